@@ -1,0 +1,68 @@
+"""rankzero: a training run logs once, to any tracker, and no tracker can slow it down, fail it or lose a value.
+
+import rankzero
+
+with rankzero.start("csv", project="digits", config={"lr": 1e-3}) as run:
+    for step, batch in enumerate(loader):
+        run.log_metrics({"train/loss": train_step(batch)}, step)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rankzero.aggregate import merge_dicts
+from rankzero.collection import DummyLogger, LoggerCollection
+from rankzero.experiment import DummyExperiment, rank_zero_experiment
+from rankzero.launch import start
+from rankzero.logger import Logger
+from rankzero.rank import is_rank_zero, rank_zero_debug, rank_zero_info, rank_zero_only, rank_zero_warn
+from rankzero.run import Run
+
+if TYPE_CHECKING:
+    from rankzero.csv_logger import CSVLogger
+    from rankzero.hookspecs import hookimpl
+    from rankzero.reader import RunData, read_run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CSVLogger",
+    "DummyExperiment",
+    "DummyLogger",
+    "Logger",
+    "LoggerCollection",
+    "Run",
+    "RunData",
+    "hookimpl",
+    "is_rank_zero",
+    "merge_dicts",
+    "rank_zero_debug",
+    "rank_zero_experiment",
+    "rank_zero_info",
+    "rank_zero_only",
+    "rank_zero_warn",
+    "read_run",
+    "start",
+]
+
+# A training script needs these seldom, and they bring pluggy and more with them: imported when first asked for.
+_HOMES = {
+    "CSVLogger": "csv_logger",
+    "RunData": "reader",
+    "hookimpl": "hookspecs",
+    "read_run": "reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rankzero' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"rankzero.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,124 @@
+"""Checkpoints: what a ModelCheckpoint saved, and snapshots that its rotation cannot delete before they are uploaded."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankzero.events import Checkpoint
+from rankzero.position import load_position
+from rankzero.values import to_jsonable, to_number
+
+DIRECTORY = "checkpoints"
+
+_SETTINGS = ("monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps")
+
+
+class SavedCheckpoint(NamedTuple):
+    """One checkpoint that a ModelCheckpoint holds on disk."""
+
+    path: str
+    score: float | None
+    modified: float
+    aliases: tuple[str, ...]
+    metadata: dict[str, Any]
+
+
+def scan(callback: Any, seen: dict[str, float]) -> list[SavedCheckpoint]:
+    """Return the checkpoints that ``callback`` saved since the last scan, the oldest first.
+
+    Args:
+        callback: a Lightning ModelCheckpoint (or a weak proxy of one, or an object with the same attributes):
+            ``best_k_models``, ``best_model_path``, ``last_model_path``, ``best_model_score``, ``current_score``.
+        seen: path → modification time of the former scans; updated.
+    """
+    scores: dict[str, Any] = dict(getattr(callback, "best_k_models", None) or {})
+    best = str(getattr(callback, "best_model_path", "") or "")
+    last = str(getattr(callback, "last_model_path", "") or "")
+    if last:
+        scores.setdefault(last, getattr(callback, "current_score", None))
+    if best:
+        scores.setdefault(best, getattr(callback, "best_model_score", None))
+    metadata = {name.lstrip("_"): to_jsonable(getattr(callback, name)) for name in _SETTINGS if hasattr(callback, name)}
+    found = []
+    for path, score in scores.items():
+        modified = _modified(path)
+        if modified is None or seen.get(path, -1.0) >= modified:
+            continue
+        seen[path] = modified
+        number = to_number(score)
+        # ModelCheckpoint's newest file is what `latest` means, whatever its name.
+        found.append(SavedCheckpoint(path, number, modified, ("best",) if path == best else (), metadata))
+    found.sort(key=lambda each: each.modified)
+    return [each._replace(aliases=(*each.aliases, "latest")) if each is found[-1] else each for each in found]
+
+
+def _modified(path: str) -> float | None:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return None
+
+
+def snapshot(source: Path, run_dir: Path, *, link: bool = False) -> str:
+    """Keep ``source``, a file or a directory, under another name in ``run_dir``; return that path, relative.
+
+    Args:
+        source: what was saved.
+        run_dir: the run's directory.
+        link: hard-link instead of copying, in constant time. Only for files that are never written again in
+            place, as ``torch.save`` to the same path does: the snapshot would change with them.
+
+    Raises:
+        OSError: ``source`` cannot be read or the run's directory cannot be written.
+    """
+    import shutil
+
+    relative = Path(DIRECTORY, uuid.uuid4().hex[:8], source.name)
+    target = run_dir / relative
+    target.parent.mkdir(parents=True)
+    keep = _link if link else shutil.copy2
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=keep)
+    else:
+        keep(source, target)
+    return relative.as_posix()
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        import shutil
+
+        shutil.copy2(source, target)
+
+
+class SnapshotSweeper:
+    """Deletes snapshots that every logger of the run has got and whose source the training script has deleted.
+
+    Without this a run that keeps its three best checkpoints would fill the disk with all of them.
+    """
+
+    def __init__(self, run_dir: Path, keys: Iterable[str]) -> None:
+        self._run_dir = run_dir
+        self._keys = list(keys)
+        self._delivered: dict[int, Checkpoint] = {}
+
+    def delivered(self, line: int, checkpoint: Checkpoint) -> None:
+        """Note that the checkpoint in this line of the journal is delivered, and sweep."""
+        self._delivered[line] = checkpoint
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what can go."""
+        import shutil
+
+        everyone_is_past = min((load_position(self._run_dir, key).line for key in self._keys), default=0)
+        for line, checkpoint in list(self._delivered.items()):
+            if line < everyone_is_past and checkpoint.source and not os.path.exists(checkpoint.source):
+                shutil.rmtree((self._run_dir / checkpoint.path).parent, ignore_errors=True)
+                del self._delivered[line]

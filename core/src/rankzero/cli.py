@@ -1,0 +1,81 @@
+"""The ``rankzero`` command: its commands put together, and every error as one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import rankzero
+from rankzero.commands import check, deliver, demo, export, loggers, ls, show, sync
+from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
+
+OK, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""The exit statuses."""
+
+app = typer.Typer(
+    name="rankzero",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Look at, deliver and export training runs.\n\nExit status: 0 all is well, 1 trouble found, 2 wrong usage.",
+)
+
+for _module in (demo, ls, show, export, sync, deliver, loggers, check):
+    app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rankzero {rankzero.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    logging.getLogger("rankzero").addHandler(logging.NullHandler())  # the commands say themselves what is wrong
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except RankzeroError as error:
+        return _fail(str(error), USAGE if isinstance(error, ConfigError | RunNotFoundError) else TROUBLE)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read our output has enough
+        return OK
+    except OSError as error:
+        return _fail(str(error), TROUBLE)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own, or click's in older versions of typer
+            raise
+        return _fail(error.format_message(), USAGE, hint=_help_for(error))
+    return status if isinstance(status, int) else OK
+
+
+def _fail(message: str, status: int, hint: str = "") -> int:
+    typer.echo(f"rankzero: {' '.join(message.split())}{hint}", err=True)
+    return status
+
+
+def _help_for(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f" See: {context.command_path} --help" if context else ""
+
+
+def run() -> None:
+    """Be the ``rankzero`` command."""
+    sys.exit(main())

@@ -1,0 +1,356 @@
+"""The courier: delivers one run's journal to one logger, in order, until the run is over.
+
+A position is saved only after the logger's ``flush()`` said that the tracker has everything, so that whatever
+happens delivery is at least once. What a tracker refuses for good goes to a reject list; any other failure is
+retried with exponential backoff and jitter, after "Exponential Backoff And Jitter" (M. Brooker, 2015).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import tenacity
+from filelock import FileLock
+
+from rankzero.checkpoints import SnapshotSweeper
+from rankzero.errors import DeliveryError, RejectedError, RunNotFoundError
+from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start
+from rankzero.journal import JOURNAL, Line, Tail, read_start
+from rankzero.liveness import Writer, writer_state
+from rankzero.logger import Logger, RunInfo
+from rankzero.position import load_position, reject_list, save_position
+
+log = logging.getLogger("rankzero.courier")
+
+POLL = 0.25
+"""Seconds between two looks at a journal that has nothing new."""
+
+_BATCH_BYTES = 1 << 18
+_DATA_ERRORS = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError,
+    FileNotFoundError, IsADirectoryError, NotADirectoryError,
+)  # fmt: skip
+_DATA_ERROR_TRIES = 3
+_TRIES_BEFORE_REOPENING = 3
+
+OnFailure = Callable[[RunInfo, str, Exception, bool], object]
+
+
+class GaveUpError(DeliveryError):
+    """The tracker could not be reached for as long as the courier was to try."""
+
+
+class _Item(NamedTuple):
+    line: Line
+    event: AnyEvent
+
+
+class Courier:
+    """Delivers the journal in ``run_dir`` to the logger that ``make_logger`` builds.
+
+    Args:
+        run_dir: the run's directory.
+        key: the logger's key in this run; names its position file and reject list.
+        make_logger: builds the logger; called again when delivery keeps failing.
+        follow: wait for more until the run is over; otherwise deliver what is there.
+        linger: for how many seconds to try on when the process that wrote the journal is gone.
+        dead_after: for how many seconds a journal must rest before its writer counts as dead, where the lock
+            cannot tell because it was taken on another machine.
+        secrets: strings that must not appear in a message.
+        on_failure: called with (run, key, error, retrying) after each failure.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        key: str,
+        make_logger: Callable[[], Logger],
+        *,
+        follow: bool = True,
+        linger: float = 3600.0,
+        dead_after: float = 3600.0,
+        secrets: Sequence[str] = (),
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        self.run_dir = run_dir
+        self.key = key
+        self.logger: Logger | None = None
+        """The open logger, if any."""
+        self._make_logger = make_logger
+        self._follow = follow
+        self._linger = linger
+        self._dead_after = dead_after
+        self._secrets = [secret for secret in secrets if secret]
+        self._on_failure = on_failure
+        self._stopping = threading.Event()
+        self._pending: deque[_Item] = deque()
+        self._one_by_one = 0  # so many of the pending events are to be handed over singly
+        self._failures = 0  # of the first pending event, in a row
+        self._gone_since: float | None = None
+        self._seen_alive = False
+
+    def stop(self) -> None:
+        """Make `run` return after the batch it is delivering; may be called from another thread or a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Deliver.
+
+        Raises:
+            GaveUpError: the tracker stayed unavailable; the position says how far delivery came.
+            RunNotFoundError: the directory holds no journal.
+        """
+        with FileLock(self.run_dir / f"{self.key}.courier.lock"):
+            self._position = load_position(self.run_dir, self.key)
+            self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
+            start = read_start(self.run_dir / JOURNAL)
+            if start is None:
+                raise RunNotFoundError(f"{self.run_dir / JOURNAL} holds no run: it has no start event")
+            self._run_info = msgspec.structs.replace(start.run, dir=str(self.run_dir.resolve()))
+            self._sweeper = SnapshotSweeper(self.run_dir, {*start.loggers, self.key})
+            self._position.pid, self._position.host = os.getpid(), platform.node()
+            try:
+                self._deliver_all()
+            finally:
+                self._tail.close()
+                self._drop_logger()
+
+    def _deliver_all(self) -> None:
+        while not self._stopping.is_set():
+            if self._pending or self._read():
+                self._retrying()(self._attempt)
+            elif self._position.closed:
+                return
+            elif self._position.status or self._is_writer_gone():
+                self._close()
+            elif self._follow:
+                self._stopping.wait(POLL)
+            else:
+                return
+
+    def _read(self) -> bool:
+        while not self._pending and (lines := self._tail.read(_BATCH_BYTES)):
+            decoded = ((line, line.decode()) for line in lines)
+            self._pending.extend(_Item(line, event) for line, event in decoded if event is not None)
+        return bool(self._pending)
+
+    # One attempt: hand over, have it acknowledged, save the position
+
+    def _attempt(self) -> None:
+        logger = self.logger or self._open()
+        handed: list[_Item] = []
+        failure: Exception | None = None
+        unit: list[_Item] = []
+        for unit in self._units(logger):
+            try:
+                self._hand_over(logger, unit)
+            except Exception as error:
+                failure = error
+                break
+            handed += unit
+        if handed:
+            logger.flush()
+            if isinstance(handed[-1].event, Finish):
+                self._close_logger()
+                self._sweeper.sweep()
+            self._acknowledged(handed)
+        if failure is not None:
+            self._failed(failure, unit)
+
+    def _units(self, logger: Logger) -> Iterator[list[_Item]]:
+        """Yield the pending events, neighbouring metrics together if the logger takes them so."""
+        takes_batches = type(logger).log_metrics_batch is not Logger.log_metrics_batch
+        unit: list[_Item] = []
+        for index, item in enumerate(self._pending):
+            joins = takes_batches and index >= self._one_by_one and isinstance(item.event, Metrics)
+            if unit and not (joins and isinstance(unit[-1].event, Metrics)):
+                yield unit
+                unit = []
+            unit.append(item)
+            if isinstance(item.event, Finish):
+                break  # what follows belongs to a resumed run, and wants the logger opened anew
+        if unit:
+            yield unit
+
+    def _hand_over(self, logger: Logger, unit: list[_Item]) -> None:
+        if len(unit) > 1:
+            logger.log_metrics_batch([i.event.row(i.line.number) for i in unit if isinstance(i.event, Metrics)])
+            return
+        line, event = unit[0]
+        if isinstance(event, Finish):
+            logger.finalize(event.status)
+        elif event.is_logged:
+            with logger.at(event.moment(line.number)):
+                event.hand_to(logger, self.run_dir)
+
+    def _acknowledged(self, items: list[_Item]) -> None:
+        for _ in items:
+            self._pending.popleft()
+        self._one_by_one = max(0, self._one_by_one - len(items))
+        self._failures = 0
+        line, event = items[-1]
+        self._position.offset, self._position.line = line.end, line.number + 1
+        self._position.problem = None
+        if isinstance(event, Start | Finish):
+            self._position.status = event.status if isinstance(event, Finish) else None
+        self._position.closed = isinstance(event, Finish)
+        save_position(self.run_dir, self.key, self._position)
+        for line, event in items:
+            if isinstance(event, Checkpoint):
+                self._sweeper.delivered(line.number, event)
+
+    # Failures
+
+    def _failed(self, error: Exception, unit: list[_Item]) -> None:
+        """Reject the event if it is to blame, otherwise raise ``error`` so that it is tried again."""
+        self._failures += 1
+        is_data_error = isinstance(error, _DATA_ERRORS) and not isinstance(error, DeliveryError)
+        may_reject = isinstance(error, RejectedError) or (is_data_error and self._failures >= _DATA_ERROR_TRIES)
+        if not may_reject:
+            raise error
+        if len(unit) > 1:  # find out which of them it is
+            self._one_by_one = len(unit)
+            self._failures = 0
+            return
+        self._reject(unit[0], error)
+
+    def _reject(self, item: _Item, error: Exception) -> None:
+        reason = self._describe(error)
+        log.error("%s refused line %d of the journal for good: %s", self.key, item.line.number + 1, reason)
+        entry = {
+            "time": time.time(),
+            "line": item.line.number,
+            "reason": reason,
+            "event": msgspec.Raw(item.line.data),
+        }
+        with reject_list(self.run_dir, self.key).open("ab") as file:
+            file.write(msgspec.json.encode(entry) + b"\n")
+        self._position.rejected += 1
+        self._acknowledged([item])
+        self._tell(error, retrying=False)
+
+    def _retrying(self) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            wait=tenacity.wait_random_exponential(multiplier=0.5, min=0.1, max=60),
+            stop=self._gives_up,
+            sleep=self._sleep,
+            before_sleep=self._before_retry,
+            retry_error_callback=self._give_up,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+
+    def _before_retry(self, state: tenacity.RetryCallState) -> None:
+        error = _error_of(state)
+        if state.attempt_number >= _TRIES_BEFORE_REOPENING and not isinstance(error, _DATA_ERRORS):
+            self._drop_logger()
+        self._say_problem(error)
+        self._tell(error, retrying=True)
+
+    def _gives_up(self, state: tenacity.RetryCallState) -> bool:
+        return self._stopping.is_set() or (
+            self._is_writer_gone() and time.monotonic() - (self._gone_since or 0) > self._linger
+        )
+
+    def _give_up(self, state: tenacity.RetryCallState) -> None:
+        error = _error_of(state)
+        self._say_problem(error)
+        if self._stopping.is_set():
+            return
+        self._tell(error, retrying=False)
+        raise GaveUpError(
+            f"{self.key} could not take the rest of the run: {self._describe(error)}. "
+            f"Nothing is lost; deliver it later with: rankzero sync {self.run_dir} --to {self.key}"
+        ) from error
+
+    def _say_problem(self, error: Exception) -> None:
+        problem = self._describe(error)
+        if problem != self._position.problem:
+            log.warning("%s cannot take events now, and they wait in the journal: %s", self.key, problem)
+        self._position.problem = problem
+        save_position(self.run_dir, self.key, self._position)
+
+    def _tell(self, error: Exception, retrying: bool) -> None:
+        if self._on_failure is not None:
+            self._on_failure(self._run_info, self.key, error, retrying)
+
+    def _describe(self, error: Exception) -> str:
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    # Opening and closing
+
+    def _open(self) -> Logger:
+        logger = self._make_logger()
+        logger.attach(self._run_info)
+        watermark = logger.watermark()
+        if watermark is not None and watermark != self._position.line:
+            log.info("%s holds %d lines of the journal; going there", self.key, watermark)
+            self._pending.clear()
+            self._tail.seek_line(watermark)
+            self._position.offset, self._position.line = self._tail.offset, self._tail.line
+        self.logger = logger
+        return logger
+
+    def _close_logger(self) -> None:
+        if self.logger is not None:
+            self.logger.close()
+            self.logger = None
+
+    def _drop_logger(self) -> None:
+        with suppress(Exception):  # it is broken, or done with; what counts is acknowledged
+            self._close_logger()
+        self.logger = None
+
+    def _is_writer_gone(self) -> bool:
+        state = writer_state(self.run_dir)
+        if state is Writer.ALIVE:
+            self._seen_alive = True
+            self._gone_since = None
+            return False
+        rested = time.time() - (self.run_dir / JOURNAL).stat().st_mtime
+        if state is Writer.UNKNOWN and not self._seen_alive and rested < self._dead_after:
+            return False
+        if self._gone_since is None:
+            self._gone_since = time.monotonic()
+        return True
+
+    def _close(self) -> None:
+        """Close a run that got nothing after it ended, or whose process died without ending it."""
+        if self._read():  # written between the last look and the writer's death
+            return
+        if self._position.status is None:
+            log.warning("the process that wrote %s died without finishing the run", self.run_dir)
+        self._retrying()(self._finalize)
+
+    def _finalize(self) -> None:
+        logger = self.logger or self._open()
+        if self._tail.line != self._position.line:
+            return  # the watermark sent us back
+        self._position.status = self._position.status or "crashed"
+        logger.finalize(self._position.status)
+        logger.flush()
+        self._close_logger()
+        self._sweeper.sweep()
+        self._position.closed = True
+        self._position.problem = None
+        save_position(self.run_dir, self.key, self._position)
+
+
+def _error_of(state: tenacity.RetryCallState) -> Exception:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, Exception)
+    return error

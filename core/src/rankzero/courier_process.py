@@ -1,0 +1,111 @@
+"""What runs in a courier process: it reads its orders from standard input, delivers, and ends by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rankzero.courier import Courier, GaveUpError
+from rankzero.liveness import Writer, writer_state
+from rankzero.orders import Orders, make_logger
+from rankzero.plugins import get_plugins
+from rankzero.position import load_position, save_position
+
+log = logging.getLogger("rankzero.courier")
+
+_LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+_NICENESS = 10
+_GRACE = 20.0  # seconds that a SIGTERM leaves for the events that are on their way
+_HANGING = 600.0  # seconds over its time after which a courier that hangs in an SDK is ended
+
+
+class _Scrubbed(logging.Formatter):
+    def __init__(self, format: str, secrets: list[str]) -> None:
+        super().__init__(format)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def main() -> int:
+    """Read orders from standard input, deliver, and return an exit status."""
+    logging.basicConfig(format=_LOG_FORMAT, level=logging.INFO)
+    logging.captureWarnings(True)
+    os.nice(_NICENESS)
+    sys.path[:] = pickle.load(sys.stdin.buffer)
+    orders: Orders = pickle.load(sys.stdin.buffer)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Scrubbed(_LOG_FORMAT, orders.secrets))
+    try:
+        return _deliver(orders)
+    except GaveUpError as error:
+        log.error("%s", error)
+    except Exception as error:
+        log.exception("the courier for %s failed", orders.key)
+        position = load_position(orders.run_dir, orders.key)
+        position.problem = f"the courier failed: {type(error).__name__}"
+        save_position(orders.run_dir, orders.key, position)
+    return 1
+
+
+def _deliver(orders: Orders) -> int:
+    plugins = get_plugins()
+    plugins.load_hooks()
+
+    def on_failure(run_info: Any, key: str, error: Exception, retrying: bool) -> None:
+        plugins.notify("rankzero_delivery_failed", run_info=run_info, logger=key, error=error, retrying=retrying)
+
+    courier = Courier(
+        orders.run_dir,
+        orders.key,
+        lambda: make_logger(orders),
+        linger=orders.linger,
+        secrets=orders.secrets,
+        on_failure=on_failure,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: _in_background(_GRACE, courier.stop))
+    _watch(orders.run_dir, orders.linger + _HANGING)
+    courier.run()
+    return 0
+
+
+def _watch(run_dir: Path, patience: float) -> None:
+    """End this process when it is still here ``patience`` seconds after the training process went: an SDK hangs."""
+
+    def watch() -> None:
+        gone_since: float | None = None
+        while gone_since is None or time.monotonic() - gone_since < patience:
+            time.sleep(min(5.0, patience))
+            if writer_state(run_dir) is Writer.ALIVE:
+                gone_since = None
+            elif gone_since is None:
+                gone_since = time.monotonic()
+        log.error(
+            "still not done %.0f s after the training process ended; the rest waits for rankzero sync",
+            patience,
+        )
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _in_background(delay: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(delay, action)
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

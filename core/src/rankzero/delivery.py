@@ -1,0 +1,225 @@
+"""The couriers of one run, as the training process sees them: started, waited for, asked how far they are."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rankzero.errors import DeliveryError
+from rankzero.logger import Logger, RunInfo
+from rankzero.orders import Orders, make_logger
+from rankzero.position import Position, load_position, reject_list
+from rankzero.rank import RANK_VARIABLES
+
+COURIER_LOG = "courier.log"
+
+OnFailure = Callable[[RunInfo, str, Exception, bool], object]
+
+_LOOK_EVERY = 0.02
+_SHOW_AFTER = 1.0
+"""Seconds before a progress bar appears: most runs are delivered by then."""
+
+
+class ProcessDelivery:
+    """A courier in a process of its own, which outlives this one.
+
+    It is told everything through its standard input, so that no secret stands in its arguments or on disk. It
+    has its own session: a Ctrl-C in the terminal, or the end of this process, does not reach it.
+    """
+
+    outlives = True
+
+    def __init__(self, orders: Orders) -> None:
+        self._process = _start_process(orders)
+
+    def is_running(self) -> bool:
+        """Return whether it goes on delivering."""
+        return self._process.poll() is None
+
+    def let_go(self) -> None:
+        """Leave it alone."""
+        # Popen would warn of a child that goes on when it is collected; this one is meant to.
+        self._process.returncode = self._process.returncode or 0
+
+
+def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
+    """Start a courier and return at once."""
+    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    with open(orders.run_dir / COURIER_LOG, "ab") as courier_log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rankzero.courier_process"],
+            stdin=subprocess.PIPE,
+            stdout=courier_log,
+            stderr=courier_log,
+            start_new_session=True,
+            env=environment,
+        )
+    assert process.stdin is not None
+    with process.stdin:
+        # The path comes first, in a pickle of its own: reading the rest may import from it.
+        process.stdin.write(pickle.dumps(orders.path) + pickle.dumps(orders))
+    return process
+
+
+class ThreadDelivery:
+    """A courier in a daemon thread, whose logger can be used from the training loop."""
+
+    outlives = False
+
+    def __init__(self, orders: Orders, on_failure: OnFailure) -> None:
+        from rankzero.courier import Courier  # its libraries take 40 ms to import
+
+        self.courier = Courier(
+            orders.run_dir,
+            orders.key,
+            lambda: make_logger(orders),
+            linger=orders.linger,
+            secrets=orders.secrets,
+            on_failure=on_failure,
+        )
+        self._thread = threading.Thread(target=self._run, name=f"rankzero-courier-{orders.key}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with suppress(DeliveryError):  # that it gave up stands in its position
+            self.courier.run()
+
+    def is_running(self) -> bool:
+        """Return whether it goes on delivering."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End it after the batch that it is delivering, as test suites ask of a thread."""
+        self.courier.stop()
+        self._thread.join(timeout=1.0)
+
+    def let_go(self) -> None:
+        """End it: it would die with this process in the middle of something."""
+        self.stop()
+
+    def logger(self, timeout: float) -> Logger | None:
+        """Return the open logger, waiting for it to be opened."""
+        deadline = time.monotonic() + timeout
+        while self.courier.logger is None and self.is_running() and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY)
+        return self.courier.logger
+
+
+class Deliveries:
+    """All couriers of one run."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._deliveries: dict[str, ProcessDelivery | ThreadDelivery] = {}
+
+    def start(self, orders: Orders, *, thread: bool, on_failure: OnFailure) -> None:
+        """Start a courier for one logger."""
+        delivery = ThreadDelivery(orders, on_failure) if thread else ProcessDelivery(orders)
+        self._deliveries[orders.key] = delivery
+
+    def get(self, key: str) -> ProcessDelivery | ThreadDelivery | None:
+        """Return the courier of one logger."""
+        return self._deliveries.get(key)
+
+    def wait(self, target: int, timeout: float, *, until_closed: bool = False) -> bool:
+        """Wait until every courier has delivered ``target`` bytes of the journal.
+
+        Args:
+            target: a byte offset in the journal.
+            timeout: in seconds.
+            until_closed: wait until the couriers have closed the run and ended, too.
+
+        Returns:
+            Whether that was so within ``timeout``.
+        """
+        deadline = time.monotonic() + timeout
+        with _Progress(list(self._deliveries), target) as progress:
+            while time.monotonic() < deadline:
+                missing = 0
+                for key, delivery in self._deliveries.items():
+                    position = load_position(self._run_dir, key)
+                    progress.show(key, position)
+                    is_done = position.offset >= target and not (until_closed and delivery.is_running())
+                    missing += not is_done and delivery.is_running()
+                if not missing:
+                    break
+                time.sleep(_LOOK_EVERY)
+        return all(load_position(self._run_dir, key).offset >= target for key in self._deliveries)
+
+    def leave(self, target: int) -> list[str]:
+        """Let go of the couriers; return a sentence for each that has not delivered ``target`` bytes, or had to reject."""
+        sentences: list[str] = []
+        for key, delivery in self._deliveries.items():
+            position = load_position(self._run_dir, key)
+            is_running = delivery.is_running()
+            delivery.let_go()
+            sentences += _what_is_left(self._run_dir, key, position, target, is_running and delivery.outlives)
+        return sentences
+
+
+def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes_on: bool) -> Iterator[str]:
+    if position.rejected:
+        yield f"{key} refused {position.rejected} events for good; see {reject_list(run_dir, key)}"
+    if position.offset >= target:
+        return
+    why = f" ({position.problem})" if position.problem else ""
+    percent = 100 * position.offset // target
+    if goes_on:
+        yield f"{key} has {percent} % of the run{why}; its courier goes on in the background"
+    else:
+        yield f"{key} has {percent} % of the run{why}; deliver the rest with: rankzero sync {run_dir}"
+
+
+class _Progress:
+    """A progress bar for each logger, on a terminal, once waiting takes long."""
+
+    def __init__(self, keys: list[str], target: int) -> None:
+        self._keys = keys
+        self._target = max(1, target)
+        self._shown_from = time.monotonic() + _SHOW_AFTER
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show(self, key: str, position: Position) -> None:
+        if self._bars is None:
+            if time.monotonic() < self._shown_from:
+                return
+            self._start()
+        self._bars.update(
+            self._tasks[key],
+            completed=min(position.offset, self._target),
+            problem=position.problem or "",
+        )
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("delivering to {task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("[yellow]{task.fields[problem]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks = {key: self._bars.add_task(key, total=self._target, problem="") for key in self._keys}
+        self._bars.start()

@@ -1,0 +1,203 @@
+"""Pictures, sounds, figures, tables and models → the bytes of a file; Pillow and numpy are imported only when needed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rankzero.errors import PluginNotInstalledError
+from rankzero.values import to_jsonable
+
+Encoded = tuple[bytes, str]
+"""The bytes of a file, and its suffix with the dot."""
+
+_IMAGE_SIGNATURES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp"}
+_VIDEO_FRAMES_PER_SECOND = 4
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Counts per bin: ``counts`` has n numbers, ``edges`` n + 1, ascending (as ``numpy.histogram`` returns them)."""
+
+    counts: list[int | float]
+    edges: list[float]
+
+
+def encode_image(image: Any) -> Encoded:
+    """Encode a picture as PNG; bytes that are an image file already are kept as they are.
+
+    Arrays and tensors: (H, W), (H, W, C) or (C, H, W) with C in 1, 3, 4. Integers are taken as 0..255, floats
+    as 0..1 (as 0..255 if one is above 1), bools as black and white; what lies outside is clipped.
+    """
+    if isinstance(image, bytes | bytearray):
+        return bytes(image), _image_suffix(bytes(image))
+    if hasattr(image, "savefig") or hasattr(image, "write_html"):
+        return encode_figure(image)
+    if not hasattr(image, "save"):
+        image = pillow().fromarray(_pixels(to_array(image)))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue(), ".png"
+
+
+def encode_figure(figure: Any) -> Encoded:
+    """Encode a matplotlib figure (or an object with ``.figure``) as PNG, a plotly figure as HTML."""
+    if hasattr(figure, "write_html"):
+        text = io.StringIO()
+        figure.write_html(text)
+        return text.getvalue().encode(), ".html"
+    figure = figure if hasattr(figure, "savefig") else figure.figure
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue(), ".png"
+
+
+def encode_audio(samples: Any, sample_rate: int | None = None) -> Encoded:
+    """Encode samples as a 16-bit WAV file.
+
+    Args:
+        samples: (T,) or (T, channels) or (channels, T); floats are taken as -1..1, int16 as they are.
+        sample_rate: in Hz; 44,100 if not given.
+    """
+    if isinstance(samples, bytes | bytearray):
+        return bytes(samples), ".wav"
+    import wave
+
+    np = _numpy()
+    array = np.atleast_2d(to_array(samples))
+    frames = array.T if array.shape[0] < array.shape[1] else array
+    if frames.dtype != np.int16:
+        frames = np.round(np.clip(frames.astype(np.float64), -1, 1) * 32767).astype("<i2")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(frames.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate or 44_100)
+        file.writeframes(frames.astype("<i2").tobytes())
+    return buffer.getvalue(), ".wav"
+
+
+def encode_video(frames: Any, fps: int | None = None) -> Encoded:
+    """Encode frames as an animated GIF.
+
+    Args:
+        frames: (T, H, W, C) or (T, C, H, W), with values as in `encode_image`.
+        fps: frames per second, 4 if not given.
+    """
+    if isinstance(frames, bytes | bytearray):
+        return bytes(frames), ".mp4"
+    image = pillow()
+    pictures = [image.fromarray(_pixels(frame)) for frame in to_array(frames)]
+    buffer = io.BytesIO()
+    milliseconds = round(1000 / (fps or _VIDEO_FRAMES_PER_SECOND))
+    pictures[0].save(buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
+    return buffer.getvalue(), ".gif"
+
+
+def encode_raw(value: Any) -> Encoded:
+    """Encode an array or tensor exactly: as .npy, or as JSON where numpy is not installed."""
+    try:
+        buffer = io.BytesIO()
+        _numpy().save(buffer, to_array(value), allow_pickle=False)
+    except PluginNotInstalledError:
+        return msgspec.json.encode(to_jsonable(value)), ".json"
+    return buffer.getvalue(), ".npy"
+
+
+def histogram(values: Any, bins: int = 64) -> Histogram:
+    """Count ``values`` (any shape; non-finite ones are left out) in ``bins`` equal bins from their minimum to maximum."""
+    if isinstance(values, Histogram):
+        return values
+    if isinstance(values, tuple) and len(values) == 2:  # what numpy.histogram returned
+        counts, edges = values
+    else:
+        np = _numpy()
+        array = np.asarray(to_array(values), dtype=np.float64).ravel()
+        counts, edges = np.histogram(array[np.isfinite(array)], bins=bins)
+    return Histogram(to_array(counts).tolist(), to_array(edges).tolist())
+
+
+def as_table(
+    columns: Sequence[str] | None, data: Iterable[Iterable[Any]] | None, dataframe: Any
+) -> tuple[list[str], list[list[Any]]]:
+    """Return (columns, rows) of the three ways to give a table; a dataframe may be pandas', polars' or Arrow's."""
+    if dataframe is not None:
+        return _dataframe_rows(dataframe)
+    rows = [list(row) for row in data or []]
+    width = max((len(row) for row in rows), default=0)
+    return list(columns) if columns is not None else [f"column {i}" for i in range(width)], rows
+
+
+def _dataframe_rows(frame: Any) -> tuple[list[str], list[list[Any]]]:
+    if hasattr(frame, "iter_rows"):  # polars
+        return list(frame.columns), [list(row) for row in frame.iter_rows()]
+    if hasattr(frame, "to_pylist"):  # Arrow
+        names = list(frame.column_names)
+        return names, [[row[name] for name in names] for row in frame.to_pylist()]
+    return [str(name) for name in frame.columns], [list(row) for row in frame.itertuples(index=False, name=None)]
+
+
+def describe_model(model: Any) -> Mapping[str, Any]:
+    """Return what can be kept of a model without its code: its printed form, modules and parameter counts."""
+    named_modules = getattr(model, "named_modules", None)
+    modules = [
+        {
+            "name": name,
+            "type": type(module).__qualname__,
+            "parameters": sum(p.numel() for p in module.parameters(recurse=False)),
+        }
+        for name, module in (named_modules() if named_modules else ())
+    ]
+    return {"text": repr(model), "modules": modules, "parameters": sum(m["parameters"] for m in modules)}
+
+
+def _image_suffix(data: bytes) -> str:
+    return next((suffix for start, suffix in _IMAGE_SIGNATURES.items() if data.startswith(start)), ".bin")
+
+
+def to_array(value: Any) -> Any:
+    """Return a numpy array of an array, a tensor on any device, or nested lists."""
+    np = _numpy()
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        # numpy has no bfloat16; float32 holds each of its values.
+        value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
+    return np.asarray(value)
+
+
+def _pixels(array: Any) -> Any:
+    """Return (H, W), (H, W, 3) or (H, W, 4) of uint8."""
+    np = _numpy()
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[-1] not in (1, 3, 4):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3):
+        raise ValueError(f"an image has the shape (H, W), (H, W, C) or (C, H, W), not {array.shape}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == bool:
+        return np.where(array, np.uint8(255), np.uint8(0))
+    values = np.nan_to_num(array.astype(np.float64))
+    if array.dtype.kind == "f" and values.size and values.max() <= 1:
+        values = values * 255
+    return np.round(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ModuleNotFoundError as error:
+        raise PluginNotInstalledError("arrays need numpy: pip install 'rankzero[media]'") from error
+    return numpy
+
+
+def pillow() -> Any:
+    """Import ``PIL.Image``, or say how to install it."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise PluginNotInstalledError("images need Pillow: pip install 'rankzero[media]'") from error
+    return Image

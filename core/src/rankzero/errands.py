@@ -1,0 +1,201 @@
+"""Errands: one run to be brought to one logger from the command line, by a courier in a thread of this process.
+
+A logger is made again from what the run's journal says of it. If another courier serves it already, it is left
+to that one and only watched.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rankzero.config import resolve
+from rankzero.courier import Courier, GaveUpError
+from rankzero.errors import ConfigError, RankzeroError
+from rankzero.journal import JOURNAL, read_events
+from rankzero.events import Start
+from rankzero.logger import RunInfo
+from rankzero.options import LoggerSpec, check_options, expand_secrets, secret_values
+from rankzero.orders import Orders, make_logger
+from rankzero.plugins import get_plugins
+from rankzero.position import Position, load_position, reject_list
+from rankzero.runs import Delivered, complete_size
+
+PATIENCE = 60.0
+"""For how many seconds a tracker may fail before an errand is given up."""
+
+_HANGING = 600.0  # seconds without a word from the SDK
+_COMMAND_LINE = "command line"
+_FOREVER = 1e9
+
+
+def recorded_loggers(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the loggers that the run was to go to: key → ``{"plugin": name, "options": {…}}``."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, event in read_events(run_dir / JOURNAL):
+        if isinstance(event, Start):
+            found.update(event.loggers)
+    return found
+
+
+def choose_loggers(run_dir: Path, names: Sequence[str], options: Mapping[str, Any]) -> list[LoggerSpec]:
+    """Return the loggers to deliver a run to.
+
+    Args:
+        run_dir: the run's directory.
+        names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
+        options: added to those that the journal or a config file has for each of them.
+
+    Raises:
+        ConfigError: none is known, or one cannot be made again.
+    """
+    recorded = recorded_loggers(run_dir)
+    if not names and not recorded:
+        raise ConfigError(f"{run_dir} names no logger; say where it is to go: --to NAME")
+    return [_choose(run_dir, key, recorded.get(key), options) for key in names or recorded]
+
+
+def _choose(run_dir: Path, key: str, recorded: Mapping[str, Any] | None, options: Mapping[str, Any]) -> LoggerSpec:
+    if recorded is None:  # perhaps a config file knows its options
+        return resolve({key: dict(options)}).loggers[0]
+    if "plugin" not in recorded:
+        made = recorded.get("class", "a class")
+        raise ConfigError(
+            f"the logger {key!r} of {run_dir} was made in the training script ({made}) and cannot be made again "
+            "here; name a plugin instead: --to NAME"
+        )
+    source = f"{run_dir / JOURNAL} (or --option)"
+    return LoggerSpec(key, recorded["plugin"], {**recorded.get("options", {}), **options}, source=source)
+
+
+def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
+    """Return the orders for a courier.
+
+    Raises:
+        RankzeroError: the plugin cannot be loaded, or does not take these options.
+    """
+    logger_class = get_plugins().load_logger(spec.plugin or spec.key, spec.source)
+    check_options(spec, logger_class)
+    secrets = secret_values(spec.options, logger_class.secret_options, spec.source)
+    options = expand_secrets(spec.options, spec.source)
+    return Orders(run_dir, spec.key, spec.plugin or spec.key, (), options, secrets, _FOREVER, sys.path)
+
+
+class Errand:
+    """One run on its way to one logger; `tend` it until it is over.
+
+    Args:
+        orders: which run, and which logger made how.
+        follow: go on until the run has ended; otherwise deliver what is there now.
+        patience: for how many seconds the tracker may fail, None for ever.
+    """
+
+    def __init__(self, orders: Orders, *, follow: bool = False, patience: float | None = PATIENCE) -> None:
+        self.run_dir = orders.run_dir
+        self.key = orders.key
+        self.error: str | None = None
+        """Why it ended early, if it did."""
+        self.is_elsewhere = False
+        """Whether another courier has it."""
+        self._follow = follow
+        self._patience = patience
+        self._began = time.time()
+        self._failing_since: float | None = None
+        self._target = complete_size(self.run_dir)
+        self._stopped = False
+        self._courier = Courier(
+            orders.run_dir,
+            orders.key,
+            lambda: make_logger(orders),
+            follow=follow,
+            linger=orders.linger,
+            secrets=orders.secrets,
+            on_failure=_tell_plugins,
+        )
+        self._thread = threading.Thread(target=self._run, name=f"rankzero-{self.key}", daemon=True)
+
+    @property
+    def position(self) -> Position:
+        """How far it is."""
+        return load_position(self.run_dir, self.key)
+
+    @property
+    def target(self) -> int:
+        """How far it is to go, in bytes of the journal."""
+        if self._follow:
+            self._target = complete_size(self.run_dir)
+        return self._target
+
+    @property
+    def delivered(self) -> Delivered:
+        """How far it is."""
+        position = self.position
+        return Delivered(position, max(0, self.target - position.offset))
+
+    def tend(self) -> bool:
+        """Start the courier when nobody else has the errand, end it when it hangs; return whether it is over."""
+        if self._thread.ident is None:
+            self.is_elsewhere = is_served(self.run_dir, self.key)
+            if self.is_elsewhere or self._stopped:
+                return self._stopped or (not self._follow and not self.delivered.behind)
+            self._thread.start()
+        elif not self._thread.is_alive():
+            return True
+        self._give_up_if_hopeless()
+        return False
+
+    def stop(self) -> None:
+        """End it after the batch that is on its way."""
+        self._stopped = True
+        self._courier.stop()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the courier to end."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    @property
+    def rejects(self) -> Path:
+        """The list of events that the tracker refused for good."""
+        return reject_list(self.run_dir, self.key)
+
+    def _run(self) -> None:
+        try:
+            self._courier.run()
+        except (GaveUpError, RankzeroError, OSError) as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {error}"
+
+    def _give_up_if_hopeless(self) -> None:
+        if self._patience is None:
+            return
+        position, now = self.position, time.time()
+        if not position.problem or position.updated < self._began:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = now
+        is_failing = self._failing_since is not None and now - self._failing_since > self._patience
+        is_hanging = now - max(position.updated, self._began) > max(self._patience, _HANGING)
+        if is_failing or is_hanging:
+            self.error = position.problem or "the tracker's SDK hangs"
+            self.stop()
+
+
+def is_served(run_dir: Path, key: str) -> bool:
+    """Return whether a courier delivers this run to this logger now."""
+    try:
+        with FileLock(run_dir / f"{key}.courier.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _tell_plugins(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
+    get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)

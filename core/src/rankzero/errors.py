@@ -1,0 +1,85 @@
+"""The exceptions of rankzero. Every message says what is wrong, why, and what to do next.
+
+RankzeroError
+├── ConfigError (also a ValueError)            bad input, raised by start() before training begins
+│   ├── UnknownLoggerError                     no plugin has this name
+│   ├── UnknownOptionError                     the logger takes no such option
+│   └── MissingSecretError                     ${NAME} stands in a config, and NAME is not set
+├── PluginError
+│   ├── PluginNotInstalledError (also a ModuleNotFoundError)
+│   ├── DuplicatePluginError                   two distributions claim one name
+│   └── BrokenPluginError                      a plugin is there but cannot be loaded
+├── RunError
+│   ├── RunNotFoundError                       no journal under this path or run id
+│   └── RunInUseError                          another living process writes this run's journal
+├── DeliveryError                              raised by loggers, caught by the courier
+│   ├── TrackerUnavailableError                try again later
+│   └── RejectedError                          never try again: goes to the reject list
+└── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
+"""
+
+from __future__ import annotations
+
+
+class RankzeroError(Exception):
+    """The root of every exception that rankzero raises on purpose."""
+
+
+class ConfigError(RankzeroError, ValueError):
+    """The input of ``start()``, an environment variable or a config file is wrong."""
+
+
+class UnknownLoggerError(ConfigError):
+    """No installed or known plugin provides a logger of this name."""
+
+
+class UnknownOptionError(ConfigError):
+    """An option was given that the logger's constructor does not take."""
+
+
+class MissingSecretError(ConfigError):
+    """A config names ``${NAME}``, and the environment has no such variable."""
+
+
+class PluginError(RankzeroError):
+    """Something is wrong with a plugin."""
+
+
+class PluginNotInstalledError(PluginError, ModuleNotFoundError):
+    """The plugin, or the SDK that it needs, is known but not installed."""
+
+
+class DuplicatePluginError(PluginError):
+    """Two distributions provide a logger of the same name."""
+
+
+class BrokenPluginError(PluginError):
+    """A plugin is installed, but importing it failed."""
+
+
+class RunError(RankzeroError):
+    """Something is wrong with a run's directory."""
+
+
+class RunNotFoundError(RunError, FileNotFoundError):
+    """There is no journal where one was asked for."""
+
+
+class RunInUseError(RunError):
+    """The run's journal is being written by another living process."""
+
+
+class DeliveryError(RankzeroError):
+    """A logger could not hand an event to its tracker."""
+
+
+class TrackerUnavailableError(DeliveryError):
+    """The tracker did not answer, or answered with something that a retry can mend."""
+
+
+class RejectedError(DeliveryError):
+    """The tracker refused an event for good; no retry can mend it."""
+
+
+class ExperimentUnavailableError(RankzeroError):
+    """The live SDK object lives in a courier process, and this tracker cannot be joined from a second one."""

@@ -1,0 +1,300 @@
+"""The events of a run: their JSON form, and the Logger verb that each is handed to.
+
+One event is one line of a journal: a JSON object whose ``type`` names the class below in lower case. What is
+None or empty is left out. Paths are relative to the run's directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from rankzero.encoders import Histogram as HistogramValues
+from rankzero.errors import RejectedError
+from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
+from rankzero.media import MediaFile, read_table
+from rankzero.values import Number, unspell
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag=str.lower):
+    """What was logged, and when."""
+
+    time: float
+    """Unix time in seconds."""
+
+    is_logged: ClassVar[bool] = True
+    """Whether a logger is told; False for what only the journal's readers need."""
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        """Call the verb of ``logger`` that this event stands for."""
+
+    def moment(self, line: int) -> Moment:
+        """Return when this event took place, as loggers are told it."""
+        return Moment(self.time, line)
+
+
+class Start(Event, frozen=True):
+    """A process began (or resumed) the run."""
+
+    run: RunInfo
+    loggers: dict[str, dict[str, Any]] = {}
+    """Key → ``{"plugin": name, "options": {…}}``: who is to get the run; secrets are left out."""
+    host: str = ""
+    pid: int = 0
+    resumed: bool = False
+
+    is_logged = False
+
+
+class Params(Event, frozen=True):
+    """Hyperparameters; those of later events are added to those of earlier ones."""
+
+    values: dict[str, Any]
+    metrics: dict[str, Number] = {}
+    """Initial values to show beside the hyperparameters."""
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        if self.metrics:
+            logger.log_hyperparams(self.values, metrics=self.metrics)
+        else:
+            logger.log_hyperparams(self.values)
+
+
+class Metrics(Event, frozen=True):
+    """The numbers of one log call."""
+
+    step: int | None = None
+    values: dict[str, Number | bool | str] = {}
+    """Numbers; NaN and ±Infinity as those strings."""
+    epoch: int | None = None
+    stage: str | None = None
+
+    def numbers(self) -> dict[str, Number]:
+        """Return ``values`` as Python ints and floats."""
+        return {key: value if value.__class__ is float else _number(value) for key, value in self.values.items()}
+
+    def row(self, line: int) -> MetricsRow:
+        """Return the event as `Logger.log_metrics_batch` takes it."""
+        return MetricsRow(self.numbers(), self.step, self.moment(line))
+
+    def moment(self, line: int) -> Moment:
+        return Moment(self.time, line, self.epoch, self.stage)
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.log_metrics(metrics=self.numbers(), step=self.step)
+
+
+def _number(value: Number | bool | str) -> Number:
+    return int(value) if isinstance(value, bool) else unspell(value)
+
+
+class _Files(Event, frozen=True):
+    key: str
+    files: list[MediaFile]
+    step: int | None = None
+    extra: dict[str, Any] = {}
+    """The tracker's own keyword arguments."""
+
+    def _hand(self, verb: Callable[..., None], run_dir: Path) -> None:
+        captions = [file.caption or "" for file in self.files]
+        files = [file.under(run_dir) for file in self.files]
+        verb(self.key, files, step=self.step, caption=captions if any(captions) else None, **self.extra)
+
+
+class Image(_Files, frozen=True):
+    """Pictures under one key."""
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        self._hand(logger.log_image, run_dir)
+
+
+class Audio(_Files, frozen=True):
+    """Sounds under one key."""
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        self._hand(logger.log_audio, run_dir)
+
+
+class Video(_Files, frozen=True):
+    """Videos under one key."""
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        self._hand(logger.log_video, run_dir)
+
+
+class Figure(Event, frozen=True):
+    """A plot."""
+
+    key: str
+    file: MediaFile
+    step: int | None = None
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.log_figure(self.key, self.file.under(run_dir), step=self.step)
+
+
+class Table(Event, frozen=True):
+    """A table, kept in a file."""
+
+    key: str
+    file: MediaFile
+    step: int | None = None
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        columns, rows = read_table(run_dir / self.file.path)
+        logger.log_table(self.key, columns=columns, data=rows, step=self.step)
+
+
+class Text(Event, frozen=True):
+    """A table of texts, kept in the line itself."""
+
+    key: str
+    columns: list[str]
+    data: list[list[Any]]
+    step: int | None = None
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.log_text(self.key, columns=self.columns, data=self.data, step=self.step)
+
+
+class Histogram(Event, frozen=True):
+    """Counts per bin."""
+
+    key: str
+    values: HistogramValues
+    step: int | None = None
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.log_histogram(self.key, self.values, step=self.step)
+
+
+class Graph(Event, frozen=True):
+    """A model's structure."""
+
+    file: MediaFile
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.log_graph(self.file.under(run_dir))
+
+
+class Artifact(Event, frozen=True):
+    """A file or directory."""
+
+    path: str
+    name: str
+    kind: str | None = None
+    aliases: list[str] = []
+    metadata: dict[str, Any] = {}
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.log_artifact(
+            str(run_dir / self.path),
+            name=self.name,
+            type=self.kind,
+            aliases=self.aliases,
+            metadata=self.metadata,
+        )
+
+
+class Checkpoint(Event, frozen=True):
+    """A saved model."""
+
+    path: str
+    """The snapshot in the run's ``checkpoints/``."""
+    source: str = ""
+    """Where the training script saved it, absolute."""
+    score: float | None = None
+    step: int | None = None
+    aliases: list[str] = []
+    metadata: dict[str, Any] = {}
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        path = next((p for p in (run_dir / self.path, Path(self.source)) if self.source and p.exists()), None)
+        if path is None:
+            raise RejectedError(f"the checkpoint {self.path} is gone: every logger had it, and its source was deleted")
+        logger.log_checkpoint(
+            str(path),
+            score=self.score,
+            step=self.step,
+            aliases=self.aliases,
+            metadata=self.metadata,
+        )
+
+
+class DefineMetric(Event, frozen=True):
+    """Which metric is the x-axis of another, and how to summarise it."""
+
+    name: str
+    step_metric: str | None = None
+    summary: str | None = None
+    goal: str | None = None
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.define_metric(self.name, self.step_metric, self.summary, self.goal)
+
+
+class Tags(Event, frozen=True):
+    """Words to find the run by, added to those it has."""
+
+    tags: list[str]
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.log_tags(self.tags)
+
+
+class Status(Event, frozen=True):
+    """A framework's ``finalize(status)``: how the run would end if it ended now."""
+
+    status: str
+
+    is_logged = False
+
+
+class Lost(Event, frozen=True):
+    """Events that could not be written, e.g. while the disk was full."""
+
+    count: int
+    since: float
+    reason: str
+
+    is_logged = False
+
+
+class Finish(Event, frozen=True):
+    """The run ended; the courier finalizes and closes the logger."""
+
+    status: str
+
+    is_logged = False
+
+
+AnyEvent = (
+    Start | Params | Metrics | Image | Audio | Video | Figure | Table | Text | Histogram | Graph | Artifact
+    | Checkpoint | DefineMetric | Tags | Status | Lost | Finish
+)  # fmt: skip
+
+EVENT_TYPES: Sequence[type[Event]] = AnyEvent.__args__
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+encode_lines = _encoder.encode_lines
+"""Encode a sequence of events, each as one line with its newline. A NaN or infinity becomes null: see `spell`."""
+
+
+def encode(event: Event) -> bytes:
+    """Encode one event as a line."""
+    return _encoder.encode_lines((event,))
+
+
+def decode(line: bytes) -> AnyEvent:
+    """Decode one line.
+
+    Raises:
+        msgspec.MsgspecError: the line is no event of a known type.
+    """
+    event: AnyEvent = _decoder.decode(line)
+    return event

@@ -1,0 +1,43 @@
+"""`DummyExperiment`: what ``logger.experiment`` is where there is no experiment."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rankzero.rank import is_rank_zero
+
+T = TypeVar("T")
+
+
+class DummyExperiment:
+    """Stands in for the SDK's object on other ranks: every method does nothing, every item is this object."""
+
+    __iter__ = None  # an object with __getitem__ alone would be iterable, without end
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return do_nothing
+
+    def __getitem__(self, key: object) -> DummyExperiment:
+        return self
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+
+def do_nothing(*args: object, **kwargs: object) -> None:
+    """Accept anything, do nothing."""
+
+
+def rank_zero_experiment(function: Callable[..., T]) -> Callable[..., T | DummyExperiment]:
+    """Make the getter of ``experiment`` return a `DummyExperiment` on other ranks, or where there is no experiment."""
+
+    @functools.wraps(function)
+    def experiment(self: Any) -> T | DummyExperiment:
+        real = function(self) if is_rank_zero() else None
+        return DummyExperiment() if real is None else real
+
+    return experiment

@@ -1,0 +1,326 @@
+"""`start`: from what the user asked for to a `Run` with its journal open and its couriers on their way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from rankzero.config import RunConfig, resolve
+from rankzero.delivery import Deliveries, ThreadDelivery
+from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
+from rankzero.events import Start, encode
+from rankzero.identity import Announcement, Identity, ask, check_id, name_of, new_id, next_start
+from rankzero.journal import JOURNAL, cut_torn_tail, last_step, read_start
+from rankzero.live import LazyExperiment
+from rankzero.liveness import WriterLock
+from rankzero.logger import Logger, RunInfo
+from rankzero.options import LoggerSpec, check_options, expand_secrets, redact, secret_values
+from rankzero.orders import Orders, make_logger
+from rankzero.plugins import get_plugins
+from rankzero.rank import get_rank, is_rank_zero, rank_zero_warn
+from rankzero.run import Run
+
+log = logging.getLogger("rankzero")
+
+LINGER = 3600.0
+"""For how many seconds a courier tries on after the training process is gone."""
+
+_ASK_TIMEOUT = 30.0
+
+
+def start(
+    loggers: Any = None,
+    *,
+    project: str | None = None,
+    name: str | None = None,
+    tags: Iterable[str] | None = None,
+    notes: str | None = None,
+    config: Mapping[str, Any] | Any = None,
+    dir: str | os.PathLike[str] | None = None,
+    run_id: str | None = None,
+    resume: str | None = None,
+    delivery: str | None = None,
+    **options: Any,
+) -> Run:
+    """Start a run; returns in milliseconds whatever the loggers are.
+
+    What is not given here comes from the environment, then from a config file, then from the defaults; see
+    `rankzero.config`.
+
+    Args:
+        loggers: a name; a list of names or Logger instances; a mapping name → options; the path of a TOML or
+            YAML file. CSV by default.
+        project: what the run belongs to; ``default`` by default.
+        name: a name for people; made up from the id by default.
+        tags: words to find it by.
+        notes: a text about it.
+        config: its hyperparameters; the same as `Run.log_hyperparams` at once.
+        dir: where runs are kept, ``rankzero-runs`` by default; this one in ``dir/project/id``.
+        run_id: the id of a new run, or of one to go on with.
+        resume: what to do with ``run_id``: ``allow`` (go on if there is such a run, the default), ``must``
+            (raise if there is none) or ``never`` (raise if there is one).
+        delivery: who delivers: ``process`` (a process for each logger, the default), ``thread`` (a thread, for
+            the live object in `Run.experiment`) or ``off`` (nobody until ``rankzero deliver`` or ``sync``).
+        **options: go to the logger when there is exactly one.
+
+    Raises:
+        ConfigError: something that was asked for is wrong; the message says what and where.
+        PluginError: a logger is not installed, or is broken.
+        RunInUseError: another living process writes this run.
+        RunNotFoundError: ``resume="must"``, and there is no such run.
+    """
+    asked = resolve(
+        loggers, project=project, name=name, tags=tags, notes=notes, dir=dir, run_id=run_id, resume=resume,
+        delivery=delivery, options=options,
+    )  # fmt: skip
+    number = next_start()
+    if asked.run_id is not None:
+        check_id(asked.run_id)
+    if not is_rank_zero():
+        return Run(lambda: _info_on_other_rank(asked, number), is_active=False)
+    if asked.disabled:
+        return Run(_new_info(asked, number), is_active=False)
+    _show_messages()
+    plans = [_plan(spec, asked.delivery) for spec in asked.loggers]
+    plugins = get_plugins()
+    for problem in plugins.load_hooks():
+        rank_zero_warn(str(problem))
+
+    info = _new_info(asked, number)
+    run_dir = Path(info.dir)
+    existing = _existing_start(run_dir, asked)
+    lock = _take(run_dir)
+    try:
+        run = _open(info, existing)
+        run._keys = tuple(plan.spec.key for plan in plans)
+        run._filter = plugins.event_filter(run)
+        run._is_plain = run._filter is None
+        recorded = {plan.spec.key: plan.recorded for plan in plans}
+        run._append(encode(Start(time.time(), run._info, recorded, platform.node(), os.getpid(), existing is not None)))
+    except BaseException:
+        lock.release()
+        raise
+    deliveries = None
+    if asked.delivery != "off":
+        deliveries = _start_couriers(plans, run_dir, asked.delivery)
+    announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
+    announcement.tell()
+    run.own(lock, deliveries, announcement, _experiment_maker(plans, deliveries, run._info))
+    if config is not None:
+        run.log_hyperparams(config)
+    plugins.notify("rankzero_run_started", run=run)
+    log.info(
+        "run %s %s in %s, delivered to %s",
+        run.name,
+        "goes on" if run.resumed else "is kept",
+        _short(run_dir),
+        ", ".join(run.loggers) or "nobody",
+    )
+    return run
+
+
+# Identity
+
+
+def _run_dir(asked: RunConfig, run_id: str) -> Path:
+    return asked.dir / asked.project / run_id
+
+
+def _new_info(asked: RunConfig, number: int) -> RunInfo:
+    run_id = asked.run_id or new_id(number, lambda each: _run_dir(asked, each).exists())
+    return _info(asked, run_id, asked.name or name_of(run_id), _run_dir(asked, run_id))
+
+
+def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
+    return RunInfo(run_id, name, asked.project, str(run_dir), tuple(asked.tags), asked.notes, time.time())
+
+
+def _info_on_other_rank(asked: RunConfig, number: int) -> RunInfo:
+    if asked.run_id is not None:
+        return _new_info(asked, number)
+    known = ask(number, _ASK_TIMEOUT, lambda each: _run_dir(asked, each))
+    if known is None:
+        log.warning(
+            "rank %d cannot know the run's id: it was asked for before the process group was initialised, and "
+            "the launcher does not name the job; set RANKZERO_RUN_ID for all ranks",
+            get_rank(),
+        )
+        known = Identity("unknown", "unknown", str(_run_dir(asked, "unknown")))
+    return _info(asked, known.id, asked.name or known.name, Path(known.dir))
+
+
+# The run's directory
+
+
+def _existing_start(run_dir: Path, asked: RunConfig) -> Start | None:
+    journal = run_dir / JOURNAL
+    existing = read_start(journal) if journal.exists() else None
+    if existing is None and asked.resume == "must":
+        raise RunNotFoundError(
+            f"there is no run {asked.run_id or run_dir.name!r} in {run_dir.parent} to resume; check dir, project and "
+            'run_id, or use resume="allow"'
+        )
+    if existing is not None and asked.resume == "never":
+        raise ConfigError(
+            f'the run {run_dir.name!r} exists in {run_dir.parent}, and resume="never"; give another run_id'
+        )
+    return existing
+
+
+def _take(run_dir: Path) -> WriterLock:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return WriterLock(run_dir)
+    except RunInUseError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"the run's directory {run_dir} cannot be written: {error.strerror}; give another one with dir= or "
+            "RANKZERO_DIR"
+        ) from error
+
+
+def _open(info: RunInfo, existing: Start | None) -> Run:
+    journal = Path(info.dir) / JOURNAL
+    if existing is not None:
+        info = msgspec.structs.replace(info, name=existing.run.name, started=existing.run.started)
+    run = Run(info, is_active=True)
+    if existing is not None:
+        cut_torn_tail(journal)
+        run._step = last_step(journal)
+        run.resumed = True
+    run.open_journal()
+    return run
+
+
+# Loggers
+
+
+class _Plan(NamedTuple):
+    spec: LoggerSpec
+    logger_class: type[Logger] | None
+    """None for a plugin that is not installed on this machine, with ``delivery="off"``."""
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    """Expanded."""
+    secrets: list[str]
+    recorded: dict[str, Any]
+    """What the journal says of the logger."""
+
+    @property
+    def needs_thread(self) -> bool:
+        """Whether another process could not make this logger."""
+        if self.spec.instance is None:
+            return False
+        try:
+            pickle.dumps((self.logger_class, self.args, self.options))
+        except Exception:
+            return True
+        return self.logger_class is None or self.logger_class.__module__ == "__main__"
+
+
+def _plan(spec: LoggerSpec, delivery: str) -> _Plan:
+    if spec.instance is not None:
+        return _plan_instance(spec)
+    assert spec.plugin is not None
+    try:
+        logger_class = get_plugins().load_logger(spec.plugin, spec.source)
+    except PluginNotInstalledError:
+        if delivery != "off":
+            raise
+        return _Plan(spec, None, (), {}, [], {"plugin": spec.plugin, "options": redact(spec.options)})
+    check_options(spec, logger_class)
+    recorded = {"plugin": spec.plugin, "options": redact(spec.options, logger_class.secret_options)}
+    if delivery == "off":
+        return _Plan(spec, logger_class, (), {}, [], recorded)
+    options = expand_secrets(spec.options, spec.source)
+    secrets = secret_values(spec.options, logger_class.secret_options, spec.source)
+    return _Plan(spec, logger_class, (), options, secrets, recorded)
+
+
+def _plan_instance(spec: LoggerSpec) -> _Plan:
+    if not isinstance(spec.instance, Logger):
+        kind = type(spec.instance)
+        raise ConfigError(
+            f"{spec.source}: {kind.__module__}.{kind.__qualname__} is no rankzero.Logger; use the rankzero logger "
+            "of the same name, or derive your class from rankzero.Logger"
+        )
+    import inspect
+
+    args, options = spec.instance._constructor
+    kind = type(spec.instance)
+    given = inspect.signature(kind.__init__).bind_partial(None, *args, **options).arguments
+    secrets = secret_values(given, kind.secret_options, spec.source)
+    return _Plan(spec, kind, args, dict(options), secrets, {"class": f"{kind.__module__}:{kind.__qualname__}"})
+
+
+def _start_couriers(plans: list[_Plan], run_dir: Path, delivery: str) -> Deliveries:
+    def on_failure(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
+        get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)
+
+    deliveries = Deliveries(run_dir)
+    for plan in plans:
+        in_thread = delivery == "thread" or plan.needs_thread
+        if in_thread and delivery == "process":
+            log.info(
+                "%s cannot be made in another process, so a thread delivers to it; put its class into a module "
+                "that can be imported, and give it arguments that can be pickled",
+                type(plan.spec.instance).__name__,
+            )
+        deliveries.start(_orders(plan, run_dir, in_thread), thread=in_thread, on_failure=on_failure)
+    return deliveries
+
+
+def _orders(plan: _Plan, run_dir: Path, in_thread: bool) -> Orders:
+    logger: Any = plan.spec.plugin or plan.logger_class
+    if in_thread and plan.spec.instance is not None:
+        logger = plan.spec.instance
+    return Orders(run_dir, plan.spec.key, logger, plan.args, plan.options, plan.secrets, LINGER, list(sys.path))
+
+
+def _experiment_maker(plans: list[_Plan], deliveries: Deliveries | None, info: RunInfo) -> Callable[[], Any] | None:
+    if not plans or deliveries is None or plans[0].logger_class is None:
+        return None
+    first = plans[0]
+    delivery = deliveries.get(first.spec.key)
+    if isinstance(delivery, ThreadDelivery):
+        return lambda: _live_experiment(delivery)
+    orders = _orders(first, Path(info.dir), in_thread=False)
+    handle = LazyExperiment(plans[0].logger_class, lambda: make_logger(orders), info)
+    return lambda: handle
+
+
+def _live_experiment(delivery: ThreadDelivery) -> Any:
+    logger = delivery.logger(_ASK_TIMEOUT)
+    if logger is None:
+        raise RuntimeError("the logger could not be opened yet; its tracker does not answer")
+    return logger.experiment
+
+
+# Messages
+
+
+def _show_messages() -> None:
+    """Let what the log ``rankzero`` says be seen, unless the script has set up logging itself."""
+    if log.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("rankzero: %(message)s"))
+    handler.addFilter(lambda record: not logging.getLogger().handlers)
+    log.addHandler(handler)
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

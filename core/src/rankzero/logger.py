@@ -1,0 +1,459 @@
+"""`Logger`, the contract of a plugin.
+
+Only ``name``, ``version``, ``log_metrics`` and ``log_hyperparams`` must be written. Every other verb has a fallback
+here that keeps the data: a table becomes a CSV file, a figure an image file, and a file goes to ``log_artifact``.
+
+What an author cannot forget, because `Logger` adds it to every subclass:
+
+- each verb does nothing on other ranks than zero, and ``experiment`` is a `DummyExperiment` there;
+- ``close()`` closes once, however often it is called;
+- ``save()``, ``finalize()`` and ``close()`` first log what `Logger.agg_and_log_metrics` has buffered.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from rankzero.aggregate import Reduce, StepAggregator, mean
+from rankzero.encoders import as_table, describe_model, histogram
+from rankzero.experiment import DummyExperiment
+from rankzero.media import MediaFile, MediaStore
+from rankzero.rank import is_rank_zero, rank_zero_warn
+from rankzero.values import Number
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+Status = str
+"""How a run ended: ``success``, ``failed``, ``aborted`` (interrupted, preempted) or ``crashed`` (its process died)."""
+
+
+class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which run this is: what a logger needs to create it in its tracker, or to find it there again."""
+
+    id: str
+    """Unique; 32 letters and digits unless the user chose it. The run's identity in every tracker."""
+    name: str
+    project: str
+    dir: str
+    """The run's directory, absolute."""
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+    started: float = 0.0
+    """Unix time in seconds."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When the event that is being logged took place."""
+
+    time: float
+    """Unix time in seconds."""
+    line: int | None = None
+    """The number of the event's line in the journal, from 0; None for a logger that is used directly."""
+    epoch: int | None = None
+    stage: str | None = None
+    """``train``, ``validate`` or ``test``, when known."""
+
+
+class MetricsRow(msgspec.Struct, frozen=True):
+    """The metrics of one log call."""
+
+    values: dict[str, Number]
+    step: int | None
+    moment: Moment
+
+
+VERBS = frozenset(
+    [
+        "log_metrics",
+        "log_metrics_batch",
+        "log_hyperparams",
+        "log_image",
+        "log_table",
+        "log_text",
+        "log_audio",
+        "log_video",
+        "log_histogram",
+        "log_figure",
+        "log_graph",
+        "log_artifact",
+        "log_checkpoint",
+        "define_metric",
+        "watch",
+        "unwatch",
+        "after_save_checkpoint",
+        "log_tags",
+        "agg_and_log_metrics",
+        "attach",
+        "save",
+        "flush",
+        "finalize",
+        "close",
+    ]
+)
+"""The methods that do nothing on other ranks than zero."""
+
+_ENDINGS = frozenset(("save", "finalize", "close"))
+
+
+def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(verb)
+    def guarded(self: Logger, *args: Any, **kwargs: Any) -> Any:
+        if not is_rank_zero():
+            return None
+        if name in _ENDINGS:
+            self._log_aggregated()
+        return self._close_once(verb) if name == "close" else verb(self, *args, **kwargs)
+
+    return guarded
+
+
+def _guard_class(cls: type[Logger]) -> None:
+    for name, member in list(vars(cls).items()):
+        if name in VERBS and callable(member):
+            setattr(cls, name, _guard(name, member))
+    experiment = vars(cls).get("experiment")
+    if isinstance(experiment, property) and experiment.fget is not None:
+        getter = experiment.fget
+
+        def guarded(self: Logger) -> Any:
+            return getter(self) if is_rank_zero() else DummyExperiment()
+
+        cls.experiment = property(functools.wraps(getter)(guarded))  # type: ignore[assignment]
+
+
+class Logger(ABC):
+    """Writes to one tracker with its SDK.
+
+    A Logger used directly, without a Run, is synchronous. Under ``rankzero.start()`` a courier calls it, in another
+    process by default; it is made there again with the arguments that its constructor got here.
+
+    Args of a subclass's constructor are its own. What they leave open (project, name, run id) comes from `attach`.
+    """
+
+    secret_options: ClassVar[frozenset[str]] = frozenset()
+    """Constructor arguments that must never be written to disk."""
+
+    joinable: ClassVar[bool] = False
+    """Whether a second process may use `experiment` while a courier delivers to the same run."""
+
+    group_separator: ClassVar[str] = "/"
+    save_dir: Any = None
+    """Where the logger writes on this machine; a subclass may set it or make it a property."""
+
+    run_info: RunInfo | None = None
+    """The run that `attach` told; None for a logger that is used directly."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _guard_class(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Logger:
+        # State lives here, so that a subclass need not call super().__init__().
+        self = super().__new__(cls)
+        self._constructor = (args, kwargs)
+        self._aggregator = StepAggregator()
+        self._moment = None
+        self._closing = self._closed = False
+        self._said = set()
+        return self
+
+    _constructor: tuple[tuple[Any, ...], dict[str, Any]]
+    _aggregator: StepAggregator
+    _moment: Moment | None
+    _closing: bool
+    _closed: bool
+    _said: set[str]
+
+    def __init__(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
+        self.update_agg_funcs(agg_key_funcs, agg_default_func)
+
+    # Identity
+
+    @property
+    @abstractmethod
+    def name(self) -> str | None:
+        """The run's or project's name; part of the path of checkpoints, so equal on all ranks."""
+
+    @property
+    @abstractmethod
+    def version(self) -> int | str | None:
+        """The run's version; part of the path of checkpoints, so equal on all ranks."""
+
+    @property
+    def root_dir(self) -> str | None:
+        """The directory of all versions of this name."""
+        return None
+
+    @property
+    def log_dir(self) -> str | None:
+        """The directory of this version."""
+        return None
+
+    @property
+    def experiment(self) -> Any:
+        """The SDK's own object; a `DummyExperiment` on other ranks and for loggers that have none."""
+        return DummyExperiment()
+
+    # Delivery
+
+    def attach(self, run: RunInfo) -> None:
+        """Say which run the events to come belong to. Called before any verb, never for direct use.
+
+        Opening may be put off to the first verb. It must be idempotent: given the same ``run.id``, a second process
+        continues the same run in the tracker.
+        """
+        self.run_info = run
+
+    def watermark(self) -> int | None:
+        """Return how many lines of the journal the tracker holds for sure, None if it cannot tell.
+
+        Asked after `attach`. A number overrides the courier's saved position in both directions: for trackers whose
+        SDK says "done" when nothing has arrived, and for those that can make delivery exactly once.
+        """
+        return None
+
+    def flush(self) -> None:
+        """Return only when the tracker has acknowledged everything handed over so far; raise otherwise.
+
+        Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can.
+        """
+
+    @property
+    def moment(self) -> Moment:
+        """When the event that is being logged took place: now, unless a courier delivers it later."""
+        return self._moment or Moment(time.time())
+
+    @contextmanager
+    def at(self, moment: Moment) -> Iterator[None]:
+        """Set `moment` for the verbs called inside the ``with`` block."""
+        self._moment = moment
+        try:
+            yield
+        finally:
+            self._moment = None
+
+    # The verbs that a plugin must write
+
+    @abstractmethod
+    def log_metrics(self, metrics: dict[str, Number], step: int | None = None) -> None:
+        """Log numbers at a step."""
+
+    @abstractmethod
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Log hyperparameters; repeated calls merge. May take ``metrics``, initial values to show beside them."""
+
+    # The verbs with a fallback
+
+    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
+        """Log many rows, in order, each with its own time. Override it where the tracker takes many at once."""
+        for row in rows:
+            with self.at(row.moment):
+                self.log_metrics(metrics=row.values, step=row.step)
+
+    def log_image(
+        self,
+        key: str,
+        images: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log pictures: paths, PIL images, arrays or tensors (see `rankzero.encoders.encode_image`).
+
+        Args:
+            key: the name they share.
+            images: the pictures; under a Run each is a `rankzero.media.MediaFile`.
+            step: the step.
+            caption: a text for each.
+            **kwargs: a list each, with one entry for each picture; the tracker's own (masks, boxes).
+        """
+        for image, text in zip(images, _texts(caption, images), strict=True):
+            self._keep(key, self._media.image(image, text), "image", step)
+
+    def log_audio(
+        self,
+        key: str,
+        audios: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        sample_rate: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log sounds: paths, or samples with their ``sample_rate`` in Hz."""
+        for audio, text in zip(audios, _texts(caption, audios), strict=True):
+            self._keep(key, self._media.audio(audio, sample_rate, text), "audio", step)
+
+    def log_video(
+        self,
+        key: str,
+        videos: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        fps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
+        for video, text in zip(videos, _texts(caption, videos), strict=True):
+            self._keep(key, self._media.video(video, fps, text), "video", step)
+
+    def log_figure(self, key: str, figure: Any, step: int | None = None, **kwargs: Any) -> None:
+        """Log a matplotlib or plotly figure; under a Run it is a `rankzero.media.MediaFile`."""
+        self._keep(key, self._media.figure(figure), "figure", step)
+
+    def log_table(
+        self,
+        key: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> None:
+        """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
+        import csv
+        import io
+
+        names, rows = as_table(columns, data, dataframe)
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([names, *rows])
+        self._keep(key, self._media.put_bytes((text.getvalue().encode(), ".csv")), "table", step)
+
+    def log_text(
+        self,
+        key: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> None:
+        """Log texts, given as a table."""
+        self.log_table(key, columns, data, dataframe, step)
+
+    def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> None:
+        """Log the distribution of ``values``: numbers of any shape, or a `rankzero.encoders.Histogram`."""
+        encoded = msgspec.json.encode(histogram(values, bins))
+        self._keep(key, self._media.put_bytes((encoded, ".json")), "histogram", step)
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        """Log a model's structure; under a Run ``model`` is a `rankzero.media.MediaFile` of JSON."""
+        if not isinstance(model, MediaFile):
+            model = self._media.put_bytes((msgspec.json.encode(describe_model(model)), ".json"))
+        self._keep("graph", model, "graph", None)
+
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log a file or directory."""
+        self._say_once("files", f"{_name_of(self)} cannot hold files; they stay on this machine, e.g. {path}")
+
+    def log_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        score: float | None = None,
+        step: int | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log a checkpoint, a file or directory, with its score and aliases such as ``latest`` and ``best``."""
+        details = {"score": score, "step": step, **(metadata or {})}
+        self.log_artifact(path, name=Path(path).name, type="model", aliases=aliases, metadata=details)
+
+    def define_metric(
+        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
+    ) -> None:
+        """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
+        self._say_once("define", f"{_name_of(self)} has no notion of define_metric; {name!r} shows its last value")
+
+    def log_tags(self, tags: Sequence[str]) -> None:
+        """Add tags to the run."""
+
+    def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
+        """Log the model's gradients and parameters as training goes on. A Run does this for every logger."""
+        self._say_once(
+            "watch", f"{_name_of(self)} cannot watch a model by itself; use rankzero.start() and run.watch()"
+        )
+
+    def unwatch(self, model: Any = None) -> None:
+        """End `watch`."""
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Take note of what a ModelCheckpoint has just saved. Called before the files it supersedes are deleted."""
+
+    # Aggregation
+
+    def agg_and_log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
+        finished = self._aggregator.add(metrics, step)
+        if finished is not None:
+            self.log_metrics(metrics=finished[1], step=finished[0])
+
+    def update_agg_funcs(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
+        """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
+        self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
+
+    # Endings
+
+    def save(self) -> None:
+        """Write out what is buffered; cheap, for frameworks call it after every step."""
+
+    def finalize(self, status: Status) -> None:
+        """Note how the run ended. Frameworks may log on after it; `close` is the end."""
+        self.save()
+
+    def close(self) -> None:
+        """Release everything; a verb called later opens the same run again."""
+
+    def _log_aggregated(self) -> None:
+        finished = self._aggregator.take()
+        if finished is not None:
+            self.log_metrics(metrics=finished[1], step=finished[0])
+
+    def _close_once(self, close: Callable[[Any], None]) -> None:
+        if self._closed:
+            return
+        outermost = not self._closing  # a subclass's close() calls super().close()
+        self._closing = True
+        try:
+            close(self)
+        finally:
+            self._closing = not outermost
+        self._closed = outermost
+
+    @property
+    def _media(self) -> MediaStore:
+        return MediaStore(Path(self.run_info.dir if self.run_info else self.log_dir or self.save_dir or "."))
+
+    def _keep(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
+        path = self._media.directory / file.path
+        metadata = {"step": step, "caption": file.caption}
+        self.log_artifact(path, name=key, type=kind, metadata={k: v for k, v in metadata.items() if v is not None})
+
+    def _say_once(self, topic: str, message: str) -> None:
+        if topic not in self._said:
+            self._said.add(topic)
+            rank_zero_warn(message, stacklevel=3)
+
+
+_guard_class(Logger)  # type: ignore[type-abstract]
+
+
+def _texts(captions: Sequence[str] | None, items: Sequence[Any]) -> Sequence[str | None]:
+    return captions or [None] * len(items)
+
+
+def _name_of(logger: Logger) -> str:
+    return type(logger).__name__

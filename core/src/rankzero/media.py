@@ -1,0 +1,153 @@
+"""What people log besides numbers → files, named by their content, in one directory.
+
+Naming a file by its SHA-256 makes writing it idempotent: an image logged every epoch is stored once, and a
+reader can verify what it reads. The modules for hashing and copying are imported by those who log a file:
+together they take 15 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.encoders import (
+    Encoded,
+    encode_audio,
+    encode_figure,
+    encode_image,
+    encode_raw,
+    encode_video,
+    pillow,
+)
+from rankzero.errors import PluginNotInstalledError
+from rankzero.notices import warn_user
+from rankzero.values import to_jsonable
+
+
+class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file that was logged. It is an `os.PathLike`, and ``numpy.asarray`` decodes it if it is an image.
+
+    In a journal ``path`` is relative to the run's directory; a logger gets it absolute.
+    """
+
+    path: str
+    name: str = ""
+    """The name of the file it came from, if it came from a file."""
+    caption: str | None = None
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import numpy as np
+
+        with pillow().open(self.path) as image:
+            return np.asarray(image, dtype=dtype)
+
+    def under(self, directory: Path) -> MediaFile:
+        """Return the same file with its path made absolute."""
+        return msgspec.structs.replace(self, path=str(directory / self.path))
+
+
+class MediaStore:
+    """Writes files into ``directory/media``, each named by its SHA-256; paths are relative to ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def put_bytes(self, encoded: Encoded, name: str = "", caption: str | None = None) -> MediaFile:
+        """Store bytes."""
+        import hashlib
+
+        data, suffix = encoded
+        digest = hashlib.sha256(data).hexdigest()
+        return self._put(digest, suffix, lambda part: part.write_bytes(data), name, caption)
+
+    def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
+        """Store a copy of an existing file."""
+        import hashlib
+        import shutil
+
+        with open(source, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        path = Path(source)
+        return self._put(digest, path.suffix, lambda part: shutil.copyfile(path, part), path.name, caption)
+
+    def _put(
+        self, digest: str, suffix: str, write: Callable[[Path], object], name: str, caption: str | None
+    ) -> MediaFile:
+        relative = Path("media", digest[:2], digest + suffix)
+        target = self.directory / relative
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Never a half-written file under the final name: a courier may be reading.
+            part = target.with_name(f".{uuid.uuid4().hex}.part")
+            try:
+                write(part)
+                os.replace(part, target)
+            finally:
+                part.unlink(missing_ok=True)
+        return MediaFile(relative.as_posix(), name, caption)
+
+    def image(self, image: Any, caption: str | None = None) -> MediaFile:
+        """Store an image: a path, encoded bytes, a PIL image, a figure, or an array or tensor (see `encode_image`)."""
+        return self._file_or(encode_image, image, caption)
+
+    def audio(self, audio: Any, sample_rate: int | None = None, caption: str | None = None) -> MediaFile:
+        """Store a sound: a path, encoded bytes, or samples with their rate in Hz (see `encode_audio`)."""
+        return self._file_or(lambda value: encode_audio(value, sample_rate), audio, caption)
+
+    def video(self, video: Any, fps: int | None = None, caption: str | None = None) -> MediaFile:
+        """Store a video: a path, encoded bytes, or frames (see `encode_video`)."""
+        return self._file_or(lambda value: encode_video(value, fps), video, caption)
+
+    def figure(self, figure: Any) -> MediaFile:
+        """Store a matplotlib figure as PNG, a plotly figure as HTML."""
+        return self._file_or(encode_figure, figure, None)
+
+    def table(self, columns: Sequence[str], data: Iterable[Iterable[Any]]) -> MediaFile:
+        """Store a table as JSON ``{"columns": […], "data": [[…], …]}``; an image in a cell becomes a `MediaFile`."""
+        rows = [[self._cell(cell) for cell in row] for row in data]
+        return self.put_bytes((msgspec.json.encode({"columns": columns, "data": rows}), ".json"))
+
+    def _cell(self, cell: Any) -> Any:
+        if isinstance(cell, MediaFile):
+            return {"media": self.put_file(cell)}
+        if _is_picture(cell):
+            return {"media": self.image(cell)}
+        return to_jsonable(cell)
+
+    def _file_or(self, encode: Callable[[Any], Encoded], value: Any, caption: str | None) -> MediaFile:
+        if isinstance(value, MediaFile) and caption is None:
+            caption = value.caption
+        if isinstance(value, str | os.PathLike):
+            return self.put_file(value, caption)
+        try:
+            encoded = encode(value)
+        except (PluginNotInstalledError, TypeError, ValueError) as error:
+            warn_user(f"{error}; kept as raw numbers instead")
+            encoded = encode_raw(value)
+        return self.put_bytes(encoded, caption=caption)
+
+
+def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
+    """Read what `MediaStore.table` wrote: (columns, rows); images are `MediaFile` objects again, paths absolute."""
+    table = json.loads(Path(path).read_bytes())
+    directory = Path(path).parents[2]
+    return table["columns"], [[_read_cell(cell, directory) for cell in row] for row in table["data"]]
+
+
+def _read_cell(cell: Any, directory: Path) -> Any:
+    if isinstance(cell, dict) and cell.keys() == {"media"}:
+        return msgspec.convert(cell["media"], MediaFile).under(directory)
+    return cell
+
+
+def _is_picture(value: Any) -> bool:
+    return hasattr(value, "savefig") or (hasattr(value, "save") and hasattr(value, "convert"))

@@ -1,0 +1,224 @@
+"""A logger's options: checked against its constructor, and their secrets kept out of files and messages.
+
+A secret stands in a config as ``${NAME}``, the name of an environment variable, or ``${NAME:-default}``. It
+is put in only when the logger is made. ``$${NAME}`` is the text ``${NAME}`` itself. No message here shows an
+option's value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from rankzero.errors import ConfigError, MissingSecretError, UnknownOptionError
+from rankzero.suggest import VERY_SIMILAR, nearest
+
+START = "start()"
+"""What `LoggerSpec.source` says of what was passed to ``rankzero.start()``."""
+
+START_PARAMETERS = (
+    "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery"
+)  # fmt: skip
+
+_REFERENCE = re.compile(r"\$?\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
+# A secret that is nothing but references, perhaps after the scheme of an Authorization header.
+_ONLY_REFERENCES = re.compile(r"(?:(?:bearer|basic|token) )?(?:\$\{[A-Za-z_]\w*\})+", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(api_?key|access_?key|private_?key|token|password|passwd|secret|credentials?|authorization)$"
+)
+_PASSWORD_IN_URL = re.compile(r"\w://[^/@\s:]*:([^/@\s]+)@")
+
+
+class LoggerSpec(msgspec.Struct):
+    """One logger of a run, before it is made."""
+
+    key: str
+    """Unique in the run: ``csv``, ``csv-2``."""
+    plugin: str | None = None
+    """The name of the entry point; None if the user made the logger."""
+    options: dict[str, Any] = {}
+    """As written: ``${NAME}`` is not expanded."""
+    instance: Any = None
+    """The logger that the user made."""
+    source: str = START
+    """Where it was chosen: ``start()``, ``RANKZERO_LOGGERS``, ``rankzero.toml``, …"""
+    option_sources: dict[str, str] = {}
+    """Option → where it stands, if elsewhere than ``source``."""
+
+    def where(self, option: str) -> str:
+        """Return where an option stands."""
+        return self.option_sources.get(option, self.source)
+
+    def __repr__(self) -> str:
+        # Without the options' values: one of them may be a secret.
+        made = "" if self.instance is None else f", instance={type(self.instance).__name__}"
+        options = ", ".join(self.options)
+        return f"LoggerSpec({self.key!r}, plugin={self.plugin!r}, options=[{options}]{made}, {self.source!r})"
+
+
+def check_options(spec: LoggerSpec, logger_class: type[Any]) -> None:
+    """Raise unless ``logger_class`` can be made with the options of ``spec``.
+
+    A constructor that takes ``**kwargs`` is given what it is sent, unless that looks like a typing error for
+    a parameter that it names. The class can say what may stand there: ``known_options``, a frozenset of
+    names.
+
+    Raises:
+        UnknownOptionError: an option that the constructor does not take.
+        ConfigError: an option that it needs was not given.
+    """
+    if spec.instance is not None:
+        return
+    import inspect
+
+    # object's says that it takes everything, and takes nothing.
+    has_own = logger_class.__init__ is not object.__init__
+    parameters = list(inspect.signature(logger_class.__init__).parameters.values())[1:] if has_own else []
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    known = {each.name for each in named} | set(getattr(logger_class, "known_options", ()))
+    is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    anything_goes = is_open and not hasattr(logger_class, "known_options")
+    for option in spec.options:
+        if option not in known and not (anything_goes and not nearest(option, known, VERY_SIMILAR)):
+            raise UnknownOptionError(_unknown_option(spec, option, known))
+    missing = [each.name for each in named if each.default is each.empty and each.name not in spec.options]
+    if missing:
+        raise ConfigError(
+            f"{spec.source}: the logger {spec.plugin!r} needs {_quoted(missing)}, which was not given. "
+            f'Write it in its options: loggers={{"{spec.plugin}": {{"{missing[0]}": ...}}}}'
+        )
+
+
+def _unknown_option(spec: LoggerSpec, option: str, known: Iterable[str]) -> str:
+    where = spec.where(option)
+    found = nearest(option, known)
+    hint = f" Did you mean {found!r}?" if found else ""
+    if not found and where == START and (found := nearest(option, START_PARAMETERS)):
+        hint = f" Did you mean start({found}=...)?"
+    return (
+        f"{where}: the logger {spec.plugin!r} has no option {option!r}.{hint} "
+        f"Its options: {', '.join(sorted(known)) or 'none'}."
+    )
+
+
+def expand_secrets(options: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the options with each ``${NAME}`` replaced by that environment variable, at any depth.
+
+    Args:
+        options: a logger's options; they are left as they are.
+        source: where they stand, for the message.
+
+    Raises:
+        MissingSecretError: ``${NAME}`` without a default, and NAME is not set.
+    """
+
+    def expand(path: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return _REFERENCE.sub(lambda found: _look_up(found, path, source), value)
+
+    expanded: dict[str, Any] = _walk(options, expand)
+    return expanded
+
+
+def _look_up(found: re.Match[str], option: str, source: str) -> str:
+    name, default = found.groups()
+    if found[0].startswith("$$"):
+        return found[0][1:]
+    value = os.environ.get(name)
+    if default is not None:
+        return value or default
+    if value is None:
+        raise MissingSecretError(
+            f"{source}: the option {option!r} needs the environment variable {name}, which is not set. "
+            f"Set it (export {name}=...), or give a default: ${{{name}:-...}}."
+        )
+    return value
+
+
+def is_secret(option: str, declared: Iterable[str] = ()) -> bool:
+    """Return whether an option holds a secret: its plugin says so, or its name does (``api_key``).
+
+    >>> is_secret("neptune_api_token"), is_secret("token_count")
+    (True, False)
+    """
+    return option in declared or _SECRET_NAME.search(option.lower().replace("-", "_")) is not None
+
+
+def redact(options: Mapping[str, Any], secret_names: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the options as they may be written to disk: without the values of secrets.
+
+    ``${NAME}`` stays as it is. A secret that is written out is left out, with its key, at any depth; so is a
+    default in ``${NAME:-default}``, which is a secret written out too.
+
+    Args:
+        options: a logger's options.
+        secret_names: names of secret options, beside those whose name says so.
+    """
+    declared = frozenset(secret_names)
+
+    def keep(path: str, value: Any) -> Any:
+        if value is None or isinstance(value, bool) or not _holds_secret(path, value, declared):
+            return value
+        return value if isinstance(value, str) and _ONLY_REFERENCES.fullmatch(value) else _LEFT_OUT
+
+    safe: dict[str, Any] = _walk(options, keep)
+    return safe
+
+
+def _holds_secret(path: str, value: Any, declared: frozenset[str]) -> bool:
+    if isinstance(value, str) and _PASSWORD_IN_URL.search(value):
+        return True
+    return any(is_secret(part, declared) for part in path.split("."))
+
+
+def secret_values(options: Mapping[str, Any], secret_names: Iterable[str], source: str) -> list[str]:
+    """Return the values that must not be shown: those of secret options, and what ``${NAME}`` stands for.
+
+    Args:
+        options: a logger's options, as written.
+        secret_names: names of secret options, beside those whose name says so.
+        source: where they stand, for the message.
+
+    Raises:
+        MissingSecretError: as `expand_secrets`.
+    """
+    declared = frozenset(secret_names)
+    values: list[str] = []
+
+    def collect(path: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        references = [found[0] for found in _REFERENCE.finditer(value)]
+        if references or _holds_secret(path, value, declared):
+            values.extend(expand_secrets({path: each}, source)[path] for each in (value, *references))
+            values.extend(found[1] for found in _PASSWORD_IN_URL.finditer(values[-1 - len(references)]))
+        return value
+
+    _walk(options, collect)
+    # The longest first: a value may be part of another.
+    return sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
+
+
+_SHORTEST_SECRET = 6  # "root" in ${USER} is in too many words
+_LEFT_OUT: Any = object()
+
+
+def _walk(value: Any, change: Callable[[str, Any], Any], path: str = "") -> Any:
+    # Calls change(path, leaf) for each leaf; what it returns takes the leaf's place, _LEFT_OUT removes it.
+    if isinstance(value, Mapping):
+        below = f"{path}." if path else ""
+        items = [(key, _walk(each, change, f"{below}{key}")) for key, each in value.items()]
+        return {key: each for key, each in items if each is not _LEFT_OUT}
+    if type(value) in (list, tuple):
+        changed = [_walk(each, change, f"{path}.{index}") for index, each in enumerate(value)]
+        return type(value)(each for each in changed if each is not _LEFT_OUT)
+    return change(path, value)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,64 @@
+"""How far a logger's delivery has come: a small file beside the journal, one for each logger."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+_SUFFIX = ".position.json"
+
+
+class Position(msgspec.Struct, omit_defaults=True):
+    """What the tracker has acknowledged, and what the courier is doing about the rest."""
+
+    offset: int = 0
+    """Bytes of the journal that are delivered."""
+    line: int = 0
+    """Lines of the journal that are delivered."""
+    rejected: int = 0
+    """How many events stand in the reject list."""
+    status: str | None = None
+    """How the run ended, as far as it is delivered; None while it goes on."""
+    closed: bool = False
+    """Whether the run is closed in the tracker."""
+    problem: str | None = None
+    """Why delivery does not go on; None when it does."""
+    pid: int = 0
+    host: str = ""
+    updated: float = 0.0
+    """Unix time in seconds."""
+
+
+def load_position(run_dir: Path, key: str) -> Position:
+    """Return the position of the logger ``key``; the beginning if nothing was delivered yet."""
+    try:
+        return msgspec.json.decode(_path(run_dir, key).read_bytes(), type=Position)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return Position()
+
+
+def save_position(run_dir: Path, key: str, position: Position) -> None:
+    """Replace the file at once, so that a reader, or a crash, never meets a half-written one."""
+    position.updated = time.time()
+    path = _path(run_dir, key)
+    part = path.with_suffix(".part")
+    part.write_bytes(msgspec.json.encode(position))
+    os.replace(part, path)
+
+
+def positions(run_dir: Path) -> dict[str, Position]:
+    """Return the positions of all loggers that a courier has served."""
+    keys = sorted(path.name.removesuffix(_SUFFIX) for path in run_dir.glob("*" + _SUFFIX))
+    return {key: load_position(run_dir, key) for key in keys}
+
+
+def reject_list(run_dir: Path, key: str) -> Path:
+    """Return the path of the list of events that the tracker of logger ``key`` refused for good."""
+    return run_dir / f"{key}.rejected.jsonl"
+
+
+def _path(run_dir: Path, key: str) -> Path:
+    return run_dir / (key + _SUFFIX)

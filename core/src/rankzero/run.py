@@ -1,0 +1,693 @@
+"""`Run`, the object that a training loop holds: every verb becomes an event in the journal, and nothing here waits."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from rankzero import checkpoints, lifecycle
+from rankzero.aggregate import Reduce, StepAggregator, mean
+from rankzero.delivery import Deliveries
+from rankzero.device import DeviceCopy, DeviceRows
+from rankzero.encoders import as_table, describe_model, encode_raw, histogram
+from rankzero.events import (
+    Artifact,
+    Audio,
+    Checkpoint,
+    DefineMetric,
+    Event,
+    Figure,
+    Finish,
+    Graph,
+    Histogram,
+    Image,
+    Metrics,
+    Params,
+    Status,
+    Table,
+    Tags,
+    Text,
+    Video,
+    encode,
+    encode_lines,
+)
+from rankzero.experiment import DummyExperiment
+from rankzero.identity import Announcement
+from rankzero.journal import JOURNAL, Journal
+from rankzero.liveness import WriterLock
+from rankzero.logger import RunInfo
+from rankzero.media import MediaFile, MediaStore
+from rankzero.notices import warn_user
+from rankzero.plugins import get_plugins
+from rankzero.rank import is_rank_zero
+from rankzero.values import Number, spell, split_metrics, to_jsonable, to_number
+from rankzero.watch import ModelWatch
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+log = logging.getLogger("rankzero")
+P = ParamSpec("P")
+
+FINISH_TIMEOUT = 60.0
+"""For how many seconds `Run.finish` waits for the couriers."""
+
+_LARGEST_INLINE_ARRAY = 1000
+_DEVICE_TIMEOUT = 30.0
+_now = time.time
+
+
+def _verb(build: Callable[Concatenate[Run, P], Event | None]) -> Callable[Concatenate[Run, P], None]:
+    """Make a method that builds an event into one that records it, on rank zero, and never raises."""
+
+    @functools.wraps(build)
+    def record(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if not self._is_active:
+            return
+        try:
+            event = build(self, *args, **kwargs)
+            if event is not None:
+                self._record(event)
+        except Exception as error:
+            subject = repr(args[0]) if args and isinstance(args[0], str) else "…"
+            self._warn_once(
+                f"{build.__name__} {subject} {type(error).__name__}",
+                f"run.{build.__name__}({subject}) could not be recorded: {type(error).__name__}: {error}",
+            )
+
+    record.__annotations__ = {**build.__annotations__, "return": "None"}
+    return record
+
+
+class Run:
+    """One training run; make it with `rankzero.start`.
+
+    The verbs are those of `rankzero.Logger`. None of them raises, waits for a tracker or does anything on
+    other ranks than zero. A Run can be pickled, and logs from forked and spawned children too; only the
+    process that started it ends it. It has what Lightning asks of a logger.
+    """
+
+    group_separator = "/"
+
+    def __init__(self, info: RunInfo | Callable[[], RunInfo], *, is_active: bool) -> None:
+        self._known_info = info
+        self._is_active = is_active
+        self._journal: Journal | None = None
+        self._filter: Callable[[Event], Event | None] | None = None
+        self._lock: WriterLock | None = None
+        self._deliveries: Deliveries | None = None
+        self._announcement: Announcement | None = None
+        self._owner_pid = 0
+        self._keys: tuple[str, ...] = ()
+        self._make_experiment: Callable[[], Any] | None = None
+        self._step = -1
+        self._status = "success"
+        self._is_finished = False
+        self.resumed = False
+        """Whether the run existed before."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._is_plain = True  # until a value comes that is not a Python number
+        self._next_tick = 0.0
+        self._device_rows = DeviceRows()
+        self._aggregator = StepAggregator()
+        self._seen_checkpoints: dict[str, float] = {}
+        self._watches: dict[int, ModelWatch] = {}
+        self._said: set[str] = set()
+
+    @property
+    def _info(self) -> RunInfo:
+        if not isinstance(self._known_info, RunInfo):
+            self._known_info = self._known_info()
+        return self._known_info
+
+    # Identity
+
+    @property
+    def id(self) -> str:
+        """Unique; the run's identity in every tracker, the same on all ranks."""
+        return self._info.id
+
+    @property
+    def name(self) -> str:
+        """A name for people, the same on all ranks."""
+        return self._info.name
+
+    @property
+    def project(self) -> str:
+        """What the run belongs to."""
+        return self._info.project
+
+    @property
+    def version(self) -> str:
+        """The run's id, under the name that Lightning asks for."""
+        return self.id
+
+    @property
+    def dir(self) -> Path:
+        """The run's directory; on other ranks it need not exist."""
+        return Path(self._info.dir)
+
+    @property
+    def log_dir(self) -> str:
+        """The run's directory."""
+        return self._info.dir
+
+    @property
+    def save_dir(self) -> str:
+        """The run's directory, below which Lightning saves checkpoints."""
+        return self._info.dir
+
+    @property
+    def root_dir(self) -> str:
+        """The directory of the project's runs."""
+        return str(self.dir.parent)
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """The keys of the loggers that get this run."""
+        return self._keys
+
+    @property
+    def step(self) -> int:
+        """The last step of a metric, -1 before the first."""
+        return self._step
+
+    @property
+    def experiment(self) -> Any:
+        """The SDK's own object of the first logger; reading this costs nothing.
+
+        With ``delivery="thread"`` it is the live object. With a courier process its first use joins the run from
+        this process, where the tracker allows it, and raises `ExperimentUnavailableError` where not.
+        """
+        if not self._is_active or self._make_experiment is None:
+            return DummyExperiment()
+        return self._make_experiment()
+
+    def __repr__(self) -> str:
+        return f"<rankzero.Run {self.name} ({self.id}) in {self._info.dir}>"
+
+    # Metrics
+
+    def log_metrics(
+        self,
+        metrics: Mapping[str, Any],
+        step: int | None = None,
+        *,
+        epoch: int | None = None,
+        stage: str | None = None,
+    ) -> None:
+        """Log numbers at a step, in microseconds.
+
+        Args:
+            metrics: name → number: Python and numpy numbers, tensors and arrays of one element of any dtype and
+                device, Decimal, bool. NaN and ±Inf are kept. Nested mappings are flattened with ``/``. Anything
+                else is kept as text, and said once. A value on a GPU is not waited for.
+            step: the step; one more than the last one if not given.
+            epoch: the epoch, if known.
+            stage: ``train``, ``validate`` or ``test``, if known.
+        """
+        if not self._is_active:
+            return
+        if step is None:
+            step = self._step + 1
+        now = _now()
+        try:
+            # Only Python ints and floats add up to one, and only finite ones to a finite one.
+            total = sum(metrics.values()) if self._is_plain else None
+            if (total.__class__ is float or total.__class__ is int) and total - total == 0 and step.__class__ is int:
+                line = encode_lines((Metrics(now, step, metrics, epoch, stage),))  # type: ignore[arg-type]
+                self._step = step
+                self._append(line)
+                if now > self._next_tick:
+                    self._tick(now)
+                return
+        except Exception:
+            pass
+        self._log_any_metrics(now, metrics, step, epoch, stage)
+
+    def _log_any_metrics(
+        self, now: float, metrics: Mapping[str, Any], step: Any, epoch: int | None, stage: str | None
+    ) -> None:
+        try:
+            number = to_number(step)
+            self._step = step = self._step + 1 if number is None else int(number)
+            split = split_metrics(metrics)
+        except Exception as error:
+            self._warn_once("log_metrics", f"run.log_metrics({metrics!r:.80}) could not be recorded: {error!r}")
+            return
+        for key, value in split.rest.items():
+            self._log_no_number(key, value, step)
+
+        def write(from_device: Mapping[str, Number]) -> None:
+            numbers = {**split.numbers, **from_device}
+            values = {_clean(key): spell(numbers[key]) for key in numbers}
+            self._record(Metrics(now, step, values, epoch, stage))
+
+        if split.on_device:
+            self._is_plain = False  # adding up tensors to see what they are would cost a kernel each
+            self._device_rows.put(DeviceCopy(split.on_device), write)
+        elif split.numbers:
+            write({})
+        self._tick(now)
+
+    def _log_no_number(self, key: str, value: Any, step: int) -> None:
+        if value is None:
+            self._warn_once(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
+            return
+        size = getattr(value, "size", None)
+        kept = "text"
+        if hasattr(value, "tolist") and not isinstance(size, int) and hasattr(value, "numel"):
+            size = value.numel()
+        if isinstance(size, int) and size > _LARGEST_INLINE_ARRAY:
+            kept = "an .npy file"
+            self._record_file(self._media.put_bytes(encode_raw(value)), key, "array", {"step": step})
+        else:
+            text = value if isinstance(value, str) else to_jsonable(value)
+            self.log_text(key, ["value"], [[text]], step=step)
+        self._warn_once(
+            f"not a number {key}",
+            f"the metric {key!r} is no single number but {type(value).__name__}; it is kept as {kept}. "
+            "Log a number (loss.mean()), or use log_text or log_histogram.",
+        )
+
+    def agg_and_log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
+        if self._is_active and (finished := self._aggregator.add(metrics, step)) is not None:
+            self.log_metrics(finished[1], finished[0])
+
+    def update_agg_funcs(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
+        """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
+        self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
+
+    # Everything else that is logged
+
+    @_verb
+    def log_hyperparams(
+        self, params: Mapping[str, Any] | Namespace | Any, metrics: Mapping[str, Any] | float | None = None
+    ) -> Event | None:
+        """Log hyperparameters: a mapping, Namespace, dataclass or OmegaConf node; repeated calls merge.
+
+        Args:
+            params: nested as you like.
+            metrics: initial values to show beside them; a number alone is ``hp_metric``.
+        """
+        values = to_jsonable(params if params is not None else {})
+        if not isinstance(values, dict):
+            raise TypeError(f"hyperparameters are a mapping, not {type(params).__name__}")
+        initial = metrics if isinstance(metrics, Mapping) or metrics is None else {"hp_metric": metrics}
+        return Params(_now(), values, dict(split_metrics(initial or {}).numbers))
+
+    @_verb
+    def log_image(
+        self,
+        /,
+        key: str,
+        images: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        **extra: Any,
+    ) -> Event | None:
+        """Log pictures: paths, PIL images, figures, arrays or tensors (see `rankzero.encoders.encode_image`).
+
+        Args:
+            key: the name they share.
+            images: a list of pictures, or one.
+            step: the step; the last one of a metric if not given.
+            caption: a text for each.
+            **extra: for trackers that take more, one entry for each picture (masks, boxes).
+        """
+        files = [self._media.image(image, text) for image, text in _captioned(images, caption)]
+        return Image(_now(), key, files, self._at(step), to_jsonable(extra))
+
+    @_verb
+    def log_audio(
+        self,
+        /,
+        key: str,
+        audios: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        sample_rate: int | None = None,
+        **extra: Any,
+    ) -> Event | None:
+        """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz."""
+        files = [self._media.audio(audio, sample_rate, text) for audio, text in _captioned(audios, caption)]
+        return Audio(_now(), key, files, self._at(step), to_jsonable(extra))
+
+    @_verb
+    def log_video(
+        self,
+        /,
+        key: str,
+        videos: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        fps: int | None = None,
+        **extra: Any,
+    ) -> Event | None:
+        """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
+        files = [self._media.video(video, fps, text) for video, text in _captioned(videos, caption)]
+        return Video(_now(), key, files, self._at(step), to_jsonable(extra))
+
+    @_verb
+    def log_figure(self, key: str, figure: Any, step: int | None = None) -> Event | None:
+        """Log a matplotlib or plotly figure."""
+        return Figure(_now(), key, self._media.figure(figure), self._at(step))
+
+    @_verb
+    def log_table(
+        self,
+        key: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> Event | None:
+        """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
+        names, rows = as_table(columns, data, dataframe)
+        return Table(_now(), key, self._media.table(names, rows), self._at(step))
+
+    @_verb
+    def log_text(
+        self,
+        key: str,
+        columns: Sequence[str] | str | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> Event | None:
+        """Log texts, given as a table, or as one string."""
+        if isinstance(columns, str):
+            columns, data = ["text"], [[columns]]
+        names, rows = as_table(columns, data, dataframe)
+        return Text(_now(), key, names, to_jsonable(rows), self._at(step))
+
+    @_verb
+    def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> Event | None:
+        """Log the distribution of numbers of any shape, counted in ``bins`` now."""
+        return Histogram(_now(), key, histogram(values, bins), self._at(step))
+
+    @_verb
+    def log_graph(self, model: Any, input_array: Any = None) -> Event | None:
+        """Log a model's structure: its printed form, modules and parameter counts."""
+        return Graph(_now(), self._media.put_bytes((encode_json(describe_model(model)), ".json")))
+
+    @_verb
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Event | None:
+        """Log a file or directory; it is copied now, so it may change or vanish afterwards."""
+        source = Path(path)
+        kept = checkpoints.snapshot(source, self.dir) if source.is_dir() else self._media.put_file(source).path
+        return Artifact(_now(), kept, name or source.name, type, list(aliases), to_jsonable(metadata or {}))
+
+    @_verb
+    def log_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        score: float | None = None,
+        step: int | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Event | None:
+        """Log a checkpoint, a file or directory.
+
+        It is copied now, so the script may overwrite or delete it. The copy is deleted when every logger has
+        it and the script has deleted the original.
+
+        Args:
+            path: where the script saved it.
+            score: the value that it is judged by.
+            step: the step; the last one of a metric if not given.
+            aliases: such as ``latest`` and ``best``.
+            metadata: anything else.
+        """
+        return self._checkpoint(Path(path), score, step, aliases, metadata, link=False)
+
+    @_verb
+    def define_metric(
+        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
+    ) -> Event | None:
+        """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
+        return DefineMetric(_now(), name, step_metric, summary, goal)
+
+    @_verb
+    def log_tags(self, tags: Sequence[str]) -> Event | None:
+        """Add tags to the run."""
+        return Tags(_now(), [tags] if isinstance(tags, str) else list(tags))
+
+    @_verb
+    def watch(
+        self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True
+    ) -> Event | None:
+        """Log histograms of a torch module every ``log_freq`` training steps.
+
+        Args:
+            model: the module.
+            log: ``"gradients"``, ``"parameters"``, ``"all"`` or None.
+            log_freq: in forward passes in training mode.
+            log_graph: log the module's structure as well, once.
+        """
+        self.unwatch(model)
+        self._watches[id(model)] = ModelWatch(model, log, log_freq, self.log_histogram)
+        if log_graph:
+            self.log_graph(model)
+        return None
+
+    def unwatch(self, model: Any = None) -> None:
+        """End `watch`, for all models if none is given."""
+        for key in list(self._watches) if model is None else [id(model)]:
+            watch = self._watches.pop(key, None)
+            if watch is not None:
+                watch.remove()
+
+    @_verb
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> Event | None:
+        """Log what a ModelCheckpoint has just saved, by hard links: its rotation may delete the files at once."""
+        for saved in checkpoints.scan(checkpoint_callback, self._seen_checkpoints):
+            self._record(
+                self._checkpoint(Path(saved.path), saved.score, None, saved.aliases, saved.metadata, link=True)
+            )
+        return None
+
+    def _checkpoint(
+        self,
+        path: Path,
+        score: Any,
+        step: int | None,
+        aliases: Sequence[str],
+        metadata: Mapping[str, Any] | None,
+        *,
+        link: bool,
+    ) -> Checkpoint:
+        kept = checkpoints.snapshot(path, self.dir, link=link)
+        return Checkpoint(
+            _now(), kept, str(path.absolute()), to_number(score), self._at(step), list(aliases),
+            to_jsonable(metadata or {}),
+        )  # fmt: skip
+
+    # Endings
+
+    def save(self) -> None:
+        """Do nothing: everything is saved already. Frameworks call this after every step."""
+
+    def finalize(self, status: str) -> None:
+        """Note how the run would end if it ended now; it goes on. Frameworks call this after each fit."""
+        if self._is_active:
+            self._status = status
+            self._log_aggregated()
+            self._record(Status(_now(), status))
+
+    def flush(self, timeout: float = FINISH_TIMEOUT) -> bool:
+        """Wait until the trackers have everything logged so far; return whether that was so in ``timeout`` seconds."""
+        if not self._is_active or self._journal is None:
+            return True
+        self._log_aggregated()
+        is_written = self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT))
+        if self._deliveries is None:
+            return is_written
+        return self._deliveries.wait(self._journal.size(), timeout) and is_written
+
+    def finish(self, status: str | None = None, timeout: float = FINISH_TIMEOUT) -> None:
+        """End the run, and wait until the trackers have all of it, with a progress bar if that takes long.
+
+        Args:
+            status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
+            timeout: in seconds; a courier that needs longer goes on by itself, which is said.
+        """
+        if self._is_finished or not self._is_active or os.getpid() != self._owner_pid:
+            return
+        assert self._journal is not None
+        assert self._lock is not None
+        self.unwatch()
+        self._log_aggregated()
+        self._device_rows.drain(_DEVICE_TIMEOUT)
+        status = status or self._status
+        self._record(Finish(_now(), status))
+        self._is_finished = True
+        self._is_plain = False
+        lifecycle.forget(self)
+        get_plugins().notify("rankzero_run_finished", run=self, status=status)
+        size = self._journal.size()
+        self._lock.release()
+        if self._deliveries is not None:
+            try:
+                self._deliveries.wait(size, timeout, until_closed=True)
+            except KeyboardInterrupt:
+                log.warning("not waiting any longer for the delivery of %s", self.name)
+            for sentence in self._deliveries.leave(size):
+                log.warning("%s", sentence)
+
+    def close(self) -> None:
+        """The same as `finish`."""
+        self.finish()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.finish("failed" if issubclass(kind, Exception) else "aborted")
+
+    # For rankzero.lifecycle
+
+    def end(self, status: str, timeout: float | None) -> None:
+        """End the run because its process ends."""
+        self.finish(status, FINISH_TIMEOUT if timeout is None else timeout)
+
+    def end_status(self) -> str:
+        """Return the status that `finalize` noted last."""
+        return self._status
+
+    def after_fork(self) -> None:
+        """Go on in a forked child: it appends to the same journal, and ends nothing."""
+        self._device_rows = DeviceRows()
+        self._deliveries = None
+        self._announcement = None
+
+    # Pickling
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "info": self._info,
+            "is_active": self._is_active,
+            "step": self._step,
+            "keys": self._keys,
+            "resumed": self.resumed,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # The copy appends to the journal of the original, if this process is rank zero.
+        self.__init__(state["info"], is_active=state["is_active"] and is_rank_zero())  # type: ignore[misc]
+        self._step, self._keys, self.resumed = state["step"], state["keys"], state["resumed"]
+        if self._is_active:
+            self.open_journal()
+
+    # Writing
+
+    def open_journal(self) -> None:
+        """Open the journal for appending.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._journal = Journal(self.dir / JOURNAL)
+        self._append = self._journal.append
+        self._media = MediaStore(self.dir)
+
+    def own(
+        self,
+        lock: WriterLock,
+        deliveries: Deliveries | None,
+        announcement: Announcement,
+        make_experiment: Callable[[], Any] | None,
+    ) -> None:
+        """Become the one that ends the run; called by `rankzero.start`."""
+        self._owner_pid = os.getpid()
+        self._lock = lock
+        self._deliveries = deliveries
+        self._announcement = announcement
+        self._make_experiment = make_experiment
+        lifecycle.watch_over(self)
+
+    def _record(self, event: Event) -> None:
+        if self._filter is not None:
+            filtered = self._filter(event)
+            if filtered is None:
+                return
+            event = filtered
+        if self._is_finished:
+            self._warn_once(
+                "finished",
+                f"the run {self.name} is finished; what is logged now is kept in its journal, and delivered only by: "
+                f"rankzero sync {self._info.dir}",
+            )
+        self._append(encode(event))
+
+    def _record_file(self, file: MediaFile, name: str, kind: str, metadata: dict[str, Any]) -> None:
+        self._record(Artifact(_now(), file.path, name, kind, [], metadata))
+
+    def _log_aggregated(self) -> None:
+        if (finished := self._aggregator.take()) is not None:
+            self.log_metrics(finished[1], finished[0])
+
+    def _at(self, step: Any) -> int | None:
+        if step is None:
+            return self._step if self._step >= 0 else None
+        number = to_number(step)
+        return None if number is None else int(number)
+
+    def _tick(self, now: float) -> None:
+        """Look at what may change while a run goes on, about once a second."""
+        self._next_tick = now + 1.0
+        if not is_rank_zero():
+            self._become_silent()
+        elif self._announcement is not None:
+            self._announcement.tell()
+
+    def _become_silent(self) -> None:
+        # A launcher that says late which rank this is; the run that was begun here is no run.
+        self._warn_once("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
+        self.finish("aborted", timeout=0.0)
+        self._is_active = False
+
+    def _warn_once(self, topic: str, message: str) -> None:
+        if topic not in self._said:
+            self._said.add(topic)
+            warn_user(message)
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode plain data as JSON."""
+    import msgspec
+
+    return msgspec.json.encode(value)
+
+
+def _clean(key: str) -> str:
+    return key.encode("utf-8", "backslashreplace").decode()
+
+
+def _captioned(items: Any, captions: Sequence[str] | str | None) -> Iterator[tuple[Any, str | None]]:
+    listed = list(items) if isinstance(items, list | tuple) else [items]
+    texts = [captions] if isinstance(captions, str) else list(captions or [])
+    if len(texts) not in (0, len(listed)):
+        warn_user(f"{len(listed)} items were logged with {len(texts)} captions; give one for each, or none")
+    return zip(listed, (texts + [None] * len(listed))[: len(listed)], strict=True)

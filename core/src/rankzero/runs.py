@@ -1,0 +1,150 @@
+"""The runs on disk: finding them below a directory, and a glance at one that does not read all of its journal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rankzero.errors import RunNotFoundError
+from rankzero.events import AnyEvent, Finish, Start
+from rankzero.journal import JOURNAL, Line, last_step, read_start
+from rankzero.liveness import Writer, writer_state
+from rankzero.logger import RunInfo
+from rankzero.position import Position, load_position, positions
+from rankzero.suggest import did_you_mean
+
+_TAIL = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """How far one logger's delivery has come."""
+
+    position: Position
+    behind: int
+    """Bytes of the journal that wait for delivery."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the tracker has everything, and the run is closed there."""
+        return self.behind <= 0 and self.position.closed
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A run, as far as the two ends of its journal tell."""
+
+    info: RunInfo
+    status: str
+    """As `RunData.status`."""
+    updated: float
+    """When something was last logged, Unix time in seconds."""
+    step: int | None
+    """The last step of a metric."""
+    deliveries: dict[str, Delivered]
+
+
+def find_runs(directory: Path) -> list[Path]:
+    """Return the directories of all runs in or below ``directory``, in the order of their paths."""
+    found = []
+    for parent, folders, files in os.walk(directory):
+        if JOURNAL in files:
+            found.append(Path(parent))
+            folders.clear()  # a run holds many files, but no run
+    return sorted(found)
+
+
+def find_run(wanted: str, directory: Path) -> Path:
+    """Return the directory of one run.
+
+    Args:
+        wanted: its path, its id, the beginning or end of its id, or its name.
+        directory: where to look for an id or name.
+
+    Raises:
+        RunNotFoundError: there is no such run, or more than one.
+    """
+    path = Path(wanted)
+    if path.name == JOURNAL and path.is_file():
+        path = path.parent
+    if (path / JOURNAL).is_file():
+        return path
+    if path.is_dir():
+        raise RunNotFoundError(f"there is no run in {wanted}: it holds no {JOURNAL}. Find runs with: rankzero ls")
+    runs = find_runs(directory)
+    by_id = [run for run in runs if run.name.startswith(wanted) or run.name.endswith(wanted)]
+    names = {run: start.run.name for run in runs if (start := read_start(run / JOURNAL))} if not by_id else {}
+    matching = by_id or [run for run, name in names.items() if name == wanted]
+    if not matching:
+        hint = did_you_mean(wanted, [*names.values(), *(run.name for run in runs)])
+        raise RunNotFoundError(
+            f"there is no run {wanted!r} in {directory}.{hint} It is looked for by path, id and name; "
+            "list runs with: rankzero ls"
+        )
+    if len(matching) > 1:
+        several = ", ".join(run.name for run in matching[-5:])
+        raise RunNotFoundError(f"{len(matching)} runs are called {wanted!r}: {several}. Give the id of one of them.")
+    return matching[0]
+
+
+def glance(run_dir: Path) -> Glance:
+    """Return what a list of runs shows of one.
+
+    Raises:
+        RunNotFoundError: it has no journal, or one without a readable start.
+    """
+    journal = run_dir / JOURNAL
+    start = read_start(journal)
+    if start is None:
+        raise RunNotFoundError(f"{journal} holds no run: it has no start event that can be read")
+    latest = _last_events(journal)
+    ends = [event for event in latest if isinstance(event, Finish | Start)]
+    is_finished = bool(ends) and isinstance(ends[-1], Finish)
+    status = ends[-1].status if ends and isinstance(ends[-1], Finish) else status_without_end(run_dir)
+    step = last_step(journal)
+    return Glance(
+        info=msgspec.structs.replace(start.run, dir=str(run_dir), started=start.run.started or start.time),
+        status=status,
+        updated=ends[-1].time if is_finished else latest[-1].time if latest else start.time,
+        step=step if step >= 0 else None,
+        deliveries=delivered(run_dir, [*start.loggers]),
+    )
+
+
+def delivered(run_dir: Path, keys: list[str]) -> dict[str, Delivered]:
+    """Return how far the loggers ``keys``, and all others that a courier has served, have come."""
+    size = complete_size(run_dir)
+    found = {key: load_position(run_dir, key) for key in keys} | positions(run_dir)
+    return {key: Delivered(position, max(0, size - position.offset)) for key, position in found.items()}
+
+
+def status_without_end(run_dir: Path) -> str:
+    """Return the status of a run whose journal does not say how it ended."""
+    return {Writer.ALIVE: "running", Writer.DEAD: "crashed", Writer.UNKNOWN: "unknown"}[writer_state(run_dir)]
+
+
+def complete_size(run_dir: Path) -> int:
+    """Return the length of the journal without a torn last line: what can be delivered."""
+    with open(run_dir / JOURNAL, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _TAIL)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0
+
+
+def _last_events(journal: Path) -> list[AnyEvent]:
+    with open(journal, "rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+        file.seek(start)
+        lines = file.read().split(b"\n")
+    decoded: Iterator[AnyEvent | None] = (Line(0, 0, data).decode() for data in lines[1 if start else 0 : -1])
+    return [event for event in decoded if event is not None]
