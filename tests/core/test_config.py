@@ -235,9 +235,7 @@ def test_empty_variable_counts_as_not_set(name, monkeypatch):
     assert resolve() == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "disabled"), [("1", True), ("yes", True), ("On", True), ("0", False), ("no", False)]
-)
+@pytest.mark.parametrize(("text", "disabled"), [("1", True), ("yes", True), ("On", True), ("0", False), ("no", False)])
 def test_disabled(text, disabled, monkeypatch):
     monkeypatch.setenv("RANKZERO_DISABLED", text)
     assert resolve().disabled is disabled
@@ -420,6 +418,11 @@ def test_dir(place, monkeypatch, written, expected):
     assert str(resolve(dir=written).dir) == expected.format(home=Path.home(), here=place)
 
 
+@pytest.mark.parametrize("tags", [("a", "b"), iter("ab"), OmegaConf.create(["a", "b"])])
+def test_tags(tags):
+    assert resolve(tags=tags).tags == ["a", "b"]
+
+
 def test_project_may_be_nested():
     assert resolve(project="team/vision").project == "team/vision"
 
@@ -474,9 +477,7 @@ def test_wrong_option_names_the_place_where_it_stands(place):
         check_options(spec, Tracker)
     (spec,) = resolve(options={"oflline": True}).loggers
     with pytest.raises(UnknownOptionError, match=r"start\(\): .*'oflline'.*'offline'"):
-        check_options(
-            LoggerSpec("w", "w", {"oflline": 1}, option_sources=spec.option_sources, source="f"), Tracker
-        )
+        check_options(LoggerSpec("w", "w", {"oflline": 1}, option_sources=spec.option_sources, source="f"), Tracker)
     with pytest.raises(UnknownOptionError, match=r"Did you mean start\(project=...\)"):
         check_options(LoggerSpec("w", "w", {"projct": 1}), Tracker)
 

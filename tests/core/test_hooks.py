@@ -110,23 +110,22 @@ def test_without_filters_there_is_nothing_to_call(plugins, run):
     assert plugins.event_filter(run) is None
 
 
-class Adds:
+def adding(letter, **options):
     """A plugin whose filter adds its letter to the name of each metric."""
 
-    def __init__(self, letter):
-        self.letter = letter
+    def add(event):
+        return Metrics(event.time, event.step, {f"{key}{letter}": 1 for key in event.values})
 
-    @hookspecs.hookimpl
-    def rankzero_event_filter(self, run):
-        return lambda event: Metrics(
-            event.time, event.step, {f"{key}{self.letter}": 1 for key in event.values}
-        )
+    return SimpleNamespace(rankzero_event_filter=hookspecs.hookimpl(lambda run: add, **options))
 
 
 def test_filters_are_applied_in_the_order_of_registration(plugins, run):
     for letter in "abc":
         plugins.manager.register(adding(letter), letter)
-    assert plugins.event_filter(run)(Metrics(0.0, 0, {"m": 1})).values == {"mabc": 1}
+    plugins.manager.register(adding("z", trylast=True), "z")
+    plugins.manager.register(adding("d"), "d")
+    plugins.manager.register(adding("0", tryfirst=True), "0")
+    assert plugins.event_filter(run)(Metrics(0.0, 0, {"m": 1})).values == {"m0abcdz": 1}
 
 
 @pytest.mark.parametrize("wrong", [lambda event: 1 / 0, lambda event: "not an event"])

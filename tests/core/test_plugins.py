@@ -47,9 +47,7 @@ def install(tmp_path):
         lines = [f"{name} = {target}" for name, target in entry_points.items()]
         (info / "entry_points.txt").write_text("\n".join(["[other]", "x = y", "", "[rankzero]", *lines, ""]))
         header = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}"]
-        (info / "METADATA").write_text(
-            "\n".join([*header, *(f"Requires-Dist: {each}" for each in requires), ""])
-        )
+        (info / "METADATA").write_text("\n".join([*header, *(f"Requires-Dist: {each}" for each in requires), ""]))
         for module, text in modules.items():
             (place / f"{module}.py").write_text(text)
 
@@ -201,9 +199,7 @@ def test_core_knows_the_trackers_of_its_extras():
 )
 def test_unknown_name_is_answered_with_the_nearest(install, wrong, right):
     install("some", {"some-tracker": "some_code:Tracker"})
-    with pytest.raises(
-        UnknownLoggerError, match=f"Did you mean '{right}'.*Installed: csv.*some-tracker"
-    ) as raised:
+    with pytest.raises(UnknownLoggerError, match=f"Did you mean '{right}'.*Installed: csv.*some-tracker") as raised:
         Plugins().load_logger(wrong, source="rankzero.toml")
     assert "rankzero.toml" in str(raised.value)
 

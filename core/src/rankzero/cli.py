@@ -60,9 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(str(error), TROUBLE)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # typer's own, or click's in older versions of typer
+        if hasattr(error, "format_message"):  # typer's own, or click's in older versions of typer
+            return _fail(error.format_message(), USAGE, hint=_help_for(error))
+        if sys.flags.dev_mode:
             raise
-        return _fail(error.format_message(), USAGE, hint=_help_for(error))
+        where = "see where with: python -X dev -m rankzero.cli ..."
+        return _fail(f"a defect in rankzero, please report it: {type(error).__name__}: {error} ({where})", TROUBLE)
     return status if isinstance(status, int) else OK
 
 
@@ -76,6 +79,5 @@ def _help_for(error: Exception) -> str:
     return f" See: {context.command_path} --help" if context else ""
 
 
-def run() -> None:
-    """Be the ``rankzero`` command."""
+if __name__ == "__main__":
     sys.exit(main())

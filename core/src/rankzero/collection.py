@@ -28,6 +28,11 @@ class DummyLogger(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         pass
 
+    # The verbs with a fallback, which DummyLogger does not want; any other name is `__getattr__`'s.
+    log_image = log_table = log_text = log_audio = log_video = log_histogram = log_figure = log_graph = do_nothing
+    log_artifact = log_checkpoint = log_tags = define_metric = watch = unwatch = do_nothing
+    agg_and_log_metrics = update_agg_funcs = do_nothing
+
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name.startswith("_"):
             raise AttributeError(name)

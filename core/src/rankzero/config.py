@@ -144,7 +144,7 @@ def resolve(
         "loggers": loggers,
         "project": project,
         "name": name,
-        "tags": tags,
+        "tags": tags if tags is None or isinstance(tags, str) else list(tags),
         "notes": notes,
         "dir": None if dir is None else os.fspath(dir),
         "run_id": run_id,
@@ -205,9 +205,7 @@ def _check(layer: _Layer) -> None:
             layer.values[key] = msgspec.convert(value, field.type)
         except msgspec.ValidationError:
             found = f"{value!r} ({type(value).__name__})"
-            hint = (
-                did_you_mean(value, re.findall(r"'(\w+)'", field.expected)) if isinstance(value, str) else ""
-            )
+            hint = did_you_mean(value, re.findall(r"'(\w+)'", field.expected)) if isinstance(value, str) else ""
             if field.expected == "text" and isinstance(value, int | float):
                 hint = " Put it in quotes."
             elif key == "tags" and isinstance(value, str):
@@ -300,9 +298,7 @@ def _spec(name: Any, content: Any, layer: _Layer) -> LoggerSpec | None:
         name = re.sub(r"logger$", "", type(content).__name__.lower()) or "logger"
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
         # It becomes part of a file's name.
-        raise ConfigError(
-            f"{source}: {name!r} cannot be the name of a logger; use letters, digits, '-', '_' and '.'."
-        )
+        raise ConfigError(f"{source}: {name!r} cannot be the name of a logger; use letters, digits, '-', '_' and '.'.")
     if _is_logger(content) and not isinstance(content, type):
         return LoggerSpec(key=name, instance=content, source=source)
     if content is None or isinstance(content, bool):

@@ -108,8 +108,6 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
 
 def _did_you_mean_file(path: Path) -> str:
     try:
-        return did_you_mean(
-            path.name, (each.name for each in path.parent.iterdir() if each.suffix in SUFFIXES)
-        )
+        return did_you_mean(path.name, (each.name for each in path.parent.iterdir() if each.suffix in SUFFIXES))
     except OSError:
         return ""

@@ -96,6 +96,7 @@ class Courier:
         self._pending: deque[_Item] = deque()
         self._one_by_one = 0  # so many of the pending events are to be handed over singly
         self._failures = 0  # of the first pending event, in a row
+        self._closed_at = 0  # the line after the last Finish: no watermark may send us back over it
         self._gone_since: float | None = None
         self._seen_alive = False
 
@@ -187,10 +188,10 @@ class Courier:
             logger.log_metrics_batch([i.event.row(i.line.number) for i in unit if isinstance(i.event, Metrics)])
             return
         line, event = unit[0]
-        if isinstance(event, Finish):
-            logger.finalize(event.status)
-        elif event.is_logged:
-            with logger.at(event.moment(line.number)):
+        with logger.at(event.moment(line.number)):  # for all events: a logger may keep count of the lines
+            if isinstance(event, Finish):
+                logger.finalize(event.status)
+            elif event.is_logged:
                 event.hand_to(logger, self.run_dir)
 
     def _acknowledged(self, items: list[_Item]) -> None:
@@ -204,6 +205,8 @@ class Courier:
         if isinstance(event, Start | Finish):
             self._position.status = event.status if isinstance(event, Finish) else None
         self._position.closed = isinstance(event, Finish)
+        if self._position.closed:
+            self._closed_at = self._position.line
         save_position(self.run_dir, self.key, self._position)
         for line, event in items:
             if isinstance(event, Checkpoint):
@@ -297,6 +300,8 @@ class Courier:
         logger = self._make_logger()
         logger.attach(self._run_info)
         watermark = logger.watermark()
+        if watermark is not None:
+            watermark = max(watermark, self._closed_at)
         if watermark is not None and watermark != self._position.line:
             log.info("%s holds %d lines of the journal; going there", self.key, watermark)
             self._pending.clear()
@@ -337,9 +342,10 @@ class Courier:
         self._retrying()(self._finalize)
 
     def _finalize(self) -> None:
+        line = self._position.line
         logger = self.logger or self._open()
-        if self._tail.line != self._position.line:
-            return  # the watermark sent us back
+        if self._position.line != line:
+            return  # the watermark sent us elsewhere
         self._position.status = self._position.status or "crashed"
         logger.finalize(self._position.status)
         logger.flush()

@@ -21,10 +21,12 @@ class CsvFile:
 
     Args:
         path: the file; its directory must exist.
+        columns: the first columns of a new file; those of the first rows, sorted, if not given.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
         self.path = path
+        self._first_columns = list(columns)
         self.columns: list[str]
         self.size: int
         """Bytes."""
@@ -65,14 +67,13 @@ class CsvFile:
             FileChangedError: the file is not as it was left; nothing is written.
             OSError: the rows cannot be written; none of them is.
         """
-        missing = sorted(set().union(*rows).difference(self.columns))
+        missing = sorted(set().union(*rows).difference(self.columns or self._first_columns))
         if missing and self.columns:
             self._add_columns(missing)
-            missing = []
-        columns = self.columns + missing
+        columns = self.columns or self._first_columns + missing
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        if missing:
+        if not self.columns:
             writer.writerow(columns)
         elif self._ends_torn:
             text.write("\n")

@@ -33,7 +33,7 @@ class KeptFiles:
         self._place = place
         place.pull(NAME)
         path = place.path / NAME
-        self._file = CsvFile(path)
+        self._file = CsvFile(path, COLUMNS)
         self._listed: set[tuple[str, ...]] = set()
         if self._file.size:
             with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:

@@ -10,12 +10,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rankzero.csv_file import CsvFile, FileChangedError
 from rankzero.csv_files import KeptFiles
+from rankzero.csv_ledger import Ledger, ledger_name
 from rankzero.errors import TrackerUnavailableError
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile, MediaStore
-from rankzero.places import is_url, place_at, set_aside
+from rankzero.places import Place, directories_in, place_at, set_aside
+from rankzero.rank import rank_zero_warn
+from rankzero.values import flatten, to_jsonable, to_number
 
 
 class CSVLogger(Logger):
@@ -82,7 +87,7 @@ class CSVLogger(Logger):
         return self._next_version
 
     @property
-    def save_dir(self) -> str:  # type: ignore[override]
+    def save_dir(self) -> str:
         """Where the logger writes: as given, the run's directory, or else the working directory."""
         if self._save_dir is not None:
             return self._save_dir
@@ -161,7 +166,7 @@ class CSVLogger(Logger):
         params = vars(params) if isinstance(params, Namespace) else params
         self.experiment.log_hparams(params or {})
         if metrics:
-            self.log_metrics(metrics if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step=0)
+            self.log_metrics(dict(metrics) if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step=0)
 
     def log_artifact(
         self,

@@ -18,8 +18,8 @@ from filelock import FileLock, Timeout
 from rankzero.config import resolve
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import ConfigError, RankzeroError
-from rankzero.journal import JOURNAL, read_events
 from rankzero.events import Start
+from rankzero.journal import JOURNAL, Tail
 from rankzero.logger import RunInfo
 from rankzero.options import LoggerSpec, check_options, expand_secrets, secret_values
 from rankzero.orders import Orders, make_logger
@@ -33,32 +33,53 @@ PATIENCE = 60.0
 _HANGING = 600.0  # seconds without a word from the SDK
 _COMMAND_LINE = "command line"
 _FOREVER = 1e9
+_START = b'{"type":"start",'
 
 
-def recorded_loggers(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Return the loggers that the run was to go to: key → ``{"plugin": name, "options": {…}}``."""
-    found: dict[str, dict[str, Any]] = {}
-    for _, event in read_events(run_dir / JOURNAL):
-        if isinstance(event, Start):
-            found.update(event.loggers)
-    return found
+class RecordedLoggers:
+    """The loggers that a run was to go to, as its journal tells; looking again reads only what is new."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._journal = run_dir / JOURNAL
+        self._offset = 0
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """Return key → ``{"plugin": name, "options": {…}}``."""
+        tail = Tail(self._journal, self._offset)
+        try:
+            while lines := tail.read():
+                for line in lines:
+                    event = line.decode() if line.data.startswith(_START) else None
+                    if isinstance(event, Start):
+                        self._found.update(event.loggers)
+        finally:
+            tail.close()
+        self._offset = tail.offset
+        return self._found
 
 
-def choose_loggers(run_dir: Path, names: Sequence[str], options: Mapping[str, Any]) -> list[LoggerSpec]:
+def choose_loggers(
+    run_dir: Path,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    recorded: RecordedLoggers | None = None,
+) -> list[LoggerSpec]:
     """Return the loggers to deliver a run to.
 
     Args:
         run_dir: the run's directory.
         names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
         options: added to those that the journal or a config file has for each of them.
+        recorded: what is known of the run from before.
 
     Raises:
         ConfigError: none is known, or one cannot be made again.
     """
-    recorded = recorded_loggers(run_dir)
-    if not names and not recorded:
+    known = (recorded or RecordedLoggers(run_dir)).look()
+    if not names and not known:
         raise ConfigError(f"{run_dir} names no logger; say where it is to go: --to NAME")
-    return [_choose(run_dir, key, recorded.get(key), options) for key in names or recorded]
+    return [_choose(run_dir, key, known.get(key), options) for key in names or known]
 
 
 def _choose(run_dir: Path, key: str, recorded: Mapping[str, Any] | None, options: Mapping[str, Any]) -> LoggerSpec:

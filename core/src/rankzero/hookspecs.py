@@ -95,7 +95,7 @@ def rankzero_event_filter(run: Run) -> Callable[[Event], Event | None] | None:
     never let something pass catches its own exceptions and returns None.
 
     Args:
-        run: the run; its journal is not open yet.
+        run: the run, of which nothing is logged yet.
 
     Example:
         >>> @rankzero.hookimpl

@@ -103,6 +103,7 @@ VERBS = frozenset(
 """The methods that do nothing on other ranks than zero."""
 
 _ENDINGS = frozenset(("save", "finalize", "close"))
+_OPENING = VERBS - _ENDINGS - {"flush"}
 
 
 def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,6 +113,8 @@ def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
             return None
         if name in _ENDINGS:
             self._log_aggregated()
+        elif name in _OPENING:
+            self._closed = False
         return self._close_once(verb) if name == "close" else verb(self, *args, **kwargs)
 
     return guarded
@@ -380,6 +383,7 @@ class Logger(ABC):
 
     def log_tags(self, tags: Sequence[str]) -> None:
         """Add tags to the run."""
+        self._say_once("tags", f"{_name_of(self)} has no tags; those of the run stay in its journal: {', '.join(tags)}")
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters as training goes on. A Run does this for every logger."""

@@ -90,7 +90,7 @@ def directories_in(directory: str) -> list[str]:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be continued to the first free of ``name.1.suffix``, ``name.2.suffix``, …"""
+    """Rename a file that cannot be continued to the first free of ``name.1.suffix``, ``name.2.suffix`` and so on."""
     names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
     kept = next(name for name in names if not name.exists())
     path.rename(kept)

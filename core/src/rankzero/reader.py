@@ -131,7 +131,8 @@ class RunData:
     artifacts: list[Artifact] = field(default_factory=list)
     """With absolute paths."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    """With absolute paths. An alias stands only at the newest checkpoint that got it; see `checkpoint`."""
+    """With absolute paths, of the snapshot or where that is gone of the file that was saved. An alias stands only at
+    the newest checkpoint that got it; see `checkpoint`."""
     definitions: dict[str, DefineMetric] = field(default_factory=dict)
     """What ``define_metric`` said, by metric."""
     loggers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -294,8 +295,8 @@ class _Reading:
     def _take_checkpoint(self, checkpoint: Checkpoint) -> None:
         run = self._run
         self._holders.update(dict.fromkeys(checkpoint.aliases, len(run.checkpoints)))
-        snapshot = run.dir / checkpoint.path
-        path = str(snapshot) if snapshot.exists() or not checkpoint.source else checkpoint.source
+        snapshot, source = run.dir / checkpoint.path, checkpoint.source
+        path = source if source and not snapshot.exists() and os.path.exists(source) else str(snapshot)
         run.checkpoints.append(msgspec.structs.replace(checkpoint, path=path))
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PIPE_WIDTH = 200
+_WIDEST_PLOT = 100
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -25,6 +26,13 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+
+
+def escape(text: str) -> str:
+    """Return what people wrote so that rich does not read it as markup."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def print_json(value: Any) -> None:
@@ -103,11 +111,11 @@ def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | No
 
         figure = plotext.figure
         figure.clear()
+        figure.plot_size(min(width, _WIDEST_PLOT), height)
         figure.subplots(1, len(series))
         for column, (name, each) in enumerate(series.items(), 1):
             x, y = _points(each)
             panel = figure.subplot(1, column)
-            panel.plot_size((width - 1) // len(series), height)
             panel.theme("colorless")
             panel.title(name)
             panel.ruler("x").ticks(*_ticks(x))

@@ -1,0 +1,45 @@
+"""What several commands take on their command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", "-o", metavar="KEY=VALUE",
+        help="An option of the logger; may be repeated. A secret is better written '${ENV_NAME}'.",
+    ),
+]  # fmt: skip
+To = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="NAME", help="A logger to deliver to, instead of those the run was started with."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Return what ``KEY=VALUE`` pairs say; a value that is JSON (a number, true, a list) is taken as such."""
+    import msgspec
+
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"--option takes KEY=VALUE, not {key!r}")
+        try:
+            options[key.strip()] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            options[key.strip()] = value
+    return options
+
+
+def runs_directory(directory: Path | None) -> Path:
+    """Return the directory given, or the one that the environment and config files name."""
+    from rankzero.config import resolve
+
+    return directory or resolve().dir

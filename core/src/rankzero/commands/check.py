@@ -1,0 +1,110 @@
+"""``rankzero check``: try a logger for real."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rankzero.commands import terminal
+from rankzero.commands.arguments import Options, parse_options
+
+if TYPE_CHECKING:
+    from rankzero.logger import Logger
+
+_LONGEST_MESSAGE = 300
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="The logger, as in: rankzero loggers")],
+    option: Options = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the tracker.")] = 60.0,
+) -> None:
+    """Open a run with a logger, write to it, flush and close it, as training would.
+
+    The options are those of your config files and environment, those given here on top. Trackers on a server keep
+    the run, which is called "check" in the project "rankzero-check".
+
+    Example: rankzero check csv --option save_dir=/tmp/runs
+
+    The exit status is 1, and one line says what is wrong, if that fails.
+    """
+    from rankzero.config import resolve
+    from rankzero.errors import ConfigError, RankzeroError
+    from rankzero.options import check_options, expand_secrets, secret_values
+    from rankzero.plugins import get_plugins
+
+    spec = resolve({name: parse_options(option)}).loggers[0]
+    secrets: list[str] = []
+    problem: Exception | None = None
+    with tempfile.TemporaryDirectory(prefix="rankzero-check-", ignore_cleanup_errors=True) as directory:
+        try:
+            logger_class = get_plugins().load_logger(name, "command line")
+            check_options(spec, logger_class)
+            secrets = secret_values(spec.options, logger_class.secret_options, spec.source)
+            options = expand_secrets(spec.options, spec.source)
+            _in_time(timeout, lambda: _try(logger_class(**options), Path(directory)))
+        except ConfigError:
+            raise
+        except Exception as error:
+            problem = error
+    if problem is None:
+        terminal.console().print(f"[green]{terminal.escape(name)}: ok[/]")
+        return
+    text = str(problem) if isinstance(problem, RankzeroError) else f"{type(problem).__name__}: {problem}"
+    typer.echo(f"{name}: {_one_line(text, secrets)}", err=True)
+    if isinstance(problem, TimeoutError):  # an SDK that hangs would keep this process from ending
+        sys.stderr.flush()
+        os._exit(1)
+    raise typer.Exit(1)
+
+
+def _one_line(text: str, secrets: list[str]) -> str:
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _try(logger: Logger, directory: Path) -> None:
+    from rankzero.logger import Moment, RunInfo
+
+    run = RunInfo(uuid.uuid4().hex, "check", "rankzero-check", str(directory), started=time.time())
+    logger.attach(run)
+    logger.watermark()
+    with logger.at(Moment(run.started, 0)):
+        logger.log_hyperparams({"check": True})
+    with logger.at(Moment(run.started, 1)):
+        logger.log_metrics(metrics={"check": 1.0}, step=0)
+    logger.flush()
+    logger.finalize("success")
+    logger.flush()
+    logger.close()
+
+
+def _in_time(timeout: float, action: Callable[[], None]) -> None:
+    """Call ``action`` in a thread, for an SDK may hang; raise what it raises, or TimeoutError."""
+    raised: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            action()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {timeout:g} s")
+    if raised:
+        raise raised[0]
+

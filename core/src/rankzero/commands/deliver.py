@@ -1,0 +1,185 @@
+"""``rankzero deliver``: deliver every run below a directory, once or for as long as runs are written there."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankzero.commands import terminal
+from rankzero.commands.arguments import To, runs_directory
+from rankzero.commands.sync import deliver_now, progress_bars, title, update_bar
+
+if TYPE_CHECKING:
+    from rankzero.errands import Errand, RecordedLoggers
+    from rankzero.options import LoggerSpec
+
+log = logging.getLogger("rankzero.deliver")
+
+_LOOK_EVERY = 0.5
+_SEARCH_EVERY = 2.0  # seconds between two looks for new runs
+_TRY_AGAIN_AFTER = 60.0
+_MOST_ENDED_RUNS = 8  # of those that are no longer written, at once
+_LAST_BATCHES = 10.0
+
+
+def deliver(
+    directory: Annotated[Path | None, typer.Argument(help="Where runs are kept.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with runs that are written or appear later.")] = False,
+    to: To = None,
+) -> None:
+    """Deliver every run below a directory, e.g. on a login node for compute nodes that have no internet.
+
+    With --watch it goes on until Ctrl-C or SIGTERM.
+
+    Example: rankzero deliver --watch /shared/rankzero-runs
+
+    The exit status is 1 if something was refused or is not delivered; 0 when watching is ended.
+    """
+    from rankzero.errors import RankzeroError, RunNotFoundError
+
+    directory = runs_directory(directory)
+    if not directory.is_dir():
+        raise RunNotFoundError(f"there is no directory {directory} to deliver from")
+    if watch:
+        _Watch(directory, to or ()).run()
+        return
+    from rankzero.errands import Errand, choose_loggers, prepare
+    from rankzero.runs import find_runs
+
+    errands, is_fine = [], True
+    for run_dir in find_runs(directory):
+        try:
+            errands += [Errand(prepare(run_dir, spec)) for spec in choose_loggers(run_dir, to or (), {})]
+        except RankzeroError as error:
+            typer.echo(f"rankzero: {error}", err=True)
+            is_fine = False
+    if not (deliver_now(errands) and is_fine):
+        raise typer.Exit(1)
+
+
+class _Watch:
+    """Delivers what is in a directory, and what comes."""
+
+    def __init__(self, directory: Path, to: Sequence[str]) -> None:
+        self._directory = directory
+        self._to = to
+        self._errands: dict[tuple[Path, str], tuple[Errand, Any]] = {}
+        self._recorded: dict[Path, RecordedLoggers] = {}
+        self._not_before: dict[tuple[Path, str], float] = {}
+        self._said: set[str] = set()
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Watch until a signal comes."""
+        from rankzero.plugins import get_plugins
+
+        with _stopped_by_signals(self._stopping), progress_bars() as bars:
+            _log_to(bars.console)
+            for problem in get_plugins().load_hooks():
+                log.warning("%s", problem)
+            log.info("watching %s; end with Ctrl-C", self._directory)
+            searched = 0.0
+            while not self._stopping.is_set():
+                if time.monotonic() - searched > _SEARCH_EVERY:
+                    self._search(bars)
+                    searched = time.monotonic()
+                self._tend(bars)
+                self._stopping.wait(_LOOK_EVERY)
+            for errand, _ in self._errands.values():
+                errand.stop()
+            deadline = time.monotonic() + _LAST_BATCHES
+            for errand, _ in self._errands.values():
+                errand.join(max(0.0, deadline - time.monotonic()))
+            log.info("stopped; what is not delivered waits")
+
+    def _search(self, bars: Any) -> None:
+        from rankzero.errands import RecordedLoggers, choose_loggers
+        from rankzero.errors import RankzeroError
+        from rankzero.runs import find_runs, status_without_end
+
+        for run_dir in find_runs(self._directory):
+            try:
+                is_written = status_without_end(run_dir) == "running"
+                recorded = self._recorded.setdefault(run_dir, RecordedLoggers(run_dir))
+                for spec in choose_loggers(run_dir, self._to, {}, recorded):
+                    if self._is_wanted(run_dir, spec.key, is_written):
+                        self._start(run_dir, spec, bars)
+            except (RankzeroError, OSError) as error:
+                self._say_once(str(error))
+
+    def _is_wanted(self, run_dir: Path, key: str, is_written: bool) -> bool:
+        from rankzero.runs import delivered
+
+        if (run_dir, key) in self._errands or time.monotonic() < self._not_before.get((run_dir, key), 0.0):
+            return False
+        if not is_written and len(self._errands) >= _MOST_ENDED_RUNS:
+            return False
+        return not delivered(run_dir, [key])[key].is_complete
+
+    def _start(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
+        from rankzero.errands import Errand, prepare
+
+        errand = Errand(prepare(run_dir, spec), follow=True, patience=None)
+        self._errands[run_dir, spec.key] = errand, bars.add_task(title(errand), total=None, note="")
+        log.info("%s begins", title(errand))
+
+    def _tend(self, bars: Any) -> None:
+        for place, (errand, task) in list(self._errands.items()):
+            is_over = errand.tend()
+            update_bar(errand, bars, task)
+            if not is_over:
+                continue
+            bars.remove_task(task)
+            del self._errands[place]
+            state = errand.delivered
+            if errand.error:
+                log.warning("%s: %s; tried again in %.0f s", title(errand), errand.error, _TRY_AGAIN_AFTER)
+                self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
+            elif state.position.rejected:
+                log.warning(
+                    "%s is delivered; %d events were refused for good, see %s",
+                    title(errand), state.position.rejected, errand.rejects,
+                )  # fmt: skip
+            else:
+                log.info("%s is delivered: %d events", title(errand), state.position.line)
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            log.warning("%s", message)
+
+
+@contextmanager
+def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _log_to(console: Any) -> None:
+    """Show what happens: above the progress bars on a terminal, as lines with a time elsewhere."""
+    if console.is_terminal:
+        from rich.logging import RichHandler
+
+        handler: logging.Handler = RichHandler(console=console, show_path=False, markup=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("rankzero")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)

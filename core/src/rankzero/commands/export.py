@@ -1,0 +1,49 @@
+"""``rankzero export``: a run's metrics as a file for other tools."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankzero.commands.arguments import runs_directory
+
+
+class Format(enum.StrEnum):
+    """What can be written."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, id or name.")],
+    format: Annotated[Format | None, typer.Option(help="By default what --output ends in, else csv.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV goes to standard output if none.")] = None,
+) -> None:
+    """Write a run's metrics as CSV or Parquet: name, step, time (Unix seconds), value.
+
+    Example: rankzero export rankzero-runs/digits/2025… --output metrics.parquet
+    """
+    from rankzero import frames
+    from rankzero.reader import read_run
+    from rankzero.runs import find_run
+
+    if format is None:
+        format = Format.PARQUET if output is not None and output.suffix == ".parquet" else Format.CSV
+    if format is Format.PARQUET and output is None:
+        raise typer.BadParameter("--format parquet needs --output PATH")
+    metrics = read_run(find_run(run, runs_directory(None))).metrics
+    if format is Format.PARQUET:
+        frames.write_parquet(metrics, str(output))
+    elif output is None:
+        frames.write_csv(metrics, sys.stdout)
+    else:
+        with open(output, "w", newline="", encoding="utf-8") as file:
+            frames.write_csv(metrics, file)
+    if output is not None:
+        points = sum(map(len, metrics.values()))
+        typer.echo(f"{points} points of {len(metrics)} metrics written to {output}", err=True)

@@ -1,0 +1,109 @@
+"""``rankzero ls``: the runs below a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankzero.commands import terminal
+from rankzero.commands.arguments import Json, runs_directory
+
+if TYPE_CHECKING:
+    from rankzero.runs import Delivered, Glance
+
+STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
+
+
+def ls(
+    directory: Annotated[Path | None, typer.Argument(help="Where to look; by default where runs are kept.")] = None,
+    json: Json = False,
+) -> None:
+    """List the runs below a directory, the newest last.
+
+    Example: rankzero ls rankzero-runs/digits
+    """
+    from rankzero.errors import RankzeroError, RunNotFoundError
+    from rankzero.runs import find_runs, glance
+
+    directory = runs_directory(directory)
+    if not directory.is_dir():
+        raise RunNotFoundError(f"there is no directory {directory}; give the one that runs are kept in: rankzero ls DIR")
+    found, unreadable = [], []
+    for run_dir in find_runs(directory):
+        try:
+            found.append(glance(run_dir))
+        except (RankzeroError, OSError) as error:
+            unreadable.append(str(error))
+    found.sort(key=lambda each: each.info.started)
+    if json:
+        terminal.print_json([as_json(each) for each in found])
+    elif found:
+        _print(found)
+    else:
+        typer.echo(f"no runs in {directory}", err=True)
+    for message in unreadable:
+        typer.echo(f"rankzero: {message}", err=True)
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _print(found: list[Glance]) -> None:
+    from rich.table import Table
+
+    console = terminal.console()
+    is_narrow = console.width < 120
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("run", "project", "status", "started", "took"):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    table.add_column("step", justify="right", no_wrap=True)
+    table.add_column("delivered", overflow="fold")
+    table.add_column("id", no_wrap=True)
+    for each in found:
+        table.add_row(
+            terminal.escape(each.info.name),
+            terminal.escape(each.info.project),
+            f"[{STATUS_STYLES.get(each.status, 'red')}]{terminal.escape(each.status)}[/]",
+            terminal.when(each.info.started),
+            terminal.duration(each.updated - each.info.started),
+            terminal.number(each.step),
+            "\n".join(describe(key, delivered) for key, delivered in each.deliveries.items()) or "[dim]nowhere[/]",
+            f"[dim]…{each.info.id[-8:]}[/]" if is_narrow and len(each.info.id) > 9 else each.info.id,
+        )
+    console.print(table)
+
+
+def describe(key: str, delivered: Delivered) -> str:
+    """Return how far one delivery is, in rich's markup."""
+    rejected = f", [red]{delivered.position.rejected} refused[/]" if delivered.position.rejected else ""
+    if delivered.behind:
+        return f"[yellow]{terminal.escape(key)} {terminal.size(delivered.behind)} behind[/]{rejected}"
+    return f"[green]{terminal.escape(key)} ✓[/]{rejected}"
+
+
+def as_json(each: Glance) -> dict[str, Any]:
+    """Return what a script may want to know of a run."""
+    return {
+        "id": each.info.id,
+        "name": each.info.name,
+        "project": each.info.project,
+        "dir": each.info.dir,
+        "tags": list(each.info.tags),
+        "status": each.status,
+        "started": each.info.started,
+        "updated": each.updated,
+        "step": each.step,
+        "deliveries": {key: delivery_as_json(delivered) for key, delivered in each.deliveries.items()},
+    }
+
+
+def delivery_as_json(delivered: Delivered) -> dict[str, Any]:
+    """Return what a script may want to know of a delivery."""
+    position = delivered.position
+    return {
+        "behind_bytes": delivered.behind,
+        "closed": position.closed,
+        "rejected": position.rejected,
+        "problem": position.problem,
+    }

@@ -1,0 +1,216 @@
+"""``rankzero show``: one run on a screen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankzero.commands import terminal
+from rankzero.commands.arguments import Json, runs_directory
+from rankzero.commands.ls import STATUS_STYLES, delivery_as_json, describe
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from rankzero.reader import RunData
+    from rankzero.runs import Delivered
+
+_MOST_ROWS = 40
+
+
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, id or name.")],
+    plot: Annotated[list[str] | None, typer.Option(metavar="METRIC", help="Draw a metric; may be repeated.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a run: parameters, metrics, files, and how far each delivery is.
+
+    Example: rankzero show amber-otter-12 --plot train/loss
+
+    The exit status is 1 if a delivery has a problem, or events were refused, lost or damaged.
+    """
+    from rankzero.reader import read_run
+    from rankzero.runs import delivered, find_run
+
+    data = read_run(find_run(run, runs_directory(None)))
+    deliveries = delivered(data.dir, list(data.loggers))
+    if json:
+        terminal.print_json(_as_json(data, deliveries))
+    else:
+        console = terminal.console()
+        for part in _parts(data, deliveries, console):
+            console.print(part)
+        for name in plot or ():
+            _plot(data, name, console)
+    has_problem = any(each.position.problem or each.position.rejected for each in deliveries.values())
+    if has_problem or data.losses or data.damaged:
+        raise typer.Exit(1)
+
+
+def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) -> Iterator[RenderableType]:
+    yield from _heading(data)
+    if data.params:
+        yield ""
+        yield _params(data)
+    if data.metrics:
+        yield ""
+        yield metrics_table(data, console.width)
+    files = files_line(data)
+    if files:
+        yield ""
+        yield files
+    if deliveries:
+        yield ""
+        yield _deliveries(data, deliveries)
+    for loss in data.losses:
+        yield f"[red]{loss.count} log calls were lost at {terminal.when(loss.since)}: {terminal.escape(loss.reason)}[/]"
+    if data.damaged:
+        yield f"[red]{data.damaged} damaged lines of the journal are left out[/]"
+
+
+def _heading(data: RunData) -> Iterator[str]:
+    info, style = data.info, STATUS_STYLES.get(data.status, "red")
+    status = f"[{style}]{terminal.escape(data.status)}[/]"
+    yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
+    took = terminal.duration((data.finished or data.updated) - data.started)
+    tags = f" · {', '.join(map(terminal.escape, data.tags))}" if data.tags else ""
+    yield f"[dim]{terminal.when(data.started)} · {took}{tags}[/]"
+    yield f"[dim]{terminal.escape(str(data.dir))}[/]"
+    if info.notes:
+        yield terminal.escape(info.notes)
+
+
+def _params(data: RunData) -> RenderableType:
+    from rich.table import Table
+
+    from rankzero.values import flatten
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("parameter", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, value in flatten(data.params):
+        table.add_row(terminal.escape(name), terminal.escape(str(value)))
+    return table
+
+
+def metrics_table(data: RunData, width: int) -> RenderableType:
+    """Return the metrics with their last, least and greatest values and their course."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric", no_wrap=True, overflow="ellipsis")
+    for heading in ("last", "at step", "min", "max", "points"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("course", no_wrap=True)
+    blocks = max(8, min(40, width - 70))
+    shown = list(data.metrics.items())[:_MOST_ROWS]
+    for name, series in shown:
+        last, step = series.value[-1:].tolist()[0], series.step[-1:].tolist()[0]
+        table.add_row(
+            terminal.escape(name),
+            terminal.number(last),
+            "–" if step != step else f"{int(step):,}",
+            *map(terminal.number, _range(series.value)),
+            f"{len(series):,}",
+            f"[cyan]{terminal.sparkline(series.value, blocks)}[/]",
+        )
+    if len(data.metrics) > len(shown):
+        table.add_row(f"[dim]… {len(data.metrics) - len(shown)} more: --json[/]")
+    return table
+
+
+def _range(values: Any) -> tuple[float | None, float | None]:
+    finite = [value for value in values.tolist() if value == value and abs(value) != float("inf")]
+    return (min(finite), max(finite)) if finite else (None, None)
+
+
+def files_line(data: RunData) -> str:
+    """Return how many files and the like a run has, and which checkpoints are the latest and best."""
+    counts = Counter(f"{file.kind}s" for files in data.media.values() for file in files)
+    for kind in ("tables", "texts", "histograms"):
+        counts[kind] = sum(map(len, getattr(data, kind).values()))
+    counts["graphs"], counts["artifacts"] = len(data.graphs), len(data.artifacts)
+    counts["checkpoints"] = len(data.checkpoints)
+    parts = [f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in counts.items() if count]
+    lines = [" · ".join(parts).replace("1 audios", "1 audio")] if parts else []
+    for checkpoint in data.checkpoints:
+        if checkpoint.aliases:
+            score = f", score {terminal.number(checkpoint.score)}" if checkpoint.score is not None else ""
+            step = f" at step {checkpoint.step}" if checkpoint.step is not None else ""
+            aliases = ", ".join(checkpoint.aliases)
+            lines.append(f"{terminal.escape(aliases)}: [dim]{terminal.escape(checkpoint.path)}[/]{step}{score}")
+    return "\n".join(lines)
+
+
+def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableType:
+    from rich.table import Table
+
+    from rankzero.position import reject_list
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("logger", no_wrap=True)
+    table.add_column("delivered", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for key, each in deliveries.items():
+        notes = [terminal.escape(each.position.problem)] if each.position.problem else []
+        if each.position.rejected:
+            notes.append(f"{each.position.rejected} refused: {terminal.escape(str(reject_list(data.dir, key)))}")
+        lines = max(0, data.lines - each.position.line)
+        behind = f"[yellow]{lines:,} events behind[/]" if each.behind else "[green]✓ all of it[/]"
+        table.add_row(terminal.escape(key), behind, f"[red]{'; '.join(notes)}[/]" if notes else "")
+    return table
+
+
+def _plot(data: RunData, name: str, console: Console) -> None:
+    from rankzero.errors import ConfigError
+    from rankzero.suggest import did_you_mean
+
+    if name not in data.metrics:
+        raise ConfigError(f"the run has no metric {name!r}.{did_you_mean(name, data.metrics)}")
+    drawing = terminal.plot({name: data.metrics[name]}, console.width)
+    console.print()
+    console.print(drawing or "plots need plotext: pip install plotext", markup=False)
+
+
+def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
+    return {
+        "id": data.info.id,
+        "name": data.info.name,
+        "project": data.info.project,
+        "dir": str(data.dir),
+        "tags": data.tags,
+        "notes": data.info.notes,
+        "status": data.status,
+        "started": data.started,
+        "finished": data.finished,
+        "updated": data.updated,
+        "params": data.params,
+        "metrics": {
+            name: {
+                "last": series.value[-1:].tolist()[0],
+                "step": _step(series.step[-1:].tolist()[0]),
+                "time": series.time[-1:].tolist()[0],
+                "points": len(series),
+                **dict(zip(("min", "max"), _range(series.value), strict=True)),
+            }
+            for name, series in data.metrics.items()
+        },
+        "media": {key: len(files) for key, files in data.media.items()},
+        "tables": {key: len(tables) for key, tables in data.tables.items()},
+        "histograms": {key: len(histograms) for key, histograms in data.histograms.items()},
+        "artifacts": [artifact.path for artifact in data.artifacts],
+        "checkpoints": [
+            {"path": each.path, "step": each.step, "score": each.score, "aliases": each.aliases}
+            for each in data.checkpoints
+        ],
+        "deliveries": {key: delivery_as_json(each) for key, each in deliveries.items()},
+        "lost": sum(loss.count for loss in data.losses),
+        "damaged": data.damaged,
+    }
+
+
+def _step(step: float) -> int | None:
+    return None if step != step else int(step)

@@ -1,0 +1,115 @@
+"""``rankzero sync``: deliver runs now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankzero.commands import terminal
+from rankzero.commands.arguments import Options, To, parse_options, runs_directory
+
+if TYPE_CHECKING:
+    from rankzero.errands import Errand
+
+_LOOK_EVERY = 0.1
+_LAST_BATCH = 10.0  # seconds that an errand which is told to stop has for the batch on its way
+
+
+def sync(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Directories, ids or names of runs.")],
+    to: To = None,
+    option: Options = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to keep trying a tracker that fails.")] = 60.0,
+) -> None:
+    """Deliver runs now, to the loggers they were started with or to others.
+
+    What a logger already has is not sent again. A run that is being delivered by another process is watched.
+
+    Example: rankzero sync rankzero-runs/digits/2025… --to csv
+
+    The exit status is 1 if something was refused, or is not delivered yet.
+    """
+    from rankzero.errands import Errand, choose_loggers, prepare
+    from rankzero.runs import find_run
+
+    options = parse_options(option)
+    run_dirs = [find_run(run, runs_directory(None)) for run in runs]
+    # All loggers are made sure of first: a wrong name at the end would come too late.
+    orders = [prepare(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options)]
+    if not deliver_now([Errand(each, patience=timeout) for each in orders]):
+        raise typer.Exit(1)
+
+
+def deliver_now(errands: Sequence[Errand]) -> bool:
+    """Run errands with a progress bar each; return whether everything arrived."""
+    from rankzero.plugins import get_plugins
+
+    for problem in get_plugins().load_hooks():
+        typer.echo(f"rankzero: {problem}", err=True)
+    try:
+        with progress_bars() as bars:
+            tasks = [(errand, bars.add_task(title(errand), total=None, note="")) for errand in errands]
+            waiting = list(tasks)
+            while waiting:
+                waiting = [(errand, task) for errand, task in waiting if not _look(errand, bars, task)]
+                time.sleep(_LOOK_EVERY if waiting else 0)
+    finally:
+        for errand in errands:
+            errand.stop()
+        for errand in errands:
+            errand.join(_LAST_BATCH)
+    return all([_report(errand) for errand in errands])
+
+
+def title(errand: Errand) -> str:
+    """Return how an errand is called."""
+    return f"{errand.run_dir.name[-12:]} → {errand.key}"
+
+
+def progress_bars() -> Any:
+    """Return bars for errands, on standard error; nothing is shown where that is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = terminal.console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[yellow]{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def update_bar(errand: Errand, bars: Any, task: Any) -> None:
+    """Show how far an errand is."""
+    position, target = errand.position, errand.target
+    note = "another courier delivers it" if errand.is_elsewhere else position.problem or ""
+    bars.update(task, total=target, completed=min(position.offset, target), note=terminal.escape(note))
+
+
+def _look(errand: Errand, bars: Any, task: Any) -> bool:
+    is_over = errand.tend()
+    update_bar(errand, bars, task)
+    return is_over
+
+
+def _report(errand: Errand) -> bool:
+    """Print how an errand ended; return whether everything arrived."""
+    state = errand.delivered
+    name, position = title(errand), state.position
+    if errand.error or state.behind:
+        why = errand.error or position.problem or "interrupted"
+        typer.echo(f"{name}: {terminal.size(state.behind)} not delivered: {' '.join(why.split())}", err=True)
+    if position.rejected:
+        typer.echo(f"{name}: {position.rejected} events refused for good; see {errand.rejects}", err=True)
+    if errand.error or state.behind or position.rejected:
+        return False
+    typer.echo(f"{name}: delivered, {position.line} events")
+    return True

@@ -1,0 +1,29 @@
+"""For authors of plugins: `LoggerContract`, the tests that every logger passes, and `MemoryLogger`. Needs pytest.
+
+A plugin's test is a subclass that says how to make the logger and how to read back what its tracker holds:
+
+    from rankzero.testing import ALL, LoggerContract, Tracked
+
+    class TestMyLogger(LoggerContract):
+        capabilities = ALL - {"nan", "exactly_once"}
+
+        def make_logger(self, tmp_path):
+            return MyLogger(url=...)
+
+        def read_back(self, logger):
+            tracked = Tracked()
+            for name, step, value, time in ...:
+                tracked.add_metric(name, step, value, time)
+            return tracked
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("rankzero.testing.contract")  # before it is imported: for messages that show the values
+
+from rankzero.testing.capabilities import ALL, CAPABILITIES  # noqa: E402
+from rankzero.testing.contract import LoggerContract  # noqa: E402
+from rankzero.testing.memory import Call, MemoryLogger  # noqa: E402
+from rankzero.testing.tracked import Item, Point, Tracked  # noqa: E402
+
+__all__ = ["ALL", "CAPABILITIES", "Call", "Item", "LoggerContract", "MemoryLogger", "Point", "Tracked"]

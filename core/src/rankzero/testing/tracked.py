@@ -1,0 +1,63 @@
+"""What a tracker holds of one run, in the words of rankzero: what `LoggerContract.read_back` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rankzero.values import Number
+
+
+class Point(NamedTuple):
+    """One value of a metric."""
+
+    step: int | None
+    value: Number
+    time: float | None = None
+    """Unix time in seconds, if the tracker holds it."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is no number: a picture, a table, a checkpoint, …"""
+
+    key: str
+    step: int | None = None
+    content: Any = None
+    """The bytes of a file, or the (columns, rows) of a table or text; None if that cannot be told."""
+    caption: str | None = None
+    aliases: tuple[str, ...] = ()
+    score: float | None = None
+
+
+@dataclass
+class Tracked:
+    """One run."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    """Nested, or flat with ``/`` between the parts."""
+    metrics: dict[str, list[Point]] = field(default_factory=dict)
+    items: dict[str, list[Item]] = field(default_factory=dict)
+    """By the kinds of `rankzero.testing.CAPABILITIES`: ``image``, ``table``, ``checkpoint``, …"""
+    tags: list[str] = field(default_factory=list)
+    status: str | None = None
+    """``success`` or one of the others that `rankzero.logger.Status` names."""
+
+    def add_metric(self, name: str, step: int | None, value: Number, time: float | None = None) -> None:
+        """Add one value."""
+        self.metrics.setdefault(name, []).append(Point(step, value, time))
+
+    def add_item(
+        self,
+        kind: str,
+        key: str,
+        step: int | None = None,
+        content: Any = None,
+        *,
+        caption: str | None = None,
+        aliases: Sequence[str] = (),
+        score: float | None = None,
+    ) -> None:
+        """Add what is no number."""
+        self.items.setdefault(kind, []).append(Item(key, step, content, caption, tuple(aliases), score))

@@ -1,0 +1,61 @@
+"""The reference names everything that the code has, and nothing that it has not."""
+
+import re
+from pathlib import Path
+
+import pytest
+import rankzero
+from rankzero import config, hookspecs
+from rankzero.events import EVENT_TYPES
+from rankzero.options import START_PARAMETERS
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+SOURCES = sorted((ROOT / "core/src/rankzero").rglob("*.py"))
+
+
+def page(name: str) -> str:
+    return (REFERENCE / f"{name}.md").read_text()
+
+
+def first_column(text: str) -> set[str]:
+    return set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE))
+
+
+def test_every_public_name_is_documented():
+    text = page("api") + page("loggers")
+    documented = set(re.findall(r"auto(?:function|class|data):: rankzero\.(\w+)$", text, flags=re.MULTILINE))
+    assert documented == set(rankzero.__all__)
+
+
+def test_every_environment_variable_is_documented():
+    used = {name for path in SOURCES for name in re.findall(r"RANKZERO_[A-Z_]+", path.read_text())}
+    assert first_column(page("environment")) == used
+
+
+def test_every_setting_is_documented():
+    assert first_column(page("config")) == set(config._FIELDS)
+
+
+def test_start_takes_every_setting():
+    assert set(START_PARAMETERS) == (set(config._FIELDS) - {"disabled"}) | {"config"}
+
+
+def test_every_hook_is_documented_with_an_example():
+    hooks = [name for name in vars(hookspecs) if name.startswith("rankzero_")]
+    assert hooks
+    assert "automodule:: rankzero.hookspecs" in page("hooks")
+    for name in hooks:
+        assert f">>> @rankzero.hookimpl\n    ... def {name}(" in getattr(hookspecs, name).__doc__.replace("        ", "    ")
+
+
+def test_every_event_is_documented():
+    members = re.search(r":members: (.*?)\n   :exclude", page("run-directory"), flags=re.DOTALL)
+    assert members is not None
+    assert set(re.findall(r"\w+", members[1])) == {each.__name__ for each in EVENT_TYPES}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("[!_]*/*.md")), ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(((?!http)[^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
