@@ -1,9 +1,12 @@
 """The reference names everything that the code has, and nothing that it has not."""
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+from docs.cli_reference import render
+
 import rankzero
 from rankzero import config, hookspecs
 from rankzero.events import EVENT_TYPES
@@ -46,7 +49,8 @@ def test_every_hook_is_documented_with_an_example():
     assert hooks
     assert "automodule:: rankzero.hookspecs" in page("hooks")
     for name in hooks:
-        assert f">>> @rankzero.hookimpl\n    ... def {name}(" in getattr(hookspecs, name).__doc__.replace("        ", "    ")
+        doc = inspect.getdoc(getattr(hookspecs, name))
+        assert f">>> @rankzero.hookimpl\n    ... def {name}(" in doc
 
 
 def test_every_event_is_documented():
@@ -59,3 +63,7 @@ def test_every_event_is_documented():
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(((?!http)[^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_the_command_line_reference_is_what_the_commands_say():
+    assert page("cli") == render(), "run: python tests/docs/cli_reference.py > docs/reference/cli.md"

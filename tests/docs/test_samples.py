@@ -1,7 +1,7 @@
 """The code samples of the README and the documentation run, page by page, top to bottom.
 
-Python blocks run in one namespace; a block with a caption is written to a file of that name; in a console block each line
-that starts with "$ " is a command that must succeed, unless it installs something.
+Python blocks run in one namespace; a block with a caption is written to a file of that name; in a console block each
+line that starts with "$ " is a command that must succeed, unless it installs something.
 """
 
 import os

@@ -90,7 +90,7 @@ def snapshot(source: Path, run_dir: Path, *, link: bool = False) -> str:
 
 def _link(source: str | Path, target: str | Path) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # a link to a symbolic link would lead nowhere
     except OSError:  # another file system, or one without hard links
         import shutil
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -21,7 +20,7 @@ app = typer.Typer(
     name="rankzero",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Look at, deliver and export training runs.\n\nExit status: 0 all is well, 1 trouble found, 2 wrong usage.",
 )
@@ -54,9 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), USAGE if isinstance(error, ConfigError | RunNotFoundError) else TROUBLE)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read our output has enough
-        return OK
     except OSError as error:
         return _fail(str(error), TROUBLE)
     except Exception as error:
@@ -70,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int, hint: str = "") -> int:
-    typer.echo(f"rankzero: {' '.join(message.split())}{hint}", err=True)
+    if message:  # none when the help was printed instead
+        typer.echo(f"rankzero: {' '.join(message.split())}{hint}", err=True)
     return status
 
 

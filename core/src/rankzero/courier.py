@@ -15,6 +15,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
+from json import JSONDecodeError
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +27,7 @@ from filelock import FileLock
 from rankzero.checkpoints import SnapshotSweeper
 from rankzero.errors import DeliveryError, RejectedError, RunNotFoundError
 from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start
-from rankzero.journal import JOURNAL, Line, Tail, read_start
+from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
 from rankzero.position import load_position, reject_list, save_position
@@ -37,9 +39,10 @@ POLL = 0.25
 
 _BATCH_BYTES = 1 << 18
 _DATA_ERRORS = (
-    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError,
-    FileNotFoundError, IsADirectoryError, NotADirectoryError,
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
 )  # fmt: skip
+_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_TRACKER_ERRORS = (OSError, JSONDecodeError, DeliveryError)  # some are ValueErrors, too: an answer that is no JSON
 _DATA_ERROR_TRIES = 3
 _TRIES_BEFORE_REOPENING = 3
 
@@ -94,8 +97,8 @@ class Courier:
         self._on_failure = on_failure
         self._stopping = threading.Event()
         self._pending: deque[_Item] = deque()
-        self._one_by_one = 0  # so many of the pending events are to be handed over singly
-        self._failures = 0  # of the first pending event, in a row
+        self._suspects = 0  # so many of the pending events were refused together
+        self._failures = 0  # of the first pending event alone
         self._closed_at = 0  # the line after the last Finish: no watermark may send us back over it
         self._gone_since: float | None = None
         self._seen_alive = False
@@ -148,6 +151,10 @@ class Courier:
     # One attempt: hand over, have it acknowledged, save the position
 
     def _attempt(self) -> None:
+        if not self._pending:  # all that failed the last time was to save the position
+            self._position.problem = None
+            save_position(self.run_dir, self.key, self._position)
+            return
         logger = self.logger or self._open()
         handed: list[_Item] = []
         failure: Exception | None = None
@@ -159,27 +166,34 @@ class Courier:
                 failure = error
                 break
             handed += unit
+        if handed and self.logger is not None:
+            try:
+                logger.flush()
+            except RejectedError as error:  # any of them may be to blame
+                self._failed(error, handed)
+                return
         if handed:
-            logger.flush()
-            if isinstance(handed[-1].event, Finish):
-                self._close_logger()
-                self._sweeper.sweep()
             self._acknowledged(handed)
         if failure is not None:
             self._failed(failure, unit)
 
     def _units(self, logger: Logger) -> Iterator[list[_Item]]:
-        """Yield the pending events, neighbouring metrics together if the logger takes them so."""
+        """Yield what is to be handed over before the next flush, neighbouring metrics together if the logger batches.
+
+        A Finish comes alone: everything before it is to be acknowledged first, and what follows belongs to a
+        resumed run, which wants the logger opened anew.
+        """
+        # Of events that were refused together one half is tried, and so on until the one to blame stands alone.
+        items = list(islice(self._pending, max(1, self._suspects // 2) if self._suspects else None))
+        finish = next((index for index, item in enumerate(items) if isinstance(item.event, Finish)), len(items))
         takes_batches = type(logger).log_metrics_batch is not Logger.log_metrics_batch
         unit: list[_Item] = []
-        for index, item in enumerate(self._pending):
-            joins = takes_batches and index >= self._one_by_one and isinstance(item.event, Metrics)
+        for item in items[: max(1, finish)]:
+            joins = takes_batches and isinstance(item.event, Metrics)
             if unit and not (joins and isinstance(unit[-1].event, Metrics)):
                 yield unit
                 unit = []
             unit.append(item)
-            if isinstance(item.event, Finish):
-                break  # what follows belongs to a resumed run, and wants the logger opened anew
         if unit:
             yield unit
 
@@ -190,14 +204,14 @@ class Courier:
         line, event = unit[0]
         with logger.at(event.moment(line.number)):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
-                logger.finalize(event.status)
+                self._end(logger, event.status)
             elif event.is_logged:
                 event.hand_to(logger, self.run_dir)
 
     def _acknowledged(self, items: list[_Item]) -> None:
         for _ in items:
             self._pending.popleft()
-        self._one_by_one = max(0, self._one_by_one - len(items))
+        self._suspects = max(0, self._suspects - len(items))
         self._failures = 0
         line, event = items[-1]
         self._position.offset, self._position.line = line.end, line.number + 1
@@ -211,20 +225,22 @@ class Courier:
         for line, event in items:
             if isinstance(event, Checkpoint):
                 self._sweeper.delivered(line.number, event)
+        if self._position.closed:
+            self._sweeper.sweep()
 
     # Failures
 
     def _failed(self, error: Exception, unit: list[_Item]) -> None:
         """Reject the event if it is to blame, otherwise raise ``error`` so that it is tried again."""
-        self._failures += 1
-        is_data_error = isinstance(error, _DATA_ERRORS) and not isinstance(error, DeliveryError)
-        may_reject = isinstance(error, RejectedError) or (is_data_error and self._failures >= _DATA_ERROR_TRIES)
-        if not may_reject:
+        is_data_error = _is_data_error(error)
+        if not is_data_error and not isinstance(error, RejectedError):
             raise error
-        if len(unit) > 1:  # find out which of them it is
-            self._one_by_one = len(unit)
-            self._failures = 0
+        if len(unit) > 1:
+            self._suspects = len(unit)
             return
+        self._failures += 1
+        if is_data_error and self._failures < _DATA_ERROR_TRIES:
+            raise error
         self._reject(unit[0], error)
 
     def _reject(self, item: _Item, error: Exception) -> None:
@@ -256,7 +272,7 @@ class Courier:
 
     def _before_retry(self, state: tenacity.RetryCallState) -> None:
         error = _error_of(state)
-        if state.attempt_number >= _TRIES_BEFORE_REOPENING and not isinstance(error, _DATA_ERRORS):
+        if state.attempt_number >= _TRIES_BEFORE_REOPENING and not _is_data_error(error):
             self._drop_logger()
         self._say_problem(error)
         self._tell(error, retrying=True)
@@ -282,7 +298,8 @@ class Courier:
         if problem != self._position.problem:
             log.warning("%s cannot take events now, and they wait in the journal: %s", self.key, problem)
         self._position.problem = problem
-        save_position(self.run_dir, self.key, self._position)
+        with suppress(OSError):  # the disk may be what is in trouble
+            save_position(self.run_dir, self.key, self._position)
 
     def _tell(self, error: Exception, retrying: bool) -> None:
         if self._on_failure is not None:
@@ -305,19 +322,29 @@ class Courier:
         if watermark is not None and watermark != self._position.line:
             log.info("%s holds %d lines of the journal; going there", self.key, watermark)
             self._pending.clear()
+            self._suspects = self._failures = 0
+            if watermark > self._position.line:
+                self._position.status = self._status_before(watermark)
             self._tail.seek_line(watermark)
             self._position.offset, self._position.line = self._tail.offset, self._tail.line
         self.logger = logger
         return logger
 
-    def _close_logger(self) -> None:
-        if self.logger is not None:
-            self.logger.close()
-            self.logger = None
+    def _status_before(self, line: int) -> str | None:
+        events = (event for each, event in read_events(self.run_dir / JOURNAL) if each.number < line)
+        ends = [event for event in events if isinstance(event, Start | Finish)]
+        return ends[-1].status if ends and isinstance(ends[-1], Finish) else None
+
+    def _end(self, logger: Logger, status: str) -> None:
+        logger.finalize(status)
+        logger.flush()
+        logger.close()
+        self.logger = None
 
     def _drop_logger(self) -> None:
-        with suppress(Exception):  # it is broken, or done with; what counts is acknowledged
-            self._close_logger()
+        if self.logger is not None:
+            with suppress(Exception):  # it is broken, or done with; what counts is acknowledged
+                self.logger.close()
         self.logger = None
 
     def _is_writer_gone(self) -> bool:
@@ -347,13 +374,18 @@ class Courier:
         if self._position.line != line:
             return  # the watermark sent us elsewhere
         self._position.status = self._position.status or "crashed"
-        logger.finalize(self._position.status)
-        logger.flush()
-        self._close_logger()
-        self._sweeper.sweep()
+        self._end(logger, self._position.status)
         self._position.closed = True
         self._position.problem = None
         save_position(self.run_dir, self.key, self._position)
+        self._sweeper.sweep()
+
+
+def _is_data_error(error: Exception) -> bool:
+    """Return whether it may be the event that is wrong, and not the tracker."""
+    return isinstance(error, _FILE_ERRORS) or (
+        isinstance(error, _DATA_ERRORS) and not isinstance(error, _TRACKER_ERRORS)
+    )
 
 
 def _error_of(state: tenacity.RetryCallState) -> Exception:

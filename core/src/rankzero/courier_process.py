@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rankzero.courier import Courier, GaveUpError
 from rankzero.liveness import Writer, writer_state
@@ -27,27 +28,27 @@ _GRACE = 20.0  # seconds that a SIGTERM leaves for the events that are on their 
 _HANGING = 600.0  # seconds over its time after which a courier that hangs in an SDK is ended
 
 
-class _Scrubbed(logging.Formatter):
-    def __init__(self, format: str, secrets: list[str]) -> None:
-        super().__init__(format)
+class _Scrubbed(io.TextIOWrapper):
+    """Standard output without secrets, whoever prints them: an SDK, a warning, a traceback."""
+
+    def __init__(self, stream: TextIO, secrets: list[str]) -> None:
+        super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
         self._secrets = secrets
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+    def write(self, text: str) -> int:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return text
+        return super().write(text)
 
 
 def main() -> int:
     """Read orders from standard input, deliver, and return an exit status."""
-    logging.basicConfig(format=_LOG_FORMAT, level=logging.INFO)
-    logging.captureWarnings(True)
     os.nice(_NICENESS)
     sys.path[:] = pickle.load(sys.stdin.buffer)
     orders: Orders = pickle.load(sys.stdin.buffer)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Scrubbed(_LOG_FORMAT, orders.secrets))
+    sys.stdout, sys.stderr = _Scrubbed(sys.stdout, orders.secrets), _Scrubbed(sys.stderr, orders.secrets)
+    logging.basicConfig(format=_LOG_FORMAT, level=logging.INFO)
+    logging.captureWarnings(True)
     try:
         return _deliver(orders)
     except GaveUpError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -19,10 +21,13 @@ from rankzero.orders import Orders, make_logger
 from rankzero.position import Position, load_position, reject_list
 from rankzero.rank import RANK_VARIABLES
 
+log = logging.getLogger("rankzero")
+
 COURIER_LOG = "courier.log"
 
 OnFailure = Callable[[RunInfo, str, Exception, bool], object]
 
+_MAX_REVIVALS = 3
 _LOOK_EVERY = 0.02
 _SHOW_AFTER = 1.0
 """Seconds before a progress bar appears: most runs are delivered by then."""
@@ -38,20 +43,56 @@ class ProcessDelivery:
     outlives = True
 
     def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._revivals = 0
         self._process = _start_process(orders)
 
     def is_running(self) -> bool:
         """Return whether it goes on delivering."""
         return self._process.poll() is None
 
+    def revive(self) -> None:
+        """Start it again if it died: an SDK crashed, or the kernel needed the memory that it took. A few times."""
+        if self._process.poll() and self._revivals < _MAX_REVIVALS:
+            self._revivals += 1
+            log.warning("the courier for %s died (%s); starting it again", self._orders.key, self.death)
+            with suppress(OSError):
+                self._process = _start_process(self._orders)
+
+    @property
+    def death(self) -> str | None:
+        """Why it does not run, None if that is as it should be."""
+        status = self._process.poll()
+        if not status:
+            return None
+        cause = signal.strsignal(-status) if status < 0 else f"exit status {status}"
+        return f"{cause}, see {self._orders.run_dir / COURIER_LOG}"
+
     def let_go(self) -> None:
         """Leave it alone."""
+        if self.is_running():
+            _left_alone.append(self._process.pid)
         # Popen would warn of a child that goes on when it is collected; this one is meant to.
         self._process.returncode = self._process.returncode or 0
 
 
+_left_alone: list[int] = []
+"""Couriers that go on after their run; children still, that must be asked for their exit status."""
+
+
+def _bury_the_dead() -> None:
+    for pid in list(_left_alone):
+        with suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        _left_alone.remove(pid)
+
+
 def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
     """Start a courier and return at once."""
+    _bury_the_dead()
+    # The path comes first, in a pickle of its own: reading the rest may import from it.
+    told = pickle.dumps(orders.path) + pickle.dumps(orders)
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     with open(orders.run_dir / COURIER_LOG, "ab") as courier_log:
         process = subprocess.Popen(
@@ -63,9 +104,8 @@ def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
             env=environment,
         )
     assert process.stdin is not None
-    with process.stdin:
-        # The path comes first, in a pickle of its own: reading the rest may import from it.
-        process.stdin.write(pickle.dumps(orders.path) + pickle.dumps(orders))
+    with suppress(BrokenPipeError), process.stdin:  # it died at once, which is noticed later
+        process.stdin.write(told)
     return process
 
 
@@ -77,6 +117,8 @@ class ThreadDelivery:
     def __init__(self, orders: Orders, on_failure: OnFailure) -> None:
         from rankzero.courier import Courier  # its libraries take 40 ms to import
 
+        self.death: str | None = None
+        """Why it does not run, None if that is as it should be."""
         self.courier = Courier(
             orders.run_dir,
             orders.key,
@@ -89,12 +131,19 @@ class ThreadDelivery:
         self._thread.start()
 
     def _run(self) -> None:
-        with suppress(DeliveryError):  # that it gave up stands in its position
+        try:
             self.courier.run()
+        except DeliveryError:  # that it gave up stands in its position
+            pass
+        except Exception as error:
+            self.death = f"{type(error).__name__}: {error}"
 
     def is_running(self) -> bool:
         """Return whether it goes on delivering."""
         return self._thread.is_alive()
+
+    def revive(self) -> None:
+        """Do nothing: what ended a thread would end the next one too."""
 
     def stop(self) -> None:
         """End it after the batch that it is delivering, as test suites ask of a thread."""
@@ -122,12 +171,24 @@ class Deliveries:
 
     def start(self, orders: Orders, *, thread: bool, on_failure: OnFailure) -> None:
         """Start a courier for one logger."""
-        delivery = ThreadDelivery(orders, on_failure) if thread else ProcessDelivery(orders)
-        self._deliveries[orders.key] = delivery
+        try:
+            delivery = ThreadDelivery(orders, on_failure) if thread else ProcessDelivery(orders)
+        except OSError as error:
+            log.warning(
+                "no courier could be started for %s (%s); deliver to it with: rankzero sync %s --to %s",
+                orders.key, error, self._run_dir, orders.key,
+            )  # fmt: skip
+        else:
+            self._deliveries[orders.key] = delivery
 
     def get(self, key: str) -> ProcessDelivery | ThreadDelivery | None:
         """Return the courier of one logger."""
         return self._deliveries.get(key)
+
+    def revive(self) -> None:
+        """Start couriers that died again, a few times."""
+        for delivery in self._deliveries.values():
+            delivery.revive()
 
     def wait(self, target: int, timeout: float, *, until_closed: bool = False) -> bool:
         """Wait until every courier has delivered ``target`` bytes of the journal.
@@ -143,6 +204,7 @@ class Deliveries:
         deadline = time.monotonic() + timeout
         with _Progress(list(self._deliveries), target) as progress:
             while time.monotonic() < deadline:
+                self.revive()
                 missing = 0
                 for key, delivery in self._deliveries.items():
                     position = load_position(self._run_dir, key)
@@ -155,11 +217,12 @@ class Deliveries:
         return all(load_position(self._run_dir, key).offset >= target for key in self._deliveries)
 
     def leave(self, target: int) -> list[str]:
-        """Let go of the couriers; return a sentence for each that has not delivered ``target`` bytes, or had to reject."""
+        """Let go of the couriers; return a sentence for each that has not all of ``target`` bytes, or had to reject."""
         sentences: list[str] = []
         for key, delivery in self._deliveries.items():
             position = load_position(self._run_dir, key)
             is_running = delivery.is_running()
+            position.problem = delivery.death or position.problem
             delivery.let_go()
             sentences += _what_is_left(self._run_dir, key, position, target, is_running and delivery.outlives)
         return sentences

@@ -116,7 +116,7 @@ class SklearnClassifier:
     def __init__(self) -> None:
         from sklearn.neural_network import MLPClassifier
 
-        self._model = MLPClassifier((HIDDEN,), learning_rate_init=LEARNING_RATE, random_state=SEED, batch_size=BATCH)
+        self._model = MLPClassifier((HIDDEN,), learning_rate_init=LEARNING_RATE, random_state=SEED)
 
     def train(self, x: Any, y: Any) -> Any:
         self._model.partial_fit(x, y, classes=range(10))
@@ -139,7 +139,7 @@ def make_classifier() -> Classifier:
     """Return a PyTorch model, or one of scikit-learn where PyTorch is not installed."""
     try:
         return TorchClassifier()
-    except ImportError:
+    except (ImportError, OSError):  # the latter where one of its libraries is missing
         return SklearnClassifier()
 
 
@@ -162,29 +162,34 @@ def train(run: Run, model: Classifier, digits: Digits, epochs: int, progress: Ca
             "seed": SEED,
         }
     )
-    step, accuracy, best = 0, math.nan, -1.0
     checkpoints = run.dir / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
+    step, accuracy, best = 0, math.nan, -1.0
     for epoch in range(epochs):
         for x, y in _batches(digits, epoch):
             loss = model.train(x, y)
             run.log_metrics({"train/loss": loss}, step, epoch=epoch, stage="train")
             progress(float(loss), accuracy)
             step += 1
-        probabilities = model.probabilities(digits.val_x)
-        accuracy = float((probabilities.argmax(axis=1) == digits.val_y).mean())
-        val_loss = _cross_entropy(probabilities, digits.val_y)
-        val = {"val/loss": val_loss, "val/accuracy": accuracy}
-        run.log_metrics(val, step - 1, epoch=epoch, stage="validate")
+        accuracy = _validate(run, model, digits, step - 1, epoch)
         for name, weights in model.weights().items():
             run.log_histogram(f"weights/{name}", weights, step - 1)
         checkpoint = checkpoints / f"epoch-{epoch + 1}{model.suffix}"
         model.save(checkpoint)
         aliases = ["latest", "best"] if accuracy > best else ["latest"]
-        best = max(best, accuracy)
         run.log_checkpoint(checkpoint, score=accuracy, step=step - 1, aliases=aliases)
-    _log_predictions(run, digits, probabilities, step - 1)
-    _log_accuracy_by_digit(run, digits, probabilities, step - 1)
+        best = max(best, accuracy)
+
+
+def _validate(run: Run, model: Classifier, digits: Digits, step: int, epoch: int) -> float:
+    """Log how well the model does on digits that it has not seen; return its accuracy."""
+    probabilities = model.probabilities(digits.val_x)
+    accuracy = float((probabilities.argmax(axis=1) == digits.val_y).mean())
+    loss = _cross_entropy(probabilities, digits.val_y)
+    run.log_metrics({"val/loss": loss, "val/accuracy": accuracy}, step, epoch=epoch, stage="validate")
+    _log_predictions(run, digits, probabilities, step)
+    _log_accuracy_by_digit(run, digits, probabilities, step)
+    return accuracy
 
 
 def steps_per_epoch(digits: Digits) -> int:
@@ -221,9 +226,11 @@ def _log_predictions(run: Run, digits: Digits, probabilities: Any, step: int) ->
 
 
 def _can_encode_images() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("PIL") is not None
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _caption(predicted: int, truth: int, probability: float) -> str:

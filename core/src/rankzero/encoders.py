@@ -1,8 +1,12 @@
-"""Pictures, sounds, figures, tables and models → the bytes of a file; Pillow and numpy are imported only when needed."""
+"""Pictures, sounds, figures, tables and models → the bytes of a file.
+
+Pillow and numpy are imported only when needed.
+"""
 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +19,12 @@ Encoded = tuple[bytes, str]
 """The bytes of a file, and its suffix with the dot."""
 
 _IMAGE_SIGNATURES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp"}
+_AUDIO_SIGNATURES = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
+_VIDEO_SIGNATURES = {b"GIF8": ".gif", b"\x1a\x45\xdf\xa3": ".webm", b"RIFF": ".avi"}
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_LARGEST_FLOAT = sys.float_info.max
+_LARGEST_OF_UNIT = 2.0
+"""A picture of 0..1 may overshoot after resampling or denoising; one of 0..255 with nothing above this is black."""
 _VIDEO_FRAMES_PER_SECOND = 4
 
 
@@ -29,14 +39,18 @@ def encode_image(image: Any) -> Encoded:
     """Encode a picture as PNG; bytes that are an image file already are kept as they are.
 
     Arrays and tensors: (H, W), (H, W, C) or (C, H, W) with C in 1, 3, 4. Integers are taken as 0..255, floats
-    as 0..1 (as 0..255 if one is above 1), bools as black and white; what lies outside is clipped.
+    as 0..1 (as 0..255 if one is above 2), bools as black and white; what lies outside is clipped, NaN is black.
     """
     if isinstance(image, bytes | bytearray):
-        return bytes(image), _image_suffix(bytes(image))
+        return bytes(image), _suffix(image, _IMAGE_SIGNATURES, ".bin")
     if hasattr(image, "savefig") or hasattr(image, "write_html"):
         return encode_figure(image)
     if not hasattr(image, "save"):
         image = pillow().fromarray(_pixels(to_array(image)))
+    elif image.mode == "F":
+        image = pillow().fromarray(_pixels(_numpy().asarray(image)))
+    elif image.mode not in _PNG_MODES:
+        image = image.convert("RGBA" if "A" in image.getbands() or "a" in image.getbands() else "RGB")
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue(), ".png"
@@ -55,21 +69,25 @@ def encode_figure(figure: Any) -> Encoded:
 
 
 def encode_audio(samples: Any, sample_rate: int | None = None) -> Encoded:
-    """Encode samples as a 16-bit WAV file.
+    """Encode samples as a 16-bit WAV file; bytes are kept as they are.
 
     Args:
-        samples: (T,) or (T, channels) or (channels, T); floats are taken as -1..1, int16 as they are.
+        samples: (T,) or (T, channels) or (channels, T); floats are taken as -1..1, integers as 16-bit samples; what
+            lies outside is clipped, NaN is silence.
         sample_rate: in Hz; 44,100 if not given.
     """
     if isinstance(samples, bytes | bytearray):
-        return bytes(samples), ".wav"
+        return bytes(samples), _suffix(samples, _AUDIO_SIGNATURES, ".wav")
     import wave
 
     np = _numpy()
-    array = np.atleast_2d(to_array(samples))
-    frames = array.T if array.shape[0] < array.shape[1] else array
-    if frames.dtype != np.int16:
-        frames = np.round(np.clip(frames.astype(np.float64), -1, 1) * 32767).astype("<i2")
+    array = to_array(samples)
+    if array.ndim not in (1, 2):
+        raise ValueError(f"a sound has the shape (T,), (T, channels) or (channels, T), not {array.shape}")
+    frames = array.reshape(-1, 1) if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
+    if frames.dtype.kind not in "iu":
+        frames = np.round(np.clip(np.nan_to_num(frames.astype(np.float64)), -1, 1) * 32767)
+    frames = np.clip(frames, -32768, 32767)
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(frames.shape[1])
@@ -80,16 +98,20 @@ def encode_audio(samples: Any, sample_rate: int | None = None) -> Encoded:
 
 
 def encode_video(frames: Any, fps: int | None = None) -> Encoded:
-    """Encode frames as an animated GIF.
+    """Encode frames as an animated GIF; bytes are kept as they are.
 
     Args:
         frames: (T, H, W, C) or (T, C, H, W), with values as in `encode_image`.
         fps: frames per second, 4 if not given.
     """
     if isinstance(frames, bytes | bytearray):
-        return bytes(frames), ".mp4"
+        return bytes(frames), _suffix(frames, _VIDEO_SIGNATURES, ".mp4")
     image = pillow()
-    pictures = [image.fromarray(_pixels(frame)) for frame in to_array(frames)]
+    array = to_array(frames)
+    if array.ndim != 4 or not len(array):
+        raise ValueError(f"a video has the shape (T, H, W, C) or (T, C, H, W), not {array.shape}")
+    brightest = _brightest(array)
+    pictures = [image.fromarray(_pixels(frame, brightest)) for frame in array]
     buffer = io.BytesIO()
     milliseconds = round(1000 / (fps or _VIDEO_FRAMES_PER_SECOND))
     pictures[0].save(buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
@@ -107,16 +129,30 @@ def encode_raw(value: Any) -> Encoded:
 
 
 def histogram(values: Any, bins: int = 64) -> Histogram:
-    """Count ``values`` (any shape; non-finite ones are left out) in ``bins`` equal bins from their minimum to maximum."""
+    """Count ``values``, of any shape, in ``bins`` equal bins from their minimum to maximum; only finite ones count."""
     if isinstance(values, Histogram):
         return values
-    if isinstance(values, tuple) and len(values) == 2:  # what numpy.histogram returned
-        counts, edges = values
+    np = _numpy()
+    if isinstance(values, tuple) and len(values) == 2 and np.ndim(to_array(values[0])) == 1:
+        counts, edges = map(to_array, values)  # what numpy.histogram returned
+        edges = np.clip(edges.astype(np.float64), -_LARGEST_FLOAT, _LARGEST_FLOAT)  # JSON has no infinity
     else:
-        np = _numpy()
-        array = np.asarray(to_array(values), dtype=np.float64).ravel()
-        counts, edges = np.histogram(array[np.isfinite(array)], bins=bins)
-    return Histogram(to_array(counts).tolist(), to_array(edges).tolist())
+        counts, edges = _count(to_array(values).astype(np.float64).ravel(), bins)
+    return Histogram(counts.tolist(), edges.tolist())
+
+
+def _count(values: Any, bins: int) -> tuple[Any, Any]:
+    np = _numpy()
+    finite = values[np.isfinite(values)]
+    with np.errstate(all="ignore"):
+        is_narrow_enough = not finite.size or np.isfinite(finite.max() - finite.min())
+    if is_narrow_enough:
+        try:
+            return np.histogram(finite, bins=bins)  # type: ignore[no-any-return]
+        except ValueError:  # large and equal: there are no floats between them
+            pass
+    least, largest = finite.min(), finite.max()
+    return np.array([finite.size]), np.array([least, max(largest, np.nextafter(least, _LARGEST_FLOAT))])
 
 
 def as_table(
@@ -153,8 +189,8 @@ def describe_model(model: Any) -> Mapping[str, Any]:
     return {"text": repr(model), "modules": modules, "parameters": sum(m["parameters"] for m in modules)}
 
 
-def _image_suffix(data: bytes) -> str:
-    return next((suffix for start, suffix in _IMAGE_SIGNATURES.items() if data.startswith(start)), ".bin")
+def _suffix(data: bytes | bytearray, signatures: Mapping[bytes, str], default: str) -> str:
+    return next((suffix for start, suffix in signatures.items() if data.startswith(start)), default)
 
 
 def to_array(value: Any) -> Any:
@@ -167,7 +203,14 @@ def to_array(value: Any) -> Any:
     return np.asarray(value)
 
 
-def _pixels(array: Any) -> Any:
+def _brightest(array: Any) -> float:
+    """Return what the largest value is to be taken for: 1, or 255 where the values are plainly not 0..1."""
+    np = _numpy()
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array[:0]
+    return 1.0 if array.dtype.kind == "f" and (not finite.size or finite.max() <= _LARGEST_OF_UNIT) else 255.0
+
+
+def _pixels(array: Any, brightest: float | None = None) -> Any:
     """Return (H, W), (H, W, 3) or (H, W, 4) of uint8."""
     np = _numpy()
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[-1] not in (1, 3, 4):
@@ -180,10 +223,9 @@ def _pixels(array: Any) -> Any:
         return np.ascontiguousarray(array)
     if array.dtype == bool:
         return np.where(array, np.uint8(255), np.uint8(0))
-    values = np.nan_to_num(array.astype(np.float64))
-    if array.dtype.kind == "f" and values.size and values.max() <= 1:
-        values = values * 255
-    return np.round(np.clip(values, 0, 255)).astype(np.uint8)
+    brightest = brightest or _brightest(array)
+    values = np.clip(np.nan_to_num(array.astype(np.float64)), 0, brightest)
+    return np.round(values * (255 / brightest)).astype(np.uint8)
 
 
 def _numpy() -> Any:

@@ -6,6 +6,7 @@ to that one and only watched.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -19,21 +20,29 @@ from rankzero.config import resolve
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import ConfigError, RankzeroError
 from rankzero.events import Start
-from rankzero.journal import JOURNAL, Tail
+from rankzero.journal import JOURNAL, Tail, read_start
 from rankzero.logger import RunInfo
 from rankzero.options import LoggerSpec, check_options, expand_secrets, secret_values
 from rankzero.orders import Orders, make_logger
 from rankzero.plugins import get_plugins
 from rankzero.position import Position, load_position, reject_list
+from rankzero.rank import RANK_VARIABLES
 from rankzero.runs import Delivered, complete_size
 
 PATIENCE = 60.0
 """For how many seconds a tracker may fail before an errand is given up."""
 
-_HANGING = 600.0  # seconds without a word from the SDK
-_COMMAND_LINE = "command line"
+_HANGING = 600.0  # seconds without a word from the SDK, which may be uploading something large
+_LAST_BATCH = 10.0  # seconds for the batch on its way when an errand is told to stop
+_COMMAND_LINE = "the command line"
 _FOREVER = 1e9
 _START = b'{"type":"start",'
+
+
+def act_as_rank_zero() -> None:
+    """Deliver whichever rank the launcher of this shell says that this is: a Logger does nothing on the others."""
+    for variable in RANK_VARIABLES:
+        os.environ.pop(variable, None)
 
 
 class RecordedLoggers:
@@ -83,8 +92,8 @@ def choose_loggers(
 
 
 def _choose(run_dir: Path, key: str, recorded: Mapping[str, Any] | None, options: Mapping[str, Any]) -> LoggerSpec:
-    if recorded is None:  # perhaps a config file knows its options
-        return resolve({key: dict(options)}).loggers[0]
+    if recorded is None:
+        return logger_from_config(key, options)
     if "plugin" not in recorded:
         made = recorded.get("class", "a class")
         raise ConfigError(
@@ -93,6 +102,14 @@ def _choose(run_dir: Path, key: str, recorded: Mapping[str, Any] | None, options
         )
     source = f"{run_dir / JOURNAL} (or --option)"
     return LoggerSpec(key, recorded["plugin"], {**recorded.get("options", {}), **options}, source=source)
+
+
+def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
+    """Return the logger ``name`` with the options that a config file has for it, and those given on top."""
+    spec = resolve({name: dict(options)}).loggers[0]
+    spec.source = _COMMAND_LINE
+    spec.option_sources.update(dict.fromkeys(options, _COMMAND_LINE))
+    return spec
 
 
 def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
@@ -120,6 +137,9 @@ class Errand:
     def __init__(self, orders: Orders, *, follow: bool = False, patience: float | None = PATIENCE) -> None:
         self.run_dir = orders.run_dir
         self.key = orders.key
+        start = read_start(self.run_dir / JOURNAL)
+        self.title = f"{start.run.name if start else self.run_dir.name} → {self.key}"
+        """How it is called, for people."""
         self.error: str | None = None
         """Why it ended early, if it did."""
         self.is_elsewhere = False
@@ -129,7 +149,7 @@ class Errand:
         self._began = time.time()
         self._failing_since: float | None = None
         self._target = complete_size(self.run_dir)
-        self._stopped = False
+        self._stopped_at: float | None = None
         self._courier = Courier(
             orders.run_dir,
             orders.key,
@@ -163,23 +183,26 @@ class Errand:
         """Start the courier when nobody else has the errand, end it when it hangs; return whether it is over."""
         if self._thread.ident is None:
             self.is_elsewhere = is_served(self.run_dir, self.key)
-            if self.is_elsewhere or self._stopped:
-                return self._stopped or (not self._follow and not self.delivered.behind)
+            if self.is_elsewhere:
+                return not self._follow and not self.delivered.behind
             self._thread.start()
         elif not self._thread.is_alive():
             return True
+        elif self._stopped_at is not None:
+            return time.monotonic() - self._stopped_at > _LAST_BATCH  # the SDK does not come back
         self._give_up_if_hopeless()
         return False
 
     def stop(self) -> None:
         """End it after the batch that is on its way."""
-        self._stopped = True
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
         self._courier.stop()
 
-    def join(self, timeout: float) -> None:
-        """Wait for the courier to end."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
+    def join(self) -> None:
+        """Wait, for some seconds at most, until it is stopped."""
+        if self._thread.ident is not None and self._stopped_at is not None:
+            self._thread.join(max(0.0, self._stopped_at + _LAST_BATCH - time.monotonic()))
 
     @property
     def rejects(self) -> Path:
@@ -203,9 +226,12 @@ class Errand:
         elif self._failing_since is None:
             self._failing_since = now
         is_failing = self._failing_since is not None and now - self._failing_since > self._patience
-        is_hanging = now - max(position.updated, self._began) > max(self._patience, _HANGING)
-        if is_failing or is_hanging:
-            self.error = position.problem or "the tracker's SDK hangs"
+        silence = now - max(position.updated, self._began)
+        if is_failing:
+            self.error = position.problem
+            self.stop()
+        elif silence > max(self._patience, _HANGING):
+            self.error = f"no word from the tracker for {silence:.0f} s; give it longer with --timeout"
             self.stop()
 
 

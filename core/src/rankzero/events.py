@@ -6,9 +6,10 @@ None or empty is left out. Paths are relative to the run's directory.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -16,7 +17,12 @@ from rankzero.encoders import Histogram as HistogramValues
 from rankzero.errors import RejectedError
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile, read_table
-from rankzero.values import Number, unspell
+from rankzero.values import NonFinite, Number, to_jsonable, unspell
+
+if TYPE_CHECKING:
+    _Score = float
+else:
+    _Score = float | NonFinite  # in a line; a float once it is read
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag=str.lower):
@@ -53,12 +59,12 @@ class Params(Event, frozen=True):
     """Hyperparameters; those of later events are added to those of earlier ones."""
 
     values: dict[str, Any]
-    metrics: dict[str, Number] = {}
+    metrics: dict[str, Number | NonFinite] = {}
     """Initial values to show beside the hyperparameters."""
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         if self.metrics:
-            logger.log_hyperparams(self.values, metrics=self.metrics)
+            logger.log_hyperparams(self.values, metrics={key: unspell(value) for key, value in self.metrics.items()})
         else:
             logger.log_hyperparams(self.values)
 
@@ -67,7 +73,7 @@ class Metrics(Event, frozen=True):
     """The numbers of one log call."""
 
     step: int | None = None
-    values: dict[str, Number | bool | str] = {}
+    values: dict[str, Number | bool | NonFinite] = {}
     """Numbers; NaN and ±Infinity as those strings."""
     epoch: int | None = None
     stage: str | None = None
@@ -87,7 +93,7 @@ class Metrics(Event, frozen=True):
         logger.log_metrics(metrics=self.numbers(), step=self.step)
 
 
-def _number(value: Number | bool | str) -> Number:
+def _number(value: Number | bool | NonFinite) -> Number:
     return int(value) if isinstance(value, bool) else unspell(value)
 
 
@@ -206,10 +212,14 @@ class Checkpoint(Event, frozen=True):
     """The snapshot in the run's ``checkpoints/``."""
     source: str = ""
     """Where the training script saved it, absolute."""
-    score: float | None = None
+    score: _Score | None = None
     step: int | None = None
     aliases: list[str] = []
     metadata: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if isinstance(self.score, str):
+            msgspec.structs.force_setattr(self, "score", unspell(self.score))
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         path = next((p for p in (run_dir / self.path, Path(self.source)) if self.source and p.exists()), None)
@@ -281,13 +291,28 @@ EVENT_TYPES: Sequence[type[Event]] = AnyEvent.__args__
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)
 
+_BEGINNING = re.compile(rb'\{"type":"[a-z]+","time":')
+_MOST_FRAGMENTS = 3
+
 encode_lines = _encoder.encode_lines
-"""Encode a sequence of events, each as one line with its newline. A NaN or infinity becomes null: see `spell`."""
+"""Encode a sequence of events, each as one line with its newline. A NaN or infinity becomes null: see `encode`."""
 
 
 def encode(event: Event) -> bytes:
-    """Encode one event as a line."""
-    return _encoder.encode_lines((event,))
+    """Encode one event as a line, whatever numbers and texts it holds: NaN, numpy's, lone surrogates.
+
+    Raises:
+        msgspec.ValidationError: something in it has a wrong type, and nobody could read the line.
+    """
+    try:
+        line = encode_lines((event,))
+    except (TypeError, ValueError):
+        line = b"null"
+    if b"null" in line:  # perhaps a NaN
+        plain = msgspec.to_builtins(event, enc_hook=to_jsonable, str_keys=True)
+        line = encode_lines((to_jsonable(plain),))
+    decode(line)
+    return line
 
 
 def decode(line: bytes) -> AnyEvent:
@@ -298,3 +323,18 @@ def decode(line: bytes) -> AnyEvent:
     """
     event: AnyEvent = _decoder.decode(line)
     return event
+
+
+def decode_after_fragment(line: bytes) -> AnyEvent | None:
+    """Return the event at the end of a damaged line, None if there is none.
+
+    A process that dies, or meets a full disk, in the middle of a line leaves a fragment, and the next line of
+    another process of the run stands right behind it.
+    """
+    beginnings = [match.start() for match in _BEGINNING.finditer(line, 1)]
+    for start in reversed(beginnings[-_MOST_FRAGMENTS:]):
+        try:
+            return decode(line[start:])
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue
+    return None

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import re
 import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from rankzero.errors import ConfigError
-from rankzero.rank import launch_key, rank_stores
+from rankzero.rank import group_store, launch_key, torchrun_store
 
 _ID_LENGTH = 32  # the shortest that every tracker takes as an identity
+_LOOK_EVERY = 0.02
+_SKEW = 3.0  # seconds by which machines may differ in the time, or in when they start the ranks
 _VALID_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ADJECTIVES = [
     "amber",
@@ -84,7 +87,7 @@ _NOUNS = [
     "cedar",
     "cliff",
     "cloud",
-    "comet",
+    "comb",
     "coral",
     "crane",
     "delta",
@@ -124,6 +127,9 @@ _NOUNS = [
     "willow",
 ]
 
+UNKNOWN = "unknown"
+"""The id and name of a run, on a rank that cannot know them."""
+
 _starts = itertools.count()
 
 
@@ -160,8 +166,9 @@ def new_id(start: int, is_taken: Callable[[str], bool]) -> str:
     if launch is not None:
         candidates = (_derived_id(launch, start, attempt) for attempt in itertools.count())
         return next(candidate for candidate in candidates if not is_taken(candidate))
-    now = time.strftime("%Y%m%d%H%M%S", time.gmtime())
-    return now + os.urandom((_ID_LENGTH - len(now)) // 2).hex()
+    now = time.time()
+    moment = time.strftime("%Y%m%d%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 10_000):04}"
+    return moment + os.urandom((_ID_LENGTH - len(moment)) // 2).hex()
 
 
 def _derived_id(launch: str, start: int, attempt: int = 0) -> str:
@@ -178,32 +185,94 @@ def name_of(run_id: str) -> str:
     return f"{_ADJECTIVES[adjective]}-{_NOUNS[noun]}-{number % 1000}"
 
 
+class _Note(msgspec.Struct, frozen=True):
+    """What rank zero puts into a store."""
+
+    identity: Identity
+    time: float
+    host: str
+
+
 class Announcement:
-    """Tells the other ranks the identity of one run; to be repeated when a process group comes up later."""
+    """Tells the other ranks the identity of one run; to be repeated, for a process group may come up later."""
 
     def __init__(self, start: int, identity: Identity) -> None:
-        self._key = str(start)
-        self._value = msgspec.json.encode(identity)
-        self._told = 0
+        self._key = _key(start)
+        self._identity = identity
+        self._may_ask_torchrun = True
+        self._told: Any = None
 
     def tell(self) -> None:
         """Put the identity into the stores that are new since the last call; never fails, never waits for a rank."""
+        if self._may_ask_torchrun:
+            try:
+                self._may_ask_torchrun = not self._put(torchrun_store())
+            except Exception:
+                self._may_ask_torchrun = False  # it will not come up later, and trying costs seconds
         with suppress(Exception):
-            stores = rank_stores()
-            if len(stores) > self._told:
-                for store in stores:
-                    store.set(self._key, self._value)
-                self._told = len(stores)
+            store = group_store()
+            if store is not self._told and self._put(store):
+                self._told = store
+
+    def _put(self, store: Any) -> bool:
+        if store is None:
+            return False
+        note = _Note(self._identity, time.time(), platform.node())
+        store.set(self._key, msgspec.json.encode(note))
+        return True
 
 
 def ask(start: int, timeout: float, run_dir_of: Callable[[str], Path]) -> Identity | None:
     """Return what rank zero announced, on another rank; None if it cannot be known within ``timeout`` seconds."""
-    for store in rank_stores():
-        with suppress(Exception):
-            store.wait([str(start)], timedelta(seconds=timeout))
-            return msgspec.json.decode(store.get(str(start)), type=Identity)
+    announced = _read_announcement(_key(start), timeout)
     launch = launch_key()
-    if launch is None:
-        return None
+    if announced is not None or launch is None:
+        return announced
     run_id = _derived_id(launch, start)
     return Identity(run_id, name_of(run_id), str(run_dir_of(run_id)))
+
+
+def _key(start: int) -> str:
+    return f"rankzero/{start}"
+
+
+def _read_announcement(key: str, timeout: float) -> Identity | None:
+    stores = []
+    for find in (torchrun_store, group_store):
+        with suppress(Exception):
+            stores.append(find())
+    began = time.monotonic()
+    while stores := [store for store in stores if store is not None]:
+        waited = time.monotonic() - began
+        for index, store in enumerate(stores):
+            try:
+                # Not wait(): that would keep the store from everyone else in this process.
+                note = msgspec.json.decode(store.get(key), type=_Note) if store.check([key]) else None
+            except Exception:
+                stores[index] = None
+                continue
+            if note is not None and _is_current(note, waited):
+                return note.identity
+        if waited > timeout:
+            break
+        time.sleep(_LOOK_EVERY)
+    return None
+
+
+def _is_current(note: _Note, waited: float) -> bool:
+    # torchrun keeps its store when it starts the ranks again, and what the last rank zero said stands in it. That was
+    # before this process began. On another machine time is not quite the same: what comes close is believed at last.
+    if note.host == platform.node():
+        return note.time >= _born
+    return note.time >= _born or (note.time >= _born - _SKEW and waited >= _SKEW)
+
+
+def _process_start() -> float:
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):  # not Linux
+        return time.time()
+
+
+_born = _process_start()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from rankzero.errors import RunNotFoundError
-from rankzero.events import AnyEvent, Lost, Metrics, Start, decode, encode
+from rankzero.events import AnyEvent, Lost, Metrics, Start, decode, decode_after_fragment, encode
 from rankzero.notices import warn_user
 
 log = logging.getLogger("rankzero.journal")
@@ -40,51 +40,86 @@ class Journal:
             OSError: the file cannot be opened.
         """
         self.path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         # Closed with the last reference, not before: a thread that logs late must never write to a reused descriptor.
         weakref.finalize(self, os.close, self._fd).atexit = False
-        self._lost = 0
-        self._lost_since = 0.0
-        self._lost_reason = ""
-        self._torn = False
+        self._is_disturbed = not _ends_with_newline(self._fd)
+        self._is_said = False
+        self._losses = _Losses()
 
     def append(self, line: bytes) -> None:
         """Append one encoded event, newline included."""
-        if self._lost:
-            line = self._report_loss() + line
+        before = self._before_next() if self._is_disturbed else b""
         try:
-            written = os.write(self._fd, line)
+            written = os.write(self._fd, before + line)
         except OSError as error:
-            self._lose(error.strerror or str(error))
+            self._losses.add(error.strerror or str(error))
+            self._disturbed()
             return
-        if written != len(line):
-            self._torn = True
-            self._lose("the disk took only a part of a line")
-        elif self._lost:
-            self._recovered()
+        missing = len(before) + len(line) - written
+        if missing:
+            # What lacks nothing but its newline gets that with the next line.
+            if written >= len(before) - 1:
+                self._losses = _Losses()  # they are reported
+            if missing > 1:
+                self._losses.add("the disk took only a part of a line")
+            self._disturbed()
+        elif before:
+            self._undisturbed()
 
-    def _lose(self, reason: str) -> None:
-        if not self._lost:
-            self._lost_since = time.time()
+    def check(self) -> None:
+        """Warn, once, if the file was deleted: what is written now nobody can read."""
+        if not self._is_said and not os.fstat(self._fd).st_nlink:
+            self._is_said = True
+            warn_user(f"{self.path} was deleted. Training goes on, but what is logged from now on is lost.")
+
+    def _before_next(self) -> bytes:
+        """Return what ends a torn line, whichever process left it, and reports what this process could not write."""
+        losses = self._losses
+        if not losses.count or losses.pid != os.getpid():
+            return b"\n"
+        return b"\n" + encode(Lost(time.time(), losses.count, losses.since, losses.reason))
+
+    def _disturbed(self) -> None:
+        self._is_disturbed = True
+        if not self._is_said:
+            self._is_said = True
             warn_user(
-                f"rankzero cannot write {self.path}: {reason}. Training goes on, but what is logged is lost until "
-                "it can be written again; what was written before is intact. Free space or check the mount."
+                f"rankzero cannot write {self.path}: {self._losses.reason or 'the disk is full'}. Training goes on, "
+                "but what is logged is lost until it can be written again; what was written before is intact. Free "
+                "space or check the mount."
             )
-        self._lost += 1
-        self._lost_reason = reason
 
-    def _report_loss(self) -> bytes:
-        end_torn_line = b"\n" if self._torn else b""
-        return end_torn_line + encode(Lost(time.time(), self._lost, self._lost_since, self._lost_reason))
-
-    def _recovered(self) -> None:
-        log.warning("%s can be written again; %d log calls were lost", self.path, self._lost)
-        self._lost = 0
-        self._torn = False
+    def _undisturbed(self) -> None:
+        if self._losses.count:
+            log.warning("%s can be written again; %d log calls were lost", self.path, self._losses.count)
+        self._is_disturbed = self._is_said = False
+        self._losses = _Losses()
 
     def size(self) -> int:
         """Return the journal's length in bytes."""
         return os.fstat(self._fd).st_size
+
+
+class _Losses:
+    """The log calls that one process could not write, as far as no event reports them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.since = 0.0
+        self.reason = ""
+        self.pid = 0
+
+    def add(self, reason: str) -> None:
+        if self.pid != os.getpid():  # the first, or forked: the parent reports its own
+            self.count, self.since, self.pid = 0, time.time(), os.getpid()
+        self.count += 1
+        self.reason = reason
+
+
+def _ends_with_newline(fd: int) -> bool:
+    size = os.fstat(fd).st_size
+    return not size or os.pread(fd, 1, size - 1) == b"\n"
 
 
 class Line(NamedTuple):
@@ -98,14 +133,14 @@ class Line(NamedTuple):
     """Without the newline."""
 
     def decode(self) -> AnyEvent | None:
-        """Return the event, or None for a damaged line, which is reported to the log ``rankzero.journal``."""
+        """Return the event, or None for a damaged line; damage is reported to the log ``rankzero.journal``."""
         if not self.data:
             return None  # the end of a torn line
         try:
             return decode(self.data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             log.warning("line %d of the journal is damaged and skipped: %s", self.number + 1, error)
-            return None
+            return decode_after_fragment(self.data)
 
 
 class Tail:

@@ -102,8 +102,7 @@ def start(
     try:
         run = _open(info, existing)
         run._keys = tuple(plan.spec.key for plan in plans)
-        run._filter = plugins.event_filter(run)
-        run._is_plain = run._filter is None
+        run.filter_events()
         recorded = {plan.spec.key: plan.recorded for plan in plans}
         run._append(encode(Start(time.time(), run._info, recorded, platform.node(), os.getpid(), existing is not None)))
     except BaseException:
@@ -219,13 +218,11 @@ class _Plan(NamedTuple):
     @property
     def needs_thread(self) -> bool:
         """Whether another process could not make this logger."""
-        if self.spec.instance is None:
-            return False
         try:
-            pickle.dumps((self.logger_class, self.args, self.options))
+            # What the script itself defines is pickled as __main__.NAME, and __main__ is another module there.
+            return b"__main__" in pickle.dumps((self.spec.plugin or self.logger_class, self.args, self.options))
         except Exception:
             return True
-        return self.logger_class is None or self.logger_class.__module__ == "__main__"
 
 
 def _plan(spec: LoggerSpec, delivery: str) -> _Plan:
@@ -274,7 +271,7 @@ def _start_couriers(plans: list[_Plan], run_dir: Path, delivery: str) -> Deliver
             log.info(
                 "%s cannot be made in another process, so a thread delivers to it; put its class into a module "
                 "that can be imported, and give it arguments that can be pickled",
-                type(plan.spec.instance).__name__,
+                plan.spec.key,
             )
         deliveries.start(_orders(plan, run_dir, in_thread), thread=in_thread, on_failure=on_failure)
     return deliveries

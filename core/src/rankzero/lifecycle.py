@@ -7,28 +7,31 @@ import os
 import signal
 import sys
 import threading
-import weakref
+import time
 from types import FrameType
 from typing import Protocol
 
+FINISH_TIMEOUT = 60.0
+"""For how many seconds a process that ends waits for its couriers."""
+
 _GRACE = 5.0
-"""Seconds to wait for couriers after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
+"""The same after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
 
 
 class Endable(Protocol):
     """What is ended here: a run."""
 
-    def end(self, status: str, timeout: float | None) -> None:
-        """End the run, waiting at most ``timeout`` seconds for its delivery; None for the default time."""
+    def finish(self, status: str | None, timeout: float) -> None:
+        """End the run, waiting at most ``timeout`` seconds for its delivery.
 
-    def end_status(self) -> str:
-        """Return how the run ends if nothing else is known."""
+        Without a status it ends as it noted itself.
+        """
 
     def after_fork(self) -> None:
         """Be told that this process is a forked child."""
 
 
-_open_runs: weakref.WeakSet[Endable] = weakref.WeakSet()
+_open_runs: dict[Endable, None] = {}  # a run goes on when its variable is gone
 _owner_pid = 0
 
 
@@ -36,16 +39,34 @@ def watch_over(run: Endable) -> None:
     """End ``run`` with this process, unless it is ended before."""
     global _owner_pid
     if _owner_pid == 0:
-        atexit.register(_end_all)
+        atexit.register(_at_exit)
         os.register_at_fork(after_in_child=_after_fork)
-    _owner_pid = os.getpid()
-    _open_runs.add(run)
+    if _owner_pid != os.getpid():
+        _owner_pid = os.getpid()
+        _end_with_multiprocessing()
+    _open_runs[run] = None
     _take_sigterm()
 
 
 def forget(run: Endable) -> None:
     """Leave ``run`` alone from now on."""
-    _open_runs.discard(run)
+    _open_runs.pop(run, None)
+
+
+def status_after(error: BaseException | None) -> str | None:
+    """Return the status of a run that ``error`` ended; None if it was no error."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return None
+    return "failed" if isinstance(error, Exception | SystemExit) else "aborted"
+
+
+def _end_with_multiprocessing() -> None:
+    # The children of multiprocessing, and so of torch.multiprocessing.spawn, leave without calling atexit.
+    if "multiprocessing.process" in sys.modules:
+        from multiprocessing import parent_process, util
+
+        if parent_process() is not None:
+            util.Finalize(None, _at_exit, exitpriority=0)
 
 
 def _take_sigterm() -> None:
@@ -55,28 +76,28 @@ def _take_sigterm() -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    if os.getpid() == _owner_pid:
-        for run in list(_open_runs):
-            run.end("aborted", _GRACE)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        _end_all("aborted", _GRACE)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end_all() -> None:
-    if os.getpid() != _owner_pid:
-        return
+def _at_exit() -> None:
+    _end_all(_status_at_exit(), FINISH_TIMEOUT)
+
+
+def _end_all(status: str | None, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
     for run in list(_open_runs):
-        run.end(_status_at_exit() or run.end_status(), None)
+        run.finish(status, max(0.0, deadline - time.monotonic()))
 
 
 def _status_at_exit() -> str | None:
     # The interpreter keeps the exception that ended the script; in a notebook that may be any old one.
     if hasattr(sys, "ps1") or "IPython" in sys.modules:
         return None
-    error = getattr(sys, "last_value", None)
-    if error is None:
-        return None
-    return "aborted" if isinstance(error, KeyboardInterrupt) else "failed"
+    return status_after(sys.exception() or getattr(sys, "last_value", None))
 
 
 def _after_fork() -> None:

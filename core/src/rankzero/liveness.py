@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,8 @@ log = logging.getLogger("rankzero.journal")
 LOCK = "writer.lock"
 _PATIENCE = 1.0  # seconds; a courier that asks holds the lock for an instant
 
-_held: set[Path] = set()
+_held: set[tuple[int, Path]] = set()
+"""With the id of the process that took it: a forked child must ask the kernel."""
 
 
 class Owner(msgspec.Struct):
@@ -34,6 +36,8 @@ class Owner(msgspec.Struct):
     boot: str
     """Identifies one run of one kernel, whatever name a container gives its host."""
     pid: int
+    started: int = 0
+    """When the process started, in the kernel's ticks: no other process has that id and that time. 0 if not known."""
 
 
 class Writer(enum.Enum):
@@ -55,27 +59,40 @@ class WriterLock:
             RunInUseError: a living process holds it.
         """
         self._path = (run_dir / LOCK).resolve()
-        if self._path in _held:
+        if (os.getpid(), self._path) in _held:
             raise RunInUseError(f"the run in {run_dir} is open in this process already; finish() it first")
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            _lock_exclusively(self._fd)
-        except BlockingIOError:
-            owner = _read_owner(self._path, self._fd)
+            self._take(run_dir)
+        except BaseException:
             os.close(self._fd)
+            raise
+        _held.add((os.getpid(), self._path))
+
+    def _take(self, run_dir: Path) -> None:
+        try:
+            _lock_exclusively(self._fd)
+            is_taken = False
+        except BlockingIOError:
+            is_taken = True
+        except OSError as error:
+            is_taken = False
+            log.warning("%s cannot be locked (%s); a crash is noticed only after a while", self._path, error.strerror)
+        owner = _read_owner(self._fd)
+        if is_taken or (owner is not None and owner.pid != os.getpid() and _is_running(owner)):
             who = f"process {owner.pid} on {owner.host}" if owner else "another process"
             raise RunInUseError(
                 f"the run in {run_dir} is being written by {who}; wait for it to end, or give another run_id"
-            ) from None
-        except OSError as error:
-            log.warning("%s cannot be locked (%s); a crash is noticed only after a while", self._path, error.strerror)
-        _held.add(self._path)
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, msgspec.json.encode(_this_process()))
+            )
+        me = msgspec.json.encode(_this_process())
+        os.pwrite(self._fd, me, 0)
+        os.ftruncate(self._fd, len(me))
 
     def release(self) -> None:
         """Let go of the lock; only the process that took it may call this."""
-        _held.discard(self._path)
+        _held.discard((os.getpid(), self._path))
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)  # this process lives on, but it is not the owner any more
         os.close(self._fd)
 
 
@@ -94,8 +111,8 @@ def _lock_exclusively(fd: int) -> None:
 def writer_state(run_dir: Path) -> Writer:
     """Return whether the process that writes the journal in ``run_dir`` is alive."""
     path = (run_dir / LOCK).resolve()
-    if path in _held:
-        return Writer.ALIVE
+    if (os.getpid(), path) in _held:
+        return Writer.ALIVE  # opening and closing the file would release the lock
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -109,13 +126,17 @@ def writer_state(run_dir: Path) -> Writer:
     except OSError:
         return Writer.UNKNOWN
     else:
-        owner = _read_owner(path, fd)
-        return Writer.DEAD if owner is not None and owner.boot == _this_process().boot else Writer.UNKNOWN
+        if not os.fstat(fd).st_size:
+            return Writer.DEAD  # released
+        owner = _read_owner(fd)
+        if owner is None or owner.boot != _boot_id():
+            return Writer.UNKNOWN
+        return Writer.ALIVE if _is_running(owner) else Writer.DEAD
     finally:
         os.close(fd)
 
 
-def _read_owner(path: Path, fd: int) -> Owner | None:
+def _read_owner(fd: int) -> Owner | None:
     try:
         return msgspec.json.decode(os.pread(fd, 4096, 0), type=Owner)
     except msgspec.MsgspecError:
@@ -123,7 +144,25 @@ def _read_owner(path: Path, fd: int) -> Owner | None:
 
 
 def _this_process() -> Owner:
-    return Owner(platform.node(), _boot_id(), os.getpid())
+    return Owner(platform.node(), _boot_id(), os.getpid(), _start_time(os.getpid()))
+
+
+def _is_running(owner: Owner) -> bool:
+    """Return whether the very process runs on this machine.
+
+    It then writes the run even if the lock is free: a script that copies the run's directory opens and closes
+    the lock's file too. From another container the process is not seen, and the lock alone decides.
+    """
+    return owner.started != 0 and owner.boot == _boot_id() and owner.started == _start_time(owner.pid)
+
+
+def _start_time(pid: int) -> int:
+    """Return when a process started, 0 if there is none or it is dead and not yet buried."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):  # no such process, or not Linux
+        return 0
+    return 0 if state in "ZX" else int(fields[18])
 
 
 def _boot_id() -> str:

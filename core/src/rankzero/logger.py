@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from rankzero.aggregate import Reduce, StepAggregator, mean
-from rankzero.encoders import as_table, describe_model, histogram
+from rankzero.encoders import as_table, histogram
 from rankzero.experiment import DummyExperiment
 from rankzero.media import MediaFile, MediaStore
 from rankzero.rank import is_rank_zero, rank_zero_warn
@@ -347,10 +347,13 @@ class Logger(ABC):
         self._keep(key, self._media.put_bytes((encoded, ".json")), "histogram", step)
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
-        """Log a model's structure; under a Run ``model`` is a `rankzero.media.MediaFile` of JSON."""
-        if not isinstance(model, MediaFile):
-            model = self._media.put_bytes((msgspec.json.encode(describe_model(model)), ".json"))
-        self._keep("graph", model, "graph", None)
+        """Log a model's structure; under a Run ``model`` is a `rankzero.media.MediaFile` of JSON.
+
+        Frameworks call this of their own accord at the start of training; so for a logger that is used directly
+        it does nothing unless a subclass overrides it.
+        """
+        if isinstance(model, MediaFile):
+            self._keep("graph", model, "graph", None)
 
     def log_artifact(
         self,

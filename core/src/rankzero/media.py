@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ from rankzero.encoders import (
 )
 from rankzero.errors import PluginNotInstalledError
 from rankzero.notices import warn_user
-from rankzero.values import to_jsonable
+from rankzero.values import NON_FINITE, clean, to_jsonable
+
+MEDIA = "media"
+"""The directory's name in a run's directory."""
+
+_CHUNK = 1 << 20
+_LONGEST_SUFFIX = 32
 
 
 class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,34 +73,46 @@ class MediaStore:
         import hashlib
 
         data, suffix = encoded
-        digest = hashlib.sha256(data).hexdigest()
-        return self._put(digest, suffix, lambda part: part.write_bytes(data), name, caption)
+        stored = hashlib.sha256(data).hexdigest() + suffix
+        relative = Path(MEDIA, stored[:2], stored).as_posix()
+        if not (self.directory / relative).exists():
+            with self._part() as part:
+                part.write_bytes(data)
+                self._keep(part, stored)
+        return MediaFile(relative, name, caption)
 
     def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
         """Store a copy of an existing file."""
         import hashlib
-        import shutil
 
-        with open(source, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
         path = Path(source)
-        return self._put(digest, path.suffix, lambda part: shutil.copyfile(path, part), path.name, caption)
+        suffix = path.suffix if path.suffix.isascii() and len(path.suffix) <= _LONGEST_SUFFIX else ""
+        digest = hashlib.sha256()
+        with open(path, "rb") as original, self._part() as part:
+            with open(part, "wb") as copy:
+                while chunk := original.read(_CHUNK):  # hashed as copied: it may be growing
+                    digest.update(chunk)
+                    copy.write(chunk)
+            relative = self._keep(part, digest.hexdigest() + suffix)
+        return MediaFile(relative, path.name, caption)
 
-    def _put(
-        self, digest: str, suffix: str, write: Callable[[Path], object], name: str, caption: str | None
-    ) -> MediaFile:
-        relative = Path("media", digest[:2], digest + suffix)
+    @contextmanager
+    def _part(self) -> Iterator[Path]:
+        """Yield a path to write to: never a half-written file under the final name, as a courier may be reading."""
+        media = self.directory / MEDIA
+        media.mkdir(parents=True, exist_ok=True)
+        part = media / f".{uuid.uuid4().hex}.part"
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _keep(self, part: Path, name: str) -> str:
+        relative = Path(MEDIA, name[:2], name)
         target = self.directory / relative
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Never a half-written file under the final name: a courier may be reading.
-            part = target.with_name(f".{uuid.uuid4().hex}.part")
-            try:
-                write(part)
-                os.replace(part, target)
-            finally:
-                part.unlink(missing_ok=True)
-        return MediaFile(relative.as_posix(), name, caption)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(part, target)
+        return relative.as_posix()
 
     def image(self, image: Any, caption: str | None = None) -> MediaFile:
         """Store an image: a path, encoded bytes, a PIL image, a figure, or an array or tensor (see `encode_image`)."""
@@ -112,16 +131,23 @@ class MediaStore:
         return self._file_or(encode_figure, figure, None)
 
     def table(self, columns: Sequence[str], data: Iterable[Iterable[Any]]) -> MediaFile:
-        """Store a table as JSON ``{"columns": […], "data": [[…], …]}``; an image in a cell becomes a `MediaFile`."""
+        """Store a table as JSON ``{"columns": […], "data": [[…], …]}``.
+
+        A picture in a cell becomes ``{"media": …}``, a `MediaFile`; NaN and ±Infinity become ``{"float": "NaN"}``.
+        """
         rows = [[self._cell(cell) for cell in row] for row in data]
-        return self.put_bytes((msgspec.json.encode({"columns": columns, "data": rows}), ".json"))
+        names = [clean(str(name)) for name in columns]
+        return self.put_bytes((msgspec.json.encode({"columns": names, "data": rows}), ".json"))
 
     def _cell(self, cell: Any) -> Any:
         if isinstance(cell, MediaFile):
             return {"media": self.put_file(cell)}
         if _is_picture(cell):
             return {"media": self.image(cell)}
-        return to_jsonable(cell)
+        plain = to_jsonable(cell)
+        return (
+            {"float": plain} if isinstance(plain, str) and not isinstance(cell, str) and plain in NON_FINITE else plain
+        )
 
     def _file_or(self, encode: Callable[[Any], Encoded], value: Any, caption: str | None) -> MediaFile:
         if isinstance(value, MediaFile) and caption is None:
@@ -144,8 +170,11 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]
 
 
 def _read_cell(cell: Any, directory: Path) -> Any:
-    if isinstance(cell, dict) and cell.keys() == {"media"}:
-        return msgspec.convert(cell["media"], MediaFile).under(directory)
+    match cell:
+        case {"media": {"path": str()} as file} if len(cell) == 1:
+            return msgspec.convert(file, MediaFile).under(directory)
+        case {"float": str(number)} if len(cell) == 1:
+            return NON_FINITE.get(number, cell)
     return cell
 
 

@@ -12,7 +12,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -29,8 +28,12 @@ RANK_VARIABLES: Mapping[str, str] = {
     "PMI_RANK": "MPICH, Intel MPI",
     "JSM_NAMESPACE_RANK": "LSF (jsrun)",
     "LOCAL_RANK": "launchers that know only the rank on one machine",
+    "NODE_RANK": "launchers that know only the machine",
 }
 """Environment variables that carry a rank, the most trusted first, with who sets them."""
+
+_FIRST_RESERVED_STEP = 0xFFFFFFF0  # SLURM's numbers for batch scripts and interactive shells, which are no job steps
+_CONNECT_TIMEOUT = 2.0  # seconds
 
 
 def _process_group_rank() -> int | None:
@@ -45,7 +48,9 @@ def get_rank() -> int:
     """Return this process's global rank, 0 when nothing says otherwise.
 
     Asked in this order: an initialised ``torch.distributed`` process group, then the variables of
-    `RANK_VARIABLES`. A variable that is not a number is ignored.
+    `RANK_VARIABLES`; one that is not a number is ignored. ``RANK`` settles it. A zero in any other is believed
+    only if the rest agree: ranks that ``mpirun`` or a script starts inside one SLURM task all inherit that task's
+    ``SLURM_PROCID=0``. So what is returned is not zero on every other rank, though perhaps not its exact rank.
 
     >>> get_rank()
     0
@@ -55,7 +60,7 @@ def get_rank() -> int:
         return rank
     for variable in RANK_VARIABLES:
         value = os.environ.get(variable, "")
-        if value.isdigit():
+        if value.isdecimal() and (int(value) > 0 or variable == "RANK"):
             return int(value)
     return 0
 
@@ -96,34 +101,50 @@ def rank_zero_warn(message: str, category: type[Warning] = UserWarning, stacklev
 def launch_key() -> str | None:
     """Return what names this launch of a distributed job, the same on all its ranks and never used again.
 
-    Known for SLURM job steps and for whatever sets up PMIx (mpirun, jsrun, srun --mpi=pmix); None elsewhere.
-    torchrun has no such name: its run id is "none" unless the user chose one, and is kept across restarts.
+    Known for SLURM job steps of several tasks and for whatever sets up PMIx (mpirun, jsrun, srun --mpi=pmix); None
+    elsewhere. torchrun has no such name: its run id is "none" unless the user chose one, and it starts ranks again
+    within one launch.
     """
-    if "SLURM_STEP_ID" in os.environ and "SLURM_PROCID" in os.environ:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return None
+    if _is_in_job_step():
         parts = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
         return "slurm-" + "-".join(parts)
     return os.environ.get("PMIX_NAMESPACE") or os.environ.get("OMPI_MCA_ess_base_jobid")  # noqa: SIM112
 
 
-def rank_stores() -> list[Any]:
-    """Return the key-value stores that all ranks share now: torchrun's, and that of the process group.
+def _is_in_job_step() -> bool:
+    # A batch script, a shell on a compute node and a step of one task may start many jobs, each of one process.
+    step = os.environ.get("SLURM_STEP_ID", "")
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS")
+    return "SLURM_PROCID" in os.environ and step.isdecimal() and int(step) < _FIRST_RESERVED_STEP and tasks != "1"
 
-    Using them needs no other rank to take part. There is none before ``torch.distributed`` is imported.
+
+def group_store() -> Any | None:
+    """Return the key-value store that all ranks share once they have initialised a process group, None before.
+
+    Using a store needs no other rank to take part.
+    """
+    if _process_group_rank() is None:
+        return None
+    return sys.modules["torch.distributed"].distributed_c10d._get_default_store()
+
+
+def torchrun_store() -> Any | None:
+    """Connect to the key-value store that torchrun keeps for its ranks.
+
+    None without torchrun, or before the script has imported ``torch.distributed``.
+
+    Raises:
+        OSError, RuntimeError: it does not answer.
     """
     distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available():
-        return []
-    stores: list[Any] = []
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        with suppress(Exception):
-            stores.append(_torchrun_store(distributed))
-    if distributed.is_initialized():
-        with suppress(Exception):
-            stores.append(distributed.distributed_c10d._get_default_store())
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return [distributed.PrefixStore(f"rankzero/{restart}", store) for store in stores]
+    if distributed is None or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    import socket
 
-
-def _torchrun_store(distributed: Any) -> Any:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return distributed.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=5))
+    # TCPStore tries a port that nobody listens on again and again; so knock first.
+    socket.create_connection((address, port), _CONNECT_TIMEOUT).close()
+    timeout = timedelta(seconds=_CONNECT_TIMEOUT)
+    return distributed.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timeout)

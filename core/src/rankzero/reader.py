@@ -227,7 +227,7 @@ class _Reading:
             return
         self._run.updated = events[-1].time
         metrics = [event for event in events if event.__class__ is Metrics]
-        self._metrics.add(metrics)  # type: ignore[arg-type]
+        self._metrics.add(metrics)
         if len(metrics) < len(events):
             for event in events:
                 if event.__class__ is not Metrics:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
@@ -40,13 +41,14 @@ from rankzero.events import (
 from rankzero.experiment import DummyExperiment
 from rankzero.identity import Announcement
 from rankzero.journal import JOURNAL, Journal
+from rankzero.lifecycle import FINISH_TIMEOUT
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore
 from rankzero.notices import warn_user
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
-from rankzero.values import Number, spell, split_metrics, to_jsonable, to_number
+from rankzero.values import Number, SplitMetrics, spell, split_metrics, to_jsonable, to_number
 from rankzero.watch import ModelWatch
 
 if TYPE_CHECKING:
@@ -54,9 +56,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rankzero")
 P = ParamSpec("P")
-
-FINISH_TIMEOUT = 60.0
-"""For how many seconds `Run.finish` waits for the couriers."""
 
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
@@ -219,36 +218,38 @@ class Run:
         if step is None:
             step = self._step + 1
         now = _now()
+        line = None
         try:
             # Only Python ints and floats add up to one, and only finite ones to a finite one.
             total = sum(metrics.values()) if self._is_plain else None
             if (total.__class__ is float or total.__class__ is int) and total - total == 0 and step.__class__ is int:
                 line = encode_lines((Metrics(now, step, metrics, epoch, stage),))  # type: ignore[arg-type]
-                self._step = step
-                self._append(line)
-                if now > self._next_tick:
-                    self._tick(now)
-                return
         except Exception:
             pass
-        self._log_any_metrics(now, metrics, step, epoch, stage)
+        if line is None:
+            self._log_any_metrics(now, metrics, step, epoch, stage)
+        else:
+            self._step = step
+            self._append(line)
+        if now > self._next_tick:
+            self._tick(now)
 
-    def _log_any_metrics(
-        self, now: float, metrics: Mapping[str, Any], step: Any, epoch: int | None, stage: str | None
-    ) -> None:
+    def _log_any_metrics(self, now: float, metrics: Mapping[str, Any], step: Any, epoch: Any, stage: Any) -> None:
         try:
             number = to_number(step)
             self._step = step = self._step + 1 if number is None else int(number)
-            split = split_metrics(metrics)
+            self._log_split_metrics(now, split_metrics(metrics), step, self._whole(epoch), stage and str(stage))
         except Exception as error:
-            self._warn_once("log_metrics", f"run.log_metrics({metrics!r:.80}) could not be recorded: {error!r}")
-            return
-        for key, value in split.rest.items():
-            self._log_no_number(key, value, step)
+            self._warn_once(
+                f"log_metrics {type(error).__name__}",
+                f"run.log_metrics({metrics!r:.80}) could not be recorded: {type(error).__name__}: {error}",
+            )
 
+    def _log_split_metrics(
+        self, now: float, split: SplitMetrics, step: int, epoch: int | None, stage: str | None
+    ) -> None:
         def write(from_device: Mapping[str, Number]) -> None:
-            numbers = {**split.numbers, **from_device}
-            values = {_clean(key): spell(numbers[key]) for key in numbers}
+            values = {_clean(key): spell(number) for key, number in {**split.numbers, **from_device}.items()}
             self._record(Metrics(now, step, values, epoch, stage))
 
         if split.on_device:
@@ -256,7 +257,8 @@ class Run:
             self._device_rows.put(DeviceCopy(split.on_device), write)
         elif split.numbers:
             write({})
-        self._tick(now)
+        for key, value in split.rest.items():
+            self._log_no_number(key, value, step)
 
     def _log_no_number(self, key: str, value: Any, step: int) -> None:
         if value is None:
@@ -278,14 +280,20 @@ class Run:
             "Log a number (loss.mean()), or use log_text or log_histogram.",
         )
 
-    def agg_and_log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+    @_verb
+    def agg_and_log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> Event | None:
         """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
-        if self._is_active and (finished := self._aggregator.add(metrics, step)) is not None:
+        if (finished := self._aggregator.add(metrics, step)) is not None:
             self.log_metrics(finished[1], finished[0])
+        return None
 
-    def update_agg_funcs(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
+    @_verb
+    def update_agg_funcs(
+        self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean
+    ) -> Event | None:
         """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
         self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
+        return None
 
     # Everything else that is logged
 
@@ -507,9 +515,9 @@ class Run:
     def finalize(self, status: str) -> None:
         """Note how the run would end if it ended now; it goes on. Frameworks call this after each fit."""
         if self._is_active:
-            self._status = status
+            self._status = str(status)
             self._log_aggregated()
-            self._record(Status(_now(), status))
+            self._record(Status(_now(), self._status))
 
     def flush(self, timeout: float = FINISH_TIMEOUT) -> bool:
         """Wait until the trackers have everything logged so far; return whether that was so in ``timeout`` seconds."""
@@ -534,8 +542,8 @@ class Run:
         assert self._lock is not None
         self.unwatch()
         self._log_aggregated()
-        self._device_rows.drain(_DEVICE_TIMEOUT)
-        status = status or self._status
+        self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT))
+        status = str(status or self._status)
         self._record(Finish(_now(), status))
         self._is_finished = True
         self._is_plain = False
@@ -561,24 +569,15 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.finish()
-        else:
-            self.finish("failed" if issubclass(kind, Exception) else "aborted")
+        self.finish(lifecycle.status_after(error))
 
     # For rankzero.lifecycle
-
-    def end(self, status: str, timeout: float | None) -> None:
-        """End the run because its process ends."""
-        self.finish(status, FINISH_TIMEOUT if timeout is None else timeout)
-
-    def end_status(self) -> str:
-        """Return the status that `finalize` noted last."""
-        return self._status
 
     def after_fork(self) -> None:
         """Go on in a forked child: it appends to the same journal, and ends nothing."""
         self._device_rows = DeviceRows()
+        with suppress(Exception):
+            self._aggregator.take()  # what the parent has buffered, the parent logs
         self._deliveries = None
         self._announcement = None
 
@@ -597,8 +596,16 @@ class Run:
         # The copy appends to the journal of the original, if this process is rank zero.
         self.__init__(state["info"], is_active=state["is_active"] and is_rank_zero())  # type: ignore[misc]
         self._step, self._keys, self.resumed = state["step"], state["keys"], state["resumed"]
-        if self._is_active:
+        if not self._is_active:
+            return
+        try:
             self.open_journal()
+        except OSError as error:
+            self._is_active = False
+            warn_user(f"the run {self.name} cannot be logged to from here: {self.dir} {error.strerror}")
+            return
+        get_plugins().load_hooks()
+        self.filter_events()
 
     # Writing
 
@@ -611,6 +618,11 @@ class Run:
         self._journal = Journal(self.dir / JOURNAL)
         self._append = self._journal.append
         self._media = MediaStore(self.dir)
+
+    def filter_events(self) -> None:
+        """Let the plugins filter what is logged from now on."""
+        self._filter = get_plugins().event_filter(self)
+        self._is_plain = self._filter is None
 
     def own(
         self,
@@ -628,7 +640,7 @@ class Run:
         lifecycle.watch_over(self)
 
     def _record(self, event: Event) -> None:
-        if self._filter is not None:
+        if self._filter is not None and event.is_logged:
             filtered = self._filter(event)
             if filtered is None:
                 return
@@ -644,14 +656,19 @@ class Run:
     def _record_file(self, file: MediaFile, name: str, kind: str, metadata: dict[str, Any]) -> None:
         self._record(Artifact(_now(), file.path, name, kind, [], metadata))
 
-    def _log_aggregated(self) -> None:
+    @_verb
+    def _log_aggregated(self) -> Event | None:
         if (finished := self._aggregator.take()) is not None:
             self.log_metrics(finished[1], finished[0])
+        return None
 
     def _at(self, step: Any) -> int | None:
         if step is None:
             return self._step if self._step >= 0 else None
-        number = to_number(step)
+        return self._whole(step)
+
+    def _whole(self, value: Any) -> int | None:
+        number = to_number(value)
         return None if number is None else int(number)
 
     def _tick(self, now: float) -> None:
@@ -659,8 +676,13 @@ class Run:
         self._next_tick = now + 1.0
         if not is_rank_zero():
             self._become_silent()
-        elif self._announcement is not None:
+            return
+        if self._announcement is not None:
             self._announcement.tell()
+        if self._journal is not None:
+            self._journal.check()
+        if self._deliveries is not None:
+            self._deliveries.revive()
 
     def _become_silent(self) -> None:
         # A launcher that says late which rank this is; the run that was begun here is no run.

@@ -64,12 +64,13 @@ class SeriesCollector:
     def finish(self) -> dict[str, Series]:
         """Return the series by name, in the order in which the names first occurred. Ends the collector."""
         parts: dict[str, list[_Part]] = {}
+        first: dict[str, tuple[int, int]] = {}
         while self._groups:  # emptied on the way, so that a merged metric is not held twice
             names, group = self._groups.popitem()
-            for name, column in zip(names, group.columns, strict=True):
+            for place, (name, column) in enumerate(zip(names, group.columns, strict=True)):
                 parts.setdefault(name, []).append(_Part(group.order, group.step, group.time.numbers, column))
-        by_first_row = sorted(parts, key=lambda name: min(part.order[0] for part in parts[name]))
-        return {name: _series(parts.pop(name)) for name in by_first_row}
+                first[name] = min(first.get(name, (self._taken, 0)), (group.order[0], place))
+        return {name: _series(parts.pop(name)) for name in sorted(parts, key=first.__getitem__)}
 
 
 class _Column:
@@ -99,7 +100,7 @@ def _to_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 class _Group:

@@ -5,20 +5,25 @@ A tensor, array or object is recognised by what it can do, so that nothing here 
 
 from __future__ import annotations
 
+import enum
 import math
 import numbers
+import os
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 Number = int | float
+NonFinite = Literal["NaN", "Infinity", "-Infinity"]
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""How the floats that JSON lacks are spelled in a journal (as the JavaScript and Comet spelling)."""
+"""How the floats that JSON lacks are spelled in a journal (as JavaScript spells them)."""
 
-_SPELLING = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_SPELLING: dict[float, NonFinite] = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_LONGEST_INT = 14_000  # bits; Python and JSON decoders read no more than 4,300 digits
+_DEEPEST = 100
 
 
 class SplitMetrics(msgspec.Struct):
@@ -35,7 +40,7 @@ def split_metrics(metrics: Mapping[Any, Any]) -> SplitMetrics:
     """Sort the values of one log call; nested mappings are flattened with ``/``."""
     split = SplitMetrics()
     for key, value in flatten(metrics):
-        if is_on_accelerator(value) and value.numel() == 1:
+        if _is_awaited(value):
             split.on_device[key] = value
             continue
         number = to_number(value)
@@ -46,20 +51,28 @@ def split_metrics(metrics: Mapping[Any, Any]) -> SplitMetrics:
     return split
 
 
-def flatten(mapping: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (key, leaf) of a nested mapping, the keys of one path joined with ``/``."""
+def flatten(mapping: Mapping[Any, Any], prefix: str = "", parents: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield (key, leaf) of a nested mapping, the keys of one path joined with ``/``.
+
+    A mapping that stands inside itself is a leaf there.
+    """
+    parents = (*parents, id(mapping))
     for key, value in mapping.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}/")
+        if isinstance(value, Mapping) and id(value) not in parents and len(parents) < _DEEPEST:
+            yield from flatten(value, f"{name}/", parents)
         else:
             yield name, value
 
 
-def is_on_accelerator(value: Any) -> bool:
-    """Return whether ``value`` is a torch tensor that lives neither in the CPU's memory nor nowhere."""
-    device = getattr(value, "device", None)
-    return hasattr(value, "numel") and getattr(device, "type", "cpu") not in ("cpu", "meta")
+def _is_awaited(value: Any) -> bool:
+    """Return whether ``value`` is one real number in a torch tensor on an accelerator."""
+    try:
+        if getattr(value.device, "type", "cpu") in ("cpu", "meta"):
+            return False
+        return value.numel() == 1 and not value.is_complex()
+    except Exception:  # no tensor
+        return False
 
 
 def to_number(value: Any) -> Number | None:
@@ -67,22 +80,33 @@ def to_number(value: Any) -> Number | None:
 
     - bool, int and anything integral (numpy and torch integers of any width): an int, exactly;
     - float, float16/32/64 and bfloat16: the float64 of the same value; NaN and ±Inf as they are;
-    - `decimal.Decimal`, `fractions.Fraction`, numpy.longdouble: the nearest float64;
+    - `decimal.Decimal`, `fractions.Fraction`, numpy.longdouble: the nearest float64, ±Inf beyond its range;
     - a tensor or array of one element, whatever its shape: that element, detached.
     """
+    try:
+        return _to_number(value)
+    except Exception:  # a broken object, a meta tensor: it has no value that could be had
+        return None
+
+
+def _to_number(value: Any) -> Number | None:
     if isinstance(value, bool | int):
         return int(value)
     if isinstance(value, float):
         return float(value)
-    if isinstance(value, Decimal | numbers.Real):
-        return int(value) if isinstance(value, numbers.Integral) else float(value)
-    if isinstance(value, str | bytes) or not hasattr(value, "item") or _size(value) != 1:
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, Decimal):
+        return math.nan if value.is_nan() else float(value)
+    if isinstance(value, numbers.Real):
+        try:
+            return float(value)
+        except OverflowError:
+            return -math.inf if str(value).startswith("-") else math.inf
+    if isinstance(value, str | bytes | type) or not hasattr(value, "item") or _size(value) != 1:
         return None
-    try:
-        element = value.item()
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    return None if hasattr(element, "item") and not isinstance(element, numbers.Real) else to_number(element)
+    element = value.item()
+    return None if hasattr(element, "item") and not isinstance(element, numbers.Real) else _to_number(element)
 
 
 def _size(value: Any) -> int | None:
@@ -90,46 +114,86 @@ def _size(value: Any) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def spell(value: Number) -> Number | str:
-    """Return ``value``, or the JSON string for it where JSON has no number."""
-    if isinstance(value, int) or math.isfinite(value):
-        return value
-    return _SPELLING.get(value, "NaN")
+def spell(value: Number) -> Number | NonFinite:
+    """Return ``value``, or the JSON string for it where JSON has no number; ±Infinity for an int of 4,200 digits."""
+    if isinstance(value, int):
+        if value.bit_length() <= _LONGEST_INT:
+            return value
+        value = math.inf if value > 0 else -math.inf
+    return value if math.isfinite(value) else _SPELLING.get(value, "NaN")
 
 
-def unspell(value: Number | str) -> Number:
+def unspell(value: Number | NonFinite) -> Number:
     """Undo `spell`."""
     return NON_FINITE[value] if isinstance(value, str) else value
 
 
+def clean(text: str) -> str:
+    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes its escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def to_jsonable(value: Any) -> Any:
-    """Return ``value`` in dicts, lists, strings, numbers, bools and None, keeping its nesting.
+    """Return ``value`` in dicts, lists, strings, numbers, bools and None, keeping its nesting; never raises.
 
     Hyperparameters come as anything: Namespaces, dataclasses, enums, OmegaConf nodes, tensors, classes.
-    What has no JSON form becomes its name or, at last, its ``repr``.
+    What has no JSON form becomes its name or, at last, its ``repr``; so does what stands inside itself.
     """
-    if isinstance(value, Mapping):
-        return {str(key): to_jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_jsonable(each) for each in value]
-    if isinstance(value, str | bool | None):
-        return str(value) if isinstance(value, str) else value
-    number = to_number(value)
-    if number is not None:
-        return spell(number)
-    builtins = msgspec.to_builtins(value, enc_hook=_describe, str_keys=True)
-    return to_jsonable(builtins) if isinstance(builtins, dict | list) else builtins
+    return _to_jsonable(value, ())
 
 
-def _describe(value: Any) -> Any:
+def _to_jsonable(value: Any, parents: tuple[int, ...]) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, str):
+        return clean(value)
+    if id(value) in parents or len(parents) > _DEEPEST:
+        return _text(value)
+    try:
+        number = to_number(value)
+        return spell(number) if number is not None else _take_apart(value, (*parents, id(value)))
+    except Exception:
+        return _text(value)
+
+
+def _take_apart(value: Any, parents: tuple[int, ...]) -> Any:
+    if type(value).__module__.startswith("omegaconf."):
+        value = _from_omegaconf(value)
+    if hasattr(type(value), "__dataclass_fields__"):
+        import dataclasses
+
+        value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
     if type(value).__name__ in ("Namespace", "SimpleNamespace"):
-        return vars(value)
+        value = vars(value)
     if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "_iter_ex"):  # an OmegaConf list; its mappings are Mappings
-        return list(value)
+        return {clean(str(key)): _to_jsonable(each, parents) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_to_jsonable(each, parents) for each in value]
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
+        return clean(f"{value.__module__}.{value.__qualname__}")
     if hasattr(value, "tolist"):
-        return value.tolist()
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return str(value) if hasattr(value, "__fspath__") else repr(value)
+        return _to_jsonable(value.tolist(), parents)
+    if hasattr(value, "__fspath__"):
+        return clean(os.fsdecode(value))
+    # Dates, bytes, UUIDs, msgspec's and attrs' classes; what it does not know comes back here and becomes its repr.
+    plain = msgspec.to_builtins(value, enc_hook=lambda each: _to_jsonable(each, parents), str_keys=True)
+    return plain if isinstance(plain, str) else _to_jsonable(plain, parents)
+
+
+def _from_omegaconf(node: Any) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(node, resolve=True)
+    except OmegaConfBaseException:  # an interpolation that leads nowhere
+        return OmegaConf.to_container(node, resolve=False)
+
+
+def _text(value: Any) -> str:
+    try:
+        return clean(repr(value))
+    except Exception:
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"

@@ -25,7 +25,7 @@ class ModelWatch:
         self._log_histogram = log_histogram
         self._passes = 0
         self._due: set[str] = set()
-        self._handles = [model.register_forward_pre_hook(self._on_forward)]
+        self._handles = [model.register_forward_pre_hook(self)]
         if self._log_gradients:
             self._handles += [
                 parameter.register_hook(self._gradient_hook(name))
@@ -33,7 +33,8 @@ class ModelWatch:
                 if parameter.requires_grad
             ]
 
-    def _on_forward(self, model: Any, _inputs: Any) -> None:
+    def __call__(self, model: Any, _inputs: Any) -> None:
+        """Look at the model before a forward pass, and say which gradients to look at after it."""
         if not model.training:
             return
         self._passes += 1
@@ -57,3 +58,12 @@ class ModelWatch:
         """Take the hooks out of the model."""
         for handle in self._handles:
             handle.remove()
+
+    def __reduce__(self) -> tuple[type[_NoWatch], tuple[()]]:
+        # A copy of the model, saved or made for averaging weights, is not watched.
+        return _NoWatch, ()
+
+
+class _NoWatch:
+    def __call__(self, model: Any, _inputs: Any) -> None:
+        pass

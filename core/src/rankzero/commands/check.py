@@ -28,26 +28,28 @@ def check(
     option: Options = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the tracker.")] = 60.0,
 ) -> None:
-    """Open a run with a logger, write to it, flush and close it, as training would.
+    """Try a logger for real.
 
-    The options are those of your config files and environment, those given here on top. Trackers on a server keep
-    the run, which is called "check" in the project "rankzero-check".
+    A run is opened, written to, flushed and closed, as training would. The options are those of your config
+    files and environment, those given here on top. Trackers on a server keep the run, which is called
+    "check" in the project "rankzero-check".
 
     Example: rankzero check csv --option save_dir=/tmp/runs
 
     The exit status is 1, and one line says what is wrong, if that fails.
     """
-    from rankzero.config import resolve
+    from rankzero.errands import act_as_rank_zero, logger_from_config
     from rankzero.errors import ConfigError, RankzeroError
     from rankzero.options import check_options, expand_secrets, secret_values
     from rankzero.plugins import get_plugins
 
-    spec = resolve({name: parse_options(option)}).loggers[0]
+    act_as_rank_zero()
+    spec = logger_from_config(name, parse_options(option))
     secrets: list[str] = []
     problem: Exception | None = None
     with tempfile.TemporaryDirectory(prefix="rankzero-check-", ignore_cleanup_errors=True) as directory:
         try:
-            logger_class = get_plugins().load_logger(name, "command line")
+            logger_class = get_plugins().load_logger(name, spec.source)
             check_options(spec, logger_class)
             secrets = secret_values(spec.options, logger_class.secret_options, spec.source)
             options = expand_secrets(spec.options, spec.source)
@@ -107,4 +109,3 @@ def _in_time(timeout: float, action: Callable[[], None]) -> None:
         raise TimeoutError(f"no answer within {timeout:g} s")
     if raised:
         raise raised[0]
-

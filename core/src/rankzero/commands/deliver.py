@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from rankzero.commands import terminal
 from rankzero.commands.arguments import To, runs_directory
-from rankzero.commands.sync import deliver_now, progress_bars, title, update_bar
+from rankzero.commands.sync import deliver_now, progress_bars, update_bar
 
 if TYPE_CHECKING:
     from rankzero.errands import Errand, RecordedLoggers
@@ -27,8 +26,7 @@ log = logging.getLogger("rankzero.deliver")
 _LOOK_EVERY = 0.5
 _SEARCH_EVERY = 2.0  # seconds between two looks for new runs
 _TRY_AGAIN_AFTER = 60.0
-_MOST_ENDED_RUNS = 8  # of those that are no longer written, at once
-_LAST_BATCHES = 10.0
+_MOST_ENDED_RUNS = 8  # at once; those that are still written are all served
 
 
 def deliver(
@@ -36,9 +34,9 @@ def deliver(
     watch: Annotated[bool, typer.Option("--watch", help="Go on with runs that are written or appear later.")] = False,
     to: To = None,
 ) -> None:
-    """Deliver every run below a directory, e.g. on a login node for compute nodes that have no internet.
+    """Deliver all runs below a directory.
 
-    With --watch it goes on until Ctrl-C or SIGTERM.
+    With --watch it goes on until Ctrl-C or SIGTERM, e.g. on a login node for compute nodes without internet.
 
     Example: rankzero deliver --watch /shared/rankzero-runs
 
@@ -66,13 +64,22 @@ def deliver(
         raise typer.Exit(1)
 
 
+class _Job(NamedTuple):
+    """An errand that is under way."""
+
+    errand: Errand
+    bar: Any
+    is_live: bool
+    """Whether the run may still be written."""
+
+
 class _Watch:
     """Delivers what is in a directory, and what comes."""
 
     def __init__(self, directory: Path, to: Sequence[str]) -> None:
         self._directory = directory
         self._to = to
-        self._errands: dict[tuple[Path, str], tuple[Errand, Any]] = {}
+        self._jobs: dict[tuple[Path, str], _Job] = {}
         self._recorded: dict[Path, RecordedLoggers] = {}
         self._not_before: dict[tuple[Path, str], float] = {}
         self._said: set[str] = set()
@@ -80,8 +87,10 @@ class _Watch:
 
     def run(self) -> None:
         """Watch until a signal comes."""
+        from rankzero.errands import act_as_rank_zero
         from rankzero.plugins import get_plugins
 
+        act_as_rank_zero()
         with _stopped_by_signals(self._stopping), progress_bars() as bars:
             _log_to(bars.console)
             for problem in get_plugins().load_hooks():
@@ -94,63 +103,61 @@ class _Watch:
                     searched = time.monotonic()
                 self._tend(bars)
                 self._stopping.wait(_LOOK_EVERY)
-            for errand, _ in self._errands.values():
-                errand.stop()
-            deadline = time.monotonic() + _LAST_BATCHES
-            for errand, _ in self._errands.values():
-                errand.join(max(0.0, deadline - time.monotonic()))
+            for job in self._jobs.values():
+                job.errand.stop()
+            for job in self._jobs.values():
+                job.errand.join()
             log.info("stopped; what is not delivered waits")
 
     def _search(self, bars: Any) -> None:
         from rankzero.errands import RecordedLoggers, choose_loggers
         from rankzero.errors import RankzeroError
-        from rankzero.runs import find_runs, status_without_end
+        from rankzero.runs import find_runs
 
         for run_dir in find_runs(self._directory):
             try:
-                is_written = status_without_end(run_dir) == "running"
                 recorded = self._recorded.setdefault(run_dir, RecordedLoggers(run_dir))
                 for spec in choose_loggers(run_dir, self._to, {}, recorded):
-                    if self._is_wanted(run_dir, spec.key, is_written):
-                        self._start(run_dir, spec, bars)
+                    self._begin(run_dir, spec, bars)
             except (RankzeroError, OSError) as error:
                 self._say_once(str(error))
 
-    def _is_wanted(self, run_dir: Path, key: str, is_written: bool) -> bool:
-        from rankzero.runs import delivered
-
-        if (run_dir, key) in self._errands or time.monotonic() < self._not_before.get((run_dir, key), 0.0):
-            return False
-        if not is_written and len(self._errands) >= _MOST_ENDED_RUNS:
-            return False
-        return not delivered(run_dir, [key])[key].is_complete
-
-    def _start(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
+    def _begin(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
+        """Begin an errand if there is something to do and room for it."""
         from rankzero.errands import Errand, prepare
+        from rankzero.runs import delivered, glance
 
+        place = run_dir, spec.key
+        if place in self._jobs or time.monotonic() < self._not_before.get(place, 0.0):
+            return
+        if delivered(run_dir, [spec.key])[spec.key].is_complete:
+            return
+        is_live = glance(run_dir).status in ("running", "unknown")
+        if not is_live and sum(not job.is_live for job in self._jobs.values()) >= _MOST_ENDED_RUNS:
+            return
         errand = Errand(prepare(run_dir, spec), follow=True, patience=None)
-        self._errands[run_dir, spec.key] = errand, bars.add_task(title(errand), total=None, note="")
-        log.info("%s begins", title(errand))
+        self._jobs[place] = _Job(errand, bars.add_task(errand.title, total=None, note=""), is_live)
+        log.info("%s begins", errand.title)
 
     def _tend(self, bars: Any) -> None:
-        for place, (errand, task) in list(self._errands.items()):
+        for place, (errand, bar, _) in list(self._jobs.items()):
             is_over = errand.tend()
-            update_bar(errand, bars, task)
+            update_bar(errand, bars, bar)
             if not is_over:
                 continue
-            bars.remove_task(task)
-            del self._errands[place]
+            bars.remove_task(bar)
+            del self._jobs[place]
             state = errand.delivered
             if errand.error:
-                log.warning("%s: %s; tried again in %.0f s", title(errand), errand.error, _TRY_AGAIN_AFTER)
+                log.warning("%s: %s; tried again in %.0f s", errand.title, errand.error, _TRY_AGAIN_AFTER)
                 self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
             elif state.position.rejected:
                 log.warning(
                     "%s is delivered; %d events were refused for good, see %s",
-                    title(errand), state.position.rejected, errand.rejects,
+                    errand.title, state.position.rejected, errand.rejects,
                 )  # fmt: skip
             else:
-                log.info("%s is delivered: %d events", title(errand), state.position.line)
+                log.info("%s is delivered: %d events", errand.title, state.position.line)
 
     def _say_once(self, message: str) -> None:
         if message not in self._said:
@@ -176,7 +183,7 @@ def _log_to(console: Any) -> None:
     if console.is_terminal:
         from rich.logging import RichHandler
 
-        handler: logging.Handler = RichHandler(console=console, show_path=False, markup=False)
+        handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 
 def demo(
-    logger: Annotated[list[str] | None, typer.Option("--logger", metavar="NAME", help="Where to log; repeatable.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="How often to see all digits.")] = 10,
+    logger: Annotated[
+        list[str] | None, typer.Option("--logger", metavar="NAME", help="Where to log; may be repeated.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How often to see all digits.")] = 20,
     dir: Annotated[Path | None, typer.Option(help="Where to keep the run.")] = None,
 ) -> None:
-    """Train a small classifier of handwritten digits, log it, and show what was logged.
+    """Train on handwritten digits for a moment, and show what was logged.
 
     Example: rankzero demo --logger csv --epochs 20
     """
@@ -86,12 +88,15 @@ def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
     place = shlex.quote(_short(data.dir))
     console.print(f"\n[bold]{data.info.name}[/] was logged:\n")
     console.print(metrics_table(data, console.width))
-    console.print(f"\n{files_line(data)}\n")
+    console.print(f"\n{files_line(data)}\n", soft_wrap=True)
     curves = {name: data.metrics[name] for name in ("train/loss", "val/accuracy")}
     drawing = terminal.plot(curves, console.width)
     if drawing:
         console.print(drawing, markup=False, style="cyan", no_wrap=True, crop=False)
-    console.print(f"\nIt is kept in [bold]{terminal.escape(place)}[/] and delivered to {', '.join(loggers) or 'nobody'}.")
+    console.print(
+        f"\nIt is kept in [bold]{terminal.escape(place)}[/] and delivered to {', '.join(loggers) or 'nobody'}.",
+        soft_wrap=True,
+    )
     console.print("\nWorth typing next:")
     for command, purpose in _next_commands(place, loggers):
         console.print(f"  [bold]{terminal.escape(command)}[/]", soft_wrap=True)

@@ -24,7 +24,9 @@ def export(
     format: Annotated[Format | None, typer.Option(help="By default what --output ends in, else csv.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV goes to standard output if none.")] = None,
 ) -> None:
-    """Write a run's metrics as CSV or Parquet: name, step, time (Unix seconds), value.
+    """Write a run's metrics as CSV or Parquet.
+
+    The columns are name, step, time (Unix seconds) and value.
 
     Example: rankzero export rankzero-runs/digits/2025… --output metrics.parquet
     """

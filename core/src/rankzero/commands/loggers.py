@@ -17,7 +17,9 @@ _STYLES = {"ok": "green", "not installed": "dim"}
 
 
 def loggers(json: Json = False) -> None:
-    """List the loggers that are installed or can be, and the plugins of hooks. Imports none of them.
+    """List the loggers that are installed or can be.
+
+    Nothing is imported: `rankzero check` tries one. Plugins of hooks are listed too.
 
     Example: rankzero loggers
 

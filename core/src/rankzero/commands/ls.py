@@ -29,7 +29,7 @@ def ls(
 
     directory = runs_directory(directory)
     if not directory.is_dir():
-        raise RunNotFoundError(f"there is no directory {directory}; give the one that runs are kept in: rankzero ls DIR")
+        raise RunNotFoundError(f"there is no directory {directory}; say where runs are kept: rankzero ls DIR")
     found, unreadable = [], []
     for run_dir in find_runs(directory):
         try:

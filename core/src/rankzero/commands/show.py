@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from rankzero.commands import terminal
 from rankzero.commands.arguments import Json, runs_directory
-from rankzero.commands.ls import STATUS_STYLES, delivery_as_json, describe
+from rankzero.commands.ls import STATUS_STYLES, delivery_as_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,7 +27,9 @@ def show(
     plot: Annotated[list[str] | None, typer.Option(metavar="METRIC", help="Draw a metric; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
-    """Show a run: parameters, metrics, files, and how far each delivery is.
+    """Show a run.
+
+    That is its parameters, metrics and files, and how far each delivery is.
 
     Example: rankzero show amber-otter-12 --plot train/loss
 
@@ -42,7 +45,7 @@ def show(
     else:
         console = terminal.console()
         for part in _parts(data, deliveries, console):
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, str))
         for name in plot or ():
             _plot(data, name, console)
     has_problem = any(each.position.problem or each.position.rejected for each in deliveries.values())
@@ -123,7 +126,13 @@ def metrics_table(data: RunData, width: int) -> RenderableType:
 
 
 def _range(values: Any) -> tuple[float | None, float | None]:
-    finite = [value for value in values.tolist() if value == value and abs(value) != float("inf")]
+    """Return the least and the greatest finite value."""
+    if hasattr(values, "dtype"):  # numpy does it for ten million values at once
+        import numpy
+
+        values = values[numpy.isfinite(values)]
+        return (values.min().item(), values.max().item()) if len(values) else (None, None)
+    finite = [value for value in values if math.isfinite(value)]
     return (min(finite), max(finite)) if finite else (None, None)
 
 
@@ -141,7 +150,8 @@ def files_line(data: RunData) -> str:
             score = f", score {terminal.number(checkpoint.score)}" if checkpoint.score is not None else ""
             step = f" at step {checkpoint.step}" if checkpoint.step is not None else ""
             aliases = ", ".join(checkpoint.aliases)
-            lines.append(f"{terminal.escape(aliases)}: [dim]{terminal.escape(checkpoint.path)}[/]{step}{score}")
+            path = checkpoint.path.removeprefix(f"{data.dir}/")
+            lines.append(f"{terminal.escape(aliases)}: [dim]{terminal.escape(path)}[/]{step}{score}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,18 +15,18 @@ if TYPE_CHECKING:
     from rankzero.errands import Errand
 
 _LOOK_EVERY = 0.1
-_LAST_BATCH = 10.0  # seconds that an errand which is told to stop has for the batch on its way
 
 
 def sync(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Directories, ids or names of runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Directories, ids or names of runs.")],
     to: To = None,
     option: Options = None,
     timeout: Annotated[float, typer.Option(help="Seconds to keep trying a tracker that fails.")] = 60.0,
 ) -> None:
-    """Deliver runs now, to the loggers they were started with or to others.
+    """Deliver runs now.
 
-    What a logger already has is not sent again. A run that is being delivered by another process is watched.
+    They go to the loggers that they were started with, or to others. What a logger already has is not sent
+    again. A run that is being delivered by another process is watched.
 
     Example: rankzero sync rankzero-runs/digits/2025… --to csv
 
@@ -46,13 +45,15 @@ def sync(
 
 def deliver_now(errands: Sequence[Errand]) -> bool:
     """Run errands with a progress bar each; return whether everything arrived."""
+    from rankzero.errands import act_as_rank_zero
     from rankzero.plugins import get_plugins
 
+    act_as_rank_zero()
     for problem in get_plugins().load_hooks():
         typer.echo(f"rankzero: {problem}", err=True)
     try:
         with progress_bars() as bars:
-            tasks = [(errand, bars.add_task(title(errand), total=None, note="")) for errand in errands]
+            tasks = [(errand, bars.add_task(errand.title, total=None, note="")) for errand in errands]
             waiting = list(tasks)
             while waiting:
                 waiting = [(errand, task) for errand, task in waiting if not _look(errand, bars, task)]
@@ -61,13 +62,9 @@ def deliver_now(errands: Sequence[Errand]) -> bool:
         for errand in errands:
             errand.stop()
         for errand in errands:
-            errand.join(_LAST_BATCH)
-    return all([_report(errand) for errand in errands])
-
-
-def title(errand: Errand) -> str:
-    """Return how an errand is called."""
-    return f"{errand.run_dir.name[-12:]} → {errand.key}"
+            errand.join()
+    arrived = [_report(errand) for errand in errands]
+    return all(arrived)
 
 
 def progress_bars() -> Any:
@@ -103,7 +100,7 @@ def _look(errand: Errand, bars: Any, task: Any) -> bool:
 def _report(errand: Errand) -> bool:
     """Print how an errand ended; return whether everything arrived."""
     state = errand.delivered
-    name, position = title(errand), state.position
+    name, position = errand.title, state.position
     if errand.error or state.behind:
         why = errand.error or position.problem or "interrupted"
         typer.echo(f"{name}: {terminal.size(state.behind)} not delivered: {' '.join(why.split())}", err=True)

@@ -47,9 +47,10 @@ def print_json(value: Any) -> None:
 
 def number(value: float | None) -> str:
     """Return a number as it is read, not as it is computed with."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–" if value is None else "nan"
-    return f"{value:,}" if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e6 else f"{value:.4g}"
+    if value is None:
+        return "–"
+    is_whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e6)
+    return f"{int(value):,}" if is_whole else f"{value:.4g}"
 
 
 def size(count: float) -> str:
@@ -62,8 +63,10 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return how long: ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Return how long: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
     whole = round(max(0.0, seconds))
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
     if whole < 60:
         return f"{whole} s"
     for large, small, limit in ((60, 1, 3600), (3600, 60, 86400), (86400, 3600, math.inf)):
@@ -112,10 +115,11 @@ def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | No
         figure = plotext.figure
         figure.clear()
         figure.plot_size(min(width, _WIDEST_PLOT), height)
-        figure.subplots(1, len(series))
+        if len(series) > 1:
+            figure.subplots(1, len(series))
         for column, (name, each) in enumerate(series.items(), 1):
             x, y = _points(each)
-            panel = figure.subplot(1, column)
+            panel = figure.subplot(1, column) if len(series) > 1 else figure
             panel.theme("colorless")
             panel.title(name)
             panel.ruler("x").ticks(*_ticks(x))

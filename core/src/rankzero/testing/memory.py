@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from rankzero.logger import VERBS, Logger, Moment
+from rankzero.logger import Logger, Moment, RunInfo
 from rankzero.testing.tracked import Point, Tracked
 
 
@@ -20,6 +20,19 @@ class Call(NamedTuple):
     moment: Moment
     run_id: str | None
     """None for a logger that is used directly."""
+
+
+def _recorder(verb: str) -> Callable[..., None]:
+    parameters = inspect.signature(getattr(Logger, verb))
+
+    def record(self: MemoryLogger, *args: Any, **kwargs: Any) -> None:
+        arguments = parameters.bind(self, *args, **kwargs).arguments
+        arguments.pop("self")
+        self._record(verb, **{**arguments, **arguments.pop("kwargs", {})})
+
+    record.__name__ = verb
+    record.__doc__ = getattr(Logger, verb).__doc__
+    return record
 
 
 class MemoryLogger(Logger):
@@ -55,8 +68,29 @@ class MemoryLogger(Logger):
         values = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
         self._record("log_hyperparams", params=values, **kwargs)
 
-    def finalize(self, status: str) -> None:
-        self._record("finalize", status=status)
+    def attach(self, run: RunInfo) -> None:
+        super().attach(run)
+        self._record("attach", run=run)
+
+    log_image = _recorder("log_image")
+    log_audio = _recorder("log_audio")
+    log_video = _recorder("log_video")
+    log_figure = _recorder("log_figure")
+    log_table = _recorder("log_table")
+    log_text = _recorder("log_text")
+    log_histogram = _recorder("log_histogram")
+    log_graph = _recorder("log_graph")
+    log_artifact = _recorder("log_artifact")
+    log_checkpoint = _recorder("log_checkpoint")
+    log_tags = _recorder("log_tags")
+    define_metric = _recorder("define_metric")
+    watch = _recorder("watch")
+    unwatch = _recorder("unwatch")
+    after_save_checkpoint = _recorder("after_save_checkpoint")
+    save = _recorder("save")
+    flush = _recorder("flush")
+    finalize = _recorder("finalize")
+    close = _recorder("close")
 
     def _record(self, verb: str, **arguments: Any) -> None:
         run_id = self.run_info.id if self.run_info is not None else None
@@ -112,16 +146,3 @@ def _read(call: Call, tracked: Tracked) -> None:
         kind = call.verb.removeprefix("log_")
         for caption in captions:
             tracked.add_item(kind, arguments.get("key", kind), step, content, caption=caption)
-
-
-def _recorder(verb: str) -> Callable[..., None]:
-    parameters = inspect.signature(getattr(Logger, verb))
-
-    def record(self: MemoryLogger, *args: Any, **kwargs: Any) -> None:
-        arguments = parameters.bind(self, *args, **kwargs).arguments
-        arguments.pop("self")
-        self._record(verb, **{**arguments, **arguments.pop("kwargs", {})})
-
-    record.__name__ = verb
-    record.__doc__ = getattr(Logger, verb).__doc__
-    return record

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from rankzero.encoders import Histogram
 from rankzero.logger import Logger
+from rankzero.media import MediaFile
 
 STEP = 3
 COLUMNS = ["x", "label"]
@@ -43,13 +44,6 @@ class FigureSample:
         file.write(png())
 
 
-class ModelSample:
-    """Is to `Logger.log_graph` what a model without modules is."""
-
-    def __repr__(self) -> str:
-        return "Model(2 → 1)"
-
-
 def samples(directory: Path) -> list[Sample]:
     """Return a sample of each kind; those that are files are written to ``directory``."""
     directory.mkdir(exist_ok=True)
@@ -61,6 +55,7 @@ def samples(directory: Path) -> list[Sample]:
 
     image, audio, video = file("image.png", png()), file("audio.wav", wav()), file("video.gif", GIF)
     data, checkpoint = file("data.txt", b"data"), file("model.ckpt", b"weights")
+    graph = file("graph.json", b'{"text":"Model(2)","modules":[],"parameters":2}')
     table = (COLUMNS, ROWS)
     return [
         Sample("image", lambda log: log.log_image("val/image", [image], STEP, caption=["a"]), "val/image", STEP, png()),
@@ -70,7 +65,7 @@ def samples(directory: Path) -> list[Sample]:
         Sample("table", lambda log: log.log_table("val/table", COLUMNS, ROWS, step=STEP), "val/table", STEP, table),
         Sample("text", lambda log: log.log_text("val/text", COLUMNS, ROWS, step=STEP), "val/text", STEP, table),
         Sample("histogram", lambda log: log.log_histogram("w", Histogram([1, 2], [0.0, 1.0, 2.0]), STEP), "w"),
-        Sample("graph", lambda log: log.log_graph(ModelSample()), "graph", None),
+        Sample("graph", lambda log: log.log_graph(MediaFile(graph)), "graph", None),
         Sample("artifact", lambda log: _log_artifact(log, data), "numbers", None, b"data", aliases=("v1",)),
         Sample(
             "checkpoint", lambda log: _log_checkpoint(log, checkpoint), "model.ckpt", STEP, b"weights", 0.5, ("best",)

@@ -20,7 +20,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """What is no number: a picture, a table, a checkpoint, …"""
+    """What is no number: a picture, a table, a checkpoint."""
 
     key: str
     step: int | None = None

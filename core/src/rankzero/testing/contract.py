@@ -1,0 +1,603 @@
+"""`LoggerContract`: the tests that every logger passes, whatever its tracker."""
+
+from __future__ import annotations
+
+import functools
+import math
+import pickle
+import struct
+import subprocess
+import sys
+import time
+import uuid
+import warnings
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from rankzero.courier import Courier
+from rankzero.events import Event, Finish, Metrics, Params, Start, encode
+from rankzero.experiment import DummyExperiment
+from rankzero.journal import JOURNAL, Journal
+from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
+from rankzero.rank import RANK_VARIABLES
+from rankzero.testing.capabilities import ALL
+from rankzero.testing.samples import KINDS, Sample, samples
+from rankzero.testing.tracked import Item, Point, Tracked
+from rankzero.values import Number, flatten, spell
+
+Attach = Callable[..., Logger]
+Values = Mapping[str, list[Point]]
+
+TIME = 1_700_000_000.25
+NAMES = ["train/loss", "val/loss", "a b", "a:b", "a.b-c_d", "loss (mean)", "精度", "größe", "[x]", "50%", "'", "=", ","]
+PARAMS: dict[str, Any] = {
+    "lr": 0.1,
+    "layers": 3,
+    "bias": True,
+    "name": "Größe",
+    "optimizer": {"type": "adam", "decay": 1e-05},
+}
+ROWS: list[tuple[int, dict[str, Number]]] = [
+    (0, {"loss": 2.5, "n": 1}),
+    (1, {"loss": 1.25, "n": 2, "train/acc": 0.1}),
+    (2, {"loss": 0.1, "n": 3}),
+    (3, {"train/acc": 1 / 3}),
+    (4, {"loss": -1e-300, "n": 0, "late": 7.0}),
+]
+_FALLBACKS = {"text": ("table", "artifact"), "checkpoint": ("artifact",)}
+
+
+class _KilledError(BaseException):
+    """Stands for the death of the courier's process."""
+
+
+class LoggerContract:
+    """Subclass it with a name that begins with ``Test``; see `rankzero.testing`.
+
+    Every test logs something, closes the logger and compares what `read_back` returns, value by value.
+    """
+
+    capabilities: ClassVar[frozenset[str]] = ALL
+    """What the tracker can do: a subset of `rankzero.testing.CAPABILITIES`, e.g. ``ALL - {"nan"}``."""
+
+    sdk_module: ClassVar[str | None] = None
+    """The module that must not be imported when the logger is made; None if there is no SDK."""
+
+    time_precision: ClassVar[float] = 0.001
+    """How far a time that comes back may be off, in seconds."""
+
+    def make_logger(self, tmp_path: Path) -> Logger:
+        """Return a new logger. Called more than once in a test: all of them write to one tracker."""
+        raise NotImplementedError
+
+    def read_back(self, logger: Logger) -> Tracked:
+        """Return what the tracker holds of the logger's run (see `Logger.run_info`); the logger may be closed."""
+        raise NotImplementedError
+
+    # Tools of the tests
+
+    @pytest.fixture(autouse=True)
+    def _on_rank_zero(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for variable in RANK_VARIABLES:
+            monkeypatch.delenv(variable, raising=False)
+
+    @pytest.fixture
+    def attach(self, tmp_path: Path) -> Iterator[Attach]:
+        """Make a logger and attach it to the run of this name, as a courier does."""
+        opened: list[Logger] = []
+
+        def attach(run: str = "run", logger: Logger | None = None) -> Logger:
+            logger = logger or self.make_logger(tmp_path)
+            opened.append(logger)
+            logger.attach(_run_info(tmp_path, run))
+            logger.watermark()
+            return logger
+
+        yield attach
+        for logger in opened:
+            with suppress(Exception):
+                logger.close()
+
+    def has(self, capability: str) -> bool:
+        """Return whether the tracker can do this."""
+        return capability in self.capabilities
+
+    def expect(self, logger: Logger, expected: Values, *, times: bool = False, at_least_once: bool = False) -> None:
+        """Compare metrics that were logged with those that the tracker holds."""
+        found = self.read_back(logger).metrics
+        if not self.has("any_name"):
+            # Under which names they are is not known, but each must have one of its own.
+            found_series = sorted(self._series(points) for points in found.values())
+            assert all(self._series(points) in found_series for points in expected.values())
+            assert len(found) >= len(expected)
+            return
+        for name, points in expected.items():
+            assert name in found, f"the metric {name!r} is missing; there are {sorted(found)}"
+            wanted, got = self._series(points), self._series(found[name])
+            if at_least_once:
+                assert set(got) == set(wanted), f"values of {name!r}"
+                assert len(got) >= len(wanted), f"values of {name!r}"
+            else:
+                assert got == wanted, f"values of {name!r}, as (step, value)"
+            if times and self.has("times"):
+                late = [
+                    (point.time, other.time)
+                    for point, other in zip(self._arranged(points), self._arranged(found[name]), strict=True)
+                    if other.time is None or abs(other.time - (point.time or 0)) > self.time_precision
+                ]
+                assert not late, f"times of {name!r}, as (logged, came back)"
+
+    def _series(self, points: Iterable[Point]) -> list[tuple[int | None, str]]:
+        return [(point.step, self._written(point.value)) for point in self._arranged(points)]
+
+    def _arranged(self, points: Iterable[Point]) -> list[Point]:
+        points = list(points)
+        if not self.has("repeated_steps"):
+            points = list({point.step: point for point in points}.values())
+        return points if self.has("order") else sorted(points, key=lambda point: (point.step or 0, point.time or 0))
+
+    def _written(self, value: Number) -> str:
+        """Return a text that is equal for values that are to count as equal, NaN included."""
+        if isinstance(value, int) and abs(value) <= 2**53:
+            value = float(value)  # most trackers know one kind of number
+        if isinstance(value, float) and math.isfinite(value) and not self.has("float64"):
+            value = struct.unpack("f", struct.pack("f", value))[0]
+        return repr(value)
+
+    # The tests
+
+    def test_capabilities_are_spelled_right(self) -> None:
+        assert self.capabilities <= ALL, f"unknown: {sorted(self.capabilities - ALL)}"
+
+    def test_metrics(self, attach: Attach) -> None:
+        logger = attach()
+        for step, metrics in ROWS:
+            logger.log_metrics(metrics=dict(metrics), step=step)
+        logger.close()
+        self.expect(logger, _points(ROWS))
+
+    def test_floats(self, attach: Attach) -> None:
+        values = [0.1, 1 / 3, -0.0, 1e-300, 5e-324, 1.7976931348623157e308, 123456.789, 2.0**-24, -1.5]
+        if not self.has("float64"):
+            values = [0.1, 1 / 3, 123456.789, 2.0**-24, -1.5]
+        self._round_trip(attach(), values)
+
+    def test_ints(self, attach: Attach) -> None:
+        values = [0, 1, -1, 2**24 + 1, 2**53 - 1]
+        if not self.has("float64"):
+            values = [0, 1, -1, 2**24]
+        self._round_trip(attach(), values + [2**53 + 1, 2**63 - 1, -(2**62) - 1] * self.has("big_ints"))
+
+    def test_nan_and_infinity(self, attach: Attach) -> None:
+        logger = attach()
+        odd = {"nan": math.nan, "inf": math.inf, "minus inf": -math.inf}
+        rows: list[tuple[int, dict[str, Number]]] = [(0, {"fine": 1.5, **odd}), (1, {"fine": 2.5})]
+        for step, metrics in rows:
+            self._quietly(functools.partial(logger.log_metrics, metrics=metrics, step=step))
+        logger.close()
+        if self.has("nan"):
+            self.expect(logger, _points(rows))
+        else:
+            self.expect(logger, {"fine": [Point(0, 1.5), Point(1, 2.5)]})
+            found = self.read_back(logger).metrics
+            wrong = {
+                name: found[name] for name in odd if any(math.isfinite(point.value) for point in found.get(name, []))
+            }
+            assert not wrong, "a number stands where none was logged"
+
+    def test_names(self, attach: Attach) -> None:
+        logger = attach()
+        names = [
+            "train/loss",
+            "val/loss",
+            "a b",
+            "a:b",
+            "a.b-c_d",
+            "loss (mean)",
+            "精度",
+            "größe",
+            "[x]",
+            "50%",
+            "'",
+            "=",
+        ]
+        values: dict[str, Number] = {name: index + 0.5 for index, name in enumerate(names)}
+        self._quietly(lambda: logger.log_metrics(metrics=values, step=1))
+        logger.close()
+        self.expect(logger, _points([(1, values)]))
+
+    def test_steps_out_of_order_and_repeated(self, attach: Attach) -> None:
+        logger = attach()
+        rows: list[tuple[int, dict[str, Number]]] = [
+            (step, {"loss": float(index)}) for index, step in enumerate([5, 6, 1, 0, 6, 6, 1000, 2])
+        ]
+        for step, metrics in rows:
+            logger.log_metrics(metrics=metrics, step=step)
+        logger.close()
+        self.expect(logger, _points(rows))
+
+    def test_no_step_and_nothing_logged(self, attach: Attach) -> None:
+        logger = attach()
+        logger.log_metrics(metrics={"loss": 1.5})
+        logger.log_metrics(metrics={}, step=1)
+        logger.close()
+        assert [point.value for point in self.read_back(logger).metrics["loss"]] == [1.5]
+
+    def test_original_times(self, attach: Attach) -> None:
+        logger = attach()
+        rows = _rows()
+        for row in rows:
+            with logger.at(row.moment):
+                logger.log_metrics(metrics=row.values, step=row.step)
+        logger.close()
+        self.expect(logger, _points(ROWS), times=True)
+
+    def test_batch_is_like_single_calls(self, attach: Attach) -> None:
+        logger = attach()
+        logger.log_metrics_batch(_rows())
+        logger.flush()
+        logger.close()
+        self.expect(logger, _points(ROWS), times=True)
+
+    def test_large_batch(self, attach: Attach) -> None:
+        logger = attach()
+        rows: list[tuple[int, dict[str, Number]]] = [(step, {"loss": step / 8}) for step in range(2500)]
+        logger.log_metrics_batch(_rows(rows))
+        logger.flush()
+        logger.close()
+        self.expect(logger, _points(rows))
+
+    def test_hyperparameters(self, attach: Attach) -> None:
+        logger = attach()
+        logger.log_hyperparams(PARAMS)
+        logger.close()
+        self._expect_params(logger, PARAMS)
+
+    def test_hyperparameters_of_several_calls_merge(self, attach: Attach) -> None:
+        logger = attach()
+        logger.log_hyperparams(Namespace(lr=0.1, layers=3))
+        logger.log_hyperparams({"seed": 7})
+        logger.log_hyperparams({})
+        logger.close()
+        self._expect_params(logger, {"lr": 0.1, "layers": 3, "seed": 7})
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_verb_keeps_its_data_or_says_so_once(self, attach: Attach, tmp_path: Path, kind: str) -> None:
+        logger = attach()
+        sample = _sample(tmp_path, kind)
+        first = self._quietly(lambda: sample.log(logger))
+        second = self._quietly(lambda: sample.log(logger))
+        logger.close()
+        tracked = self.read_back(logger)
+        if kind == "tags":
+            found = [Item(tag) for tag in tracked.tags]
+        else:
+            kinds = (kind, *_FALLBACKS.get(kind, ("artifact",)))
+            found = [item for each in kinds for item in tracked.items.get(each, [])]
+            if self.has(kind):
+                found = tracked.items.get(kind, [])
+        of_key = [item for item in found if item.key == sample.key]
+        if self.has(kind):
+            assert of_key, f"no {kind} {sample.key!r} came back; there are {found}"
+            _compare(of_key, sample)
+        elif not of_key:
+            assert first, f"the {kind} is not kept, and nothing was said"
+            assert not second, f"said again: {second}"
+
+    def test_other_verbs_can_be_called(self, attach: Attach, tmp_path: Path) -> None:
+        logger = attach()
+        checkpoint = tmp_path / "last.ckpt"
+        checkpoint.write_bytes(b"weights")
+        callback = SimpleNamespace(
+            best_k_models={str(checkpoint): 0.5},
+            best_model_path=str(checkpoint),
+            best_model_score=0.5,
+            current_score=0.5,
+            last_model_path=str(checkpoint),
+            monitor="loss",
+            mode="min",
+        )
+        for _ in range(2):
+            self._quietly(functools.partial(logger.after_save_checkpoint, callback))
+            logger.save()
+        logger.close()
+        assert isinstance(logger.name, str | None)
+        assert isinstance(logger.version, int | str | None)
+
+    def test_aggregated_metrics_are_logged_at_the_end(self, attach: Attach) -> None:
+        logger = attach()
+        for value in (1.0, 3.0):
+            logger.agg_and_log_metrics({"loss": value}, step=1)
+        logger.agg_and_log_metrics({"loss": 8.0}, step=2)
+        logger.close()
+        self.expect(logger, {"loss": [Point(1, 2.0), Point(2, 8.0)]})
+
+    @pytest.mark.parametrize("status", ["success", "finished", "failed", "aborted", "crashed"])
+    def test_finalize(self, attach: Attach, status: str) -> None:
+        logger = attach()
+        logger.log_metrics(metrics={"loss": 1.5}, step=0)
+        logger.finalize(status)
+        logger.log_metrics(metrics={"test_loss": 2.5}, step=1)  # as frameworks do
+        logger.finalize(status)
+        logger.close()
+        self.expect(logger, {"loss": [Point(0, 1.5)], "test_loss": [Point(1, 2.5)]})
+        if self.has("status"):
+            ended_well = self.read_back(logger).status in ("success", "finished")
+            assert ended_well == (status in ("success", "finished"))
+
+    def test_flush_acknowledges(self, attach: Attach) -> None:
+        logger = attach()
+        for step, metrics in ROWS:
+            logger.log_metrics(metrics=dict(metrics), step=step)
+        logger.flush()
+        logger.flush()
+        if self.has("acknowledges"):
+            self.expect(logger, _points(ROWS))
+
+    def test_close_is_idempotent_and_logging_goes_on_after_it(self, attach: Attach) -> None:
+        logger = attach()
+        logger.close()
+        logger.log_metrics(metrics={"loss": 1.5}, step=0)
+        logger.close()
+        logger.close()
+        if self.has("resume"):
+            logger.log_metrics(metrics={"loss": 2.5}, step=1)
+            logger.close()
+            self.expect(logger, {"loss": [Point(0, 1.5), Point(1, 2.5)]})
+        else:
+            self.expect(logger, {"loss": [Point(0, 1.5)]})
+
+    def test_second_logger_continues_the_run(self, attach: Attach) -> None:
+        if not self.has("resume"):
+            pytest.skip("the tracker cannot resume")
+        logger = attach()
+        for step, metrics in ROWS:
+            logger = attach()
+            logger.log_metrics(metrics=dict(metrics), step=step)
+            logger.log_hyperparams({f"p{step}": step})
+            logger.finalize("success")
+            logger.close()
+        self.expect(logger, _points(ROWS))
+        self._expect_params(logger, {f"p{step}": step for step, _ in ROWS})
+
+    def test_several_runs_at_once(self, attach: Attach) -> None:
+        if not self.has("several_runs"):
+            pytest.skip("the tracker allows one open run in a process")
+        loggers = [attach("first"), attach("second")]
+        for step in range(3):
+            for index, logger in enumerate(loggers):
+                logger.log_metrics(metrics={"loss": float(10 * index + step)}, step=step)
+        for logger in loggers:
+            logger.close()
+        for index, logger in enumerate(loggers):
+            self.expect(logger, {"loss": [Point(step, float(10 * index + step)) for step in range(3)]})
+
+    def test_other_ranks_do_nothing(self, attach: Attach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        to_log = samples(tmp_path / "samples")
+        info = _run_info(tmp_path, "run")
+        before = _files(tmp_path)
+        monkeypatch.setenv("RANK", "1")
+        logger: Any = self.make_logger(tmp_path)
+        results = [
+            logger.attach(info),
+            logger.log_metrics(metrics={"leak": 1.0}, step=0),
+            logger.log_metrics_batch(_rows([(0, {"leak": 1.0})])),
+            logger.log_hyperparams({"leak": 1}),
+            *(sample.log(logger) for sample in to_log),
+            logger.agg_and_log_metrics({"leak": 1.0}, step=1),
+            logger.save(),
+            logger.flush(),
+            logger.finalize("success"),
+            logger.close(),
+        ]
+        assert results == [None] * len(results)
+        assert isinstance(logger.experiment, DummyExperiment)
+        logger.experiment.log({"leak": 1})
+        assert _files(tmp_path) == before
+        monkeypatch.delenv("RANK")
+        rank_zero = attach()
+        rank_zero.log_metrics(metrics={"loss": 1.5}, step=0)
+        rank_zero.close()
+        self.expect(rank_zero, {"loss": [Point(0, 1.5)]})
+        tracked = [self.read_back(rank_zero)]
+        with suppress(Exception):  # the other rank's logger has, as it should, no run
+            tracked.append(self.read_back(logger))
+        for each in tracked:
+            assert "leak" not in each.metrics
+            assert "leak" not in each.params
+            assert not each.tags
+            assert not any(each.items.values())
+
+    def test_pickling_starts_nothing(self, attach: Attach, tmp_path: Path) -> None:
+        before = _files(tmp_path)
+        copy = pickle.loads(pickle.dumps(self.make_logger(tmp_path)))
+        assert _files(tmp_path) == before
+        attach(logger=copy)
+        copy.log_metrics(metrics={"loss": 1.5}, step=0)
+        copy.close()
+        self.expect(copy, {"loss": [Point(0, 1.5)]})
+
+    def test_constructor_starts_nothing(self, tmp_path: Path) -> None:
+        before = _files(tmp_path)
+        logger = self.make_logger(tmp_path)
+        assert _files(tmp_path) == before
+        if self.sdk_module is None:
+            return
+        args, options = logger._constructor
+        program = (
+            "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+            "cls, args, options, sdk = pickle.load(sys.stdin.buffer); cls(*args, **options); "
+            "sys.exit(sdk in sys.modules)"
+        )
+        made = pickle.dumps(sys.path) + pickle.dumps((type(logger), args, options, self.sdk_module))
+        result = subprocess.run([sys.executable, "-c", program], input=made, check=False)
+        assert result.returncode == 0, f"making the logger imports {self.sdk_module}"
+
+    # Delivery
+
+    def test_delivery(self, attach: Attach, tmp_path: Path) -> None:
+        journal = _JournalOf(_run_info(tmp_path, "run"))
+        journal.log_all(ROWS)
+        journal.add(Params(TIME, PARAMS), Finish(TIME + 9, "success"))
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        logger = self._reader(attach, journal)
+        self.expect(logger, _points(ROWS), times=True)
+        self._expect_params(logger, PARAMS)
+
+    def test_delivery_of_a_resumed_run(self, attach: Attach, tmp_path: Path) -> None:
+        if not self.has("resume"):
+            pytest.skip("the tracker cannot resume")
+        journal = _JournalOf(_run_info(tmp_path, "run"))
+        journal.log_all(ROWS[:2])
+        journal.add(Finish(TIME, "success"))
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        journal.add(Start(TIME, journal.run, resumed=True))
+        journal.log_all(ROWS[2:], first=2)
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        self.expect(self._reader(attach, journal), _points(ROWS), times=True)
+
+    @pytest.mark.parametrize("when", ["before flush", "after flush"])
+    def test_nothing_is_lost_when_a_courier_is_killed(self, attach: Attach, tmp_path: Path, when: str) -> None:
+        journal = _JournalOf(_run_info(tmp_path, "run"))
+        journal.log_all(ROWS[:2])
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        journal.log_all(ROWS[2:4], first=2)
+        killed: list[Logger] = []
+
+        def make_logger() -> Logger:
+            killed.append(self.make_logger(tmp_path))
+            if when == "before flush":
+                killed[0].flush = _die  # type: ignore[method-assign]
+            return killed[0]
+
+        with pytest.raises(_KilledError):
+            journal.deliver(make_logger, courier=_DyingCourier)
+        journal.log_all(ROWS[4:], first=4)
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        logger = self._reader(attach, journal)
+        self.expect(logger, _points(ROWS), at_least_once=not self.has("exactly_once"))
+        with suppress(_KilledError, Exception):
+            killed[0].close()
+
+    def _reader(self, attach: Attach, journal: _JournalOf) -> Logger:
+        """Return a logger of the run that was delivered, for `read_back`."""
+        return journal.last or attach()
+
+    def _round_trip(self, logger: Logger, values: list[Any]) -> None:
+        rows = [(step, {"value": value}) for step, value in enumerate(values)]
+        for step, metrics in rows:
+            logger.log_metrics(metrics=metrics, step=step)
+        logger.close()
+        self.expect(logger, _points(rows))
+
+    def _expect_params(self, logger: Logger, expected: Mapping[str, Any]) -> None:
+        found = dict(flatten(self.read_back(logger).params))
+        wanted = dict(flatten(expected))
+        assert wanted.keys() <= found.keys()
+        for key, value in wanted.items():
+            if self.has("typed_params"):
+                assert (found[key], type(found[key])) == (value, type(value)), f"the hyperparameter {key!r}"
+            else:
+                assert str(found[key]) == str(value), f"the hyperparameter {key!r}"
+
+    def _quietly(self, call: Callable[[], Any]) -> list[str]:
+        """Return what ``call`` warned of; here a warning is an answer, not a failure."""
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            call()
+        return [str(each.message) for each in said if issubclass(each.category, UserWarning)]
+
+
+class _DyingCourier(Courier):
+    """Dies when the tracker has everything and before the position is saved, leaving the logger as it is."""
+
+    def _acknowledged(self, items: Any) -> None:
+        raise _KilledError
+
+    def _drop_logger(self) -> None:
+        self.logger = None
+
+
+class _JournalOf:
+    """A real journal, and real couriers that deliver it."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+        self.last: Logger | None = None
+        """The logger that the last courier made."""
+        self._dir = Path(run.dir)
+        self._journal = Journal(self._dir / JOURNAL)
+        self.add(Start(TIME, run))
+
+    def add(self, *events: Event) -> None:
+        for event in events:
+            self._journal.append(encode(event))
+
+    def log_all(self, rows: Iterable[tuple[int, Mapping[str, Number]]], first: int = 0) -> None:
+        for index, (step, metrics) in enumerate(rows, first):
+            values = {name: spell(value) for name, value in metrics.items()}
+            self.add(Metrics(TIME + index, step, values))
+
+    def deliver(self, make_logger: Callable[[], Logger], courier: type[Courier] = Courier) -> None:
+        def make() -> Logger:
+            self.last = make_logger()
+            return self.last
+
+        courier(self._dir, "contract", make, follow=False, linger=0.0).run()
+
+
+def _die() -> None:
+    raise _KilledError
+
+
+def _run_info(tmp_path: Path, run: str) -> RunInfo:
+    directory = tmp_path / "runs" / run
+    directory.mkdir(parents=True, exist_ok=True)
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, str(directory)).hex  # the same again in this test, in no other
+    return RunInfo(identity, f"{run}-{identity[:6]}", "contract", str(directory), started=time.time())
+
+
+def _rows(rows: Iterable[tuple[int, Mapping[str, Number]]] = ROWS) -> list[MetricsRow]:
+    return [MetricsRow(dict(values), step, Moment(TIME + i, i)) for i, (step, values) in enumerate(rows)]
+
+
+def _points(rows: Iterable[tuple[int, Mapping[str, Number]]]) -> dict[str, list[Point]]:
+    points: dict[str, list[Point]] = {}
+    for index, (step, metrics) in enumerate(rows):
+        for name, value in metrics.items():
+            points.setdefault(name, []).append(Point(step, value, TIME + index))
+    return points
+
+
+def _sample(tmp_path: Path, kind: str) -> Sample:
+    return next(sample for sample in samples(tmp_path / "samples") if sample.kind == kind)
+
+
+def _compare(items: list[Item], sample: Sample) -> None:
+    item = items[-1]
+    assert item.step in (sample.step, None), f"the step of the {sample.kind}"
+    assert item.score in (sample.score, None), f"the score of the {sample.kind}"
+    assert set(sample.aliases) <= set(item.aliases), f"the aliases of the {sample.kind}"
+    if item.content is None or sample.content is None:
+        return
+    if isinstance(sample.content, bytes):
+        assert item.content == sample.content, f"the content of the {sample.kind}"
+    else:
+        columns, rows = item.content
+        assert [list(columns), *_as_text(rows)] == [sample.content[0], *_as_text(sample.content[1])]
+
+
+def _as_text(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in rows]
+
+
+def _files(directory: Path) -> Counter[str]:
+    return Counter(str(path) for path in directory.rglob("*"))

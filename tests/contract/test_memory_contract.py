@@ -1,0 +1,19 @@
+"""`MemoryLogger` keeps the contract, but for what only a tracker can do."""
+
+import pytest
+
+from rankzero.testing import ALL, LoggerContract, MemoryLogger
+
+
+class TestMemoryLogger(LoggerContract):
+    capabilities = ALL - {"exactly_once"}
+
+    @pytest.fixture(autouse=True)
+    def _tracker(self):
+        self.calls = []
+
+    def make_logger(self, tmp_path):
+        return MemoryLogger(self.calls)
+
+    def read_back(self, logger):
+        return logger.tracked()

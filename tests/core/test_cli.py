@@ -1,0 +1,782 @@
+"""The command line: what it prints, what it exits with, and what it does to a run."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from filelock import FileLock
+
+import rankzero
+from rankzero import cli
+from rankzero.commands import terminal
+from rankzero.errands import Errand
+from rankzero.events import Finish, Metrics, Params, Start, Text, encode
+from rankzero.journal import Journal
+from rankzero.liveness import WriterLock
+from rankzero.logger import RunInfo
+from rankzero.plugins import get_plugins
+from rankzero.position import Position, load_position, save_position
+
+COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "loggers", "check"]
+
+# A tracker that is a file: what arrived stands in it, line by line. It is down while `path`.down exists.
+BOX = """
+import json, os, threading, time
+from rankzero.errors import RejectedError, TrackerUnavailableError
+from rankzero.logger import Logger
+
+class Box(Logger):
+    secret_options = frozenset({"pin"})
+
+    def __init__(self, path, pin=None, greeting="hello"):
+        self.path, self.greeting = path, greeting
+        if pin == "wrong-pin":
+            raise PermissionError(f"the pin {pin} is wrong,\\nsays the box")
+
+    name = property(lambda self: "box")
+    version = property(lambda self: self.run_info.id)
+
+    def _put(self, *what):
+        if os.path.exists(self.path + ".down"):
+            raise TrackerUnavailableError("the box is locked")
+        if os.path.exists(self.path + ".hangs"):
+            if os.environ.get("STUBBORN"):  # as the threads of some SDKs
+                threading.Thread(target=time.sleep, args=(60,), daemon=False).start()
+            time.sleep(60)
+        with open(self.path, "a") as file:
+            file.write(json.dumps([self.run_info.id, *what]) + "\\n")
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        self._put("params", params, self.greeting)
+
+    def log_metrics(self, metrics, step=None):
+        if "bad" in metrics:
+            raise RejectedError("it does not fit")
+        self._put("metrics", metrics, step, self.moment.time)
+
+    def finalize(self, status):
+        self._put("end", status)
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Run every test in an empty directory, with a plugin called box."""
+    (tmp_path / "plugins" / "rankzero_box-1.5.dist-info").mkdir(parents=True)
+    info = tmp_path / "plugins" / "rankzero_box-1.5.dist-info"
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-box\nVersion: 1.5\nRequires-Dist: numpy\n")
+    (info / "entry_points.txt").write_text("[rankzero]\nbox = box_for_tests:Box\n")
+    (tmp_path / "plugins" / "box_for_tests.py").write_text(BOX)
+    monkeypatch.syspath_prepend(str(tmp_path / "plugins"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"))
+    for name in [name for name in os.environ if name.startswith("RANKZERO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    get_plugins.cache_clear()
+    yield tmp_path / "work"
+    get_plugins.cache_clear()
+    sys.modules.pop("box_for_tests", None)
+
+
+@pytest.fixture
+def command(capsys):
+    """Run a command; return (exit status, standard output, standard error)."""
+
+    def command(*arguments):
+        status = cli.main([str(each) for each in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+def make_run(run_id="a1", *events, name="amber-otter-12", loggers=None, finished=True, directory="rankzero-runs"):
+    """Write a run that nobody has delivered."""
+    run_dir = Path(directory, "digits", run_id)
+    run_dir.mkdir(parents=True)
+    if loggers is None:
+        loggers = {"box": {"plugin": "box", "options": {"path": os.path.abspath("box.jsonl")}}}
+    info = RunInfo(run_id, name, "digits", str(run_dir), started=100.0)
+    metrics = [Metrics(101.0 + step, step, {"loss": 1 / (step + 1)}) for step in range(3)]
+    end = [Finish(110.0, "success")] if finished else []
+    add(run_dir, Start(100.0, info, loggers), Params(100.5, {"lr": 0.1}), *metrics, *events, *end)
+    return run_dir
+
+
+def add(run_dir, *events):
+    journal = Journal(run_dir / "journal.jsonl")
+    for event in events:
+        journal.append(encode(event))
+
+
+def in_box(path="box.jsonl"):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()] if Path(path).exists() else []
+
+
+def wait_for(what, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
+
+
+# The command as a whole
+
+
+def test_version(command):
+    assert command("--version") == (0, f"rankzero {rankzero.__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(command, name):
+    status, out, _ = command(name, "--help")
+    assert status == 0
+    assert f"Example: rankzero {name}" in out
+
+
+def test_help_lists_every_command(command):
+    _, out, _ = command("--help")
+    assert [name for name in COMMANDS if name not in out] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["lss"], "No such command 'lss'"),
+        (["ls", "--jsn"], "--jsn"),
+        (["show"], "Missing argument 'RUN'"),
+        (["show", "nothing"], "there is no run 'nothing'"),
+        (["show", "."], "there is no run in ."),
+        (["ls", "nowhere"], "there is no directory nowhere"),
+        (["deliver", "nowhere"], "there is no directory nowhere"),
+        (["sync", "nothing"], "there is no run 'nothing'"),
+        (["export", "x", "--format", "parquet"], "needs --output"),
+        (["check", "bxo"], "Did you mean 'box'?"),
+        (["check", "box", "--option", "path"], "KEY=VALUE"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exits_with_2(command, arguments, says):
+    status, out, err = command(*arguments)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert err.startswith("rankzero: ")
+    assert err.count("\n") == 1
+
+
+def test_no_arguments_show_the_help(command):
+    status, out, err = command()
+    assert status == 2
+    assert "Commands" in out
+    assert err == ""
+
+
+def test_a_defect_is_one_line_too(command, monkeypatch):
+    monkeypatch.setattr("rankzero.runs.glance", lambda run_dir: 1 / 0)
+    make_run()
+    status, _, err = command("ls")
+    assert status == 1
+    assert "a defect in rankzero" in err
+    assert "ZeroDivisionError" in err
+    assert "Traceback" not in err
+
+
+def test_the_command_is_installed_and_light():
+    code = (
+        "import sys, rankzero.cli; print(sorted({'torch', 'numpy', 'pandas', 'rich', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    done = subprocess.run(
+        [shutil.which("rankzero", path=Path(sys.executable).parent), "--version"], capture_output=True
+    )
+    assert done.stdout.startswith(b"rankzero ")
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    make_run("a1", *(Metrics(1.0, step, {"loss": step}) for step in range(20_000)))
+    code = "import sys; from rankzero.cli import main; sys.exit(main(['export', 'a1']))"
+    done = subprocess.run(f'"{sys.executable}" -c "{code}" | head -1', shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("name,step,time,value\n", "")
+
+
+# ls
+
+
+def test_ls(command):
+    run_dir = make_run()
+    make_run("b2", name="[bold]bracket", finished=False)
+    save_position(run_dir, "box", Position(offset=(run_dir / "journal.jsonl").stat().st_size, closed=True))
+    status, out, _ = command("ls")
+    first, second = out.splitlines()[1:]
+    assert status == 0
+    assert [
+        word for word in ("amber-otter-12", "digits", "success", "10 s", "2", "box ✓", "a1") if word not in first
+    ] == []
+    assert [word for word in ("[bold]bracket", "crashed", "behind", "b2") if word not in second] == []
+
+
+def test_ls_json(command):
+    run_dir = make_run()
+    status, out, _ = command("ls", "--json")
+    (run,) = json.loads(out)
+    assert status == 0
+    assert (run["id"], run["name"], run["project"], run["status"]) == ("a1", "amber-otter-12", "digits", "success")
+    assert (run["started"], run["updated"], run["step"]) == (100.0, 110.0, 2)
+    assert run["deliveries"]["box"]["behind_bytes"] == (run_dir / "journal.jsonl").stat().st_size
+
+
+def test_ls_of_a_directory_sorts_by_start_and_does_not_look_into_runs(command):
+    late = make_run("z9", directory="elsewhere")
+    make_run("a1", directory="elsewhere")
+    (late / "media" / "inner").mkdir(parents=True)
+    (late / "media" / "inner" / "journal.jsonl").write_bytes((late / "journal.jsonl").read_bytes())
+    _, out, _ = command("ls", "elsewhere", "--json")
+    assert [run["id"] for run in json.loads(out)] == ["a1", "z9"]
+
+
+def test_ls_shows_what_it_can_beside_a_run_that_is_damaged(command):
+    make_run()
+    Path("rankzero-runs/broken").mkdir()
+    Path("rankzero-runs/broken/journal.jsonl").write_text("nonsense\n")
+    status, out, err = command("ls")
+    assert status == 1
+    assert "amber-otter-12" in out
+    assert "rankzero-runs/broken" in err
+
+
+def test_ls_of_a_running_and_of_a_resumed_run(command):
+    lock = WriterLock(make_run("a1", finished=False))
+    resumed = make_run("b2")
+    add(resumed, Start(120.0, RunInfo("b2", "n", "digits", ""), resumed=True), Metrics(130.0, 50, {"loss": 0.0}))
+    _, out, _ = command("ls", "--json")
+    assert [(run["status"], run["step"]) for run in json.loads(out)] == [("running", 2), ("crashed", 50)]
+    lock.release()
+
+
+# show
+
+
+def test_show(command):
+    run_dir = make_run("a1", Metrics(104.0, None, {"odd": "NaN"}), Text(105.0, "note", ["x"], [["y"]]))
+    save_position(run_dir, "box", Position(offset=10, line=1, problem="the box is locked", rejected=2))
+    status, out, _ = command("show", "a1")
+    assert status == 1  # a delivery has a problem
+    for words in ("amber-otter-12 · digits · success", "lr", "0.1", "loss", "0.3333", "█", "1 text", "7 events behind"):
+        assert words in out
+    assert "the box is locked; 2 refused: " in out
+    assert "box.rejected.jsonl" in out
+
+
+@pytest.mark.parametrize("wanted", ["a1b2c3", "a1b", "b2c3", "amber-otter-12", "rankzero-runs/digits/a1b2c3"])
+def test_show_finds_a_run_by_path_id_and_name(command, wanted):
+    make_run("a1b2c3")
+    make_run("ffffff", name="other")
+    status, out, _ = command("show", wanted)
+    assert status == 0
+    assert "amber-otter-12" in out
+
+
+def test_show_of_several_runs_asks_which(command):
+    make_run("a1")
+    make_run("a2")
+    status, _, err = command("show", "amber-otter-12")
+    assert status == 2
+    assert "a1, a2" in err
+
+
+def test_show_json(command):
+    make_run("a1", Metrics(104.0, None, {"odd": "-Infinity"}))
+    status, out, _ = command("show", "a1", "--json")
+    run = json.loads(out)
+    assert status == 0
+    assert (run["params"], run["status"], run["finished"]) == ({"lr": 0.1}, "success", 110.0)
+    assert run["metrics"]["loss"] == {"last": 1 / 3, "step": 2, "time": 103.0, "points": 3, "min": 1 / 3, "max": 1.0}
+    assert (run["metrics"]["odd"]["last"], run["metrics"]["odd"]["step"]) == ("-Infinity", None)
+
+
+def test_show_plot(command):
+    make_run()
+    assert "┤" in command("show", "a1", "--plot", "loss")[1]
+    status, _, err = command("show", "a1", "--plot", "los")
+    assert status == 2
+    assert "Did you mean 'loss'?" in err
+
+
+def test_show_of_damage(command):
+    run_dir = make_run()
+    with (run_dir / "journal.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    status, out, _ = command("show", "a1")
+    assert status == 1
+    assert "1 damaged lines" in out
+
+
+# export
+
+
+def test_export_csv(command):
+    make_run("a1", Metrics(104.0, None, {"a,b": "NaN", "n": 2**53 + 1}))
+    status, out, _ = command("export", "a1")
+    assert status == 0
+    assert list(csv.reader(io.StringIO(out)))[2:] == [
+        ["loss", "1", "102.0", "0.5"],
+        ["loss", "2", "103.0", repr(1 / 3)],
+        ["a,b", "", "104.0", "nan"],
+        ["n", "", "104.0", str(2**53 + 1)],
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["--output", "m.parquet"], ["--format", "parquet", "--output", "m.parquet"]])
+def test_export_parquet(command, arguments):
+    make_run()
+    status, out, err = command("export", "a1", *arguments)
+    assert (status, out) == (0, "")
+    assert "3 points" in err
+    table = pyarrow.parquet.read_table("m.parquet")
+    assert table["name"].to_pylist() == ["loss"] * 3
+    assert table["value"].to_pylist() == [1.0, 0.5, 1 / 3]
+
+
+def test_export_csv_to_a_file(command):
+    make_run()
+    command("export", "a1", "--output", "m.csv")
+    assert Path("m.csv").read_text().splitlines()[:2] == ["name,step,time,value", "loss,0,101.0,1.0"]
+
+
+def test_export_without_pyarrow(command, monkeypatch):
+    make_run()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    status, _, err = command("export", "a1", "--output", "m.parquet")
+    assert status == 1
+    assert "pip install 'rankzero[data]'" in err
+
+
+def test_export_to_where_nothing_can_be_written(command):
+    make_run()
+    status, _, err = command("export", "a1", "--output", "no/such/place.csv")
+    assert status == 1
+    assert "no/such/place.csv" in err
+
+
+# loggers
+
+
+def test_loggers(command):
+    status, out, _ = command("loggers")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert status == 0
+    assert "ok" in lines["csv"]
+    assert "rankzero-box 1.5" in lines["box"]
+    assert f"numpy {__import__('numpy').__version__}" in lines["box"]
+    assert "box_for_tests" not in sys.modules
+
+
+def test_loggers_json(command):
+    status, out, _ = command("loggers", "--json")
+    box = next(each for each in json.loads(out) if each["name"] == "box")
+    assert status == 0
+    assert (box["state"], box["package"], box["version"]) == ("ok", "rankzero-box", "1.5")
+
+
+def test_loggers_that_can_be_installed(command, monkeypatch):
+    monkeypatch.setattr("rankzero.plugins.known_loggers", lambda: {"far": 'pip install "rankzero[far]"'})
+    line = next(line for line in command("loggers")[1].splitlines() if line.startswith("far"))
+    assert "not installed" in line
+    assert 'pip install "rankzero[far]"' in line
+
+
+@pytest.mark.parametrize(
+    ("metadata", "entry_point", "state", "todo"),
+    [
+        ("Requires-Dist: no-such-sdk>=2\n", "w = box_for_tests:Box", "broken", "pip install no-such-sdk"),
+        ("", "w = no_such_module:Box", "broken", "no module no_such_module"),
+        ("", "box = box_for_tests:Box", "duplicate", "rankzero-worse"),
+        ("", "h = box_for_tests", "hooks", ""),
+    ],
+)
+def test_states_of_loggers(command, tmp_path, metadata, entry_point, state, todo):
+    info = tmp_path / "plugins" / "rankzero_worse-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: rankzero-worse\nVersion: 1\n{metadata}")
+    (info / "entry_points.txt").write_text(f"[rankzero]\n{entry_point}\n")
+    status, out, _ = command("loggers", "--json")
+    row = next(each for each in json.loads(out) if each["name"] == entry_point.split()[0])
+    assert row["state"] == state
+    assert todo in (row["what_to_do"] or "")
+    assert status == (0 if state == "hooks" else 1)
+
+
+# check
+
+
+def test_check_really_writes(command):
+    assert command("check", "box", "--option", "path=box.jsonl", "-o", "greeting=hi") == (0, "box: ok\n", "")
+    kinds = [(each[1], *each[2:][:2]) for each in in_box()]
+    assert kinds == [("params", {"check": True}, "hi"), ("metrics", {"check": 1.0}, 0), ("end", "success")]
+
+
+def test_check_csv(command):
+    assert command("check", "csv")[:2] == (0, "csv: ok\n")
+    assert list(Path().iterdir()) == []
+
+
+def test_check_takes_the_options_of_the_config_file(command):
+    Path("rankzero.toml").write_text('[loggers.box]\npath = "from-config.jsonl"\n')
+    assert command("check", "box")[0] == 0
+    assert in_box("from-config.jsonl") != []
+
+
+def test_check_says_in_one_line_what_is_wrong(command):
+    Path("box.jsonl.down").touch()
+    assert command("check", "box", "-o", "path=box.jsonl") == (1, "", "box: the box is locked\n")
+
+
+def test_check_shows_no_secret(command, monkeypatch):
+    monkeypatch.setenv("PIN", "wrong-pin")
+    status, _, err = command("check", "box", "-o", "path=box.jsonl", "-o", "pin=${PIN}")
+    assert status == 1
+    assert err == "box: PermissionError: the pin *** is wrong, says the box\n"
+
+
+def test_check_of_a_wrong_option(command):
+    status, _, err = command("check", "box", "-o", "path=x", "-o", "greting=hi")
+    assert status == 2
+    assert "the command line: the logger 'box' has no option 'greting'. Did you mean 'greeting'?" in err
+
+
+def test_check_of_a_tracker_that_hangs():
+    Path("box.jsonl.hangs").touch()
+    code = "import sys; from rankzero.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "check", "box", "-o", "path=box.jsonl", "--timeout", "0.5"],
+        env=os.environ | {"STUBBORN": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (1, "box: TimeoutError: no answer within 0.5 s\n")
+
+
+# sync
+
+
+def test_sync_delivers_to_the_loggers_of_the_run(command):
+    run_dir = make_run()
+    status, out, err = command("sync", run_dir)
+    assert (status, out, err) == (0, "amber-otter-12 → box: delivered, 6 events\n", "")
+    assert in_box() == [
+        ["a1", "params", {"lr": 0.1}, "hello"],
+        *(["a1", "metrics", {"loss": 1 / (step + 1)}, step, 101.0 + step] for step in range(3)),
+        ["a1", "end", "success"],
+    ]
+    assert load_position(run_dir, "box").closed
+
+
+def test_sync_delivers_from_the_shell_of_any_rank(command, monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    make_run()
+    assert command("sync", "a1")[0] == 0
+    assert len(in_box()) == 5
+
+
+def test_sync_gives_up_on_a_tracker_that_hangs(command, monkeypatch):
+    monkeypatch.setattr("rankzero.errands._HANGING", 0.5)
+    monkeypatch.setattr("rankzero.errands._LAST_BATCH", 0.5)
+    make_run(loggers={"box": {"plugin": "box", "options": {"path": "stuck"}}})
+    Path("stuck.hangs").touch()
+    status, _, err = command("sync", "a1", "--timeout", "0.5")
+    assert status == 1
+    assert "no word from the tracker" in err
+
+
+def test_sync_sends_nothing_twice(command):
+    run_dir = make_run()
+    command("sync", run_dir)
+    before = in_box()
+    assert command("sync", "a1")[0] == 0
+    assert in_box() == before
+
+
+def test_sync_to_another_logger(command):
+    make_run(loggers={})
+    assert command("sync", "a1", "--to", "box", "-o", "path=other.jsonl")[0] == 0
+    assert len(in_box("other.jsonl")) == 5
+
+
+def test_sync_closes_a_run_that_crashed(command):
+    make_run(finished=False)
+    assert command("sync", "a1")[0] == 0
+    assert in_box()[-1] == ["a1", "end", "crashed"]
+
+
+def test_sync_expands_secrets(command, monkeypatch):
+    make_run(loggers={"box": {"plugin": "box", "options": {"path": "${WHERE}", "greeting": "hi"}}})
+    status, _, err = command("sync", "a1")
+    assert status == 2
+    assert "WHERE" in err
+    monkeypatch.setenv("WHERE", "there.jsonl")
+    assert command("sync", "a1")[0] == 0
+    assert in_box("there.jsonl")[0][-1] == "hi"
+
+
+def test_sync_takes_the_loggers_of_a_resumed_run_too(command):
+    run_dir = make_run()
+    later = {"later": {"plugin": "box", "options": {"path": "later.jsonl"}}}
+    add(run_dir, Start(111.0, RunInfo("a1", "n", "p", ""), later, resumed=True), Finish(112.0, "success"))
+    status, out, _ = command("sync", "a1")
+    assert status == 0
+    assert [line.split(":")[0] for line in out.splitlines()] == ["amber-otter-12 → box", "amber-otter-12 → later"]
+    assert in_box("later.jsonl") == in_box()
+
+
+@pytest.mark.parametrize(
+    ("loggers", "arguments", "status", "says"),
+    [
+        ({}, [], 2, "names no logger; say where it is to go: --to NAME"),
+        ({"x": {"class": "train:Mine"}}, [], 2, "was made in the training script (train:Mine)"),
+        ({"x": {"plugin": "bxo", "options": {}}}, [], 2, "Did you mean 'box'?"),
+        ({"box": {"plugin": "box", "options": {"path": "p", "greting": 1}}}, [], 2, "Did you mean 'greeting'?"),
+        ({}, ["--to", "box"], 2, "needs 'path'"),
+    ],
+)
+def test_sync_to_what_cannot_be_made(command, loggers, arguments, status, says):
+    make_run(loggers=loggers)
+    found, out, err = command("sync", "a1", *arguments)
+    assert (found, out) == (status, "")
+    assert says in err
+
+
+def test_sync_says_what_was_refused(command):
+    run_dir = make_run("a1", Metrics(105.0, 9, {"bad": 1.0}), Metrics(106.0, 10, {"loss": 0.0}))
+    status, _, err = command("sync", "a1")
+    assert status == 1
+    assert err == f"amber-otter-12 → box: 1 events refused for good; see {run_dir.absolute() / 'box.rejected.jsonl'}\n"
+    assert in_box()[-2][2:4] == [{"loss": 0.0}, 10]
+
+
+def test_sync_gives_up_on_a_tracker_that_stays_down(command):
+    run_dir = make_run()
+    Path("box.jsonl.down").touch()
+    began = time.monotonic()
+    status, out, err = command("sync", "a1", "--timeout", "0.5")
+    assert (status, out) == (1, "")
+    assert "not delivered: TrackerUnavailableError: the box is locked" in err
+    assert 0.5 < time.monotonic() - began < 15
+    Path("box.jsonl.down").unlink()
+    assert command("sync", run_dir)[0] == 0
+    assert len(in_box()) == 5
+
+
+def test_sync_waits_for_a_tracker_that_comes_back(command):
+    make_run()
+    Path("box.jsonl.down").touch()
+    threading.Timer(1.0, Path("box.jsonl.down").absolute().unlink).start()
+    assert command("sync", "a1", "--timeout", "30")[0] == 0
+    assert len(in_box()) == 5
+
+
+def test_sync_watches_the_courier_that_is_there_already(command):
+    run_dir = make_run()
+    lock = FileLock(run_dir / "box.courier.lock", thread_local=False)
+    lock.acquire()
+
+    def deliver():
+        time.sleep(1.0)
+        size = (run_dir / "journal.jsonl").stat().st_size
+        save_position(run_dir, "box", Position(offset=size, line=6, closed=True))
+
+    other = threading.Thread(target=deliver)
+    other.start()
+    status, out, _ = command("sync", "a1")
+    other.join()
+    lock.release()
+    assert (status, out) == (0, "amber-otter-12 → box: delivered, 6 events\n")
+    assert in_box() == []  # the other courier did it
+
+
+def test_sync_of_a_run_that_is_still_written_ends(command):
+    run_dir = make_run(finished=False)
+    lock = WriterLock(run_dir)
+    assert command("sync", "a1")[0] == 0
+    assert [each[1] for each in in_box()] == ["params", "metrics", "metrics", "metrics"]
+    lock.release()
+
+
+def test_sync_shows_a_progress_bar_on_a_terminal():
+    import pty
+
+    make_run("a1", *(Metrics(1.0, step, {"loss": step}) for step in range(2000)))
+    ours, theirs = pty.openpty()
+    code = "import sys; from rankzero.cli import main; sys.exit(main(['sync', 'a1']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=theirs, stdout=subprocess.PIPE, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:
+        pass  # the terminal is gone
+    assert process.wait() == 0
+    process.stdout.close()
+    os.close(ours)
+    assert "amber-otter-12 → box" in shown.decode()
+    assert "━" in shown.decode()
+
+
+# deliver
+
+
+def test_deliver_takes_all_runs_below_a_directory(command):
+    make_run("a1")
+    make_run("b2", name="quick-owl-7", finished=False)
+    status, out, _ = command("deliver", "rankzero-runs")
+    assert status == 0
+    assert "amber-otter-12 → box: delivered" in out
+    assert sorted(each[0] for each in in_box() if each[1] == "end") == ["a1", "b2"]
+    assert len(in_box()) == 10
+
+
+def test_deliver_does_what_it_can(command):
+    make_run("a1", loggers={"x": {"plugin": "no-such-logger", "options": {}}})
+    make_run("b2", name="quick-owl-7")
+    status, out, err = command("deliver", "rankzero-runs")
+    assert status == 1
+    assert "quick-owl-7 → box: delivered" in out
+    assert "no-such-logger" in err
+
+
+@pytest.fixture
+def watching():
+    """Start ``rankzero deliver --watch``; end it as a service manager would."""
+    code = "import sys; from rankzero.cli import main; sys.exit(main(['deliver', '--watch', 'rankzero-runs']))"
+    os.makedirs("rankzero-runs", exist_ok=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_deliver_watches_for_runs_that_appear_and_grow(watching):
+    make_run("a1")
+    wait_for(lambda: len(in_box()) == 5)
+    run_dir = make_run("b2", name="quick-owl-7", finished=False)
+    lock = WriterLock(run_dir)  # which this process writes
+    wait_for(lambda: len(in_box()) == 9)
+    add(run_dir, Metrics(200.0, 3, {"loss": 0.0}))
+    wait_for(lambda: in_box()[-1][2:4] == [{"loss": 0.0}, 3])
+    add(run_dir, Finish(201.0, "failed"))
+    lock.release()
+    wait_for(lambda: in_box()[-1] == ["b2", "end", "failed"])
+    add(
+        run_dir,
+        Start(300.0, RunInfo("b2", "n", "p", ""), resumed=True),
+        Metrics(301.0, 4, {"loss": -1.0}),
+        Finish(302.0, "success"),
+    )
+    wait_for(lambda: in_box()[-1] == ["b2", "end", "success"])
+    watching.send_signal(signal.SIGTERM)
+    _, err = watching.communicate(timeout=20)
+    assert watching.returncode == 0
+    assert err.count("amber-otter-12 → box is delivered") == 1
+    assert "Traceback" not in err
+    assert len(in_box()) == 13
+
+
+def test_deliver_delivers_many_runs_that_ended_a_few_at_a_time(command, monkeypatch):
+    from rankzero.commands.deliver import _Watch
+
+    monkeypatch.setattr("rankzero.commands.deliver._MOST_ENDED_RUNS", 2)
+    ended = [make_run(f"e{number}", name=f"e{number}") for number in range(5)]
+    live = [make_run(f"live{number}", finished=False) for number in range(3)]
+    locks = [WriterLock(run_dir) for run_dir in live]
+    watch = _Watch(Path("rankzero-runs"), ())
+    together = []
+    begin = Errand.tend
+
+    def tend(errand):
+        together.append(sum(each.errand.run_dir in ended for each in watch._jobs.values()))
+        if all(Path(each, "box.position.json").exists() for each in (*ended, *live)) and len(in_box()) == 37:
+            watch._stopping.set()
+        return begin(errand)
+
+    monkeypatch.setattr(Errand, "tend", tend)
+    monkeypatch.setattr("rankzero.commands.deliver._SEARCH_EVERY", 0.1)
+    watch.run()
+    assert max(together) == 2
+    for lock in locks:
+        lock.release()
+
+
+def test_deliver_watches_a_tracker_that_is_down(watching):
+    Path("box.jsonl.down").touch()
+    run_dir = make_run("a1")
+    wait_for(lambda: load_position(run_dir, "box").problem)
+    Path("box.jsonl.down").unlink()
+    wait_for(lambda: len(in_box()) == 5)
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=20)
+    assert watching.returncode == 0
+
+
+# How things are shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.44, "0.4 s"),
+        (12, "12 s"),
+        (60, "1 min"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+        (270_000, "3 d 3 h"),
+        (-1, "0.0 s"),
+    ],
+)
+def test_duration(seconds, shown):
+    assert terminal.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (12345, "12,345"),
+        (0.5, "0.5"),
+        (1 / 3, "0.3333"),
+        (3.0, "3"),
+        (1e9, "1e+09"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+    ],
+)
+def test_number(value, shown):
+    assert terminal.number(value) == shown
+
+
+def test_sparkline():
+    assert terminal.sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
+    assert terminal.sparkline([1, float("nan"), float("inf"), 2]) == "▁  █"
+    assert terminal.sparkline([5, 5, 5]) == "▁▁▁"
+    assert terminal.sparkline([]) == terminal.sparkline([float("nan")]) == ""
+    assert len(terminal.sparkline(range(100_000), 40)) == 40
+
+
+def test_plot_needs_plotext(command, monkeypatch):
+    make_run()
+    monkeypatch.setitem(sys.modules, "plotext", None)
+    assert "pip install plotext" in command("show", "a1", "--plot", "loss")[1]

@@ -1,0 +1,140 @@
+"""How a run ends that its script does not end: at exit, by an exception, by a signal."""
+
+import signal
+import time
+
+import pytest
+from servers.file_logger import calls, fail, rows
+from servers.training import Training, until
+
+
+@pytest.fixture
+def training(tmp_path):
+    training = Training(tmp_path)
+    yield training
+    training.kill()
+
+
+def finalized(training):
+    return [call["status"] for call in calls(training.tracker, "finalize")]
+
+
+@pytest.mark.parametrize(
+    ("ending", "exit_status", "status"),
+    [
+        ("pass", 0, "success"),
+        ("raise ValueError", 1, "failed"),
+        ("run.finalize('success'); raise ValueError", 1, "failed"),
+        ("run.finalize('failed')", 0, "failed"),
+        ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT, "aborted"),
+        ("with run: raise ValueError", 1, "failed"),
+        ("del run", 0, "success"),
+    ],
+)
+def test_a_process_that_ends_ends_its_runs(training, ending, exit_status, status):
+    returned, _, _ = training.run(f"run = begin()\nrun.log_metrics({{'loss': 1.0}})\n{ending}")
+    assert (returned, training.statuses(), finalized(training)) == (exit_status, [status], [status])
+    assert rows(training.tracker)[0] == (0, {"loss": 1.0})
+
+
+def test_several_runs_share_the_time_that_an_exit_may_take(training):
+    fail(training.tracker, "log_metrics", "unavailable")
+    began = time.monotonic()
+    training.run("""
+        from rankzero import lifecycle
+        lifecycle.FINISH_TIMEOUT = 1.0
+        runs = [begin(run_id=f"r{number}") for number in range(1, 6)]
+        for run in runs:
+            run.log_metrics({"loss": 1.0})
+    """)
+    assert time.monotonic() - began < 4
+    journals = training.run_dir.parent.glob("*/journal.jsonl")
+    assert [path.read_text().count('"finish"') for path in journals] == [1] * 5
+
+
+@pytest.mark.parametrize("is_down", [False, True], ids=["tracker up", "tracker down"])
+def test_sigterm_aborts_the_run_and_loses_nothing(training, is_down):
+    training.start("""
+        run = begin()
+        for step in range(1000):
+            run.log_metrics({"loss": 1.0}, step)
+        ready()
+        time.sleep(60)
+    """)
+    if is_down:
+        fail(training.tracker, "log_metrics", "unavailable")
+    training.until_ready()
+    began = time.monotonic()
+    training.process.terminate()
+    returned, _, stderr = training.wait()
+    assert returned == -signal.SIGTERM
+    assert time.monotonic() - began < 8
+    assert training.statuses() == ["aborted"]
+    if is_down:
+        assert "goes on in the background" in stderr
+    else:
+        assert [step for step, _ in rows(training.tracker)] == list(range(1000))
+        assert finalized(training) == ["aborted"]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["set before", "set after"])
+def test_a_sigterm_handler_of_the_users_own_is_respected(training, before):
+    handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
+    first, second = (handler, "pass") if before else ("pass", handler)
+    training.start(f"{first}\nrun = begin()\n{second}\nrun.log_metrics({{'loss': 1.0}})\nready()\ntime.sleep(60)")
+    training.until_ready()
+    training.process.terminate()
+    assert training.wait()[0] == 7
+    assert len(finalized(training)) == 1
+
+
+def test_sigterm_in_a_forked_child_ends_the_child_alone(training):
+    returned, _, _ = training.run("""
+        run = begin()
+        child = os.fork()
+        if child == 0:
+            ready()
+            time.sleep(60)
+        while not (directory / "ready").exists():
+            time.sleep(0.01)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitpid(child, 0)[1] == signal.SIGTERM
+        run.log_metrics({"loss": 1.0})
+    """)
+    assert (returned, finalized(training)) == (0, ["success"])
+
+
+def test_a_forked_child_that_exits_ends_nothing(training):
+    returned, _, _ = training.run("""
+        run = begin()
+        run.agg_and_log_metrics({"parent": 1.0}, 0)
+        if (child := os.fork()) == 0:
+            run.log_metrics({"child": 1.0}, 1)
+            run.flush()
+            sys.exit(0)
+        os.waitpid(child, 0)
+        run.log_metrics({"parent": 1.0}, 2)
+    """)
+    assert (returned, training.statuses()) == (0, ["success"])
+    assert sorted(rows(training.tracker)) == [(0, {"parent": 1.0}), (1, {"child": 1.0}), (2, {"parent": 1.0})]
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize(("ending", "status"), [("pass", "success"), ("raise ValueError", "failed")])
+def test_a_run_that_a_child_of_multiprocessing_began(training, method, ending, status):
+    """As torch.multiprocessing.spawn does it; such a child leaves without calling atexit."""
+    training.run(f"""
+        def work():
+            run = begin()
+            run.log_metrics({{"loss": 1.0}})
+            {ending}
+
+        if __name__ == "__main__":
+            import multiprocessing
+
+            child = multiprocessing.get_context({method!r}).Process(target=work)
+            child.start()
+            child.join()
+    """)
+    assert training.statuses() == [status]
+    until(lambda: finalized(training) == [status])

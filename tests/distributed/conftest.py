@@ -1,0 +1,110 @@
+"""Launching real jobs: torchrun and plain processes, each ended by force when it takes too long."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rankzero.events import Event, Finish, Metrics
+from rankzero.journal import JOURNAL, read_events
+
+HERE = Path(__file__).parent
+LAUNCHER_PREFIXES = ("RANKZERO_", "SLURM_", "TORCHELASTIC_", "OMPI_", "PMI")
+
+
+@dataclass
+class Job:
+    """A job's directory, what its ranks reported and the runs that it left."""
+
+    directory: Path
+    environment: dict[str, str]
+    _started: list[subprocess.Popen] = field(default_factory=list)
+
+    TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+
+    @property
+    def runs(self):
+        """The directories of its runs, in the order in which they were started."""
+        journals = (self.directory / "runs").glob(f"**/{JOURNAL}")
+        return [path.parent for path in sorted(journals, key=lambda path: self.events(path.parent)[0].time)]
+
+    @staticmethod
+    def events(run_dir, kind=Event):
+        return [event for _, event in read_events(run_dir / JOURNAL) if isinstance(event, kind)]
+
+    def steps(self, run_dir):
+        return [event.step for event in self.events(run_dir, Metrics)]
+
+    def ends(self, run_dir):
+        return [event.status for event in self.events(run_dir, Finish)]
+
+    def reports(self):
+        """What each rank told `report`, by rank."""
+        found = {int(path.stem): json.loads(path.read_text()) for path in self.directory.glob("*.json")}
+        return [found[rank] for rank in sorted(found)]
+
+    def torchrun(self, script, *arguments, ranks=4, options=("--standalone",), **how):
+        return self.wait(self.start([*self.TORCHRUN, *options, f"--nproc-per-node={ranks}"], script, *arguments), **how)
+
+    def python(self, script, *arguments, **how):
+        return self.wait(self.start([sys.executable], script, *arguments), **how)
+
+    def start(self, launcher, script, *arguments, **environment):
+        command = [*launcher, str(HERE / "scripts" / script), *arguments]
+        with (self.directory / "output.txt").open("ab") as output:
+            process = subprocess.Popen(
+                command, cwd=self.directory, env=self.environment | environment, stdout=output, stderr=output
+            )
+        self._started.append(process)
+        return process
+
+    def wait(self, *processes, status=0, timeout=60.0):
+        """Wait for processes, and return the output; fail if they hang or end otherwise than expected."""
+        try:
+            for process in processes:
+                process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.end()
+            pytest.fail(f"the job hangs:\n{self.output}")
+        if status is not None:
+            assert [process.returncode for process in processes] == [status] * len(processes), self.output
+        return self.output
+
+    @property
+    def output(self):
+        return (self.directory / "output.txt").read_text()
+
+    def processes(self):
+        """All processes that this job started, couriers and ranks in sessions of their own included."""
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("RANKZERO_DIR") == self.environment["RANKZERO_DIR"]:
+                    yield process
+            except psutil.Error:
+                continue
+
+    def end(self):
+        for process in list(self.processes()):
+            process.kill()
+        for process in self._started:
+            process.wait()
+
+
+@pytest.fixture
+def job(tmp_path):
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_PREFIXES)}
+    inherited |= {
+        "REPORTS": str(tmp_path),
+        "RANKZERO_DIR": str(tmp_path / "runs"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONWARNINGS": "always",
+    }
+    job = Job(tmp_path, inherited)
+    yield job
+    job.end()

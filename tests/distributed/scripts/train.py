@@ -1,0 +1,38 @@
+"""DDP training; the ranks ask for the run's identity at different times, in a different order, or never."""
+
+import os
+import sys
+import time
+
+import torch.distributed as dist
+from ranks import count_couriers, identity, loaded, report, train
+
+import rankzero
+
+rank = int(os.environ["RANK"])
+finish_order = sys.argv[1]
+run = rankzero.start("csv", project="ddp", config={"lr": 0.01})
+before = identity(run) if rank in (0, 1) else None
+dist.init_process_group("gloo")
+train(run)
+if rank != 3:
+    after = identity(run)
+returned = [
+    run.log_metrics({"x": 1.0}, 20),
+    run.log_text("note", "done"),
+    run.log_histogram("h", [1.0, 2.0]),
+    run.finalize("success"),
+]
+report(
+    rank,
+    before=before,
+    after=after if rank != 3 else None,
+    returned=returned,
+    loaded=loaded(),
+    experiment=type(run.experiment).__name__,
+    couriers=count_couriers() if rank == 0 else None,
+)
+dist.barrier()
+dist.destroy_process_group()
+time.sleep(0.3 * (rank if finish_order == "rank zero first" else 3 - rank))
+run.finish()

@@ -1,0 +1,26 @@
+"""Two runs, one after the other; some ranks ask late."""
+
+import os
+import time
+
+import torch.distributed as dist
+from ranks import identity, report
+
+import rankzero
+
+rank = int(os.environ["RANK"])
+first = rankzero.start("csv", name="first")
+if rank == 1:
+    dist.init_process_group("gloo")
+first.log_metrics({"loss": 1.0})
+first.finish()
+second = rankzero.start("csv", name="second")
+second.log_metrics({"loss": 2.0})
+if rank != 1:
+    dist.init_process_group("gloo")
+began = time.monotonic()
+known = identity(first), identity(second)
+report(rank, first=known[0], second=known[1], asking=time.monotonic() - began)
+second.finish()
+dist.barrier()
+dist.destroy_process_group()

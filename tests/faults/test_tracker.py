@@ -1,0 +1,352 @@
+"""A tracker that is down, slow or hangs, an SDK that crashes, and processes that are killed; with real couriers."""
+
+import os
+import pickle
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from servers.file_logger import FileLogger, calls, fail, heal, rows
+from servers.training import TESTS, Training, until
+
+import rankzero
+from rankzero.courier import Courier
+from rankzero.journal import JOURNAL, read_events
+
+SECRET = "hunter2-hunter2"
+
+
+@pytest.fixture
+def training(tmp_path):
+    training = Training(tmp_path)
+    yield training
+    training.kill()
+
+
+@pytest.fixture
+def tracker(training):
+    return training.tracker
+
+
+@pytest.fixture
+def begin(training, monkeypatch):
+    """Start runs of this process, and end them."""
+    monkeypatch.setenv("TRAINING_DIRECTORY", str(training.directory))
+    runs = []
+
+    def begin(loggers=None, run_id="r1", **options):
+        loggers = loggers or [FileLogger(training.tracker)]
+        runs.append(rankzero.start(loggers, dir=training.directory / "runs", run_id=run_id, **options))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.finish(timeout=0)
+
+
+def log(run, *steps):
+    for step in steps:
+        run.log_metrics({"loss": step / 10}, step)
+
+
+def steps(tracker):
+    return [step for step, _ in rows(tracker)]
+
+
+def deliver(training):
+    Courier(training.run_dir, "file", lambda: FileLogger(training.tracker), follow=False).run()
+
+
+def is_closed(training):
+    return training.position().closed
+
+
+def only_courier(training):
+    (process,) = until(training.couriers)
+    return process
+
+
+# The tracker
+
+
+def test_a_tracker_that_is_down_at_first_gets_everything_when_it_is_back(training, tracker, begin):
+    for verb in ("attach", "log_metrics"):
+        fail(tracker, verb, "unavailable")
+    run = begin()
+    log(run, *range(100))
+    assert not run.flush(0.3)
+    assert "the tracker is down" in training.position().problem
+    heal(tracker)
+    run.finish(timeout=20)
+    logged = {event.step: event.time for _, event in read_events(run.dir / JOURNAL) if hasattr(event, "step")}
+    assert [(call["step"], call["moment"]["time"]) for call in calls(tracker, "log_metrics")] == list(logged.items())
+    assert rows(tracker) == [(step, {"loss": step / 10}) for step in range(100)]
+
+
+@pytest.mark.parametrize("verb", ["make", "log_metrics", "flush", "close"])
+def test_a_run_whose_tracker_is_down_at_its_end_ends_in_time_and_is_completed_later(training, tracker, verb):
+    fail(tracker, verb, "unavailable") if verb != "make" else None
+    began = time.monotonic()
+    returned, _, stderr = training.run(f"""
+        run = begin()
+        if {verb!r} == "make":
+            fail(tracker, "make", "unavailable")
+        for step in range(3):
+            run.log_metrics({{"loss": 1.0}}, step)
+        run.finish(timeout=0.5)
+    """)
+    assert time.monotonic() - began < 5  # nor do those who read the output wait for the courier
+    assert returned == 0
+    assert "% of the run (TrackerUnavailableError: the tracker is down )" in stderr
+    assert "its courier goes on in the background" in stderr
+    heal(tracker)
+    until(lambda: is_closed(training))
+    assert set(steps(tracker)) == {0, 1, 2}
+    assert calls(tracker, "finalize")[-1]["status"] == "success"
+    until(lambda: not training.couriers())
+
+
+@pytest.mark.parametrize("verb", ["make", "log_metrics", "flush", "close"])
+def test_an_sdk_that_hangs_holds_nobody_up(training, tracker, begin, verb):
+    run = begin()
+    fail(tracker, verb, "hang")
+    log(run, 0)
+    began = time.monotonic()
+    run.finish(timeout=0.3)
+    assert time.monotonic() - began < 2
+    only_courier(training).kill()
+    heal(tracker)
+    deliver(training)
+    assert is_closed(training)
+    assert set(steps(tracker)) == {0}
+
+
+def test_a_slow_tracker_does_not_slow_the_loop(tracker, begin):
+    def latency(run):
+        took = []
+        for step in range(2000):
+            began = time.perf_counter()
+            run.log_metrics({"loss": 1.0}, step)
+            took.append(time.perf_counter() - began)
+        return statistics.median(took)
+
+    fail(tracker, "log_metrics", "slow", seconds=0.5)
+    undelivered, slow = begin(run_id="off", delivery="off"), begin()
+    assert latency(slow) < 3 * latency(undelivered) < 0.001
+
+
+def test_one_tracker_does_not_hurt_another(training, tracker, begin, tmp_path):
+    others = [tmp_path / "good", tmp_path / "bad", tmp_path / "worst"]
+    run = begin([FileLogger(path) for path in others])
+    assert run.loggers == ("file", "file-2", "file-3")
+    fail(others[1], "log_metrics", "unavailable")
+    fail(others[2], "log_metrics", "exit")
+    log(run, *range(5))
+    run.finish(timeout=1)
+    assert steps(others[0]) == list(range(5))
+    assert [call["status"] for call in calls(others[0], "finalize")] == ["success"]
+    assert [training.position(key).closed for key in run.loggers] == [True, False, False]
+    heal(others[1])
+    until(lambda: steps(others[1]) == list(range(5)))
+
+
+def test_garbage_on_the_output_of_an_sdk_stays_in_the_couriers_log(training, tracker):
+    fail(tracker, "log_metrics", "print", text="\x00nonsense ü")
+    returned, stdout, stderr = training.run("with begin() as run: run.log_metrics({'loss': 1.0})")
+    assert (returned, stdout, "nonsense" in stderr) == (0, "", False)
+    assert training.log().count("nonsense") == 2
+    assert is_closed(training)
+
+
+# Crashes
+
+
+@pytest.mark.parametrize("deed", ["exit", "segv"])
+@pytest.mark.parametrize("verb", ["make", "log_metrics"])
+def test_a_courier_that_its_sdk_kills_is_started_again(training, tracker, begin, verb, deed, caplog):
+    log(run := begin(), 0)
+    assert run.flush(10)
+    fail(tracker, verb, deed, times=2)
+    if verb == "make":
+        only_courier(training).kill()
+    log(run, *range(1, 5))
+    run.finish(timeout=20)
+    assert steps(tracker) == list(range(5))
+    assert is_closed(training)
+    assert "the courier for file died" in caplog.text
+    assert "courier.log" in caplog.text
+
+
+def test_a_courier_that_dies_while_the_training_goes_on_is_started_again(training, tracker, begin):
+    run = begin()
+    only_courier(training).kill()
+    for step in range(10**6):
+        run.log_metrics({"loss": 1.0}, step)
+        time.sleep(0.02)
+        if steps(tracker):
+            break
+    assert len(training.couriers()) == 1
+
+
+def test_an_sdk_that_always_kills_its_process_is_given_up_at_once_and_the_run_can_be_delivered(
+    training, tracker, begin, caplog
+):
+    fail(tracker, "log_metrics", "segv")
+    log(run := begin(), 0, 1)
+    began = time.monotonic()
+    run.finish(timeout=60)
+    assert time.monotonic() - began < 10
+    assert f"deliver the rest with: rankzero sync {training.run_dir}" in caplog.text
+    assert "Segmentation fault" in caplog.text
+    assert not training.couriers()
+    heal(tracker)
+    deliver(training)
+    assert (steps(tracker), is_closed(training)) == ([0, 1], True)
+
+
+def test_a_killed_training_process_is_closed_as_crashed_with_all_that_it_logged(training, tracker):
+    training.start("""
+        run = begin()
+        for step in range(500):
+            run.log_metrics({"loss": step / 10}, step)
+        ready()
+        time.sleep(60)
+    """)
+    training.until_ready()
+    training.process.kill()
+    until(lambda: is_closed(training))
+    assert rows(tracker) == [(step, {"loss": step / 10}) for step in range(500)]
+    assert [call["status"] for call in calls(tracker, "finalize")] == ["crashed"]
+    until(lambda: not training.couriers())
+
+
+def test_a_killed_process_group_leaves_the_courier_to_its_work(training, tracker):
+    training.start("run = begin()\nrun.log_metrics({'loss': 1.0})\nready()\ntime.sleep(60)", start_new_session=True)
+    training.until_ready()
+    only_courier(training)
+    os.killpg(training.process.pid, signal.SIGKILL)
+    until(lambda: is_closed(training))
+    assert steps(tracker) == [0]
+
+
+def test_a_killed_training_process_whose_workers_live_on_is_closed_too(training, tracker):
+    training.start("""
+        run = begin()
+        run.log_metrics({"loss": 1.0})
+        if os.fork() == 0:
+            ready()
+            time.sleep(60)
+        time.sleep(60)
+    """)
+    training.until_ready()
+    training.process.kill()
+    until(lambda: is_closed(training))
+    assert [call["status"] for call in calls(tracker, "finalize")] == ["crashed"]
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["courier", "both"])
+def test_a_killed_courier_loses_nothing(training, tracker, both):
+    fail(tracker, "log_metrics", "slow", seconds=0.02)
+    training.start("""
+        run = begin()
+        for step in range(20):
+            run.log_metrics({"loss": 1.0}, step)
+        ready()
+        time.sleep(60)
+    """)
+    training.until_ready()
+    until(lambda: len(rows(tracker)) > 3)
+    only_courier(training).kill()
+    if both:
+        training.process.kill()
+    heal(tracker)
+    training.wait() if both else None
+    deliver(training)
+    assert sorted(set(steps(tracker))) == list(range(20))
+    assert is_closed(training) == both
+    assert [call["status"] for call in calls(tracker, "finalize")] == (["crashed"] if both else [])
+
+
+# Processes
+
+
+def test_twenty_runs_at_once_leave_nothing_behind(training, begin):
+    runs = [begin([FileLogger(training.directory / str(number))], run_id=f"r{number}") for number in range(20)]
+    for run in runs:
+        log(run, 0, 1)
+    for run in runs:
+        run.finish()
+    assert all(steps(training.directory / str(number)) == [0, 1] for number in range(20))
+    assert not training.couriers()
+    children = psutil.Process().children(recursive=True)
+    assert [child for child in children if child.status() == psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_courier_that_was_left_alone_is_no_zombie_for_long(training, tracker, begin):
+    fail(tracker, "log_metrics", "unavailable")
+    log(first := begin(), 0)
+    courier = only_courier(training)
+    first.finish(timeout=0)
+    heal(tracker)
+    until(lambda: not courier.is_running() or courier.status() == psutil.STATUS_ZOMBIE)
+    begin(run_id="r2")
+    assert not courier.is_running()
+
+
+def test_a_secret_is_nowhere_to_be_seen(training, tracker, begin):
+    fail(tracker, "log_metrics", "unavailable", times=1, text=f"(token {SECRET})")
+    fail(tracker, "log_metrics", "print", times=1, text=f"https://user:{SECRET}@host")
+    fail(tracker, "log_metrics", "rejected", text=SECRET, key='"step": 1')
+    run = begin([FileLogger(tracker, password=SECRET)])
+    log(run, 0, 1)
+    assert run.flush(20)
+    courier = only_courier(training)
+    shown = [*courier.cmdline(), *courier.environ().values()]
+    shown += [file.path for file in courier.open_files()]
+    run.finish(timeout=10)
+    shown += [path.read_text(errors="replace") for path in run.dir.rglob("*") if path.is_file()]
+    assert not [text for text in shown if SECRET in text]
+    assert training.log().count("user:***@host") == 2
+    assert calls(tracker, "attach")
+
+
+def test_a_logger_that_no_other_process_can_make_is_served_by_a_thread(training, tracker, begin, caplog):
+    run = begin([FileLogger(tracker, nested=lambda: None)])
+    log(run, 0)
+    run.finish(timeout=10)
+    assert steps(tracker) == [0]
+    assert "cannot be made in another process" in caplog.text
+    assert not training.couriers()
+
+
+def test_a_logger_that_is_given_what_the_script_defines_is_served_by_a_thread(training, tracker):
+    _, _, stderr = training.run("""
+        def reduce(values):
+            return values[0]
+
+        with rankzero.start([FileLogger(tracker, nested=reduce)], dir=directory / "runs", run_id="r1") as run:
+            run.log_metrics({"loss": 1.0})
+    """)
+    assert "cannot be made in another process" in stderr
+    assert steps(tracker) == [0]
+
+
+def test_a_courier_that_cannot_be_started_is_said_and_the_run_kept(training, tracker, begin, monkeypatch, caplog):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    log(run := begin(), 0)
+    assert "no courier could be started for file" in caplog.text
+    run.finish(timeout=1)
+    deliver(training)
+    assert steps(tracker) == [0]
+
+
+def test_orders_that_cannot_be_read_end_a_courier_with_a_word(tmp_path):
+    told = pickle.dumps([*sys.path, str(TESTS)]) + b"no pickle"
+    courier = [sys.executable, "-m", "rankzero.courier_process"]
+    ended = subprocess.run(courier, input=told, capture_output=True, cwd=tmp_path, timeout=30)
+    assert ended.returncode == 1
+    assert b"UnpicklingError" in ended.stderr

@@ -1,0 +1,115 @@
+"""Training processes: scripts that log to a `FileLogger` through real couriers."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+
+from rankzero.events import Finish
+from rankzero.journal import JOURNAL, read_events
+from rankzero.position import load_position
+
+TESTS = Path(__file__).parents[1]
+PREAMBLE = """
+import os, signal, sys, time
+from pathlib import Path
+import rankzero
+from servers.file_logger import BatchFileLogger, FileLogger, fail, heal
+
+directory = Path({directory!r})
+tracker = directory / "tracker"
+
+def begin(**options):
+    return rankzero.start([FileLogger(tracker)], **{{"dir": directory / "runs", "run_id": "r1", **options}})
+
+def ready():
+    (directory / "ready").touch()
+"""
+
+
+class Training:
+    """A script below ``directory``, its run, its tracker and its processes."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.tracker = directory / "tracker"
+        self.run_dir = directory / "runs" / "default" / "r1"
+        self.process = None
+
+    def start(self, body, **options):
+        """Start a script; ``begin()`` begins its run, ``ready()`` is what `until_ready` waits for."""
+        script = self.directory / "train.py"
+        script.write_text(PREAMBLE.format(directory=str(self.directory)) + textwrap.dedent(body))
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("RANKZERO_")}
+        # How its couriers are found again: they inherit it.
+        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        environment |= {"PYTHONPATH": path, "TRAINING_DIRECTORY": str(self.directory)}
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, str(script)], env=environment, **{**output, **options})
+        return self
+
+    def wait(self, timeout=30):
+        """Return (exit status, stdout, stderr)."""
+        stdout, stderr = self.process.communicate(timeout=timeout)
+        return self.process.returncode, stdout, stderr
+
+    def run(self, body):
+        """Run a script to its end."""
+        return self.start(body).wait()
+
+    def until_ready(self):
+        until((self.directory / "ready").exists)
+
+    def couriers(self):
+        """The courier processes that live, zombies included."""
+        return [process for process in self.processes() if "rankzero.courier_process" in " ".join(_command(process))]
+
+    def processes(self):
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("TRAINING_DIRECTORY") == str(self.directory):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def position(self, key="file"):
+        return load_position(self.run_dir, key)
+
+    def statuses(self):
+        """How the journal says that the run ended."""
+        return [event.status for _, event in read_events(self.run_dir / JOURNAL) if isinstance(event, Finish)]
+
+    def log(self):
+        """What the couriers wrote into their log."""
+        return (self.run_dir / "courier.log").read_text()
+
+    def kill(self):
+        """End everything that is left."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        for process in self.processes():
+            process.kill()
+        if self.process is not None:
+            self.process.communicate()
+
+
+def _command(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def until(condition, timeout=20.0):
+    """Wait until ``condition()`` is true, and return what it is."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "this did not come about in time"
+        time.sleep(0.01)
+    return result
