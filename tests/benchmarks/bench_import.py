@@ -10,7 +10,7 @@ from statistics import median
 
 from measuring import Table, by_turns
 
-ROUNDS = 20
+ROUNDS = 25
 IMPORT_LIMIT_MS = 60.0
 START_LIMIT_MS = 20.0
 HEAVY = ("torch", "numpy", "pandas", "PIL", "pyarrow", "matplotlib")
@@ -60,7 +60,7 @@ def main() -> None:
         table.show(f"imported of {', '.join(HEAVY)}: {' '.join(heavy) or 'none'}", len(heavy), "", 0, digits=0)
         table.say_noise(bare)
         for loggers in ("'csv'", "['csv', DownLogger(0), DownLogger(1)]"):
-            taken = [float(python(START.format(loggers=loggers))) * 1000 for _ in range(ROUNDS // 2 + 1)][1:]
+            taken = [float(python(START.format(loggers=loggers))) * 1000 for _ in range(ROUNDS + 1)][1:]
             table.show(f"first start({loggers}), the fastest", min(taken), "ms", START_LIMIT_MS, digits=1)
             table.show("… the median", median(taken), "ms", digits=1)
     table.exit()

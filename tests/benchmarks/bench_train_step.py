@@ -5,7 +5,7 @@ import time
 from statistics import median
 
 import torch
-from measuring import Table, by_turns, median_ratio
+from measuring import NOISE, Table, by_turns, median_ratio, noise
 
 import rankzero
 
@@ -13,6 +13,7 @@ STEPS = 200
 ROUNDS = 60
 STEP_US = 100.0
 LIMIT_PERCENT = 10.0
+ATTEMPTS = 5  # on a machine that is busy; the quietest counts
 
 
 def make_step(width: int):
@@ -43,7 +44,7 @@ def tuned_step():
     steps = [make_step(width) for width in range(64, 1025, 64)]
     for step in steps:
         seconds_a_step(step)
-    return min(steps, key=lambda step: abs(min(seconds_a_step(step) for _ in range(5)) * 1e6 - STEP_US))
+    return min(steps, key=lambda step: abs(min(seconds_a_step(step, 25) for _ in range(80)) * 1e6 - STEP_US))
 
 
 def main() -> None:
@@ -70,6 +71,9 @@ def main() -> None:
         time.sleep(1.5)  # until the courier is at work
         both()
         rounds = both()
+        for _ in range(ATTEMPTS - 1):
+            if noise([bare for bare, _ in rounds]) > NOISE:
+                rounds = min(rounds, both(), key=lambda each: noise([bare for bare, _ in each]))
     table = Table(f"A training step with and without logging ten scalars, {ROUNDS} rounds of {STEPS}")
     table.show("the step alone", median(bare for bare, _ in rounds) * 1e6, "µs", digits=1)
     table.show("with logging", median(logged for _, logged in rounds) * 1e6, "µs", digits=1)

@@ -24,11 +24,9 @@ class Table:
 
     def say_noise(self, rounds: Sequence[float]) -> None:
         """Say so if rounds of the same work took very different times."""
-        deciles = quantiles(rounds, n=10)
-        spread = deciles[-1] / deciles[0]
-        if spread > NOISE:
+        if noise(rounds) > NOISE:
             load = os.getloadavg()[0]
-            print(f"  noisy: rounds of the same bare work differ by {spread:.2f}× (load {load:.1f})")
+            print(f"  noisy: rounds of the same bare work differ by {noise(rounds):.2f}× (load {load:.1f})")
 
     def exit(self) -> None:
         sys.exit(self.status)
@@ -46,6 +44,12 @@ def by_turns(
         else:
             results.append((first(), second()))
     return results
+
+
+def noise(rounds: Sequence[float]) -> float:
+    """Return how many times as long as a fast round a slow one took."""
+    deciles = quantiles(rounds, n=10)
+    return deciles[-1] / deciles[0]
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

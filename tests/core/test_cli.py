@@ -494,8 +494,9 @@ def test_sync_delivers_from_the_shell_of_any_rank(command, monkeypatch):
 def test_sync_gives_up_on_a_tracker_that_hangs(command, monkeypatch):
     monkeypatch.setattr("rankzero.errands._HANGING", 0.5)
     monkeypatch.setattr("rankzero.errands._LAST_BATCH", 0.5)
-    make_run(loggers={"box": {"plugin": "box", "options": {"path": "stuck"}}})
-    Path("stuck.hangs").touch()
+    box = Path("stuck").absolute()  # it is written to later, when the working directory is another one
+    make_run(loggers={"box": {"plugin": "box", "options": {"path": str(box)}}})
+    box.with_suffix(".hangs").touch()
     status, _, err = command("sync", "a1", "--timeout", "0.5")
     assert status == 1
     assert "no word from the tracker" in err

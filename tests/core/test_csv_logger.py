@@ -14,6 +14,7 @@ from decimal import Decimal
 import fsspec
 import pytest
 import yaml
+from servers.children import log_and_close
 
 from rankzero import csv_logger
 from rankzero.courier import Courier
@@ -380,14 +381,9 @@ def test_works_in_a_spawned_process(tmp_path):
     logger = CSVLogger(tmp_path, "spawned")
     logger.log_metrics({"a": 0}, 0)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.apply(_log_and_close, (logger,))
+        pool.apply(log_and_close, (logger,))
     logger.close()
     assert column(tmp_path / "spawned" / "version_0" / "metrics.csv", "a") == ["1", "0"]
-
-
-def _log_and_close(logger):
-    logger.log_metrics({"a": 1}, 1)
-    logger.close()
 
 
 # Object stores

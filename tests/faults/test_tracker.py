@@ -78,8 +78,8 @@ def test_a_tracker_that_is_down_at_first_gets_everything_when_it_is_back(trainin
         fail(tracker, verb, "unavailable")
     run = begin()
     log(run, *range(100))
-    assert not run.flush(0.3)
-    assert "the tracker is down" in training.position().problem
+    assert "the tracker is down" in until(lambda: training.position().problem)
+    assert not run.flush(0.1)
     heal(tracker)
     run.finish(timeout=20)
     logged = {event.step: event.time for _, event in read_events(run.dir / JOURNAL) if hasattr(event, "step")}
@@ -97,17 +97,31 @@ def test_a_run_whose_tracker_is_down_at_its_end_ends_in_time_and_is_completed_la
             fail(tracker, "make", "unavailable")
         for step in range(3):
             run.log_metrics({{"loss": 1.0}}, step)
+        while {verb!r} != "close" and not load_position(run.dir, "file").problem:
+            time.sleep(0.01)
         run.finish(timeout=0.5)
     """)
-    assert time.monotonic() - began < 5  # nor do those who read the output wait for the courier
+    assert time.monotonic() - began < 10  # nor do those who read the output wait for the courier
     assert returned == 0
-    assert "% of the run (TrackerUnavailableError: the tracker is down )" in stderr
     assert "its courier goes on in the background" in stderr
+    assert "% of the run (TrackerUnavailableError: the tracker is down )" in stderr or verb == "close"
     heal(tracker)
     until(lambda: is_closed(training))
     assert set(steps(tracker)) == {0, 1, 2}
     assert calls(tracker, "finalize")[-1]["status"] == "success"
     until(lambda: not training.couriers())
+
+
+def test_who_waits_at_a_terminal_sees_how_far_it_is_and_why_it_takes_long(training, tracker):
+    fail(tracker, "log_metrics", "unavailable", text="[/no tag]")
+    watched, terminal = os.openpty()
+    training.start("run = begin()\nrun.log_metrics({'loss': 1.0})\nrun.finish(timeout=2.5)", stderr=terminal)
+    assert training.process.wait(30) == 0
+    os.close(terminal)
+    shown = os.read(watched, 1 << 16).decode()
+    os.close(watched)
+    assert "delivering to file" in shown
+    assert "the tracker is" in shown
 
 
 @pytest.mark.parametrize("verb", ["make", "log_metrics", "flush", "close"])
@@ -292,9 +306,9 @@ def test_a_courier_that_was_left_alone_is_no_zombie_for_long(training, tracker, 
     courier = only_courier(training)
     first.finish(timeout=0)
     heal(tracker)
-    until(lambda: not courier.is_running() or courier.status() == psutil.STATUS_ZOMBIE)
-    begin(run_id="r2")
-    assert not courier.is_running()
+    until(lambda: courier.status() == psutil.STATUS_ZOMBIE)
+    numbers = iter(range(2, 9))  # its last thread may still be on its way out when the next run begins
+    until(lambda: begin(run_id=f"r{next(numbers)}") and not courier.is_running())
 
 
 def test_a_secret_is_nowhere_to_be_seen(training, tracker, begin):

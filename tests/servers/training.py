@@ -18,6 +18,7 @@ PREAMBLE = """
 import os, signal, sys, time
 from pathlib import Path
 import rankzero
+from rankzero.position import load_position
 from servers.file_logger import BatchFileLogger, FileLogger, fail, heal
 
 directory = Path({directory!r})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import signal
@@ -247,7 +248,8 @@ class _Progress:
     def __init__(self, keys: list[str], target: int) -> None:
         self._keys = keys
         self._target = max(1, target)
-        self._shown_from = time.monotonic() + _SHOW_AFTER
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._shown_from = time.monotonic() + _SHOW_AFTER if is_terminal else math.inf
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
 
@@ -273,16 +275,14 @@ class _Progress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("delivering to {task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("[yellow]{task.fields[problem]}"),
-            console=console,
+            TextColumn("{task.fields[problem]}", style="yellow", markup=False),
+            console=Console(stderr=True),
             transient=True,
-            disable=not console.is_terminal,
         )
         self._tasks = {key: self._bars.add_task(key, total=self._target, problem="") for key in self._keys}
         self._bars.start()

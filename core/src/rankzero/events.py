@@ -295,7 +295,10 @@ _BEGINNING = re.compile(rb'\{"type":"[a-z]+","time":')
 _MOST_FRAGMENTS = 3
 
 encode_lines = _encoder.encode_lines
-"""Encode a sequence of events, each as one line with its newline. A NaN or infinity becomes null: see `encode`."""
+"""Encode a list of events, each as one line with its newline. A NaN or infinity becomes null: see `encode`.
+
+Not a tuple: msgspec 0.22 leaks its iterator.
+"""
 
 
 def encode(event: Event) -> bytes:
@@ -305,12 +308,12 @@ def encode(event: Event) -> bytes:
         msgspec.ValidationError: something in it has a wrong type, and nobody could read the line.
     """
     try:
-        line = encode_lines((event,))
+        line = encode_lines([event])
     except (TypeError, ValueError):
         line = b"null"
     if b"null" in line:  # perhaps a NaN
         plain = msgspec.to_builtins(event, enc_hook=to_jsonable, str_keys=True)
-        line = encode_lines((to_jsonable(plain),))
+        line = encode_lines([to_jsonable(plain)])
     decode(line)
     return line
 

@@ -18,7 +18,7 @@ from rankzero.config import RunConfig, resolve
 from rankzero.delivery import Deliveries, ThreadDelivery
 from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
 from rankzero.events import Start, encode
-from rankzero.identity import Announcement, Identity, ask, check_id, name_of, new_id, next_start
+from rankzero.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
 from rankzero.journal import JOURNAL, cut_torn_tail, last_step, read_start
 from rankzero.live import LazyExperiment
 from rankzero.liveness import WriterLock
@@ -86,9 +86,11 @@ def start(
     if asked.run_id is not None:
         check_id(asked.run_id)
     if not is_rank_zero():
-        return Run(lambda: _info_on_other_rank(asked, number), is_active=False)
+        return Run(_info_elsewhere(asked, number), is_active=False)
     if asked.disabled:
-        return Run(_new_info(asked, number), is_active=False)
+        info = _new_info(asked, number)
+        Announcement(number, Identity(info.id, info.name, info.dir)).tell()
+        return Run(info, is_active=False)
     _show_messages()
     plans = [_plan(spec, asked.delivery) for spec in asked.loggers]
     plugins = get_plugins()
@@ -113,7 +115,9 @@ def start(
         deliveries = _start_couriers(plans, run_dir, asked.delivery)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
     announcement.tell()
-    run.own(lock, deliveries, announcement, _experiment_maker(plans, deliveries, run._info))
+    run.own(
+        lock, deliveries, announcement, _experiment_maker(plans, deliveries, run._info), _info_elsewhere(asked, number)
+    )
     if config is not None:
         run.log_hyperparams(config)
     plugins.notify("rankzero_run_started", run=run)
@@ -143,18 +147,38 @@ def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
     return RunInfo(run_id, name, asked.project, str(run_dir), tuple(asked.tags), asked.notes, time.time())
 
 
-def _info_on_other_rank(asked: RunConfig, number: int) -> RunInfo:
-    if asked.run_id is not None:
-        return _new_info(asked, number)
-    known = ask(number, _ASK_TIMEOUT, lambda each: _run_dir(asked, each))
-    if known is None:
-        log.warning(
-            "rank %d cannot know the run's id: it was asked for before the process group was initialised, and "
-            "the launcher does not name the job; set RANKZERO_RUN_ID for all ranks",
-            get_rank(),
-        )
-        known = Identity("unknown", "unknown", str(_run_dir(asked, "unknown")))
-    return _info(asked, known.id, asked.name or known.name, Path(known.dir))
+def _info_elsewhere(asked: RunConfig, number: int) -> Callable[[], RunInfo]:
+    """Return what asks rank zero, on another rank, which run this is."""
+    patience = 1.0 if asked.disabled else _ASK_TIMEOUT
+    is_said = False
+
+    def info() -> RunInfo:
+        nonlocal patience, is_said
+        if asked.run_id is not None:
+            known: Identity | None = _named_run(asked, asked.run_id)
+        else:
+            began = time.monotonic()
+            known = ask(number, patience, lambda each: _run_dir(asked, each))
+            patience = max(0.0, patience - (time.monotonic() - began))
+        if known is None:
+            known = Identity(UNKNOWN, UNKNOWN, str(_run_dir(asked, UNKNOWN)))
+            if not is_said:
+                is_said = True
+                log.warning(
+                    "rank %d cannot know the run's id: it was asked for before the process group was initialised, and "
+                    "the launcher does not name the job; set RANKZERO_RUN_ID for all ranks",
+                    get_rank(),
+                )
+        return _info(asked, known.id, known.name, Path(known.dir))
+
+    return info
+
+
+def _named_run(asked: RunConfig, run_id: str) -> Identity:
+    run_dir = _run_dir(asked, run_id)
+    journal = run_dir / JOURNAL
+    existing = read_start(journal) if journal.exists() else None
+    return Identity(run_id, existing.run.name if existing else asked.name or name_of(run_id), str(run_dir))
 
 
 # The run's directory

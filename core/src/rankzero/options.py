@@ -143,7 +143,7 @@ def _look_up(found: re.Match[str], option: str, source: str) -> str:
 def is_secret(option: str, declared: Iterable[str] = ()) -> bool:
     """Return whether an option holds a secret: its plugin says so, or its name does (``api_key``).
 
-    >>> is_secret("neptune_api_token"), is_secret("token_count")
+    >>> is_secret("api_token"), is_secret("token_count")
     (True, False)
     """
     return option in declared or _SECRET_NAME.search(option.lower().replace("-", "_")) is not None

@@ -38,6 +38,7 @@ from rankzero.events import (
     Text,
     Video,
     decode,
+    decode_after_fragment,
 )
 from rankzero.journal import JOURNAL
 from rankzero.logger import RunInfo
@@ -244,7 +245,7 @@ class _Reading:
             return decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             self._run.damaged += 1
-            return None
+            return decode_after_fragment(line)
 
     def _take(self, event: Event) -> None:
         run = self._run

@@ -39,16 +39,16 @@ from rankzero.events import (
     encode_lines,
 )
 from rankzero.experiment import DummyExperiment
-from rankzero.identity import Announcement
+from rankzero.identity import UNKNOWN, Announcement
 from rankzero.journal import JOURNAL, Journal
 from rankzero.lifecycle import FINISH_TIMEOUT
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore
-from rankzero.notices import warn_user
+from rankzero.notices import describe, warn_user
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
-from rankzero.values import Number, SplitMetrics, spell, split_metrics, to_jsonable, to_number
+from rankzero.values import Number, SplitMetrics, clean, size_of, spell, split_metrics, to_jsonable, to_number
 from rankzero.watch import ModelWatch
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _verb(build: Callable[Concatenate[Run, P], Event | None]) -> Callable[Concat
 
     @functools.wraps(build)
     def record(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if not self._is_active:
+        if not self._may_log():
             return
         try:
             event = build(self, *args, **kwargs)
@@ -77,7 +77,7 @@ def _verb(build: Callable[Concatenate[Run, P], Event | None]) -> Callable[Concat
             subject = repr(args[0]) if args and isinstance(args[0], str) else "…"
             self._warn_once(
                 f"{build.__name__} {subject} {type(error).__name__}",
-                f"run.{build.__name__}({subject}) could not be recorded: {type(error).__name__}: {error}",
+                f"run.{build.__name__}({subject}) could not be recorded: {describe(error)}",
             )
 
     record.__annotations__ = {**build.__annotations__, "return": "None"}
@@ -108,6 +108,8 @@ class Run:
         self._step = -1
         self._status = "success"
         self._is_finished = False
+        self._is_silenced = False
+        self._elsewhere: Callable[[], RunInfo] | None = None
         self.resumed = False
         """Whether the run existed before."""
         self._reset()
@@ -123,9 +125,12 @@ class Run:
 
     @property
     def _info(self) -> RunInfo:
-        if not isinstance(self._known_info, RunInfo):
-            self._known_info = self._known_info()
-        return self._known_info
+        info = self._known_info
+        if not isinstance(info, RunInfo):
+            info = info()
+            if info.id != UNKNOWN:
+                self._known_info = info
+        return info
 
     # Identity
 
@@ -215,15 +220,23 @@ class Run:
         """
         if not self._is_active:
             return
+        now = _now()
+        if now > self._next_tick and not self._tick(now):
+            return
         if step is None:
             step = self._step + 1
-        now = _now()
         line = None
         try:
             # Only Python ints and floats add up to one, and only finite ones to a finite one.
             total = sum(metrics.values()) if self._is_plain else None
-            if (total.__class__ is float or total.__class__ is int) and total - total == 0 and step.__class__ is int:
-                line = encode_lines((Metrics(now, step, metrics, epoch, stage),))  # type: ignore[arg-type]
+            if (
+                (total.__class__ is float or total.__class__ is int)
+                and total - total == 0
+                and step.__class__ is int
+                and (epoch is None or epoch.__class__ is int)
+                and (stage is None or stage.__class__ is str)
+            ):
+                line = encode_lines([Metrics(now, step, metrics, epoch, stage)])  # type: ignore[arg-type]
         except Exception:
             pass
         if line is None:
@@ -231,8 +244,6 @@ class Run:
         else:
             self._step = step
             self._append(line)
-        if now > self._next_tick:
-            self._tick(now)
 
     def _log_any_metrics(self, now: float, metrics: Mapping[str, Any], step: Any, epoch: Any, stage: Any) -> None:
         try:
@@ -242,20 +253,21 @@ class Run:
         except Exception as error:
             self._warn_once(
                 f"log_metrics {type(error).__name__}",
-                f"run.log_metrics({metrics!r:.80}) could not be recorded: {type(error).__name__}: {error}",
+                f"run.log_metrics() at step {step} could not be recorded: {describe(error)}",
             )
 
     def _log_split_metrics(
         self, now: float, split: SplitMetrics, step: int, epoch: int | None, stage: str | None
     ) -> None:
         def write(from_device: Mapping[str, Number]) -> None:
-            values = {_clean(key): spell(number) for key, number in {**split.numbers, **from_device}.items()}
-            self._record(Metrics(now, step, values, epoch, stage))
+            values = {clean(key): spell(number) for key, number in {**split.numbers, **from_device}.items()}
+            if values:
+                self._record(Metrics(now, step, values, epoch, stage))
 
         if split.on_device:
             self._is_plain = False  # adding up tensors to see what they are would cost a kernel each
             self._device_rows.put(DeviceCopy(split.on_device), write)
-        elif split.numbers:
+        else:
             write({})
         for key, value in split.rest.items():
             self._log_no_number(key, value, step)
@@ -264,11 +276,8 @@ class Run:
         if value is None:
             self._warn_once(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
             return
-        size = getattr(value, "size", None)
         kept = "text"
-        if hasattr(value, "tolist") and not isinstance(size, int) and hasattr(value, "numel"):
-            size = value.numel()
-        if isinstance(size, int) and size > _LARGEST_INLINE_ARRAY:
+        if (size_of(value) or 0) > _LARGEST_INLINE_ARRAY:
             kept = "an .npy file"
             self._record_file(self._media.put_bytes(encode_raw(value)), key, "array", {"step": step})
         else:
@@ -536,7 +545,7 @@ class Run:
             status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
             timeout: in seconds; a courier that needs longer goes on by itself, which is said.
         """
-        if self._is_finished or not self._is_active or os.getpid() != self._owner_pid:
+        if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
             return
         assert self._journal is not None
         assert self._lock is not None
@@ -630,6 +639,7 @@ class Run:
         deliveries: Deliveries | None,
         announcement: Announcement,
         make_experiment: Callable[[], Any] | None,
+        elsewhere: Callable[[], RunInfo],
     ) -> None:
         """Become the one that ends the run; called by `rankzero.start`."""
         self._owner_pid = os.getpid()
@@ -637,6 +647,7 @@ class Run:
         self._deliveries = deliveries
         self._announcement = announcement
         self._make_experiment = make_experiment
+        self._elsewhere = elsewhere
         lifecycle.watch_over(self)
 
     def _record(self, event: Event) -> None:
@@ -671,24 +682,33 @@ class Run:
         number = to_number(value)
         return None if number is None else int(number)
 
-    def _tick(self, now: float) -> None:
-        """Look at what may change while a run goes on, about once a second."""
+    def _tick(self, now: float) -> bool:
+        """Look at what may change while a run goes on, about once a second; return whether it may log on."""
         self._next_tick = now + 1.0
-        if not is_rank_zero():
-            self._become_silent()
-            return
+        if not self._may_log():
+            return False
         if self._announcement is not None:
             self._announcement.tell()
         if self._journal is not None:
             self._journal.check()
         if self._deliveries is not None:
             self._deliveries.revive()
+        return True
+
+    def _may_log(self) -> bool:
+        if self._is_active and not self._is_silenced and not is_rank_zero():
+            self._is_silenced = True
+            self._become_silent()
+        return self._is_active
 
     def _become_silent(self) -> None:
         # A launcher that says late which rank this is; the run that was begun here is no run.
-        self._warn_once("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
-        self.finish("aborted", timeout=0.0)
+        if os.getpid() == self._owner_pid:
+            self._warn_once("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
+            self.finish("aborted", timeout=0.0)
         self._is_active = False
+        if self._elsewhere is not None:
+            self._known_info = self._elsewhere
 
     def _warn_once(self, topic: str, message: str) -> None:
         if topic not in self._said:
@@ -701,10 +721,6 @@ def encode_json(value: Any) -> bytes:
     import msgspec
 
     return msgspec.json.encode(value)
-
-
-def _clean(key: str) -> str:
-    return key.encode("utf-8", "backslashreplace").decode()
 
 
 def _captioned(items: Any, captions: Sequence[str] | str | None) -> Iterator[tuple[Any, str | None]]:

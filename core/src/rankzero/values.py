@@ -103,13 +103,16 @@ def _to_number(value: Any) -> Number | None:
             return float(value)
         except OverflowError:
             return -math.inf if str(value).startswith("-") else math.inf
-    if isinstance(value, str | bytes | type) or not hasattr(value, "item") or _size(value) != 1:
+    if isinstance(value, str | bytes | type) or not hasattr(value, "item") or size_of(value) != 1:
         return None
     element = value.item()
     return None if hasattr(element, "item") and not isinstance(element, numbers.Real) else _to_number(element)
 
 
-def _size(value: Any) -> int | None:
+def size_of(value: Any) -> int | None:
+    """Return how many elements a tensor or array has; None for what is neither."""
+    if isinstance(value, type):
+        return None
     size = value.numel() if hasattr(value, "numel") else getattr(value, "size", None)
     return size if isinstance(size, int) else None
 
