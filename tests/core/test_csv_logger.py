@@ -14,7 +14,7 @@ from decimal import Decimal
 import fsspec
 import pytest
 import yaml
-from servers.children import log_and_close
+from servers.child import log_and_close
 
 from rankzero import csv_logger
 from rankzero.courier import Courier

@@ -366,7 +366,16 @@ def test_no_last_step(path, events):
 def test_read_start_finds_the_first(path):
     write(path, [ROWS[0], EVENTS[0], Start(2.0, INFO)])
     assert read_start(path) == EVENTS[0]
-    assert read_start(write(path, ROWS)) is None
+    assert read_start(write(path, [])) is None
+
+
+def test_run_with_a_damaged_start_is_known_by_its_directory(path):
+    start = read_start(write(path, ROWS))
+    assert (start.run.id, start.run.project, start.run.dir) == (
+        path.parent.name,
+        path.parent.parent.name,
+        str(path.parent),
+    )
 
 
 # A journal is data

@@ -329,6 +329,7 @@ def test_a_secret_is_nowhere_to_be_seen(training, tracker, begin):
 
 
 def test_a_logger_that_no_other_process_can_make_is_served_by_a_thread(training, tracker, begin, caplog):
+    caplog.set_level("INFO", "rankzero")
     run = begin([FileLogger(tracker, nested=lambda: None)])
     log(run, 0)
     run.finish(timeout=10)

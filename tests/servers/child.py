@@ -1,4 +1,4 @@
-"""What child processes do; a spawned one imports it from here."""
+"""What child processes of tests do; a spawned one imports it from here, which it cannot from a test module."""
 
 
 def log_fifty(run, first_step):
@@ -7,3 +7,9 @@ def log_fifty(run, first_step):
         run.log_metrics({"child": 1.0}, step)
     run.flush()
     run.finish("failed")
+
+
+def log_and_close(logger):
+    """Log a metric with a logger that came by pickle."""
+    logger.log_metrics({"a": 1}, 1)
+    logger.close()

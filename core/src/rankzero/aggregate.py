@@ -59,10 +59,11 @@ class StepAggregator:
 
     def add(self, metrics: Mapping[str, Any], step: int | None) -> tuple[int | None, dict[str, Any]] | None:
         """Buffer ``metrics``; return the (step, metrics) of the previous step if ``step`` is a new one."""
-        finished = self.take() if step != self._step else None
-        self._step = step
-        self._buffer.append(metrics)
-        return finished
+        try:
+            return self.take() if step != self._step else None
+        finally:  # values of the last step that cannot be merged cost this one nothing
+            self._step = step
+            self._buffer.append(metrics)
 
     def take(self) -> tuple[int | None, dict[str, Any]] | None:
         """Return what is buffered as one (step, metrics), or None; the buffer is empty afterwards."""

@@ -100,17 +100,20 @@ def _link(source: str | Path, target: str | Path) -> None:
 class SnapshotSweeper:
     """Deletes snapshots that every logger of the run has got and whose source the training script has deleted.
 
-    Without this a run that keeps its three best checkpoints would fill the disk with all of them.
+    Without this a run that keeps its three best checkpoints would fill the disk with all of them. The newest
+    holder of each alias (``latest``, ``best``) stays, so that the run can be delivered again.
     """
 
     def __init__(self, run_dir: Path, keys: Iterable[str]) -> None:
         self._run_dir = run_dir
         self._keys = list(keys)
         self._delivered: dict[int, Checkpoint] = {}
+        self._holders: dict[str, int] = {}
 
     def delivered(self, line: int, checkpoint: Checkpoint) -> None:
         """Note that the checkpoint in this line of the journal is delivered, and sweep."""
         self._delivered[line] = checkpoint
+        self._holders.update(dict.fromkeys(checkpoint.aliases, line))
         self.sweep()
 
     def sweep(self) -> None:
@@ -119,6 +122,8 @@ class SnapshotSweeper:
 
         everyone_is_past = min((load_position(self._run_dir, key).line for key in self._keys), default=0)
         for line, checkpoint in list(self._delivered.items()):
+            if line in self._holders.values():
+                continue
             if line < everyone_is_past and checkpoint.source and not os.path.exists(checkpoint.source):
                 shutil.rmtree((self._run_dir / checkpoint.path).parent, ignore_errors=True)
                 del self._delivered[line]

@@ -222,7 +222,8 @@ class Checkpoint(Event, frozen=True):
             msgspec.structs.force_setattr(self, "score", unspell(self.score))
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        path = next((p for p in (run_dir / self.path, Path(self.source)) if self.source and p.exists()), None)
+        candidates = [run_dir / self.path, *([Path(self.source)] if self.source else [])]
+        path = next((candidate for candidate in candidates if candidate.exists()), None)
         if path is None:
             raise RejectedError(f"the checkpoint {self.path} is gone: every logger had it, and its source was deleted")
         logger.log_checkpoint(

@@ -86,10 +86,10 @@ def rankzero_event_filter(run: Run) -> Callable[[Event], Event | None] | None:
     """Return a function that renames, changes or drops what is logged; or None, to let everything pass.
 
     Asked once a run, in the training process, on rank zero, before the first event. The function is called
-    with every event before that reaches the journal, so it must be quick, and what it takes out is written
-    nowhere. It returns the event, another one (events are frozen: make it with ``msgspec.structs.replace``),
-    or None to drop it. The functions of several plugins are applied in the order in which those were
-    registered, each to the result of the one before.
+    with every event that loggers get (so not with a run's start and end) before that reaches the journal. It
+    must be quick, and what it takes out is written nowhere. It returns the event, another one (events are
+    frozen: make it with ``msgspec.structs.replace``), or None to drop it. The functions of several plugins are
+    applied in the order in which those were registered, each to the result of the one before.
 
     If the function raises, the event passes as it was: losing a value would be worse. A filter that must
     never let something pass catches its own exceptions and returns None.

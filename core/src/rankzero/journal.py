@@ -19,6 +19,7 @@ import msgspec
 
 from rankzero.errors import RunNotFoundError
 from rankzero.events import AnyEvent, Lost, Metrics, Start, decode, decode_after_fragment, encode
+from rankzero.logger import RunInfo
 from rankzero.notices import warn_user
 
 log = logging.getLogger("rankzero.journal")
@@ -203,8 +204,20 @@ def read_events(path: Path) -> Iterator[tuple[Line, AnyEvent]]:
 
 
 def read_start(path: Path) -> Start | None:
-    """Return the first start event of a journal, None if there is none."""
-    return next((event for _, event in read_events(path) if isinstance(event, Start)), None)
+    """Return the first start event of a journal, None if nothing in it can be read.
+
+    Where only that line is damaged, the run's directory says which run it is.
+    """
+    first: AnyEvent | None = None
+    for _, event in read_events(path):
+        if isinstance(event, Start):
+            return event
+        first = first or event
+    if first is None:
+        return None
+    directory = path.absolute().parent
+    info = RunInfo(directory.name, directory.name, directory.parent.name, str(directory), started=first.time)
+    return Start(first.time, info)
 
 
 def last_step(path: Path) -> int:

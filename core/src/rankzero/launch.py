@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from rankzero.config import RunConfig, resolve
 from rankzero.delivery import Deliveries, ThreadDelivery
-from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
+from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events import Start, encode
 from rankzero.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
 from rankzero.journal import JOURNAL, cut_torn_tail, last_step, read_start
 from rankzero.live import LazyExperiment
 from rankzero.liveness import WriterLock
-from rankzero.logger import Logger, RunInfo
-from rankzero.options import LoggerSpec, check_options, expand_secrets, redact, secret_values
-from rankzero.orders import Orders, make_logger
+from rankzero.logger import RunInfo
+from rankzero.orders import make_logger
+from rankzero.plans import Plan, plan
 from rankzero.plugins import get_plugins
 from rankzero.rank import get_rank, is_rank_zero, rank_zero_warn
 from rankzero.run import Run
 
 log = logging.getLogger("rankzero")
-
-LINGER = 3600.0
-"""For how many seconds a courier tries on after the training process is gone."""
 
 _ASK_TIMEOUT = 30.0
 
@@ -92,7 +87,7 @@ def start(
         Announcement(number, Identity(info.id, info.name, info.dir)).tell()
         return Run(info, is_active=False)
     _show_messages()
-    plans = [_plan(spec, asked.delivery) for spec in asked.loggers]
+    plans = [plan(spec, asked.delivery) for spec in asked.loggers]
     plugins = get_plugins()
     for problem in plugins.load_hooks():
         rank_zero_warn(str(problem))
@@ -103,9 +98,9 @@ def start(
     lock = _take(run_dir)
     try:
         run = _open(info, existing)
-        run._keys = tuple(plan.spec.key for plan in plans)
+        run._keys = tuple(each.spec.key for each in plans)
         run.filter_events()
-        recorded = {plan.spec.key: plan.recorded for plan in plans}
+        recorded = {each.spec.key: each.recorded for each in plans}
         run._append(encode(Start(time.time(), run._info, recorded, platform.node(), os.getpid(), existing is not None)))
     except BaseException:
         lock.release()
@@ -225,97 +220,34 @@ def _open(info: RunInfo, existing: Start | None) -> Run:
     return run
 
 
-# Loggers
+# Couriers
 
 
-class _Plan(NamedTuple):
-    spec: LoggerSpec
-    logger_class: type[Logger] | None
-    """None for a plugin that is not installed on this machine, with ``delivery="off"``."""
-    args: tuple[Any, ...]
-    options: dict[str, Any]
-    """Expanded."""
-    secrets: list[str]
-    recorded: dict[str, Any]
-    """What the journal says of the logger."""
-
-    @property
-    def needs_thread(self) -> bool:
-        """Whether another process could not make this logger."""
-        try:
-            # What the script itself defines is pickled as __main__.NAME, and __main__ is another module there.
-            return b"__main__" in pickle.dumps((self.spec.plugin or self.logger_class, self.args, self.options))
-        except Exception:
-            return True
-
-
-def _plan(spec: LoggerSpec, delivery: str) -> _Plan:
-    if spec.instance is not None:
-        return _plan_instance(spec)
-    assert spec.plugin is not None
-    try:
-        logger_class = get_plugins().load_logger(spec.plugin, spec.source)
-    except PluginNotInstalledError:
-        if delivery != "off":
-            raise
-        return _Plan(spec, None, (), {}, [], {"plugin": spec.plugin, "options": redact(spec.options)})
-    check_options(spec, logger_class)
-    recorded = {"plugin": spec.plugin, "options": redact(spec.options, logger_class.secret_options)}
-    if delivery == "off":
-        return _Plan(spec, logger_class, (), {}, [], recorded)
-    options = expand_secrets(spec.options, spec.source)
-    secrets = secret_values(spec.options, logger_class.secret_options, spec.source)
-    return _Plan(spec, logger_class, (), options, secrets, recorded)
-
-
-def _plan_instance(spec: LoggerSpec) -> _Plan:
-    if not isinstance(spec.instance, Logger):
-        kind = type(spec.instance)
-        raise ConfigError(
-            f"{spec.source}: {kind.__module__}.{kind.__qualname__} is no rankzero.Logger; use the rankzero logger "
-            "of the same name, or derive your class from rankzero.Logger"
-        )
-    import inspect
-
-    args, options = spec.instance._constructor
-    kind = type(spec.instance)
-    given = inspect.signature(kind.__init__).bind_partial(None, *args, **options).arguments
-    secrets = secret_values(given, kind.secret_options, spec.source)
-    return _Plan(spec, kind, args, dict(options), secrets, {"class": f"{kind.__module__}:{kind.__qualname__}"})
-
-
-def _start_couriers(plans: list[_Plan], run_dir: Path, delivery: str) -> Deliveries:
+def _start_couriers(plans: list[Plan], run_dir: Path, delivery: str) -> Deliveries:
     def on_failure(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
         get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)
 
     deliveries = Deliveries(run_dir)
-    for plan in plans:
-        in_thread = delivery == "thread" or plan.needs_thread
+    for each in plans:
+        in_thread = delivery == "thread" or each.needs_thread
         if in_thread and delivery == "process":
             log.info(
                 "%s cannot be made in another process, so a thread delivers to it; put its class into a module "
                 "that can be imported, and give it arguments that can be pickled",
-                plan.spec.key,
+                each.spec.key,
             )
-        deliveries.start(_orders(plan, run_dir, in_thread), thread=in_thread, on_failure=on_failure)
+        deliveries.start(each.orders(run_dir, in_thread=in_thread), thread=in_thread, on_failure=on_failure)
     return deliveries
 
 
-def _orders(plan: _Plan, run_dir: Path, in_thread: bool) -> Orders:
-    logger: Any = plan.spec.plugin or plan.logger_class
-    if in_thread and plan.spec.instance is not None:
-        logger = plan.spec.instance
-    return Orders(run_dir, plan.spec.key, logger, plan.args, plan.options, plan.secrets, LINGER, list(sys.path))
-
-
-def _experiment_maker(plans: list[_Plan], deliveries: Deliveries | None, info: RunInfo) -> Callable[[], Any] | None:
+def _experiment_maker(plans: list[Plan], deliveries: Deliveries | None, info: RunInfo) -> Callable[[], Any] | None:
     if not plans or deliveries is None or plans[0].logger_class is None:
         return None
     first = plans[0]
     delivery = deliveries.get(first.spec.key)
     if isinstance(delivery, ThreadDelivery):
         return lambda: _live_experiment(delivery)
-    orders = _orders(first, Path(info.dir), in_thread=False)
+    orders = first.orders(Path(info.dir), in_thread=False)
     handle = LazyExperiment(plans[0].logger_class, lambda: make_logger(orders), info)
     return lambda: handle
 

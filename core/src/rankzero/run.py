@@ -443,7 +443,7 @@ class Run:
         """Log a checkpoint, a file or directory.
 
         It is copied now, so the script may overwrite or delete it. The copy is deleted when every logger has
-        it and the script has deleted the original.
+        it, the script has deleted the original, and a later one has its aliases.
 
         Args:
             path: where the script saved it.

@@ -1,0 +1,132 @@
+"""What `start()` is going to do for each logger, checked before training begins."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankzero.errors import ConfigError, PluginError, PluginNotInstalledError
+from rankzero.logger import Logger
+from rankzero.options import LoggerSpec, check_options, expand_secrets, redact, secret_values
+from rankzero.orders import Orders
+from rankzero.plugins import get_plugins
+from rankzero.values import to_jsonable
+
+LINGER = 3600.0
+"""For how many seconds a courier tries on after the training process is gone."""
+
+
+class Plan(NamedTuple):
+    """How one logger is made, and what is written down of that."""
+
+    spec: LoggerSpec
+    logger_class: type[Logger] | None
+    """None for a plugin that is not installed on this machine, with ``delivery="off"``."""
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    """Expanded."""
+    secrets: list[str]
+    recorded: dict[str, Any]
+    """What the journal says of the logger."""
+
+    @property
+    def needs_thread(self) -> bool:
+        """Whether another process could not make this logger."""
+        try:
+            # What the script itself defines is pickled as __main__.NAME, and __main__ is another module there.
+            return b"__main__" in pickle.dumps((self.spec.plugin or self.logger_class, self.args, self.options))
+        except Exception:
+            return True
+
+    def orders(self, run_dir: Path, *, in_thread: bool) -> Orders:
+        """Return what a courier is to be told."""
+        logger: Any = self.spec.plugin or self.logger_class
+        if in_thread and self.spec.instance is not None:
+            logger = self.spec.instance
+        return Orders(run_dir, self.spec.key, logger, self.args, self.options, self.secrets, LINGER, list(sys.path))
+
+
+def plan(spec: LoggerSpec, delivery: str) -> Plan:
+    """Find the logger's class and check its options.
+
+    Raises:
+        ConfigError: an option is unknown or missing, or a secret is not set.
+        PluginError: the logger cannot be loaded.
+    """
+    if spec.instance is not None:
+        return _plan_instance(spec)
+    assert spec.plugin is not None
+    written = _with_absolute_paths(spec.options)
+    try:
+        logger_class = get_plugins().load_logger(spec.plugin, spec.source)
+    except PluginNotInstalledError:
+        if delivery != "off":
+            raise
+        return Plan(spec, None, (), {}, [], {"plugin": spec.plugin, "options": redact(written)})
+    check_options(spec, logger_class)
+    recorded = {"plugin": spec.plugin, "options": redact(written, logger_class.secret_options)}
+    if delivery == "off":  # a secret may be known only where the run is delivered
+        return Plan(spec, logger_class, (), {}, [], recorded)
+    options = expand_secrets(written, spec.source)
+    secrets = secret_values(written, logger_class.secret_options, spec.source)
+    return Plan(spec, logger_class, (), options, secrets, recorded)
+
+
+def _plan_instance(spec: LoggerSpec) -> Plan:
+    kind = type(spec.instance)
+    if not isinstance(spec.instance, Logger):
+        raise ConfigError(
+            f"{spec.source}: {kind.__module__}.{kind.__qualname__} is no rankzero.Logger; use the rankzero logger "
+            "of the same name, or derive your class from rankzero.Logger"
+        )
+    args, options = spec.instance._constructor
+    given = _arguments(kind, args, options)
+    secrets = secret_values(given, kind.secret_options, spec.source)
+    return Plan(spec, kind, args, dict(options), secrets, _record_instance(kind, given))
+
+
+def _arguments(kind: type[Logger], args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by name what a constructor was given."""
+    signature = inspect.signature(kind.__init__)
+    given = signature.bind_partial(None, *args, **options).arguments
+    given.pop(next(iter(signature.parameters)))
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given.update(given.pop(name, {}))
+    return given
+
+
+def _record_instance(kind: type[Logger], given: Mapping[str, Any]) -> dict[str, Any]:
+    plugin = _plugin_of(kind)
+    if plugin is None:
+        return {"class": f"{kind.__module__}:{kind.__qualname__}"}
+    return {"plugin": plugin, "options": redact(to_jsonable(_with_absolute_paths(given)), kind.secret_options)}
+
+
+def _plugin_of(kind: type[Logger]) -> str | None:
+    """Return the name under which a plugin provides this very class, so that ``rankzero sync`` can make it again."""
+    package = kind.__module__.partition(".")[0]
+    plugins = get_plugins()
+    for name, info in plugins.available().items():
+        if info.kind == "logger" and info.target.partition(":")[0].partition(".")[0] == package:
+            try:
+                if plugins.load_logger(name) is kind:
+                    return name
+            except PluginError:
+                continue
+    return None
+
+
+def _with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with ``save_dir`` made independent of the directory that a later courier is started in."""
+    save_dir = options.get("save_dir")
+    if not isinstance(save_dir, str | os.PathLike):
+        return dict(options)
+    path = os.fspath(save_dir)
+    is_relative = not (os.path.isabs(path) or path.startswith(("~", "$")) or "://" in path)
+    return {**options, "save_dir": os.path.abspath(path) if is_relative else path}
