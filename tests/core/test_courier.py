@@ -17,7 +17,7 @@ from rankzero.events import Checkpoint, Finish, Metrics, Params, Start, Text, en
 from rankzero.journal import JOURNAL
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
-from rankzero.position import load_position, positions, reject_list, save_position
+from rankzero.position import load_position, positions, reject_list, save_position, wake
 
 SECRET = "hunter2-hunter2"
 
@@ -395,6 +395,21 @@ def test_a_run_that_crashed_and_is_resumed_goes_on_and_is_closed_again(run_dir, 
     assert steps(tracker) == [0, 1]
 
 
+def test_a_resumed_run_that_goes_on_is_not_closed(run_dir, tracker):
+    write(run_dir, *metrics(0), Finish(2.0, "success"))
+    deliver(run_dir, tracker)
+    write(run_dir, start(), *metrics(1))  # one batch: what the run did before its courier was there
+    with alive(run_dir), running(courier(run_dir, tracker, follow=True)) as thread:
+        until(lambda: steps(tracker) == [0, 1])
+        time.sleep(0.1)
+        assert thread.is_alive()
+        assert load_position(run_dir, "file").status is None
+        write(run_dir, *metrics(2), Finish(5.0, "failed"))
+        until(lambda: load_position(run_dir, "file").closed)
+    assert steps(tracker) == [0, 1, 2]
+    assert [call["status"] for call in calls(tracker, "finalize")] == ["success", "failed"]
+
+
 def test_a_resumed_run_that_is_delivered_late_gets_a_logger_of_its_own_after_the_finish(run_dir, tracker):
     write(run_dir, *metrics(0), Finish(2.0, "failed"), start(), *metrics(1), Finish(3.0, "success"))
     deliver(run_dir, tracker)
@@ -483,10 +498,9 @@ def test_a_higher_watermark_repeats_nothing(run_dir, tracker):
     assert steps(tracker) == [2]
 
 
-@pytest.mark.parametrize("line", [4, 100])
-def test_a_watermark_behind_the_finish_closes_the_run_as_it_ended(run_dir, tracker, line):
+def test_a_watermark_behind_the_finish_closes_the_run_as_it_ended(run_dir, tracker):
     write(run_dir, *metrics(0, 1), Finish(2.0, "aborted"))
-    set_watermark(tracker, line)
+    set_watermark(tracker, 4)
     position = deliver(run_dir, tracker)
     assert (position.closed, position.status, steps(tracker)) == (True, "aborted", [])
     assert [call["status"] for call in calls(tracker, "finalize")] == ["aborted"]
@@ -540,3 +554,39 @@ def test_positions_of_all_loggers_can_be_read(run_dir, tracker, tmp_path):
     deliver(run_dir, tracker)
     courier(run_dir, tmp_path / "other", key="csv-2").run()
     assert {key: position.closed for key, position in positions(run_dir).items()} == {"file": True, "csv-2": True}
+
+
+@pytest.mark.parametrize("watermark", [1000, -1, "3", 2.0, True])
+def test_a_watermark_that_cannot_be_true_is_not_believed(run_dir, tracker, caplog, watermark):
+    write(run_dir, *metrics(0, 1, 2), Finish(3.0, "success"))
+
+    class Liar(FileLogger):
+        def watermark(self):
+            return watermark
+
+    deliver(run_dir, tracker, Liar)
+    assert steps(tracker) == [0, 1, 2]
+    assert "no number of lines in the journal" in caplog.text
+
+
+def test_a_courier_that_waits_can_be_woken(run_dir, tracker, monkeypatch):
+    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_fixed(60))
+    write(run_dir, *metrics(0), Finish(3.0, "success"))
+    fail(tracker, "log_metrics", "refuse")
+    with running(courier(run_dir, tracker)):
+        until(lambda: load_position(run_dir, "file").problem)
+        heal(tracker)
+        wake(run_dir, "file")
+        until(lambda: load_position(run_dir, "file").closed)
+    assert steps(tracker) == [0]
+
+
+def test_initial_metrics_reach_a_logger_that_takes_none_with_the_params(run_dir, tracker):
+    class Simple(FileLogger):
+        def log_hyperparams(self, params):
+            super().log_hyperparams(params)
+
+    write(run_dir, Params(1.0, {"lr": 0.1}, {"best": 0.5}), Finish(3.0, "success"))
+    deliver(run_dir, tracker, Simple)
+    assert rows(tracker) == [(0, {"best": 0.5})]
+    assert not reject_list(run_dir, "file").exists()

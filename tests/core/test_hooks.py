@@ -8,8 +8,10 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
+import rankzero
 from rankzero import hookspecs
 from rankzero.events import Metrics, Params
 from rankzero.plugins import get_plugins
@@ -205,3 +207,52 @@ def test_every_hook_is_documented(name):
     text = inspect.getdoc(hook)
     assert [each for each in inspect.signature(hook).parameters if f"    {each}: " not in text] == []
     assert f"... def {name}(" in text
+
+
+@pytest.fixture
+def register():
+    manager = get_plugins().manager
+    registered = []
+
+    def register(implementation):
+        manager.register(implementation)
+        registered.append(implementation)
+
+    yield register
+    for implementation in registered:
+        manager.unregister(implementation)
+
+
+def test_what_a_hook_logs_when_a_run_ends_belongs_to_it(tmp_path, register):
+    class Last:
+        @rankzero.hookimpl
+        def rankzero_run_finished(self, run, status):
+            run.log_metrics({"last": 1.0}, 7)
+            run.finish("failed")  # it is ending already, and this ends it
+
+    register(Last())
+    run = rankzero.start([], dir=tmp_path)
+    run.finish("success")
+    types = [msgspec.json.decode(line)["type"] for line in (run.dir / "journal.jsonl").read_bytes().splitlines()]
+    assert types == ["start", "metrics", "finish"]
+
+
+def test_a_hook_that_exits_ends_neither_the_script_nor_the_other_hooks(tmp_path, register):
+    told = []
+
+    class Exits:
+        @rankzero.hookimpl
+        def rankzero_run_finished(self, run):
+            raise SystemExit(3)
+
+    class Listens:
+        @rankzero.hookimpl
+        def rankzero_run_finished(self, run, status):
+            told.append(status)
+
+    register(Exits())
+    register(Listens())
+    run = rankzero.start([], dir=tmp_path)
+    with pytest.warns(UserWarning, match="failed in rankzero_run_finished"):
+        run.finish("success")
+    assert told == ["success"]

@@ -395,6 +395,8 @@ def test_dummy_experiment():
     experiment["a"] = 1
     assert experiment["a"] is experiment
     assert experiment["a"].append(1) is None
+    assert experiment.config.update({"lr": 1}) is None
+    assert experiment.run.summary["best"].x() is None
     with pytest.raises(TypeError):
         iter(experiment)
     pickle.loads(pickle.dumps(experiment))

@@ -30,7 +30,7 @@ from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
-from rankzero.position import load_position, reject_list, save_position
+from rankzero.position import load_position, reject_list, save_position, wake_time
 
 log = logging.getLogger("rankzero.courier")
 
@@ -116,6 +116,7 @@ class Courier:
         """
         with FileLock(self.run_dir / f"{self.key}.courier.lock"):
             self._position = load_position(self.run_dir, self.key)
+            self._closed_at = self._position.line if self._position.closed else 0
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
             start = read_start(self.run_dir / JOURNAL)
             if start is None:
@@ -216,8 +217,9 @@ class Courier:
         line, event = items[-1]
         self._position.offset, self._position.line = line.end, line.number + 1
         self._position.problem = None
-        if isinstance(event, Start | Finish):
-            self._position.status = event.status if isinstance(event, Finish) else None
+        for item in items:
+            if isinstance(item.event, Start | Finish):
+                self._position.status = item.event.status if isinstance(item.event, Finish) else None
         self._position.closed = isinstance(event, Finish)
         if self._position.closed:
             self._closed_at = self._position.line
@@ -268,7 +270,12 @@ class Courier:
         )
 
     def _sleep(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
+        """Wait before the next try, unless somebody is waiting for it."""
+        end = time.monotonic() + seconds
+        woken = wake_time(self.run_dir, self.key)
+        while (rest := end - time.monotonic()) > 0 and wake_time(self.run_dir, self.key) == woken:
+            if self._stopping.wait(min(rest, POLL)):
+                return
 
     def _before_retry(self, state: tenacity.RetryCallState) -> None:
         error = _error_of(state)
@@ -316,9 +323,7 @@ class Courier:
     def _open(self) -> Logger:
         logger = self._make_logger()
         logger.attach(self._run_info)
-        watermark = logger.watermark()
-        if watermark is not None:
-            watermark = max(watermark, self._closed_at)
+        watermark = self._believe(logger.watermark())
         if watermark is not None and watermark != self._position.line:
             log.info("%s holds %d lines of the journal; going there", self.key, watermark)
             self._pending.clear()
@@ -329,6 +334,24 @@ class Courier:
             self._position.offset, self._position.line = self._tail.offset, self._tail.line
         self.logger = logger
         return logger
+
+    def _believe(self, watermark: object) -> int | None:
+        """Return the watermark if it can be true."""
+        if watermark is None:
+            return None
+        if type(watermark) is not int or not 0 <= watermark <= self._lines():
+            log.warning("%s.watermark() returned %r, which is no number of lines in the journal", self.key, watermark)
+            return None
+        return max(watermark, self._closed_at)
+
+    def _lines(self) -> int:
+        end = Tail(self.run_dir / JOURNAL, self._tail.offset, self._tail.line)
+        try:
+            while end.read():
+                pass
+            return end.line
+        finally:
+            end.close()
 
     def _status_before(self, line: int) -> str | None:
         events = (event for each, event in read_events(self.run_dir / JOURNAL) if each.number < line)

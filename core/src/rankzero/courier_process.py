@@ -76,7 +76,7 @@ def _deliver(orders: Orders) -> int:
         secrets=orders.secrets,
         on_failure=on_failure,
     )
-    signal.signal(signal.SIGTERM, lambda *_: _in_background(_GRACE, courier.stop))
+    signal.signal(signal.SIGTERM, lambda *_: _on_sigterm(courier))
     _watch(orders.run_dir, orders.linger + _HANGING)
     courier.run()
     return 0
@@ -100,6 +100,12 @@ def _watch(run_dir: Path, patience: float) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_sigterm(courier: Courier) -> None:
+    # A scheduler ends the training process with the same signal, and its last events are still to come.
+    grace = _GRACE if writer_state(courier.run_dir) is Writer.ALIVE else 0.0
+    _in_background(grace, courier.stop)
 
 
 def _in_background(delay: float, action: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from rankzero.errors import DeliveryError
 from rankzero.logger import Logger, RunInfo
 from rankzero.orders import Orders, make_logger
-from rankzero.position import Position, load_position, reject_list
+from rankzero.position import Position, load_position, reject_list, wake
 from rankzero.rank import RANK_VARIABLES
 
 log = logging.getLogger("rankzero")
@@ -30,6 +30,8 @@ OnFailure = Callable[[RunInfo, str, Exception, bool], object]
 
 _MAX_REVIVALS = 3
 _LOOK_EVERY = 0.02
+_WAKE_EVERY = 2.0
+"""Seconds between two tries of a tracker that does not answer, while somebody waits."""
 _SHOW_AFTER = 1.0
 """Seconds before a progress bar appears: most runs are delivered by then."""
 
@@ -204,12 +206,17 @@ class Deliveries:
         """
         deadline = time.monotonic() + timeout
         with _Progress(list(self._deliveries), target) as progress:
+            wake_at = time.monotonic()
             while time.monotonic() < deadline:
                 self.revive()
+                is_time_to_wake = time.monotonic() >= wake_at
+                wake_at += _WAKE_EVERY if is_time_to_wake else 0.0
                 missing = 0
                 for key, delivery in self._deliveries.items():
                     position = load_position(self._run_dir, key)
                     progress.show(key, position)
+                    if is_time_to_wake and position.problem:
+                        wake(self._run_dir, key)
                     is_done = position.offset >= target and not (until_closed and delivery.is_running())
                     missing += not is_done and delivery.is_running()
                 if not missing:

@@ -63,10 +63,20 @@ class Params(Event, frozen=True):
     """Initial values to show beside the hyperparameters."""
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        if self.metrics:
-            logger.log_hyperparams(self.values, metrics={key: unspell(value) for key, value in self.metrics.items()})
-        else:
-            logger.log_hyperparams(self.values)
+        metrics = {key: unspell(value) for key, value in self.metrics.items()}
+        if metrics and _takes_metrics(logger):
+            logger.log_hyperparams(self.values, metrics=metrics)
+            return
+        logger.log_hyperparams(self.values)
+        if metrics:
+            logger.log_metrics(metrics=metrics, step=0)
+
+
+def _takes_metrics(logger: Logger) -> bool:
+    import inspect
+
+    parameters = inspect.signature(logger.log_hyperparams).parameters
+    return "metrics" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 class Metrics(Event, frozen=True):

@@ -12,19 +12,28 @@ T = TypeVar("T")
 
 
 class DummyExperiment:
-    """Stands in for the SDK's object on other ranks: every method does nothing, every item is this object."""
+    """Stands in for the SDK's object on other ranks: every method does nothing and returns None.
+
+    An attribute can be called, or has attributes itself, at any depth (``experiment.config.update({})``); an item
+    is this object.
+    """
 
     __iter__ = None  # an object with __getitem__ alone would be iterable, without end
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> _Nothing:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        return do_nothing
+        return _Nothing()
 
     def __getitem__(self, key: object) -> DummyExperiment:
         return self
 
     def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+
+class _Nothing(DummyExperiment):
+    def __call__(self, *args: object, **kwargs: object) -> None:
         pass
 
 

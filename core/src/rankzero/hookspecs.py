@@ -45,9 +45,7 @@ def rankzero_run_started(run: Run) -> None:
 
 @hookspec
 def rankzero_run_finished(run: Run, status: str) -> None:
-    """Act when a run has ended, in the training process, before its couriers are waited for.
-
-    The journal is complete by now: what is logged here comes too late.
+    """Act when a run ends, in the training process: it may still log; afterwards its couriers are waited for.
 
     Args:
         run: the run.

@@ -197,12 +197,12 @@ class Plugins:
         for each in sorted(implementations, key=lambda each: each.trylast - each.tryfirst):
             try:
                 result = each.function(*(arguments[name] for name in each.argnames))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._warn_once(each.plugin_name, hook, error)
             else:
                 yield each.plugin_name, result
 
-    def _warn_once(self, plugin: str, hook: str, error: Exception) -> None:
+    def _warn_once(self, plugin: str, hook: str, error: BaseException) -> None:
         if (plugin, hook) not in self._warned:
             self._warned.add((plugin, hook))
             rank_zero_warn(

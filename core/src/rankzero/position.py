@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -58,6 +59,24 @@ def positions(run_dir: Path) -> dict[str, Position]:
 def reject_list(run_dir: Path, key: str) -> Path:
     """Return the path of the list of events that the tracker of logger ``key`` refused for good."""
     return run_dir / f"{key}.rejected.jsonl"
+
+
+def wake(run_dir: Path, key: str) -> None:
+    """Ask the courier of a logger to try again now, if it waits before its next try."""
+    with suppress(OSError):
+        _wake_file(run_dir, key).touch()
+
+
+def wake_time(run_dir: Path, key: str) -> float:
+    """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
+    try:
+        return _wake_file(run_dir, key).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _wake_file(run_dir: Path, key: str) -> Path:
+    return run_dir / f"{key}.wake"
 
 
 def _path(run_dir: Path, key: str) -> Path:

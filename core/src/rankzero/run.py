@@ -107,6 +107,7 @@ class Run:
         self._make_experiment: Callable[[], Any] | None = None
         self._step = -1
         self._status = "success"
+        self._is_ending = False
         self._is_finished = False
         self._is_silenced = False
         self._elsewhere: Callable[[], RunInfo] | None = None
@@ -553,11 +554,15 @@ class Run:
         self._log_aggregated()
         self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT))
         status = str(status or self._status)
+        if not self._is_ending:
+            self._is_ending = True
+            get_plugins().notify("rankzero_run_finished", run=self, status=status)
+        if self._is_finished:  # by a hook, or by a SIGTERM meanwhile
+            return
+        lifecycle.forget(self)
         self._record(Finish(_now(), status))
         self._is_finished = True
         self._is_plain = False
-        lifecycle.forget(self)
-        get_plugins().notify("rankzero_run_finished", run=self, status=status)
         size = self._journal.size()
         self._lock.release()
         if self._deliveries is not None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import torch.distributed as dist
-from ranks import identity, report, train
+from ranks import identity, leave, report, train
 
 import rankzero
 
@@ -41,3 +41,4 @@ if dist.is_initialized():
     dist.barrier()
     dist.destroy_process_group()
 run.finish()
+leave()

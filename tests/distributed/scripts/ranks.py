@@ -56,3 +56,10 @@ def train(run, steps=20, each_step=lambda step: None):
         logging += time.perf_counter() - began
         each_step(step)
     return logging
+
+
+def leave():
+    """End this process without torch's destructors: gloo's abort now and then, also without rankzero."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

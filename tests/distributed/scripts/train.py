@@ -5,7 +5,7 @@ import sys
 import time
 
 import torch.distributed as dist
-from ranks import count_couriers, identity, loaded, report, train
+from ranks import count_couriers, identity, leave, loaded, report, train
 
 import rankzero
 
@@ -36,3 +36,4 @@ dist.barrier()
 dist.destroy_process_group()
 time.sleep(0.3 * (rank if finish_order == "rank zero first" else 3 - rank))
 run.finish()
+leave()

@@ -5,7 +5,7 @@ import sys
 import time
 
 import torch.distributed as dist
-from ranks import report, train
+from ranks import leave, report, train
 from servers.down_logger import HangingLogger
 
 import rankzero
@@ -28,3 +28,4 @@ dist.destroy_process_group()
 trained = time.monotonic()
 run.finish(timeout=2.0)
 report(rank, logging=logging, finishing=time.monotonic() - trained)
+leave()

@@ -4,7 +4,7 @@ import os
 import time
 
 import torch.distributed as dist
-from ranks import identity, report
+from ranks import identity, leave, report
 
 import rankzero
 
@@ -24,3 +24,4 @@ report(rank, first=known[0], second=known[1], asking=time.monotonic() - began)
 second.finish()
 dist.barrier()
 dist.destroy_process_group()
+leave()
