@@ -116,7 +116,6 @@ class Courier:
         """
         with FileLock(self.run_dir / f"{self.key}.courier.lock"):
             self._position = load_position(self.run_dir, self.key)
-            self._closed_at = self._position.line if self._position.closed else 0
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
             start = read_start(self.run_dir / JOURNAL)
             if start is None:

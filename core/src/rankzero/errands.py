@@ -1,7 +1,6 @@
-"""Errands: one run to be brought to one logger from the command line, by a courier in a thread of this process.
+"""Errands: one run to be brought to one logger now, by a courier in a thread of this process.
 
-A logger is made again from what the run's journal says of it. If another courier serves it already, it is left
-to that one and only watched.
+If another courier serves the logger already, the errand is left to that one, which is woken and watched.
 """
 
 from __future__ import annotations
@@ -10,106 +9,36 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
 from filelock import FileLock, Timeout
 
 from rankzero.config import resolve
 from rankzero.courier import Courier, GaveUpError
-from rankzero.errors import ConfigError, RankzeroError
-from rankzero.events import Start
-from rankzero.journal import JOURNAL, Tail, read_start
-from rankzero.logger import RunInfo
-from rankzero.options import LoggerSpec, check_options, expand_secrets, secret_values
+from rankzero.errors import DeliveryError, RankzeroError
+from rankzero.journal import JOURNAL, read_start
+from rankzero.logger import Logger, RunInfo
+from rankzero.options import LoggerSpec, check_options
 from rankzero.orders import Orders, make_logger
+from rankzero.plans import plan, reveal
 from rankzero.plugins import get_plugins
-from rankzero.position import Position, load_position, reject_list
-from rankzero.rank import RANK_VARIABLES
-from rankzero.runs import Delivered, complete_size
+from rankzero.position import Position, describe_rejected, load_position, set_aside, wake
+from rankzero.rank import RANK_VARIABLES, is_rank_zero
+from rankzero.runs import Delivered, complete_size, find_run
 
 PATIENCE = 60.0
 """For how many seconds a tracker may fail before an errand is given up."""
 
 _HANGING = 600.0  # seconds without a word from the SDK, which may be uploading something large
 _LAST_BATCH = 10.0  # seconds for the batch on its way when an errand is told to stop
-_COMMAND_LINE = "the command line"
+_LOOK_EVERY = 0.1
+_WAKE_EVERY = 2.0  # seconds between two tries of a tracker that is down, while somebody waits for it
 _FOREVER = 1e9
-_START = b'{"type":"start",'
 
 
 def act_as_rank_zero() -> None:
     """Deliver whichever rank the launcher of this shell says that this is: a Logger does nothing on the others."""
     for variable in RANK_VARIABLES:
         os.environ.pop(variable, None)
-
-
-class RecordedLoggers:
-    """The loggers that a run was to go to, as its journal tells; looking again reads only what is new."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self._journal = run_dir / JOURNAL
-        self._offset = 0
-        self._found: dict[str, dict[str, Any]] = {}
-
-    def look(self) -> dict[str, dict[str, Any]]:
-        """Return key → ``{"plugin": name, "options": {…}}``."""
-        tail = Tail(self._journal, self._offset)
-        try:
-            while lines := tail.read():
-                for line in lines:
-                    event = line.decode() if line.data.startswith(_START) else None
-                    if isinstance(event, Start):
-                        self._found.update(event.loggers)
-        finally:
-            tail.close()
-        self._offset = tail.offset
-        return self._found
-
-
-def choose_loggers(
-    run_dir: Path,
-    names: Sequence[str],
-    options: Mapping[str, Any],
-    recorded: RecordedLoggers | None = None,
-) -> list[LoggerSpec]:
-    """Return the loggers to deliver a run to.
-
-    Args:
-        run_dir: the run's directory.
-        names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
-        options: added to those that the journal or a config file has for each of them.
-        recorded: what is known of the run from before.
-
-    Raises:
-        ConfigError: none is known, or one cannot be made again.
-    """
-    known = (recorded or RecordedLoggers(run_dir)).look()
-    if not names and not known:
-        raise ConfigError(f"{run_dir} names no logger; say where it is to go: --to NAME")
-    return [_choose(run_dir, key, known.get(key), options) for key in names or known]
-
-
-def _choose(run_dir: Path, key: str, recorded: Mapping[str, Any] | None, options: Mapping[str, Any]) -> LoggerSpec:
-    if recorded is None:
-        return logger_from_config(key, options)
-    if "plugin" not in recorded:
-        made = recorded.get("class", "a class")
-        raise ConfigError(
-            f"the logger {key!r} of {run_dir} was made in the training script ({made}) and cannot be made again "
-            "here; name a plugin instead: --to NAME"
-        )
-    source = f"{run_dir / JOURNAL} (or --option)"
-    return LoggerSpec(key, recorded["plugin"], {**recorded.get("options", {}), **options}, source=source)
-
-
-def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
-    """Return the logger ``name`` with the options that a config file has for it, and those given on top."""
-    spec = resolve({name: dict(options)}).loggers[0]
-    spec.source = _COMMAND_LINE
-    spec.option_sources.update(dict.fromkeys(options, _COMMAND_LINE))
-    return spec
 
 
 def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
@@ -120,9 +49,59 @@ def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
     """
     logger_class = get_plugins().load_logger(spec.plugin or spec.key, spec.source)
     check_options(spec, logger_class)
-    secrets = secret_values(spec.options, logger_class.secret_options, spec.source)
-    options = expand_secrets(spec.options, spec.source)
+    options, secrets = reveal(spec, logger_class.secret_options)
     return Orders(run_dir, spec.key, spec.plugin or spec.key, (), options, secrets, _FOREVER, sys.path)
+
+
+def begin_again(orders: Orders) -> None:
+    """Forget how far a delivery is, and nothing else; how far it was stays in a file beside it.
+
+    Raises:
+        DeliveryError: it is under way.
+    """
+    try:
+        with _courier_lock(orders.run_dir, orders.key):
+            set_aside(orders.run_dir, orders.key)
+    except Timeout:
+        who = _deliverer(load_position(orders.run_dir, orders.key))
+        raise DeliveryError(
+            f"{who} delivers {orders.run_dir} to {orders.key} now; it can be sent again when that is over"
+        ) from None
+
+
+def deliver(
+    run_dir: str | os.PathLike[str], logger: Logger, *, key: str | None = None, timeout: float = PATIENCE
+) -> None:
+    """Deliver a run to a logger that has no name, as ``rankzero sync`` does to one that has.
+
+    What was delivered under the same key before is not sent again. On other ranks than zero nothing is done.
+
+    Args:
+        run_dir: the run's directory.
+        logger: a logger of your own; it is made again with the arguments that it was made with.
+        key: the name under which the run's directory keeps how far the delivery is; by default that which
+            ``start([logger])`` gives it. Another target needs another one.
+        timeout: for how many seconds its tracker may fail.
+
+    Raises:
+        RunNotFoundError: there is no run in the directory.
+        DeliveryError: not everything could be delivered; call it again later for the rest.
+    """
+    if not is_rank_zero():
+        return
+    spec = resolve([logger]).loggers[0]
+    spec.key = key or spec.key
+    path = find_run(os.fspath(run_dir), Path(run_dir))
+    orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER)
+    errand = Errand(orders, patience=timeout)
+    try:
+        while not errand.tend():
+            time.sleep(_LOOK_EVERY)
+    finally:
+        errand.stop()
+        errand.join()
+    if why := errand.shortfall or errand.rejection:
+        raise DeliveryError(f"{errand.title}: {why}")
 
 
 class Errand:
@@ -138,7 +117,9 @@ class Errand:
         self.run_dir = orders.run_dir
         self.key = orders.key
         start = read_start(self.run_dir / JOURNAL)
-        self.title = f"{start.run.name if start else self.run_dir.name} → {self.key}"
+        self.run_name = start.run.name if start else self.run_dir.name
+        """What the run is called."""
+        self.title = f"{self.run_name} → {self.key}"
         """How it is called, for people."""
         self.error: str | None = None
         """Why it ended early, if it did."""
@@ -147,6 +128,8 @@ class Errand:
         self._follow = follow
         self._patience = patience
         self._began = time.time()
+        self._at_first = self._seen = _place(self.position)
+        self._seen_at = self._wake_at = time.monotonic()
         self._failing_since: float | None = None
         self._target = complete_size(self.run_dir)
         self._stopped_at: float | None = None
@@ -184,7 +167,7 @@ class Errand:
         if self._thread.ident is None:
             self.is_elsewhere = is_served(self.run_dir, self.key)
             if self.is_elsewhere:
-                return not self._follow and not self.delivered.behind
+                return not self._follow and self._watch()
             self._thread.start()
         elif not self._thread.is_alive():
             return True
@@ -205,9 +188,24 @@ class Errand:
             self._thread.join(max(0.0, self._stopped_at + _LAST_BATCH - time.monotonic()))
 
     @property
-    def rejects(self) -> Path:
-        """The list of events that the tracker refused for good."""
-        return reject_list(self.run_dir, self.key)
+    def shortfall(self) -> str | None:
+        """Why not everything is delivered; None if it is."""
+        state = self.delivered
+        if not (self.error or state.behind):
+            return None
+        why = self.error or state.position.problem or "interrupted"
+        return f"{_size(state.behind)} not delivered: {' '.join(why.split())}"
+
+    @property
+    def rejection(self) -> str | None:
+        """How many events could not be delivered whatever was tried, and where they are; None if there is none."""
+        count = self.position.rejected
+        return describe_rejected(self.run_dir, self.key, count) if count else None
+
+    @property
+    def had_all(self) -> bool:
+        """Whether there was nothing to deliver."""
+        return _place(self.position) == self._at_first
 
     def _run(self) -> None:
         try:
@@ -216,6 +214,24 @@ class Errand:
             self.error = str(error)
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"
+
+    def _watch(self) -> bool:
+        """Watch the courier of another process, and have it try now; return whether that is over, or hopeless."""
+        if not self.delivered.behind:
+            return True
+        position, now = self.position, time.monotonic()
+        if now >= self._wake_at:
+            wake(self.run_dir, self.key)
+            self._wake_at = now + _WAKE_EVERY
+        if _place(position) != self._seen:
+            self._seen, self._seen_at = _place(position), now
+        if self._patience is None or now - self._seen_at <= self._patience:
+            return False
+        if position.problem:
+            self.error = f"{_deliverer(position)} delivers it, and goes on by itself: {position.problem}"
+        elif now - self._seen_at > _HANGING:
+            self.error = f"{_deliverer(position)} delivers it, and has not said a word for {now - self._seen_at:.0f} s"
+        return self.error is not None
 
     def _give_up_if_hopeless(self) -> None:
         if self._patience is None:
@@ -238,10 +254,22 @@ class Errand:
 def is_served(run_dir: Path, key: str) -> bool:
     """Return whether a courier delivers this run to this logger now."""
     try:
-        with FileLock(run_dir / f"{key}.courier.lock", timeout=0):
+        with _courier_lock(run_dir, key):
             return False
     except Timeout:
         return True
+
+
+def _courier_lock(run_dir: Path, key: str) -> FileLock:
+    return FileLock(run_dir / f"{key}.courier.lock", timeout=0)
+
+
+def _place(position: Position) -> tuple[int, bool]:
+    return position.offset, position.closed
+
+
+def _deliverer(position: Position) -> str:
+    return f"process {position.pid} on {position.host}" if position.pid else "another process"
 
 
 def _tell_plugins(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:

@@ -280,8 +280,8 @@ class Logger(ABC):
             caption: a text for each.
             **kwargs: a list each, with one entry for each picture; the tracker's own (masks, boxes).
         """
-        for image, text in zip(images, _texts(caption, images), strict=True):
-            self._keep(key, self._media.image(image, text), "image", step)
+        for file in self.as_files("image", images, caption):
+            self._keep(key, file, "image", step)
 
     def log_audio(
         self,
@@ -293,8 +293,8 @@ class Logger(ABC):
         **kwargs: Any,
     ) -> None:
         """Log sounds: paths, or samples with their ``sample_rate`` in Hz."""
-        for audio, text in zip(audios, _texts(caption, audios), strict=True):
-            self._keep(key, self._media.audio(audio, sample_rate, text), "audio", step)
+        for file in self.as_files("audio", audios, caption, sample_rate=sample_rate):
+            self._keep(key, file, "audio", step)
 
     def log_video(
         self,
@@ -306,12 +306,38 @@ class Logger(ABC):
         **kwargs: Any,
     ) -> None:
         """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
-        for video, text in zip(videos, _texts(caption, videos), strict=True):
-            self._keep(key, self._media.video(video, fps, text), "video", step)
+        for file in self.as_files("video", videos, caption, fps=fps):
+            self._keep(key, file, "video", step)
 
     def log_figure(self, key: str, figure: Any, step: int | None = None, **kwargs: Any) -> None:
         """Log a matplotlib or plotly figure; under a Run it is a `rankzero.media.MediaFile`."""
-        self._keep(key, self._media.figure(figure), "figure", step)
+        for file in self.as_files("figure", [figure]):
+            self._keep(key, file, "figure", step)
+
+    def as_files(
+        self, kind: str, media: Sequence[Any], caption: Sequence[str] | None = None, **options: Any
+    ) -> list[MediaFile]:
+        """Return media as files with absolute paths, and log nothing: for verbs that hand files to an SDK.
+
+        Args:
+            kind: ``image``, ``audio``, ``video`` or ``figure``.
+            media: what the verb was given. Under a Run these are files already, and are returned as such; in direct
+                use they may be paths, arrays, tensors or an SDK's objects, and are written to a file each.
+            caption: a text for each.
+            **options: ``sample_rate`` of arrays that are sounds, ``fps`` of those that are videos.
+        """
+        store = self._media
+        directory = store.directory.absolute()
+        files = []
+        for item, text in zip(media, _texts(caption, media), strict=True):
+            if isinstance(item, MediaFile):
+                file = item if text is None else msgspec.structs.replace(item, caption=text)
+            elif kind == "figure":
+                file = store.figure(item)
+            else:
+                file = getattr(store, kind)(item, caption=text, **options)
+            files.append(file.under(directory))
+        return files
 
     def log_table(
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from rankzero.options import LoggerSpec, check_options, expand_secrets, redact, 
 from rankzero.orders import Orders
 from rankzero.plugins import get_plugins
 from rankzero.values import to_jsonable
+
+log = logging.getLogger("rankzero")
 
 LINGER = 3600.0
 """For how many seconds a courier tries on after the training process is gone."""
@@ -59,25 +62,39 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
         PluginError: the logger cannot be loaded.
     """
     if spec.instance is not None:
-        return _plan_instance(spec)
+        return _plan_instance(spec, delivery)
     assert spec.plugin is not None
-    written = _with_absolute_paths(spec.options)
+    written = with_absolute_paths(spec.options)
     try:
         logger_class = get_plugins().load_logger(spec.plugin, spec.source)
     except PluginNotInstalledError:
         if delivery != "off":
             raise
-        return Plan(spec, None, (), {}, [], {"plugin": spec.plugin, "options": redact(written)})
+        return Plan(spec, None, (), {}, [], _record(spec.plugin, written))
     check_options(spec, logger_class)
-    recorded = {"plugin": spec.plugin, "options": redact(written, logger_class.secret_options)}
+    recorded = _record(spec.plugin, written, logger_class.secret_options)
     if delivery == "off":  # a secret may be known only where the run is delivered
         return Plan(spec, logger_class, (), {}, [], recorded)
-    options = expand_secrets(written, spec.source)
-    secrets = secret_values(written, logger_class.secret_options, spec.source)
-    return Plan(spec, logger_class, (), options, secrets, recorded)
+    options, secrets = reveal(spec, logger_class.secret_options)
+    return Plan(spec, logger_class, (), with_absolute_paths(options), secrets, recorded)
 
 
-def _plan_instance(spec: LoggerSpec) -> Plan:
+def reveal(spec: LoggerSpec, secret_names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options with each ``${NAME}`` put in, and the values among them that must not be shown.
+
+    Raises:
+        MissingSecretError: a variable is not set; the message says where the option stands.
+    """
+    options: dict[str, Any] = {}
+    secrets: set[str] = set()
+    for name, value in spec.options.items():
+        written = {name: value}
+        options |= expand_secrets(written, spec.where(name))
+        secrets.update(secret_values(written, secret_names, spec.where(name)))
+    return options, sorted(secrets, key=len, reverse=True)
+
+
+def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
     kind = type(spec.instance)
     if not isinstance(spec.instance, Logger):
         raise ConfigError(
@@ -87,7 +104,14 @@ def _plan_instance(spec: LoggerSpec) -> Plan:
     args, options = spec.instance._constructor
     given = _arguments(kind, args, options)
     secrets = secret_values(given, kind.secret_options, spec.source)
-    return Plan(spec, kind, args, dict(options), secrets, _record_instance(kind, given))
+    recorded = _record_instance(kind, given)
+    if delivery == "off" and "plugin" not in recorded:
+        log.warning(
+            "nobody delivers to the logger %r, and no command can do it later: no plugin provides %s. Give it a name "
+            "with an entry point, or deliver from Python: rankzero.deliver(run_dir, logger)",
+            spec.key, recorded["class"],
+        )  # fmt: skip
+    return Plan(spec, kind, args, dict(options), secrets, recorded)
 
 
 def _arguments(kind: type[Logger], args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +129,14 @@ def _record_instance(kind: type[Logger], given: Mapping[str, Any]) -> dict[str, 
     plugin = _plugin_of(kind)
     if plugin is None:
         return {"class": f"{kind.__module__}:{kind.__qualname__}"}
-    return {"plugin": plugin, "options": redact(to_jsonable(_with_absolute_paths(given)), kind.secret_options)}
+    return _record(plugin, to_jsonable(with_absolute_paths(given)), kind.secret_options)
+
+
+def _record(plugin: str, written: Mapping[str, Any], secret_names: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what the journal may say of a logger, and the names of the options that it may not hold."""
+    kept = redact(written, secret_names)
+    left_out = [name for name in written if name not in kept]
+    return {"plugin": plugin, "options": kept} | ({"left_out": left_out} if left_out else {})
 
 
 def _plugin_of(kind: type[Logger]) -> str | None:
@@ -122,8 +153,8 @@ def _plugin_of(kind: type[Logger]) -> str | None:
     return None
 
 
-def _with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with ``save_dir`` made independent of the directory that a later courier is started in."""
+def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with ``save_dir`` made independent of the directory that a later courier is started in."""
     save_dir = options.get("save_dir")
     if not isinstance(save_dir, str | os.PathLike):
         return dict(options)

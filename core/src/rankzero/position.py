@@ -57,8 +57,21 @@ def positions(run_dir: Path) -> dict[str, Position]:
 
 
 def reject_list(run_dir: Path, key: str) -> Path:
-    """Return the path of the list of events that the tracker of logger ``key`` refused for good."""
+    """Return the path of the list of events that could not be delivered to the logger ``key``, whatever was tried."""
     return run_dir / f"{key}.rejected.jsonl"
+
+
+def describe_rejected(run_dir: Path, key: str, count: int) -> str:
+    """Return a sentence about the events in the reject list."""
+    events, stand = ("event", "stands") if count == 1 else ("events", "stand")
+    return f"{count:,} {events} could not be delivered to {key} and {stand} in {reject_list(run_dir, key)}"
+
+
+def set_aside(run_dir: Path, key: str) -> None:
+    """Rename the position, so that the next courier begins at the beginning."""
+    path = _path(run_dir, key)
+    with suppress(FileNotFoundError):
+        os.replace(path, path.with_suffix(".before"))
 
 
 def wake(run_dir: Path, key: str) -> None:

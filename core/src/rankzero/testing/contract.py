@@ -14,28 +14,29 @@ import warnings
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
-from rankzero.courier import Courier
-from rankzero.events import Event, Finish, Metrics, Params, Start, encode
+from rankzero.courier import _is_data_error
+from rankzero.errors import RejectedError
+from rankzero.events import Finish, Params, Start
 from rankzero.experiment import DummyExperiment
-from rankzero.journal import JOURNAL, Journal
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
 from rankzero.rank import RANK_VARIABLES
 from rankzero.testing.capabilities import ALL
-from rankzero.testing.samples import KINDS, Sample, samples
+from rankzero.testing.compare import difference, few, item_difference, keys_by_kind, params_difference
+from rankzero.testing.journals import TIME, DyingCourier, JournalOf, KilledError, die
+from rankzero.testing.samples import ARRAYS, KINDS, Sample, array_sample, samples
 from rankzero.testing.tracked import Item, Point, Tracked
-from rankzero.values import Number, flatten, spell
+from rankzero.values import Number, flatten
 
 Attach = Callable[..., Logger]
 Values = Mapping[str, list[Point]]
 
-TIME = 1_700_000_000.25
 NAMES = ["train/loss", "val/loss", "a b", "a:b", "a.b-c_d", "loss (mean)", "精度", "größe", "[x]", "50%", "'", "=", ","]
 PARAMS: dict[str, Any] = {
     "lr": 0.1,
@@ -52,10 +53,6 @@ ROWS: list[tuple[int, dict[str, Number]]] = [
     (4, {"loss": -1e-300, "n": 0, "late": 7.0}),
 ]
 _FALLBACKS = {"text": ("table", "artifact"), "checkpoint": ("artifact",)}
-
-
-class _KilledError(BaseException):
-    """Stands for the death of the courier's process."""
 
 
 class LoggerContract:
@@ -81,6 +78,14 @@ class LoggerContract:
         """Return what the tracker holds of the logger's run (see `Logger.run_info`); the logger may be closed."""
         raise NotImplementedError
 
+    def break_tracker(self, logger: Logger) -> AbstractContextManager[Any] | None:
+        """Return a context in which the logger's tracker fails: its server is down, its disk is full.
+
+        Override it to have tested what no other test can see: a ``flush()`` that keeps the tracker's errors to
+        itself, so that values count as delivered that are lost. The test is skipped while this returns None.
+        """
+        return None
+
     # Tools of the tests
 
     @pytest.fixture(autouse=True)
@@ -97,7 +102,7 @@ class LoggerContract:
             logger = logger or self.make_logger(tmp_path)
             opened.append(logger)
             logger.attach(_run_info(tmp_path, run))
-            logger.watermark()
+            _check_watermark(logger.watermark())
             return logger
 
         yield attach
@@ -109,30 +114,63 @@ class LoggerContract:
         """Return whether the tracker can do this."""
         return capability in self.capabilities
 
-    def expect(self, logger: Logger, expected: Values, *, times: bool = False, at_least_once: bool = False) -> None:
-        """Compare metrics that were logged with those that the tracker holds."""
-        found = self.read_back(logger).metrics
+    def expect(
+        self,
+        logger: Logger,
+        expected: Values,
+        *,
+        times: bool = False,
+        at_least_once: bool = False,
+        delivered: bool = False,
+    ) -> None:
+        """Compare metrics that were logged with those that the tracker holds.
+
+        Args:
+            logger: whose run it is.
+            expected: what was logged.
+            times: compare the times, too.
+            at_least_once: a value may have come back more than once.
+            delivered: a courier delivered them.
+        """
+        __tracebackhide__ = True
+        found = self._tracked(logger).metrics
         if not self.has("any_name"):
-            # Under which names they are is not known, but each must have one of its own.
-            found_series = sorted(self._series(points) for points in found.values())
-            assert all(self._series(points) in found_series for points in expected.values())
-            assert len(found) >= len(expected)
+            self._expect_under_any_name(found, expected)
             return
         for name, points in expected.items():
-            assert name in found, f"the metric {name!r} is missing; there are {sorted(found)}"
+            if name not in found:
+                there = few([repr(other) for other in sorted(found)])
+                pytest.fail(f"all values of {name!r} are missing; there are the metrics {there}")
             wanted, got = self._series(points), self._series(found[name])
-            if at_least_once:
-                assert set(got) == set(wanted), f"values of {name!r}"
-                assert len(got) >= len(wanted), f"values of {name!r}"
-            else:
-                assert got == wanted, f"values of {name!r}, as (step, value)"
+            problem = difference(name, wanted, got, again=at_least_once, delivered=delivered)
+            if problem is not None:
+                pytest.fail(problem)
             if times and self.has("times"):
                 late = [
                     (point.time, other.time)
                     for point, other in zip(self._arranged(points), self._arranged(found[name]), strict=True)
                     if other.time is None or abs(other.time - (point.time or 0)) > self.time_precision
                 ]
-                assert not late, f"times of {name!r}, as (logged, came back)"
+                if late:
+                    pytest.fail(f"times of {name!r} are wrong, as (logged, came back): {few(late)}")
+
+    def _expect_under_any_name(self, found: Values, expected: Values) -> None:
+        """Compare where it is not known under which names they are; but each must have one of its own."""
+        __tracebackhide__ = True
+        series = [self._series(points) for points in found.values()]
+        for name, points in expected.items():
+            if self._series(points) not in series:
+                wanted = few(self._series(points))
+                pytest.fail(f"values of {name!r}, as (step, value), are missing: no metric came back with {wanted}")
+        if len(found) < len(expected):
+            pytest.fail(f"{len(expected)} metrics came back under {len(found)} names: {sorted(found)}")
+
+    def _tracked(self, logger: Logger) -> Tracked:
+        __tracebackhide__ = True
+        tracked = self.read_back(logger)
+        if not isinstance(tracked, Tracked):
+            pytest.fail(f"read_back() returned {tracked!r}; it is to return a rankzero.testing.Tracked")
+        return tracked
 
     def _series(self, points: Iterable[Point]) -> list[tuple[int | None, str]]:
         return [(point.step, self._written(point.value)) for point in self._arranged(points)]
@@ -186,28 +224,15 @@ class LoggerContract:
             self.expect(logger, _points(rows))
         else:
             self.expect(logger, {"fine": [Point(0, 1.5), Point(1, 2.5)]})
-            found = self.read_back(logger).metrics
+            found = self._tracked(logger).metrics
             wrong = {
                 name: found[name] for name in odd if any(math.isfinite(point.value) for point in found.get(name, []))
             }
-            assert not wrong, "a number stands where none was logged"
+            assert not wrong, f"numbers stand where none was logged: {wrong}"
 
     def test_names(self, attach: Attach) -> None:
         logger = attach()
-        names = [
-            "train/loss",
-            "val/loss",
-            "a b",
-            "a:b",
-            "a.b-c_d",
-            "loss (mean)",
-            "精度",
-            "größe",
-            "[x]",
-            "50%",
-            "'",
-            "=",
-        ]
+        names = [name for name in NAMES if name != ","]
         values: dict[str, Number] = {name: index + 0.5 for index, name in enumerate(names)}
         self._quietly(lambda: logger.log_metrics(metrics=values, step=1))
         logger.close()
@@ -228,7 +253,15 @@ class LoggerContract:
         logger.log_metrics(metrics={"loss": 1.5})
         logger.log_metrics(metrics={}, step=1)
         logger.close()
-        assert [point.value for point in self.read_back(logger).metrics["loss"]] == [1.5]
+        found = self._tracked(logger).metrics
+        values = [
+            point.value
+            for name, points in found.items()
+            if name == "loss" or not self.has("any_name")
+            for point in points
+        ]
+        problem = difference("loss", [(None, "1.5")], [(None, self._written(value)) for value in values])
+        assert problem is None, f"{problem}; there are the metrics {sorted(found)}"
 
     def test_original_times(self, attach: Attach) -> None:
         logger = attach()
@@ -268,6 +301,24 @@ class LoggerContract:
         logger.close()
         self._expect_params(logger, {"lr": 0.1, "layers": 3, "seed": 7})
 
+    def test_initial_values_beside_hyperparameters(self, attach: Attach, tmp_path: Path) -> None:
+        journal = JournalOf(_run_info(tmp_path, "run"))
+        journal.add(Params(TIME, {"lr": 0.1}, metrics={"hp_loss": 0.5}))
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        logger = self._reader(attach, journal)
+        self._expect_params(logger, {"lr": 0.1})
+        found = self._tracked(logger).metrics
+        values = [
+            point.value
+            for name, points in found.items()
+            if name == "hp_loss" or not self.has("any_name")
+            for point in points
+        ]
+        assert values == [0.5], (
+            f"the initial value 0.5 of 'hp_loss' came back as {values}: log_hyperparams(params, metrics=...) has to keep "
+            "metrics, or not to take them (then they go to log_metrics at step 0)"
+        )
+
     @pytest.mark.parametrize("kind", KINDS)
     def test_verb_keeps_its_data_or_says_so_once(self, attach: Attach, tmp_path: Path, kind: str) -> None:
         logger = attach()
@@ -275,21 +326,38 @@ class LoggerContract:
         first = self._quietly(lambda: sample.log(logger))
         second = self._quietly(lambda: sample.log(logger))
         logger.close()
-        tracked = self.read_back(logger)
+        self._expect_kept(logger, sample, first, second)
+
+    @pytest.mark.parametrize("kind", ARRAYS)
+    def test_arrays_can_be_logged_directly(self, attach: Attach, kind: str) -> None:
+        pytest.importorskip("numpy")
+        logger = attach()
+        sample = array_sample(kind)
+        first = self._quietly(lambda: sample.log(logger))
+        second = self._quietly(lambda: sample.log(logger))
+        logger.close()
+        self._expect_kept(logger, sample, first, second)
+
+    def _expect_kept(self, logger: Logger, sample: Sample, first: list[str], second: list[str]) -> None:
+        """Look for a sample that was logged twice, where the logger said this the first and that the second time."""
+        __tracebackhide__ = True
+        kind, tracked = sample.kind, self._tracked(logger)
         if kind == "tags":
             found = [Item(tag) for tag in tracked.tags]
         else:
-            kinds = (kind, *_FALLBACKS.get(kind, ("artifact",)))
-            found = [item for each in kinds for item in tracked.items.get(each, [])]
-            if self.has(kind):
-                found = tracked.items.get(kind, [])
+            others = () if self.has(kind) else _FALLBACKS.get(kind, ("artifact",))
+            found = [item for each in (kind, *others) for item in tracked.items.get(each, [])]
         of_key = [item for item in found if item.key == sample.key]
         if self.has(kind):
-            assert of_key, f"no {kind} {sample.key!r} came back; there are {found}"
-            _compare(of_key, sample)
+            if not of_key:
+                pytest.fail(f"the {kind} {sample.key!r} is missing; by kind, there came back {keys_by_kind(tracked)}")
+            problem = item_difference(of_key[-1], sample)
+            if problem is not None:
+                pytest.fail(problem)
         elif not of_key:
-            assert first, f"the {kind} is not kept, and nothing was said"
-            assert not second, f"said again: {second}"
+            there = f"by kind, there came back {keys_by_kind(tracked)}"
+            assert first, f"the {kind} {sample.key!r} is not kept, and nothing was said; {there}"
+            assert not second, f"that the {kind} {sample.key!r} is not kept was said again: {second}"
 
     def test_other_verbs_can_be_called(self, attach: Attach, tmp_path: Path) -> None:
         logger = attach()
@@ -329,8 +397,12 @@ class LoggerContract:
         logger.close()
         self.expect(logger, {"loss": [Point(0, 1.5)], "test_loss": [Point(1, 2.5)]})
         if self.has("status"):
-            ended_well = self.read_back(logger).status in ("success", "finished")
-            assert ended_well == (status in ("success", "finished"))
+            found = self._tracked(logger).status
+            good = ("success", "finished")
+            assert (found in good) == (status in good), (
+                f"finalize({status!r}) came back as {found!r}: for a run that ended well it is one of {good}, for the "
+                "others another word"
+            )
 
     def test_flush_acknowledges(self, attach: Attach) -> None:
         logger = attach()
@@ -340,6 +412,35 @@ class LoggerContract:
         logger.flush()
         if self.has("acknowledges"):
             self.expect(logger, _points(ROWS))
+
+    def test_flush_lets_the_trackers_errors_through(self, attach: Attach) -> None:
+        logger = attach()
+        logger.log_metrics(metrics={"loss": 2.5}, step=0)
+        logger.flush()
+        broken = self.break_tracker(logger)
+        if broken is None:
+            pytest.skip("break_tracker() is not provided, so it is not known whether flush() swallows errors")
+        error, where = None, "log_metrics()"
+        with broken:
+            try:
+                logger.log_metrics(metrics={"loss": 1.5}, step=1)
+                where = "flush()"
+                logger.flush()
+            except Exception as raised:
+                error = raised
+        assert error is not None, (
+            "flush() returned while the tracker failed: its values would count as delivered, and be lost. Let the "
+            "error through, or raise TrackerUnavailableError"
+        )
+        is_blamed = isinstance(error, RejectedError) or (where == "log_metrics()" and _is_data_error(error))
+        assert not is_blamed, (
+            f"{where} raised {error!r} while the tracker failed: that puts the blame on the event, which would be "
+            "rejected. Raise TrackerUnavailableError"
+        )
+        logger.log_metrics(metrics={"loss": 1.5}, step=1)  # as a courier does
+        logger.flush()
+        logger.close()
+        self.expect(logger, {"loss": [Point(0, 2.5), Point(1, 1.5)]}, at_least_once=True)
 
     def test_close_is_idempotent_and_logging_goes_on_after_it(self, attach: Attach) -> None:
         logger = attach()
@@ -385,40 +486,50 @@ class LoggerContract:
         before = _files(tmp_path)
         monkeypatch.setenv("RANK", "1")
         logger: Any = self.make_logger(tmp_path)
-        results = [
-            logger.attach(info),
-            logger.log_metrics(metrics={"leak": 1.0}, step=0),
-            logger.log_metrics_batch(_rows([(0, {"leak": 1.0})])),
-            logger.log_hyperparams({"leak": 1}),
-            *(sample.log(logger) for sample in to_log),
-            logger.agg_and_log_metrics({"leak": 1.0}, step=1),
-            logger.save(),
-            logger.flush(),
-            logger.finalize("success"),
-            logger.close(),
-        ]
-        assert results == [None] * len(results)
-        assert isinstance(logger.experiment, DummyExperiment)
-        logger.experiment.log({"leak": 1})
-        assert _files(tmp_path) == before
+        verbs: dict[str, Callable[[], Any]] = {
+            "attach": lambda: logger.attach(info),
+            "log_metrics": lambda: logger.log_metrics(metrics={"leak": 1.0}, step=0),
+            "log_metrics_batch": lambda: logger.log_metrics_batch(_rows([(0, {"leak": 1.0})])),
+            "log_hyperparams": lambda: logger.log_hyperparams({"leak": 1}),
+            **{f"the verb for {each.kind}": functools.partial(each.log, logger) for each in to_log},
+            "agg_and_log_metrics": lambda: logger.agg_and_log_metrics({"leak": 1.0}, step=1),
+            "save": logger.save,
+            "flush": logger.flush,
+            "finalize": lambda: logger.finalize("success"),
+            "close": logger.close,
+        }
+        for verb, call in verbs.items():
+            result = call()
+            assert result is None, f"on rank 1 {verb} returned {result!r}"
+            written = sorted((_files(tmp_path) - before).elements())
+            assert not written, f"on rank 1 {verb} wrote {few(written)}"
+        experiment = logger.experiment
+        assert isinstance(experiment, DummyExperiment), f"on rank 1 the experiment is {experiment!r}"
+        experiment.log({"leak": 1})
         monkeypatch.delenv("RANK")
         rank_zero = attach()
         rank_zero.log_metrics(metrics={"loss": 1.5}, step=0)
         rank_zero.close()
         self.expect(rank_zero, {"loss": [Point(0, 1.5)]})
-        tracked = [self.read_back(rank_zero)]
+        self._expect_no_leak("the run of rank zero", self._tracked(rank_zero))
         with suppress(Exception):  # the other rank's logger has, as it should, no run
-            tracked.append(self.read_back(logger))
-        for each in tracked:
-            assert "leak" not in each.metrics
-            assert "leak" not in each.params
-            assert not each.tags
-            assert not any(each.items.values())
+            self._expect_no_leak("a run of its own", self.read_back(logger))
+
+    def _expect_no_leak(self, where: str, tracked: Tracked) -> None:
+        __tracebackhide__ = True
+        leaks = {
+            "metrics": [f"{name!r} = {points}" for name, points in tracked.metrics.items() if "leak" in name],
+            "hyperparameters": [f"{name!r} = {value!r}" for name, value in tracked.params.items() if "leak" in name],
+            "items": [keys_by_kind(tracked)] * (any(tracked.items.values()) or bool(tracked.tags)),
+        }
+        for what, found in leaks.items():
+            if found:
+                pytest.fail(f"what rank 1 logged is in {where}, as {what}: {few(found)}")
 
     def test_pickling_starts_nothing(self, attach: Attach, tmp_path: Path) -> None:
         before = _files(tmp_path)
         copy = pickle.loads(pickle.dumps(self.make_logger(tmp_path)))
-        assert _files(tmp_path) == before
+        self._expect_no_files("pickling the logger", tmp_path, before)
         attach(logger=copy)
         copy.log_metrics(metrics={"loss": 1.5}, step=0)
         copy.close()
@@ -427,7 +538,7 @@ class LoggerContract:
     def test_constructor_starts_nothing(self, tmp_path: Path) -> None:
         before = _files(tmp_path)
         logger = self.make_logger(tmp_path)
-        assert _files(tmp_path) == before
+        self._expect_no_files("making the logger", tmp_path, before)
         if self.sdk_module is None:
             return
         args, options = logger._constructor
@@ -440,21 +551,40 @@ class LoggerContract:
         result = subprocess.run([sys.executable, "-c", program], input=made, check=False)
         assert result.returncode == 0, f"making the logger imports {self.sdk_module}"
 
+    def _expect_no_files(self, what: str, tmp_path: Path, before: Counter[str]) -> None:
+        written = sorted((_files(tmp_path) - before).elements())
+        assert not written, f"{what} wrote {few(written)}; put it off to the first verb"
+
     # Delivery
 
     def test_delivery(self, attach: Attach, tmp_path: Path) -> None:
-        journal = _JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(_run_info(tmp_path, "run"))
         journal.log_all(ROWS)
         journal.add(Params(TIME, PARAMS), Finish(TIME + 9, "success"))
         journal.deliver(lambda: self.make_logger(tmp_path))
         logger = self._reader(attach, journal)
-        self.expect(logger, _points(ROWS), times=True)
+        self.expect(logger, _points(ROWS), times=True, delivered=True)
         self._expect_params(logger, PARAMS)
+
+    def test_watermark_counts_the_lines(self, attach: Attach, tmp_path: Path) -> None:
+        if not self.has("resume"):
+            pytest.skip("the tracker cannot resume")
+        journal = JournalOf(_run_info(tmp_path, "run"))
+        journal.log_all(ROWS)
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        watermark = attach().watermark()
+        _check_watermark(watermark)
+        if watermark is None:
+            return
+        told = f"watermark() returned {watermark} when the last delivered moment.line was {journal.lines - 1}"
+        assert watermark <= journal.lines, f"{told}: lines that were never delivered would be skipped"
+        if self.has("exactly_once"):
+            assert watermark == journal.lines, f"{told}: it is to return {journal.lines}, a number of lines"
 
     def test_delivery_of_a_resumed_run(self, attach: Attach, tmp_path: Path) -> None:
         if not self.has("resume"):
             pytest.skip("the tracker cannot resume")
-        journal = _JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(_run_info(tmp_path, "run"))
         journal.log_all(ROWS[:2])
         journal.add(Finish(TIME, "success"))
         journal.deliver(lambda: self.make_logger(tmp_path))
@@ -462,32 +592,33 @@ class LoggerContract:
         journal.log_all(ROWS[2:], first=2)
         journal.deliver(lambda: self.make_logger(tmp_path))
         journal.deliver(lambda: self.make_logger(tmp_path))
-        self.expect(self._reader(attach, journal), _points(ROWS), times=True)
+        self.expect(self._reader(attach, journal), _points(ROWS), times=True, delivered=True)
 
     @pytest.mark.parametrize("when", ["before flush", "after flush"])
     def test_nothing_is_lost_when_a_courier_is_killed(self, attach: Attach, tmp_path: Path, when: str) -> None:
-        journal = _JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(_run_info(tmp_path, "run"))
         journal.log_all(ROWS[:2])
         journal.deliver(lambda: self.make_logger(tmp_path))
         journal.log_all(ROWS[2:4], first=2)
         killed: list[Logger] = []
 
+        # The killed logger lives on until the end of the test, with whatever it holds open.
         def make_logger() -> Logger:
             killed.append(self.make_logger(tmp_path))
             if when == "before flush":
-                killed[0].flush = _die  # type: ignore[method-assign]
+                killed[0].flush = die  # type: ignore[method-assign]
             return killed[0]
 
-        with pytest.raises(_KilledError):
-            journal.deliver(make_logger, courier=_DyingCourier)
+        with pytest.raises(KilledError):
+            journal.deliver(make_logger, courier=DyingCourier)
         journal.log_all(ROWS[4:], first=4)
         journal.deliver(lambda: self.make_logger(tmp_path))
         logger = self._reader(attach, journal)
-        self.expect(logger, _points(ROWS), at_least_once=not self.has("exactly_once"))
-        with suppress(_KilledError, Exception):
+        self.expect(logger, _points(ROWS), at_least_once=not self.has("exactly_once"), delivered=True)
+        with suppress(KilledError, Exception):
             killed[0].close()
 
-    def _reader(self, attach: Attach, journal: _JournalOf) -> Logger:
+    def _reader(self, attach: Attach, journal: JournalOf) -> Logger:
         """Return a logger of the run that was delivered, for `read_back`."""
         return journal.last or attach()
 
@@ -499,14 +630,11 @@ class LoggerContract:
         self.expect(logger, _points(rows))
 
     def _expect_params(self, logger: Logger, expected: Mapping[str, Any]) -> None:
-        found = dict(flatten(self.read_back(logger).params))
-        wanted = dict(flatten(expected))
-        assert wanted.keys() <= found.keys()
-        for key, value in wanted.items():
-            if self.has("typed_params"):
-                assert (found[key], type(found[key])) == (value, type(value)), f"the hyperparameter {key!r}"
-            else:
-                assert str(found[key]) == str(value), f"the hyperparameter {key!r}"
+        __tracebackhide__ = True
+        found = dict(flatten(self._tracked(logger).params))
+        problem = params_difference(dict(flatten(expected)), found, typed=self.has("typed_params"))
+        if problem is not None:
+            pytest.fail(problem)
 
     def _quietly(self, call: Callable[[], Any]) -> list[str]:
         """Return what ``call`` warned of; here a warning is an answer, not a failure."""
@@ -516,46 +644,13 @@ class LoggerContract:
         return [str(each.message) for each in said if issubclass(each.category, UserWarning)]
 
 
-class _DyingCourier(Courier):
-    """Dies when the tracker has everything and before the position is saved, leaving the logger as it is."""
-
-    def _acknowledged(self, items: Any) -> None:
-        raise _KilledError
-
-    def _drop_logger(self) -> None:
-        self.logger = None
-
-
-class _JournalOf:
-    """A real journal, and real couriers that deliver it."""
-
-    def __init__(self, run: RunInfo) -> None:
-        self.run = run
-        self.last: Logger | None = None
-        """The logger that the last courier made."""
-        self._dir = Path(run.dir)
-        self._journal = Journal(self._dir / JOURNAL)
-        self.add(Start(TIME, run))
-
-    def add(self, *events: Event) -> None:
-        for event in events:
-            self._journal.append(encode(event))
-
-    def log_all(self, rows: Iterable[tuple[int, Mapping[str, Number]]], first: int = 0) -> None:
-        for index, (step, metrics) in enumerate(rows, first):
-            values = {name: spell(value) for name, value in metrics.items()}
-            self.add(Metrics(TIME + index, step, values))
-
-    def deliver(self, make_logger: Callable[[], Logger], courier: type[Courier] = Courier) -> None:
-        def make() -> Logger:
-            self.last = make_logger()
-            return self.last
-
-        courier(self._dir, "contract", make, follow=False, linger=0.0).run()
-
-
-def _die() -> None:
-    raise _KilledError
+def _check_watermark(watermark: object) -> None:
+    __tracebackhide__ = True
+    if watermark is not None and (type(watermark) is not int or watermark < 0):
+        pytest.fail(
+            f"watermark() returned {watermark!r}; it is the number of lines that the tracker holds, an int from 0, or "
+            "None if it cannot tell"
+        )
 
 
 def _run_info(tmp_path: Path, run: str) -> RunInfo:
@@ -579,24 +674,6 @@ def _points(rows: Iterable[tuple[int, Mapping[str, Number]]]) -> dict[str, list[
 
 def _sample(tmp_path: Path, kind: str) -> Sample:
     return next(sample for sample in samples(tmp_path / "samples") if sample.kind == kind)
-
-
-def _compare(items: list[Item], sample: Sample) -> None:
-    item = items[-1]
-    assert item.step in (sample.step, None), f"the step of the {sample.kind}"
-    assert item.score in (sample.score, None), f"the score of the {sample.kind}"
-    assert set(sample.aliases) <= set(item.aliases), f"the aliases of the {sample.kind}"
-    if item.content is None or sample.content is None:
-        return
-    if isinstance(sample.content, bytes):
-        assert item.content == sample.content, f"the content of the {sample.kind}"
-    else:
-        columns, rows = item.content
-        assert [list(columns), *_as_text(rows)] == [sample.content[0], *_as_text(sample.content[1])]
-
-
-def _as_text(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
-    return [[str(cell) for cell in row] for row in rows]
 
 
 def _files(directory: Path) -> Counter[str]:

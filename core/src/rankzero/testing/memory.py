@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rankzero.logger import Logger, Moment, RunInfo
@@ -64,9 +64,12 @@ class MemoryLogger(Logger):
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         self._record("log_metrics", metrics=dict(metrics), step=step)
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, metrics: Mapping[str, Any] | None = None, *args: Any, **kwargs: Any
+    ) -> None:
         values = dict(vars(params)) if isinstance(params, Namespace) else dict(params)
-        self._record("log_hyperparams", params=values, **kwargs)
+        initial = {} if metrics is None else {"metrics": metrics}
+        self._record("log_hyperparams", params=values, **initial, **kwargs)
 
     def attach(self, run: RunInfo) -> None:
         super().attach(run)
@@ -126,6 +129,8 @@ def _read(call: Call, tracked: Tracked) -> None:
             tracked.add_metric(name, step, value, call.moment.time)
     elif call.verb == "log_hyperparams":
         tracked.params.update(arguments["params"])
+        for name, value in arguments.get("metrics", {}).items():
+            tracked.add_metric(name, 0, value, call.moment.time)
     elif call.verb == "log_tags":
         tracked.tags += arguments["tags"]
     elif call.verb == "finalize":

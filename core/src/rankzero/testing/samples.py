@@ -81,6 +81,24 @@ KINDS = [
 ]  # fmt: skip
 
 
+ARRAYS = ["image", "audio", "video"]
+
+
+def array_sample(kind: str) -> Sample:
+    """Return media that are arrays, as they come to a logger that is used directly. Needs numpy."""
+    import numpy as np
+
+    picture = np.zeros((2, 2, 3), np.uint8)
+    sound = np.sin(np.arange(80) / 8)
+    key = f"val/array of {kind}"
+    logs: dict[str, Callable[[Logger], Any]] = {
+        "image": lambda log: log.log_image(key, [picture], STEP),
+        "audio": lambda log: log.log_audio(key, [sound], STEP, sample_rate=8000),
+        "video": lambda log: log.log_video(key, [np.stack([picture, picture + 255])], STEP, fps=2),
+    }
+    return Sample(kind, logs[kind], key)
+
+
 def _log_artifact(logger: Logger, path: str) -> Any:
     return logger.log_artifact(path, name="numbers", type="dataset", aliases=["v1"], metadata={"rows": 3})
 

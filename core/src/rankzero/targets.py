@@ -1,0 +1,169 @@
+"""Targets: which loggers a run is to be brought to from the command line, made from its journal or a config file.
+
+A target is a logger with its options. A position is kept for each, so another file, project or server is another
+target and gets a position, and a key, of its own: ``NAME-`` and eight digits of a hash of what is different.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.config import resolve
+from rankzero.errors import ConfigError
+from rankzero.events import Start
+from rankzero.journal import JOURNAL, Tail
+from rankzero.options import LoggerSpec, is_secret, redact
+from rankzero.plans import with_absolute_paths
+from rankzero.plugins import get_plugins
+from rankzero.position import positions
+from rankzero.values import to_jsonable
+
+_COMMAND_LINE = "the command line"
+_START = b'{"type":"start",'
+_OWN_KEY = re.compile(r"(.+)-[0-9a-f]{8}")
+_PASSWORD_IN_URL = re.compile(r'(\w://[^/@\s:"]*:)[^/@\s"]+@')
+
+
+class RecordedLoggers:
+    """The loggers that a run was to go to, as its journal tells; looking again reads only what is new."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._journal = run_dir / JOURNAL
+        self._offset = 0
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """Return key → ``{"plugin": name, "options": {…}, "left_out": [secret, …]}`` or ``{"class": …}``."""
+        tail = Tail(self._journal, self._offset)
+        try:
+            while lines := tail.read():
+                for line in lines:
+                    event = line.decode() if line.data.startswith(_START) else None
+                    if isinstance(event, Start):
+                        self._found.update(event.loggers)
+        finally:
+            tail.close()
+        self._offset = tail.offset
+        return self._found
+
+
+def choose_loggers(
+    run_dir: Path,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    recorded: RecordedLoggers | None = None,
+) -> list[LoggerSpec]:
+    """Return the loggers to deliver a run to.
+
+    Args:
+        run_dir: the run's directory.
+        names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
+        options: added to those that the journal or a config file has for each of them.
+        recorded: what is known of the run from before.
+
+    Raises:
+        ConfigError: none is known, one cannot be made again, or a secret of it is not known.
+        PluginError: one that is given options cannot be loaded.
+    """
+    known = (recorded or RecordedLoggers(run_dir)).look()
+    if not names and not known:
+        raise ConfigError(f"{run_dir} names no logger; say where it is to go: --to NAME")
+    if names:
+        return [_choose_named(run_dir, name, known.get(name), options) for name in names]
+    return [_from_journal(run_dir, key, each, options) for key, each in known.items()]
+
+
+def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
+    """Return the logger ``name`` with the options that a config file has for it, and those given on top."""
+    spec = resolve({name: dict(options)}).loggers[0]
+    spec.source = _COMMAND_LINE
+    spec.option_sources.update(dict.fromkeys(options, _COMMAND_LINE))
+    return spec
+
+
+def _choose_named(
+    run_dir: Path, name: str, recorded: Mapping[str, Any] | None, options: Mapping[str, Any]
+) -> LoggerSpec:
+    available = get_plugins().available()
+    if recorded is not None and ("plugin" in recorded or name not in available):
+        return _from_journal(run_dir, name, recorded, options)
+    own = _OWN_KEY.fullmatch(name)
+    if own and name not in available and name in positions(run_dir):
+        raise ConfigError(
+            f"{name!r} is a delivery of {run_dir} to {own[1]!r} with options of the command line, which are not "
+            f"written down; give them again: --to {own[1]} --option KEY=VALUE"
+        )
+    spec = logger_from_config(name, options)
+    if options:
+        spec.key = _key(spec, options, logger_from_config(name, {}).options)
+    return spec
+
+
+def _from_journal(run_dir: Path, key: str, recorded: Mapping[str, Any], options: Mapping[str, Any]) -> LoggerSpec:
+    if "plugin" not in recorded:
+        raise ConfigError(
+            f"the logger {key!r} of {run_dir} is an object of {recorded.get('class', 'a class')}, which no plugin "
+            "provides, and rankzero does not import a class because a journal names it. Give the class a name with an "
+            f"entry point, and run: rankzero sync {run_dir} --to NAME; or deliver from Python: "
+            "rankzero.deliver(run_dir, logger)"
+        )
+    journal = str(run_dir / JOURNAL)
+    written = recorded.get("options", {})
+    spec = LoggerSpec(key, recorded["plugin"], {**written, **options}, source=journal)
+    spec.option_sources = dict.fromkeys(options, _COMMAND_LINE)
+    left_out = list(recorded.get("left_out", ()))
+    _add_secrets(spec, run_dir, [each for each in left_out if each not in options])
+    if options:
+        spec.key = _key(spec, options, written, left_out)
+    return spec
+
+
+def _add_secrets(spec: LoggerSpec, run_dir: Path, names: Sequence[str]) -> None:
+    """Add what start() was told and the journal may not hold, if a config file has it."""
+    if not names:
+        return
+    assert spec.plugin is not None
+    config = logger_from_config(spec.plugin, {})
+    for name in names:
+        if name in config.options:
+            spec.options[name] = config.options[name]
+            spec.option_sources[name] = config.where(name)
+    missing = [name for name in names if name not in spec.options]
+    if missing:
+        listed = ", ".join(map(repr, missing))
+        was = f"the option {listed} was not written down because it is a secret; give it"
+        were = f"the options {listed} were not written down because they are secrets; give them"
+        given = " ".join(f"-o {name}='${{ENV_NAME}}'" for name in missing)
+        raise ConfigError(
+            f"{spec.source}: {was if len(missing) == 1 else were} with {given}, as in: rankzero sync {run_dir} "
+            f"--to {spec.key} {given}; or in the options that a config file has for {spec.plugin!r}"
+        )
+
+
+def _key(spec: LoggerSpec, given: Mapping[str, Any], base: Mapping[str, Any], left_out: Iterable[str] = ()) -> str:
+    """Return the key of a target whose options ``given`` go on top of ``base``, which the key of ``spec`` stands for.
+
+    Secrets do not count, nor what ``base`` had but could not write down: with another token it is the same target.
+    """
+    secrets = get_plugins().load_logger(spec.plugin or spec.key, spec.source).secret_options
+    ours, theirs = _without_secrets(given, secrets), _without_secrets(base, secrets)
+    different = {
+        name: value
+        for name, value in ours.items()
+        if name not in left_out and (name not in theirs or theirs[name] != value)
+    }
+    if not different:
+        return spec.key
+    return f"{spec.key}-{hashlib.sha256(msgspec.json.encode(different, order='sorted')).hexdigest()[:8]}"
+
+
+def _without_secrets(options: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+    text = msgspec.json.encode(to_jsonable(with_absolute_paths(options))).decode()
+    plain = msgspec.json.decode(_PASSWORD_IN_URL.sub(r"\1@", text))
+    return {name: value for name, value in redact(plain, secrets).items() if not is_secret(name, secrets)}

@@ -1,0 +1,68 @@
+"""Journals that `LoggerContract` writes, and couriers that deliver them, one of which dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankzero.courier import Courier
+from rankzero.events import Event, Metrics, Start, encode
+from rankzero.journal import JOURNAL, Journal
+from rankzero.logger import Logger, RunInfo
+from rankzero.values import Number, spell
+
+TIME = 1_700_000_000.25
+
+
+class KilledError(BaseException):
+    """Stands for the death of the courier's process."""
+
+
+class DyingCourier(Courier):
+    """Dies when the tracker has everything and before the position is saved, leaving the logger as it is."""
+
+    def _acknowledged(self, items: Any) -> None:
+        raise KilledError
+
+    def _drop_logger(self) -> None:
+        self.logger = None
+
+
+class JournalOf:
+    """A real journal, and real couriers that deliver it."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self.run = run
+        self.last: Logger | None = None
+        """The logger that the last courier made."""
+        self.lines = 0
+        self._dir = Path(run.dir)
+        self._journal = Journal(self._dir / JOURNAL)
+        self.add(Start(TIME, run))
+
+    def add(self, *events: Event) -> None:
+        """Append events."""
+        for event in events:
+            self._journal.append(encode(event))
+            self.lines += 1
+
+    def log_all(self, rows: Iterable[tuple[int, Mapping[str, Number]]], first: int = 0) -> None:
+        """Append rows of metrics, one second apart."""
+        for index, (step, metrics) in enumerate(rows, first):
+            values = {name: spell(value) for name, value in metrics.items()}
+            self.add(Metrics(TIME + index, step, values))
+
+    def deliver(self, make_logger: Callable[[], Logger], courier: type[Courier] = Courier) -> None:
+        """Deliver what is there."""
+
+        def make() -> Logger:
+            self.last = make_logger()
+            return self.last
+
+        courier(self._dir, "contract", make, follow=False, linger=0.0).run()
+
+
+def die() -> None:
+    """Stand in for a `Logger.flush` in the middle of which the process is killed."""
+    raise KilledError
