@@ -3,10 +3,12 @@
 import csv
 import json
 from pathlib import Path
+from unittest import mock
 
 import yaml
 
 from rankzero import CSVLogger
+from rankzero.csv_file import CsvFile
 from rankzero.testing import ALL, LoggerContract, Tracked
 
 
@@ -15,6 +17,9 @@ class TestCSVLogger(LoggerContract):
 
     def make_logger(self, tmp_path):
         return CSVLogger(tmp_path / "logs")
+
+    def break_tracker(self, logger):
+        return mock.patch.object(CsvFile, "append", side_effect=OSError("the disk is full"))
 
     def read_back(self, logger):
         directory, tracked = Path(logger.log_dir), Tracked()

@@ -25,7 +25,7 @@ from rankzero.journal import Journal
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.plugins import get_plugins
-from rankzero.position import Position, load_position, save_position
+from rankzero.position import Position, load_position, save_position, wake_time
 
 COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "loggers", "check"]
 
@@ -275,7 +275,7 @@ def test_show(command):
     assert status == 1  # a delivery has a problem
     for words in ("amber-otter-12 · digits · success", "lr", "0.1", "loss", "0.3333", "█", "1 text", "7 events behind"):
         assert words in out
-    assert "the box is locked; 2 refused: " in out
+    assert "the box is locked; 2 events could not be delivered to box and stand in " in out
     assert "box.rejected.jsonl" in out
 
 
@@ -320,7 +320,7 @@ def test_show_of_damage(command):
         file.write("nonsense\n")
     status, out, _ = command("show", "a1")
     assert status == 1
-    assert "1 damaged lines" in out
+    assert "1 damaged line of" in out
 
 
 # export
@@ -456,6 +456,42 @@ def test_check_of_a_wrong_option(command):
     assert "the command line: the logger 'box' has no option 'greting'. Did you mean 'greeting'?" in err
 
 
+def test_check_says_where_an_option_stands_whose_variable_is_not_set(command):
+    Path("rankzero.toml").write_text('[loggers.box]\npath = "box.jsonl"\npin = "${BOX_PIN}"\n')
+    status, _, err = command("check", "box")
+    assert status == 2
+    assert "rankzero.toml [loggers.box]: the option 'pin' needs the environment variable BOX_PIN" in err
+    with pytest.raises(rankzero.errors.MissingSecretError, match=r"rankzero.toml \[loggers.box\]: the option 'pin'"):
+        rankzero.start("box")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "says"),
+    [
+        ("@rankzero.hookimpl\ndef rankzero_run_started(run): pass\n", 0, "hk: ok, it has rankzero_run_started\n"),
+        ("@rankzero.hookimpl\ndef rankzero_run_begun(run): pass\n", 1, "there is no hook 'rankzero_run_begun'"),
+        ("import no_such_sdk\n", 1, "No module named 'no_such_sdk'"),
+        ("1 / 0\n", 1, "ZeroDivisionError"),
+        ("def rankzero_run_started(run): pass\n", 1, "hooks_for_tests has no hooks"),
+    ],
+)
+def test_check_of_hooks(command, tmp_path, code, status, says):
+    info = tmp_path / "plugins" / "rankzero_hk-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-hk\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[rankzero]\nhk = hooks_for_tests\n")
+    (tmp_path / "plugins" / "hooks_for_tests.py").write_text(f"import rankzero\n{code}")
+    try:
+        found, out, err = command("check", "hk")
+        assert command("check", "hk", "-o", "x=1")[0] == 2
+    finally:
+        sys.modules.pop("hooks_for_tests", None)
+    assert found == status
+    assert says in (out if status == 0 else err)
+    assert "Traceback" not in err
+    assert (out + err).count("\n") == 1
+
+
 def test_check_of_a_tracker_that_hangs():
     Path("box.jsonl.hangs").touch()
     code = "import sys; from rankzero.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -506,14 +542,187 @@ def test_sync_sends_nothing_twice(command):
     run_dir = make_run()
     command("sync", run_dir)
     before = in_box()
-    assert command("sync", "a1")[0] == 0
+    says = "amber-otter-12: box has all of it already; --again sends it once more\n"
+    assert command("sync", "a1") == (0, says, "")
     assert in_box() == before
+    assert command("deliver")[1] == "amber-otter-12: box has all of it already\n"
+
+
+def test_sync_again_begins_at_the_beginning(command):
+    run_dir = make_run()
+    command("sync", run_dir)
+    former = (run_dir / "box.position.json").read_bytes()
+    Path("box.jsonl").unlink()  # the tracker was wiped
+    assert command("sync", "a1", "--again") == (0, "amber-otter-12 → box: delivered, 6 events\n", "")
+    assert len(in_box()) == 5
+    assert (run_dir / "box.position.before").read_bytes() == former
+    assert command("sync", "a1")[0] == 0
+    assert len(in_box()) == 5
+
+
+def test_sync_again_disturbs_no_courier(command):
+    run_dir = make_run()
+    save_position(run_dir, "box", Position(offset=10, line=1, pid=4711, host="node7"))
+    with FileLock(run_dir / "box.courier.lock"):
+        status, out, err = command("sync", "a1", "--again")
+    assert (status, out) == (1, "")
+    assert "process 4711 on node7 delivers" in err
+    assert load_position(run_dir, "box").line == 1
 
 
 def test_sync_to_another_logger(command):
     make_run(loggers={})
     assert command("sync", "a1", "--to", "box", "-o", "path=other.jsonl")[0] == 0
     assert len(in_box("other.jsonl")) == 5
+
+
+def test_sync_with_other_options_is_another_target(command):
+    make_run(loggers={})
+    for path in ("a.jsonl", "b.jsonl"):
+        status, out, _ = command("sync", "a1", "--to", "box", "-o", f"path={path}")
+        assert status == 0
+        assert out.endswith(": delivered, 6 events\n")
+    assert len(in_box("a.jsonl")) == len(in_box("b.jsonl")) == 5
+    _, out, _ = command("sync", "a1", "--to", "box", "-o", "path=a.jsonl")
+    assert "has all of it already" in out
+    assert len(in_box("a.jsonl")) == 5
+
+
+@pytest.mark.parametrize("arguments", [[], ["--to", "box"]])
+def test_options_that_differ_from_the_recorded_ones_are_another_target(command, arguments):
+    run_dir = make_run()
+    command("sync", "a1")
+    status, out, _ = command("sync", "a1", *arguments, "-o", "path=other.jsonl")
+    key = out.partition("→ ")[2].partition(":")[0]
+    assert status == 0
+    assert len(in_box("other.jsonl")) == len(in_box()) == 5
+    assert key.startswith("box-")
+    assert load_position(run_dir, key).closed
+    status, _, err = command("sync", "a1", "--to", key)
+    assert status == 2
+    assert "give them again: --to box" in err
+
+
+def test_the_recorded_options_and_secrets_are_the_same_target(command, monkeypatch):
+    monkeypatch.setenv("PIN", "some-pin")
+    make_run()
+    command("sync", "a1")
+    for option in (f"path={os.path.abspath('box.jsonl')}", "pin=other-pin", "pin=${PIN}"):
+        assert "box has all of it already" in command("sync", "a1", "-o", option)[1]
+    assert len(in_box()) == 5
+
+
+def test_the_key_of_a_target_does_not_depend_on_a_secret(command):
+    run_dir = make_run(loggers={})
+    urls = ("http://me:one@host/x", "http://me:two@host/x", "http://me:one@other/x")
+    for url in urls:
+        assert command("sync", "a1", "--to", "box", "-o", "path=a.jsonl", "-o", f"greeting={url}")[0] == 0
+    assert len(list(run_dir.glob("box-*.position.json"))) == 2
+    assert len(in_box("a.jsonl")) == 10
+
+
+def test_options_of_a_config_file_given_once_more_are_the_same_target(command):
+    make_run(loggers={})
+    Path("rankzero.toml").write_text('[loggers.box]\npath = "box.jsonl"\n')
+    assert command("sync", "a1", "--to", "box")[1] == "amber-otter-12 → box: delivered, 6 events\n"
+    assert "box has all of it already" in command("sync", "a1", "--to", "box", "-o", "path=box.jsonl")[1]
+
+
+def test_options_are_checked_when_there_is_nothing_to_send(command):
+    make_run()
+    command("sync", "a1")
+    status, out, err = command("sync", "a1", "-o", "greting=hi")
+    assert (status, out) == (2, "")
+    assert "Did you mean 'greeting'?" in err
+
+
+def record(**started):
+    """Start a run that nobody delivers, and return its directory."""
+    with rankzero.start(delivery="off", **started) as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+    return Path(run.dir)
+
+
+def test_a_secret_that_was_left_out_is_asked_for(command, monkeypatch):
+    run_dir = record(loggers="box", path=os.path.abspath("box.jsonl"), pin="some-pin", greeting="hi")
+    assert "some-pin" not in (run_dir / "journal.jsonl").read_text()
+    status, out, err = command("sync", run_dir)
+    assert (status, out) == (2, "")
+    assert "the option 'pin' was not written down because it is a secret; give it with -o pin='${ENV_NAME}'" in err
+    status, _, err = command("deliver")
+    assert status == 1
+    assert "the option 'pin' was not written down" in err
+    assert in_box() == []
+    monkeypatch.setenv("PIN", "some-pin")
+    status, out, _ = command("sync", run_dir, "-o", "pin=${PIN}")
+    assert status == 0
+    assert "→ box: delivered" in out
+    assert load_position(run_dir, "box").closed
+
+
+def test_a_secret_that_was_left_out_may_stand_in_a_config_file(command, monkeypatch):
+    run_dir = record(loggers="box", path=os.path.abspath("box.jsonl"), pin="some-pin")
+    Path("rankzero.toml").write_text('[loggers.box]\npin = "${PIN}"\npath = "elsewhere"\n')
+    status, _, err = command("sync", run_dir)
+    assert status == 2
+    assert "rankzero.toml [loggers.box]: the option 'pin' needs the environment variable PIN" in err
+    monkeypatch.setenv("PIN", "some-pin")
+    assert command("deliver")[0] == 0
+    assert in_box() != []
+
+
+def test_a_reference_to_a_secret_is_not_asked_for(monkeypatch, command):
+    run_dir = record(loggers="box", path=os.path.abspath("box.jsonl"), pin="${PIN}")
+    assert b"left_out" not in (run_dir / "journal.jsonl").read_bytes()
+    monkeypatch.setenv("PIN", "some-pin")
+    assert command("sync", run_dir)[0] == 0
+
+
+class Unnamed(rankzero.Logger):
+    """A logger that no plugin provides."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    name = property(lambda self: "unnamed")
+    version = property(lambda self: self.run_info.id)
+
+    def log_hyperparams(self, params):
+        pass
+
+    def log_metrics(self, metrics, step=None):
+        with self.path.open("a") as file:
+            file.write(f"{metrics}\n")
+
+
+def test_a_logger_without_a_name_is_warned_of_and_delivered_to_from_python(command, caplog):
+    run_dir = record(loggers=[Unnamed("out.txt")])
+    assert "no plugin provides" in caplog.text
+    assert "rankzero.deliver" in caplog.text
+    status, _, err = command("sync", run_dir)
+    assert status == 2
+    assert f"rankzero sync {run_dir} --to NAME" in err
+    rankzero.deliver(run_dir, Unnamed("out.txt"))
+    rankzero.deliver(run_dir, Unnamed("out.txt"))
+    assert Path("out.txt").read_text() == "{'loss': 1.0}\n"
+    assert load_position(run_dir, "unnamed").closed
+    rankzero.deliver(run_dir, Unnamed("second.txt"), key="second")
+    assert Path("second.txt").exists()
+
+
+def test_deliver_from_python_raises_where_something_is_missing():
+    run_dir = record(loggers=[])
+    with pytest.raises(rankzero.errors.DeliveryError, match=r"not all of it is delivered: .*no/such/place"):
+        rankzero.deliver(run_dir, Unnamed("no/such/place.txt"), timeout=0.2)
+    with pytest.raises(rankzero.errors.RunNotFoundError):
+        rankzero.deliver("nowhere", Unnamed("out.txt"))
+
+
+def test_a_class_that_got_a_name_later_is_delivered_to_by_it(command):
+    make_run(loggers={"box": {"class": "train:Box"}})
+    assert command("sync", "a1")[0] == 2
+    assert command("sync", "a1", "--to", "box", "-o", "path=box.jsonl")[0] == 0
+    assert len(in_box()) == 5
 
 
 def test_sync_closes_a_run_that_crashed(command):
@@ -546,7 +755,8 @@ def test_sync_takes_the_loggers_of_a_resumed_run_too(command):
     ("loggers", "arguments", "status", "says"),
     [
         ({}, [], 2, "names no logger; say where it is to go: --to NAME"),
-        ({"x": {"class": "train:Mine"}}, [], 2, "was made in the training script (train:Mine)"),
+        ({"x": {"class": "train:Mine"}}, [], 2, "does not import a class because a journal names it. Give the class a"),
+        ({"x": {"class": "train:Mine"}}, ["--to", "x"], 2, "is an object of train:Mine, which no plugin provides"),
         ({"x": {"plugin": "bxo", "options": {}}}, [], 2, "Did you mean 'box'?"),
         ({"box": {"plugin": "box", "options": {"path": "p", "greting": 1}}}, [], 2, "Did you mean 'greeting'?"),
         ({}, ["--to", "box"], 2, "needs 'path'"),
@@ -563,7 +773,8 @@ def test_sync_says_what_was_refused(command):
     run_dir = make_run("a1", Metrics(105.0, 9, {"bad": 1.0}), Metrics(106.0, 10, {"loss": 0.0}))
     status, _, err = command("sync", "a1")
     assert status == 1
-    assert err == f"amber-otter-12 → box: 1 events refused for good; see {run_dir.absolute() / 'box.rejected.jsonl'}\n"
+    rejected = run_dir.absolute() / "box.rejected.jsonl"
+    assert err == f"amber-otter-12: 1 event could not be delivered to box and stands in {rejected}\n"
     assert in_box()[-2][2:4] == [{"loss": 0.0}, 10]
 
 
@@ -605,6 +816,52 @@ def test_sync_watches_the_courier_that_is_there_already(command):
     lock.release()
     assert (status, out) == (0, "amber-otter-12 → box: delivered, 6 events\n")
     assert in_box() == []  # the other courier did it
+
+
+def test_sync_gives_up_watching_a_courier_whose_tracker_is_down(command):
+    run_dir = make_run()
+    problem = "TrackerUnavailableError: the box is locked"
+    save_position(run_dir, "box", Position(offset=10, line=1, problem=problem, pid=4711, host="node7"))
+    began = time.monotonic()
+    with FileLock(run_dir / "box.courier.lock"):
+        status, out, err = command("sync", "a1", "--timeout", "2.5")
+    assert (status, out) == (1, "")
+    assert f"process 4711 on node7 delivers it, and goes on by itself: {problem}" in err
+    assert err.count("\n") == 1
+    assert 2.5 < time.monotonic() - began < 15
+    assert wake_time(run_dir, "box") > 0
+
+
+def test_sync_wakes_the_courier_that_waits_again_and_again(command, monkeypatch):
+    run_dir = make_run()
+    woken = []
+    monkeypatch.setattr("rankzero.errands.wake", lambda *which: woken.append(which))
+    monkeypatch.setattr("rankzero.errands._WAKE_EVERY", 0.3)
+    save_position(run_dir, "box", Position(problem="down"))
+    with FileLock(run_dir / "box.courier.lock"):
+        command("sync", "a1", "--timeout", "1")
+    assert set(woken) == {(run_dir.absolute(), "box")}
+    assert 3 <= len(woken) <= 5
+
+
+def test_sync_goes_on_watching_a_courier_that_makes_progress(command):
+    run_dir = make_run()
+    size = (run_dir / "journal.jsonl").stat().st_size
+    lock = FileLock(run_dir / "box.courier.lock", thread_local=False)
+    lock.acquire()
+
+    def deliver():
+        for part in range(8):
+            save_position(run_dir, "box", Position(offset=size * part // 8, line=part, problem="slow"))
+            time.sleep(0.3)
+        save_position(run_dir, "box", Position(offset=size, line=6, closed=True))
+
+    other = threading.Thread(target=deliver)
+    other.start()
+    status, out, _ = command("sync", "a1", "--timeout", "1")
+    other.join()
+    lock.release()
+    assert (status, out) == (0, "amber-otter-12 → box: delivered, 6 events\n")
 
 
 def test_sync_of_a_run_that_is_still_written_ends(command):
@@ -750,6 +1007,11 @@ def test_deliver_watches_a_tracker_that_is_down(watching):
 )
 def test_duration(seconds, shown):
     assert terminal.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 events"), (1, "1 event"), (1200, "1,200 events")])
+def test_counted(count, shown):
+    assert terminal.counted(count, "event") == shown
 
 
 @pytest.mark.parametrize(

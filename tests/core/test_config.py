@@ -621,3 +621,9 @@ def test_omegaconf_reads_no_secret(monkeypatch):
 def test_omegaconf_that_does_not_resolve(value):
     with pytest.raises(ConfigError, match="OmegaConf cannot resolve 'loggers'"):
         resolve(OmegaConf.create({"wandb": {"entity": value}}))
+
+
+def test_misspelt_variable_is_said(monkeypatch):
+    monkeypatch.setenv("RANKZERO_LOGGER", "csv")
+    with pytest.warns(UserWarning, match="RANKZERO_LOGGER means nothing.*RANKZERO_LOGGERS"):
+        resolve()

@@ -11,6 +11,7 @@ import pytest
 import tenacity
 from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, rows, set_watermark
 
+from rankzero.checkpoints import snapshot
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import RejectedError, RunNotFoundError
 from rankzero.events import Checkpoint, Finish, Metrics, Params, Start, Text, encode
@@ -543,6 +544,17 @@ def test_a_snapshot_goes_when_every_logger_has_it_and_its_source_is_gone(tmp_pat
     ]
 
 
+def test_of_a_file_that_is_overwritten_only_the_newest_snapshot_and_the_best_stay(run_dir, tracker, tmp_path):
+    source = tmp_path / "last.pt"
+    for index, alias in enumerate(["best", "latest", "latest"]):
+        source.write_text(f"weights {index}")
+        kept = snapshot(source, run_dir)
+        write(run_dir, Checkpoint(1.0, kept, str(source), step=index, aliases=[alias]))
+    write(run_dir, Finish(2.0, "success"))
+    deliver(run_dir, tracker)
+    assert sorted(path.read_text() for path in run_dir.glob("checkpoints/*/*")) == ["weights 0", "weights 2"]
+
+
 def test_a_checkpoint_that_is_gone_is_refused_and_nothing_else(run_dir, tracker):
     write(run_dir, Checkpoint(1.0, "checkpoints/0/a.ckpt", "/nowhere/a.ckpt"), *metrics(0), Finish(2.0, "success"))
     assert deliver(run_dir, tracker).closed
@@ -590,3 +602,16 @@ def test_initial_metrics_reach_a_logger_that_takes_none_with_the_params(run_dir,
     deliver(run_dir, tracker, Simple)
     assert rows(tracker) == [(0, {"best": 0.5})]
     assert not reject_list(run_dir, "file").exists()
+
+
+def test_a_logger_that_was_given_wrong_arguments_is_not_tried_for_an_hour(run_dir, tracker):
+    made = []
+
+    def make():
+        made.append(1)
+        raise TypeError("save_dir must be text")
+
+    with pytest.raises(GaveUpError, match="save_dir must be text"):
+        Courier(run_dir, "file", make, follow=True).run()
+    assert len(made) == 3
+    assert "save_dir must be text" in load_position(run_dir, "file").problem

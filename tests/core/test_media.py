@@ -362,9 +362,10 @@ def test_histogram(run, values):
 
 def test_histogram_counts_what_is_finite():
     found = histogram([math.nan, 1.0, math.inf, 2.0, -math.inf], bins=1)
-    assert (found.counts, found.edges) == ([2], [1.0, 2.0])
+    assert (found.counts, found.edges, found.non_finite) == ([2], [1.0, 2.0], 3)
 
 
+@pytest.mark.filterwarnings("ignore:1 values of the histogram")
 @pytest.mark.parametrize("values", [[], np.array([math.nan]), torch.zeros(0)], ids=str)
 def test_histogram_of_nothing(run, values):
     run.log_histogram("key", values, bins=4)

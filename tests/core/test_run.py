@@ -18,7 +18,7 @@ from servers.file_logger import FileLogger, calls, fail, rows
 
 import rankzero
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
-from rankzero.events import Checkpoint, Finish, Metrics, Start, Status
+from rankzero.events import Artifact, Checkpoint, Finish, Metrics, Start, Status
 from rankzero.journal import JOURNAL, read_events
 from rankzero.media import read_table
 from rankzero.plugins import get_plugins
@@ -181,10 +181,11 @@ def test_audio_and_video(run, delivered):
 def test_histogram_and_figure(run, delivered):
     figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(1, 1))
     figure.add_subplot().plot([1, 2])
-    run.log_histogram("weights", np.array([0.0, 1.0, 1.0, np.nan]), step=2, bins=2)
+    with pytest.warns(UserWarning, match="1 values of the histogram 'weights' are NaN or infinite"):
+        run.log_histogram("weights", np.array([0.0, 1.0, 1.0, np.nan]), step=2, bins=2)
     run.log_figure("curve", figure, step=2)
     histogram, plot = delivered("log_histogram", "log_figure")
-    assert histogram["values"] == {"counts": [1, 2], "edges": [0.0, 0.5, 1.0]}
+    assert histogram["values"] == {"counts": [1, 2], "edges": [0.0, 0.5, 1.0], "non_finite": 1}
     assert opened(plot["figure"]["path"]).shape[:2] == (100, 100)
 
 
@@ -672,3 +673,30 @@ def test_a_run_has_what_lightning_asks_of_a_logger(run):
     with pytest.raises(TypeError):
         iter(run)  # a Trainer takes what is iterable for several loggers
     assert not hasattr(run, "__getitem__")
+
+
+def test_one_alias_or_tag_may_be_given_without_a_list(run, tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_text("weights")
+    run.log_checkpoint(path, aliases="latest")
+    run.log_artifact(path, aliases="new")
+    assert [event.aliases for event in events(run, Checkpoint)] == [["latest"]]
+    assert [event.aliases for event in events(run, Artifact)] == [["new"]]
+
+
+@pytest.mark.parametrize(("step", "recorded"), [(17.9, 17), ("abc", 0), (float("nan"), 0)])
+def test_a_step_that_is_no_whole_number_is_said(run, step, recorded):
+    with pytest.warns(UserWarning, match="no whole number"):
+        run.log_metrics({"loss": 1.0}, step)
+    assert [row.step for row in events(run, Metrics)] == [recorded]
+
+
+def test_metrics_that_are_no_mapping_are_said(run):
+    with pytest.warns(UserWarning, match="mapping from name to number, not list"):
+        run.log_metrics([1, 2])
+
+
+@pytest.mark.parametrize("config", [5, [1]])
+def test_hyperparameters_that_are_no_mapping_are_refused_at_start(begin, config):
+    with pytest.raises(ConfigError, match="mapping of hyperparameters"):
+        begin(config=config)

@@ -22,6 +22,7 @@ from rankzero.run import Run
 
 if TYPE_CHECKING:
     from rankzero.csv_logger import CSVLogger
+    from rankzero.errands import deliver
     from rankzero.hookspecs import hookimpl
     from rankzero.reader import RunData, read_run
 
@@ -35,6 +36,7 @@ __all__ = [
     "LoggerCollection",
     "Run",
     "RunData",
+    "deliver",
     "hookimpl",
     "is_rank_zero",
     "merge_dicts",
@@ -51,6 +53,7 @@ __all__ = [
 _HOMES = {
     "CSVLogger": "csv_logger",
     "RunData": "reader",
+    "deliver": "errands",
     "hookimpl": "hookspecs",
     "read_run": "reader",
 }

@@ -98,7 +98,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 
 class SnapshotSweeper:
-    """Deletes snapshots that every logger of the run has got and whose source the training script has deleted.
+    """Deletes snapshots that every logger of the run has got and whose source the script has deleted or overwritten.
 
     Without this a run that keeps its three best checkpoints would fill the disk with all of them. The newest
     holder of each alias (``latest``, ``best``) stays, so that the run can be delivered again.
@@ -109,11 +109,13 @@ class SnapshotSweeper:
         self._keys = list(keys)
         self._delivered: dict[int, Checkpoint] = {}
         self._holders: dict[str, int] = {}
+        self._newest: dict[str, int] = {}  # of each source
 
     def delivered(self, line: int, checkpoint: Checkpoint) -> None:
         """Note that the checkpoint in this line of the journal is delivered, and sweep."""
         self._delivered[line] = checkpoint
         self._holders.update(dict.fromkeys(checkpoint.aliases, line))
+        self._newest[checkpoint.source] = line
         self.sweep()
 
     def sweep(self) -> None:
@@ -124,6 +126,8 @@ class SnapshotSweeper:
         for line, checkpoint in list(self._delivered.items()):
             if line in self._holders.values():
                 continue
-            if line < everyone_is_past and checkpoint.source and not os.path.exists(checkpoint.source):
+            source = checkpoint.source
+            is_gone = source and (self._newest[source] > line or not os.path.exists(source))
+            if line < everyone_is_past and is_gone:
                 shutil.rmtree((self._run_dir / checkpoint.path).parent, ignore_errors=True)
                 del self._delivered[line]

@@ -25,6 +25,8 @@ import msgspec
 from rankzero.config_files import SUFFIXES, find_config_file, read_config_file, shown
 from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero.options import START, START_PARAMETERS, LoggerSpec, expand_secrets
+from rankzero.plugins import ALLOW_LIST
+from rankzero.rank import rank_zero_warn
 from rankzero.suggest import did_you_mean, nearest
 
 Delivery = Literal["process", "thread", "off"]
@@ -185,6 +187,14 @@ def _first(layers: list[_Layer], field: str) -> tuple[Any, _Layer | None]:
 
 
 def _environment() -> Iterator[_Layer]:
+    variables = {field.variable for field in _FIELDS.values() if field.variable} | {ALLOW_LIST}
+    for variable in os.environ:
+        if (
+            variable.startswith("RANKZERO_")
+            and variable not in variables
+            and (hint := did_you_mean(variable, variables))
+        ):
+            rank_zero_warn(f"The environment variable {variable} means nothing to rankzero.{hint}")
     for name, field in _FIELDS.items():
         text = os.environ.get(field.variable or "", "")
         if text.strip():

@@ -100,6 +100,7 @@ class Courier:
         self._suspects = 0  # so many of the pending events were refused together
         self._failures = 0  # of the first pending event alone
         self._closed_at = 0  # the line after the last Finish: no watermark may send us back over it
+        self._failed_makings = 0  # for a reason that no retry mends: it was given wrong arguments
         self._gone_since: float | None = None
         self._seen_alive = False
 
@@ -284,8 +285,10 @@ class Courier:
         self._tell(error, retrying=True)
 
     def _gives_up(self, state: tenacity.RetryCallState) -> bool:
-        return self._stopping.is_set() or (
-            self._is_writer_gone() and time.monotonic() - (self._gone_since or 0) > self._linger
+        return (
+            self._stopping.is_set()
+            or self._failed_makings >= _DATA_ERROR_TRIES
+            or (self._is_writer_gone() and time.monotonic() - (self._gone_since or 0) > self._linger)
         )
 
     def _give_up(self, state: tenacity.RetryCallState) -> None:
@@ -320,7 +323,7 @@ class Courier:
     # Opening and closing
 
     def _open(self) -> Logger:
-        logger = self._make_logger()
+        logger = self._made()
         logger.attach(self._run_info)
         watermark = self._believe(logger.watermark())
         if watermark is not None and watermark != self._position.line:
@@ -333,6 +336,13 @@ class Courier:
             self._position.offset, self._position.line = self._tail.offset, self._tail.line
         self.logger = logger
         return logger
+
+    def _made(self) -> Logger:
+        try:
+            return self._make_logger()
+        except Exception as error:
+            self._failed_makings += _is_data_error(error)
+            raise
 
     def _believe(self, watermark: object) -> int | None:
         """Return the watermark if it can be true."""

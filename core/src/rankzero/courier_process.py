@@ -51,8 +51,9 @@ def main() -> int:
     logging.captureWarnings(True)
     try:
         return _deliver(orders)
-    except GaveUpError as error:
+    except GaveUpError as error:  # its position says why; starting it again would not help
         log.error("%s", error)
+        return 0
     except Exception as error:
         log.exception("the courier for %s failed", orders.key)
         position = load_position(orders.run_dir, orders.key)

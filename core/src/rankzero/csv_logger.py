@@ -129,7 +129,10 @@ class CSVLogger(Logger):
     def at(self, moment: Moment) -> Iterator[None]:
         with super().at(moment):
             yield
-        if self.run_info is not None:
+            self._note(moment)
+
+    def _note(self, moment: Moment) -> None:
+        if self.run_info is not None and not self._closed and moment.line is not None:
             self.experiment.note(moment.line)
 
     def flush(self) -> None:
@@ -215,6 +218,7 @@ class CSVLogger(Logger):
             self.flush()
 
     def finalize(self, status: str) -> None:
+        self._note(self.moment)  # the courier closes the logger before the block that would note it ends
         self.flush()
 
     def close(self) -> None:

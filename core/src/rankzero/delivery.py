@@ -19,7 +19,7 @@ from typing import Any
 from rankzero.errors import DeliveryError
 from rankzero.logger import Logger, RunInfo
 from rankzero.orders import Orders, make_logger
-from rankzero.position import Position, load_position, reject_list, wake
+from rankzero.position import Position, describe_rejected, load_position, wake
 from rankzero.rank import RANK_VARIABLES
 
 log = logging.getLogger("rankzero")
@@ -238,7 +238,7 @@ class Deliveries:
 
 def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes_on: bool) -> Iterator[str]:
     if position.rejected:
-        yield f"{key} refused {position.rejected} events for good; see {reject_list(run_dir, key)}"
+        yield describe_rejected(run_dir, key, position.rejected)
     if position.offset >= target:
         return
     why = f" ({position.problem})" if position.problem else ""

@@ -28,11 +28,13 @@ _LARGEST_OF_UNIT = 2.0
 _VIDEO_FRAMES_PER_SECOND = 4
 
 
-class Histogram(msgspec.Struct, frozen=True):
+class Histogram(msgspec.Struct, frozen=True, omit_defaults=True):
     """Counts per bin: ``counts`` has n numbers, ``edges`` n + 1, ascending (as ``numpy.histogram`` returns them)."""
 
     counts: list[int | float]
     edges: list[float]
+    non_finite: int = 0
+    """How many values are NaN or infinite, and in no bin."""
 
 
 def encode_image(image: Any) -> Encoded:
@@ -137,13 +139,14 @@ def histogram(values: Any, bins: int = 64) -> Histogram:
         counts, edges = map(to_array, values)  # what numpy.histogram returned
         edges = np.clip(edges.astype(np.float64), -_LARGEST_FLOAT, _LARGEST_FLOAT)  # JSON has no infinity
     else:
-        counts, edges = _count(to_array(values).astype(np.float64).ravel(), bins)
+        array = to_array(values).astype(np.float64).ravel()
+        counts, edges = _count(array[np.isfinite(array)], bins)
+        return Histogram(counts.tolist(), edges.tolist(), array.size - int(counts.sum()))
     return Histogram(counts.tolist(), edges.tolist())
 
 
-def _count(values: Any, bins: int) -> tuple[Any, Any]:
+def _count(finite: Any, bins: int) -> tuple[Any, Any]:
     np = _numpy()
-    finite = values[np.isfinite(values)]
     with np.errstate(all="ignore"):
         is_narrow_enough = not finite.size or np.isfinite(finite.max() - finite.min())
     if is_narrow_enough:

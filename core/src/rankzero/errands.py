@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+
 from filelock import FileLock, Timeout
 
 from rankzero.config import resolve
@@ -85,7 +86,7 @@ def deliver(
 
     Raises:
         RunNotFoundError: there is no run in the directory.
-        DeliveryError: not everything could be delivered; call it again later for the rest.
+        DeliveryError: the tracker failed, and the rest waits; or it takes some events never.
     """
     if not is_rank_zero():
         return
@@ -100,8 +101,10 @@ def deliver(
     finally:
         errand.stop()
         errand.join()
-    if why := errand.shortfall or errand.rejection:
-        raise DeliveryError(f"{errand.title}: {why}")
+    if why := errand.shortfall:
+        raise DeliveryError(f"{errand.title}: not all of it is delivered: {why}")
+    if why := errand.rejection:
+        raise DeliveryError(f"{errand.run_name}: {why}")
 
 
 class Errand:
@@ -193,8 +196,7 @@ class Errand:
         state = self.delivered
         if not (self.error or state.behind):
             return None
-        why = self.error or state.position.problem or "interrupted"
-        return f"{_size(state.behind)} not delivered: {' '.join(why.split())}"
+        return " ".join((self.error or state.position.problem or "interrupted").split())
 
     @property
     def rejection(self) -> str | None:

@@ -1,21 +1,23 @@
 """The exceptions of rankzero. Every message says what is wrong, why, and what to do next.
 
-RankzeroError
-├── ConfigError (also a ValueError)            bad input, raised by start() before training begins
-│   ├── UnknownLoggerError                     no plugin has this name
-│   ├── UnknownOptionError                     the logger takes no such option
-│   └── MissingSecretError                     ${NAME} stands in a config, and NAME is not set
-├── PluginError
-│   ├── PluginNotInstalledError (also a ModuleNotFoundError)
-│   ├── DuplicatePluginError                   two distributions claim one name
-│   └── BrokenPluginError                      a plugin is there but cannot be loaded
-├── RunError
-│   ├── RunNotFoundError                       no journal under this path or run id
-│   └── RunInUseError                          another living process writes this run's journal
-├── DeliveryError                              raised by loggers, caught by the courier
-│   ├── TrackerUnavailableError                try again later
-│   └── RejectedError                          never try again: goes to the reject list
-└── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
+The tree::
+
+    RankzeroError
+    ├── ConfigError (also a ValueError)            bad input, raised by start() before training begins
+    │   ├── UnknownLoggerError                     no plugin has this name
+    │   ├── UnknownOptionError                     the logger takes no such option
+    │   └── MissingSecretError                     ${NAME} stands in a config, and NAME is not set
+    ├── PluginError
+    │   ├── PluginNotInstalledError (also a ModuleNotFoundError)
+    │   ├── DuplicatePluginError                   two distributions claim one name
+    │   └── BrokenPluginError                      a plugin is there but cannot be loaded
+    ├── RunError
+    │   ├── RunNotFoundError                       no journal under this path or run id
+    │   └── RunInUseError                          another living process writes this run's journal
+    ├── DeliveryError                              raised by loggers, caught by the courier
+    │   ├── TrackerUnavailableError                try again later
+    │   └── RejectedError                          never try again: goes to the reject list
+    └── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from rankzero.plans import Plan, plan
 from rankzero.plugins import get_plugins
 from rankzero.rank import get_rank, is_rank_zero, rank_zero_warn
 from rankzero.run import Run
+from rankzero.values import to_jsonable
 
 log = logging.getLogger("rankzero")
 
@@ -77,6 +78,9 @@ def start(
         loggers, project=project, name=name, tags=tags, notes=notes, dir=dir, run_id=run_id, resume=resume,
         delivery=delivery, options=options,
     )  # fmt: skip
+    params = to_jsonable({} if config is None else config)
+    if not isinstance(params, dict):
+        raise ConfigError(f"start(config=...) must be a mapping of hyperparameters, not {type(config).__name__}")
     number = next_start()
     if asked.run_id is not None:
         check_id(asked.run_id)
@@ -113,14 +117,15 @@ def start(
     run.own(
         lock, deliveries, announcement, _experiment_maker(plans, deliveries, run._info), _info_elsewhere(asked, number)
     )
-    if config is not None:
-        run.log_hyperparams(config)
+    if params:
+        run.log_hyperparams(params)
     plugins.notify("rankzero_run_started", run=run)
     log.info(
-        "run %s %s in %s, delivered to %s",
+        "run %s %s in %s, %s to %s",
         run.name,
         "goes on" if run.resumed else "is kept",
         _short(run_dir),
+        "to be delivered later" if asked.delivery == "off" else "delivered",
         ", ".join(run.loggers) or "nobody",
     )
     return run

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from rankzero.errors import ConfigError, PluginError, PluginNotInstalledError
 from rankzero.logger import Logger
 from rankzero.options import LoggerSpec, check_options, expand_secrets, redact, secret_values
@@ -75,8 +77,8 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
     recorded = _record(spec.plugin, written, logger_class.secret_options)
     if delivery == "off":  # a secret may be known only where the run is delivered
         return Plan(spec, logger_class, (), {}, [], recorded)
-    options, secrets = reveal(spec, logger_class.secret_options)
-    return Plan(spec, logger_class, (), with_absolute_paths(options), secrets, recorded)
+    options, secrets = reveal(msgspec.structs.replace(spec, options=written), logger_class.secret_options)
+    return Plan(spec, logger_class, (), options, secrets, recorded)
 
 
 def reveal(spec: LoggerSpec, secret_names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:

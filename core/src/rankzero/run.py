@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -167,7 +168,7 @@ class Run:
 
     @property
     def save_dir(self) -> str:
-        """The run's directory, below which Lightning saves checkpoints."""
+        """The run's directory; Lightning saves checkpoints in its ``NAME/ID/checkpoints``."""
         return self._info.dir
 
     @property
@@ -248,8 +249,12 @@ class Run:
 
     def _log_any_metrics(self, now: float, metrics: Mapping[str, Any], step: Any, epoch: Any, stage: Any) -> None:
         try:
-            number = to_number(step)
-            self._step = step = self._step + 1 if number is None else int(number)
+            whole = self._whole(step)
+            if whole is None or whole != to_number(step):
+                self._warn_once("step", f"the step of run.log_metrics() is no whole number ({type(step).__name__})")
+            self._step = step = self._step + 1 if whole is None else whole
+            if not isinstance(metrics, Mapping):
+                raise TypeError(f"metrics are a mapping from name to number, not {type(metrics).__name__}")
             self._log_split_metrics(now, split_metrics(metrics), step, self._whole(epoch), stage and str(stage))
         except Exception as error:
             self._warn_once(
@@ -356,7 +361,7 @@ class Run:
         sample_rate: int | None = None,
         **extra: Any,
     ) -> Event | None:
-        """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz."""
+        """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz (44,100 by default)."""
         files = [self._media.audio(audio, sample_rate, text) for audio, text in _captioned(audios, caption)]
         return Audio(_now(), key, files, self._at(step), to_jsonable(extra))
 
@@ -411,7 +416,13 @@ class Run:
     @_verb
     def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> Event | None:
         """Log the distribution of numbers of any shape, counted in ``bins`` now."""
-        return Histogram(_now(), key, histogram(values, bins), self._at(step))
+        counted = histogram(values, bins)
+        if counted.non_finite:
+            self._warn_once(
+                f"histogram {key}",
+                f"{counted.non_finite} values of the histogram {key!r} are NaN or infinite, in no bin",
+            )
+        return Histogram(_now(), key, counted, self._at(step))
 
     @_verb
     def log_graph(self, model: Any, input_array: Any = None) -> Event | None:
@@ -430,7 +441,7 @@ class Run:
         """Log a file or directory; it is copied now, so it may change or vanish afterwards."""
         source = Path(path)
         kept = checkpoints.snapshot(source, self.dir) if source.is_dir() else self._media.put_file(source).path
-        return Artifact(_now(), kept, name or source.name, type, list(aliases), to_jsonable(metadata or {}))
+        return Artifact(_now(), kept, name or source.name, type, _listed(aliases), to_jsonable(metadata or {}))
 
     @_verb
     def log_checkpoint(
@@ -444,7 +455,7 @@ class Run:
         """Log a checkpoint, a file or directory.
 
         It is copied now, so the script may overwrite or delete it. The copy is deleted when every logger has
-        it, the script has deleted the original, and a later one has its aliases.
+        it, the script has deleted or overwritten the original, and a later one has its aliases.
 
         Args:
             path: where the script saved it.
@@ -465,7 +476,7 @@ class Run:
     @_verb
     def log_tags(self, tags: Sequence[str]) -> Event | None:
         """Add tags to the run."""
-        return Tags(_now(), [tags] if isinstance(tags, str) else list(tags))
+        return Tags(_now(), _listed(tags))
 
     @_verb
     def watch(
@@ -513,7 +524,7 @@ class Run:
     ) -> Checkpoint:
         kept = checkpoints.snapshot(path, self.dir, link=link)
         return Checkpoint(
-            _now(), kept, str(path.absolute()), to_number(score), self._at(step), list(aliases),
+            _now(), kept, str(path.absolute()), to_number(score), self._at(step), _listed(aliases),
             to_jsonable(metadata or {}),
         )  # fmt: skip
 
@@ -685,7 +696,7 @@ class Run:
 
     def _whole(self, value: Any) -> int | None:
         number = to_number(value)
-        return None if number is None else int(number)
+        return int(number) if number is not None and math.isfinite(number) else None
 
     def _tick(self, now: float) -> bool:
         """Look at what may change while a run goes on, about once a second; return whether it may log on."""
@@ -726,6 +737,10 @@ def encode_json(value: Any) -> bytes:
     import msgspec
 
     return msgspec.json.encode(value)
+
+
+def _listed(names: Sequence[str] | str) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _captioned(items: Any, captions: Sequence[str] | str | None) -> Iterator[tuple[Any, str | None]]:

@@ -180,6 +180,8 @@ def _take_apart(value: Any, parents: tuple[int, ...]) -> Any:
         return _to_jsonable(value.tolist(), parents)
     if hasattr(value, "__fspath__"):
         return clean(os.fsdecode(value))
+    if hasattr(value, "isoformat"):  # a date, pandas' Timestamp
+        return clean(str(value.isoformat()))
     # Dates, bytes, UUIDs, msgspec's and attrs' classes; what it does not know comes back here and becomes its repr.
     plain = msgspec.to_builtins(value, enc_hook=lambda each: _to_jsonable(each, parents), str_keys=True)
     return plain if isinstance(plain, str) else _to_jsonable(plain, parents)

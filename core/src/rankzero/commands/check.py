@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -32,18 +32,24 @@ def check(
 
     A run is opened, written to, flushed and closed, as training would. The options are those of your config
     files and environment, those given here on top. Trackers on a server keep the run, which is called
-    "check" in the project "rankzero-check".
+    "check" in the project "rankzero-check". A plugin of hooks is imported, and its hooks are listed.
 
     Example: rankzero check csv --option save_dir=/tmp/runs
 
     The exit status is 1, and one line says what is wrong, if that fails.
     """
-    from rankzero.errands import act_as_rank_zero, logger_from_config
+    from rankzero.errands import act_as_rank_zero
     from rankzero.errors import ConfigError, RankzeroError
-    from rankzero.options import check_options, expand_secrets, secret_values
+    from rankzero.options import check_options
+    from rankzero.plans import reveal
     from rankzero.plugins import get_plugins
+    from rankzero.targets import logger_from_config
 
     act_as_rank_zero()
+    info = get_plugins().available().get(name)
+    if info is not None and info.kind == "hooks":
+        _check_hooks(name, timeout, bool(option))
+        return
     spec = logger_from_config(name, parse_options(option))
     secrets: list[str] = []
     problem: Exception | None = None
@@ -51,8 +57,7 @@ def check(
         try:
             logger_class = get_plugins().load_logger(name, spec.source)
             check_options(spec, logger_class)
-            secrets = secret_values(spec.options, logger_class.secret_options, spec.source)
-            options = expand_secrets(spec.options, spec.source)
+            options, secrets = reveal(spec, logger_class.secret_options)
             _in_time(timeout, lambda: _try(logger_class(**options), Path(directory)))
         except ConfigError:
             raise
@@ -62,8 +67,33 @@ def check(
         terminal.console().print(f"[green]{terminal.escape(name)}: ok[/]")
         return
     text = str(problem) if isinstance(problem, RankzeroError) else f"{type(problem).__name__}: {problem}"
-    typer.echo(f"{name}: {_one_line(text, secrets)}", err=True)
-    if isinstance(problem, TimeoutError):  # an SDK that hangs would keep this process from ending
+    _fail(name, _one_line(text, secrets), is_hanging=isinstance(problem, TimeoutError))
+
+
+def _check_hooks(name: str, timeout: float, has_options: bool) -> None:
+    from rankzero.errors import ConfigError
+    from rankzero.plugins import get_plugins
+
+    if has_options:
+        raise ConfigError(f"{name!r} is a plugin of hooks, which takes no options")
+    plugins = get_plugins()
+    try:
+        _in_time(timeout, plugins.load_hooks)
+    except TimeoutError as error:
+        _fail(name, str(error), is_hanging=True)
+    info = plugins.available()[name]
+    if info.problem:
+        _fail(name, _one_line(info.problem, []))
+    module = plugins.manager.get_plugin(name)
+    hooks = sorted(caller.name for caller in plugins.manager.get_hookcallers(module) or ())
+    if not hooks:
+        _fail(name, f"{info.target} has no hooks; mark its functions with @rankzero.hookimpl")
+    terminal.console().print(f"[green]{terminal.escape(name)}: ok[/], it has {', '.join(hooks)}")
+
+
+def _fail(name: str, message: str, *, is_hanging: bool = False) -> NoReturn:
+    typer.echo(f"{name}: {message}", err=True)
+    if is_hanging:  # an SDK that hangs would keep this process from ending
         sys.stderr.flush()
         os._exit(1)
     raise typer.Exit(1)
@@ -92,7 +122,7 @@ def _try(logger: Logger, directory: Path) -> None:
     logger.close()
 
 
-def _in_time(timeout: float, action: Callable[[], None]) -> None:
+def _in_time(timeout: float, action: Callable[[], object]) -> None:
     """Call ``action`` in a thread, for an SDK may hang; raise what it raises, or TimeoutError."""
     raised: list[BaseException] = []
 

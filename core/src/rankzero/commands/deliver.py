@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from rankzero.commands import terminal
 from rankzero.commands.arguments import To, runs_directory
 from rankzero.commands.sync import deliver_now, progress_bars, update_bar
 
 if TYPE_CHECKING:
-    from rankzero.errands import Errand, RecordedLoggers
+    from rankzero.errands import Errand
     from rankzero.options import LoggerSpec
+    from rankzero.targets import RecordedLoggers
 
 log = logging.getLogger("rankzero.deliver")
 
@@ -40,7 +42,7 @@ def deliver(
 
     Example: rankzero deliver --watch /shared/rankzero-runs
 
-    The exit status is 1 if something was refused or is not delivered; 0 when watching is ended.
+    The exit status is 1 if something is not, or could not be, delivered; 0 when watching is ended.
     """
     from rankzero.errors import RankzeroError, RunNotFoundError
 
@@ -50,8 +52,9 @@ def deliver(
     if watch:
         _Watch(directory, to or ()).run()
         return
-    from rankzero.errands import Errand, choose_loggers, prepare
+    from rankzero.errands import Errand, prepare
     from rankzero.runs import find_runs
+    from rankzero.targets import choose_loggers
 
     errands, is_fine = [], True
     for run_dir in find_runs(directory):
@@ -110,9 +113,9 @@ class _Watch:
             log.info("stopped; what is not delivered waits")
 
     def _search(self, bars: Any) -> None:
-        from rankzero.errands import RecordedLoggers, choose_loggers
         from rankzero.errors import RankzeroError
         from rankzero.runs import find_runs
+        from rankzero.targets import RecordedLoggers, choose_loggers
 
         for run_dir in find_runs(self._directory):
             try:
@@ -147,17 +150,13 @@ class _Watch:
                 continue
             bars.remove_task(bar)
             del self._jobs[place]
-            state = errand.delivered
             if errand.error:
                 log.warning("%s: %s; tried again in %.0f s", errand.title, errand.error, _TRY_AGAIN_AFTER)
                 self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
-            elif state.position.rejected:
-                log.warning(
-                    "%s is delivered; %d events were refused for good, see %s",
-                    errand.title, state.position.rejected, errand.rejects,
-                )  # fmt: skip
+            elif errand.rejection:
+                log.warning("%s is delivered; %s", errand.title, errand.rejection)
             else:
-                log.info("%s is delivered: %d events", errand.title, state.position.line)
+                log.info("%s is delivered: %s", errand.title, terminal.counted(errand.position.line, "event"))
 
     def _say_once(self, message: str) -> None:
         if message not in self._said:

@@ -76,7 +76,7 @@ def _print(found: list[Glance]) -> None:
 
 def describe(key: str, delivered: Delivered) -> str:
     """Return how far one delivery is, in rich's markup."""
-    rejected = f", [red]{delivered.position.rejected} refused[/]" if delivered.position.rejected else ""
+    rejected = f", [red]{delivered.position.rejected} rejected[/]" if delivered.position.rejected else ""
     if delivered.behind:
         return f"[yellow]{terminal.escape(key)} {terminal.size(delivered.behind)} behind[/]{rejected}"
     return f"[green]{terminal.escape(key)} ✓[/]{rejected}"

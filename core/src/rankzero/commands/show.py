@@ -33,7 +33,7 @@ def show(
 
     Example: rankzero show amber-otter-12 --plot train/loss
 
-    The exit status is 1 if a delivery has a problem, or events were refused, lost or damaged.
+    The exit status is 1 if a delivery has a problem, or events were rejected, lost or damaged.
     """
     from rankzero.reader import read_run
     from rankzero.runs import delivered, find_run
@@ -69,9 +69,10 @@ def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) ->
         yield ""
         yield _deliveries(data, deliveries)
     for loss in data.losses:
-        yield f"[red]{loss.count} log calls were lost at {terminal.when(loss.since)}: {terminal.escape(loss.reason)}[/]"
+        lost = f"{terminal.counted(loss.count, 'log call')} lost at {terminal.when(loss.since)}: {loss.reason}"
+        yield f"[red]{terminal.escape(lost)}[/]"
     if data.damaged:
-        yield f"[red]{data.damaged} damaged lines of the journal are left out[/]"
+        yield f"[red]left out: {terminal.counted(data.damaged, 'damaged line')} of the journal[/]"
 
 
 def _heading(data: RunData) -> Iterator[str]:
@@ -158,7 +159,7 @@ def files_line(data: RunData) -> str:
 def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableType:
     from rich.table import Table
 
-    from rankzero.position import reject_list
+    from rankzero.position import describe_rejected
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("logger", no_wrap=True)
@@ -167,9 +168,9 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
     for key, each in deliveries.items():
         notes = [terminal.escape(each.position.problem)] if each.position.problem else []
         if each.position.rejected:
-            notes.append(f"{each.position.rejected} refused: {terminal.escape(str(reject_list(data.dir, key)))}")
+            notes.append(terminal.escape(describe_rejected(data.dir, key, each.position.rejected)))
         lines = max(0, data.lines - each.position.line)
-        behind = f"[yellow]{lines:,} events behind[/]" if each.behind else "[green]✓ all of it[/]"
+        behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all of it[/]"
         table.add_row(terminal.escape(key), behind, f"[red]{'; '.join(notes)}[/]" if notes else "")
     return table
 

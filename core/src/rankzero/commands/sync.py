@@ -22,29 +22,42 @@ def sync(
     to: To = None,
     option: Options = None,
     timeout: Annotated[float, typer.Option(help="Seconds to keep trying a tracker that fails.")] = 60.0,
+    again: Annotated[
+        bool, typer.Option("--again", help="Deliver from the beginning, also what was delivered.")
+    ] = False,
 ) -> None:
     """Deliver runs now.
 
     They go to the loggers that they were started with, or to others. What a logger already has is not sent
-    again. A run that is being delivered by another process is watched.
+    again, unless you say so with --again, as when a tracker was wiped. With other options a logger is another
+    target, which gets all of the run. A run that is being delivered by another process is watched.
 
     Example: rankzero sync rankzero-runs/digits/2025… --to csv
 
-    The exit status is 1 if something was refused, or is not delivered yet.
+    The exit status is 1 if something could not be delivered, or is not delivered yet.
     """
-    from rankzero.errands import Errand, choose_loggers, prepare
+    from rankzero.errands import Errand, begin_again, prepare
     from rankzero.runs import find_run
+    from rankzero.targets import choose_loggers
 
     options = parse_options(option)
     run_dirs = [find_run(run, runs_directory(None)) for run in runs]
     # All loggers are made sure of first: a wrong name at the end would come too late.
     orders = [prepare(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options)]
-    if not deliver_now([Errand(each, patience=timeout) for each in orders]):
+    if again:
+        for each in orders:
+            begin_again(each)
+    if not deliver_now([Errand(each, patience=timeout) for each in orders], "; --again sends it once more"):
         raise typer.Exit(1)
 
 
-def deliver_now(errands: Sequence[Errand]) -> bool:
-    """Run errands with a progress bar each; return whether everything arrived."""
+def deliver_now(errands: Sequence[Errand], hint: str = "") -> bool:
+    """Run errands with a progress bar each; return whether everything arrived.
+
+    Args:
+        errands: what to deliver.
+        hint: what to say where there was nothing to deliver.
+    """
     from rankzero.errands import act_as_rank_zero
     from rankzero.plugins import get_plugins
 
@@ -63,7 +76,7 @@ def deliver_now(errands: Sequence[Errand]) -> bool:
             errand.stop()
         for errand in errands:
             errand.join()
-    arrived = [_report(errand) for errand in errands]
+    arrived = [_report(errand, hint) for errand in errands]
     return all(arrived)
 
 
@@ -97,16 +110,17 @@ def _look(errand: Errand, bars: Any, task: Any) -> bool:
     return is_over
 
 
-def _report(errand: Errand) -> bool:
+def _report(errand: Errand, hint: str) -> bool:
     """Print how an errand ended; return whether everything arrived."""
-    state = errand.delivered
-    name, position = errand.title, state.position
-    if errand.error or state.behind:
-        why = errand.error or position.problem or "interrupted"
-        typer.echo(f"{name}: {terminal.size(state.behind)} not delivered: {' '.join(why.split())}", err=True)
-    if position.rejected:
-        typer.echo(f"{name}: {position.rejected} events refused for good; see {errand.rejects}", err=True)
-    if errand.error or state.behind or position.rejected:
+    why, rejection = errand.shortfall, errand.rejection
+    if why:
+        typer.echo(f"{errand.title}: {terminal.size(errand.delivered.behind)} not delivered: {why}", err=True)
+    if rejection:
+        typer.echo(f"{errand.run_name}: {rejection}", err=True)
+    if why or rejection:
         return False
-    typer.echo(f"{name}: delivered, {position.line} events")
+    if errand.had_all:
+        typer.echo(f"{errand.run_name}: {errand.key} has all of it already{hint}")
+    else:
+        typer.echo(f"{errand.title}: delivered, {terminal.counted(errand.position.line, 'event')}")
     return True

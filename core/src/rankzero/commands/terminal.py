@@ -53,6 +53,11 @@ def number(value: float | None) -> str:
     return f"{int(value):,}" if is_whole else f"{value:.4g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return how many: ``1 event``, ``1,200 events``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: float) -> str:
     """Return a number of bytes: ``12 kB``."""
     for unit in ("B", "kB", "MB"):

@@ -315,8 +315,8 @@ class LoggerContract:
             for point in points
         ]
         assert values == [0.5], (
-            f"the initial value 0.5 of 'hp_loss' came back as {values}: log_hyperparams(params, metrics=...) has to keep "
-            "metrics, or not to take them (then they go to log_metrics at step 0)"
+            f"the initial value 0.5 of 'hp_loss' came back as {values}: log_hyperparams(params, metrics=...) has to "
+            "keep metrics, or not to take them (then they go to log_metrics at step 0)"
         )
 
     @pytest.mark.parametrize("kind", KINDS)

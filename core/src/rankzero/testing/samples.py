@@ -88,7 +88,7 @@ def array_sample(kind: str) -> Sample:
     """Return media that are arrays, as they come to a logger that is used directly. Needs numpy."""
     import numpy as np
 
-    picture = np.zeros((2, 2, 3), np.uint8)
+    picture: Any = np.zeros((2, 2, 3), np.uint8)
     sound = np.sin(np.arange(80) / 8)
     key = f"val/array of {kind}"
     logs: dict[str, Callable[[Logger], Any]] = {
