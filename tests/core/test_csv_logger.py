@@ -496,7 +496,7 @@ def test_it_writes_into_the_runs_directory(run):
     run.rows.append({"hp_metric": "1.5", "step": "0", "time": "1.0"})
     run.deliver()
     run.check()
-    assert columns(run.dir / "metrics.csv") == ["epoch", "hp_metric", "loss", "stage", "step", "time"]
+    assert columns(run.dir / "metrics.csv") == ["step", "time", "epoch", "hp_metric", "loss", "stage"]
     assert yaml.safe_load((run.dir / "hparams.yaml").read_text()) == {"lr": 0.1}
 
 

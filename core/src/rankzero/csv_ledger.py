@@ -18,6 +18,8 @@ from rankzero.places import set_aside
 
 log = logging.getLogger("rankzero.csv")
 
+_FIRST_COLUMNS = ("step", "time")
+
 
 class _Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     run: str
@@ -46,7 +48,7 @@ class Ledger:
         self.kept: Path | None = None
         """Where a file was put that does not fit the journal."""
         entry = self._entry = self._load()
-        self.file = CsvFile(path)
+        self.file = CsvFile(path, _FIRST_COLUMNS)
         self.lines: int | None = 0
         """How many lines of the journal were handed over; None if that cannot be told."""
         if entry is None or entry.run != run_id:
@@ -93,4 +95,4 @@ class Ledger:
         if self.file.size:
             self.kept = set_aside(self._path)
             log.warning("%s does not fit the journal; kept as %s, and written anew", self._path, self.kept.name)
-        self.file = CsvFile(self._path)
+        self.file = CsvFile(self._path, _FIRST_COLUMNS)

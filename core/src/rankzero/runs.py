@@ -76,7 +76,8 @@ def find_run(wanted: str, directory: Path) -> Path:
     if path.is_dir():
         raise RunNotFoundError(f"there is no run in {wanted}: it holds no {JOURNAL}. Find runs with: rankzero ls")
     runs = find_runs(directory)
-    by_id = [run for run in runs if run.name.startswith(wanted) or run.name.endswith(wanted)]
+    by_id = [run for run in runs if run.name == wanted]
+    by_id = by_id or [run for run in runs if run.name.startswith(wanted) or run.name.endswith(wanted)]
     names = {run: start.run.name for run in runs if (start := read_start(run / JOURNAL))} if not by_id else {}
     matching = by_id or [run for run, name in names.items() if name == wanted]
     if not matching:

@@ -47,11 +47,11 @@ def deliver(
     from rankzero.errors import RankzeroError, RunNotFoundError
 
     directory = runs_directory(directory)
-    if not directory.is_dir():
-        raise RunNotFoundError(f"there is no directory {directory} to deliver from")
-    if watch:
+    if watch:  # perhaps before the first run
         _Watch(directory, to or ()).run()
         return
+    if not directory.is_dir():
+        raise RunNotFoundError(f"there is no directory {directory} to deliver from")
     from rankzero.errands import Errand, prepare
     from rankzero.runs import find_runs
     from rankzero.targets import choose_loggers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from pathlib import Path
@@ -61,11 +62,11 @@ class _Progress:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.3f}"),
+            TextColumn("{task.fields[state]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bars.add_task("training", total=steps, loss=float("nan"), accuracy=float("nan"))
+        self._task = self._bars.add_task("training", total=steps, state="")
 
     def __enter__(self) -> _Progress:
         self._bars.start()
@@ -75,7 +76,8 @@ class _Progress:
         self._bars.stop()
 
     def __call__(self, loss: float, accuracy: float) -> None:
-        self._bars.update(self._task, advance=1, loss=loss, accuracy=accuracy)
+        measured = "" if math.isnan(accuracy) else f"  accuracy {accuracy:.3f}"
+        self._bars.update(self._task, advance=1, state=f"loss {loss:.3f}{measured}")
 
 
 def _nothing() -> Any:

@@ -27,8 +27,9 @@ def ls(
     from rankzero.errors import RankzeroError, RunNotFoundError
     from rankzero.runs import find_runs, glance
 
+    is_given = directory is not None
     directory = runs_directory(directory)
-    if not directory.is_dir():
+    if is_given and not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory}; say where runs are kept: rankzero ls DIR")
     found, unreadable = [], []
     for run_dir in find_runs(directory):
