@@ -19,8 +19,8 @@ MODULES = {
 # What people write without the rest of the package knowing of it: the front, the command line, its packages
 PUBLIC = {
     "CSVLogger", "DummyExperiment", "DummyLogger", "Logger", "LoggerCollection", "Run", "deliver", "hookimpl",
-    "is_rank_zero", "merge_dicts", "rank_zero_experiment", "rank_zero_info", "rank_zero_only", "rank_zero_warn", "read_run",
-    "start",
+    "is_rank_zero", "merge_dicts", "rank_zero_experiment", "rank_zero_info", "rank_zero_only", "rank_zero_warn",
+    "read_run", "start",
 }  # fmt: skip
 
 

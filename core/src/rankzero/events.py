@@ -47,7 +47,10 @@ class Start(Event, frozen=True):
 
     run: RunInfo
     loggers: dict[str, dict[str, Any]] = {}
-    """Key → ``{"plugin": name, "options": {…}}``: who is to get the run; secrets are left out."""
+    """Key → ``{"plugin": name, "options": {…}, "left_out": [names of secrets]}``: who is to get the run.
+
+    ``{"class": "module:Class"}`` for a logger that was made by the script and that no plugin provides.
+    """
     host: str = ""
     pid: int = 0
     resumed: bool = False
