@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ import msgspec
 from rankzero.config import RunConfig, resolve
 from rankzero.delivery import Deliveries, ThreadDelivery
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
-from rankzero.events import Start, encode
+from rankzero.events import Start
 from rankzero.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
 from rankzero.journal import JOURNAL, cut_torn_tail, last_step, read_start
 from rankzero.live import LazyExperiment
@@ -101,11 +100,14 @@ def start(
     existing = _existing_start(run_dir, asked)
     lock = _take(run_dir)
     try:
-        run = _open(info, existing)
-        run._keys = tuple(each.spec.key for each in plans)
-        run.filter_events()
-        recorded = {each.spec.key: each.recorded for each in plans}
-        run._append(encode(Start(time.time(), run._info, recorded, platform.node(), os.getpid(), existing is not None)))
+        if existing is not None:
+            info = msgspec.structs.replace(info, name=existing.run.name, started=existing.run.started)
+            cut_torn_tail(run_dir / JOURNAL)
+        run = Run(info, is_active=True)
+        run.begin(
+            {each.spec.key: each.recorded for each in plans},
+            resumed_at=None if existing is None else last_step(run_dir / JOURNAL),
+        )
     except BaseException:
         lock.release()
         raise
@@ -114,9 +116,7 @@ def start(
         deliveries = _start_couriers(plans, run_dir, asked.delivery)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
     announcement.tell()
-    run.own(
-        lock, deliveries, announcement, _experiment_maker(plans, deliveries, run._info), _info_elsewhere(asked, number)
-    )
+    run.own(lock, deliveries, announcement, _experiment_maker(plans, deliveries, info), _info_elsewhere(asked, number))
     if params:
         run.log_hyperparams(params)
     plugins.notify("rankzero_run_started", run=run)
@@ -210,19 +210,6 @@ def _take(run_dir: Path) -> WriterLock:
             f"the run's directory {run_dir} cannot be written: {error.strerror}; give another one with dir= or "
             "RANKZERO_DIR"
         ) from error
-
-
-def _open(info: RunInfo, existing: Start | None) -> Run:
-    journal = Path(info.dir) / JOURNAL
-    if existing is not None:
-        info = msgspec.structs.replace(info, name=existing.run.name, started=existing.run.started)
-    run = Run(info, is_active=True)
-    if existing is not None:
-        cut_torn_tail(journal)
-        run._step = last_step(journal)
-        run.resumed = True
-    run.open_journal()
-    return run
 
 
 # Couriers

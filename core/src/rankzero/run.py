@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from rankzero.events import (
     Image,
     Metrics,
     Params,
+    Start,
     Status,
     Table,
     Tags,
@@ -624,28 +626,41 @@ class Run:
         if not self._is_active:
             return
         try:
-            self.open_journal()
+            self._open_journal()
         except OSError as error:
             self._is_active = False
             warn_user(f"the run {self.name} cannot be logged to from here: {self.dir} {error.strerror}")
             return
         get_plugins().load_hooks()
-        self.filter_events()
+        self._filter_events()
 
     # Writing
 
-    def open_journal(self) -> None:
-        """Open the journal for appending.
+    def begin(self, loggers: Mapping[str, Mapping[str, Any]], resumed_at: int | None) -> None:
+        """Open the journal and write that this process began the run; called by `rankzero.start`.
+
+        Args:
+            loggers: key → what the journal is to say of the logger.
+            resumed_at: the last step of a run that existed before, None for a new one.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: the journal cannot be opened.
         """
+        self._keys = tuple(loggers)
+        self.resumed = resumed_at is not None
+        if resumed_at is not None:
+            self._step = resumed_at
+        self._open_journal()
+        self._filter_events()
+        described = {key: dict(each) for key, each in loggers.items()}
+        self._append(encode(Start(_now(), self._info, described, platform.node(), os.getpid(), self.resumed)))
+
+    def _open_journal(self) -> None:
         self._journal = Journal(self.dir / JOURNAL)
         self._append = self._journal.append
         self._media = MediaStore(self.dir)
 
-    def filter_events(self) -> None:
-        """Let the plugins filter what is logged from now on."""
+    def _filter_events(self) -> None:
         self._filter = get_plugins().event_filter(self)
         self._is_plain = self._filter is None
 
