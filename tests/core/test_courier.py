@@ -555,6 +555,27 @@ def test_of_a_file_that_is_overwritten_only_the_newest_snapshot_and_the_best_sta
     assert sorted(path.read_text() for path in run_dir.glob("checkpoints/*/*")) == ["weights 0", "weights 2"]
 
 
+def test_a_resumed_run_sweeps_the_snapshots_of_its_former_processes(run_dir, tracker, tmp_path):
+    source = tmp_path / "last.pt"
+    for session in range(3):
+        source.write_text(f"weights {session}")
+        write(
+            run_dir, Checkpoint(1.0, snapshot(source, run_dir), str(source), aliases=["latest"]), Finish(2.0, "success")
+        )
+        deliver(run_dir, tracker)
+        write(run_dir, start())
+    assert [path.read_text() for path in run_dir.glob("checkpoints/*/*")] == ["weights 2"]
+
+
+def test_a_file_that_was_overwritten_is_not_taken_for_a_former_checkpoint(run_dir, tracker, tmp_path):
+    source = tmp_path / "last.pt"
+    source.write_text("weights 1")
+    write(run_dir, Checkpoint(1.0, "checkpoints/0/last.pt", str(source)), Finish(2.0, "success"))
+    deliver(run_dir, tracker)
+    assert "overwritten" in rejected(run_dir)[0]["reason"]
+    assert calls(tracker, "log_checkpoint") == []
+
+
 def test_a_checkpoint_that_is_gone_is_refused_and_nothing_else(run_dir, tracker):
     write(run_dir, Checkpoint(1.0, "checkpoints/0/a.ckpt", "/nowhere/a.ckpt"), *metrics(0), Finish(2.0, "success"))
     assert deliver(run_dir, tracker).closed

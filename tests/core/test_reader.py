@@ -325,10 +325,16 @@ def test_an_alias_points_to_the_newest_checkpoint_that_got_it(write):
 def test_a_checkpoint_whose_snapshot_was_swept_is_found_where_it_was_saved(write, tmp_path):
     source = tmp_path / "a.pt"
     source.write_bytes(b"")
-    run = read_run(
-        write(START, Checkpoint(1.0, "checkpoints/1/a.pt", str(source)), Checkpoint(2.0, "checkpoints/2/b.pt", "/gone"))
+    saved = source.stat().st_mtime
+    run_dir = write(
+        START,
+        Checkpoint(saved, "checkpoints/1/a.pt", str(source)),
+        Checkpoint(saved, "checkpoints/2/b.pt", "/gone"),
     )
-    assert [each.path for each in run.checkpoints] == [str(source), str(run.dir / "checkpoints/2/b.pt")]
+    kept = [str(run_dir / "checkpoints/1/a.pt"), str(run_dir / "checkpoints/2/b.pt")]
+    assert [each.path for each in read_run(run_dir).checkpoints] == [str(source), kept[1]]
+    os.utime(source, (saved + 1, saved + 1))  # overwritten
+    assert [each.path for each in read_run(run_dir).checkpoints] == kept
 
 
 # Tables of other libraries

@@ -700,3 +700,19 @@ def test_metrics_that_are_no_mapping_are_said(run):
 def test_hyperparameters_that_are_no_mapping_are_refused_at_start(begin, config):
     with pytest.raises(ConfigError, match="mapping of hyperparameters"):
         begin(config=config)
+
+
+class _MisnamedMetrics(FileLogger):
+    def log_metrics(self, values, step=None):
+        pass
+
+
+class _NoParams(FileLogger):
+    def log_hyperparams(self):
+        pass
+
+
+@pytest.mark.parametrize(("kind", "verb"), [(_MisnamedMetrics, "log_metrics"), (_NoParams, "log_hyperparams")])
+def test_a_logger_whose_verbs_cannot_be_called_is_refused_at_start(tmp_path, kind, verb):
+    with pytest.raises(ConfigError, match=rf"{verb} cannot be called.*Write it as {verb}\(self, "):
+        rankzero.start([kind(tmp_path)], dir=tmp_path)

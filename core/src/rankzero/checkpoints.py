@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankzero.events import Checkpoint
+from rankzero.journal import JOURNAL, Tail
 from rankzero.position import load_position
 from rankzero.values import to_jsonable, to_number
 
 DIRECTORY = "checkpoints"
+
+_CHECKPOINT = b'{"type":"checkpoint"'
 
 _SETTINGS = ("monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps")
 
@@ -111,12 +115,26 @@ class SnapshotSweeper:
         self._holders: dict[str, int] = {}
         self._newest: dict[str, int] = {}  # of each source
 
+    def catch_up(self, lines: int) -> None:
+        """Note the checkpoints among the first ``lines`` lines of the journal, which were delivered earlier."""
+        tail = Tail(self._run_dir / JOURNAL)
+        with closing(tail):
+            while tail.line < lines and (read := tail.read()):
+                for line in read:
+                    if line.number < lines and line.data.startswith(_CHECKPOINT):
+                        event = line.decode()
+                        if isinstance(event, Checkpoint):
+                            self._note(line.number, event)
+
     def delivered(self, line: int, checkpoint: Checkpoint) -> None:
         """Note that the checkpoint in this line of the journal is delivered, and sweep."""
+        self._note(line, checkpoint)
+        self.sweep()
+
+    def _note(self, line: int, checkpoint: Checkpoint) -> None:
         self._delivered[line] = checkpoint
         self._holders.update(dict.fromkeys(checkpoint.aliases, line))
         self._newest[checkpoint.source] = line
-        self.sweep()
 
     def sweep(self) -> None:
         """Delete what can go."""

@@ -123,6 +123,7 @@ class Courier:
                 raise RunNotFoundError(f"{self.run_dir / JOURNAL} holds no run: it has no start event")
             self._run_info = msgspec.structs.replace(start.run, dir=str(self.run_dir.resolve()))
             self._sweeper = SnapshotSweeper(self.run_dir, {*start.loggers, self.key})
+            self._sweeper.catch_up(self._position.line)
             self._position.pid, self._position.host = os.getpid(), platform.node()
             try:
                 self._deliver_all()

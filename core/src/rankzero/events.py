@@ -6,6 +6,8 @@ None or empty is left out. Paths are relative to the run's directory.
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -234,11 +236,23 @@ class Checkpoint(Event, frozen=True):
         if isinstance(self.score, str):
             msgspec.structs.force_setattr(self, "score", unspell(self.score))
 
+    def find(self, run_dir: Path) -> Path | None:
+        """Return where the checkpoint is: its snapshot, or else what the script saved, unless that was overwritten."""
+        snapshot = run_dir / self.path
+        if snapshot.exists():
+            return snapshot
+        try:
+            saved = os.stat(self.source).st_mtime if self.source else math.inf
+        except OSError:
+            return None
+        return Path(self.source) if saved <= self.time else None
+
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        candidates = [run_dir / self.path, *([Path(self.source)] if self.source else [])]
-        path = next((candidate for candidate in candidates if candidate.exists()), None)
+        path = self.find(run_dir)
         if path is None:
-            raise RejectedError(f"the checkpoint {self.path} is gone: every logger had it, and its source was deleted")
+            raise RejectedError(
+                f"the checkpoint {self.path} is gone: every logger had it, and its source was deleted or overwritten"
+            )
         logger.log_checkpoint(
             str(path),
             score=self.score,

@@ -74,6 +74,7 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
             raise
         return Plan(spec, None, (), {}, [], _record(spec.plugin, written))
     check_options(spec, logger_class)
+    _check_verbs(logger_class)
     recorded = _record(spec.plugin, written, logger_class.secret_options)
     if delivery == "off":  # a secret may be known only where the run is delivered
         return Plan(spec, logger_class, (), {}, [], recorded)
@@ -103,6 +104,7 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
             f"{spec.source}: {kind.__module__}.{kind.__qualname__} is no rankzero.Logger; use the rankzero logger "
             "of the same name, or derive your class from rankzero.Logger"
         )
+    _check_verbs(kind)
     args, options = spec.instance._constructor
     given = _arguments(kind, args, options)
     secrets = secret_values(given, kind.secret_options, spec.source)
@@ -114,6 +116,20 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
             spec.key, recorded["class"],
         )  # fmt: skip
     return Plan(spec, kind, args, dict(options), secrets, recorded)
+
+
+def _check_verbs(kind: type[Logger]) -> None:
+    """Refuse a logger whose required verbs could not be called, which would show only when it is delivered to."""
+    for verb, given in (("log_metrics", {"metrics": {}, "step": 0}), ("log_hyperparams", {})):
+        positional: tuple[Any, ...] = () if given else ({},)
+        try:
+            inspect.signature(getattr(kind, verb)).bind(None, *positional, **given)
+        except TypeError as error:
+            expected = "log_metrics(self, metrics, step=None)" if given else "log_hyperparams(self, params)"
+            raise ConfigError(
+                f"{kind.__module__}.{kind.__qualname__}.{verb} cannot be called as a logger's verb: {error}. "
+                f"Write it as {expected}."
+            ) from None
 
 
 def _arguments(kind: type[Logger], args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:

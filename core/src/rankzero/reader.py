@@ -132,8 +132,8 @@ class RunData:
     artifacts: list[Artifact] = field(default_factory=list)
     """With absolute paths."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    """With absolute paths, of the snapshot or where that is gone of the file that was saved. An alias stands only at
-    the newest checkpoint that got it; see `checkpoint`."""
+    """With absolute paths: of the snapshot, or where that is gone of the file that was saved, unless it was overwritten
+    since. An alias stands only at the newest checkpoint that got it; see `checkpoint`."""
     definitions: dict[str, DefineMetric] = field(default_factory=dict)
     """What ``define_metric`` said, by metric."""
     loggers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -296,8 +296,7 @@ class _Reading:
     def _take_checkpoint(self, checkpoint: Checkpoint) -> None:
         run = self._run
         self._holders.update(dict.fromkeys(checkpoint.aliases, len(run.checkpoints)))
-        snapshot, source = run.dir / checkpoint.path, checkpoint.source
-        path = source if source and not snapshot.exists() and os.path.exists(source) else str(snapshot)
+        path = str(checkpoint.find(run.dir) or run.dir / checkpoint.path)
         run.checkpoints.append(msgspec.structs.replace(checkpoint, path=path))
 
 
