@@ -37,6 +37,7 @@ from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore
 from rankzero.position import Position, save_position
 from rankzero.reader import read_run
+from rankzero.values import to_jsonable
 
 INFO = RunInfo("a1", "amber-otter-12", "digits", "/elsewhere", ("first",), "a note", 100.0)
 START = Start(100.0, INFO, {"csv": {"plugin": "csv", "options": {}}})
@@ -401,3 +402,11 @@ def test_reading_imports_nothing_heavy(write):
         [sys.executable, "-c", code, run_dir], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout == "[]\n"
+
+
+def test_hyperparameters_that_are_not_finite_come_back_as_numbers(write):
+    params = {"norm": math.inf, "deep": [{"x": math.nan}, -math.inf], "s": "nan"}
+    run = read_run(write(START, Params(1.0, to_jsonable(params))))
+    assert run.params["norm"] == math.inf
+    assert math.isnan(run.params["deep"][0]["x"])
+    assert (run.params["deep"][1], run.params["s"]) == (-math.inf, "nan")

@@ -1,6 +1,7 @@
 """Run, in this process: each verb as an event and as a logger's call, what cannot be recorded, and a run's life."""
 
 import copy
+import inspect
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ import rankzero
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events import Artifact, Checkpoint, Finish, Metrics, Start, Status
 from rankzero.journal import JOURNAL, read_events
+from rankzero.logger import VERBS
 from rankzero.media import read_table
 from rankzero.plugins import get_plugins
 from rankzero.position import load_position
@@ -716,3 +718,14 @@ class _NoParams(FileLogger):
 def test_a_logger_whose_verbs_cannot_be_called_is_refused_at_start(tmp_path, kind, verb):
     with pytest.raises(ConfigError, match=rf"{verb} cannot be called.*Write it as {verb}\(self, "):
         rankzero.start([kind(tmp_path)], dir=tmp_path)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS & set(dir(rankzero.Run))))
+def test_the_verbs_of_a_run_are_those_of_a_logger(verb):
+    """What one takes by position or name, so does the other; a Run may take more."""
+
+    def names(kind):
+        parameters = inspect.signature(getattr(kind, verb)).parameters.values()
+        return [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD and each.name != "self"]
+
+    assert names(rankzero.Run)[: len(names(rankzero.Logger))] == names(rankzero.Logger)

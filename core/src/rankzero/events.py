@@ -19,7 +19,7 @@ from rankzero.encoders import Histogram as HistogramValues
 from rankzero.errors import RejectedError
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile, read_table
-from rankzero.values import NonFinite, Number, to_jsonable, unspell
+from rankzero.values import NonFinite, Number, to_jsonable, unspell, unspell_all
 
 if TYPE_CHECKING:
     _Score = float
@@ -67,12 +67,17 @@ class Params(Event, frozen=True):
     metrics: dict[str, Number | NonFinite] = {}
     """Initial values to show beside the hyperparameters."""
 
+    def params(self) -> dict[str, Any]:
+        """Return ``values`` with NaN and infinity as the numbers that they are."""
+        params: dict[str, Any] = unspell_all(self.values)
+        return params
+
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         metrics = {key: unspell(value) for key, value in self.metrics.items()}
         if metrics and _takes_metrics(logger):
-            logger.log_hyperparams(self.values, metrics=metrics)
+            logger.log_hyperparams(self.params(), metrics=metrics)
             return
-        logger.log_hyperparams(self.values)
+        logger.log_hyperparams(self.params())
         if metrics:
             logger.log_metrics(metrics=metrics, step=0)
 

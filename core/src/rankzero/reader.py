@@ -255,7 +255,7 @@ class _Reading:
             case Finish():
                 run.status, run.finished = event.status, event.time
             case Params():
-                _merge(run.params, event.values)
+                _merge(run.params, event.params())
             case Image() | Audio() | Video():
                 kind = type(event).__name__.lower()
                 files = (LoggedFile(kind, event.step, event.time, each.under(run.dir)) for each in event.files)

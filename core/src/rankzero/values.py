@@ -131,6 +131,15 @@ def unspell(value: Number | NonFinite) -> Number:
     return NON_FINITE[value] if isinstance(value, str) else value
 
 
+def unspell_all(value: Any) -> Any:
+    """Undo `spell` at any depth of what `to_jsonable` returned; a text that reads "NaN" becomes a NaN, too."""
+    if isinstance(value, dict):
+        return {key: unspell_all(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [unspell_all(each) for each in value]
+    return NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
 def clean(text: str) -> str:
     """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes its escape."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
