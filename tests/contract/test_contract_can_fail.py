@@ -240,6 +240,18 @@ class TestWatermarkIsAText(Ledger):
             return str(super().watermark())
 
 
+class TestViewedInTwoLines(MemoryContract):
+    class logger(MemoryLogger):
+        def how_to_view(self):
+            return "one\\ntwo"
+
+
+class TestViewedBySilence(MemoryContract):
+    class logger(MemoryLogger):
+        def how_to_view(self):
+            return ""
+
+
 class TestFinishesAsDone(MemoryContract):
     class logger(MemoryLogger):
         def finalize(self, status):
@@ -286,6 +298,8 @@ FAILURES = {
     "TestWatermarkIsALine": "test_watermark_counts_the_lines",
     "TestWatermarkIsAhead": "test_watermark_counts_the_lines",
     "TestWatermarkIsAText": "test_metrics",
+    "TestViewedInTwoLines": "test_how_to_view",
+    "TestViewedBySilence": "test_how_to_view",
     "TestFinishesAsDone": "test_finalize[success]",
     "TestKeepsImagesAsFigures": "test_verb_keeps_its_data_or_says_so_once[image]",
     "TestReadsNothingBack": "test_metrics",
@@ -302,6 +316,7 @@ MESSAGES = {
     "TestWatermarkIsALine::test_watermark_counts_the_lines": "returned 5 when the last delivered moment.line was 5",
     "TestWatermarkIsAText::test_metrics": "watermark() returned '0'; it is the number of lines",
     "TestIgnoresRank::test_other_ranks_do_nothing": "what rank 1 logged is in a run of its own, as metrics: [",
+    "TestViewedInTwoLines::test_how_to_view": "how_to_view() returned 'one\\ntwo'; it is to return one line",
     "TestFinishesAsDone::test_finalize[success]": "finalize('success') came back as 'done'",
     "TestKeepsImagesAsFigures::test_verb_keeps_its_data_or_says_so_once[image]": (
         "the image 'val/image' is missing; by kind, there came back figure: ['val/image', 'val/image']"

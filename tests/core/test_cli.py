@@ -306,6 +306,26 @@ def test_show_json(command):
     assert (run["metrics"]["odd"]["last"], run["metrics"]["odd"]["step"]) == ("-Infinity", None)
 
 
+def test_show_says_how_to_view_the_run(command):
+    run_dir = make_run()
+    save_position(run_dir, "box", Position(view="open --lid [all] " + "x" * 200))
+    save_position(run_dir, "other", Position(view="https://other/a1"))
+    save_position(run_dir, "third", Position())
+    _, out, _ = command("show", "a1")
+    assert out.splitlines()[-2:] == [
+        f"view it in box: open --lid [all] {'x' * 200}",
+        "view it in other: https://other/a1",
+    ]
+    for words in (("show", "a1"), ("ls",)):
+        found = json.loads(command(*words, "--json")[1])
+        deliveries = (found if words[0] == "show" else found[0])["deliveries"]
+        assert {key: each["view"] for key, each in deliveries.items()} == {
+            "box": f"open --lid [all] {'x' * 200}",
+            "other": "https://other/a1",
+            "third": None,
+        }
+
+
 def test_show_plot(command):
     make_run()
     assert "┤" in command("show", "a1", "--plot", "loss")[1]
@@ -425,6 +445,20 @@ def test_check_really_writes(command):
     assert command("check", "box", "--option", "path=box.jsonl", "-o", "greeting=hi") == (0, "box: ok\n", "")
     kinds = [(each[1], *each[2:][:2]) for each in in_box()]
     assert kinds == [("params", {"check": True}, "hi"), ("metrics", {"check": 1.0}, 0), ("end", "success")]
+
+
+def test_check_keeps_its_run_where_start_would(command, monkeypatch):
+    attached = []
+
+    def attach(self, run):
+        self.run_info = run
+        attached.append((run, Path(run.dir).is_dir()))
+
+    monkeypatch.setattr(rankzero.Logger, "attach", attach)
+    assert command("check", "box", "-o", "path=box.jsonl")[0] == 0
+    ((run, is_there),) = attached
+    assert is_there
+    assert Path(run.dir) == Path(run.runs_dir, run.project, run.id)
 
 
 def test_check_csv(command):

@@ -636,3 +636,69 @@ def test_a_logger_that_was_given_wrong_arguments_is_not_tried_for_an_hour(run_di
         Courier(run_dir, "file", make, follow=True).run()
     assert len(made) == 3
     assert "save_dir must be text" in load_position(run_dir, "file").problem
+
+
+# How to view the run
+
+
+class Viewed(FileLogger):
+    view = f"https://tracker/runs/1?key={SECRET}"
+
+    def how_to_view(self):
+        self._act("how_to_view", {})
+        return self.view
+
+
+def answering(answer):
+    return type("Answering", (FileLogger,), {"how_to_view": answer})
+
+
+def test_an_open_logger_is_asked_once_how_to_view_the_run(run_dir, tracker):
+    with alive(run_dir), running(courier(run_dir, tracker, Viewed, follow=True, secrets=[SECRET])):
+        until(lambda: calls(tracker, "flush"))
+        assert "how_to_view" not in verbs(tracker)  # nothing was logged
+        write(run_dir, *metrics(0))
+        until(lambda: load_position(run_dir, "file").view)
+        write(run_dir, *metrics(1), Finish(103.0, "success"))
+        until(lambda: load_position(run_dir, "file").closed)
+    assert verbs(tracker)[:4] == ["flush", "log_metrics", "flush", "how_to_view"]
+    assert verbs(tracker).count("how_to_view") == 1
+    assert load_position(run_dir, "file").view == "https://tracker/runs/1?key=***"
+
+
+def test_a_run_without_events_can_be_viewed_too(run_dir, tracker):
+    write(run_dir, Finish(103.0, "success"))
+    assert deliver(run_dir, tracker, Viewed).view
+    assert verbs(tracker) == ["flush", "finalize", "flush", "how_to_view", "close"]
+
+
+def test_how_to_view_is_asked_when_something_is_acknowledged(run_dir, tracker):
+    fail(tracker, "flush", "unavailable", times=2)
+    write(run_dir, *metrics(0))
+    assert deliver(run_dir, tracker, Viewed).view
+    assert verbs(tracker)[:5] == ["log_metrics", "log_metrics", "log_metrics", "flush", "how_to_view"]
+
+
+def test_a_logger_that_is_opened_again_is_asked_again(run_dir, tracker):
+    write(run_dir, *metrics(0))
+    deliver(run_dir, tracker, answering(lambda self: "the old one"))
+    write(run_dir, *metrics(1))
+    assert deliver(run_dir, tracker, answering(lambda self: "the new one")).view == "the new one"
+
+
+@pytest.mark.parametrize(
+    ("answer", "view"),
+    [
+        (lambda self: None, None),
+        (lambda self: "", None),
+        (lambda self: "two\nlines ", "two lines"),
+        (lambda self: 7, None),
+        (lambda self: 1 / 0, None),
+    ],
+)
+def test_no_answer_to_how_to_view_hinders_delivery(run_dir, tracker, answer, view):
+    write(run_dir, *metrics(0, 1), Finish(103.0, "success"))
+    told = []
+    position = deliver(run_dir, tracker, answering(answer), on_failure=lambda *failure: told.append(failure))
+    assert (position.view, position.closed, position.problem, told) == (view, True, None, [])
+    assert steps(tracker) == [0, 1]

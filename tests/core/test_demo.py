@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rankzero.plugins import get_plugins, known_loggers
 from rankzero.reader import read_run
 
 HIDE = """
@@ -85,6 +86,7 @@ def test_with_torch(demo, tmp_path):
     ):
         assert words in done.stdout
     assert (run.deliveries["csv"].closed, run.deliveries["csv"].rejected) == (True, 0)
+    assert "Look at it:" not in done.stdout  # a CSV file says nothing of how
     assert max(map(len, done.stdout.split("Worth typing")[0].splitlines())) <= 80 + len(str(run.dir))
 
 
@@ -98,6 +100,31 @@ def test_the_next_commands_can_be_typed(demo, tmp_path):
             command, shell=True, cwd=tmp_path, env=os.environ | {"PATH": path}, check=True, capture_output=True
         )
     assert (tmp_path / "metrics.csv").exists()
+
+
+VIEWED = """
+import rankzero
+
+class Viewed(rankzero.CSVLogger):
+    def how_to_view(self):
+        return f"viewer --path '{self.log_dir}' " + "x" * 80
+"""
+
+
+def test_several_loggers_and_how_to_view_the_run_in_each(demo, tmp_path, monkeypatch):
+    info = tmp_path / "plugins" / "rankzero_viewed-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-viewed\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rankzero]\nviewed = viewed_for_tests:Viewed\n")
+    (tmp_path / "plugins" / "viewed_for_tests.py").write_text(VIEWED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"))
+    done = demo("--logger", "csv", "--logger", "viewed", "--epochs", "1", hidden="torch")
+    assert (done.returncode, done.stderr) == (0, "")
+    run = run_below(tmp_path / "rankzero-runs")
+    assert {key: each.closed for key, each in run.deliveries.items()} == {"csv": True, "viewed": True}
+    assert "delivered to csv, viewed." in done.stdout
+    look = done.stdout.split("Look at it:\n")[1].split("\nWorth typing next:")[0]
+    assert look == f"  viewer --path '{run.dir}' {'x' * 80}\n      in viewed\n"
 
 
 def test_without_torch_scikit_learn_trains(demo, tmp_path):
@@ -129,4 +156,16 @@ def test_a_logger_that_does_not_exist(demo, tmp_path):
     done = demo("--logger", "cvs", hidden="torch")
     assert done.returncode == 2
     assert "Did you mean 'csv'?" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_logger_that_is_not_installed(demo, tmp_path):
+    missing = [name for name in known_loggers() if name not in get_plugins().available()]
+    if not missing:
+        pytest.skip("all are installed here")
+    done = demo("--logger", "csv", "--logger", missing[0], hidden="torch")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"{missing[0]!r}" in done.stderr
+    assert f'is not installed. Run: pip install "rankzero[{missing[0]}]"' in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -514,3 +514,30 @@ def test_one_logger_that_raises_does_not_keep_the_others_from_the_call():
         LoggerCollection([Failing(), Failing(), last]).log_metrics({"a": 2.0}, step=1)
     assert len(raised.value.exceptions) == 2
     assert logged(last) == [(0, {"a": 1.0}), (1, {"a": 2.0})]
+
+
+# The run
+
+
+@pytest.mark.parametrize(
+    ("directory", "project", "runs_dir"),
+    [
+        ("/data/runs/digits/a1", "digits", "/data/runs"),
+        ("/data/runs/team/digits/a1", "team/digits", "/data/runs"),
+        ("/digits/a1", "digits", "/"),
+        ("/copied/other/a1", "digits", "/copied/other/a1"),
+        ("/copied/digits/a1-from-the-cluster", "digits", "/copied/digits/a1-from-the-cluster"),
+        ("/a1", "digits", "/a1"),
+        ("/data/mydigits/a1", "digits", "/data/mydigits/a1"),
+    ],
+)
+def test_runs_dir(directory, project, runs_dir):
+    assert RunInfo("a1", "calm-reef-1", project, directory).runs_dir == runs_dir
+
+
+def test_runs_dir_is_where_start_was_told_to_keep_runs(tmp_path):
+    calls = []
+    with rankzero.start([MemoryLogger(calls)], project="team/digits", dir=tmp_path / "runs", delivery="thread") as run:
+        run.log_metrics({"loss": 1.0})
+    (attached,) = [call.arguments["run"] for call in calls if call.verb == "attach"]
+    assert attached.runs_dir == str(tmp_path / "runs")

@@ -453,6 +453,29 @@ def test_flush_waits_for_the_tracker(run, tracker):
     assert len(rows(tracker)) == 1
 
 
+class Viewed(FileLogger):
+    def how_to_view(self):
+        return "open tracker.html"
+
+
+class ViewedElsewhere(FileLogger):
+    def how_to_view(self):
+        return "https://tracker/runs/1"
+
+
+def test_finish_says_how_to_view_the_run(tmp_path, caplog):
+    loggers = [Viewed(tmp_path / "1"), FileLogger(tmp_path / "2"), ViewedElsewhere(tmp_path / "3")]
+    with caplog.at_level("INFO", "rankzero"):
+        run = rankzero.start(loggers, dir=tmp_path / "runs", delivery="thread")
+        run.log_metrics({"loss": 1.0})
+        run.finish()
+        run.finish()
+    assert caplog.messages[1:] == [
+        f"view it in {run.loggers[0]}: open tracker.html",
+        f"view it in {run.loggers[2]}: https://tracker/runs/1",
+    ]
+
+
 def test_save_does_nothing(run):
     run.save()
     assert len(events(run)) == 1

@@ -103,6 +103,7 @@ class Courier:
         self._failed_makings = 0  # for a reason that no retry mends: it was given wrong arguments
         self._gone_since: float | None = None
         self._seen_alive = False
+        self._is_view_asked = False  # of the open logger
 
     def stop(self) -> None:
         """Make `run` return after the batch it is delivering; may be called from another thread or a signal handler."""
@@ -174,6 +175,8 @@ class Courier:
             except RejectedError as error:  # any of them may be to blame
                 self._failed(error, handed)
                 return
+            if any(item.event.is_logged for item in handed):  # what opens late is open now
+                self._ask_how_to_view(logger)
         if handed:
             self._acknowledged(handed)
         if failure is not None:
@@ -316,7 +319,9 @@ class Courier:
             self._on_failure(self._run_info, self.key, error, retrying)
 
     def _describe(self, error: Exception) -> str:
-        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return self._scrubbed(f"{type(error).__name__}: {error}".removesuffix(": "))
+
+    def _scrubbed(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -336,6 +341,7 @@ class Courier:
             self._tail.seek_line(watermark)
             self._position.offset, self._position.line = self._tail.offset, self._tail.line
         self.logger = logger
+        self._is_view_asked = False
         return logger
 
     def _made(self) -> Logger:
@@ -368,9 +374,21 @@ class Courier:
         ends = [event for event in events if isinstance(event, Start | Finish)]
         return ends[-1].status if ends and isinstance(ends[-1], Finish) else None
 
+    def _ask_how_to_view(self, logger: Logger) -> None:
+        """Ask the open logger, once; its answer is saved with the position. Whatever it does, delivery goes on."""
+        if self._is_view_asked:
+            return
+        self._is_view_asked = True
+        try:
+            view = logger.how_to_view()
+            self._position.view = self._scrubbed(" ".join(view.split())) if view else None
+        except Exception as error:
+            log.debug("%s.how_to_view() failed: %s", self.key, self._describe(error))
+
     def _end(self, logger: Logger, status: str) -> None:
         logger.finalize(status)
         logger.flush()
+        self._ask_how_to_view(logger)
         logger.close()
         self.logger = None
 

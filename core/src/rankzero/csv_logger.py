@@ -18,7 +18,7 @@ from rankzero.csv_ledger import Ledger, ledger_name
 from rankzero.errors import TrackerUnavailableError
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile, MediaStore
-from rankzero.places import Place, directories_in, place_at, set_aside
+from rankzero.places import Place, next_version, place_at, set_aside
 from rankzero.rank import rank_zero_warn
 from rankzero.values import flatten, to_jsonable, to_number
 
@@ -83,7 +83,7 @@ class CSVLogger(Logger):
         if self.run_info is not None:
             return self.run_info.id
         if self._next_version is None:
-            self._next_version = _next_version(self.root_dir)
+            self._next_version = next_version(self.root_dir)
         return self._next_version
 
     @property
@@ -401,8 +401,3 @@ def _cell(value: Any) -> Any:
         return value
     number = to_number(value)
     return msgspec.json.encode(to_jsonable(value)).decode() if number is None else number
-
-
-def _next_version(directory: str) -> int:
-    numbers = (name.removeprefix("version_") for name in directories_in(directory) if name.startswith("version_"))
-    return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1

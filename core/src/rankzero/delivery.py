@@ -224,6 +224,11 @@ class Deliveries:
                 time.sleep(_LOOK_EVERY)
         return all(load_position(self._run_dir, key).offset >= target for key in self._deliveries)
 
+    def views(self) -> dict[str, str]:
+        """Return how a person looks at the run, for each logger that said so."""
+        found = {key: load_position(self._run_dir, key).view for key in self._deliveries}
+        return {key: view for key, view in found.items() if view}
+
     def leave(self, target: int) -> list[str]:
         """Let go of the couriers; return a sentence for each that has not all of ``target`` bytes, or had to reject."""
         sentences: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -144,7 +145,17 @@ def _new_info(asked: RunConfig, number: int) -> RunInfo:
 
 
 def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
-    return RunInfo(run_id, name, asked.project, str(run_dir), tuple(asked.tags), asked.notes, time.time())
+    program = getattr(sys.modules.get("__main__"), "__file__", None)
+    return RunInfo(
+        run_id,
+        name,
+        asked.project,
+        str(run_dir),
+        tuple(asked.tags),
+        asked.notes,
+        started=time.time(),
+        program=os.path.abspath(program) if program else "",
+    )
 
 
 def _info_elsewhere(asked: RunConfig, number: int) -> Callable[[], RunInfo]:

@@ -50,6 +50,18 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     notes: str | None = None
     started: float = 0.0
     """Unix time in seconds."""
+    program: str = ""
+    """The path of the script that was run; empty in a notebook."""
+
+    @property
+    def runs_dir(self) -> str:
+        """The directory of all runs, this one being in ``runs_dir/project/id``: for what they share.
+
+        A run that was copied out of there shares nothing: ``dir``.
+        """
+        directory, place = Path(self.dir), Path(self.project, self.id).parts
+        is_in_place = directory.parts[-len(place) :] == place
+        return str(directory.parents[len(place) - 1]) if is_in_place else self.dir
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -230,6 +242,13 @@ class Logger(ABC):
 
         Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can.
         """
+
+    def how_to_view(self) -> str | None:
+        """Return how a person looks at the run: a URL, or a command to type; None if there is nothing to look at.
+
+        One line. Asked while the logger is open, after a `flush`; answer from what is known, without a request.
+        """
+        return None
 
     @property
     def moment(self) -> Moment:

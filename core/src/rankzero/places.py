@@ -89,6 +89,12 @@ def directories_in(directory: str) -> list[str]:
         return []
 
 
+def next_version(directory: str) -> int:
+    """Return the number N of the ``version_N`` that comes after those in a directory."""
+    numbers = (name.removeprefix("version_") for name in directories_in(directory) if name.startswith("version_"))
+    return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
+
+
 def set_aside(path: Path) -> Path:
     """Rename a file that cannot be continued to the first free of ``name.1.suffix``, ``name.2.suffix`` and so on."""
     names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))

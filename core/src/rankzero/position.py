@@ -27,6 +27,8 @@ class Position(msgspec.Struct, omit_defaults=True):
     """Whether the run is closed in the tracker."""
     problem: str | None = None
     """Why delivery does not go on; None when it does."""
+    view: str | None = None
+    """How a person looks at the run: a URL, or a command to type; None if the logger did not say."""
     pid: int = 0
     host: str = ""
     updated: float = 0.0

@@ -585,6 +585,8 @@ class Run:
                 log.warning("not waiting any longer for the delivery of %s", self.name)
             for sentence in self._deliveries.leave(size):
                 log.warning("%s", sentence)
+            for key, view in self._deliveries.views().items():
+                log.info("view it in %s: %s", key, view)
 
     def close(self) -> None:
         """The same as `finish`."""

@@ -109,7 +109,10 @@ def _one_line(text: str, secrets: list[str]) -> str:
 def _try(logger: Logger, directory: Path) -> None:
     from rankzero.logger import Moment, RunInfo
 
-    run = RunInfo(uuid.uuid4().hex, "check", "rankzero-check", str(directory), started=time.time())
+    project, run_id = "rankzero-check", uuid.uuid4().hex
+    run_dir = directory / project / run_id
+    run_dir.mkdir(parents=True)
+    run = RunInfo(run_id, "check", project, str(run_dir), started=time.time())
     logger.attach(run)
     logger.watermark()
     with logger.at(Moment(run.started, 0)):

@@ -99,6 +99,12 @@ def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
         f"\nIt is kept in [bold]{terminal.escape(place)}[/] and delivered to {', '.join(loggers) or 'nobody'}.",
         soft_wrap=True,
     )
+    views = {key: each.view for key, each in data.deliveries.items() if each.view}
+    if views:
+        console.print("\nLook at it:")
+    for key, view in views.items():
+        console.print(f"  [bold]{terminal.escape(view)}[/]", soft_wrap=True)
+        console.print(f"      [dim]in {terminal.escape(key)}[/]")
     console.print("\nWorth typing next:")
     for command, purpose in _next_commands(place, loggers):
         console.print(f"  [bold]{terminal.escape(command)}[/]", soft_wrap=True)

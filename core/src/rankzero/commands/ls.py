@@ -107,4 +107,5 @@ def delivery_as_json(delivered: Delivered) -> dict[str, Any]:
         "closed": position.closed,
         "rejected": position.rejected,
         "problem": position.problem,
+        "view": position.view,
     }

@@ -68,6 +68,9 @@ def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) ->
     if deliveries:
         yield ""
         yield _deliveries(data, deliveries)
+        for key, each in deliveries.items():
+            if each.position.view:
+                yield f"view it in {terminal.escape(key)}: [bold]{terminal.escape(each.position.view)}[/]"
     for loss in data.losses:
         lost = f"{terminal.counted(loss.count, 'log call')} lost at {terminal.when(loss.since)}: {loss.reason}"
         yield f"[red]{terminal.escape(lost)}[/]"

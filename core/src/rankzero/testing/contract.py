@@ -413,6 +413,14 @@ class LoggerContract:
         if self.has("acknowledges"):
             self.expect(logger, _points(ROWS))
 
+    def test_how_to_view(self, attach: Attach) -> None:
+        logger = attach()
+        logger.log_metrics(metrics={"loss": 1.5}, step=0)
+        logger.flush()
+        view = logger.how_to_view()
+        is_line = isinstance(view, str) and bool(view.strip()) and len(view.splitlines()) == 1
+        assert view is None or is_line, f"how_to_view() returned {view!r}; it is to return one line of text, or None"
+
     def test_flush_lets_the_trackers_errors_through(self, attach: Attach) -> None:
         logger = attach()
         logger.log_metrics(metrics={"loss": 2.5}, step=0)
@@ -654,9 +662,9 @@ def _check_watermark(watermark: object) -> None:
 
 
 def _run_info(tmp_path: Path, run: str) -> RunInfo:
-    directory = tmp_path / "runs" / run
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, str(tmp_path / run)).hex  # the same again in this test, in no other
+    directory = tmp_path / "runs" / "contract" / identity
     directory.mkdir(parents=True, exist_ok=True)
-    identity = uuid.uuid5(uuid.NAMESPACE_URL, str(directory)).hex  # the same again in this test, in no other
     return RunInfo(identity, f"{run}-{identity[:6]}", "contract", str(directory), started=time.time())
 
 
