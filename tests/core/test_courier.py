@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,10 +15,11 @@ from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, 
 from rankzero.checkpoints import snapshot
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import RejectedError, RunNotFoundError
-from rankzero.events import Checkpoint, Finish, Metrics, Params, Start, Text, encode
+from rankzero.events import Checkpoint, Finish, Image, Metrics, Params, Start, Text, encode
 from rankzero.journal import JOURNAL
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
+from rankzero.media import MediaFile
 from rankzero.position import load_position, positions, reject_list, save_position, wake
 
 SECRET = "hunter2-hunter2"
@@ -144,6 +146,29 @@ def test_the_logger_is_told_which_run_it_is_and_where_it_is_now(run_dir, tracker
     (attached,) = calls(tracker, "attach")
     assert attached["run"]["id"] == "id1"
     assert attached["run"]["dir"] == str(run_dir)
+
+
+def test_files_have_absolute_paths_however_the_run_was_named(run_dir, tracker, monkeypatch):
+    (run_dir / "media").mkdir()
+    (run_dir / "media" / "a.png").write_bytes(b"picture")
+    write(run_dir, Image(1.0, "digit", [MediaFile("media/a.png")]))
+    monkeypatch.chdir(run_dir.parent)
+    deliver(Path(run_dir.name), tracker)
+    (call,) = calls(tracker, "log_image")
+    assert str(run_dir / "media" / "a.png") in json.dumps(call)
+
+
+@pytest.mark.parametrize(("log_model", "logged"), [(None, ["a", "b"]), (True, ["a", "b"]), (False, ["b"])])
+def test_what_a_model_checkpoint_saved_is_left_out_if_the_logger_wants_none_of_it(
+    run_dir, tracker, tmp_path, log_model, logged
+):
+    for name, automatic in (("a", True), ("b", False)):
+        (tmp_path / name).write_bytes(b"weights")
+        kept = snapshot(tmp_path / name, run_dir)
+        write(run_dir, Checkpoint(1.0, kept, str(tmp_path / name), automatic=automatic))
+    kind = type("Choosy", (FileLogger,), {"log_model": log_model})
+    assert deliver(run_dir, tracker, kind).line == 3
+    assert [os.path.basename(call["path"]) for call in calls(tracker, "log_checkpoint")] == logged
 
 
 def test_the_position_is_saved_only_after_flush(run_dir, tracker):

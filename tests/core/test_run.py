@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import sys
 import time
 import warnings
 from argparse import Namespace
@@ -18,7 +19,7 @@ from servers.child import log_fifty
 from servers.file_logger import FileLogger, calls, fail, rows
 
 import rankzero
-from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
+from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
 from rankzero.events import Artifact, Checkpoint, Finish, Metrics, Start, Status
 from rankzero.journal import JOURNAL, read_events
 from rankzero.logger import VERBS
@@ -252,6 +253,40 @@ def test_what_a_checkpoint_callback_saved_survives_its_rotation(begin, tmp_path,
     assert "best" in saved["epoch=1.ckpt"].aliases
     assert [alias for event in saved.values() for alias in event.aliases].count("latest") == 1
     assert (saved["epoch=1.ckpt"].score, saved["epoch=1.ckpt"].metadata) == (0.9, {"monitor": "acc"})
+    assert all(event.automatic for event in saved.values())
+
+
+class Picky(FileLogger):
+    def __init__(self, directory, password=None, color="red"):
+        if color == "nowhere":
+            raise ConnectionError("the tracker is down")
+        if color == "missing":
+            raise ModuleNotFoundError("colors need: pip install colors")
+        if color != "red":
+            raise ValueError(f"color is red, not {color!r} ({password})")
+
+
+@pytest.mark.parametrize(("color", "error"), [("blue", ConfigError), ("missing", PluginNotInstalledError)])
+def test_what_a_logger_refuses_is_said_before_training_begins(tmp_path, monkeypatch, color, error):
+    monkeypatch.setattr(get_plugins(), "load_logger", lambda *_: Picky)
+    options = {"directory": str(tmp_path), "password": "hunter2-hunter2", "color": color}
+    with pytest.raises(error, match=r"start\(\): the logger 'picky' cannot be made: color") as raised:
+        rankzero.start({"picky": options}, dir=tmp_path / "runs")
+    assert "hunter2" not in str(raised.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_constructor_that_meets_trouble_outside_does_not_stop_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(get_plugins(), "load_logger", lambda *_: Picky)
+    options = {"directory": str(tmp_path), "color": "nowhere"}
+    run = rankzero.start({"picky": options}, dir=tmp_path / "runs", delivery="thread")
+    run.finish(timeout=0)
+
+
+@pytest.mark.parametrize(("file", "program"), [("train.py", os.path.abspath("train.py")), (None, "")])
+def test_the_journal_says_which_script_was_run(begin, monkeypatch, file, program):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", file, raising=False)
+    assert events(begin(), Start)[0].run.program == program
 
 
 def test_definitions_and_tags(run, delivered):

@@ -85,7 +85,7 @@ class Courier:
         secrets: Sequence[str] = (),
         on_failure: OnFailure | None = None,
     ) -> None:
-        self.run_dir = run_dir
+        self.run_dir = run_dir.resolve()
         self.key = key
         self.logger: Logger | None = None
         """The open logger, if any."""
@@ -122,7 +122,7 @@ class Courier:
             start = read_start(self.run_dir / JOURNAL)
             if start is None:
                 raise RunNotFoundError(f"{self.run_dir / JOURNAL} holds no run: it has no start event")
-            self._run_info = msgspec.structs.replace(start.run, dir=str(self.run_dir.resolve()))
+            self._run_info = msgspec.structs.replace(start.run, dir=str(self.run_dir))
             self._sweeper = SnapshotSweeper(self.run_dir, {*start.loggers, self.key})
             self._sweeper.catch_up(self._position.line)
             self._position.pid, self._position.host = os.getpid(), platform.node()

@@ -236,6 +236,8 @@ class Checkpoint(Event, frozen=True):
     step: int | None = None
     aliases: list[str] = []
     metadata: dict[str, Any] = {}
+    automatic: bool = False
+    """Whether a ModelCheckpoint saved it; a logger may not want these."""
 
     def __post_init__(self) -> None:
         if isinstance(self.score, str):
@@ -253,6 +255,8 @@ class Checkpoint(Event, frozen=True):
         return Path(self.source) if saved <= self.time else None
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        if self.automatic and logger.log_model is False:
+            return
         path = self.find(run_dir)
         if path is None:
             raise RejectedError(

@@ -7,7 +7,8 @@ What an author cannot forget, because `Logger` adds it to every subclass:
 
 - each verb does nothing on other ranks than zero, and ``experiment`` is a `DummyExperiment` there;
 - ``close()`` closes once, however often it is called;
-- ``save()``, ``finalize()`` and ``close()`` first log what `Logger.agg_and_log_metrics` has buffered.
+- ``save()``, ``finalize()`` and ``close()`` first log what `Logger.agg_and_log_metrics` has buffered;
+- ``finalize()`` first logs the checkpoints that `Logger.log_model` asks for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -28,6 +29,7 @@ from rankzero.encoders import as_table, histogram
 from rankzero.experiment import DummyExperiment
 from rankzero.media import MediaFile, MediaStore
 from rankzero.rank import is_rank_zero, rank_zero_warn
+from rankzero.saved_checkpoints import scan
 from rankzero.values import Number
 
 if TYPE_CHECKING:
@@ -125,6 +127,8 @@ def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
             return None
         if name in _ENDINGS:
             self._log_aggregated()
+            if name == "finalize":
+                self._log_saved_at_last()
         elif name in _OPENING:
             self._closed = False
         return self._close_once(verb) if name == "close" else verb(self, *args, **kwargs)
@@ -161,6 +165,15 @@ class Logger(ABC):
     joinable: ClassVar[bool] = False
     """Whether a second process may use `experiment` while a courier delivers to the same run."""
 
+    log_model: bool | Literal["all"] | None = None
+    """What becomes of the files that a ModelCheckpoint saves; `log_checkpoint` has no need of it.
+
+    - False: nothing.
+    - ``"all"``: each is logged when it is saved.
+    - True: the same under a Run; in direct use those that are left are logged at the end.
+    - None: each is logged under a Run, none in direct use.
+    """
+
     group_separator: ClassVar[str] = "/"
     save_dir: Any = None
     """Where the logger writes on this machine; a subclass may set it or make it a property."""
@@ -180,6 +193,8 @@ class Logger(ABC):
         self._moment = None
         self._closing = self._closed = False
         self._said = set()
+        self._checkpoint_callbacks = []
+        self._seen_checkpoints = {}
         return self
 
     _constructor: tuple[tuple[Any, ...], dict[str, Any]]
@@ -188,6 +203,8 @@ class Logger(ABC):
     _closing: bool
     _closed: bool
     _said: set[str]
+    _checkpoint_callbacks: list[Any]  # weak proxies
+    _seen_checkpoints: dict[str, float]
 
     def __init__(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
         self.update_agg_funcs(agg_key_funcs, agg_default_func)
@@ -443,7 +460,18 @@ class Logger(ABC):
         """End `watch`."""
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Take note of what a ModelCheckpoint has just saved. Called before the files it supersedes are deleted."""
+        """Log what a ModelCheckpoint has just saved, or note to do so at the end: see `log_model`.
+
+        Called before the files that are superseded are deleted.
+        """
+        if self.log_model == "all" or (self.log_model and getattr(checkpoint_callback, "save_top_k", None) == -1):
+            self._log_saved(checkpoint_callback)
+        elif self.log_model and not any(each == checkpoint_callback for each in self._checkpoint_callbacks):
+            self._checkpoint_callbacks.append(checkpoint_callback)
+
+    def _log_saved(self, checkpoint_callback: Any) -> None:
+        for saved in scan(checkpoint_callback, self._seen_checkpoints):
+            self.log_checkpoint(saved.path, score=saved.score, aliases=saved.aliases, metadata=saved.metadata)
 
     # Aggregation
 
@@ -473,6 +501,10 @@ class Logger(ABC):
         finished = self._aggregator.take()
         if finished is not None:
             self.log_metrics(metrics=finished[1], step=finished[0])
+
+    def _log_saved_at_last(self) -> None:
+        while self._checkpoint_callbacks:
+            self._log_saved(self._checkpoint_callbacks.pop(0))
 
     def _close_once(self, close: Callable[[Any], None]) -> None:
         if self._closed:

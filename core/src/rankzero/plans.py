@@ -60,8 +60,8 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
     """Find the logger's class and check its options.
 
     Raises:
-        ConfigError: an option is unknown or missing, or a secret is not set.
-        PluginError: the logger cannot be loaded.
+        ConfigError: an option is unknown, missing or refused by the logger, or a secret is not set.
+        PluginError: the logger cannot be loaded, or lacks a package.
     """
     if spec.instance is not None:
         return _plan_instance(spec, delivery)
@@ -79,7 +79,24 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
     if delivery == "off":  # a secret may be known only where the run is delivered
         return Plan(spec, logger_class, (), {}, [], recorded)
     options, secrets = reveal(msgspec.structs.replace(spec, options=written), logger_class.secret_options)
+    _try_making(spec, logger_class, options, secrets)
     return Plan(spec, logger_class, (), options, secrets, recorded)
+
+
+def _try_making(
+    spec: LoggerSpec, logger_class: type[Logger], options: Mapping[str, Any], secrets: Iterable[str]
+) -> None:
+    """Make the logger as its courier will: a constructor opens nothing, but may refuse what it is given."""
+    try:
+        logger_class(**options)
+    except (TypeError, ValueError, LookupError, ModuleNotFoundError) as error:
+        reason = str(error)
+        for secret in secrets:
+            reason = reason.replace(secret, "***")
+        kind = PluginNotInstalledError if isinstance(error, ModuleNotFoundError) else ConfigError
+        raise kind(f"{spec.source}: the logger {spec.plugin!r} cannot be made: {reason}") from None
+    except Exception as error:  # something outside, perhaps: the courier tries again
+        log.debug("%s could not be made now: %s", spec.plugin, type(error).__name__)
 
 
 def reveal(spec: LoggerSpec, secret_names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:

@@ -51,6 +51,7 @@ from rankzero.media import MediaFile, MediaStore
 from rankzero.notices import describe, warn_user
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
+from rankzero.saved_checkpoints import scan
 from rankzero.values import Number, SplitMetrics, clean, size_of, spell, split_metrics, to_jsonable, to_number
 from rankzero.watch import ModelWatch
 
@@ -466,7 +467,7 @@ class Run:
             aliases: such as ``latest`` and ``best``.
             metadata: anything else.
         """
-        return self._checkpoint(Path(path), score, step, aliases, metadata, link=False)
+        return self._checkpoint(Path(path), score, step, aliases, metadata)
 
     @_verb
     def define_metric(
@@ -508,9 +509,9 @@ class Run:
     @_verb
     def after_save_checkpoint(self, checkpoint_callback: Any) -> Event | None:
         """Log what a ModelCheckpoint has just saved, by hard links: its rotation may delete the files at once."""
-        for saved in checkpoints.scan(checkpoint_callback, self._seen_checkpoints):
+        for saved in scan(checkpoint_callback, self._seen_checkpoints):
             self._record(
-                self._checkpoint(Path(saved.path), saved.score, None, saved.aliases, saved.metadata, link=True)
+                self._checkpoint(Path(saved.path), saved.score, None, saved.aliases, saved.metadata, automatic=True)
             )
         return None
 
@@ -522,12 +523,12 @@ class Run:
         aliases: Sequence[str],
         metadata: Mapping[str, Any] | None,
         *,
-        link: bool,
+        automatic: bool = False,
     ) -> Checkpoint:
-        kept = checkpoints.snapshot(path, self.dir, link=link)
+        kept = checkpoints.snapshot(path, self.dir, link=automatic)
         return Checkpoint(
             _now(), kept, str(path.absolute()), to_number(score), self._at(step), _listed(aliases),
-            to_jsonable(metadata or {}),
+            to_jsonable(metadata or {}), automatic,
         )  # fmt: skip
 
     # Endings

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 CAPABILITIES: Mapping[str, str] = {
     "nan": "NaN and the infinities come back as such; otherwise no number takes their place",
     "float64": "floats come back to the last bit; otherwise as the nearest float32",
+    "signed_zero": "-0.0 keeps its sign",
     "big_ints": "ints beyond 2**53 come back exactly",
     "any_name": "names of metrics come back as they were; otherwise under names that still differ",
     "order": "the values of a metric come back in the order in which they were logged; otherwise ordered by step",

@@ -185,6 +185,8 @@ class LoggerContract:
         """Return a text that is equal for values that are to count as equal, NaN included."""
         if isinstance(value, int) and abs(value) <= 2**53:
             value = float(value)  # most trackers know one kind of number
+        if value == 0 and not self.has("signed_zero"):
+            value = 0.0
         if isinstance(value, float) and math.isfinite(value) and not self.has("float64"):
             value = struct.unpack("f", struct.pack("f", value))[0]
         return repr(value)

@@ -1,0 +1,59 @@
+"""A logger used directly, by Lightning's Trainer."""
+
+import os
+
+import pytest
+from servers.file_logger import FileLogger, calls
+
+pytest.importorskip("lightning")
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
+
+
+class Model(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, index):
+        loss = self.layer(batch).square().mean()
+        self.log("loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def saved(tmp_path, log_model, **checkpoints):
+    """Train for three epochs; return the names of the checkpoints that a logger got, and their aliases."""
+    logger = FileLogger(tmp_path / "tracker")
+    logger.log_model = log_model
+    keeper = ModelCheckpoint(tmp_path / "saved", "{epoch}", monitor="loss", mode="min", **checkpoints)
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(logger=logger, callbacks=[keeper], max_epochs=3, accelerator="cpu", devices=1, **quiet)
+    torch.manual_seed(0)
+    trainer.fit(Model(), torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=2))
+    logged = calls(tmp_path / "tracker", "log_checkpoint")
+    return [(os.path.basename(call["path"]), call["aliases"]) for call in logged]
+
+
+@pytest.mark.parametrize("log_model", [None, False])
+def test_checkpoints_are_left_alone_unless_they_are_asked_for(tmp_path, log_model):
+    assert saved(tmp_path, log_model) == []
+
+
+def test_those_that_are_left_are_logged_at_the_end(tmp_path):
+    assert saved(tmp_path, True, save_top_k=2) == [("epoch=1.ckpt", []), ("epoch=2.ckpt", ["best", "latest"])]
+
+
+def test_each_is_logged_when_it_is_saved(tmp_path):
+    names = [name for name, _ in saved(tmp_path, "all", save_top_k=1)]
+    assert names == ["epoch=0.ckpt", "epoch=1.ckpt", "epoch=2.ckpt"]
+
+
+def test_when_all_are_kept_each_is_logged_when_it_is_saved(tmp_path):
+    aliases = [aliases for _, aliases in saved(tmp_path, True, save_top_k=-1)]
+    assert aliases == [["best", "latest"]] * 3
