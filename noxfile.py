@@ -1,6 +1,7 @@
 """The checks of this repository. `nox` alone runs lint, typing and tests; `nox --list` shows the rest."""
 
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -12,6 +13,7 @@ nox.options.sessions = ["lint", "typing", "tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 CORE = "./core[data,demo,media,remote]"
+PLUGINS = sorted(path.parent.name for path in Path("plugins").glob("*/pyproject.toml"))
 # Not in pyproject.toml, because uv.lock cannot say which build of torch suits a machine. The pin matters: an
 # unpinned torch may resolve to a build with gigabytes of CUDA.
 FRAMEWORKS = ["torch==2.13.0", "lightning>=2.5"]
@@ -28,6 +30,20 @@ def group(name: str) -> list[str]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
+def packages() -> list[str]:
+    """Core and the plugins, each with all that it can use."""
+    found = [CORE]
+    for name in PLUGINS:
+        extras = nox.project.load_toml(f"plugins/{name}/pyproject.toml")["project"].get("optional-dependencies")
+        found.append(f"./plugins/{name}" + (f"[{','.join(extras)}]" if extras else ""))
+    return found
+
+
+def editable(packages: list[str]) -> list[str]:
+    """The arguments that install packages as they are in the repository."""
+    return [argument for package in packages for argument in ("-e", package)]
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Find mistakes, and code that is not formatted."""
@@ -39,14 +55,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the types of everything that users import."""
-    session.install("-e", "./core", *group("typing"))
-    session.run("mypy", "--strict", "core/src")
+    session.install("-e", "./core", *group("typing"))  # no plugins: to mypy, SDKs are Any
+    session.run("mypy", "--strict", "core/src", *(f"plugins/{name}/src" for name in PLUGINS))
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, or those named: nox -s tests -- tests/core -k journal."""
-    session.install("-e", CORE, *group("test"), *FRAMEWORKS)
+    session.install(*editable(packages()), *group("test"), *FRAMEWORKS)
     # One thread for each worker: torch would otherwise start one for each core in every one of them.
     env = {"OMP_NUM_THREADS": "1"}
     session.run("pytest", "-n", "logical", "--maxprocesses", "4", *session.posargs, env=env)
@@ -55,33 +71,38 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
-    session.install("-e", CORE, *group("docs"))
+    session.install(*editable(packages()), *group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-n", "-E", "docs", "docs/_build", *session.posargs)
 
 
 @nox.session
 def install(session: nox.Session) -> None:
-    """Build the wheel and use it as a user would: in a clean environment, from outside the repository."""
-    session.install("build")
+    """Build the wheels and use them as a user would: in clean environments, from outside the repository."""
+    session.install("uv")
     tmp = Path(session.create_tmp()).resolve()
-    dist, venv = tmp / "dist", tmp / "venv"
-    session.run("python", "-m", "build", "--outdir", str(dist), "core")
-    session.run("python", "-m", "venv", "--clear", str(venv))
-    scripts = venv / ("Scripts" if os.name == "nt" else "bin")
-    python = str(scripts / "python")
-    wheel = max(dist.glob("*.whl"), key=os.path.getmtime)
+    session.run("uv", "build", "--quiet", "--all-packages", "--clear", "--out-dir", str(tmp / "dist"))
     session.chdir(tmp)
-    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
-    session.run(python, "-c", "import rankzero", external=True)
-    session.run(str(scripts / "rankzero"), "--help", external=True)
-    typed = "import importlib.resources as r; assert r.files('rankzero').joinpath('py.typed').is_file()"
-    session.run(python, "-c", typed, external=True)
+    wheels = {path.name.partition("-")[0]: str(path) for path in (tmp / "dist").glob("*.whl")}
+    use(session, "rankzero", wheels["rankzero"])
+    for name in PLUGINS:
+        use(session, f"rankzero_{name}", f"{wheels['rankzero']}[{name}]", wheels[f"rankzero_{name}"])
+
+
+def use(session: nox.Session, module: str, *wheels: str) -> None:
+    """Install wheels in an environment of their own, and see that there are a module with types and a command."""
+    venv = Path.cwd() / module
+    scripts = venv / ("Scripts" if os.name == "nt" else "bin")
+    session.run("uv", "venv", "--quiet", "--clear", "--python", session.python or sys.executable, str(venv))
+    session.run("uv", "pip", "install", "--quiet", "--no-config", "--python", str(venv), *wheels)
+    typed = f"import importlib.resources as r, {module}; assert r.files({module!r}).joinpath('py.typed').is_file()"
+    session.run(str(scripts / "python"), "-c", typed, external=True)
+    session.run(str(scripts / "rankzero"), "loggers", external=True)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure what the design promises; each number is printed beside its limit."""
-    session.install(CORE, *group("test"), *FRAMEWORKS)
+    session.install(*packages(), *group("test"), *FRAMEWORKS)
     failed = []
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         try:

@@ -1,0 +1,159 @@
+"""Which run of MLflow is written to: found by its id or tag, made if there is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankzero.errors import ConfigError, TrackerUnavailableError
+from rankzero.logger import RunInfo
+from rankzero_mlflow.failures import AlreadyThereError, CheckedClient
+from rankzero_mlflow.names import LONGEST_TAG, metric_name
+
+RUN_TAG = "rankzero.run_id"
+"""The tag that holds the id of the rankzero run; one that has it is never made a second time."""
+
+
+_OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # MLflow would take it for one of agents
+_NOTE_TAG = "mlflow.note.content"
+
+
+class Settings(NamedTuple):
+    """What the user said of the run."""
+
+    experiment_name: str | None
+    experiment_id: str | None
+    run_name: str | None
+    tags: Mapping[str, Any]
+    description: str | None
+    artifact_location: str | None
+    parent_run_id: str | None
+
+
+def database_uri(directory: str) -> str:
+    """Return the URI of the SQLite database in ``directory``."""
+    return f"sqlite:///{os.path.abspath(directory)}/mlflow.db"
+
+
+def artifacts_in(directory: str) -> str:
+    """Return where the artifacts of the runs in that database are kept."""
+    return os.path.abspath(os.path.join(directory, "mlartifacts"))
+
+
+def check_tracking_uri(uri: str | None) -> None:
+    """Refuse directories of files, as MLflow 3 does, but before training begins.
+
+    Raises:
+        ConfigError: the URI is one.
+    """
+    is_directory = uri is not None and (uri.startswith("file:") or (":" not in uri and uri != "databricks"))
+    if is_directory and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+        raise ConfigError(
+            f"MLflow 3 no longer writes to directories of files, and tracking_uri={uri!r} is one. Leave it out to get "
+            "a database in save_dir, or name one: sqlite:///mlflow.db"
+        )
+
+
+def connect(uri: str) -> Any:
+    """Return an ``MlflowClient``, which makes the tables of a new database."""
+    from mlflow import MlflowClient
+
+    scheme, _, path = uri.partition(":///")
+    if scheme != "sqlite":
+        return MlflowClient(uri)
+    from filelock import FileLock
+
+    # Two processes that make the same tables at once spoil them for each other.
+    with FileLock(f"{path}.lock"):
+        return MlflowClient(uri)
+
+
+def find_or_create(client: CheckedClient, settings: Settings, run: RunInfo | None) -> Any:
+    """Return MLflow's ``Run`` of ``run``; a new one for a logger that is used directly."""
+    experiment_id = settings.experiment_id or _experiment(client, settings, run)
+    if run is None:
+        return _create(client, settings, experiment_id, run)
+    from filelock import FileLock
+
+    # Nobody else on this machine may look for it between our looking and our making it.
+    with FileLock(Path(run.dir, "mlflow.lock")):
+        return _find(client, experiment_id, run.id) or _create(client, settings, experiment_id, run)
+
+
+def _experiment(client: CheckedClient, settings: Settings, run: RunInfo | None) -> str:
+    name = settings.experiment_name or (run.project if run is not None else "lightning_logs")
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return str(client.create_experiment(name, settings.artifact_location, tags=_OF_TRAINING))
+        except AlreadyThereError:
+            experiment = client.get_experiment_by_name(name)
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackerUnavailableError(
+            f"the experiment {name!r} was deleted in MLflow. Restore it: "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def _find(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
+    from mlflow.entities import ViewType
+
+    found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run_id}'", run_view_type=ViewType.ALL)
+    active = [each for each in found if each.info.lifecycle_stage == "active"]
+    if found and not active:
+        raise TrackerUnavailableError(
+            f"the run was deleted in MLflow. Restore it: mlflow runs restore --run-id {found[0].info.run_id}"
+        )
+    return active[0] if active else None
+
+
+def _create(client: CheckedClient, settings: Settings, experiment_id: str, run: RunInfo | None) -> Any:
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    tags = {key: value[:LONGEST_TAG] for key, value in tags_of(settings, run).items()}
+    if settings.parent_run_id:
+        tags[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment_id, settings.parent_run_id)
+    if run is None:
+        return client.create_run(experiment_id, tags=_context() | tags, run_name=settings.run_name)
+    tags = _context_of(run) | tags | {RUN_TAG: run.id}
+    started = round(run.started * 1000) or None
+    return client.create_run(experiment_id, start_time=started, tags=tags, run_name=settings.run_name or run.name)
+
+
+def tags_of(settings: Settings, run: RunInfo | None) -> dict[str, str]:
+    """Return the tags that the user asked for, and the description, which is one."""
+    tags = {} if run is None else dict.fromkeys(run.tags, "true")
+    tags |= {key: str(value) for key, value in settings.tags.items()}
+    note = settings.description or (run.notes if run is not None else None)
+    named = {metric_name(key): value for key, value in tags.items()}
+    return named | ({_NOTE_TAG: note} if note else {})
+
+
+def _context() -> dict[str, str]:
+    """Return what MLflow finds out about the script: user, file, git commit."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return dict(resolve_tags())
+
+
+def _context_of(run: RunInfo) -> dict[str, str]:
+    """Return the same of the training script, which is another program than this one, a courier."""
+    from mlflow.utils.git_utils import get_git_commit
+    from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+
+    context = {MLFLOW_USER: _context().get(MLFLOW_USER, "")}
+    if run.program:
+        context |= {MLFLOW_SOURCE_NAME: run.program, MLFLOW_SOURCE_TYPE: "LOCAL"}
+        context[MLFLOW_GIT_COMMIT] = get_git_commit(run.program) or ""
+    return {key: value for key, value in context.items() if value}
+
+
+def _parent(client: CheckedClient, experiment_id: str, run_id: str) -> str:
+    """Return MLflow's id of the parent, which may be given by its rankzero id, too."""
+    found = _find(client, experiment_id, run_id)
+    if found is None:
+        found = client.get_run(run_id)  # raises, to be tried again: perhaps its courier has not made it yet
+    return str(found.info.run_id)

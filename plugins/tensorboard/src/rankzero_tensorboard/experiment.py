@@ -1,0 +1,90 @@
+"""``TensorBoardLogger.experiment``: torch's `SummaryWriter`, whose records go through the logger's `RunWriter`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+
+from rankzero.errors import PluginNotInstalledError
+from rankzero.notices import describe
+from rankzero.rank import rank_zero_warn
+from rankzero_tensorboard.run_writer import RunWriter
+
+try:
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.writer import FileWriter
+except ModuleNotFoundError as error:
+    raise PluginNotInstalledError(
+        "TensorBoardLogger.experiment is a SummaryWriter of torch, which is not installed: pip install torch"
+    ) from error
+
+
+class Experiment(SummaryWriter):  # type: ignore[misc]  # Any to mypy
+    """A `SummaryWriter` that writes where the logger's own verbs write, in one order.
+
+    Args:
+        log_dir: the run's directory.
+        open_writer: returns the writer to use; the logger may have closed the last one.
+        **options: of `SummaryWriter`, for the files of their own that ``add_scalars`` and ``add_hparams`` begin.
+    """
+
+    def __init__(self, log_dir: str, open_writer: Callable[[], RunWriter], **options: Any) -> None:
+        self._open_writer = open_writer
+        self.file_writer: _FileWriter | None = None
+        super().__init__(log_dir, **options)
+
+    def _get_file_writer(self) -> Any:
+        if self.file_writer is None:
+            self.file_writer = _FileWriter(_Records(self.log_dir, self._open_writer))
+            self.all_writers = {self.log_dir: self.file_writer}
+        return self.file_writer
+
+
+def trace(experiment: Experiment, model: Any, inputs: Any) -> None:
+    """Draw a model's graph, by running it; whatever comes of that, training goes on.
+
+    Args:
+        experiment: where to.
+        model: a module, perhaps Lightning's.
+        inputs: a tensor, or a tuple of the arguments of ``forward``; ``model.example_input_array`` if None.
+    """
+    inputs = getattr(model, "example_input_array", None) if inputs is None else inputs
+    if inputs is None:
+        rank_zero_warn("the model's graph is not logged: the model has no example_input_array to run it with")
+        return
+    try:
+        for prepare in ("_on_before_batch_transfer", "_apply_batch_transfer_handler"):
+            inputs = getattr(model, prepare, lambda batch: batch)(inputs)
+        experiment.add_graph(model, inputs)
+    except Exception as error:
+        rank_zero_warn(f"the model's graph is not logged: running it on its example failed: {describe(error)}")
+
+
+class _FileWriter(FileWriter):  # type: ignore[misc]  # Any to mypy
+    def __init__(self, event_writer: _Records) -> None:
+        self.event_writer = event_writer
+
+
+class _Records:
+    """Takes the place of tensorboard's `EventFileWriter`."""
+
+    def __init__(self, log_dir: str, open_writer: Callable[[], RunWriter]) -> None:
+        self._log_dir = log_dir
+        self._open_writer = open_writer
+
+    def get_logdir(self) -> str:
+        return self._log_dir
+
+    def add_event(self, event: Event) -> None:
+        self._open_writer().add(event)
+
+    def flush(self) -> None:
+        self._open_writer().flush()
+
+    def close(self) -> None:
+        """Leave it open: it is the logger's."""
+
+    def reopen(self) -> None:
+        """It is open."""

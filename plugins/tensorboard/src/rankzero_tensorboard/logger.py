@@ -1,0 +1,255 @@
+"""`TensorBoardLogger`: a run as TensorBoard's event files."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import shlex
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
+from rankzero.logger import MetricsRow, Moment, RunInfo
+from rankzero.media import MediaFile
+from rankzero.places import is_url
+from rankzero.values import Number, clean, split_metrics, to_number
+from rankzero_tensorboard.media_verbs import MediaVerbs
+from rankzero_tensorboard.run_directory import DEFAULT_NAME, RunDirectory
+from rankzero_tensorboard.writers import Writers
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+_LARGEST_FLOAT32 = 3.4028234663852886e38
+
+
+class TensorBoardLogger(MediaVerbs):
+    """Writes a run as event files, without TensorFlow or torch.
+
+    Used directly, it writes to ``save_dir/name/version_N``, each value at once. Under a Run it writes to
+    ``<runs>/tensorboard/<project>/<the run's name and id>``, or to ``save_dir/<project>/<the same>``, and each value
+    is there exactly once, whatever crashed in between.
+
+    Args:
+        save_dir: a directory, in which ``~`` and ``$VAR`` are replaced, or an fsspec URL such as ``s3://bucket/logs``
+            (needs ``rankzero-tensorboard[remote]``). In direct use the working directory if not given.
+        name: the directory below ``save_dir``; none if empty or None. Under a Run ``lightning_logs`` stands for the
+            project's name.
+        version: a number N for ``version_N``, or a directory's name. In direct use the next free number if not given.
+        log_graph: in direct use, trace the model that a framework hands over; needs torch. Under a Run the modules of
+            a model that was logged are shown anyway.
+        default_hp_metric: in direct use, log ``hp_metric`` as -1 with hyperparameters that come without metrics.
+        prefix: put before the names of metrics, with a ``-``.
+        sub_dir: a directory below the version's.
+        comment: without effect, as for a ``SummaryWriter`` that is told its directory.
+        purge_step: in direct use, hide what a former process logged at this step and later.
+        max_queue: without effect: in direct use nothing waits in memory, and under a Run a courier says when to write.
+        flush_secs: in direct use behind a URL, for how many seconds values may wait for an upload.
+        filename_suffix: put behind the names of event files.
+    """
+
+    joinable = True
+    LOGGER_JOIN_CHAR = "-"
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str] | None = None,
+        name: str | None = DEFAULT_NAME,
+        version: int | str | None = None,
+        log_graph: bool = False,
+        default_hp_metric: bool = True,
+        prefix: str = "",
+        sub_dir: str | os.PathLike[str] | None = None,
+        *,
+        comment: str = "",
+        purge_step: int | None = None,
+        max_queue: int = 10,
+        flush_secs: float = 120,
+        filename_suffix: str = "",
+    ) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise PluginNotInstalledError("TensorBoardLogger needs tensorboard: pip install tensorboard")
+        super().__init__()
+        self._directory = RunDirectory(save_dir, name, version, sub_dir)
+        self._writers = Writers(self._directory, filename_suffix, flush_secs, purge_step)
+        self._experiment: Any = None
+        self._traces = log_graph
+        self._wants_hp_metric = default_hp_metric
+        self._prefix = f"{prefix}{self.LOGGER_JOIN_CHAR}" if prefix else ""
+        self._suffix = filename_suffix
+        self._stepless = 0
+        self.hparams: dict[str, Any] = {}
+        """The hyperparameters that this logger was given."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_experiment": None}
+
+    # Identity
+
+    @property
+    def name(self) -> str:
+        return self._directory.name
+
+    @property
+    def version(self) -> int | str:
+        return self._directory.version
+
+    @property
+    def save_dir(self) -> str:
+        return self._directory.save_dir
+
+    @property
+    def root_dir(self) -> str:
+        return self._directory.root_dir
+
+    @property
+    def sub_dir(self) -> str | None:
+        """As given."""
+        return self._directory.sub_dir
+
+    @property
+    def log_dir(self) -> str:
+        return self._directory.path
+
+    @property
+    def experiment(self) -> Any:
+        """A ``torch.utils.tensorboard.SummaryWriter`` that writes into ``log_dir``.
+
+        In direct use it shares the logger's event file. Under a Run it has one of its own beside the courier's, and
+        what it writes is in no journal.
+        """
+        if self._experiment is None:
+            from rankzero_tensorboard.experiment import Experiment
+
+            open_writer = self._writers.main if self.run_info is None else self._writers.joined
+            self._experiment = Experiment(self.log_dir, open_writer, filename_suffix=self._suffix)
+        return self._experiment
+
+    def how_to_view(self) -> str:
+        root = self.root_dir
+        return f"tensorboard --logdir {shlex.quote(root if is_url(root) else os.path.abspath(root))}"
+
+    # Delivery
+
+    def attach(self, run: RunInfo) -> None:
+        self._writers.forget()  # what was not flushed is handed over again
+        self._experiment = None
+        self._directory.run = run
+        super().attach(run)
+
+    def watermark(self) -> int:
+        with self._writing():
+            return self._writers.main().lines
+
+    def flush(self) -> None:
+        with self._writing():
+            self._writers.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.run_info is not None:
+                self._writers.forget()  # what was not written is handed over again
+            raise TrackerUnavailableError(f"{self.log_dir} cannot be written: {error}") from error
+
+    # Verbs
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        moment = self.moment
+        step = self._step(step, moment)
+        self._log_scalars(metrics if self.run_info else self._numbers(metrics, step), step, moment)
+
+    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
+        for row in rows:
+            self._log_scalars(row.values, self._step(row.step, row.moment), row.moment)
+
+    def _log_scalars(self, values: Mapping[str, Number], step: int, moment: Moment) -> None:
+        too_large = [name for name, value in values.items() if _LARGEST_FLOAT32 < abs(value) < math.inf]
+        if too_large:
+            self._say_once("float32", f"TensorBoard's numbers are float32, in which {too_large[0]!r} is infinite")
+            values = {**values, **{name: math.inf if values[name] > 0 else -math.inf for name in too_large}}
+        if self._prefix:
+            values = {f"{self._prefix}{name}": value for name, value in values.items()}
+        if values:
+            self._writers.main().add_scalars(values, step, moment)
+
+    def _numbers(self, metrics: Mapping[str, Any], step: int) -> dict[str, Number]:
+        """Return what is a number among what anyone may log; log the rest as text."""
+        split = split_metrics(metrics)
+        for name, value in split.rest.items():
+            if value is None:
+                self._say_once(f"None {name}", f"the metric {name!r} was None; there is nothing to write")
+            else:
+                self.log_text(name, columns=["value"], data=[[value]], step=step)
+        awaited = {name: to_number(value) for name, value in split.on_device.items()}
+        numbers = {**split.numbers, **{name: value for name, value in awaited.items() if value is not None}}
+        return {clean(name): value for name, value in numbers.items()}
+
+    def log_hyperparams(
+        self,
+        params: dict[str, Any] | Namespace | None = None,
+        metrics: Any = None,
+        step: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        values = vars(params) if isinstance(params, Namespace) else dict(params or {})
+        self.hparams.update(values)
+        with self._writing():
+            known = self._writers.main().hparams
+            is_first = not known.values
+            known.add(values)
+        if metrics is None and values and is_first and self._wants_hp_metric and self.run_info is None:
+            metrics = -1
+        if metrics is not None:
+            self.log_metrics(dict(metrics) if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step or 0)
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        if self._traces and not isinstance(model, MediaFile):
+            from rankzero_tensorboard.experiment import trace
+
+            trace(self.experiment, model, input_array)
+        else:
+            super().log_graph(model, input_array)
+
+    def _add_summary(self, summary: Summary, step: int | None) -> None:
+        moment = self.moment
+        self._writers.main().add_summary(summary, self._step(step, moment), moment)
+
+    def _add_event(self, event: Event) -> None:
+        self._writers.main().add(event, self.moment.line)
+
+    def _step(self, step: int | None, moment: Moment) -> int:
+        """Return the step; without one, the event's line in the journal, or a number that counts up."""
+        if step is not None:
+            return int(step)
+        if moment.line is not None:
+            return moment.line
+        self._stepless += 1
+        return self._stepless - 1
+
+    # Endings
+
+    def save(self) -> None:
+        """Do nothing: in direct use every value is written already, and under a Run a courier calls `flush`."""
+
+    def finalize(self, status: str) -> None:
+        if self._writers.is_open or self.run_info is not None:
+            with self._writing():
+                self._writers.main().hparams.end(status, self.moment.time)
+        if self._experiment is not None:
+            self._experiment.flush()
+        self.flush()
+
+    def close(self) -> None:
+        if self._experiment is not None:
+            self._experiment.close()
+            self._experiment = None
+        with self._writing():
+            self._writers.close()

@@ -1,0 +1,130 @@
+"""What MLflow holds of a run, read with its own client, in the words of rankzero."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from rankzero.testing import Tracked
+
+STATUSES = {"FINISHED": "success", "FAILED": "failed", "KILLED": "aborted", "RUNNING": None}
+FOLDERS = {"audio": "audio", "videos": "video", "figures": "figure", "histograms": "histogram", "graph": "graph"}
+
+
+class Held:
+    """What MLflow holds of a logger's run, read anew each time.
+
+    Args:
+        logger: the logger, or the URI of MLflow with ``run_id``.
+        run_id: MLflow's id of the run.
+    """
+
+    def __init__(self, logger, run_id=None):
+        self.client = MlflowClient(getattr(logger, "tracking_uri", logger))
+        self.run_id = run_id or logger.run_id
+
+    @property
+    def info(self):
+        return self.client.get_run(self.run_id).info
+
+    @property
+    def params(self):
+        return self.client.get_run(self.run_id).data.params
+
+    @property
+    def tags(self):
+        return self.client.get_run(self.run_id).data.tags
+
+    @property
+    def metrics(self):
+        """The last value of each metric, as MLflow's tables show it."""
+        return self.client.get_run(self.run_id).data.metrics
+
+    def points(self, key):
+        """Return (step, value, Unix time in milliseconds) of each value of a metric."""
+        return [(each.step, each.value, each.timestamp) for each in self.client.get_metric_history(self.run_id, key)]
+
+    def files(self, folder=None):
+        """Return the paths of all artifacts, or of those in a folder."""
+        return sorted(files_of(self.client, self.run_id, folder))
+
+    def read(self, path):
+        """Return the bytes of an artifact."""
+        with tempfile.TemporaryDirectory() as scratch:
+            return Path(self.client.download_artifacts(self.run_id, path, scratch)).read_bytes()
+
+    def read_json(self, path):
+        return json.loads(self.read(path))
+
+
+def runs_tagged(client, run_id):
+    """Return MLflow's runs of a rankzero run: there is to be one."""
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    return client.search_runs(experiments, f"tags.`rankzero.run_id` = '{run_id}'")
+
+
+def read_run(uri, mlflow_id, scratch):
+    """Return the `Tracked` of a run; artifacts are downloaded to ``scratch``."""
+    client, tracked = MlflowClient(uri), Tracked()
+    run = client.get_run(mlflow_id)
+    tags = run.data.tags
+    names = {key.removeprefix("rankzero.name."): name for key, name in tags.items() if key.startswith("rankzero.name.")}
+    for key in run.data.metrics:
+        for point in client.get_metric_history(mlflow_id, key):
+            tracked.add_metric(names.get(key, key), point.step, point.value, point.timestamp / 1000)
+    tracked.params = {names.get(key, key): value for key, value in run.data.params.items()}
+    tracked.status = STATUSES[run.info.status]
+    tracked.tags = [key for key, value in tags.items() if value == "true"]
+    for key, text in tags.items():
+        if key.startswith("rankzero.metric."):
+            tracked.add_item("define_metric", json.loads(text)["name"])
+    for path in files_of(client, mlflow_id):
+        add_file(tracked, client, mlflow_id, path, tags, Path(scratch))
+    return tracked
+
+
+def files_of(client, run_id, folder=None):
+    for each in client.list_artifacts(run_id, folder):
+        if each.is_dir:
+            yield from files_of(client, run_id, each.path)
+        else:
+            yield each.path
+
+
+def add_file(tracked, client, run_id, path, tags, scratch):
+    """Add the artifact at ``path``, recognised by the folder that it is in."""
+    folder, *inner = path.split("/")
+    local = Path(client.download_artifacts(run_id, path, str(scratch)))
+    key = "/".join(inner[:-1])
+    if folder == "images" and "+step+" in path:
+        if not path.endswith(".webp"):
+            name, _, step = inner[0].split("+")[:3]
+            tracked.add_item("image", name.replace("~", "/"), int(step), local.read_bytes())
+    elif folder == "checkpoints":
+        if inner[-1] != "metadata.json":
+            details = read_json(client, run_id, f"checkpoints/{inner[0]}/metadata.json")
+            aliases = [tag.removeprefix("rankzero.checkpoint.") for tag, at in tags.items() if at == path]
+            content = local.read_bytes()
+            tracked.add_item("checkpoint", inner[-1], details["step"], content, aliases=aliases, score=details["score"])
+    elif folder in ("tables", "texts") and local.suffix == ".json":
+        table = json.loads(local.read_text())
+        tracked.add_item(folder.removesuffix("s"), key, step_of(local), (table["columns"], table["data"]))
+    elif folder == "texts":
+        tracked.add_item("text", key, step_of(local), (["value"], [[local.read_text()]]))
+    elif folder in FOLDERS:
+        step = None if folder == "graph" else step_of(local)
+        tracked.add_item(FOLDERS[folder], key or folder, step, local.read_bytes())
+    elif folder not in ("captions", "params", "tags", "images") and not path.endswith(".metadata.json"):
+        name = Path(folder).stem
+        described = f"{name}.metadata.json"
+        details = read_json(client, run_id, described) if described in files_of(client, run_id) else {}
+        tracked.add_item("artifact", name, None, local.read_bytes(), aliases=details.get("aliases", ()))
+
+
+def read_json(client, run_id, path):
+    return json.loads(Path(client.download_artifacts(run_id, path)).read_text())
+
+
+def step_of(path):
+    return int(path.name.split("-")[1])

@@ -1,0 +1,122 @@
+"""`rankzero.start("tensorboard")`: from the journal, by real couriers, into event files; each value once."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from servers.event_files import events, hparams, scalars
+from servers.tensorboard_server import LOADERS, tensorboard
+
+import rankzero
+from rankzero.position import load_position
+from rankzero_tensorboard import TensorBoardLogger
+
+
+def directory_of(run):
+    return Path(run.dir).parents[1] / "tensorboard" / run.project / f"{run.name}-{run.id}"
+
+
+def event_files(directory):
+    return [path for path in directory.iterdir() if path.suffix == ".values"]
+
+
+def test_a_run_is_shown_under_its_name(tmp_path):
+    with rankzero.start("tensorboard", dir=tmp_path, project="digits", name="a first/try", config={"lr": 0.1}) as run:
+        for step in range(3):
+            run.log_metrics({"loss": step / 2}, step)
+    directory = tmp_path / "tensorboard" / "digits" / f"a-first-try-{run.id[-8:]}"
+    assert scalars(directory) == {"loss": [(0, 0.0), (1, 0.5), (2, 1.0)]}
+    assert hparams(directory) == {"lr": 0.1}
+    assert load_position(run.dir, "tensorboard").view == f"tensorboard --logdir {tmp_path}/tensorboard/digits"
+    with tensorboard(tmp_path / "tensorboard") as server:
+        server.until(lambda server: server.ask("runs") == [f"digits/{directory.name}"])
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, "digits"), ({"name": "mine"}, "mine"), ({"name": None}, "")])
+def test_a_directory_of_ones_own(tmp_path, options, expected):
+    logger = TensorBoardLogger(tmp_path / "logs", version=3, sub_dir="train", prefix="a", **options)
+    with rankzero.start([logger], dir=tmp_path / "runs", project="digits") as run:
+        run.log_metrics({"loss": 0.5}, 0)
+    assert scalars(tmp_path / "logs" / expected / "version_3" / "train") == {"a-loss": [(0, 0.5)]}
+
+
+def test_a_resumed_run_goes_on_in_the_same_file(tmp_path):
+    for first in (0, 3):
+        with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", config={f"p{first}": 1}) as run:
+            for step in range(first, first + 3):
+                run.log_metrics({"loss": step / 2}, step)
+                run.log_image("picture", [[[0, 255], [255, 0]]])
+    directory = directory_of(run)
+    assert len(event_files(directory)) == 1
+    assert scalars(directory)["loss"] == [(step, step / 2) for step in range(6)]
+    assert hparams(directory) == {"p0": 1, "p3": 1}
+    pictures = picture_steps(run)
+    assert len(pictures) == 6
+    assert pictures == sorted(set(pictures)), "without a step, each has its own"
+
+
+def test_delivered_again_nothing_is_doubled(tmp_path):
+    with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first") as run:
+        for step in range(5):
+            run.log_metrics({"loss": step / 2}, step)
+    [path] = event_files(directory_of(run))
+    before = path.read_bytes()
+    Path(run.dir, "tensorboard.position.json").unlink()
+    rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
+    assert path.read_bytes() == before
+    path.unlink()
+    Path(run.dir, "tensorboard.position.json").unlink()
+    rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("trial", range(4))
+def test_couriers_that_are_killed_at_random_moments(tmp_path, trial):
+    """While training goes on its couriers are killed; what they left is delivered at last."""
+    killed = {0}  # not a process: nobody is there yet
+    with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", config={"lr": 0.1}) as run:
+        steps, moment = 0, 0.0
+        while len(killed) < 4:
+            run.log_metrics({"loss": steps / 2, "acc": steps / 4}, steps)
+            if steps % 50 == 0:
+                run.log_image("picture", [[[0, 255]]], step=steps)
+            steps += 1
+            time.sleep(0.0005)
+            pid = load_position(run.dir, "tensorboard").pid
+            if pid in killed:
+                moment = time.monotonic() + random.uniform(0, 0.5)
+            elif time.monotonic() > moment:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+    rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
+    found = scalars(directory_of(run))
+    assert found["loss"] == [(step, step / 2) for step in range(steps)]
+    assert found["acc"] == [(step, step / 4) for step in range(steps)]
+    assert picture_steps(run) == list(range(0, steps, 50))
+
+
+def picture_steps(run):
+    return [each.step for each in events(directory_of(run)) if each.summary.value and each.summary.value[0].image.width]
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_tensorboard_that_looks_on_sees_all_after_a_courier_was_killed(tmp_path, loader):
+    """It may have read a part of a record; the next courier writes the rest of just that record."""
+    with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", delivery="off") as run:
+        for step in range(100):
+            run.log_metrics({"loss": step / 2}, step)
+    rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
+    [path] = event_files(directory_of(run))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2 + 5])
+    with tensorboard(tmp_path / "tensorboard", loader) as server:
+        shown = f"default/{directory_of(run).name}"
+        before = server.until(lambda server: server.scalars(shown, "loss"))
+        assert 10 < len(before) < 90
+        Path(run.dir, "tensorboard.position.json").unlink()
+        rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
+        assert path.read_bytes() == whole
+        server.until(lambda server: server.scalars(shown, "loss") == [(step, step / 2) for step in range(100)])

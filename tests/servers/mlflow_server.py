@@ -1,0 +1,98 @@
+"""A real ``mlflow server`` on loopback: a SQLite database, artifacts through the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+_START_TIMEOUT = 90.0
+_STOP_TIMEOUT = 10.0
+
+
+class MlflowServer:
+    """The server; it can be killed and started again on the same port, with what it had stored.
+
+    Args:
+        directory: where it keeps everything.
+        workers: so many processes; MLflow's default is four. One is there sooner.
+        environment: added to this process's.
+    """
+
+    def __init__(self, directory: Path, workers: int = 1, **environment: str) -> None:
+        self.port = _free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.database = directory / "server.db"
+        self._directory = directory
+        self._workers = workers
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        arguments = {
+            "--host": "127.0.0.1",
+            "--port": str(self.port),
+            "--workers": str(self._workers),
+            "--backend-store-uri": f"sqlite:///{self.database}",
+            "--artifacts-destination": str(self._directory / "artifacts"),
+        }
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **self._environment}
+        environment.pop("PYTEST_CURRENT_TEST", None)  # MLflow has checks of its own for when it is tested
+        with open(self._directory / "server.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *(each for pair in arguments.items() for each in pair)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"mlflow server did not start:\n{(self._directory / 'server.log').read_text()}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not killed since."""
+        return self._process is not None
+
+    def pause(self) -> None:
+        """Have it hang: connections are taken, nothing is answered."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Have it go on where it was paused."""
+        self._send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it, with all its workers, at once."""
+        if self._process is not None:
+            self._send(signal.SIGKILL)
+            self._process.wait(_STOP_TIMEOUT)
+            self._process = None
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,79 @@
+"""A real `tensorboard` process, asked over HTTP as its own page asks it."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+LOADERS = ["data server", "python"]
+"""How TensorBoard reads event files: with its Rust program, or where there is none, in Python."""
+
+
+class TensorBoard:
+    """A server; ``url`` is where it is."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, path: str, body: Any = None, **query: Any) -> Any:
+        """Return the answer to a request: JSON, or bytes if it is none."""
+        data = None if body is None else json.dumps(body).encode()
+        address = f"{self.url}/data/{path}" + (f"?{urlencode(query)}" if query else "")
+        with urlopen(Request(address, data, {"Content-Type": "application/json"}), timeout=20) as answer:
+            content = answer.read()
+            return json.loads(content) if answer.headers.get_content_type() == "application/json" else content
+
+    def until(self, condition, timeout: float = 30.0) -> Any:
+        """Wait until ``condition(self)`` is true, as files are read in the background; return what it is."""
+        deadline = time.monotonic() + timeout
+        while not (result := condition(self)):
+            assert time.monotonic() < deadline, "TensorBoard did not show this in time"
+            time.sleep(0.05)
+        return result
+
+    def scalars(self, run: str, tag: str) -> list[tuple[int, float]]:
+        """The points of a chart."""
+        if tag not in self.ask("plugin/scalars/tags").get(run, {}):
+            return []
+        return [(step, value) for _, step, value in self.ask("plugin/scalars/scalars", run=run, tag=tag)]
+
+    def hparams(self) -> tuple[list[str], list[str], dict[str, Any]]:
+        """The HPARAMS table: names of hyperparameters, names of metrics, and for each run what stands in its row."""
+        experiment = self.ask("plugin/hparams/experiment", {})
+        statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+        wanted = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": statuses}
+        groups = self.ask("plugin/hparams/session_groups", wanted).get("sessionGroups", [])
+        rows = {
+            group["name"]: {
+                **group["hparams"],
+                **{each["name"]["tag"]: round(each["value"], 6) for each in group["metricValues"]},
+                "status": group["sessions"][0]["status"],
+            }
+            for group in groups
+        }
+        metrics = [each["name"]["tag"] for each in experiment.get("metricInfos", [])]
+        return [each["name"] for each in experiment.get("hparamInfos", [])], metrics, rows
+
+
+@contextmanager
+def tensorboard(logdir: str | Path, loader: str = LOADERS[0]) -> Iterator[TensorBoard]:
+    """Start a server on a free port; it is ended with the context."""
+    command = [
+        str(Path(sys.executable).with_name("tensorboard")),
+        *("--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"),
+        *("--load_fast", "true" if loader == "data server" else "false"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            found = (re.search(r"at (http://[^/ ]+)", line) for line in process.stderr)
+            yield TensorBoard(next(match[1] for match in found if match))
+        finally:
+            process.terminate()
+            process.communicate()
