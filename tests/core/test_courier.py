@@ -158,17 +158,54 @@ def test_files_have_absolute_paths_however_the_run_was_named(run_dir, tracker, m
     assert str(run_dir / "media" / "a.png") in json.dumps(call)
 
 
-@pytest.mark.parametrize(("log_model", "logged"), [(None, ["a", "b"]), (True, ["a", "b"]), (False, ["b"])])
+class Choosy(FileLogger):
+    log_model = True
+
+
+def saved(run_dir, path, *aliases, automatic=True):
+    path.write_bytes(b"weights")
+    kept = snapshot(path, run_dir)
+    write(run_dir, Checkpoint(time.time(), kept, str(path), aliases=list(aliases), automatic=automatic))
+
+
+def uploaded(tracker):
+    logged = calls(tracker, "log_checkpoint")
+    return [(os.path.basename(call["path"]), call["aliases"]) for call in logged]
+
+
+@pytest.mark.parametrize(("log_model", "logged"), [(None, ["a", "b"]), ("all", ["a", "b"]), (False, ["b"])])
 def test_what_a_model_checkpoint_saved_is_left_out_if_the_logger_wants_none_of_it(
-    run_dir, tracker, tmp_path, log_model, logged
+    run_dir, tracker, tmp_path, log_model, logged, monkeypatch
 ):
-    for name, automatic in (("a", True), ("b", False)):
-        (tmp_path / name).write_bytes(b"weights")
-        kept = snapshot(tmp_path / name, run_dir)
-        write(run_dir, Checkpoint(1.0, kept, str(tmp_path / name), automatic=automatic))
-    kind = type("Choosy", (FileLogger,), {"log_model": log_model})
-    assert deliver(run_dir, tracker, kind).line == 3
-    assert [os.path.basename(call["path"]) for call in calls(tracker, "log_checkpoint")] == logged
+    monkeypatch.setattr(Choosy, "log_model", log_model)
+    saved(run_dir, tmp_path / "a")
+    saved(run_dir, tmp_path / "b", automatic=False)
+    write(run_dir, Finish(1.0, "success"))
+    assert deliver(run_dir, tracker, Choosy).closed
+    assert [name for name, _ in uploaded(tracker)] == logged
+
+
+def test_what_a_model_checkpoint_has_left_is_uploaded_at_the_end(run_dir, tracker, tmp_path):
+    saved(run_dir, tmp_path / "1", "best", "latest")
+    saved(run_dir, tmp_path / "2", "latest")
+    saved(run_dir, tmp_path / "3", "latest")
+    saved(run_dir, tmp_path / "4", "latest")
+    (tmp_path / "2").unlink()
+    (tmp_path / "4").unlink()  # the latest, all the same
+    write(run_dir, *metrics(0), Finish(1.0, "success"))
+    deliver(run_dir, tracker, Choosy)
+    assert uploaded(tracker) == [("1", ["best"]), ("3", []), ("4", ["latest"])]
+    assert verbs(tracker).index("log_checkpoint") > verbs(tracker).index("log_metrics")
+
+
+def test_a_checkpoint_that_is_refused_at_the_end_leaves_no_run_open(run_dir, tracker, tmp_path):
+    saved(run_dir, tmp_path / "1", "best", "latest")
+    write(run_dir, Finish(1.0, "success"))
+    fail(tracker, "log_checkpoint", "rejected")
+    position = deliver(run_dir, tracker, Choosy)
+    assert (position.closed, position.rejected) == (True, 1)
+    (entry,) = rejected(run_dir)
+    assert (entry["line"], entry["event"]["type"]) == (1, "checkpoint")
 
 
 def test_the_position_is_saved_only_after_flush(run_dir, tracker):

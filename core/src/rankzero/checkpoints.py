@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+
+import msgspec
 
 from rankzero.events import Checkpoint
 from rankzero.journal import JOURNAL, Tail
@@ -85,6 +87,17 @@ class SnapshotSweeper:
         self._delivered[line] = checkpoint
         self._holders.update(dict.fromkeys(checkpoint.aliases, line))
         self._newest[checkpoint.source] = line
+
+    def left(self) -> Iterator[tuple[int, Checkpoint]]:
+        """Yield (line, checkpoint) of what a ModelCheckpoint has left, with the aliases that it has now.
+
+        That is those that it did not delete or overwrite, and those that are the latest and the best.
+        """
+        for line, checkpoint in sorted(self._delivered.items()):
+            held = [alias for alias in checkpoint.aliases if self._holders[alias] == line]
+            is_there = self._newest[checkpoint.source] == line and os.path.exists(checkpoint.source)
+            if checkpoint.automatic and (held or is_there):
+                yield line, msgspec.structs.replace(checkpoint, aliases=held)
 
     def sweep(self) -> None:
         """Delete what can go."""

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from rankzero.checkpoints import SnapshotSweeper
 from rankzero.errors import DeliveryError, RejectedError, RunNotFoundError
-from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start
+from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
@@ -250,19 +250,17 @@ class Courier:
         self._reject(unit[0], error)
 
     def _reject(self, item: _Item, error: Exception) -> None:
+        self._set_aside(item.line.number, item.line.data, error)
+        self._acknowledged([item])
+        self._tell(error, retrying=False)
+
+    def _set_aside(self, line: int, event: bytes, error: Exception) -> None:
         reason = self._describe(error)
-        log.error("%s refused line %d of the journal for good: %s", self.key, item.line.number + 1, reason)
-        entry = {
-            "time": time.time(),
-            "line": item.line.number,
-            "reason": reason,
-            "event": msgspec.Raw(item.line.data),
-        }
+        log.error("%s refused line %d of the journal for good: %s", self.key, line + 1, reason)
+        entry = {"time": time.time(), "line": line, "reason": reason, "event": msgspec.Raw(event)}
         with reject_list(self.run_dir, self.key).open("ab") as file:
             file.write(msgspec.json.encode(entry) + b"\n")
         self._position.rejected += 1
-        self._acknowledged([item])
-        self._tell(error, retrying=False)
 
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
@@ -385,7 +383,16 @@ class Courier:
         except Exception as error:
             log.debug("%s.how_to_view() failed: %s", self.key, self._describe(error))
 
+    def _upload_what_is_left(self, logger: Logger) -> None:
+        for line, checkpoint in self._sweeper.left():
+            try:
+                checkpoint.upload(logger, self.run_dir)
+            except RejectedError as error:  # the run is to be closed all the same
+                self._set_aside(line, encode(checkpoint).rstrip(), error)
+
     def _end(self, logger: Logger, status: str) -> None:
+        if logger.log_model is True:
+            self._upload_what_is_left(logger)
         logger.finalize(status)
         logger.flush()
         self._ask_how_to_view(logger)

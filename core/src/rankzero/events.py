@@ -237,7 +237,7 @@ class Checkpoint(Event, frozen=True):
     aliases: list[str] = []
     metadata: dict[str, Any] = {}
     automatic: bool = False
-    """Whether a ModelCheckpoint saved it; a logger may not want these."""
+    """Whether a ModelCheckpoint saved it: see `Logger.log_model`."""
 
     def __post_init__(self) -> None:
         if isinstance(self.score, str):
@@ -255,8 +255,11 @@ class Checkpoint(Event, frozen=True):
         return Path(self.source) if saved <= self.time else None
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        if self.automatic and logger.log_model is False:
-            return
+        if not self.automatic or logger.log_model in (None, "all"):
+            self.upload(logger, run_dir)
+
+    def upload(self, logger: Logger, run_dir: Path) -> None:
+        """Call the verb, whether or not the logger wants what a ModelCheckpoint saved."""
         path = self.find(run_dir)
         if path is None:
             raise RejectedError(

@@ -170,7 +170,7 @@ class Logger(ABC):
 
     - False: nothing.
     - ``"all"``: each is logged when it is saved.
-    - True: the same under a Run; in direct use those that are left are logged at the end.
+    - True: those that are left are logged at the end.
     - None: each is logged under a Run, none in direct use.
     """
 
