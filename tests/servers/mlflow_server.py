@@ -45,6 +45,7 @@ class MlflowServer:
         }
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **self._environment}
         environment.pop("PYTEST_CURRENT_TEST", None)  # MLflow has checks of its own for when it is tested
+        environment.pop("TRAINING_DIRECTORY", None)  # by it a `Training` knows what it is to end
         with open(self._directory / "server.log", "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *(each for pair in arguments.items() for each in pair)],

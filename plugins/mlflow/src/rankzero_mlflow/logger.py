@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from rankzero import Logger
 from rankzero.encoders import as_table, histogram
-from rankzero.errors import ConfigError, DeliveryError, RejectedError, TrackerUnavailableError
+from rankzero.errors import ConfigError, RejectedError, TrackerUnavailableError
 from rankzero.lifecycle import forget, watch_over
 from rankzero.logger import MetricsRow
 from rankzero.media import MediaFile, MediaStore
@@ -51,8 +51,8 @@ class MLFlowLogger(Logger):
         tags: tags of the run.
         save_dir: a directory for the database and its artifacts; that of all runs, or the working directory, if not
             given. Not used with a ``tracking_uri``.
-        log_model: in direct use with a ModelCheckpoint: upload its checkpoints at the end (True), each when it is
-            saved (``"all"``), or none. Under a Run: all of them, or none.
+        log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
+            (``"all"``), or nothing.
         prefix: put before the names of metrics, with a ``-``.
         artifact_location: where a new experiment keeps its artifacts; the server's default if not given.
         run_id: MLflow's id of a run that is to be continued.
@@ -203,7 +203,7 @@ class MLFlowLogger(Logger):
             if self._run is not None:
                 self._run.client = self._client(is_patient=False)
             self.finalize(status or self._status)
-        except DeliveryError as error:
+        except Exception as error:  # other runs are to be told, too
             self._disown()
             rank_zero_warn(f"MLflow says that the run is running, for it could not be told that it ended: {error}")
         self.close()

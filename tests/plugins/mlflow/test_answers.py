@@ -1,0 +1,215 @@
+"""Answers that a healthy server does not give: none is fatal, and afterwards all is there exactly once."""
+
+import itertools
+import json
+import uuid
+
+import pytest
+from mlflow import MlflowClient
+from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
+from servers.faulty_proxy import FaultyProxy, lost, silent, status, truncated
+from servers.training import until
+
+import rankzero
+from rankzero.courier import Courier, GaveUpError
+from rankzero.position import load_position, reject_list
+from rankzero_mlflow import MLFlowLogger
+
+pytestmark = pytest.mark.filterwarnings("ignore:MLflow refuses the name", "ignore:the param 'long' is whole in")
+
+SECRET = "hunter2-hunter2"
+SORRY = status(500, '{"error_code": "INTERNAL_ERROR", "message": "sorry"}')
+NO_CONNECTION = "QueuePool limit of size 1 overflow 10 reached, connection timed out, timeout 30.00"
+ONCE = {
+    "429": status(429),
+    "503": status(503, "<html>Service Unavailable</html>"),
+    "no connection": status(400, json.dumps({"error_code": "BAD_REQUEST", "message": NO_CONNECTION})),
+    "page": status(400, "<html>The plain HTTP request was sent to HTTPS port</html>"),
+    "malformed": status(200, "<html>Sign in</html>"),
+    "truncated": truncated,
+    "lost": lost,
+    "timeout": silent(1.5),
+}
+LOGGED = {
+    "params": '"params": [{',
+    "long param": "PUT /api/2.0/mlflow-artifacts/artifacts/",
+    "definition": '"rankzero.metric.',
+    "name": '"rankzero.name.',
+    "metrics": '"metrics": [{',
+    "table": '"tables/table/step-1-',  # in the tag that lists them; that of the first one would be mended by it
+    "image": ".png",
+    "thumbnail": ".webp",
+    "checkpoint": ".ckpt",
+    "alias": '"rankzero.checkpoint.best"',
+    "read back": "GET /api/2.0/mlflow/runs/get",
+    "search": "runs/search",
+    "creation": "runs/create",
+    "end": "runs/update",
+}
+AFFECTED = {
+    # To an upload, any page that comes with 200 says that all is well: MLflow's client does not look at it.
+    "malformed": LOGGED.keys() - {"long param", "image", "thumbnail", "checkpoint"},
+    "timeout": {"metrics", "checkpoint", "creation", "end"},  # each takes seconds
+}
+
+
+class EagerCourier(Courier):
+    """Tries again at once."""
+
+    def _sleep(self, seconds):
+        pass
+
+
+@pytest.fixture
+def proxy(mlflow_server):
+    with FaultyProxy(mlflow_server.uri).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def one_metric(tmp_path):
+    return journal_of_metrics(tmp_path, {"loss": 0.5})
+
+
+def journal_of_metrics(directory, *rows):
+    """Write a run that nobody delivers; return its directory."""
+    with rankzero.start(dir=directory / "runs", run_id=uuid.uuid4().hex, delivery="off") as run:
+        for step, row in enumerate(rows):
+            run.log_metrics(row, step)
+    return run.dir
+
+
+def deliver(run_dir, uri, linger=30.0, **options):
+    def make_logger():
+        return MLFlowLogger(tracking_uri=uri, **options)
+
+    EagerCourier(run_dir, "mlflow", make_logger, follow=False, linger=linger).run()
+
+
+def check_metrics(server, run_dir):
+    client = MlflowClient(server.uri)
+    assert points_in(client, only_run(client, run_dir)) == sorted(points_logged(run_dir))
+
+
+@pytest.mark.parametrize("what", LOGGED)
+def test_each_request_may_fail(mlflow_server, proxy, tmp_path, what):
+    """Twice, as MLflow's client tries twice by itself."""
+    proxy.fail(LOGGED[what], SORRY, times=2)
+    deliver(run_dir := journal_of_everything(tmp_path), proxy.uri)
+    check_everything(mlflow_server, run_dir)
+    assert load_position(run_dir, "mlflow").rejected == 0
+
+
+@pytest.mark.parametrize("fault", ONCE)
+def test_each_failure_may_befall_any_request(mlflow_server, proxy, tmp_path, monkeypatch, fault):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    for what in AFFECTED.get(fault, LOGGED):
+        proxy.fail(LOGGED[what], ONCE[fault], times=2)
+    deliver(run_dir := journal_of_everything(tmp_path), proxy.uri)
+    check_everything(mlflow_server, run_dir)
+    assert load_position(run_dir, "mlflow").rejected == 0
+
+
+def test_a_run_whose_creation_was_not_answered_is_not_created_again(proxy, one_metric, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    proxy.fail("runs/create", lost, times=1)
+    deliver(one_metric, proxy.uri)
+    assert len([each for each in proxy.requests if each.path.endswith("runs/create")]) == 1
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_server_that_says_when_to_come_again_is_obeyed(mlflow_server, proxy, one_metric, code):
+    proxy.fail("log-batch", status(code, retry_after="2"), times=1)
+    deliver(one_metric, proxy.uri)
+    refused, *others = [each.time for each in proxy.requests if "log-batch" in each.path]
+    assert 2 <= others[0] - refused < 5
+    check_metrics(mlflow_server, one_metric)
+
+
+@pytest.mark.parametrize(("code", "error"), [(401, "You are not authenticated"), (403, "Permission denied")])
+def test_who_may_not_write_waits_until_he_may(mlflow_server, proxy, one_metric, code, error):
+    proxy.fail("log-batch", status(code, error))
+    with pytest.raises(GaveUpError, match=error):
+        deliver(one_metric, proxy.uri, linger=0)
+    position = load_position(one_metric, "mlflow")
+    assert str(code) in position.problem
+    assert error in position.problem
+    assert position.rejected == 0
+    proxy.heal()
+    deliver(one_metric, proxy.uri)
+    check_metrics(mlflow_server, one_metric)
+
+
+def test_an_artifact_that_is_too_large_is_rejected_and_the_rest_arrives(mlflow_server, proxy, tmp_path):
+    proxy.fail("large.bin", status(413, "<html>413 Request Entity Too Large</html>"))
+    with rankzero.start(dir=tmp_path / "runs", run_id=uuid.uuid4().hex, delivery="off") as run:
+        run.log_metrics({"loss": 0.5}, 0)
+        (tmp_path / "large.bin").write_bytes(b"x" * 1000)
+        run.log_artifact(tmp_path / "large.bin")
+        run.log_metrics({"loss": 0.25}, 1)
+    deliver(run.dir, proxy.uri)
+    check_metrics(mlflow_server, run.dir)
+    (entry,) = rejected(run.dir)
+    assert "413" in entry["reason"]
+    assert entry["event"]["type"] == "artifact"
+
+
+BLAMES = {
+    "mlflow": status(400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such value"})),
+    "database": status(
+        400, json.dumps({"error_code": "BAD_REQUEST", "message": "(pymysql.err.DataError) (1366, 'ö')"})
+    ),
+    "size": status(413, "<html>413 Request Entity Too Large</html>"),
+}
+
+
+@pytest.mark.parametrize("reason", BLAMES)
+def test_of_many_rows_only_the_one_to_blame_is_rejected(mlflow_server, proxy, tmp_path, reason):
+    proxy.fail('"culprit"', BLAMES[reason])
+    rows = [{"loss": step / 3, "culprit": 1.0} if step == 13 else {"loss": step / 3} for step in range(40)]
+    deliver(run_dir := journal_of_metrics(tmp_path, *rows), proxy.uri)
+    client = MlflowClient(mlflow_server.uri)
+    arrived = [step for _, step, _, _ in points_in(client, only_run(client, run_dir))]
+    assert arrived == [step for step in range(40) if step != 13]
+    assert [each["event"]["step"] for each in rejected(run_dir)] == [13]
+
+
+def test_an_experiment_that_mlflow_refuses_costs_no_event(mlflow_server, one_metric):
+    """It is the user who is to blame, and who can mend it."""
+    with pytest.raises(GaveUpError, match="exceeds the maximum length"):
+        deliver(one_metric, mlflow_server.uri, linger=0, experiment_name="x" * 600)
+    assert load_position(one_metric, "mlflow").rejected == 0
+    deliver(one_metric, mlflow_server.uri)
+    check_metrics(mlflow_server, one_metric)
+
+
+@pytest.mark.parametrize("where", ["option", "environment", "token"])
+def test_a_password_is_nowhere_to_be_seen(mlflow_server, proxy, tmp_path, monkeypatch, where):
+    """Neither when all goes well nor when nothing does, in any way."""
+    uri = proxy.uri if where == "token" else proxy.uri.replace("//", f"//user:{SECRET}@")
+    if where == "token":
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
+    if where != "option":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    faults = itertools.chain(ONCE.values(), [status(401), status(403), status(413)])
+    options = {"tracking_uri": uri} if where == "option" else {}
+    run = rankzero.start("mlflow", dir=tmp_path / "runs", run_id=uuid.uuid4().hex, **options)
+    (tmp_path / "file.txt").write_text("text")
+    for fault in faults:
+        proxy.heal()
+        for what in ("log-batch", "PUT"):
+            proxy.fail(what, fault)
+        run.log_metrics({"loss": 0.5})
+        run.log_artifact(tmp_path / "file.txt")
+        seen = len(proxy.requests)
+        until(lambda seen=seen: len(proxy.requests) > seen + 2 or run.flush(0.1))
+    proxy.heal()
+    run.finish(timeout=30)
+    assert load_position(run.dir, "mlflow").closed
+    shown = [path for path in run.dir.rglob("*") if path.is_file() and SECRET in path.read_text(errors="replace")]
+    assert shown == []
+
+
+def rejected(run_dir):
+    return [json.loads(line) for line in reject_list(run_dir, "mlflow").read_text().splitlines()]

@@ -1,0 +1,89 @@
+"""What the constructor refuses, what pickling keeps, and what a person is told to look at."""
+
+import importlib.util
+import pickle
+
+import pytest
+from plugins.mlflow.tracked import Held
+
+from rankzero.errors import ConfigError
+from rankzero_mlflow import MLFlowLogger
+from rankzero_mlflow.viewing import how_to_view
+
+
+@pytest.mark.parametrize("uri", ["file:./mlruns", "file:///tmp/mlruns", "./mlruns", "/tmp/mlruns"])
+def test_directories_of_files_are_refused(uri, monkeypatch):
+    with pytest.raises(ConfigError, match=r"a database in save_dir, or name one: sqlite:///mlflow\.db"):
+        MLFlowLogger(tracking_uri=uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match="directories of files"):
+        MLFlowLogger()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert MLFlowLogger().tracking_uri == uri
+
+
+def test_log_model_is_one_of_three():
+    with pytest.raises(ConfigError, match="log_model is True, False or \"all\", not 'best'"):
+        MLFlowLogger(log_model="best")
+
+
+def test_mlflow_is_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install mlflow"):
+        MLFlowLogger()
+
+
+def test_arguments_as_of_lightnings_logger(store, tmp_path):
+    logger = MLFlowLogger(
+        "e", "r", f"sqlite:///{store}/mlflow.db", {"a": 1}, str(tmp_path), "all", "p", None, None, None
+    )
+    logger.log_metrics({"loss": 1}, 0)
+    logger.finalize("success")
+    held = Held(logger)
+    assert (held.info.run_name, held.tags["a"], held.metrics) == ("r", "1", {"p-loss": 1.0})
+    assert (logger.log_model, logger.save_dir, logger.tags) == ("all", None, {"a": 1})
+    assert logger.LOGGER_JOIN_CHAR == "-"
+
+
+def test_a_copy_goes_on_with_the_run(logger):
+    before = pickle.loads(pickle.dumps(logger))
+    logger.log_metrics({"a": 1}, 0)
+    copy = pickle.loads(pickle.dumps(logger))
+    copy.log_metrics({"a": 2}, 1)
+    assert copy.run_id == logger.run_id
+    assert [point[:2] for point in Held(logger).points("a")] == [(0, 1.0), (1, 2.0)]
+    assert before.run_id != logger.run_id
+    for each in (before, copy):
+        each.close()
+
+
+# Looking at a run
+
+
+def test_a_run_on_a_server(on_server):
+    assert on_server.how_to_view() == (
+        f"{on_server.tracking_uri}/#/experiments/{on_server.experiment_id}/runs/{on_server.run_id}"
+    )
+
+
+def test_a_run_in_a_database(logger, monkeypatch, tmp_path, store):
+    assert logger.how_to_view() == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    assert logger.how_to_view() == "mlflow ui --backend-store-uri sqlite:///store/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://me:s3cret@mlflow.org/base/", "https://mlflow.org/base/#/experiments/1/runs/2"),
+        ("https://token@mlflow.org", "https://mlflow.org/#/experiments/1/runs/2"),
+        (
+            "postgresql+psycopg2://me:s3cret@db/mlflow?x=1",
+            "mlflow ui --backend-store-uri 'postgresql+psycopg2://me:***@db/mlflow?x=1'",
+        ),
+        ("sqlite:////a b/c@d:e.db", "mlflow ui --backend-store-uri 'sqlite:////a b/c@d:e.db'"),
+        ("databricks", None),
+    ],
+)
+def test_no_password_is_shown(uri, shown):
+    assert how_to_view(uri, "1", "2") == shown

@@ -1,0 +1,239 @@
+"""A real server that is down, killed, hanging or full, and processes that are killed: training does not notice.
+
+Afterwards MLflow has every value exactly once, with its own step and time.
+"""
+
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+import uuid
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
+from servers.mlflow_server import MlflowServer
+from servers.training import Training, until
+
+import rankzero
+from rankzero.position import load_position
+from rankzero_mlflow import MLFlowLogger
+
+SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
+A_WHILE = 90
+
+
+@pytest.fixture
+def server(mlflow_server):
+    """The server of all tests, running again at the end."""
+    yield mlflow_server
+    if not mlflow_server.is_running:
+        mlflow_server.start()
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """Knows the couriers of this process, too, and ends all that is left."""
+    monkeypatch.setenv("TRAINING_DIRECTORY", str(tmp_path))
+    training = Training(tmp_path)
+    yield training
+    training.kill()
+
+
+@pytest.fixture
+def begin(training):
+    runs = []
+
+    def begin(server):
+        runs.append(rankzero.start("mlflow", tracking_uri=server.uri, dir=training.directory, run_id=uuid.uuid4().hex))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.finish(timeout=0)
+
+
+def log(run, *steps):
+    """Log ten metrics for each step; no call may take long."""
+    slowest = 0.0
+    for step in steps:
+        began = time.perf_counter()
+        run.log_metrics({f"metric_{index}": step + index / 3 for index in range(10)}, step)
+        slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < SLOWEST_CALL
+
+
+def problem_of(run):
+    return load_position(run.dir, "mlflow").problem
+
+
+def finish(run, server, status="FINISHED"):
+    """End the run and compare."""
+    run.finish(timeout=A_WHILE)
+    check_metrics(server, run.dir, status)
+
+
+def check_metrics(server, run_dir, status="FINISHED"):
+    client = MlflowClient(server.uri)
+    mlflow_run = only_run(client, run_dir)
+    assert points_in(client, mlflow_run) == sorted(points_logged(run_dir))
+    assert mlflow_run.info.status == status
+    assert load_position(run_dir, "mlflow").rejected == 0
+
+
+# The server
+
+
+def test_a_server_that_is_down_at_first(server, begin):
+    server.kill()
+    run = begin(server)
+    log(run, *range(100))
+    assert "Connection refused" in until(lambda: problem_of(run), A_WHILE)
+    assert not run.flush(0.1)
+    server.start()
+    log(run, *range(100, 200))
+    finish(run, server)
+
+
+def test_a_server_that_is_killed_at_its_work_and_started_again(server, begin):
+    run = begin(server)
+    log(run, *range(2000))
+    until(lambda: load_position(run.dir, "mlflow").offset, A_WHILE)
+    log(run, *range(2000, 4000))
+    time.sleep(random.uniform(0, 0.5))
+    server.kill()
+    assert not run.flush(1)
+    log(run, *range(4000, 4100))
+    server.start()
+    finish(run, server)
+
+
+def test_a_server_that_hangs(server, begin):
+    run = begin(server)
+    log(run, 0)
+    assert run.flush(A_WHILE)
+    server.pause()
+    log(run, *range(1, 500))
+    began = time.monotonic()
+    assert not run.flush(1)
+    assert time.monotonic() - began < 2
+    server.resume()
+    log(run, *range(500, 600))
+    finish(run, server)
+
+
+def test_a_run_ends_in_time_while_its_server_hangs(server, begin):
+    run = begin(server)
+    log(run, 0)
+    assert run.flush(A_WHILE)
+    server.pause()
+    log(run, 1)
+    began = time.monotonic()
+    run.finish(timeout=1)
+    assert time.monotonic() - began < 2
+    server.resume()
+    until(lambda: load_position(run.dir, "mlflow").closed, A_WHILE)
+    check_metrics(server, run.dir)
+
+
+# Its database
+
+
+@contextmanager
+def locked(server):
+    """Nobody else can use the database."""
+    with closing(sqlite3.connect(server.database, timeout=A_WHILE, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@pytest.fixture(scope="module")
+def small_server(tmp_path_factory):
+    """A server with two connections to its database, for which it waits half a second instead of half a minute."""
+    directory = tmp_path_factory.mktemp("small-server")
+    (directory / "sitecustomize.py").write_text(
+        "from sqlalchemy.pool import QueuePool\nQueuePool.__init__.__defaults__ = (2, 0, 0.5, False)\n"
+    )
+    server = MlflowServer(directory, PYTHONPATH=str(directory), MLFLOW_SQLALCHEMYSTORE_POOLCLASS="QueuePool")
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_a_server_without_a_free_connection_to_its_database(small_server, begin):
+    """What once ended a run of fifteen hours on eight GPUs."""
+    run = begin(small_server)
+    log(run, 0)
+    assert run.flush(A_WHILE)
+    client = MlflowClient(small_server.uri)
+    with locked(small_server):
+        for _ in range(2):  # each holds a connection while it waits for the lock
+            threading.Thread(target=client.create_experiment, args=(uuid.uuid4().hex,), daemon=True).start()
+        time.sleep(0.5)
+        log(run, *range(1, 200))
+        assert "QueuePool limit of size 2" in until(lambda: problem_of(run), A_WHILE)
+    finish(run, small_server)
+
+
+@pytest.mark.slow
+def test_a_database_that_is_locked_for_longer_than_the_server_waits(server, begin):
+    run = begin(server)
+    log(run, 0)
+    assert run.flush(A_WHILE)
+    with locked(server):
+        log(run, *range(1, 200))
+        assert "503" in until(lambda: problem_of(run), A_WHILE)
+    finish(run, server)
+
+
+# The processes
+
+
+def test_a_courier_that_is_killed_at_random_moments(mlflow_server, tmp_path):
+    run_dir = journal_of_everything(tmp_path)
+
+    def deliver():
+        rankzero.deliver(run_dir, MLFlowLogger(tracking_uri=mlflow_server.uri))
+
+    for _ in range(12):
+        child = os.fork()
+        if not child:
+            deliver()
+            os._exit(0)
+        time.sleep(random.uniform(0, 1.5))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    deliver()
+    check_everything(mlflow_server, run_dir)
+
+
+def test_a_courier_process_that_is_killed_is_started_again(server, begin, training):
+    run = begin(server)
+    log(run, *range(2000))
+    until(lambda: load_position(run.dir, "mlflow").offset, A_WHILE)
+    for courier in training.couriers():
+        courier.kill()
+    log(run, *range(2000, 2100))
+    finish(run, server)
+
+
+def test_a_training_process_that_is_killed(server, training):
+    training.start(f"""
+        run = rankzero.start("mlflow", tracking_uri={server.uri!r}, dir=directory / "runs")
+        for step in range(500):
+            run.log_metrics({{"loss": step / 3}}, step)
+        (directory / "run_dir").write_text(str(run.dir))
+        ready()
+        time.sleep(60)
+    """)
+    training.until_ready()
+    training.process.kill()
+    run_dir = Path((training.directory / "run_dir").read_text())
+    until(lambda: load_position(run_dir, "mlflow").closed, A_WHILE)
+    check_metrics(server, run_dir, "FAILED")
+    until(lambda: not training.couriers())

@@ -1,0 +1,150 @@
+"""Hyperparameters: each is there as it was logged, and none is cut or changed without being kept whole beside."""
+
+from unittest import mock
+
+import pytest
+from mlflow import MlflowClient
+from plugins.mlflow.tracked import Held
+
+
+def attached(make_logger, run_info):
+    logger = make_logger()
+    logger.attach(run_info)
+    return logger
+
+
+def test_nested_params_are_flattened(logger):
+    logger.log_hyperparams(
+        {"model": {"layers": [64, 10], "head": {"bias": True}}, "lr": 1e-3, "seed": None, "optimizer": dict}
+    )
+    assert Held(logger).params == {
+        "model/layers": "[64, 10]",
+        "model/head/bias": "True",
+        "lr": "0.001",
+        "seed": "None",
+        "optimizer": "builtins.dict",
+    }
+
+
+def test_initial_metrics(logger):
+    logger.log_hyperparams({"lr": 1}, metrics={"hp/accuracy": 0.5})
+    assert [point[:2] for point in Held(logger).points("hp/accuracy")] == [(0, 0.5)]
+
+
+def test_hundred_params_a_request(on_server):
+    params = {f"p{index}": str(index) for index in range(250)}
+    sizes = []
+    log_batch = MlflowClient.log_batch
+
+    def counting(client, run_id, **batch):
+        sizes.append(len(batch["params"]))
+        return log_batch(client, run_id, **batch)
+
+    with mock.patch.object(MlflowClient, "log_batch", counting):
+        on_server.log_hyperparams(params)
+    assert sizes == [100, 100, 50]
+    assert Held(on_server).params == params
+
+
+@pytest.mark.parametrize("length", [250, 6000])
+def test_a_long_value_is_a_param(on_server, length):
+    on_server.log_hyperparams({"text": "x" * length})
+    assert Held(on_server).params == {"text": "x" * length}
+    assert Held(on_server).files() == []
+
+
+@pytest.mark.parametrize("length", [6001, 20_000])
+def test_a_value_that_the_server_cuts_is_whole_in_a_file(on_server, length):
+    value = "".join(map(str, range(length)))[:length]
+    with pytest.warns(UserWarning, match=r"param 'model/text' is whole in the artifact params/model/text\.txt: .*6000"):
+        on_server.log_hyperparams({"model": {"text": value}, "lr": 1})
+    held = Held(on_server)
+    assert held.params == {"model/text": value[:6000], "lr": "1"}
+    assert held.read("params/model/text.txt").decode() == value
+
+
+def test_more_text_than_a_request_may_hold(on_server):
+    params = {f"p{index}": "ü" * 6000 for index in range(60)}  # of six bytes each, and a request may have a million
+    on_server.log_hyperparams(params)
+    assert Held(on_server).params == params
+
+
+@pytest.mark.parametrize("cuts", ["true", "false"])
+def test_an_older_server_takes_less(logger, monkeypatch, cuts):
+    monkeypatch.setenv("MLFLOW_TRUNCATE_LONG_VALUES", cuts)
+    monkeypatch.setattr("mlflow.utils.validation.MAX_PARAM_VAL_LENGTH", 500)
+    with pytest.warns(UserWarning, match=r"whole in the artifact params/long\.txt"):
+        logger.log_hyperparams({"before": 1, "long": "x" * 501, "after": 2, "short": "x" * 500})
+    held = Held(logger)
+    long = {"long": "x" * 500} if cuts == "true" else {}
+    assert held.params == {"before": "1", "after": "2", "short": "x" * 500, **long}
+    assert held.read("params/long.txt") == b"x" * 501
+
+
+def test_a_changed_value_is_kept_in_a_tag(logger):
+    logger.log_hyperparams({"lr": 0.1, "seed": 7})
+    with pytest.warns(UserWarning, match=r"'lr' was '0\.1' and is '0\.2' now.* tag 'rankzero\.param\.lr'"):
+        logger.log_hyperparams({"lr": 0.2, "seed": 7})
+    held = Held(logger)
+    assert held.params == {"lr": "0.1", "seed": "7"}
+    assert held.tags["rankzero.param.lr"] == "0.2"
+    with pytest.warns(UserWarning, match=r"was '0\.2' and is '0\.3'"):
+        logger.log_hyperparams({"lr": 0.3})
+    assert held.tags["rankzero.param.lr"] == "0.3"
+    with pytest.warns(UserWarning, match=r"was '0\.3' and is '0\.1'"):
+        logger.log_hyperparams({"lr": 0.1})
+    assert held.tags["rankzero.param.lr"] == "0.1"
+    assert "rankzero.param.seed" not in held.tags
+
+
+def test_a_value_that_grew_is_whole_in_a_file(logger):
+    logger.log_hyperparams({"text": "x" * 300})
+    with pytest.warns(UserWarning, match="300 characters of it"):
+        logger.log_hyperparams({"text": "x" * 400})
+    assert Held(logger).read("params/text.txt") == b"x" * 400
+
+
+def test_a_resumed_run_logs_its_params_again(make_logger, run_info):
+    params = {"lr": 0.1, "model": {"name": "mlp"}, "long": "x" * 7000}
+    with pytest.warns(UserWarning, match="whole in the artifact"):
+        attached(make_logger, run_info).log_hyperparams(params)
+    again = attached(make_logger, run_info)
+    with pytest.warns(UserWarning, match=r"params/long\.txt") as said:
+        again.log_hyperparams(params)
+    assert len(said) == 1
+    held = Held(again)
+    assert held.params == {"lr": "0.1", "model/name": "mlp", "long": "x" * 6000}
+    assert held.read("params/long.txt") == b"x" * 7000
+    assert not any(tag.startswith("rankzero.param.") for tag in held.tags)
+
+
+def test_a_resumed_run_knows_what_was_changed(make_logger, run_info):
+    first = attached(make_logger, run_info)
+    first.log_hyperparams({"lr": 1})
+    with pytest.warns(UserWarning, match="was '1' and is '2'"):
+        first.log_hyperparams({"lr": 2})
+    again = attached(make_logger, run_info)
+    again.log_hyperparams({"lr": 2})
+    with pytest.warns(UserWarning, match="was '2' and is '3'"):
+        again.log_hyperparams({"lr": 3})
+    assert Held(again).params == {"lr": "1"}
+    assert Held(again).tags["rankzero.param.lr"] == "3"
+
+
+def test_a_value_that_another_process_changed_meanwhile(logger, make_logger):
+    logger.log_hyperparams({"batch": 32})
+    other = make_logger(run_id=logger.run_id)
+    other.log_hyperparams({"lr": 1})
+    with pytest.warns(UserWarning, match=r"'lr' is whole in the artifact params/lr\.txt"):
+        logger.log_hyperparams({"lr": 2, "seed": 3})
+    held = Held(logger)
+    assert held.params == {"batch": "32", "lr": "1", "seed": "3"}
+    assert held.read("params/lr.txt") == b"2"
+
+
+def test_a_name_that_mlflow_refuses(logger):
+    with pytest.warns(UserWarning, match=r"refuses the name 'layers\[0\]'; it is 'layers:5B:0:5D:' there"):
+        logger.log_hyperparams({"layers[0]": 64})
+    held = Held(logger)
+    assert held.params == {"layers:5B:0:5D:": "64"}
+    assert held.tags["rankzero.name.layers:5B:0:5D:"] == "layers[0]"
