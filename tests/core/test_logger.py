@@ -3,7 +3,9 @@
 import json
 import pickle
 import warnings
+import weakref
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +169,25 @@ def test_the_four_that_must_be_written(missing):
 
 
 # What the base class does
+
+
+def test_a_single_picture_need_not_be_in_a_list(tmp_path):
+    logger = DecoratedLogger()
+    logger.save_dir = tmp_path
+    (file,) = logger.as_files("image", np.zeros((4, 4, 3), np.uint8), "a zero")
+    assert file.caption == "a zero"
+    assert Path(file.path).is_relative_to(tmp_path)
+
+
+def test_a_logger_can_be_pickled_while_it_waits_for_a_model_checkpoint():
+    class Callback:
+        save_top_k = 1
+
+    callback = Callback()
+    logger = DecoratedLogger()
+    logger.log_model = True
+    logger.after_save_checkpoint(weakref.proxy(callback))
+    assert pickle.loads(pickle.dumps(logger)).log_model is True
 
 
 def test_defaults():

@@ -276,6 +276,23 @@ def test_what_a_logger_refuses_is_said_before_training_begins(tmp_path, monkeypa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("sqlite:///a/b.db", "sqlite:///{here}/a/b.db"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("a/b", "a/b"),
+    ],
+)
+def test_a_database_named_by_a_relative_path_is_the_same_from_everywhere(tmp_path, monkeypatch, written, meant):
+    monkeypatch.setattr(get_plugins(), "load_logger", lambda *_: Picky)
+    run = rankzero.start({"picky": {"directory": written}}, dir=tmp_path / "runs", delivery="off")
+    recorded = events(run, Start)[0].loggers["picky"]["options"]["directory"]
+    assert recorded == meant.format(here=os.getcwd())
+    run.finish()
+
+
 def test_a_constructor_that_meets_trouble_outside_does_not_stop_training(tmp_path, monkeypatch):
     monkeypatch.setattr(get_plugins(), "load_logger", lambda *_: Picky)
     options = {"directory": str(tmp_path), "color": "nowhere"}

@@ -68,7 +68,7 @@ class CSVLogger(Logger):
         self._writer: ExperimentWriter | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_writer": None}
+        return {**super().__getstate__(), "_writer": None}
 
     # Identity
 

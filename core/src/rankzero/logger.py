@@ -27,7 +27,7 @@ import msgspec
 from rankzero.aggregate import Reduce, StepAggregator, mean
 from rankzero.encoders import as_table, histogram
 from rankzero.experiment import DummyExperiment
-from rankzero.media import MediaFile, MediaStore
+from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.rank import is_rank_zero, rank_zero_warn
 from rankzero.saved_checkpoints import scan
 from rankzero.values import Number
@@ -197,13 +197,16 @@ class Logger(ABC):
         self._seen_checkpoints = {}
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_checkpoint_callbacks": []}  # weak proxies, which cannot be pickled
+
     _constructor: tuple[tuple[Any, ...], dict[str, Any]]
     _aggregator: StepAggregator
     _moment: Moment | None
     _closing: bool
     _closed: bool
     _said: set[str]
-    _checkpoint_callbacks: list[Any]  # weak proxies
+    _checkpoint_callbacks: list[Any]
     _seen_checkpoints: dict[str, float]
 
     def __init__(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
@@ -357,15 +360,16 @@ class Logger(ABC):
 
         Args:
             kind: ``image``, ``audio``, ``video`` or ``figure``.
-            media: what the verb was given. Under a Run these are files already, and are returned as such; in direct
-                use they may be paths, arrays, tensors or an SDK's objects, and are written to a file each.
+            media: what the verb was given, one or a list. Under a Run these are files already, and are returned as
+                such; in direct use they may be paths, arrays, tensors or an SDK's objects, and are written to a file
+                each.
             caption: a text for each.
             **options: ``sample_rate`` of arrays that are sounds, ``fps`` of those that are videos.
         """
         store = self._media
         directory = store.directory.absolute()
         files = []
-        for item, text in zip(media, _texts(caption, media), strict=True):
+        for item, text in captioned(media, caption):
             if isinstance(item, MediaFile):
                 file = item if text is None else msgspec.structs.replace(item, caption=text)
             elif kind == "figure":
@@ -533,10 +537,6 @@ class Logger(ABC):
 
 
 _guard_class(Logger)  # type: ignore[type-abstract]
-
-
-def _texts(captions: Sequence[str] | None, items: Sequence[Any]) -> Sequence[str | None]:
-    return captions or [None] * len(items)
 
 
 def _name_of(logger: Logger) -> str:

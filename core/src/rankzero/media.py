@@ -162,6 +162,15 @@ class MediaStore:
         return self.put_bytes(encoded, caption=caption)
 
 
+def captioned(items: Any, captions: Sequence[str] | str | None) -> Iterator[tuple[Any, str | None]]:
+    """Yield each item with its caption; a single item, or caption, need not be in a list."""
+    listed = list(items) if isinstance(items, list | tuple) else [items]
+    texts = [captions] if isinstance(captions, str) else list(captions or [])
+    if len(texts) not in (0, len(listed)):
+        warn_user(f"{len(listed)} items were logged with {len(texts)} captions; give one for each, or none")
+    return zip(listed, (texts + [None] * len(listed))[: len(listed)], strict=True)
+
+
 def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
     """Read what `MediaStore.table` wrote: (columns, rows); images are `MediaFile` objects again, paths absolute."""
     table = json.loads(Path(path).read_bytes())

@@ -22,6 +22,8 @@ from rankzero.values import to_jsonable
 
 log = logging.getLogger("rankzero")
 
+_SQLITE = "sqlite:///"
+
 LINGER = 3600.0
 """For how many seconds a courier tries on after the training process is gone."""
 
@@ -189,10 +191,19 @@ def _plugin_of(kind: type[Logger]) -> str | None:
 
 
 def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with ``save_dir`` made independent of the directory that a later courier is started in."""
-    save_dir = options.get("save_dir")
-    if not isinstance(save_dir, str | os.PathLike):
-        return dict(options)
-    path = os.fspath(save_dir)
-    is_relative = not (os.path.isabs(path) or path.startswith(("~", "$")) or "://" in path)
-    return {**options, "save_dir": os.path.abspath(path) if is_relative else path}
+    """Return options that mean the same in whichever directory a later courier is started.
+
+    ``save_dir`` is made absolute, and so is the path in a URL of SQLite, ``sqlite:///PATH``.
+    """
+    return {name: _absolute(value, is_path=name == "save_dir") for name, value in options.items()}
+
+
+def _absolute(value: Any, *, is_path: bool) -> Any:
+    if is_path and isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        is_relative = not (os.path.isabs(path) or path.startswith(("~", "$")) or "://" in path)
+        return os.path.abspath(path) if is_relative else path
+    if isinstance(value, str) and value.startswith(_SQLITE):
+        path = value.removeprefix(_SQLITE)
+        return value if path.startswith(("/", ":", "$")) or not path else _SQLITE + os.path.abspath(path)
+    return value

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +47,7 @@ from rankzero.journal import JOURNAL, Journal
 from rankzero.lifecycle import FINISH_TIMEOUT
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
-from rankzero.media import MediaFile, MediaStore
+from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.notices import describe, warn_user
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
@@ -350,7 +350,7 @@ class Run:
             caption: a text for each.
             **extra: for trackers that take more, one entry for each picture (masks, boxes).
         """
-        files = [self._media.image(image, text) for image, text in _captioned(images, caption)]
+        files = [self._media.image(image, text) for image, text in captioned(images, caption)]
         return Image(_now(), key, files, self._at(step), to_jsonable(extra))
 
     @_verb
@@ -365,7 +365,7 @@ class Run:
         **extra: Any,
     ) -> Event | None:
         """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz (44,100 by default)."""
-        files = [self._media.audio(audio, sample_rate, text) for audio, text in _captioned(audios, caption)]
+        files = [self._media.audio(audio, sample_rate, text) for audio, text in captioned(audios, caption)]
         return Audio(_now(), key, files, self._at(step), to_jsonable(extra))
 
     @_verb
@@ -380,7 +380,7 @@ class Run:
         **extra: Any,
     ) -> Event | None:
         """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
-        files = [self._media.video(video, fps, text) for video, text in _captioned(videos, caption)]
+        files = [self._media.video(video, fps, text) for video, text in captioned(videos, caption)]
         return Video(_now(), key, files, self._at(step), to_jsonable(extra))
 
     @_verb
@@ -759,11 +759,3 @@ def encode_json(value: Any) -> bytes:
 
 def _listed(names: Sequence[str] | str) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _captioned(items: Any, captions: Sequence[str] | str | None) -> Iterator[tuple[Any, str | None]]:
-    listed = list(items) if isinstance(items, list | tuple) else [items]
-    texts = [captions] if isinstance(captions, str) else list(captions or [])
-    if len(texts) not in (0, len(listed)):
-        warn_user(f"{len(listed)} items were logged with {len(texts)} captions; give one for each, or none")
-    return zip(listed, (texts + [None] * len(listed))[: len(listed)], strict=True)

@@ -11,7 +11,6 @@ from requests import ConnectionError
 
 from rankzero.events import Finish, Metrics, Start
 from rankzero.testing.journals import TIME, JournalOf
-from rankzero_mlflow import MLFlowLogger
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_a_process_that_ends_while_the_server_is_down(make_logger, mlflow_server
     with monkeypatch.context() as broken:
         broken.setattr("requests.Session.request", _refuse)
         with pytest.warns(UserWarning, match="it could not be told that it ended: .*the server is down"):
-            MLFlowLogger.finish(logger, "failed", 1.0)
+            logger._session.finish("failed", 1.0)
     assert Held(logger).info.status == "RUNNING"
 
 

@@ -21,15 +21,20 @@ _NOTE_TAG = "mlflow.note.content"
 
 
 class Settings(NamedTuple):
-    """What the user said of the run."""
+    """What the user said of the run, and of where it is."""
 
+    tracking_uri: str | None
+    save_dir: str | None
     experiment_name: str | None
     experiment_id: str | None
+    run_id: str | None
     run_name: str | None
     tags: Mapping[str, Any]
     description: str | None
     artifact_location: str | None
     parent_run_id: str | None
+    registered_model_name: str | None
+    synchronous: bool | None
 
 
 def database_uri(directory: str) -> str:

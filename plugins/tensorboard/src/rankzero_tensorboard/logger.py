@@ -86,7 +86,7 @@ class TensorBoardLogger(MediaVerbs):
         """The hyperparameters that this logger was given."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_experiment": None}
+        return {**super().__getstate__(), "_experiment": None}
 
     # Identity
 
