@@ -54,13 +54,19 @@ class ProcessDelivery:
         """Return whether it goes on delivering."""
         return self._process.poll() is None
 
-    def revive(self) -> None:
-        """Start it again if it died: an SDK crashed, or the kernel needed the memory that it took. A few times."""
-        if self._process.poll() and self._revivals < _MAX_REVIVALS:
-            self._revivals += 1
-            log.warning("the courier for %s died (%s); starting it again", self._orders.key, self.death)
-            with suppress(OSError):
-                self._process = _start_process(self._orders)
+    def revive(self) -> bool:
+        """Start it again if it died: an SDK crashed, or the kernel needed the memory that it took. A few times.
+
+        Returns:
+            Whether it had died and was started.
+        """
+        if not self._process.poll() or self._revivals >= _MAX_REVIVALS:
+            return False
+        self._revivals += 1
+        log.warning("the courier for %s died (%s); starting it again", self._orders.key, self.death)
+        with suppress(OSError):
+            self._process = _start_process(self._orders)
+        return True
 
     @property
     def death(self) -> str | None:
@@ -145,8 +151,9 @@ class ThreadDelivery:
         """Return whether it goes on delivering."""
         return self._thread.is_alive()
 
-    def revive(self) -> None:
+    def revive(self) -> bool:
         """Do nothing: what ended a thread would end the next one too."""
+        return False
 
     def stop(self) -> None:
         """End it after the batch that it is delivering, as test suites ask of a thread."""
@@ -188,10 +195,10 @@ class Deliveries:
         """Return the courier of one logger."""
         return self._deliveries.get(key)
 
-    def revive(self) -> None:
-        """Start couriers that died again, a few times."""
-        for delivery in self._deliveries.values():
-            delivery.revive()
+    def revive(self) -> bool:
+        """Start couriers that died again, a few times; return whether there was one."""
+        revived = [delivery.revive() for delivery in self._deliveries.values()]  # all of them, not up to the first
+        return any(revived)
 
     def wait(self, target: int, timeout: float, *, until_closed: bool = False) -> bool:
         """Wait until every courier has delivered ``target`` bytes of the journal.
@@ -208,7 +215,6 @@ class Deliveries:
         with _Progress(list(self._deliveries), target) as progress:
             wake_at = time.monotonic()
             while time.monotonic() < deadline:
-                self.revive()
                 is_time_to_wake = time.monotonic() >= wake_at
                 wake_at += _WAKE_EVERY if is_time_to_wake else 0.0
                 missing = 0
@@ -219,7 +225,7 @@ class Deliveries:
                         wake(self._run_dir, key)
                     is_done = position.offset >= target and not (until_closed and delivery.is_running())
                     missing += not is_done and delivery.is_running()
-                if not missing:
+                if not self.revive() and not missing:
                     break
                 time.sleep(_LOOK_EVERY)
         return all(load_position(self._run_dir, key).offset >= target for key in self._deliveries)

@@ -55,12 +55,15 @@ def test_it_goes_on_after_a_fit(make_logger):
 )
 def test_option_and_environment(make_logger, monkeypatch, option, variable, wanted):
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", variable)
-    threads = threading.active_count()
     logger = make_logger(log_system_metrics=option)
     logger.log_metrics({"a": 1}, 0)
-    assert (threading.active_count() > threads) == wanted
+    assert is_measuring() == wanted
     logger.close()
-    assert threading.active_count() == threads
+    assert not is_measuring()
+
+
+def is_measuring():
+    return any(thread.name == "SystemMetricsMonitor" for thread in threading.enumerate())
 
 
 def test_not_while_an_old_run_is_delivered(make_logger, run_info):
