@@ -19,7 +19,9 @@ from filelock import FileLock
 import rankzero
 from rankzero import cli
 from rankzero.commands import terminal
+from rankzero.courier import Courier
 from rankzero.errands import Errand
+from rankzero.errors import TrackerUnavailableError
 from rankzero.events import Finish, Metrics, Params, Start, Text, encode
 from rankzero.journal import Journal
 from rankzero.liveness import WriterLock
@@ -869,6 +871,25 @@ def test_sync_gives_up_watching_a_courier_whose_tracker_is_down(command):
     assert err.count("\n") == 1
     assert 2.5 < time.monotonic() - began < 15
     assert wake_time(run_dir, "box") > 0
+
+
+def test_sync_relieves_a_courier_that_was_given_the_wrong_password(command, monkeypatch):
+    monkeypatch.setattr("rankzero.errands._TAKE_OVER_AFTER", 0.5)
+    run_dir = make_run()
+
+    def make():
+        raise TrackerUnavailableError("401: wrong password")
+
+    stuck = Courier(run_dir, "box", make)
+    thread = threading.Thread(target=stuck.run)
+    thread.start()
+    while not load_position(run_dir, "box").problem:
+        time.sleep(0.01)
+    status, out, _ = command("sync", "a1")
+    thread.join(10)
+    assert not thread.is_alive()
+    assert (status, out) == (0, "amber-otter-12 → box: delivered, 6 events\n")
+    assert in_box()
 
 
 def test_sync_wakes_the_courier_that_waits_again_and_again(command, monkeypatch):

@@ -20,7 +20,7 @@ from rankzero.journal import JOURNAL
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile
-from rankzero.position import load_position, positions, reject_list, save_position, wake
+from rankzero.position import ask_to_stop, load_position, positions, reject_list, save_position, wake
 
 SECRET = "hunter2-hunter2"
 
@@ -642,7 +642,7 @@ def test_a_checkpoint_that_is_gone_is_refused_and_nothing_else(run_dir, tracker)
     write(run_dir, Checkpoint(1.0, "checkpoints/0/a.ckpt", "/nowhere/a.ckpt"), *metrics(0), Finish(2.0, "success"))
     assert deliver(run_dir, tracker).closed
     assert steps(tracker) == [0]
-    assert "is gone" in rejected(run_dir)[0]["reason"]
+    assert "is no longer kept" in rejected(run_dir)[0]["reason"]
 
 
 def test_positions_of_all_loggers_can_be_read(run_dir, tracker, tmp_path):
@@ -673,6 +673,19 @@ def test_a_courier_that_waits_can_be_woken(run_dir, tracker, monkeypatch):
         heal(tracker)
         wake(run_dir, "file")
         until(lambda: load_position(run_dir, "file").closed)
+    assert steps(tracker) == [0]
+
+
+def test_a_courier_that_waits_can_be_relieved(run_dir, tracker, monkeypatch):
+    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_fixed(60))
+    write(run_dir, *metrics(0), Finish(3.0, "success"))
+    fail(tracker, "log_metrics", "unavailable")
+    with running(courier(run_dir, tracker)) as stuck:
+        until(lambda: load_position(run_dir, "file").problem)
+        heal(tracker)
+        ask_to_stop(run_dir, "file")
+        assert deliver(run_dir, tracker).closed
+        assert not stuck.is_alive()
     assert steps(tracker) == [0]
 
 

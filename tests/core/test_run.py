@@ -293,6 +293,11 @@ def test_a_database_named_by_a_relative_path_is_the_same_from_everywhere(tmp_pat
     run.finish()
 
 
+def test_tags_that_are_a_dictionary_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="tags"):
+        rankzero.start("csv", tags={"team": "vision"}, dir=tmp_path)
+
+
 def test_a_constructor_that_meets_trouble_outside_does_not_stop_training(tmp_path, monkeypatch):
     monkeypatch.setattr(get_plugins(), "load_logger", lambda *_: Picky)
     options = {"directory": str(tmp_path), "color": "nowhere"}

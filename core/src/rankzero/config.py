@@ -146,7 +146,7 @@ def resolve(
         "loggers": loggers,
         "project": project,
         "name": name,
-        "tags": tags if tags is None or isinstance(tags, str) else list(tags),
+        "tags": tags if tags is None or isinstance(tags, str | Mapping) else list(tags),
         "notes": notes,
         "dir": None if dir is None else os.fspath(dir),
         "run_id": run_id,

@@ -30,7 +30,7 @@ from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
-from rankzero.position import load_position, reject_list, save_position, wake_time
+from rankzero.position import load_position, reject_list, save_position, stop_time, wake_time
 
 log = logging.getLogger("rankzero.courier")
 
@@ -117,6 +117,7 @@ class Courier:
             RunNotFoundError: the directory holds no journal.
         """
         with FileLock(self.run_dir / f"{self.key}.courier.lock"):
+            self._began = time.time()
             self._position = load_position(self.run_dir, self.key)
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
             start = read_start(self.run_dir / JOURNAL)
@@ -272,10 +273,12 @@ class Courier:
         )
 
     def _sleep(self, seconds: float) -> None:
-        """Wait before the next try, unless somebody is waiting for it."""
+        """Wait before the next try, unless somebody is waiting for it, or is going to do it instead."""
         end = time.monotonic() + seconds
         woken = wake_time(self.run_dir, self.key)
         while (rest := end - time.monotonic()) > 0 and wake_time(self.run_dir, self.key) == woken:
+            if stop_time(self.run_dir, self.key) > self._began:
+                self.stop()
             if self._stopping.wait(min(rest, POLL)):
                 return
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import DeliveryError
+from rankzero.journal import JOURNAL
 from rankzero.logger import Logger, RunInfo
 from rankzero.orders import Orders, make_logger
 from rankzero.position import Position, describe_rejected, load_position, wake
@@ -253,21 +254,28 @@ def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes
     if position.offset >= target:
         return
     why = f" ({position.problem})" if position.problem else ""
-    percent = 100 * position.offset // target
+    count = _count_lines(run_dir / JOURNAL, position.offset, target)
+    lacks = f"{key} lacks {count:,} event{'s' * (count != 1)} of the run{why}. Nothing is lost"
     if goes_on:
-        yield f"{key} has {percent} % of the run{why}; its courier goes on in the background"
+        yield f"{lacks}: its courier goes on in the background"
     else:
-        yield f"{key} has {percent} % of the run{why}; deliver the rest with: rankzero sync {run_dir}"
+        yield f"{lacks}; deliver the rest with: rankzero sync {run_dir}"
+
+
+def _count_lines(path: Path, start: int, end: int) -> int:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(end - start).count(b"\n")
 
 
 class _Progress:
-    """A progress bar for each logger, on a terminal, once waiting takes long."""
+    """A progress bar for each logger, once waiting takes long; where there is no terminal, one line."""
 
     def __init__(self, keys: list[str], target: int) -> None:
         self._keys = keys
         self._target = max(1, target)
-        is_terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._shown_from = time.monotonic() + _SHOW_AFTER if is_terminal else math.inf
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._shown_from = time.monotonic() + _SHOW_AFTER
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
 
@@ -281,6 +289,10 @@ class _Progress:
     def show(self, key: str, position: Position) -> None:
         if self._bars is None:
             if time.monotonic() < self._shown_from:
+                return
+            if not self._is_terminal:
+                log.info("waiting for the couriers to deliver the rest of the run")
+                self._shown_from = math.inf
                 return
             self._start()
         self._bars.update(

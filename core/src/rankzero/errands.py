@@ -1,6 +1,7 @@
 """Errands: one run to be brought to one logger now, by a courier in a thread of this process.
 
-If another courier serves the logger already, the errand is left to that one, which is woken and watched.
+If another courier serves the logger already, the errand is left to that one, which is woken and watched; one that gets
+no further is relieved.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from rankzero.config import resolve
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import DeliveryError, RankzeroError
 from rankzero.journal import JOURNAL, read_start
+from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
 from rankzero.options import LoggerSpec, check_options
 from rankzero.orders import Orders, make_logger
 from rankzero.plans import plan, reveal
 from rankzero.plugins import get_plugins
-from rankzero.position import Position, describe_rejected, load_position, set_aside, wake
+from rankzero.position import Position, ask_to_stop, describe_rejected, load_position, set_aside, wake
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
 from rankzero.runs import Delivered, complete_size, find_run
 
@@ -33,6 +35,7 @@ _HANGING = 600.0  # seconds without a word from the SDK, which may be uploading 
 _LAST_BATCH = 10.0  # seconds for the batch on its way when an errand is told to stop
 _LOOK_EVERY = 0.1
 _WAKE_EVERY = 2.0  # seconds between two tries of a tracker that is down, while somebody waits for it
+_TAKE_OVER_AFTER = 5.0  # seconds in which a courier that was woken gets no further
 _FOREVER = 1e9
 
 
@@ -222,6 +225,9 @@ class Errand:
         if not self.delivered.behind:
             return True
         position, now = self.position, time.monotonic()
+        is_stuck = position.problem and now - self._seen_at > _TAKE_OVER_AFTER
+        if is_stuck and writer_state(self.run_dir) is not Writer.ALIVE:
+            ask_to_stop(self.run_dir, self.key)  # it may have been given a wrong password, and we the right one
         if now >= self._wake_at:
             wake(self.run_dir, self.key)
             self._wake_at = now + _WAKE_EVERY

@@ -263,7 +263,8 @@ class Checkpoint(Event, frozen=True):
         path = self.find(run_dir)
         if path is None:
             raise RejectedError(
-                f"the checkpoint {self.path} is gone: every logger had it, and its source was deleted or overwritten"
+                f"the checkpoint {self.path} is no longer kept: the loggers of the run had it, and the script has "
+                "deleted or overwritten the original"
             )
         logger.log_checkpoint(
             str(path),

@@ -90,6 +90,24 @@ def wake_time(run_dir: Path, key: str) -> float:
         return 0.0
 
 
+def ask_to_stop(run_dir: Path, key: str) -> None:
+    """Ask the courier of a logger to leave the rest to another one, if it waits before its next try."""
+    with suppress(OSError):
+        _stop_file(run_dir, key).touch()
+
+
+def stop_time(run_dir: Path, key: str) -> float:
+    """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
+    try:
+        return _stop_file(run_dir, key).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _stop_file(run_dir: Path, key: str) -> Path:
+    return run_dir / f"{key}.stop"
+
+
 def _wake_file(run_dir: Path, key: str) -> Path:
     return run_dir / f"{key}.wake"
 

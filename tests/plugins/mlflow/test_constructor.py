@@ -22,6 +22,43 @@ def test_directories_of_files_are_refused(uri, monkeypatch):
     assert MLFlowLogger().tracking_uri == uri
 
 
+@pytest.mark.parametrize("uri", ["127.0.0.1:5000", "localhost:5000", "htp://h:5000", "mlflow.example.com:443/x"])
+def test_a_server_without_its_scheme_is_refused(uri):
+    with pytest.raises(ConfigError, match=r"is neither a server \(http://HOST:PORT\) nor a database"):
+        MLFlowLogger(tracking_uri=uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://h:5000", "https://h", "postgresql+psycopg://u:p@h/db", "mysql://h/db", "databricks", "databricks://me"],
+)
+def test_other_places_are_left_to_mlflow(uri):
+    assert MLFlowLogger(tracking_uri=uri).tracking_uri == uri
+
+
+def test_what_is_no_text_and_no_dictionary():
+    with pytest.raises(ConfigError, match="tracking_uri is a text, not 5000"):
+        MLFlowLogger(tracking_uri=5000)
+    with pytest.raises(ConfigError, match="tags are a dictionary"):
+        MLFlowLogger(tags=["vision"])
+
+
+def test_artifacts_are_beside_the_database_whoever_delivers(store, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    logger = MLFlowLogger("beside", tracking_uri=f"sqlite:///{store}/mlflow.db")
+    logger.log_text("t", ["value"], [["text"]], step=0)
+    logger.close()
+    assert (store / "mlartifacts").is_dir()
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_run_named_by_mlflows_own_tag(store):
+    logger = MLFlowLogger(tracking_uri=f"sqlite:///{store}/mlflow.db", tags={"mlflow.runName": "mine"})
+    logger.log_metrics({"a": 1}, 0)
+    logger.close()
+    assert Held(logger).info.run_name == "mine"
+
+
 def test_log_model_is_one_of_three():
     with pytest.raises(ConfigError, match="log_model is True, False or \"all\", not 'best'"):
         MLFlowLogger(log_model="best")
@@ -68,8 +105,8 @@ def test_a_run_on_a_server(on_server):
 
 def test_a_run_in_a_database(logger, monkeypatch, tmp_path, store):
     assert logger.how_to_view() == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"
-    monkeypatch.chdir(tmp_path)
-    assert logger.how_to_view() == "mlflow ui --backend-store-uri sqlite:///store/mlflow.db"
+    monkeypatch.chdir(tmp_path)  # the command is typed anywhere
+    assert logger.how_to_view() == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ class MLFlowLogger(MediaVerbs):
             raise PluginNotInstalledError("MLFlowLogger needs MLflow: pip install mlflow")
         if log_model not in (True, False, "all"):
             raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
+        if not isinstance(tags, Mapping | None):
+            raise ConfigError(f'tags are a dictionary, {{"team": "vision"}}, not {tags!r}')
         self.log_model = log_model
         self.tags = dict(tags or {})
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")

@@ -17,6 +17,8 @@ RUN_TAG = "rankzero.run_id"
 
 
 _OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # MLflow would take it for one of agents
+_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc"}
+_SQLITE = "sqlite:///"
 _NOTE_TAG = "mlflow.note.content"
 
 
@@ -39,26 +41,46 @@ class Settings(NamedTuple):
 
 def database_uri(directory: str) -> str:
     """Return the URI of the SQLite database in ``directory``."""
-    return f"sqlite:///{os.path.abspath(directory)}/mlflow.db"
+    return f"{_SQLITE}{os.path.abspath(directory)}/mlflow.db"
 
 
-def artifacts_in(directory: str) -> str:
-    """Return where the artifacts of the runs in that database are kept."""
-    return os.path.abspath(os.path.join(directory, "mlartifacts"))
+def artifacts_beside(uri: str) -> str | None:
+    """Return where the artifacts of runs in a SQLite database are kept; None for what is no such database.
+
+    MLflow's default is the working directory of whoever makes the experiment.
+    """
+    if not uri.startswith(_SQLITE) or uri.startswith(f"{_SQLITE}:"):
+        return None
+    return os.path.join(os.path.dirname(os.path.abspath(uri.removeprefix(_SQLITE))), "mlartifacts")
 
 
 def check_tracking_uri(uri: str | None) -> None:
-    """Refuse directories of files, as MLflow 3 does, but before training begins.
+    """Refuse what cannot be a server or database, before training begins.
 
     Raises:
-        ConfigError: the URI is one.
+        ConfigError: the URI has no scheme, or a wrong one, or is a directory of files, which MLflow 3 refuses.
     """
-    is_directory = uri is not None and (uri.startswith("file:") or (":" not in uri and uri != "databricks"))
-    if is_directory and os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+    if uri is None:
+        return
+    if not isinstance(uri, str):
+        raise ConfigError(f"tracking_uri is a text, not {uri!r}")
+    is_directory = uri.startswith("file:") or (":" not in uri and not uri.startswith("databricks"))
+    if is_directory:
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+            raise ConfigError(
+                f"MLflow 3 no longer writes to directories of files, and tracking_uri={uri!r} is one. Leave it out to "
+                "get a database in save_dir, or name one: sqlite:///mlflow.db"
+            )
+    elif not _is_scheme(uri.partition(":")[0].partition("+")[0]):
         raise ConfigError(
-            f"MLflow 3 no longer writes to directories of files, and tracking_uri={uri!r} is one. Leave it out to get "
-            "a database in save_dir, or name one: sqlite:///mlflow.db"
+            f"tracking_uri={uri!r} is neither a server (http://HOST:PORT) nor a database (sqlite:///PATH, postgresql://…)"
         )
+
+
+def _is_scheme(name: str) -> bool:
+    from importlib.metadata import entry_points
+
+    return name in _SCHEMES or name in entry_points(group="mlflow.tracking_store").names
 
 
 def connect(uri: str) -> Any:
@@ -116,13 +138,14 @@ def _find(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
 
 
 def _create(client: CheckedClient, settings: Settings, experiment_id: str, run: RunInfo | None) -> Any:
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
     tags = {key: value[:LONGEST_TAG] for key, value in tags_of(settings, run).items()}
     if settings.parent_run_id:
         tags[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment_id, settings.parent_run_id)
+    name = tags.pop(MLFLOW_RUN_NAME, None)  # MLflow refuses to be told it twice
     if run is None:
-        return client.create_run(experiment_id, tags=_context() | tags, run_name=settings.run_name)
+        return client.create_run(experiment_id, tags=_context() | tags, run_name=settings.run_name or name)
     tags = _context_of(run) | tags | {RUN_TAG: run.id}
     started = round(run.started * 1000) or None
     return client.create_run(experiment_id, start_time=started, tags=tags, run_name=settings.run_name or run.name)
@@ -160,5 +183,8 @@ def _parent(client: CheckedClient, experiment_id: str, run_id: str) -> str:
     """Return MLflow's id of the parent, which may be given by its rankzero id, too."""
     found = _find(client, experiment_id, run_id)
     if found is None:
-        found = client.get_run(run_id)  # raises, to be tried again: perhaps its courier has not made it yet
+        try:
+            found = client.get_run(run_id)
+        except TrackerUnavailableError as error:  # tried again: perhaps its courier has not made it yet
+            raise TrackerUnavailableError(f"parent_run_id={run_id!r} is no run of MLflow (yet): {error}") from error
     return str(found.info.run_id)

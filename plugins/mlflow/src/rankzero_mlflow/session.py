@@ -14,7 +14,7 @@ from rankzero.rank import rank_zero_warn
 from rankzero_mlflow.artifacts import Artifacts
 from rankzero_mlflow.failures import CheckedClient
 from rankzero_mlflow.names import LONGEST_TAG
-from rankzero_mlflow.opening import Settings, artifacts_in, connect, database_uri, find_or_create, tags_of
+from rankzero_mlflow.opening import Settings, artifacts_beside, connect, database_uri, find_or_create, tags_of
 from rankzero_mlflow.system_metrics import SystemMetrics
 from rankzero_mlflow.tracked_run import TrackedRun
 
@@ -96,8 +96,8 @@ class Session:
         settings, has_courier = self._settings, self.run_info is not None
         if self.save_dir is not None:
             Path(self.save_dir).mkdir(parents=True, exist_ok=True)
-            location = settings.artifact_location or artifacts_in(self.save_dir)
-            settings = settings._replace(artifact_location=location)
+        location = settings.artifact_location or artifacts_beside(self.tracking_uri)
+        settings = settings._replace(artifact_location=location)
         client = self._client(is_patient=not has_courier)
         if self._mlflow_id is None:
             found = find_or_create(client, settings, self.run_info)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 _PASSWORD = re.compile(r"(//[^/@:]*):[^/@]*@")
 
@@ -16,13 +15,5 @@ def how_to_view(tracking_uri: str, experiment_id: str, run_id: str) -> str | Non
         return f"{server}/#/experiments/{experiment_id}/runs/{run_id}"
     if "://" not in tracking_uri:  # databricks
         return None
-    database = _PASSWORD.sub(r"\1:***@", _short(tracking_uri))
+    database = _PASSWORD.sub(r"\1:***@", tracking_uri)
     return f"mlflow ui --backend-store-uri {shlex.quote(database)}"
-
-
-def _short(uri: str) -> str:
-    """Return the URI of a database with its path as it looks from here, if it is below here."""
-    scheme, separator, path = uri.partition(":///")
-    if scheme != "sqlite" or not Path(path).is_relative_to(Path.cwd()):
-        return uri
-    return f"{scheme}{separator}{Path(path).relative_to(Path.cwd())}"
