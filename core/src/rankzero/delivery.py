@@ -213,7 +213,7 @@ class Deliveries:
             Whether that was so within ``timeout``.
         """
         deadline = time.monotonic() + timeout
-        with _Progress(list(self._deliveries), target) as progress:
+        with _Progress(list(self._deliveries), target, is_end=until_closed) as progress:
             wake_at = time.monotonic()
             while time.monotonic() < deadline:
                 is_time_to_wake = time.monotonic() >= wake_at
@@ -269,13 +269,13 @@ def _count_lines(path: Path, start: int, end: int) -> int:
 
 
 class _Progress:
-    """A progress bar for each logger, once waiting takes long; where there is no terminal, one line."""
+    """A progress bar for each logger, once waiting takes long; at the end of a run without a terminal, one line."""
 
-    def __init__(self, keys: list[str], target: int) -> None:
+    def __init__(self, keys: list[str], target: int, *, is_end: bool) -> None:
         self._keys = keys
         self._target = max(1, target)
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._shown_from = time.monotonic() + _SHOW_AFTER
+        self._shown_from = time.monotonic() + _SHOW_AFTER if self._is_terminal or is_end else math.inf
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
 
