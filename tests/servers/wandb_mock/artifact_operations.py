@@ -1,0 +1,236 @@
+"""The GraphQL operations that concern artifacts."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from servers.wandb_mock.artifacts import ArtifactVersion
+from servers.wandb_mock.run_operations import Operation, encoded, node, project
+from servers.wandb_mock.store import Store
+
+
+def create(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Begin a version."""
+    with_names = {**variables["input"]}
+    with_names["entityName"], with_names["projectName"] = store.place(
+        with_names.get("entityName"), with_names.get("projectName")
+    )
+    version = store.artifacts.create(with_names)
+    latest = version.collection.aliases.get("latest")
+    sequence = {"id": version.name, "latestArtifact": {"id": latest.id} if latest else None}
+    return {"createArtifact": {"artifact": {**artifact(version), "artifactSequence": sequence}}}
+
+
+def create_manifest(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Say where the list of what is in a version goes."""
+    target = f"{url}/artifact-manifest/{variables['artifactID']}"
+    file = {"id": "manifest", "uploadUrl": target, "uploadHeaders": []}
+    return {"createArtifactManifest": {"artifactManifest": {"id": variables["artifactID"], "file": file}}}
+
+
+def update_manifest(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """The same, once the list is known."""
+    answer = create_manifest(store, {"artifactID": variables["artifactManifestID"]}, url)
+    return {"updateArtifactManifest": answer["createArtifactManifest"]}
+
+
+def create_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Say where files go, of those whose bytes the server does not have."""
+    edges = []
+    for each in variables["input"]["artifactFiles"]:
+        wanted = store.artifacts.announce(each["artifactID"], each["name"], each["md5"])
+        file = {
+            "storagePath": f"wandb_artifacts/{each['md5']}",
+            "uploadUrl": _file_url(url, each["artifactID"], each["name"]) if wanted else None,
+            "uploadHeaders": [],
+            "uploadMultipartUrls": None,
+            "artifact": {"id": each["artifactID"]},
+        }
+        edges.append({"node": file})
+    return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+
+def commit(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Complete a version."""
+    version = store.artifacts.by_id[variables["artifactID"]]
+    version.commit()
+    return {"commitArtifact": {"artifact": artifact(version)}}
+
+
+def by_id(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """A version, its list, its files and the runs that have to do with it."""
+    version = store.artifacts.by_id[variables.get("id") or variables["artifact_id"]]
+    creator = store.runs.get(_parts(version.run)) if version.run else None
+    users = [node(store.runs[_parts(path)]) for path in version.used_by]
+    manifest = {"file": {"directUrl": f"{url}/artifact-manifest/{version.id}"}}
+    return {
+        "artifact": {
+            **artifact(version),
+            "currentManifest": manifest,
+            "createdBy": node(creator) if creator else None,
+            "usedBy": {"edges": [{"node": each} for each in users]},
+            "filesByManifestEntries": _files(version, url),
+        }
+    }
+
+
+def by_name(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """The version that a name and an alias mean."""
+    found = store.artifacts.find(*store.place(variables["entity"], variables["project"]), variables["name"])
+    if found is None:
+        return {"project": {"artifact": None, "artifactCollectionMembership": None}}
+    return {"project": {"artifact": artifact(found), "artifactCollectionMembership": _membership(found)}}
+
+
+def file_urls(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Where the files of a version are."""
+    name = f"{variables['collection']}:{variables['alias']}"
+    found = store.artifacts.find(variables["entity"], variables["project"], name)
+    membership = {"files": _files(found, url)} if found else None
+    kind = {"__typename": "ArtifactSequence"}
+    return {"project": {"artifactCollection": {**kind, "artifactMembership": membership}}}
+
+
+def artifact_type(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """The type of a version, if there is one."""
+    found = store.artifacts.find(*store.place(variables["entity"], variables["project"]), variables["name"])
+    return {"project": {"artifact": artifact(found) if found else None}}
+
+
+def use(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Remember that a run used a version."""
+    sent = variables.get("input") or variables
+    version = store.artifacts.by_id[sent["artifactID"]]
+    version.used_by.append("/".join([*store.place(sent["entityName"], sent["projectName"]), sent["runName"]]))
+    return {"useArtifact": {"artifact": artifact(version)}}
+
+
+def update(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Change what is said of a version."""
+    sent = variables.get("input") or variables
+    version = store.artifacts.by_id[sent["artifactID"]]
+    if sent.get("metadata") is not None:
+        version.raw_metadata = sent["metadata"]
+    if sent.get("description") is not None:
+        version.description = sent["description"]
+    return {"updateArtifact": {"artifact": artifact(version)}, "result": {"artifact": artifact(version)}}
+
+
+def add_aliases(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Give a version aliases."""
+    sent = variables["input"]
+    store.artifacts.by_id[sent["artifactID"]].call(*[each["alias"] for each in sent["aliases"]])
+    return {"result": {"success": True}}
+
+
+def delete_aliases(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Take aliases away from a version."""
+    sent = variables["input"]
+    version = store.artifacts.by_id[sent["artifactID"]]
+    for each in sent["aliases"]:
+        if each["alias"] in version.aliases:
+            del version.collection.aliases[each["alias"]]
+    return {"result": {"success": True}}
+
+
+def client_id(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """The id of a version that the client named itself."""
+    found = store.artifacts.by_client_id.get(variables["clientID"])
+    return {"clientIDMapping": {"serverID": found.id} if found else None}
+
+
+def nothing(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """This server has no such thing."""
+    return {"project": None, "entity": {"xxhashDigestsEnabled": False}}
+
+
+def artifact(version: ArtifactVersion) -> dict[str, Any]:
+    """A version as GraphQL has it."""
+    collection = _collection(version)
+    aliases = [{**_alias(each), "artifactCollection": collection} for each in version.aliases]
+    return {
+        "__typename": "Artifact",
+        "id": version.id,
+        "artifactSequence": {**collection, "__typename": "ArtifactSequence"},
+        "versionIndex": version.index,
+        "artifactType": {"name": version.type},
+        "description": version.description,
+        "metadata": version.raw_metadata,
+        "ttlDurationSeconds": version.ttl_seconds or -1,
+        "ttlIsInherited": True,
+        "tags": [{"__typename": "Tag", "id": encoded(f"Tag:{each}"), "name": each} for each in version.tags],
+        "historyStep": version.history_step,
+        "state": "PENDING" if version.index is None else "COMMITTED",
+        "size": sum(map(len, version.files.values())) if version.raw_manifest else 0,
+        "digest": version.digest,
+        "digestAlgorithm": None,
+        "commitHash": version.id,
+        "fileCount": len(version.manifest["contents"]) if version.raw_manifest else 0,
+        "createdAt": "2025-01-01T00:00:00Z",
+        "updatedAt": None,
+        "aliases": aliases,
+    }
+
+
+def _membership(version: ArtifactVersion) -> dict[str, Any]:
+    return {
+        "__typename": "ArtifactCollectionMembership",
+        "id": encoded(f"ArtifactCollectionMembership:{version.id}"),
+        "versionIndex": version.index,
+        "createdAt": "2025-01-01T00:00:00Z",
+        "aliases": [_alias(each) for each in version.aliases],
+        "artifactCollection": _collection(version),
+        "artifact": artifact(version),
+    }
+
+
+def _collection(version: ArtifactVersion) -> dict[str, Any]:
+    held = version.collection
+    return {"__typename": "ArtifactSequence", "name": held.name, "project": project(held.entity, held.project)}
+
+
+def _alias(alias: str) -> dict[str, Any]:
+    return {"__typename": "ArtifactAlias", "id": encoded(f"ArtifactAlias:{alias}"), "alias": alias}
+
+
+def _files(version: ArtifactVersion, url: str) -> dict[str, Any]:
+    edges = [
+        {"node": {"__typename": "File", "name": path, "directUrl": _file_url(url, version.id, path)}}
+        for path in version.files
+    ]
+    return {"pageInfo": {"__typename": "PageInfo", "hasNextPage": False, "endCursor": None}, "edges": edges}
+
+
+def _file_url(url: str, artifact_id: str, path: str) -> str:
+    return f"{url}/artifact-file/{artifact_id}/{quote(path)}"
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    entity, project_name, run_id = path.split("/")
+    return entity, project_name, run_id
+
+
+OPERATIONS: dict[str, Operation] = {
+    "CreateArtifact": create,
+    "CreateArtifactManifest": create_manifest,
+    "UpdateArtifactManifest": update_manifest,
+    "CreateArtifactFiles": create_files,
+    "CommitArtifact": commit,
+    "ArtifactByID": by_id,
+    "ArtifactManifest": by_id,
+    "FetchArtifactManifest": by_id,
+    "ArtifactCreatedBy": by_id,
+    "ArtifactUsedBy": by_id,
+    "ArtifactFileURLsByManifestEntries": by_id,
+    "ArtifactMembershipByName": by_name,
+    "GetArtifactMembershipFileUrls": file_urls,
+    "ArtifactType": artifact_type,
+    "UseArtifact": use,
+    "UpdateArtifact": update,
+    "AddAliases": add_aliases,
+    "DeleteAliases": delete_aliases,
+    "ClientIDMapping": client_id,
+    "FetchArtifactDigestAlgorithm": nothing,
+    "XXHashDigestsEnabled": nothing,
+}

@@ -1,0 +1,164 @@
+"""Artifacts as W&B holds them: versions of collections, and aliases that move between them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Collection:
+    """The versions of one name."""
+
+    entity: str
+    project: str
+    name: str
+    type: str
+    versions: list[ArtifactVersion] = field(default_factory=list)
+    """Those that are complete."""
+    aliases: dict[str, ArtifactVersion] = field(default_factory=dict)
+
+    def find(self, alias: str) -> ArtifactVersion | None:
+        """Return the version that an alias, or ``v0``, ``v1``, … means."""
+        return self.aliases.get(alias) or next((each for each in self.versions if each.version == alias), None)
+
+
+@dataclass
+class ArtifactVersion:
+    """One version; its files are found by the digests in the manifest."""
+
+    id: str
+    collection: Collection
+    digest: str
+    wanted_aliases: list[str]
+    """What it is to be called when it is complete; the client puts ``latest`` among them."""
+    run: str | None
+    """The path of the run that logged it."""
+    blobs: dict[str, bytes]
+    """The bytes of all files of all artifacts, by digest."""
+    description: str | None = None
+    raw_metadata: str | None = None
+    history_step: int | None = None
+    ttl_seconds: int | None = None
+    tags: list[str] = field(default_factory=list)
+    index: int | None = None
+    used_by: list[str] = field(default_factory=list)
+    """The paths of the runs that used it."""
+    raw_manifest: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """The name of the collection."""
+        return self.collection.name
+
+    @property
+    def type(self) -> str:
+        """The type of the collection."""
+        return self.collection.type
+
+    @property
+    def version(self) -> str | None:
+        """``v0``, ``v1``, …; None until it is complete."""
+        return None if self.index is None else f"v{self.index}"
+
+    @property
+    def aliases(self) -> list[str]:
+        """What else it is called."""
+        return sorted(alias for alias, version in self.collection.aliases.items() if version is self)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the user said of it."""
+        return json.loads(self.raw_metadata or "{}") or {}
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is in it."""
+        return json.loads(self.raw_manifest)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The bytes of its files, by path; not what it only refers to."""
+        entries = self.manifest["contents"]
+        return {path: self.blobs[each["digest"]] for path, each in entries.items() if each["digest"] in self.blobs}
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Where what it only refers to is, by path."""
+        return {path: each["ref"] for path, each in self.manifest["contents"].items() if "ref" in each}
+
+    def commit(self) -> None:
+        """Be complete: the next version, called as it was to be."""
+        if self.index is None:
+            self.index = len(self.collection.versions)
+            self.collection.versions.append(self)
+        self.call(*self.wanted_aliases)
+
+    def call(self, *aliases: str) -> None:
+        """Give it aliases, which other versions lose."""
+        self.collection.aliases.update(dict.fromkeys(aliases, self))
+
+
+@dataclass
+class Artifacts:
+    """All of them."""
+
+    collections: dict[tuple[str, str, str], Collection] = field(default_factory=dict)
+    by_id: dict[str, ArtifactVersion] = field(default_factory=dict)
+    by_client_id: dict[str, ArtifactVersion] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    digests: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The digests of the files that were announced, by the id of the version and the path."""
+
+    def create(self, sent: dict[str, Any]) -> ArtifactVersion:
+        """Begin a version, or return the one that is the same."""
+        where = (sent["entityName"], sent["projectName"], sent["artifactCollectionName"])
+        collection = self.collections.setdefault(where, Collection(*where, sent["artifactTypeName"]))
+        aliases = [each["alias"] for each in sent.get("aliases") or ()]
+        known = next((each for each in collection.versions if each.digest == sent["digest"]), None)
+        if known and sent.get("enableDigestDeduplication"):
+            known.wanted_aliases = aliases
+            known.commit()
+            version = known
+        else:
+            version = self._begin(collection, sent, aliases)
+        if sent.get("clientID"):
+            self.by_client_id[sent["clientID"]] = version
+        return version
+
+    def _begin(self, collection: Collection, sent: dict[str, Any], aliases: list[str]) -> ArtifactVersion:
+        version = ArtifactVersion(
+            id=f"artifact-{len(self.by_id)}",
+            collection=collection,
+            digest=sent["digest"],
+            wanted_aliases=aliases,
+            run=_run_of(sent),
+            blobs=self.blobs,
+            description=sent.get("description"),
+            raw_metadata=sent.get("metadata"),
+            history_step=sent.get("historyStep"),
+            ttl_seconds=sent.get("ttlDurationSeconds"),
+            tags=[each["tagName"] for each in sent.get("tags") or ()],
+        )
+        self.by_id[version.id] = version
+        return version
+
+    def find(self, entity: str, project: str, name: str) -> ArtifactVersion | None:
+        """Return the version that ``name``, ``name:alias`` or ``name:v0`` means."""
+        name, _, alias = name.partition(":")
+        collection = self.collections.get((entity, project, name))
+        return collection.find(alias or "latest") if collection else None
+
+    def announce(self, artifact_id: str, path: str, digest: str) -> bool:
+        """Say that a file will come; return whether its bytes are wanted."""
+        self.digests[artifact_id, path] = digest
+        return digest not in self.blobs
+
+    def store(self, artifact_id: str, path: str, content: bytes) -> None:
+        """Take the bytes of a file that was announced."""
+        self.blobs[self.digests[artifact_id, path]] = content
+
+
+def _run_of(sent: dict[str, Any]) -> str | None:
+    return f"{sent['entityName']}/{sent['projectName']}/{sent['runName']}" if sent.get("runName") else None

@@ -1,0 +1,163 @@
+"""The GraphQL operations that concern the account and its runs.
+
+An answer has all that any client asks for; clients pass over what they did not ask for.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from servers.wandb_mock.run import CONSOLE, EVENTS, HISTORY, SUMMARY, Alert, StoredRun
+from servers.wandb_mock.store import Store
+
+Operation = Callable[[Store, dict[str, Any], str], dict[str, Any]]
+"""Answers variables; the last argument is the URL at which the client sees the server."""
+
+
+def viewer(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Who the key belongs to."""
+    name = store.entity
+    user = {"id": encoded("User:1"), "name": name, "username": name, "email": f"{name}@example.com", "entity": name}
+    no_edges: dict[str, Any] = {"edges": []}
+    return {
+        "viewer": {**user, "admin": False, "flags": "{}", "deletedAt": None, "teams": no_edges, "apiKeys": no_edges}
+    }
+
+
+def nothing(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """This server has no such thing."""
+    return {"entity": None, "organization": None, "serverInfo": {"features": []}}
+
+
+def upsert_run(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Begin a run, or change it."""
+    where = (variables.get("entity"), variables.get("project"), variables.get("name") or _run_id(variables["id"]))
+    found = store.find_run(*where) or _by_node_id(store, variables.get("id"))
+    run = found or store.add_run(*where)
+    run.update(variables)
+    return {"upsertBucket": {"bucket": node(run), "inserted": found is None}}
+
+
+def resume_status(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """What a client must know to go on with a run."""
+    run = store.find_run(variables.get("entity"), variables.get("project"), variables["name"])
+    if run is None:
+        return {"model": None}
+    return {"model": {**node(run)["project"], "bucket": {**node(run), "wandbConfig": _started(run)}}}
+
+
+def run_state(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """A run, for the public API."""
+    run = store.find_run(variables["entity"], variables["project"], variables.get("name") or variables["run"])
+    return {"project": {"id": "1", "internalId": "1", "run": node(run) if run else None}}
+
+
+def create_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Say where files of a run go."""
+    run = store.find_run(variables["entity"], variables["project"], variables["run"])
+    assert run is not None
+    files = [{"name": name, "uploadUrl": f"{url}/run-file/{run.path}/{name}"} for name in variables["files"]]
+    return {"createRunFiles": {"runID": _node_id(run), "uploadHeaders": [], "files": files}}
+
+
+def alert(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Tell people."""
+    run = store.find_run(variables["entityName"], variables["projectName"], variables["runName"])
+    assert run is not None
+    run.alerts.append(Alert(variables["title"], variables["text"], variables.get("severity") or "INFO"))
+    return {"notifyScriptableRunAlert": {"success": True}}
+
+
+def done(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Say that it worked."""
+    return {"markRunFilesUploaded": {"success": True}, "stopRun": {"success": True}}
+
+
+def node(run: StoredRun) -> dict[str, Any]:
+    """A run as GraphQL has it."""
+    return {
+        "__typename": "Run",
+        "id": _node_id(run),
+        "name": run.id,
+        "displayName": run.display_name,
+        "description": run.notes,
+        "notes": run.notes,
+        "tags": list(run.tags),
+        "group": run.group,
+        "jobType": run.job_type,
+        "sweepName": run.sweep,
+        "commit": run.commit,
+        "state": run.state,
+        "config": json.dumps(run.raw_config),
+        "summaryMetrics": (run.lines(SUMMARY) or ["{}"])[-1],
+        "systemMetrics": "{}",
+        "historyKeys": {"lastStep": run.history[-1]["_step"], "sets": [], "keys": {}} if run.history else None,
+        "historyLineCount": run.line_count(HISTORY),
+        "eventsLineCount": run.line_count(EVENTS),
+        "logLineCount": run.line_count(CONSOLE),
+        "historyTail": json.dumps(run.lines(HISTORY)[-1:]),
+        "eventsTail": json.dumps(run.lines(EVENTS)[-1:]),
+        "createdAt": "2025-01-01T00:00:00",
+        "heartbeatAt": "2025-01-01T00:00:00",
+        "readOnly": False,
+        "user": {"name": run.entity, "username": run.entity},
+        "projectId": "1",
+        "project": project(run.entity, run.project),
+    }
+
+
+def project(entity: str, name: str) -> dict[str, Any]:
+    """A project as GraphQL has it."""
+    return {
+        "id": encoded(f"Project:{name}"),
+        "internalId": encoded("ProjectInternalId:1"),
+        "name": name,
+        "entity": {"id": encoded(f"Entity:{entity}"), "name": entity},
+    }
+
+
+def encoded(name: str) -> str:
+    """An id as GraphQL has it."""
+    return base64.b64encode(name.encode()).decode()
+
+
+def _node_id(run: StoredRun) -> str:
+    return encoded(f"Run:v1:{run.id}:{run.project}:{run.entity}")
+
+
+def _run_id(node_id: str) -> str:
+    return base64.b64decode(node_id).decode().split(":")[2]
+
+
+def _by_node_id(store: Store, node_id: str | None) -> StoredRun | None:
+    return next((run for run in store.runs.values() if _node_id(run) == node_id), None)
+
+
+def _started(run: StoredRun) -> str | None:
+    """What the client takes for a sign that a run was begun and not only made for a sweep."""
+    sent = run.raw_config.get("_wandb", {}).get("value", {}).get("t")
+    return json.dumps({"t": sent}) if sent else None
+
+
+OPERATIONS: dict[str, Operation] = {
+    "Viewer": viewer,
+    "GetViewer": viewer,
+    "GetDefaultEntity": viewer,
+    "ServerFeaturesQuery": nothing,
+    "OrgFeatureFlags": nothing,
+    "OrganizationCoreWeaveOrganizationID": nothing,
+    "FetchOrgEntityFromEntity": nothing,
+    "UpsertBucket": upsert_run,
+    "RunResumeStatus": resume_status,
+    "Run": run_state,
+    "RunState": run_state,
+    "QueryRunInfo": run_state,
+    "RunHistoryKeys": run_state,
+    "CreateRunFiles": create_files,
+    "MarkRunFilesUploaded": done,
+    "StopRun": done,
+    "NotifyScriptableRunAlert": alert,
+}

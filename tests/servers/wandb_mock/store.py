@@ -1,0 +1,40 @@
+"""All that the server holds."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from servers.wandb_mock.artifacts import Artifacts
+from servers.wandb_mock.run import StoredRun
+
+
+@dataclass
+class Store:
+    """Runs and artifacts of one account.
+
+    Args:
+        entity: the name of the account.
+        crashed_after: see `StoredRun`.
+    """
+
+    entity: str
+    crashed_after: float
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    runs: dict[tuple[str, str, str], StoredRun] = field(default_factory=dict)
+    artifacts: Artifacts = field(default_factory=Artifacts)
+
+    def place(self, entity: str | None, project: str | None) -> tuple[str, str]:
+        """Return entity and project, where the client left them out."""
+        return entity or self.entity, project or "uncategorized"
+
+    def find_run(self, entity: str | None, project: str | None, run_id: str) -> StoredRun | None:
+        """Return a run, if there is one."""
+        return self.runs.get((*self.place(entity, project), run_id))
+
+    def add_run(self, entity: str | None, project: str | None, run_id: str) -> StoredRun:
+        """Add a run."""
+        run = StoredRun(*self.place(entity, project), run_id, self.lock, self.crashed_after)
+        run.display_name = f"run-{len(self.runs) + 1}"
+        self.runs[run.entity, run.project, run_id] = run
+        return run
