@@ -298,6 +298,14 @@ def test_show_of_several_runs_asks_which(command):
     assert "a1, a2" in err
 
 
+def test_show_says_when_nobody_delivers_what_is_missing(command):
+    run_dir = make_run()
+    says = "nobody delivers them now; rankzero sync a1 does"
+    assert says in " ".join(command("show", "a1")[1].split())
+    with FileLock(run_dir / "box.courier.lock"):
+        assert says not in " ".join(command("show", "a1")[1].split())
+
+
 def test_show_json(command):
     make_run("a1", Metrics(104.0, None, {"odd": "-Infinity"}))
     status, out, _ = command("show", "a1", "--json")

@@ -169,13 +169,25 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
     table.add_column("delivered", no_wrap=True)
     table.add_column("", overflow="fold")
     for key, each in deliveries.items():
-        notes = [terminal.escape(each.position.problem)] if each.position.problem else []
+        notes = [_red(each.position.problem)] if each.position.problem else []
         if each.position.rejected:
-            notes.append(terminal.escape(describe_rejected(data.dir, key, each.position.rejected)))
+            notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
+        if each.behind and not _is_served(data, key):
+            notes.append(f"[yellow]nobody delivers them now; rankzero sync {terminal.escape(data.dir.name)} does[/]")
         lines = max(0, data.lines - each.position.line)
         behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all of it[/]"
-        table.add_row(terminal.escape(key), behind, f"[red]{'; '.join(notes)}[/]" if notes else "")
+        table.add_row(terminal.escape(key), behind, "; ".join(notes))
     return table
+
+
+def _red(text: str) -> str:
+    return f"[red]{terminal.escape(text)}[/]"
+
+
+def _is_served(data: RunData, key: str) -> bool:
+    from rankzero.errands import is_served  # a courier's libraries take a while to import
+
+    return is_served(data.dir, key)
 
 
 def _plot(data: RunData, name: str, console: Console) -> None:
