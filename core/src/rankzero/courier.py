@@ -30,6 +30,7 @@ from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
+from rankzero.options import scrub
 from rankzero.position import load_position, reject_list, save_position, stop_time, wake_time
 
 log = logging.getLogger("rankzero.courier")
@@ -93,7 +94,7 @@ class Courier:
         self._follow = follow
         self._linger = linger
         self._dead_after = dead_after
-        self._secrets = [secret for secret in secrets if secret]
+        self._secrets = secrets
         self._on_failure = on_failure
         self._stopping = threading.Event()
         self._pending: deque[_Item] = deque()
@@ -320,12 +321,7 @@ class Courier:
             self._on_failure(self._run_info, self.key, error, retrying)
 
     def _describe(self, error: Exception) -> str:
-        return self._scrubbed(f"{type(error).__name__}: {error}".removesuffix(": "))
-
-    def _scrubbed(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return scrub(f"{type(error).__name__}: {error}".removesuffix(": "), self._secrets)
 
     # Opening and closing
 
@@ -382,7 +378,7 @@ class Courier:
         self._is_view_asked = True
         try:
             view = logger.how_to_view()
-            self._position.view = self._scrubbed(" ".join(view.split())) if view else None
+            self._position.view = scrub(" ".join(view.split()), self._secrets) if view else None
         except Exception as error:
             log.debug("%s.how_to_view() failed: %s", self.key, self._describe(error))
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from rankzero.courier import Courier, GaveUpError
 from rankzero.liveness import Writer, writer_state
+from rankzero.options import scrub
 from rankzero.orders import Orders, make_logger
 from rankzero.plugins import get_plugins
 from rankzero.position import load_position, save_position
@@ -36,9 +37,7 @@ class _Scrubbed(io.TextIOWrapper):
         self._secrets = secrets
 
     def write(self, text: str) -> int:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return super().write(text)
+        return super().write(scrub(text, self._secrets))
 
 
 def main() -> int:

@@ -12,13 +12,15 @@ from typing import Any
 
 import msgspec
 
+from rankzero import hparams_file
 from rankzero.csv_file import CsvFile, FileChangedError
 from rankzero.csv_files import KeptFiles
 from rankzero.csv_ledger import Ledger, ledger_name
 from rankzero.errors import TrackerUnavailableError
+from rankzero.hparams_file import HparamsFile
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile, MediaStore
-from rankzero.places import Place, next_version, place_at, set_aside
+from rankzero.places import Place, next_version, place_at
 from rankzero.rank import rank_zero_warn
 from rankzero.values import flatten, to_jsonable, to_number
 
@@ -238,7 +240,7 @@ class ExperimentWriter:
     """
 
     NAME_METRICS_FILE = "metrics.csv"
-    NAME_HPARAMS_FILE = "hparams.yaml"
+    NAME_HPARAMS_FILE = hparams_file.NAME
 
     def __init__(self, log_dir: str, run: RunInfo | None = None, *, is_alone: bool = False) -> None:
         self.log_dir = log_dir
@@ -248,7 +250,7 @@ class ExperimentWriter:
         self._said: set[str] = set()
         self._files: KeptFiles | None = None
         self._place = place_at(log_dir)
-        self.hparams = self._read_hparams()
+        self._hparams = HparamsFile(self._place)
         self._place.pull(self.NAME_METRICS_FILE)
         path = self.local_dir / self.NAME_METRICS_FILE
         if run is None:
@@ -262,6 +264,11 @@ class ExperimentWriter:
             self._file = self._ledger.file
             if self._ledger.kept is not None:
                 self._place.push(self._ledger.kept.name)
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        """The hyperparameters of all calls, merged."""
+        return self._hparams.values
 
     @property
     def local_dir(self) -> Path:
@@ -343,31 +350,7 @@ class ExperimentWriter:
 
     def log_hparams(self, params: Mapping[str, Any]) -> None:
         """Add hyperparameters to those that were there, and write them all."""
-        import yaml
-
-        self.hparams.update(to_jsonable(params))
-        path = self.local_dir / self.NAME_HPARAMS_FILE
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(yaml.safe_dump(self.hparams, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        os.replace(part, path)
-        self._place.push(path.name)
-
-    def _read_hparams(self) -> dict[str, Any]:
-        self._place.pull(self.NAME_HPARAMS_FILE)
-        path = self.local_dir / self.NAME_HPARAMS_FILE
-        if not path.exists():
-            return {}
-        import yaml
-
-        try:
-            read = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            read = None
-        if isinstance(read, dict):
-            return read
-        kept = set_aside(path)
-        self._place.push(kept.name)
-        return {}
+        self._hparams.add(params)
 
     def save(self) -> None:
         """Write the rows that were taken."""

@@ -204,6 +204,13 @@ def secret_values(options: Mapping[str, Any], secret_names: Iterable[str], sourc
     return sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
 
 
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Return a text that may be shown: ``***`` stands for each secret."""
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text
+
+
 _SHORTEST_SECRET = 6  # "root" in ${USER} is in too many words
 _LEFT_OUT: Any = object()
 

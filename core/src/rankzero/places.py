@@ -95,6 +95,14 @@ def next_version(directory: str) -> int:
     return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
 
 
+def replace_file(place: Place, name: str, content: bytes) -> None:
+    """Write a file and bring it to its place; a reader, or a crash, never meets a half-written one."""
+    part = place.path / ".rankzero.part"  # a name that no tool which looks for files by theirs takes for one
+    part.write_bytes(content)
+    os.replace(part, place.path / name)
+    place.push(name)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a file that cannot be continued to the first free of ``name.1.suffix``, ``name.2.suffix`` and so on."""
     names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))

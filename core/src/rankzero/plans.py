@@ -15,7 +15,7 @@ import msgspec
 
 from rankzero.errors import ConfigError, PluginError, PluginNotInstalledError
 from rankzero.logger import Logger
-from rankzero.options import LoggerSpec, check_options, expand_secrets, redact, secret_values
+from rankzero.options import LoggerSpec, check_options, expand_secrets, redact, scrub, secret_values
 from rankzero.orders import Orders
 from rankzero.plugins import get_plugins
 from rankzero.values import to_jsonable
@@ -92,9 +92,7 @@ def _try_making(
     try:
         logger_class(**options)
     except (TypeError, ValueError, LookupError, ModuleNotFoundError) as error:
-        reason = str(error)
-        for secret in secrets:
-            reason = reason.replace(secret, "***")
+        reason = scrub(str(error), secrets)
         kind = PluginNotInstalledError if isinstance(error, ModuleNotFoundError) else ConfigError
         raise kind(f"{spec.source}: the logger {spec.plugin!r} cannot be made: {reason}") from None
     except Exception as error:  # something outside, perhaps: the courier tries again

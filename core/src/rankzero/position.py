@@ -78,38 +78,34 @@ def set_aside(run_dir: Path, key: str) -> None:
 
 def wake(run_dir: Path, key: str) -> None:
     """Ask the courier of a logger to try again now, if it waits before its next try."""
-    with suppress(OSError):
-        _wake_file(run_dir, key).touch()
+    _touch(run_dir / f"{key}.wake")
 
 
 def wake_time(run_dir: Path, key: str) -> float:
     """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
-    try:
-        return _wake_file(run_dir, key).stat().st_mtime
-    except OSError:
-        return 0.0
+    return _touched(run_dir / f"{key}.wake")
 
 
 def ask_to_stop(run_dir: Path, key: str) -> None:
     """Ask the courier of a logger to leave the rest to another one, if it waits before its next try."""
-    with suppress(OSError):
-        _stop_file(run_dir, key).touch()
+    _touch(run_dir / f"{key}.stop")
 
 
 def stop_time(run_dir: Path, key: str) -> float:
     """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
+    return _touched(run_dir / f"{key}.stop")
+
+
+def _touch(path: Path) -> None:
+    with suppress(OSError):
+        path.touch()
+
+
+def _touched(path: Path) -> float:
     try:
-        return _stop_file(run_dir, key).stat().st_mtime
+        return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _stop_file(run_dir: Path, key: str) -> Path:
-    return run_dir / f"{key}.stop"
-
-
-def _wake_file(run_dir: Path, key: str) -> Path:
-    return run_dir / f"{key}.wake"
 
 
 def _path(run_dir: Path, key: str) -> Path:

@@ -75,6 +75,14 @@ def test_captions_are_a_text_beside_the_pictures(logger):
     assert texts["sound/caption"] == b"silence"
 
 
+def test_a_single_picture_or_sound_need_not_be_in_a_list(logger):
+    logger.log_image("picture", np.zeros((3, 4, 3), np.uint8), 0, caption="black")
+    logger.log_audio("sound", np.zeros(80), 0, sample_rate=8000)
+    logger.close()
+    assert [item.key for item in items(logger, "image")] == ["picture"]
+    assert [item.key for item in items(logger, "audio")] == ["sound"]
+
+
 def test_tables_of_odd_shapes(logger, tmp_path):
     ragged = [[1, None, {"a": 1}], ["a|b\n**c**"], [MediaFile(str(tmp_path / "x.png")), True]]
     logger.log_table("ragged", ["n", "text"], ragged, step=0)

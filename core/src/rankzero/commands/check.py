@@ -100,9 +100,9 @@ def _fail(name: str, message: str, *, is_hanging: bool = False) -> NoReturn:
 
 
 def _one_line(text: str, secrets: list[str]) -> str:
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
-    text = " ".join(text.split())
+    from rankzero.options import scrub
+
+    text = " ".join(scrub(text, secrets).split())
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 

@@ -73,11 +73,11 @@ def translated() -> Iterator[None]:
     except RequestException as error:  # from uploads and downloads
         status = getattr(error.response, "status_code", None)
         kind = RejectedError if status == _TOO_LARGE else TrackerUnavailableError
-        raise kind(f"MLflow's artifact store: {_without_password(error)}") from error
+        raise kind(f"MLflow's artifact store: {without_password(error)}") from error
 
 
 def _of_mlflow(error: Any) -> DeliveryError:
-    message, code = _without_password(error), error.error_code
+    message, code = without_password(error), error.error_code
     if "must be in the 'active' state" in message:
         return TrackerUnavailableError(f"it was deleted in MLflow; restore it there and delivery goes on: {message}")
     if code == "RESOURCE_ALREADY_EXISTS":
@@ -88,8 +88,9 @@ def _of_mlflow(error: Any) -> DeliveryError:
     return TrackerUnavailableError(message)
 
 
-def _without_password(error: Exception) -> str:
-    return _PASSWORD.sub("", str(error))
+def without_password(text: object) -> str:
+    """Return a text without what stands before the host of a URL in it."""
+    return _PASSWORD.sub("", str(text))
 
 
 @contextmanager

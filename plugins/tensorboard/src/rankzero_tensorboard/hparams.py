@@ -8,22 +8,20 @@ the runs: TensorBoard looks for them itself unless an experiment summary names s
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
-from rankzero.places import Place, set_aside
-from rankzero.values import flatten, to_jsonable
+from rankzero.hparams_file import HparamsFile
+from rankzero.places import Place, replace_file
+from rankzero.values import flatten
 from rankzero_tensorboard.records import record
 from rankzero_tensorboard.summaries import file_header
 
-YAML = "hparams.yaml"
 EVENTS = "events.out.tfevents.0.hparams"
 
 _LARGEST_INT = 2**53  # in the table numbers are float64
@@ -41,15 +39,17 @@ class Hparams:
     def __init__(self, place: Place, began: float) -> None:
         self._place = place
         self._began = began
-        self.values: dict[str, Any] = self._read()
+        self._file = HparamsFile(place)
+
+    @property
+    def values(self) -> dict[str, Any]:
         """What JSON can hold, nested."""
+        return self._file.values
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Add to what is there."""
         if values:
-            self.values.update(to_jsonable(values))
-            text = yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True)
-            self._replace(YAML, text.encode())
+            self._file.add(values)
             self._write_events()
 
     def end(self, status: str, time: float) -> None:
@@ -70,28 +70,7 @@ class Hparams:
             details = metadata.create_summary_metadata(data)
             summary.value.add(tag=tag, metadata=details, tensor=metadata.NULL_TENSOR)
         event = Event(wall_time=self._began, summary=summary).SerializeToString(deterministic=True)
-        self._replace(EVENTS, record(file_header(self._began)) + record(event))
-
-    def _replace(self, name: str, content: bytes) -> None:
-        path = self._place.path / name
-        part = path.with_name(f".{YAML}.part")  # nothing that TensorBoard takes for an event file
-        part.write_bytes(content)
-        os.replace(part, path)
-        self._place.push(name)
-
-    def _read(self) -> dict[str, Any]:
-        self._place.pull(YAML)
-        path = self._place.path / YAML
-        if not path.exists():
-            return {}
-        try:
-            read = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            read = None
-        if isinstance(read, dict):
-            return read
-        self._place.push(set_aside(path).name)
-        return {}
+        replace_file(self._place, EVENTS, record(file_header(self._began)) + record(event))
 
 
 def _put(field: Any, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankzero.encoders import Encoded, as_table, encode_figure, encode_image, encode_video, histogram
 from rankzero.logger import Logger
-from rankzero.media import MediaFile
+from rankzero.media import MediaFile, captioned
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -62,10 +62,10 @@ class MediaVerbs(Logger):
     ) -> None:
         from rankzero_tensorboard import media, summaries
 
-        texts: Sequence[str | None] = captions or [None] * len(items)
-        pictures = [media.picture(item, text, encode) for item, text in zip(items, texts, strict=True)]
+        pairs = list(captioned(items, captions))
+        pictures = [media.picture(item, text, encode) for item, text in pairs]
         if None in pictures:
-            item = items[pictures.index(None)]
+            item, _ = pairs[pictures.index(None)]
             where = f"; it stays where it is: {item}" if isinstance(item, str | os.PathLike) else ""
             self._say_once(kind, f"TensorBoard cannot show the {kind} {key!r}{where}")
         shown = [picture for picture in pictures if picture is not None]
@@ -83,8 +83,9 @@ class MediaVerbs(Logger):
     ) -> None:
         from rankzero_tensorboard import media, summaries
 
-        sounds = [media.sound(item, sample_rate) for item in audios]
-        self._add_summary(summaries.audios(key, sounds, caption or ()), step)
+        pairs = list(captioned(audios, caption))
+        sounds = [media.sound(item, sample_rate) for item, _ in pairs]
+        self._add_summary(summaries.audios(key, sounds, [text for _, text in pairs]), step)
 
     def log_table(
         self,

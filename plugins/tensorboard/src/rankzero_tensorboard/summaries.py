@@ -47,7 +47,7 @@ def images(key: str, pictures: Sequence[Picture]) -> Summary:
     return summary
 
 
-def audios(key: str, sounds: Sequence[bytes], captions: Sequence[str]) -> Summary:
+def audios(key: str, sounds: Sequence[bytes], captions: Sequence[str | None]) -> Summary:
     """Play sounds; if there are several, under ``key/0``, ``key/1`` and so on."""
     details = audio_metadata.create_summary_metadata(
         display_name=None, description=None, encoding=audio_metadata.Encoding.Value("WAV")

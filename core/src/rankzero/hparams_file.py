@@ -1,0 +1,44 @@
+"""``hparams.yaml``: the hyperparameters of a directory, those of former processes included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rankzero.places import Place, replace_file, set_aside
+from rankzero.values import to_jsonable
+
+NAME = "hparams.yaml"
+
+
+class HparamsFile:
+    """The file in a place; one that cannot be read is set aside."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.values: dict[str, Any] = self._read()
+        """What JSON can hold, nested."""
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Add to what is there, and write it all."""
+        import yaml
+
+        self.values.update(to_jsonable(values))
+        text: str = yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True)
+        replace_file(self._place, NAME, text.encode())
+
+    def _read(self) -> dict[str, Any]:
+        self._place.pull(NAME)
+        path = self._place.path / NAME
+        if not path.exists():
+            return {}
+        import yaml
+
+        try:
+            read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            read = None
+        if isinstance(read, dict):
+            return read
+        self._place.push(set_aside(path).name)
+        return {}
