@@ -15,7 +15,7 @@ from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, 
 from rankzero.checkpoints import snapshot
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import RejectedError, RunNotFoundError
-from rankzero.events import Checkpoint, Finish, Image, Metrics, Params, Start, Text, encode
+from rankzero.events import Checkpoint, Console, Finish, Image, Metrics, Params, Start, Text, encode
 from rankzero.journal import JOURNAL
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
@@ -139,6 +139,35 @@ def test_neighbouring_metrics_go_in_one_batch_with_their_own_times(run_dir, trac
     assert [(row["step"], row["moment"]["time"]) for row in first["rows"]] == [(0, 100.0), (1, 101.0), (2, 102.0)]
     assert last["rows"][-1]["moment"] == {"time": 106.0, "line": 9, "epoch": 2, "stage": "train"}
     assert str(last["rows"][-1]["values"]["loss"]) == "nan"
+
+
+class Listening(BatchFileLogger):
+    wants = frozenset({"console"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"), [(BatchFileLogger, [[0, 1, 2]]), (Listening, [[0], "text", [1, 2], "last"])]
+)
+def test_what_is_printed_parts_only_the_metrics_of_loggers_that_want_it(run_dir, tracker, kind, parts):
+    first, *others = metrics(0, 1, 2)
+    write(run_dir, first, Console(100.5, "text"), *others, Console(103.0, "last", "stderr"))
+    position = deliver(run_dir, tracker, kind)
+    told = calls(tracker, "log_metrics", "log_metrics_batch", "log_console")
+    found = [
+        [row["step"] for row in call["rows"]] if "rows" in call else call.get("text") or [call["step"]] for call in told
+    ]
+    assert found == parts
+    assert position.line == 6
+    assert [call["stream"] for call in told if "text" in call] == ["stdout", "stderr"][: parts.count("text") * 2]
+
+
+def test_metrics_that_are_refused_among_what_was_printed_are_found(run_dir, tracker):
+    fail(tracker, "log_metrics_batch", "rejected", key='"step": 2')
+    fail(tracker, "log_metrics", "rejected", key='"step": 2')
+    write(run_dir, *(each for row in metrics(0, 1, 2, 3, 4) for each in (Console(1.0, "x"), row, Console(1.0, "y"))))
+    assert deliver(run_dir, tracker, BatchFileLogger).line == 16
+    assert steps(tracker) == [0, 1, 3, 4]
+    assert [entry["event"]["step"] for entry in rejected(run_dir)] == [2]
 
 
 def test_the_logger_is_told_which_run_it_is_and_where_it_is_now(run_dir, tracker):
@@ -752,6 +781,12 @@ def test_how_to_view_is_asked_when_something_is_acknowledged(run_dir, tracker):
     write(run_dir, *metrics(0))
     assert deliver(run_dir, tracker, Viewed).view
     assert verbs(tracker)[:5] == ["log_metrics", "log_metrics", "log_metrics", "flush", "how_to_view"]
+
+
+def test_how_to_view_is_not_asked_for_what_the_logger_is_not_told(run_dir, tracker):
+    write(run_dir, Console(1.0, "text"))
+    with alive(run_dir):
+        assert deliver(run_dir, tracker, Viewed).view is None
 
 
 def test_a_logger_that_is_opened_again_is_asked_again(run_dir, tracker):

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from rankzero.errors import RunNotFoundError
 from rankzero.events import (
+    Alert,
     Artifact,
     Checkpoint,
+    Console,
     Lost,
     Metrics,
     Params,
@@ -107,6 +109,8 @@ EVENTS = [
     Text(1.0, "notes", ["text"], [["\u2028", None, 1.5]], 3),
     Artifact(1.0, "media/ab/abc.txt", "a.txt", "dataset", ["v1"], {"rows": 3}),
     Checkpoint(1.0, "checkpoints/1/a.pt", "/tmp/a.pt", 0.5, 3, ["best"]),
+    Console(1.0, "\x1b[31mone\x1b[0m\n\ntwo", "stderr"),
+    Alert(1.0, "loss", "it is NaN", "ERROR"),
     Lost(1.0, 3, 0.5, "No space left on device"),
 ]
 

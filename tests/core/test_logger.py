@@ -385,6 +385,7 @@ def test_fallbacks_keep_the_data(tmp_path):
         ("log_checkpoint", ["model.ckpt"], "cannot hold files"),
         ("define_metric", ["loss"], "define_metric"),
         ("log_tags", [["red"]], "no tags"),
+        ("alert", ["loss", "it is NaN"], "no alerts; they stay in the run's journal: loss: it is NaN"),
         ("watch", [None], "cannot watch"),
     ],
 )

@@ -13,9 +13,11 @@ import pytest
 import rankzero.encoders
 from rankzero.errors import PluginNotInstalledError, RunError, RunNotFoundError
 from rankzero.events import (
+    Alert,
     Artifact,
     Audio,
     Checkpoint,
+    Console,
     DefineMetric,
     Figure,
     Finish,
@@ -72,6 +74,12 @@ def without_numpy(monkeypatch):
 
 def row(step, time=1.0, **values):
     return Metrics(time, step, values)
+
+
+def test_alerts_and_what_was_printed(write):
+    alert, lines = Alert(2.0, "loss", "it is NaN", "ERROR"), Console(3.0, "one\ntwo", "stderr")
+    run = read_run(write(START, alert, row(0, loss=1), lines))
+    assert (run.alerts, run.console) == ([alert], [lines])
 
 
 # Metrics

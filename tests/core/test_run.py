@@ -20,7 +20,7 @@ from servers.file_logger import FileLogger, calls, fail, rows
 
 import rankzero
 from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
-from rankzero.events import Artifact, Checkpoint, Finish, Metrics, Start, Status
+from rankzero.events import Alert, Artifact, Checkpoint, Finish, Metrics, Start, Status
 from rankzero.journal import JOURNAL, read_events
 from rankzero.logger import VERBS
 from rankzero.media import read_table
@@ -321,6 +321,28 @@ def test_definitions_and_tags(run, delivered):
     assert [call["tags"] for call in tags] == [["one"], ["two", "three"]]
 
 
+def test_alerts(run, delivered):
+    run.alert("loss", "it is NaN", "ERROR")
+    run.alert("done")
+    first, second = delivered("alert")
+    assert (first["title"], first["text"], first["level"]) == ("loss", "it is NaN", "ERROR")
+    assert (second["title"], second["text"], second["level"]) == ("done", "", "INFO")
+    assert rankzero.read_run(run.dir).alerts == events(run, Alert)
+
+
+def test_a_tracker_without_alerts_says_what_it_cannot_send(tmp_path):
+    class Mute(FileLogger):
+        alert = rankzero.Logger.alert
+
+    run = rankzero.start([Mute(tmp_path / "tracker")], dir=tmp_path, delivery="off")
+    run.alert("loss", "it is NaN", "ERROR")
+    run.alert("again")
+    run.finish()
+    with pytest.warns(match=r"Mute sends no alerts.*journal: loss: it is NaN") as caught:
+        rankzero.deliver(run.dir, Mute(tmp_path / "tracker"))
+    assert len(caught) == 1
+
+
 @pytest.mark.parametrize(
     ("log", "kinds"),
     [("gradients", ["gradients"]), ("parameters", ["parameters"]), ("all", ["gradients", "parameters"])],
@@ -386,6 +408,8 @@ BROKEN = {
     "log_artifact": (["/no/such/file"], {}),
     "log_checkpoint": (["/no/such.ckpt"], {}),
     "log_tags": ([3], {}),
+    "alert": (["loss", "it is NaN", "WARNING"], {}),
+    "alert title": ([3], {}),
     "update_agg_funcs": ([3], {}),
     "agg_and_log_metrics": ([3, 1], {}),
     "watch": (["no model"], {}),

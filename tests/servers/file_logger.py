@@ -124,6 +124,8 @@ class FileLogger(Logger):
     log_checkpoint = _recorded("log_checkpoint")
     define_metric = _recorded("define_metric")
     log_tags = _recorded("log_tags")
+    log_console = _recorded("log_console")
+    alert = _recorded("alert")
     flush = _recorded("flush")
     finalize = _recorded("finalize")
     close = _recorded("close")

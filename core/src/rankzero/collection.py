@@ -30,7 +30,7 @@ class DummyLogger(Logger):
 
     # The verbs with a fallback, which DummyLogger does not want; any other name is `__getattr__`'s.
     log_image = log_table = log_text = log_audio = log_video = log_histogram = log_figure = log_graph = do_nothing
-    log_artifact = log_checkpoint = log_tags = define_metric = watch = unwatch = do_nothing
+    log_artifact = log_checkpoint = log_tags = log_console = alert = define_metric = watch = unwatch = do_nothing
     agg_and_log_metrics = update_agg_funcs = do_nothing
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -51,6 +51,7 @@ class LoggerCollection(Logger):
 
     def __init__(self, loggers: Iterable[Logger]) -> None:
         self._loggers = list(loggers)
+        self.wants = frozenset[str]().union(*(logger.wants for logger in self._loggers))
 
     def __iter__(self) -> Iterator[Logger]:
         return iter(self._loggers)
@@ -84,9 +85,15 @@ class LoggerCollection(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         self._each("log_hyperparams", *args, **kwargs)
 
+    def log_console(self, text: str, stream: str) -> None:
+        self._all([each for each in self._loggers if "console" in each.wants], "log_console", text, stream)
+
     def _each(self, verb: str, *args: Any, **kwargs: Any) -> None:
+        self._all(self._loggers, verb, *args, **kwargs)
+
+    def _all(self, loggers: Iterable[Logger], verb: str, *args: Any, **kwargs: Any) -> None:
         errors: list[Exception] = []
-        for logger in self._loggers:
+        for logger in loggers:
             try:
                 getattr(logger, verb)(*args, **kwargs)
             except Exception as error:
@@ -106,5 +113,5 @@ def _forward(verb: str) -> Callable[..., None]:
     return forward
 
 
-for _verb in (VERBS | {"update_agg_funcs"}) - {"log_metrics", "log_hyperparams"}:
+for _verb in (VERBS | {"update_agg_funcs"}) - {"log_metrics", "log_hyperparams", "log_console"}:
     setattr(LoggerCollection, _verb, _forward(_verb))

@@ -25,7 +25,7 @@ import tenacity
 from filelock import FileLock
 
 from rankzero.checkpoints import SnapshotSweeper
-from rankzero.errors import DeliveryError, RejectedError, RunNotFoundError
+from rankzero.errors import DeliveryError, FlushPostponedError, RejectedError, RunNotFoundError
 from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
@@ -98,6 +98,7 @@ class Courier:
         self._on_failure = on_failure
         self._stopping = threading.Event()
         self._pending: deque[_Item] = deque()
+        self._postponed: list[_Item] = []  # the first of them, which the open logger has been told but not flushed
         self._suspects = 0  # so many of the pending events were refused together
         self._failures = 0  # of the first pending event alone
         self._closed_at = 0  # the line after the last Finish: no watermark may send us back over it
@@ -148,10 +149,15 @@ class Courier:
                 return
 
     def _read(self) -> bool:
-        while not self._pending and (lines := self._tail.read(_BATCH_BYTES)):
-            decoded = ((line, line.decode()) for line in lines)
-            self._pending.extend(_Item(line, event) for line, event in decoded if event is not None)
+        while not self._pending and self._read_on():
+            pass
         return bool(self._pending)
+
+    def _read_on(self) -> bool:
+        lines = self._tail.read(_BATCH_BYTES)
+        decoded = ((line, line.decode()) for line in lines)
+        self._pending.extend(_Item(line, event) for line, event in decoded if event is not None)
+        return bool(lines)
 
     # One attempt: hand over, have it acknowledged, save the position
 
@@ -161,48 +167,75 @@ class Courier:
             save_position(self.run_dir, self.key, self._position)
             return
         logger = self.logger or self._open()
-        handed: list[_Item] = []
+        handed, self._postponed = self._postponed, []
         failure: Exception | None = None
         unit: list[_Item] = []
-        for unit in self._units(logger):
+        for unit in self._units(logger, len(handed)):
             try:
                 self._hand_over(logger, unit)
             except Exception as error:
                 failure = error
                 break
             handed += unit
+        if handed and failure is None and (finish := self._finish_after(handed, logger)):
+            handed.append(finish)
+            try:
+                self._hand_over(logger, [finish])
+            except Exception as error:
+                self._failed(error, handed)
+                return
         if handed and self.logger is not None:
             try:
                 logger.flush()
+            except FlushPostponedError:
+                self._postponed = handed
+                self._read_on()
+                return
             except RejectedError as error:  # any of them may be to blame
                 self._failed(error, handed)
                 return
-            if any(item.event.is_logged for item in handed):  # what opens late is open now
+            if any(item.event.is_for(logger) for item in handed):  # what opens late is open now
                 self._ask_how_to_view(logger)
         if handed:
             self._acknowledged(handed)
         if failure is not None:
             self._failed(failure, unit)
 
-    def _units(self, logger: Logger) -> Iterator[list[_Item]]:
+    def _units(self, logger: Logger, first: int) -> Iterator[list[_Item]]:
         """Yield what is to be handed over before the next flush, neighbouring metrics together if the logger batches.
+
+        The ``first`` of the pending events are left out: they are handed over already.
+
+        What a logger is not told does not part its metrics.
 
         A Finish comes alone: everything before it is to be acknowledged first, and what follows belongs to a
         resumed run, which wants the logger opened anew.
         """
         # Of events that were refused together one half is tried, and so on until the one to blame stands alone.
-        items = list(islice(self._pending, max(1, self._suspects // 2) if self._suspects else None))
+        items = list(islice(self._pending, first, max(1, self._suspects // 2) if self._suspects else None))
         finish = next((index for index, item in enumerate(items) if isinstance(item.event, Finish)), len(items))
         takes_batches = type(logger).log_metrics_batch is not Logger.log_metrics_batch
         unit: list[_Item] = []
+        untold: list[_Item] = []
         for item in items[: max(1, finish)]:
-            joins = takes_batches and isinstance(item.event, Metrics)
-            if unit and not (joins and isinstance(unit[-1].event, Metrics)):
-                yield unit
-                unit = []
-            unit.append(item)
-        if unit:
-            yield unit
+            is_batch = takes_batches and bool(unit) and isinstance(unit[0].event, Metrics)
+            if is_batch and not item.event.is_for(logger):
+                untold.append(item)
+                continue
+            if is_batch and isinstance(item.event, Metrics):
+                unit += [*untold, item]
+            else:
+                yield from filter(None, [unit, *([each] for each in untold)])
+                unit = [item]
+            untold = []
+        yield from filter(None, [unit, *([each] for each in untold)])
+
+    def _finish_after(self, handed: list[_Item], logger: Logger) -> _Item | None:
+        """Return the Finish that comes next, if there is one and no flush is needed before it."""
+        if not logger.finalize_acknowledges or self._suspects or len(handed) == len(self._pending):
+            return None
+        following = self._pending[len(handed)]
+        return following if isinstance(following.event, Finish) else None
 
     def _hand_over(self, logger: Logger, unit: list[_Item]) -> None:
         if len(unit) > 1:
@@ -212,7 +245,7 @@ class Courier:
         with logger.at(event.moment(line.number)):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
                 self._end(logger, event.status)
-            elif event.is_logged:
+            elif event.is_for(logger):
                 event.hand_to(logger, self.run_dir)
 
     def _acknowledged(self, items: list[_Item]) -> None:
@@ -326,6 +359,7 @@ class Courier:
     # Opening and closing
 
     def _open(self) -> Logger:
+        self._postponed = []
         logger = self._made()
         logger.attach(self._run_info)
         watermark = self._believe(logger.watermark())
@@ -338,6 +372,7 @@ class Courier:
             self._tail.seek_line(watermark)
             self._position.offset, self._position.line = self._tail.offset, self._tail.line
         self.logger = logger
+        self._position.offline = logger.is_offline
         self._is_view_asked = False
         return logger
 

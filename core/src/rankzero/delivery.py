@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rankzero.console import unheard
 from rankzero.errors import DeliveryError
 from rankzero.journal import JOURNAL
 from rankzero.logger import Logger, RunInfo
@@ -33,6 +34,8 @@ _MAX_REVIVALS = 3
 _LOOK_EVERY = 0.02
 _WAKE_EVERY = 2.0
 """Seconds between two tries of a tracker that does not answer, while somebody waits."""
+_TELL_AFTER = 3.0
+"""Seconds before people are told of a tracker that takes nothing: most are back by then."""
 _SHOW_AFTER = 1.0
 """Seconds before a progress bar appears: most runs are delivered by then."""
 
@@ -80,17 +83,23 @@ class ProcessDelivery:
 
     def let_go(self) -> None:
         """Leave it alone."""
-        if self.is_running():
-            _left_alone.append(self._process.pid)
-        # Popen would warn of a child that goes on when it is collected; this one is meant to.
-        self._process.returncode = self._process.returncode or 0
+        leave_alone(self._process)
 
 
 _left_alone: list[int] = []
 """Couriers that go on after their run; children still, that must be asked for their exit status."""
 
 
-def _bury_the_dead() -> None:
+def leave_alone(process: subprocess.Popen[bytes]) -> None:
+    """Let a child go on by itself."""
+    if process.poll() is None:
+        _left_alone.append(process.pid)
+    # Popen would warn of a child that goes on when it is collected; this one is meant to.
+    process.returncode = process.returncode or 0
+
+
+def bury_the_dead() -> None:
+    """Ask those that were left alone for their exit status, which frees their place in the kernel's table."""
     for pid in list(_left_alone):
         with suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -100,7 +109,7 @@ def _bury_the_dead() -> None:
 
 def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
     """Start a courier and return at once."""
-    _bury_the_dead()
+    bury_the_dead()
     # The path comes first, in a pickle of its own: reading the rest may import from it.
     told = pickle.dumps(orders.path) + pickle.dumps(orders)
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
@@ -142,7 +151,8 @@ class ThreadDelivery:
 
     def _run(self) -> None:
         try:
-            self.courier.run()
+            with unheard():
+                self.courier.run()
         except DeliveryError:  # that it gave up stands in its position
             pass
         except Exception as error:
@@ -179,6 +189,8 @@ class Deliveries:
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._deliveries: dict[str, ProcessDelivery | ThreadDelivery] = {}
+        self._in_trouble: dict[str, float] = {}  # key → since when, in time.monotonic()
+        self._told: set[str] = set()
 
     def start(self, orders: Orders, *, thread: bool, on_failure: OnFailure) -> None:
         """Start a courier for one logger."""
@@ -200,6 +212,24 @@ class Deliveries:
         """Start couriers that died again, a few times; return whether there was one."""
         revived = [delivery.revive() for delivery in self._deliveries.values()]  # all of them, not up to the first
         return any(revived)
+
+    def tell_troubles(self) -> None:
+        """Say, once, that a tracker takes nothing and why, and that it does again."""
+        now = time.monotonic()
+        for key, delivery in self._deliveries.items():
+            if not delivery.outlives:
+                continue  # a courier in this process speaks for itself
+            problem = load_position(self._run_dir, key).problem
+            if problem is None:
+                self._in_trouble.pop(key, None)
+                if key in self._told:
+                    self._told.discard(key)
+                    log.info("%s takes events again", key)
+            elif now - self._in_trouble.setdefault(key, now) >= _TELL_AFTER and key not in self._told:
+                self._told.add(key)
+                log.warning(
+                    "%s takes no events now, which wait in the journal while training goes on: %s", key, problem
+                )
 
     def wait(self, target: int, timeout: float, *, until_closed: bool = False) -> bool:
         """Wait until every courier has delivered ``target`` bytes of the journal.

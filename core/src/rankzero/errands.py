@@ -54,7 +54,7 @@ def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
     logger_class = get_plugins().load_logger(spec.plugin or spec.key, spec.source)
     check_options(spec, logger_class)
     options, secrets = reveal(spec, logger_class.secret_options)
-    return Orders(run_dir, spec.key, spec.plugin or spec.key, (), options, secrets, _FOREVER, sys.path)
+    return Orders(run_dir, spec.key, spec.plugin or spec.key, (), options, secrets, _FOREVER, sys.path, online=True)
 
 
 def begin_again(orders: Orders) -> None:
@@ -131,6 +131,7 @@ class Errand:
         """Why it ended early, if it did."""
         self.is_elsewhere = False
         """Whether another courier has it."""
+        self._goes_online = orders.online
         self._follow = follow
         self._patience = patience
         self._began = time.time()
@@ -174,6 +175,9 @@ class Errand:
             self.is_elsewhere = is_served(self.run_dir, self.key)
             if self.is_elsewhere:
                 return not self._follow and self._watch()
+            if self._goes_online and self.position.offline:  # the tracker has nothing of what was kept offline
+                set_aside(self.run_dir, self.key)
+                self._at_first = _place(self.position)
             self._thread.start()
         elif not self._thread.is_alive():
             return True

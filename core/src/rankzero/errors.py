@@ -16,6 +16,7 @@ The tree::
     │   └── RunInUseError                          another living process writes this run's journal
     ├── DeliveryError                              raised by loggers, caught by the courier
     │   ├── TrackerUnavailableError                try again later
+    │   ├── FlushPostponedError                    go on first, if there is more: the rest takes a while
     │   └── RejectedError                          never try again: goes to the reject list
     └── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
 """
@@ -77,6 +78,13 @@ class DeliveryError(RankzeroError):
 
 class TrackerUnavailableError(DeliveryError):
     """The tracker did not answer, or answered with something that a retry can mend."""
+
+
+class FlushPostponedError(DeliveryError):
+    """``flush()`` would have to wait, and training is over: what is new is to be handed over first, then asked again.
+
+    Nothing has failed. A logger that has `Logger.finalize_acknowledges` may raise it, once for each flush.
+    """
 
 
 class RejectedError(DeliveryError):

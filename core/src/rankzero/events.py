@@ -39,6 +39,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         """Call the verb of ``logger`` that this event stands for."""
 
+    def is_for(self, logger: Logger) -> bool:
+        """Return whether ``logger`` is told."""
+        return self.is_logged
+
     def moment(self, line: int) -> Moment:
         """Return when this event took place, as loggers are told it."""
         return Moment(self.time, line)
@@ -296,6 +300,34 @@ class Tags(Event, frozen=True):
         logger.log_tags(self.tags)
 
 
+class Console(Event, frozen=True):
+    """Lines that the training process printed; recorded only if a logger wants them."""
+
+    text: str
+    """With a newline between lines, and none at the end."""
+    stream: str = "stdout"
+    """``stdout`` or ``stderr``."""
+
+    def is_for(self, logger: Logger) -> bool:
+        return "console" in logger.wants
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        if self.is_for(logger):
+            logger.log_console(self.text, self.stream)
+
+
+class Alert(Event, frozen=True):
+    """Something that people are to be told."""
+
+    title: str
+    text: str = ""
+    level: str = "INFO"
+    """``INFO``, ``WARN`` or ``ERROR``."""
+
+    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+        logger.alert(self.title, self.text, self.level)
+
+
 class Status(Event, frozen=True):
     """A framework's ``finalize(status)``: how the run would end if it ended now."""
 
@@ -324,7 +356,7 @@ class Finish(Event, frozen=True):
 
 AnyEvent = (
     Start | Params | Metrics | Image | Audio | Video | Figure | Table | Text | Histogram | Graph | Artifact
-    | Checkpoint | DefineMetric | Tags | Status | Lost | Finish
+    | Checkpoint | DefineMetric | Tags | Console | Alert | Status | Lost | Finish
 )  # fmt: skip
 
 EVENT_TYPES: Sequence[type[Event]] = AnyEvent.__args__

@@ -113,11 +113,17 @@ def start(
         lock.release()
         raise
     deliveries = None
+    wants = frozenset[str]().union(*(each.wants for each in plans))
+    secrets = [secret for each in plans for secret in each.secrets]
+    if "surroundings" in wants:
+        _look_around(run, info.program, secrets)
     if asked.delivery != "off":
         deliveries = _start_couriers(plans, run_dir, asked.delivery)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
     announcement.tell()
     run.own(lock, deliveries, announcement, _experiment_maker(plans, deliveries, info), _info_elsewhere(asked, number))
+    if "console" in wants:
+        run.record_console(secrets)
     if params:
         run.log_hyperparams(params)
     plugins.notify("rankzero_run_started", run=run)
@@ -224,6 +230,15 @@ def _take(run_dir: Path) -> WriterLock:
 
 
 # Couriers
+
+
+def _look_around(run: Run, program: str, secrets: list[str]) -> None:
+    from rankzero.surroundings import look_around  # also run as a program, which may not be imported before
+
+    try:
+        look_around(run.dir, program, secrets)
+    except Exception as error:
+        log.debug("what surrounds the run is not recorded: %s", error)
 
 
 def _start_couriers(plans: list[Plan], run_dir: Path, delivery: str) -> Deliveries:

@@ -106,6 +106,8 @@ VERBS = frozenset(
         "unwatch",
         "after_save_checkpoint",
         "log_tags",
+        "log_console",
+        "alert",
         "agg_and_log_metrics",
         "attach",
         "save",
@@ -164,6 +166,15 @@ class Logger(ABC):
 
     joinable: ClassVar[bool] = False
     """Whether a second process may use `experiment` while a courier delivers to the same run."""
+
+    finalize_acknowledges: ClassVar[bool] = False
+    """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
+
+    wants: frozenset[str] = frozenset()
+    """What a Run is to record for this logger beyond what is logged: ``console`` and ``surroundings``.
+
+    An instance may set its own.
+    """
 
     log_model: bool | Literal["all"] | None = None
     """What becomes of the files that a ModelCheckpoint saves; `log_checkpoint` has no need of it.
@@ -269,6 +280,31 @@ class Logger(ABC):
         One line. Asked while the logger is open, after a `flush`; answer from what is known, without a request.
         """
         return None
+
+    def check_login(self) -> None:
+        """Raise `ConfigError` if the tracker refuses who the user is, or nobody is logged in.
+
+        Asked by `rankzero.start` in the training process before anything is written, unless nobody is to deliver.
+        It may take one request, of a few seconds at most. A tracker that does not answer is no reason to raise.
+        """
+
+    def fixed_options(self) -> dict[str, Any]:
+        """Return constructor arguments that were not given and that the environment decides, no secrets among them.
+
+        They are kept with the run, so that it goes to the same place when it is delivered from another machine.
+        """
+        return {}
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether what is logged stays on this machine for now, as the user asked of the tracker's SDK."""
+        return False
+
+    def go_online(self) -> None:
+        """Deliver to the tracker itself, whatever the constructor was told.
+
+        Called before `attach`, when ``rankzero sync`` delivers what an offline logger has kept on this machine.
+        """
 
     @property
     def moment(self) -> Moment:
@@ -453,6 +489,19 @@ class Logger(ABC):
     def log_tags(self, tags: Sequence[str]) -> None:
         """Add tags to the run."""
         self._say_once("tags", f"{_name_of(self)} has no tags; those of the run stay in its journal: {', '.join(tags)}")
+
+    def log_console(self, text: str, stream: str) -> None:
+        """Log lines that the training process printed; called only for loggers that want ``console``.
+
+        Args:
+            text: the lines, with a newline between them and none at the end.
+            stream: ``stdout`` or ``stderr``.
+        """
+
+    def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
+        """Tell people something; ``level`` is ``INFO``, ``WARN`` or ``ERROR``."""
+        message = f"{title}: {text}" if text else title
+        self._say_once("alert", f"{_name_of(self)} sends no alerts; they stay in the run's journal: {message}")
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters as training goes on. A Run does this for every logger."""

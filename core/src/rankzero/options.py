@@ -27,9 +27,8 @@ START_PARAMETERS = (
 _REFERENCE = re.compile(r"\$?\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 # A secret that is nothing but references, perhaps after the scheme of an Authorization header.
 _ONLY_REFERENCES = re.compile(r"(?:(?:bearer|basic|token) )?(?:\$\{[A-Za-z_]\w*\})+", re.IGNORECASE)
-_SECRET_NAME = re.compile(
-    r"(api_?key|access_?key|private_?key|token|password|passwd|secret|credentials?|authorization)$"
-)
+_SECRET_WORDS = r"(?:api_?key|access_?key|private_?key|token|password|passwd|secret|credentials?|authorization)"
+_SECRET_NAME = re.compile(rf"{_SECRET_WORDS}$")
 _PASSWORD_IN_URL = re.compile(r"\w://[^/@\s:]*:([^/@\s]+)@")
 
 
@@ -211,6 +210,36 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+def mask_arguments(arguments: Iterable[str], secrets: Iterable[str] = ()) -> list[str]:
+    """Return a command line that may be shown: ``***`` stands for the values of options that hold secrets.
+
+    >>> mask_arguments(["--api-key", "k3y", "--token=t0k", "logger.password=p4ss", "--lr=1"])
+    ['--api-key', '***', '--token=***', 'logger.password=***', '--lr=1']
+    """
+
+    def shown(text: str) -> str:
+        text = _PASSWORD_IN_URL.sub(lambda found: found[0].replace(found[1], "***"), text)
+        return scrub(_SECRET_SETTING.sub(r"\1***", text), secrets)
+
+    masked: list[str] = []
+    is_value = False
+    for argument in arguments:
+        name, separator, _ = argument.partition("=")
+        holds_secret = is_secret(name)
+        if is_value and not argument.startswith("--"):
+            masked.append("***")
+        elif separator and holds_secret:
+            masked.append(f"{shown(name)}=***")
+        else:
+            masked.append(shown(argument))
+        is_value = holds_secret and not separator and argument.startswith("-")
+    return masked
+
+
+_SECRET_SETTING = re.compile(
+    rf"""({_SECRET_WORDS.replace("_?", "[-_]?")}["']?\s*[=:]\s*)(?:"[^"]*"|'[^']*'|[^"',;&}}]+)""", re.IGNORECASE
+)
+"""A secret and its name within a longer text: JSON, a URL's query, a header."""
 _SHORTEST_SECRET = 6  # "root" in ${USER} is in too many words
 _LEFT_OUT: Any = object()
 

@@ -23,6 +23,8 @@ class Orders(NamedTuple):
     linger: float
     path: list[str]
     """The training process's sys.path."""
+    online: bool = False
+    """Whether a logger that is told to stay offline delivers all the same."""
 
 
 def make_logger(orders: Orders) -> Logger:
@@ -31,4 +33,6 @@ def make_logger(orders: Orders) -> Logger:
         return orders.logger
     cls = get_plugins().load_logger(orders.logger) if isinstance(orders.logger, str) else orders.logger
     logger: Logger = cls(*orders.args, **orders.options)
+    if orders.online:
+        logger.go_online()
     return logger

@@ -23,6 +23,7 @@ from rankzero.values import to_jsonable
 log = logging.getLogger("rankzero")
 
 _SQLITE = "sqlite:///"
+_DIRECTORIES = ("save_dir", "dir")
 
 LINGER = 3600.0
 """For how many seconds a courier tries on after the training process is gone."""
@@ -40,6 +41,8 @@ class Plan(NamedTuple):
     secrets: list[str]
     recorded: dict[str, Any]
     """What the journal says of the logger."""
+    wants: frozenset[str] = frozenset()
+    """What is to be recorded for it: see `Logger.wants`."""
 
     @property
     def needs_thread(self) -> bool:
@@ -79,24 +82,43 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
     _check_verbs(logger_class)
     recorded = _record(spec.plugin, written, logger_class.secret_options)
     if delivery == "off":  # a secret may be known only where the run is delivered
-        return Plan(spec, logger_class, (), {}, [], recorded)
+        return Plan(spec, logger_class, (), {}, [], recorded, logger_class.wants)
     options, secrets = reveal(msgspec.structs.replace(spec, options=written), logger_class.secret_options)
-    _try_making(spec, logger_class, options, secrets)
-    return Plan(spec, logger_class, (), options, secrets, recorded)
+    logger = _try_making(spec, logger_class, options, secrets)
+    if logger is None:
+        return Plan(spec, logger_class, (), options, secrets, recorded, logger_class.wants)
+    _check_login(spec, logger, secrets)
+    fixed = {name: value for name, value in logger.fixed_options().items() if name not in options}
+    recorded["options"] |= redact(to_jsonable(fixed), logger_class.secret_options)
+    return Plan(spec, logger_class, (), options | fixed, secrets, recorded, logger.wants)
+
+
+def _check_login(spec: LoggerSpec, logger: Logger, secrets: Iterable[str]) -> None:
+    try:
+        logger.check_login()
+    except ConfigError as error:
+        raise ConfigError(f"{spec.source}: {scrub(str(error), secrets)}") from None
+    except Exception as error:  # the tracker, perhaps, which is no reason not to train
+        log.debug("%s could not tell whether the login is right: %s", spec.key, type(error).__name__)
 
 
 def _try_making(
     spec: LoggerSpec, logger_class: type[Logger], options: Mapping[str, Any], secrets: Iterable[str]
-) -> None:
-    """Make the logger as its courier will: a constructor opens nothing, but may refuse what it is given."""
+) -> Logger | None:
+    """Make the logger as its courier will: a constructor opens nothing, but may refuse what it is given.
+
+    Returns:
+        The logger; None if it cannot be made now.
+    """
     try:
-        logger_class(**options)
+        return logger_class(**options)
     except (TypeError, ValueError, LookupError, ModuleNotFoundError) as error:
         reason = scrub(str(error), secrets)
         kind = PluginNotInstalledError if isinstance(error, ModuleNotFoundError) else ConfigError
         raise kind(f"{spec.source}: the logger {spec.plugin!r} cannot be made: {reason}") from None
     except Exception as error:  # something outside, perhaps: the courier tries again
         log.debug("%s could not be made now: %s", spec.plugin, type(error).__name__)
+        return None
 
 
 def reveal(spec: LoggerSpec, secret_names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
@@ -132,7 +154,9 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
             "with an entry point, or deliver from Python: rankzero.deliver(run_dir, logger)",
             spec.key, recorded["class"],
         )  # fmt: skip
-    return Plan(spec, kind, args, dict(options), secrets, recorded)
+    if delivery != "off":
+        _check_login(spec, spec.instance, secrets)
+    return Plan(spec, kind, args, dict(options), secrets, recorded, spec.instance.wants)
 
 
 def _check_verbs(kind: type[Logger]) -> None:
@@ -191,9 +215,9 @@ def _plugin_of(kind: type[Logger]) -> str | None:
 def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options that mean the same in whichever directory a later courier is started.
 
-    ``save_dir`` is made absolute, and so is the path in a URL of SQLite, ``sqlite:///PATH``.
+    ``save_dir`` and ``dir`` are made absolute, and so is the path in a URL of SQLite, ``sqlite:///PATH``.
     """
-    return {name: _absolute(value, is_path=name == "save_dir") for name, value in options.items()}
+    return {name: _absolute(value, is_path=name in _DIRECTORIES) for name, value in options.items()}
 
 
 def _absolute(value: Any, *, is_path: bool) -> Any:

@@ -18,10 +18,12 @@ from rankzero import frames
 from rankzero.encoders import Histogram as HistogramValues
 from rankzero.errors import RunError, RunNotFoundError
 from rankzero.events import (
+    Alert,
     AnyEvent,
     Artifact,
     Audio,
     Checkpoint,
+    Console,
     DefineMetric,
     Event,
     Figure,
@@ -136,6 +138,9 @@ class RunData:
     since. An alias stands only at the newest checkpoint that got it; see `checkpoint`."""
     definitions: dict[str, DefineMetric] = field(default_factory=dict)
     """What ``define_metric`` said, by metric."""
+    alerts: list[Alert] = field(default_factory=list)
+    console: list[Console] = field(default_factory=list)
+    """What the training process printed, if a logger wanted it: each is one or more lines."""
     loggers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Key → ``{"plugin": name, "options": {…}}``: who was to get the run."""
     deliveries: dict[str, Position] = field(default_factory=dict)
@@ -282,6 +287,10 @@ class _Reading:
                 run.definitions[event.name] = event
             case Tags():
                 run.tags += event.tags
+            case Console():
+                run.console.append(event)
+            case Alert():
+                run.alerts.append(event)
             case Lost():
                 run.losses.append(event)
 

@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from rankzero import checkpoints, lifecycle
 from rankzero.aggregate import Reduce, StepAggregator, mean
+from rankzero.console import Capture
 from rankzero.delivery import Deliveries
 from rankzero.device import DeviceCopy, DeviceRows
 from rankzero.encoders import as_table, describe_model, encode_raw, histogram
 from rankzero.events import (
+    Alert,
     Artifact,
     Audio,
     Checkpoint,
+    Console,
     DefineMetric,
     Event,
     Figure,
@@ -49,6 +52,7 @@ from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.notices import describe, warn_user
+from rankzero.options import scrub
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.saved_checkpoints import scan
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("rankzero")
 P = ParamSpec("P")
 
+_ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
 _now = time.time
@@ -108,6 +113,7 @@ class Run:
         self._announcement: Announcement | None = None
         self._owner_pid = 0
         self._keys: tuple[str, ...] = ()
+        self._console: Capture | None = None
         self._make_experiment: Callable[[], Any] | None = None
         self._step = -1
         self._status = "success"
@@ -482,6 +488,19 @@ class Run:
         return Tags(_now(), _listed(tags))
 
     @_verb
+    def alert(self, title: str, text: str = "", level: str = "INFO") -> Event | None:
+        """Tell people something, in the way of each tracker that has one.
+
+        Args:
+            title: what it is about.
+            text: the rest.
+            level: ``INFO``, ``WARN`` or ``ERROR``.
+        """
+        if level not in _ALERT_LEVELS:
+            raise ValueError(f"level is one of {', '.join(_ALERT_LEVELS)}, not {level!r}")
+        return Alert(_now(), title, text, level)
+
+    @_verb
     def watch(
         self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True
     ) -> Event | None:
@@ -574,6 +593,8 @@ class Run:
         if self._is_finished:  # by a hook, or by a SIGTERM meanwhile
             return
         lifecycle.forget(self)
+        if self._console is not None:
+            self._console.close()
         self._record(Finish(_now(), status))
         self._is_finished = True
         self._is_plain = False
@@ -599,6 +620,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._console is not None and isinstance(error, Exception | KeyboardInterrupt):
+            self._console.hear_error(error)
         self.finish(lifecycle.status_after(error))
 
     # For rankzero.lifecycle
@@ -610,6 +633,8 @@ class Run:
             self._aggregator.take()  # what the parent has buffered, the parent logs
         self._deliveries = None
         self._announcement = None
+        if self._console is not None:
+            self._console.after_fork()
 
     # Pickling
 
@@ -684,6 +709,25 @@ class Run:
         self._elsewhere = elsewhere
         lifecycle.watch_over(self)
 
+    def record_console(self, secrets: Sequence[str] = ()) -> None:
+        """Record what is printed until the run ends, without ``secrets``; called by `rankzero.start`."""
+
+        def record(text: str, stream: str) -> None:
+            now = _now()
+            if not self._is_active or (now > self._next_tick and not self._tick(now)):
+                return
+            event = Console(now, scrub(text, secrets), stream)
+            try:
+                line = encode_lines([event]) if self._filter is None else None
+            except ValueError:  # a lone surrogate
+                line = None
+            if line is None:
+                self._record(event)
+            else:
+                self._append(line)
+
+        self._console = Capture(record)
+
     def _record(self, event: Event) -> None:
         if self._filter is not None and event.is_logged:
             filtered = self._filter(event)
@@ -727,6 +771,7 @@ class Run:
             self._journal.check()
         if self._deliveries is not None:
             self._deliveries.revive()
+            self._deliveries.tell_troubles()
         return True
 
     def _may_log(self) -> bool:

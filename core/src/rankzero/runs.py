@@ -31,7 +31,7 @@ class Delivered:
     @property
     def is_complete(self) -> bool:
         """Whether the tracker has everything, and the run is closed there."""
-        return self.behind <= 0 and self.position.closed
+        return self.behind <= 0 and self.position.closed and not self.position.offline
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from servers.wandb_mock.artifacts import ArtifactVersion
-from servers.wandb_mock.run_operations import Operation, encoded, node, project
+from servers.wandb_mock.run_operations import Operation, Refused, encoded, node, project
 from servers.wandb_mock.store import Store
 
 
@@ -134,6 +134,17 @@ def delete_aliases(store: Store, variables: dict[str, Any], url: str) -> dict[st
     return {"result": {"success": True}}
 
 
+def delete(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Delete a version; one with aliases only if they may be deleted too."""
+    sent = variables["input"]
+    version = store.artifacts.by_id[sent["artifactID"]]
+    if version.aliases and not sent.get("deleteAliases"):
+        raise Refused(409, f"artifact has aliases: {', '.join(version.aliases)}")
+    version.delete()
+    del store.artifacts.by_id[version.id]
+    return {"result": {"artifact": {"id": version.id}}}
+
+
 def client_id(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
     """The id of a version that the client named itself."""
     found = store.artifacts.by_client_id.get(variables["clientID"])
@@ -230,6 +241,7 @@ OPERATIONS: dict[str, Operation] = {
     "UpdateArtifact": update,
     "AddAliases": add_aliases,
     "DeleteAliases": delete_aliases,
+    "DeleteArtifact": delete,
     "ClientIDMapping": client_id,
     "FetchArtifactDigestAlgorithm": nothing,
     "XXHashDigestsEnabled": nothing,

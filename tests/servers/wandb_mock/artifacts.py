@@ -18,6 +18,8 @@ class Collection:
     versions: list[ArtifactVersion] = field(default_factory=list)
     """Those that are complete."""
     aliases: dict[str, ArtifactVersion] = field(default_factory=dict)
+    numbered: int = 0
+    """How many versions there were, also those that were deleted."""
 
     def find(self, alias: str) -> ArtifactVersion | None:
         """Return the version that an alias, or ``v0``, ``v1``, … means."""
@@ -91,13 +93,20 @@ class ArtifactVersion:
     def commit(self) -> None:
         """Be complete: the next version, called as it was to be."""
         if self.index is None:
-            self.index = len(self.collection.versions)
+            self.index = self.collection.numbered
+            self.collection.numbered += 1
             self.collection.versions.append(self)
         self.call(*self.wanted_aliases)
 
     def call(self, *aliases: str) -> None:
         """Give it aliases, which other versions lose."""
         self.collection.aliases.update(dict.fromkeys(aliases, self))
+
+    def delete(self) -> None:
+        """Be no more, nor what it was called; its number is not given again."""
+        self.collection.versions.remove(self)
+        for alias in self.aliases:
+            del self.collection.aliases[alias]
 
 
 @dataclass

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from servers.faulty_proxy import Answer
-from servers.wandb_mock import artifact_operations, run_operations
+from servers.wandb_mock import artifact_operations, run_operations, sweep_operations
 
 if TYPE_CHECKING:
     from servers.wandb_server import WandbServer
 
-_OPERATIONS = {**run_operations.OPERATIONS, **artifact_operations.OPERATIONS}
+_OPERATIONS = {**run_operations.OPERATIONS, **artifact_operations.OPERATIONS, **sweep_operations.OPERATIONS}
 _OPERATION_NAME = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
 
@@ -91,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
         sent = json.loads(self.body).get("variables") or {}
         try:
             data = _OPERATIONS[name](self.server.mock.store, sent, f"http://{self.headers['Host']}")
+        except run_operations.Refused as error:
+            return _json(error.status, {"errors": [{"message": str(error)}]})
         except LookupError as error:
             self.server.mock.problems.append(f"{name}({sent}): {error!r}")
             return _json(400, {"errors": [{"message": f"{name}: {error!r}"}]})

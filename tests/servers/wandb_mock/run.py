@@ -93,6 +93,8 @@ class StoredRun:
     """As sent: ``{"lr": {"value": 0.1}, "_wandb": …}``."""
     files: dict[str, bytes] = field(default_factory=dict)
     """What was uploaded, by the path in the run."""
+    announced: set[str] = field(default_factory=set)
+    """The paths of those files, and of those that are to come."""
     alerts: list[Alert] = field(default_factory=list)
     streams: dict[str, dict[int, str]] = field(default_factory=dict)
     """The lines of each file that is sent line by line, by their number."""

@@ -6,15 +6,32 @@ An answer has all that any client asks for; clients pass over what they did not 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import math
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from servers.wandb_mock.run import CONSOLE, EVENTS, HISTORY, SUMMARY, Alert, StoredRun
 from servers.wandb_mock.store import Store
 
 Operation = Callable[[Store, dict[str, Any], str], dict[str, Any]]
 """Answers variables; the last argument is the URL at which the client sees the server."""
+
+
+class Refused(Exception):
+    """A healthy server does not do this.
+
+    Args:
+        status: the HTTP status to say so with.
+        message: why.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def viewer(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
@@ -55,11 +72,52 @@ def run_state(store: Store, variables: dict[str, Any], url: str) -> dict[str, An
     return {"project": {"id": "1", "internalId": "1", "run": node(run) if run else None}}
 
 
+def history(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Rows of a run, all of them or those of some steps."""
+    run = store.find_run(variables["entity"], variables["project"], variables.get("name") or variables["run"])
+    assert run is not None
+    first, end = variables.get("minStep", 0), variables.get("maxStep", math.inf)
+    lines = [line for line in run.lines(HISTORY) if first <= json.loads(line)["_step"] < end]
+    return {"project": {"run": {"history": lines, "events": run.lines(EVENTS)}}}
+
+
+def sampled_history(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """The rows of a run that have some keys."""
+    run = store.find_run(variables["entity"], variables["project"], variables.get("name") or variables["run"])
+    assert run is not None
+    specs = [json.loads(spec) for spec in variables.get("specs") or [variables["spec"]]]
+    return {"project": {"run": {"sampledHistory": [_sample(run.history, spec) for spec in specs]}}}
+
+
+def parquet(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """This server makes no Parquet files of rows."""
+    return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": []}}}}
+
+
+def list_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """The files of a run, also those that are announced and not there."""
+    run = store.find_run(variables["entity"], variables["project"], variables["name"])
+    assert run is not None
+    names = variables.get("fileNames") or sorted(run.announced)
+    pattern = re.compile(_regex(variables.get("pattern") or "%"), re.DOTALL)
+    found = [name for name in names if name in run.announced and pattern.fullmatch(name)]
+    begin = int(variables.get("fileCursor") or 0)
+    end = begin + (variables.get("fileLimit") or 50)
+    edges = [
+        {"node": _file(run, name, url), "cursor": str(number)}
+        for number, name in enumerate(found[begin:end], start=begin + 1)
+    ]
+    page = {"endCursor": str(end), "hasNextPage": end < len(found)}
+    files = {"edges": edges, "pageInfo": page}
+    return {"project": {"internalId": "1", "run": {"fileCount": len(found), "files": files}}}
+
+
 def create_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
     """Say where files of a run go."""
     run = store.find_run(variables["entity"], variables["project"], variables["run"])
     assert run is not None
-    files = [{"name": name, "uploadUrl": f"{url}/run-file/{run.path}/{name}"} for name in variables["files"]]
+    run.announced.update(variables["files"])
+    files = [{"name": name, "uploadUrl": _file_url(run, name, url)} for name in variables["files"]]
     return {"createRunFiles": {"runID": _node_id(run), "uploadHeaders": [], "files": files}}
 
 
@@ -124,6 +182,44 @@ def encoded(name: str) -> str:
     return base64.b64encode(name.encode()).decode()
 
 
+def _sample(rows: list[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
+    keys, first, last = spec["keys"], spec.get("minStep", 0), spec.get("maxStep", math.inf)
+    return [
+        {key: _valid(row[key]) for key in keys}
+        for row in rows
+        if first <= row["_step"] <= last and all(key in row for key in keys)
+    ]
+
+
+def _valid(value: Any) -> Any:
+    """Return as text what is not finite: JSON has no word for it."""
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _regex(like: str) -> str:
+    """Return the regular expression that means what a pattern of SQL means."""
+    return re.escape(like).replace("%", ".*").replace("_", ".")
+
+
+def _file(run: StoredRun, name: str, url: str) -> dict[str, Any]:
+    content = run.files.get(name)
+    digest = None if content is None else base64.b64encode(hashlib.md5(content).digest()).decode()
+    return {
+        "id": encoded(f"File:{run.path}:{name}"),
+        "name": name,
+        "url": _file_url(run, name, url),
+        "directUrl": _file_url(run, name, url),
+        "sizeBytes": str(len(content or b"")),
+        "mimetype": "",
+        "updatedAt": "2025-01-01T00:00:00",
+        "md5": digest,
+    }
+
+
+def _file_url(run: StoredRun, name: str, url: str) -> str:
+    return f"{url}/run-file/{quote(run.path)}/{quote(name)}"
+
+
 def _node_id(run: StoredRun) -> str:
     return encoded(f"Run:v1:{run.id}:{run.project}:{run.entity}")
 
@@ -156,6 +252,12 @@ OPERATIONS: dict[str, Operation] = {
     "RunState": run_state,
     "QueryRunInfo": run_state,
     "RunHistoryKeys": run_state,
+    "RunFullHistory": history,
+    "RunSampledHistory": sampled_history,
+    "SampledHistoryPage": sampled_history,
+    "RunParquetHistory": parquet,
+    "HistoryPage": history,
+    "RunFiles": list_files,
     "CreateRunFiles": create_files,
     "MarkRunFilesUploaded": done,
     "StopRun": done,

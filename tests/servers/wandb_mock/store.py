@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from servers.wandb_mock.artifacts import Artifacts
 from servers.wandb_mock.run import StoredRun
+from servers.wandb_mock.sweep import Sweep
 
 
 @dataclass
 class Store:
-    """Runs and artifacts of one account.
+    """Runs, artifacts and sweeps of one account.
 
     Args:
         entity: the name of the account.
@@ -23,6 +24,7 @@ class Store:
     lock: threading.RLock = field(default_factory=threading.RLock)
     runs: dict[tuple[str, str, str], StoredRun] = field(default_factory=dict)
     artifacts: Artifacts = field(default_factory=Artifacts)
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
 
     def place(self, entity: str | None, project: str | None) -> tuple[str, str]:
         """Return entity and project, where the client left them out."""

@@ -80,6 +80,8 @@ def describe(key: str, delivered: Delivered) -> str:
     rejected = f", [red]{delivered.position.rejected} rejected[/]" if delivered.position.rejected else ""
     if delivered.behind:
         return f"[yellow]{terminal.escape(key)} {terminal.size(delivered.behind)} behind[/]{rejected}"
+    if delivered.position.offline:
+        return f"[yellow]{terminal.escape(key)} offline[/]{rejected}"
     return f"[green]{terminal.escape(key)} ✓[/]{rejected}"
 
 
@@ -105,6 +107,7 @@ def delivery_as_json(delivered: Delivered) -> dict[str, Any]:
     return {
         "behind_bytes": delivered.behind,
         "closed": position.closed,
+        "offline": position.offline,
         "rejected": position.rejected,
         "problem": position.problem,
         "view": position.view,

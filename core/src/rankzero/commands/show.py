@@ -174,6 +174,8 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
             notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
         if each.behind and not _is_served(data, key):
             notes.append(f"[yellow]nobody delivers them now; rankzero sync {terminal.escape(data.dir.name)} does[/]")
+        if each.position.offline:
+            notes.append(f"[yellow]only on this machine; rankzero sync {terminal.escape(data.dir.name)} sends it[/]")
         lines = max(0, data.lines - each.position.line)
         behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all of it[/]"
         table.add_row(terminal.escape(key), behind, "; ".join(notes))

@@ -86,6 +86,8 @@ class MemoryLogger(Logger):
     log_artifact = _recorder("log_artifact")
     log_checkpoint = _recorder("log_checkpoint")
     log_tags = _recorder("log_tags")
+    log_console = _recorder("log_console")
+    alert = _recorder("alert")
     define_metric = _recorder("define_metric")
     watch = _recorder("watch")
     unwatch = _recorder("unwatch")
@@ -145,7 +147,7 @@ def _read(call: Call, tracked: Tracked) -> None:
             aliases=arguments.get("aliases", ()),
             score=arguments.get("score"),
         )
-    elif call.verb.startswith("log_"):
+    elif call.verb.startswith("log_") and call.verb != "log_console":
         content = (arguments["columns"], arguments["data"]) if "columns" in arguments else None
         captions = arguments.get("caption") or [None]
         kind = call.verb.removeprefix("log_")

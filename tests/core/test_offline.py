@@ -1,0 +1,162 @@
+"""Loggers that are asked whether the user may log in, that the environment decides for, and that stay offline."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import rankzero
+from rankzero import cli
+from rankzero.errors import ConfigError
+from rankzero.events import Start
+from rankzero.journal import read_start
+from rankzero.plugins import get_plugins
+from rankzero.position import load_position
+
+# A tracker that is a file; what is kept offline stands in another one.
+VAULT = """
+import json, os
+from rankzero.errors import ConfigError
+from rankzero.logger import Logger
+
+class Vault(Logger):
+    secret_options = frozenset({"pin"})
+
+    def __init__(self, path, pin=None, offline=False, shelf=None):
+        self.path, self.pin, self.offline, self.shelf = path, pin, offline, shelf
+
+    name = property(lambda self: "vault")
+    version = property(lambda self: self.run_info.id)
+    is_offline = property(lambda self: self.offline)
+
+    def check_login(self):
+        if self.pin == "down":
+            raise ConnectionError("the vault does not answer")
+        if self.pin not in (None, "1234-1234"):
+            raise ConfigError(f"the vault refuses the pin {self.pin}")
+
+    def fixed_options(self):
+        return {"shelf": os.environ["SHELF"], "pin": "1234-1234"} if "SHELF" in os.environ else {}
+
+    def go_online(self):
+        self.offline = False
+
+    def _put(self, *what):
+        with open(self.path + ".offline" * self.offline, "a") as file:
+            file.write(json.dumps([*what, self.shelf]) + "\\n")
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        self._put(params)
+
+    def log_metrics(self, metrics, step=None):
+        self._put(metrics, step)
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Run every test in an empty directory, with a plugin called vault."""
+    info = tmp_path / "plugins" / "rankzero_vault-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-vault\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rankzero]\nvault = vault_for_tests:Vault\n")
+    (tmp_path / "plugins" / "vault_for_tests.py").write_text(VAULT)
+    monkeypatch.syspath_prepend(str(tmp_path / "plugins"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    get_plugins.cache_clear()
+    yield
+    get_plugins.cache_clear()
+    sys.modules.pop("vault_for_tests", None)
+
+
+def train(delivery="thread", **options):
+    """Log two steps; return the run."""
+    with rankzero.start("vault", delivery=delivery, dir="runs", path="vault", **options) as run:
+        for step in range(2):
+            run.log_metrics({"loss": step / 2}, step=step)
+    return run
+
+
+def inside(name="vault"):
+    return [json.loads(line) for line in Path(name).read_text().splitlines()] if Path(name).exists() else []
+
+
+ROWS = [[{"loss": 0.0}, 0, None], [{"loss": 0.5}, 1, None]]
+
+
+@pytest.mark.parametrize("delivery", ["thread", "process"])
+def test_a_refused_login_raises_before_anything_is_written(delivery):
+    with pytest.raises(ConfigError, match=r"start\(\): the vault refuses the pin \S+$") as raised:
+        train(delivery, pin="0000-0000")
+    assert "0000-0000" not in str(raised.value)
+    assert not Path("runs").exists()
+
+
+def test_a_refused_login_of_a_logger_that_the_script_made():
+    import vault_for_tests
+
+    with pytest.raises(ConfigError, match="the vault refuses the pin"):
+        rankzero.start([vault_for_tests.Vault("vault", pin="0000-0000")], dir="runs")
+
+
+def test_a_tracker_that_does_not_answer_is_no_reason_not_to_train():
+    train(pin="down")
+    assert inside() == ROWS
+
+
+def test_nobody_is_asked_for_a_login_if_nobody_delivers():
+    train("off", pin="0000-0000")
+
+
+def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
+    monkeypatch.setenv("SHELF", "top")
+    run = train()
+    monkeypatch.delenv("SHELF")
+    assert inside() == [[*row[:2], "top"] for row in ROWS]
+    start = read_start(run.dir / "journal.jsonl")
+    assert isinstance(start, Start)
+    assert start.loggers["vault"]["options"]["shelf"] == "top"
+    assert "1234-1234" not in (run.dir / "journal.jsonl").read_text()  # a secret
+    assert cli.main(["sync", "--again", str(run.dir)]) == 0
+    assert inside()[2:] == inside()[:2]
+
+
+def test_what_is_given_counts_more_than_the_environment(monkeypatch):
+    monkeypatch.setenv("SHELF", "top")
+    train(shelf="bottom")
+    assert inside()[0][-1] == "bottom"
+
+
+def test_what_was_kept_offline_is_delivered_by_sync(capsys):
+    run = train(offline=True)
+    assert inside() == []
+    assert inside("vault.offline") == ROWS
+    assert load_position(run.dir, "vault").offline
+    assert cli.main(["sync", str(run.dir)]) == 0
+    assert inside() == ROWS
+    assert inside("vault.offline") == ROWS
+    assert "delivered" in capsys.readouterr().out
+    assert not load_position(run.dir, "vault").offline
+    assert cli.main(["sync", str(run.dir)]) == 0
+    assert inside() == ROWS
+    assert "has all of it already" in capsys.readouterr().out
+
+
+def test_what_was_kept_offline_is_delivered_by_deliver():
+    train(offline=True)
+    assert cli.main(["deliver", "runs"]) == 0
+    assert inside() == ROWS
+
+
+def test_a_run_that_was_kept_offline_is_shown_as_such(capsys):
+    run = train(offline=True)
+    assert cli.main(["ls", "runs"]) == 0
+    assert "vault offline" in capsys.readouterr().out
+    assert cli.main(["show", str(run.dir)]) == 0
+    assert "only on this machine" in capsys.readouterr().out
+    assert cli.main(["sync", str(run.dir)]) == 0
+    capsys.readouterr()
+    assert cli.main(["ls", "runs"]) == 0
+    assert "vault ✓" in capsys.readouterr().out
