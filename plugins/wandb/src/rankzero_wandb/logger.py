@@ -1,0 +1,286 @@
+"""`WandbLogger`: writes a run to Weights & Biases."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from rankzero.errors import ConfigError, PluginNotInstalledError
+from rankzero.logger import RunInfo
+from rankzero.rank import is_rank_zero
+from rankzero.values import Number, to_jsonable, to_number
+from rankzero_wandb.login import check_login
+from rankzero_wandb.media import in_portions
+from rankzero_wandb.media_verbs import MediaVerbs
+from rankzero_wandb.opening import STEP, Settings, fixed_options
+from rankzero_wandb.session import Session
+from rankzero_wandb.summaries import Definition, kinds_of
+
+
+class WandbLogger(MediaVerbs):
+    """Writes to Weights & Biases; takes the arguments of Lightning's logger of this name.
+
+    Used directly it does what Lightning's does. Under a Run each value is in W&B once, with its own time, whatever
+    happened to W&B, to the courier or to training; and what W&B shows of a process is that of the training process.
+
+    Args:
+        name: the run's name; ``$WANDB_NAME``, the Run's name, or one that W&B makes up, if not given.
+        save_dir: where W&B's client makes its directory ``wandb``; ``$WANDB_DIR``, the Run's directory, or the working
+            directory, if not given.
+        version: the same as ``id``.
+        offline: write W&B's files and send nothing: ``rankzero sync`` or ``wandb sync`` does that later.
+        dir: the same as ``save_dir``.
+        id: W&B's id of the run, which is continued if there is one; ``$WANDB_RUN_ID``, the Run's id, or one that W&B
+            makes up, if not given.
+        project: W&B's project; the Run's, ``$WANDB_PROJECT``, or ``lightning_logs``, if not given.
+        log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
+            (``"all"``), or nothing.
+        experiment: a run that ``wandb.init`` returned, to log to.
+        prefix: put before the names of metrics, with a ``-``.
+        checkpoint_name: the artifact of checkpoints; ``model-RUN_ID`` if not given.
+        add_file_policy: in direct use, whether W&B copies a checkpoint (``mutable``) before it uploads it, or trusts
+            that it stays as it is (``immutable``).
+        environment: ``WANDB_…`` variables that count more than those of this process: where a run is delivered later,
+            those of the training process.
+        **kwargs: further arguments of ``wandb.init``: entity, group, job_type, tags, notes, config, settings, …
+
+    Raises:
+        PluginNotInstalledError: a package is missing.
+        ConfigError: an argument makes no sense.
+    """
+
+    LOGGER_JOIN_CHAR = "-"
+    finalize_acknowledges = True
+    wants = frozenset(["console", "surroundings"])
+    known_options: ClassVar[frozenset[str]] = frozenset(
+        [
+            "allow_val_change", "config", "entity", "force", "fork_from", "group", "job_type", "mode", "monitor_gym",
+            "notes", "reinit", "resume", "resume_from", "save_code", "settings", "sync_tensorboard", "tags",
+            "tensorboard",
+        ]
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str | None = None,
+        save_dir: str | os.PathLike[str] | None = None,
+        version: str | None = None,
+        offline: bool = False,
+        dir: str | os.PathLike[str] | None = None,
+        id: str | None = None,
+        project: str | None = None,
+        log_model: bool | Literal["all"] = False,
+        experiment: Any = None,
+        prefix: str = "",
+        checkpoint_name: str | None = None,
+        add_file_policy: Literal["mutable", "immutable"] = "mutable",
+        environment: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if importlib.util.find_spec("wandb") is None:
+            raise PluginNotInstalledError("WandbLogger needs wandb: pip install wandb")
+        if log_model not in (True, False, "all"):
+            raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
+        if add_file_policy not in ("mutable", "immutable"):
+            raise ConfigError(f'add_file_policy is "mutable" or "immutable", not {add_file_policy!r}')
+        unknown = sorted(set(kwargs) - self.known_options)
+        if unknown:
+            raise ConfigError(f"neither WandbLogger nor wandb.init takes {', '.join(map(repr, unknown))}")
+        mode = kwargs.pop("mode", None)
+        if isinstance(kwargs.get("tags"), str):
+            kwargs["tags"] = [kwargs["tags"]]
+        directory = save_dir or dir
+        self.log_model = log_model
+        self.add_file_policy = add_file_policy
+        self._checkpoint_name = checkpoint_name
+        self._prefix = prefix + self.LOGGER_JOIN_CHAR if prefix else ""
+        settings = Settings(
+            project=project,
+            name=name,
+            id=version or id,
+            save_dir=None if directory is None else os.fspath(directory),
+            mode="offline" if offline else mode,
+            init=kwargs,
+            environment=environment or {},
+        )
+        self._session = Session(settings, experiment)
+        if not settings.has_console:
+            self.wants = type(self).wants - {"console"}
+
+    # Identity
+
+    @property
+    def name(self) -> str | None:
+        """The project."""
+        return self._session.settings.project_of(self.run_info)
+
+    @property
+    def version(self) -> str | None:
+        """W&B's id of the run; None before one is made up."""
+        session = self._session
+        return session.run.id if session.is_open else session.settings.id_of(self.run_info)
+
+    @property
+    def save_dir(self) -> str:
+        """The directory in which W&B's client makes its ``wandb``."""
+        return self._session.settings.directory_of(self.run_info)
+
+    @property
+    def experiment(self) -> Any:
+        """W&B's ``Run``."""
+        return self._session.run
+
+    def how_to_view(self) -> str | None:
+        session = self._session
+        if session.settings.is_offline:
+            return f"rankzero sync {self.run_info.dir}" if self.run_info is not None else None
+        return session.url
+
+    # Login, offline
+
+    def check_login(self) -> None:
+        settings = self._session.settings
+        if settings.is_online:
+            check_login(settings.for_client)
+
+    def fixed_options(self) -> dict[str, Any]:
+        return fixed_options(self._session.settings)
+
+    @property
+    def is_offline(self) -> bool:
+        return self._session.settings.is_offline
+
+    def go_online(self) -> None:
+        if self.is_offline:
+            self._session.settings = self._session.settings._replace(mode="online")
+
+    # Delivery
+
+    def attach(self, run: RunInfo) -> None:
+        super().attach(run)
+        self._session.run_info = run
+
+    def watermark(self) -> int | None:
+        """Return 0 for an offline logger, whose files begin anew: what a client that died left is not whole."""
+        return 0 if self.is_offline else None
+
+    def flush(self) -> None:
+        self._session.wait()
+
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        self._session.end(status)
+
+    def close(self) -> None:
+        """Release everything; in direct use the run has ended then."""
+        self._session.close()
+
+    # Numbers, params, tags
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        values = {self._prefix + str(key): _plain(value) for key, value in metrics.items() if value is not None}
+        moment = self.moment
+        if moment.epoch is not None:
+            values = {self._prefix + "epoch": moment.epoch, **values}
+        if not values:
+            return
+        self._session.log(values, step, moment)
+        self._session.summarise({key: value for key, value in values.items() if isinstance(value, int | float)}, moment)
+
+    def _log_rich(self, key: str, value: Any, step: int | None) -> None:
+        self._session.log(in_portions(self._prefix + key, value), step, self.moment, has_files=True)
+
+    def log_hyperparams(
+        self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
+    ) -> None:
+        """Add hyperparameters to the run's config, nested as they are."""
+        self._session.configure(
+            to_jsonable(vars(params) if isinstance(params, Namespace) else params or {}), self._line
+        )
+        if metrics:
+            self.log_metrics(dict(metrics), step=0)
+
+    def log_tags(self, tags: Sequence[str]) -> None:
+        run = self._session.run
+        run.tags = tuple(dict.fromkeys([*(run.tags or ()), *tags]))
+        self._session.settle(self._line)
+
+    def define_metric(
+        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
+    ) -> None:
+        """Say which metric is the x-axis of ``name``, the step if none is, and what W&B's table of runs shows of it.
+
+        Args:
+            name: a metric, or the beginning of names and a ``*``.
+            step_metric: a metric.
+            summary: ``min``, ``max``, ``mean``, ``first`` or ``last``, or several of them with commas between;
+                ``none``; or ``best``. Only finite values count.
+            goal: ``minimize`` or ``maximize``: what is ``best``.
+        """
+        kinds, problem = kinds_of(summary, goal)
+        if problem:
+            shown = "; W&B shows its last value" if kinds is None else ""
+            self._say_once(f"define {name}", f"define_metric({name!r}): {problem}{shown}")
+        axis = STEP if step_metric in (None, STEP) else self._prefix + str(step_metric)
+        self._session.define(Definition(self._prefix + name, axis, kinds), self._line)
+
+    @property
+    def _line(self) -> int | None:
+        return self.moment.line
+
+    # Console, alerts, watching
+
+    def log_console(self, text: str, stream: str) -> None:
+        self._session.run.write_logs(text)
+
+    def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
+        """Have W&B send a message to whom the project's settings name."""
+        self._session.run.alert(title, text, level=level)
+
+    def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
+        """Log the model's gradients and parameters as training goes on; W&B's client hooks into the model."""
+        self._session.run.watch(model, log=log, log_freq=log_freq, log_graph=log_graph)
+
+    def unwatch(self, model: Any = None) -> None:
+        self._session.run.unwatch(model)
+
+    # Artifacts
+
+    def use_artifact(self, artifact: str, artifact_type: str | None = None) -> Any:
+        """Note that the run uses an artifact, ``ENTITY/PROJECT/model-RUN_ID:best``, and return it."""
+        return self._session.run.use_artifact(artifact, type=artifact_type)
+
+    @staticmethod
+    def download_artifact(
+        artifact: str,
+        save_dir: str | os.PathLike[str] | None = None,
+        artifact_type: str | None = None,
+        use_artifact: bool = True,
+    ) -> str:
+        """Download an artifact, and return the directory in which its files are.
+
+        Args:
+            artifact: ``ENTITY/PROJECT/model-RUN_ID:best``, or with ``latest`` or ``v2``.
+            save_dir: where to put it; W&B's ``artifacts`` if not given.
+            artifact_type: its type, to be sure.
+            use_artifact: note that the active run uses it, if there is one.
+        """
+        if not is_rank_zero():
+            return ""
+        import wandb
+
+        if wandb.run is not None and use_artifact:
+            found = wandb.run.use_artifact(artifact, type=artifact_type)
+        else:
+            found = wandb.Api().artifact(artifact, type=artifact_type)
+        return str(found.download(root=None if save_dir is None else os.fspath(save_dir)))
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as one, and what W&B has a type for as it is."""
+    number = to_number(value)
+    return value if number is None else number

@@ -1,0 +1,55 @@
+"""What has to outlive an opening of a run: kept in a small file beside the journal."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from rankzero_wandb.summaries import Definition, Values
+
+_UNUSABLE = re.compile(r"[^\w.-]+")
+
+
+class State(msgspec.Struct, omit_defaults=True):
+    """What was said of metrics, and what of their values is known."""
+
+    line: int = 0
+    """The lines of the journal before this one are in the summaries."""
+    definitions: list[Definition] = []
+    values: dict[str, Values] = {}
+    graphs: list[str] = []
+    """The files of the models whose structure was logged, in order."""
+    shifts: list[tuple[int, int]] = []
+    """(line, n): from this line of the journal on, the number of a row is that of its line and n."""
+
+    def number(self, line: int) -> int:
+        """Return the number of the row that a line of the journal becomes."""
+        return line + next((shift for first, shift in reversed(self.shifts) if first <= line), 0)
+
+
+class StateFile:
+    """Reads and writes the state of one run.
+
+    Args:
+        run_dir: the run's directory.
+        target: which run of W&B it is: a run may go to several.
+    """
+
+    def __init__(self, run_dir: str, target: str) -> None:
+        self._path = Path(run_dir, f"wandb-{_UNUSABLE.sub('-', target)}.json")
+
+    def load(self) -> State | None:
+        """Return the state, None if none was saved."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=State)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+    def save(self, state: State) -> None:
+        """Replace the file at once."""
+        part = self._path.with_suffix(".part")
+        part.write_bytes(msgspec.json.encode(state))
+        os.replace(part, self._path)
