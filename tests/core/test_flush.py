@@ -1,12 +1,15 @@
 """Loggers whose finalize() acknowledges, and that put a flush off."""
 
+from itertools import pairwise
+
 import pytest
 
 import rankzero
 from rankzero import Logger
+from rankzero.checkpoints import snapshot
 from rankzero.courier import Courier
 from rankzero.errors import FlushPostponedError, TrackerUnavailableError
-from rankzero.events import Finish, Metrics, Start, encode
+from rankzero.events import Checkpoint, Finish, Metrics, Start, encode
 from rankzero.journal import JOURNAL
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
@@ -134,3 +137,39 @@ def test_what_was_put_off_is_acknowledged_although_what_came_after_it_fails(run_
 
 def test_the_error_is_one_of_delivery():
     assert issubclass(FlushPostponedError, rankzero.errors.DeliveryError)
+
+
+class Keeping(Slow):
+    """Uploads what a ModelCheckpoint has left at the end."""
+
+    log_model = True
+
+    def log_checkpoint(self, path, **kwargs):
+        self.calls.append(("checkpoint", kwargs["aliases"]))
+
+
+def test_a_finish_that_acknowledges_knows_of_the_checkpoints_before_it(run_dir):
+    for name, aliases in (("1.ckpt", ["best"]), ("2.ckpt", ["latest"])):
+        (run_dir / name).write_text(name)
+        kept = snapshot(run_dir / name, run_dir)
+        write(run_dir, Checkpoint(1.0, kept, str(run_dir / name), aliases=aliases, automatic=True))
+    write(run_dir, Finish(110.0, "success"))
+    logger = Keeping()
+    assert deliver(run_dir, logger).closed
+    assert logger.calls == [("checkpoint", ["best"]), ("checkpoint", ["latest"]), "success", "flush"]
+
+
+class Large(Slow):
+    batch_bytes = 1 << 22
+
+
+@pytest.mark.parametrize(("kind", "most"), [(Slow, 6000), (Large, 20_000)])
+def test_a_logger_says_how_much_comes_before_a_flush(run_dir, kind, most):
+    write(run_dir, *metrics(*range(20_000)))
+    logger = kind()
+    deliver(run_dir, logger)
+    flushes = [index for index, call in enumerate(logger.calls) if call == "flush"]
+    sizes = [end - start for start, end in pairwise([0, *flushes])]
+    assert [call for call in logger.calls if isinstance(call, int)] == list(range(20_000))
+    assert max(sizes) <= most
+    assert (len(sizes) > 5) is (kind is Slow)

@@ -160,3 +160,39 @@ def test_a_run_that_was_kept_offline_is_shown_as_such(capsys):
     capsys.readouterr()
     assert cli.main(["ls", "runs"]) == 0
     assert "vault ✓" in capsys.readouterr().out
+
+
+def test_what_the_environment_decides_is_kept_with_a_run_that_is_delivered_later(monkeypatch):
+    monkeypatch.setenv("SHELF", "top")
+    run = train("off")
+    monkeypatch.delenv("SHELF")
+    assert cli.main(["sync", str(run.dir)]) == 0
+    assert inside()[0][-1] == "top"
+
+
+def test_what_the_environment_decides_is_kept_for_a_logger_that_the_script_made(monkeypatch):
+    import vault_for_tests
+
+    monkeypatch.setenv("SHELF", "top")
+    with rankzero.start([vault_for_tests.Vault("vault")], dir="runs", delivery="off") as run:
+        run.log_metrics({"loss": 0.5})
+    monkeypatch.delenv("SHELF")
+    assert cli.main(["sync", str(run.dir)]) == 0
+    assert inside() == [[{"loss": 0.5}, 0, "top"]]
+
+
+class Card:
+    """As pydantic's models are."""
+
+    def __init__(self):
+        self.api_key, self.colour = "secret-of-the-card", "red"
+        self.unset = "not said"
+
+    model_fields_set = property(lambda self: {"api_key", "colour"})
+
+
+def test_a_secret_in_an_object_is_not_written_down():
+    run = train("off", shelf=Card())
+    start = read_start(run.dir / "journal.jsonl")
+    assert start.loggers["vault"]["options"]["shelf"] == {"colour": "red"}
+    assert "secret-of-the-card" not in (run.dir / "journal.jsonl").read_text()

@@ -1,7 +1,8 @@
 """The code samples of the README and the documentation run, page by page, top to bottom.
 
 Python blocks run in one namespace; a block with a caption is written to a file of that name; in a console block each
-line that starts with "$ " is a command that must succeed, unless it installs something.
+line that starts with "$ " is a command that must succeed, unless it installs something. The page about W&B has a
+server on loopback.
 """
 
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from servers.wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("[!_]*/*.md"))]
@@ -33,8 +35,24 @@ def run_console(content: str) -> None:
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
+@pytest.fixture
+def wandb_server(tmp_path, monkeypatch):
+    import wandb
+
+    with WandbServer() as server:
+        for name, value in server.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("WANDB_DIR")
+        wandb.teardown()
+        yield server
+        wandb.teardown()
+        assert server.problems == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_samples_run(page, tmp_path, monkeypatch):
+def test_samples_run(page, tmp_path, monkeypatch, request):
+    if page.stem == "wandb":
+        request.getfixturevalue("wandb_server")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

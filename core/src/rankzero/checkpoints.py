@@ -64,6 +64,7 @@ class SnapshotSweeper:
         self._run_dir = run_dir
         self._keys = list(keys)
         self._delivered: dict[int, Checkpoint] = {}
+        self._last = -1  # of the lines that were noted
         self._holders: dict[str, int] = {}
         self._newest: dict[str, int] = {}  # of each source
 
@@ -76,14 +77,18 @@ class SnapshotSweeper:
                     if line.number < lines and line.data.startswith(_CHECKPOINT):
                         event = line.decode()
                         if isinstance(event, Checkpoint):
-                            self._note(line.number, event)
+                            self.note(line.number, event)
 
     def delivered(self, line: int, checkpoint: Checkpoint) -> None:
         """Note that the checkpoint in this line of the journal is delivered, and sweep."""
-        self._note(line, checkpoint)
+        self.note(line, checkpoint)
         self.sweep()
 
-    def _note(self, line: int, checkpoint: Checkpoint) -> None:
+    def note(self, line: int, checkpoint: Checkpoint) -> None:
+        """Note that the checkpoint in this line of the journal was handed over, for `left`."""
+        if line <= self._last:
+            return
+        self._last = line
         self._delivered[line] = checkpoint
         self._holders.update(dict.fromkeys(checkpoint.aliases, line))
         self._newest[checkpoint.source] = line

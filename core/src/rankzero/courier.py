@@ -38,7 +38,6 @@ log = logging.getLogger("rankzero.courier")
 POLL = 0.25
 """Seconds between two looks at a journal that has nothing new."""
 
-_BATCH_BYTES = 1 << 18
 _DATA_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
 )  # fmt: skip
@@ -97,6 +96,7 @@ class Courier:
         self._secrets = secrets
         self._on_failure = on_failure
         self._stopping = threading.Event()
+        self._batch_bytes = Logger.batch_bytes
         self._pending: deque[_Item] = deque()
         self._postponed: list[_Item] = []  # the first of them, which the open logger has been told but not flushed
         self._suspects = 0  # so many of the pending events were refused together
@@ -154,7 +154,7 @@ class Courier:
         return bool(self._pending)
 
     def _read_on(self) -> bool:
-        lines = self._tail.read(_BATCH_BYTES)
+        lines = self._tail.read(self._batch_bytes)
         decoded = ((line, line.decode()) for line in lines)
         self._pending.extend(_Item(line, event) for line, event in decoded if event is not None)
         return bool(lines)
@@ -247,6 +247,8 @@ class Courier:
                 self._end(logger, event.status)
             elif event.is_for(logger):
                 event.hand_to(logger, self.run_dir)
+        if isinstance(event, Checkpoint):
+            self._sweeper.note(line.number, event)  # a Finish that comes before the next flush is to know of it
 
     def _acknowledged(self, items: list[_Item]) -> None:
         for _ in items:
@@ -372,6 +374,7 @@ class Courier:
             self._tail.seek_line(watermark)
             self._position.offset, self._position.line = self._tail.offset, self._tail.line
         self.logger = logger
+        self._batch_bytes = logger.batch_bytes
         self._position.offline = logger.is_offline
         self._is_view_asked = False
         return logger

@@ -167,6 +167,10 @@ class Logger(ABC):
     joinable: ClassVar[bool] = False
     """Whether a second process may use `experiment` while a courier delivers to the same run."""
 
+    batch_bytes: ClassVar[int] = 1 << 18
+    """About how much of the journal, in bytes, is handed over before a `flush`: more for a tracker that is slow to
+    acknowledge."""
+
     finalize_acknowledges: ClassVar[bool] = False
     """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
 

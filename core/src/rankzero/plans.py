@@ -72,25 +72,47 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
         return _plan_instance(spec, delivery)
     assert spec.plugin is not None
     written = with_absolute_paths(spec.options)
+    plain = to_jsonable(written)  # so that a secret in an object is seen
     try:
         logger_class = get_plugins().load_logger(spec.plugin, spec.source)
     except PluginNotInstalledError:
         if delivery != "off":
             raise
-        return Plan(spec, None, (), {}, [], _record(spec.plugin, written))
+        return Plan(spec, None, (), {}, [], _record(spec.plugin, plain))
     check_options(spec, logger_class)
     _check_verbs(logger_class)
-    recorded = _record(spec.plugin, written, logger_class.secret_options)
-    if delivery == "off":  # a secret may be known only where the run is delivered
-        return Plan(spec, logger_class, (), {}, [], recorded, logger_class.wants)
+    recorded = _record(spec.plugin, plain, logger_class.secret_options)
+    if delivery == "off":
+        return _plan_for_later(spec, logger_class, written, recorded)
     options, secrets = reveal(msgspec.structs.replace(spec, options=written), logger_class.secret_options)
+    secrets = sorted({*secrets, *secret_values(plain, logger_class.secret_options, spec.source)}, key=len, reverse=True)
     logger = _try_making(spec, logger_class, options, secrets)
     if logger is None:
         return Plan(spec, logger_class, (), options, secrets, recorded, logger_class.wants)
     _check_login(spec, logger, secrets)
-    fixed = {name: value for name, value in logger.fixed_options().items() if name not in options}
-    recorded["options"] |= redact(to_jsonable(fixed), logger_class.secret_options)
+    fixed = _fix(logger, options, recorded)
     return Plan(spec, logger_class, (), options | fixed, secrets, recorded, logger.wants)
+
+
+def _plan_for_later(
+    spec: LoggerSpec, logger_class: type[Logger], options: Mapping[str, Any], recorded: dict[str, Any]
+) -> Plan:
+    """Plan for a logger that nobody delivers to yet, and that perhaps cannot be made here: a secret may be missing."""
+    wants = logger_class.wants
+    try:
+        logger = logger_class(**expand_secrets(options, spec.source))
+        _fix(logger, options, recorded)
+        wants = logger.wants
+    except Exception as error:
+        log.debug("%s cannot be made here: %s", spec.plugin, type(error).__name__)
+    return Plan(spec, logger_class, (), {}, [], recorded, wants)
+
+
+def _fix(logger: Logger, options: Mapping[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that the environment decides, and record them."""
+    fixed = {name: value for name, value in logger.fixed_options().items() if name not in options}
+    recorded["options"] |= redact(to_jsonable(fixed), type(logger).secret_options)
+    return fixed
 
 
 def _check_login(spec: LoggerSpec, logger: Logger, secrets: Iterable[str]) -> None:
@@ -146,7 +168,7 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
     _check_verbs(kind)
     args, options = spec.instance._constructor
     given = _arguments(kind, args, options)
-    secrets = secret_values(given, kind.secret_options, spec.source)
+    secrets = secret_values(to_jsonable(given), kind.secret_options, spec.source)
     recorded = _record_instance(kind, given)
     if delivery == "off" and "plugin" not in recorded:
         log.warning(
@@ -154,6 +176,8 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
             "with an entry point, or deliver from Python: rankzero.deliver(run_dir, logger)",
             spec.key, recorded["class"],
         )  # fmt: skip
+    if "plugin" in recorded:
+        _fix(spec.instance, given, recorded)
     if delivery != "off":
         _check_login(spec, spec.instance, secrets)
     return Plan(spec, kind, args, dict(options), secrets, recorded, spec.instance.wants)

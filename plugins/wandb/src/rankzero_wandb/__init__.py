@@ -1,5 +1,6 @@
 """Weights & Biases for rankzero: the plugin ``wandb``."""
 
 from rankzero_wandb.logger import WandbLogger
+from rankzero_wandb.sweeps import sweep_parameters
 
-__all__ = ["WandbLogger"]
+__all__ = ["WandbLogger", "sweep_parameters"]

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from rankzero.errors import TrackerUnavailableError
+from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
+
+_NEVER_TAKEN = ("400", "413", "422")
+_STATUS = re.compile(r"\b(?:error|status:|upload:) (\d{3})\b")
 
 
 @contextmanager
-def opening() -> Iterator[None]:
-    """Raise `TrackerUnavailableError` for whatever hinders a run from being opened: no event is to blame for it."""
+def opening(run_id: str | None) -> Iterator[None]:
+    """Raise `TrackerUnavailableError` for whatever hinders a run from being opened: no event is to blame for it.
+
+    Args:
+        run_id: W&B's id of the run.
+    """
     try:
         yield
     except TrackerUnavailableError:
         raise
     except Exception as error:
+        with suppress(Exception, SystemExit):
+            _clear_away(run_id, error)
         raise TrackerUnavailableError(f"the run cannot be opened in W&B: {describe(error)}") from error
+
+
+def _clear_away(run_id: str | None, error: Exception) -> None:
+    """Have W&B's client able to open the run another time: it takes a run that it could not open for an open one."""
+    import wandb
+    from wandb.sdk.mailbox import MailboxClosedError
+
+    if isinstance(error, ConnectionError | MailboxClosedError):  # wandb-core has died
+        wandb.teardown()
+    elif isinstance(error, wandb.errors.Error) and run_id:
+        service = wandb.setup().ensure_service()
+        _, interface = service.inform_attach(run_id)
+        interface.deliver_exit(1).wait_or(timeout=10)  # without it wandb-core waits for more, for ever
+        service.inform_finish(run_id)
+
+
+def refused(reason: str) -> DeliveryError:
+    """Return the error to raise when W&B's client gave up, of which ``reason`` says what it met."""
+    found = _STATUS.search(reason)
+    kind = RejectedError if found and found[1] in _NEVER_TAKEN else TrackerUnavailableError
+    return kind(f"W&B refused the upload: {_advised(reason)}")
 
 
 @contextmanager
@@ -37,6 +68,10 @@ def translated(what: str) -> Iterator[None]:
 def describe(error: Exception) -> str:
     """Return what an error of W&B says, with a word of what to do about a refused login."""
     text = " ".join(str(error).split()) or type(error).__name__
+    return _advised("it gave no reason, as for a login that it refuses (401)" if text == "<no message>" else text)
+
+
+def _advised(text: str) -> str:
     if any(word in text for word in ("401", "API key", "api_key", "not logged in", "permission denied")):
         return f"{text}; if the key is wrong or was revoked: wandb login, or set WANDB_API_KEY"
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import RunInfo
 from rankzero.rank import is_rank_zero
+from rankzero.suggest import did_you_mean
 from rankzero.values import Number, to_jsonable, to_number
 from rankzero_wandb.login import check_login
 from rankzero_wandb.media import in_portions
@@ -18,6 +20,9 @@ from rankzero_wandb.media_verbs import MediaVerbs
 from rankzero_wandb.opening import STEP, Settings, fixed_options
 from rankzero_wandb.session import Session
 from rankzero_wandb.summaries import Definition, kinds_of
+
+_NO_NAME = "(no name)"
+"""What has an empty key is called, which W&B's client would leave out."""
 
 
 class WandbLogger(MediaVerbs):
@@ -89,7 +94,11 @@ class WandbLogger(MediaVerbs):
             raise ConfigError(f'add_file_policy is "mutable" or "immutable", not {add_file_policy!r}')
         unknown = sorted(set(kwargs) - self.known_options)
         if unknown:
-            raise ConfigError(f"neither WandbLogger nor wandb.init takes {', '.join(map(repr, unknown))}")
+            parameters = self.known_options.union(inspect.signature(WandbLogger).parameters) - {"kwargs"}
+            raise ConfigError(
+                f"WandbLogger takes no argument {unknown[0]!r}.{did_you_mean(unknown[0], parameters)} "
+                f"It takes: {', '.join(sorted(parameters))}"
+            )
         mode = kwargs.pop("mode", None)
         if isinstance(kwargs.get("tags"), str):
             kwargs["tags"] = [kwargs["tags"]]
@@ -111,6 +120,11 @@ class WandbLogger(MediaVerbs):
         if not settings.has_console:
             self.wants = type(self).wants - {"console"}
 
+    def __getstate__(self) -> dict[str, Any]:
+        args, options = self._constructor  # W&B's client cannot read a run again in the same process
+        kept = {name: value for name, value in options.items() if name != "experiment"}
+        return {**super().__getstate__(), "_constructor": (args, kept)}
+
     # Identity
 
     @property
@@ -121,8 +135,7 @@ class WandbLogger(MediaVerbs):
     @property
     def version(self) -> str | None:
         """W&B's id of the run; None before one is made up."""
-        session = self._session
-        return session.run.id if session.is_open else session.settings.id_of(self.run_info)
+        return self._session.id
 
     @property
     def save_dir(self) -> str:
@@ -132,6 +145,7 @@ class WandbLogger(MediaVerbs):
     @property
     def experiment(self) -> Any:
         """W&B's ``Run``."""
+        self._closed = False
         return self._session.run
 
     def how_to_view(self) -> str | None:
@@ -144,6 +158,10 @@ class WandbLogger(MediaVerbs):
 
     def check_login(self) -> None:
         settings = self._session.settings
+        if self._session.is_open and self.run_info is None:
+            raise ConfigError(
+                "experiment=... is for a logger that is used directly; a Run opens the W&B run itself: give it the id"
+            )
         if settings.is_online:
             check_login(settings.for_client)
 
@@ -165,15 +183,15 @@ class WandbLogger(MediaVerbs):
         self._session.run_info = run
 
     def watermark(self) -> int | None:
-        """Return 0 for an offline logger, whose files begin anew: what a client that died left is not whole."""
-        return 0 if self.is_offline else None
+        """For an offline logger, begin anew where its files do: what a client that died has left is not whole."""
+        return self._session.ended_offline() if self.is_offline else None
 
     def flush(self) -> None:
         self._session.wait()
 
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        self._session.end(status)
+        self._session.end(status, self._line)
 
     def close(self) -> None:
         """Release everything; in direct use the run has ended then."""
@@ -182,7 +200,7 @@ class WandbLogger(MediaVerbs):
     # Numbers, params, tags
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        values = {self._prefix + str(key): _plain(value) for key, value in metrics.items() if value is not None}
+        values = {self._key(key): _plain(value) for key, value in metrics.items() if value is not None}
         moment = self.moment
         if moment.epoch is not None:
             values = {self._prefix + "epoch": moment.epoch, **values}
@@ -191,8 +209,11 @@ class WandbLogger(MediaVerbs):
         self._session.log(values, step, moment)
         self._session.summarise({key: value for key, value in values.items() if isinstance(value, int | float)}, moment)
 
+    def _key(self, key: Any) -> str:
+        return f"{self._prefix}{key}" or _NO_NAME
+
     def _log_rich(self, key: str, value: Any, step: int | None) -> None:
-        self._session.log(in_portions(self._prefix + key, value), step, self.moment, has_files=True)
+        self._session.log(in_portions(self._key(key), value), step, self.moment, has_files=True)
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
@@ -252,7 +273,7 @@ class WandbLogger(MediaVerbs):
 
     def use_artifact(self, artifact: str, artifact_type: str | None = None) -> Any:
         """Note that the run uses an artifact, ``ENTITY/PROJECT/model-RUN_ID:best``, and return it."""
-        return self._session.run.use_artifact(artifact, type=artifact_type)
+        return self.experiment.use_artifact(artifact, type=artifact_type)
 
     @staticmethod
     def download_artifact(

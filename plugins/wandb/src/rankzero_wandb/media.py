@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankzero.encoders import Histogram
+from rankzero.encoders import Histogram, encode_image, pillow
 from rankzero.media import MediaFile
 from rankzero.values import NON_FINITE, to_jsonable, to_number
 
@@ -59,7 +60,17 @@ def image(item: Any, **options: Any) -> Any:
     for kind, read in (("masks", _mask), ("boxes", _boxes)):
         if options.get(kind):
             options[kind] = {name: read(each) for name, each in options[kind].items()}
-    return wandb.Image(_path_or(item), **_with_caption(item, options))
+    return wandb.Image(_picture(item), **_with_caption(item, options))
+
+
+def _picture(item: Any) -> Any:
+    """Return a path, or arrays, tensors and figures as a picture; W&B's client makes arrays of 0..1 black."""
+    if not hasattr(item, "shape") and not hasattr(item, "savefig"):
+        return _path_or(item)
+    try:
+        return pillow().open(io.BytesIO(encode_image(item)[0]))
+    except ValueError:  # W&B's client drops dimensions of one
+        return item
 
 
 def _mask(mask: Any) -> Any:
@@ -112,7 +123,14 @@ def figure(item: Any) -> Any:
     """Return a ``wandb.Image`` of a picture, a ``wandb.Html`` of a page."""
     import wandb
 
-    return wandb.Html(Path(item.path), inject=False) if Path(item.path).suffix in _PAGES else wandb.Image(item.path)
+    return _page(item.path) if Path(item.path).suffix in _PAGES else wandb.Image(item.path)
+
+
+def _page(path: str) -> Any:
+    """Return a ``wandb.Html`` of a page as it is."""
+    import wandb
+
+    return wandb.Html(Path(path), inject=False)
 
 
 def cell(value: Any) -> Any:
@@ -123,9 +141,9 @@ def cell(value: Any) -> Any:
         return value
     if not isinstance(value, MediaFile):
         is_picture = hasattr(value, "savefig") or (hasattr(value, "save") and hasattr(value, "mode"))
-        return wandb.Image(value) if is_picture else _plain(value)
+        return wandb.Image(_picture(value)) if is_picture else _plain(value)
     suffix = Path(value.path).suffix.lower()
-    kinds = ((_PICTURES, wandb.Image), (_SOUNDS, wandb.Audio), (_VIDEOS, wandb.Video), (_PAGES, wandb.Html))
+    kinds: Any = ((_PICTURES, wandb.Image), (_SOUNDS, wandb.Audio), (_VIDEOS, wandb.Video), (_PAGES, _page))
     kind = next((kind for suffixes, kind in kinds if suffix in suffixes), None)
     return value.name or Path(value.path).name if kind is None else kind(value.path)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import platform
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from rankzero.logger import RunInfo
 from rankzero.surroundings import Surroundings, read_surroundings
 from rankzero_wandb.login import setting_from_files
 from rankzero_wandb.readback import MARK
+from rankzero_wandb.sweeps import sweep_parameters
 
 STEP = "trainer/global_step"
 """The metric that is the x-axis of all others."""
@@ -142,12 +145,15 @@ class Settings(NamedTuple):
 
 
 def fixed_options(settings: Settings) -> dict[str, Any]:
-    """Return the constructor's argument for the environment variables that decide something."""
+    """Return the constructor's arguments for what the environment decides: variables, and a sweep's parameters."""
     kept = {name: value for name in _KEPT if (value := settings.variable(name))}
     for name, variable in (("base_url", "WANDB_BASE_URL"), ("entity", "WANDB_ENTITY")):
         if variable not in kept and (found := setting_from_files(name)):
             kept[variable] = found
-    return {"environment": kept} if kept else {}
+    config: dict[str, Any] = {}
+    with suppress(Exception):  # W&B's client will say what is wrong with the file
+        config = sweep_parameters()
+    return {name: value for name, value in (("environment", kept), ("config", config)) if value}
 
 
 def open_direct(settings: Settings, *, in_parallel: bool) -> Any:
@@ -213,6 +219,13 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
     if surroundings is not None:
         _save_surroundings(opened, settings, Path(run.dir), surroundings)
     return opened
+
+
+def mark_as_synced(settings: Settings, run: RunInfo) -> None:
+    """Have ``wandb sync`` pass over what W&B's client has written offline of a run, all of which W&B has."""
+    run_id = glob.escape(settings.id_of(run) or "")
+    for path in Path(settings.directory_of(run), "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
+        path.with_suffix(".wandb.synced").touch()
 
 
 def _called(settings: Settings, run: RunInfo, is_new: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.errors import FlushPostponedError, TrackerUnavailableError
+from rankzero.errors import DeliveryError, FlushPostponedError, TrackerUnavailableError
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Moment, RunInfo
 from rankzero.values import Number
-from rankzero_wandb.failures import opening, translated
+from rankzero_wandb.failures import opening, refused, translated
 from rankzero_wandb.history import History
-from rankzero_wandb.opening import STEP, Settings, define_step, mark, open_direct, open_for_courier
+from rankzero_wandb.opening import STEP, Settings, define_step, mark, mark_as_synced, open_direct, open_for_courier
 from rankzero_wandb.readback import MARK, ReadBack
 from rankzero_wandb.state import State, StateFile
 from rankzero_wandb.summaries import Definition, Summaries
@@ -58,6 +59,8 @@ class Session:
         self._is_ours = False
         self._goes_on = False  # with a run that was opened before
         self._attach_id: str | None = None  # of a run that another process has open
+        self._id: str | None = None  # for the copies of a logger that is used directly, before W&B makes one up
+        self._opening = threading.RLock()  # a courier that is a thread, and who uses the run meanwhile
         if experiment is not None:
             _known[experiment.id] = experiment
         self._forget()
@@ -71,28 +74,29 @@ class Session:
         self._unsettled: int | None = None  # the line of the newest setting that W&B may lack
         self._missing: dict[str, int] = {}  # files that W&B may lack
         self._artifacts: list[Any] = []
+        self._is_lost = False  # something that W&B's client will not send again by itself
         self._is_postponed = False
 
     def __getstate__(self) -> dict[str, Any]:
-        if not self.has_courier:  # a spawned process goes on with the run
+        if self._run is not None and not self.has_courier:  # a spawned process goes on with it
             self.settings = self._settings_again()
+        self._id = self._id or secrets.token_hex(8)
         return {
             "settings": self.settings,
             "run_info": self.run_info,
             "url": self.url,
             "_status": self._status,
+            "_id": self._id,
             "_attach_id": self._attach_id if self._run is None else getattr(self._run, "_attach_id", None),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, state=State(), _run=None, _is_ours=False, _goes_on=True)
+        self.__dict__.update(state, state=State(), _run=None, _is_ours=False, _goes_on=True, _opening=threading.RLock())
         self._forget()
 
     def _settings_again(self) -> Settings:
         """Return the settings with which the same run is opened again."""
         run, settings = self._run, self.settings
-        if run is None:
-            return settings._replace(id=settings.id_of(None) or secrets.token_hex(8))
         init = {name: value for name, value in settings.init.items() if name not in _FIRST_TIME_ONLY}
         if run.entity:
             init["entity"] = run.entity
@@ -106,6 +110,13 @@ class Session:
         return self._run is not None
 
     @property
+    def id(self) -> str | None:
+        """W&B's id of the run, None before it makes one up."""
+        if self._run is not None:
+            return str(self._run.id)
+        return self.settings.id_of(self.run_info) or self._id
+
+    @property
     def run(self) -> Any:
         """W&B's run."""
         self._open_if_need_be(-1)
@@ -117,14 +128,16 @@ class Session:
         return self.run_info is not None
 
     def _open_if_need_be(self, line: int) -> None:
-        if self._run is not None and not self.has_courier and getattr(self._run, "_is_finished", False):
-            self._let_go()  # somebody else ended it
-        if self._run is None:
-            self._open(line)
+        with self._opening:
+            if self._run is not None and not self.has_courier and getattr(self._run, "_is_finished", False):
+                self._let_go()  # somebody else ended it
+            if self._run is None:
+                self._open(line)
 
     def _open(self, line: int) -> None:
         if self.run_info is not None:
             self._open_for_courier(self.run_info, line)
+            _ours.add(self._run)
         else:
             self._open_directly()
         _known[self._run.id] = self._run
@@ -133,7 +146,7 @@ class Session:
     def _open_directly(self) -> None:
         import wandb
 
-        active, wanted = wandb.run, self.settings.id_of(None)
+        active, wanted = wandb.run, self.id
         found = active if active is not None and active.id == wanted else _known.get(wanted or "")
         if found is not None and not getattr(found, "_is_finished", False):
             self._run = found
@@ -146,7 +159,7 @@ class Session:
         else:
             self._run = self._attached()
             if self._run is None:
-                self._run = open_direct(self.settings, in_parallel=active is not None)
+                self._run = open_direct(self.settings._replace(id=wanted), in_parallel=active is not None)
                 self._is_ours = True
             _ours.add(self._run)
             for definition in self._summaries.definitions:
@@ -155,11 +168,12 @@ class Session:
     def _attached(self) -> Any:
         """Return the run if the process that this logger came from has it open."""
         import wandb
+        from wandb.sdk.wandb_init import _attach
 
         attach_id, self._attach_id = self._attach_id, None
         if attach_id is not None:
             with suppress(wandb.errors.Error):
-                return wandb.attach(attach_id)
+                return _attach(attach_id)
         return None
 
     def _let_go(self) -> None:
@@ -172,10 +186,12 @@ class Session:
     def _open_for_courier(self, run: RunInfo, line: int) -> None:
         self._state_file = StateFile(run.dir, self.settings.target_of(run))
         known = self._state_file.load()
-        with opening():
+        with opening(self.settings.id_of(run)):
             if (left := _known.pop(self.settings.id_of(run) or "", None)) is not None:
                 left.finish()  # its logger is gone
-            self._run = open_for_courier(self.settings, run, self._params, line, is_new=known is None)
+            self._run = open_for_courier(
+                self.settings, run, self._params, line, is_new=known is None or self.settings.is_offline
+            )
         if self.settings.real_mode == "disabled":
             return
         self.state = known or State()
@@ -189,6 +205,12 @@ class Session:
         define_step(self._run)
         for definition in self.state.definitions:
             self._tell(definition)
+
+    def ended_offline(self) -> int:
+        """Return how many lines of the journal are in files that W&B's client has ended."""
+        run = self.run_info
+        known = None if run is None else StateFile(run.dir, self.settings.target_of(run)).load()
+        return known.ended if known is not None else 0
 
     def _save_state(self) -> None:
         if self._state_file is not None:
@@ -248,12 +270,14 @@ class Session:
 
     def configure(self, params: dict[str, Any], line: int | None) -> None:
         """Add to the run's config."""
-        if self._run is None and line is not None:
-            self._params |= params
-            self._open(line)
-        else:
-            self.run.config.update(params, allow_val_change=True)
-            self.settle(line)
+        with self._opening:
+            if self._run is None and line is not None and not self._params:
+                self._params = params
+                self._open(line)
+                return
+        self._params = {}  # with which the run could not be opened: maybe because of them
+        self.run.config.update(params, allow_val_change=True)
+        self.settle(line)
 
     def settle(self, line: int | None) -> None:
         """Note that a setting is on its way which stands in a line of the journal."""
@@ -307,6 +331,7 @@ class Session:
 
         Raises:
             TrackerUnavailableError: it does not say so.
+            RejectedError: it never takes some of it.
         """
         if self._run is None or self._history is None:
             return
@@ -316,7 +341,7 @@ class Session:
                 self._wait_for_rows()
                 self._wait_for_artifacts()
                 self._wait_for_files_and_settings()
-            except TrackerUnavailableError:
+            except DeliveryError:
                 self._abandon_if_fatal()
                 raise
         self._save_state()
@@ -328,7 +353,7 @@ class Session:
         seen, deadline = -1, time.monotonic() + _PATIENCE
         while not self._history.is_acknowledged():
             if self._uploads.fatal:
-                raise TrackerUnavailableError(f"W&B refused the upload: {self._uploads.fatal}")
+                raise refused(self._uploads.fatal)
             if self._uploads.rows > seen:
                 seen, deadline = self._uploads.rows, time.monotonic() + _PATIENCE
             if time.monotonic() > deadline:
@@ -336,10 +361,19 @@ class Session:
             time.sleep(_LOOK_EVERY)
 
     def _wait_for_artifacts(self) -> None:
-        while self._artifacts:
+        artifacts, self._artifacts = self._artifacts, []  # if it fails they are all logged again
+        for artifact in artifacts:
             with translated("W&B has not taken an artifact"):
-                self._artifacts[0].wait(timeout=int(_ARTIFACT_PATIENCE))
-            del self._artifacts[0]
+                self._wait_for_artifact(artifact)
+
+    def _wait_for_artifact(self, artifact: Any) -> None:
+        assert self._uploads is not None
+        try:
+            artifact.wait(timeout=int(_ARTIFACT_PATIENCE))
+        except ValueError as error:  # whatever hindered W&B's client
+            self._uploads.read()
+            causes = [self._uploads.failures.pop(name, "") for name in artifact.manifest.entries]
+            raise refused(" ".join(filter(None, [str(error), *causes]))) from error
 
     def _wait_for_files_and_settings(self) -> None:
         deadline = time.monotonic() + _PATIENCE + sum(self._missing.values()) / _SLOWEST
@@ -378,11 +412,18 @@ class Session:
         assert self._uploads is not None
         self._uploads.read()
         if self._uploads.fatal:
-            raise TrackerUnavailableError(f"W&B refused the upload: {self._uploads.fatal}")
+            raise refused(self._uploads.fatal)
+        failures = self._uploads.failures
+        lost = [reason for name, reason in failures.items() if name in self._missing or (self._missing and not name)]
+        if self._unsettled is not None and self._uploads.settings_failure:
+            lost.append(self._uploads.settings_failure)
+        if lost:
+            self._is_lost = True
+            raise refused(lost[0])
 
     def _abandon_if_fatal(self) -> None:
         """Have the run opened anew the next time, if W&B's client uploads nothing any more."""
-        if self._uploads is not None and self._uploads.fatal:
+        if self._is_lost or (self._uploads is not None and self._uploads.fatal):
             self._abandon()
 
     def _abandon(self) -> None:
@@ -393,25 +434,32 @@ class Session:
 
     # Ended
 
-    def end(self, status: str) -> None:
-        """Have the run marked as ended, and W&B has everything; in direct use only note how it ended."""
+    def end(self, status: str, line: int | None = None) -> None:
+        """Have the run marked as ended, and W&B has everything; in direct use only note how it ended.
+
+        Args:
+            status: how it ended.
+            line: the line of the journal that says so.
+        """
         self._status = status
         if not self.has_courier:
             return
-        if self._run is None:
-            self._open(-1)
+        self._open_if_need_be(-1)
         try:
-            self._finish(_EXIT_CODES.get(status, 1))
+            self._finish(_EXIT_CODES.get(status, 1), line)
         finally:
             if self._run is not None:
                 self._abandon()
 
-    def _finish(self, exit_code: int) -> None:
+    def _finish(self, exit_code: int, line: int | None) -> None:
         run = self._run
         self._is_postponed = True  # this is the end
         if self._history is None or not self.settings.is_online:
             self.wait()
             run.finish(exit_code=exit_code)
+            if line is not None:
+                self.state.ended = line + 1
+                self._save_state()
             self._run = None
             self._forget()
             return
@@ -422,6 +470,8 @@ class Session:
         run.finish(exit_code=exit_code)
         self._check_that_all_arrived()
         self._save_state()
+        if self.run_info is not None:
+            mark_as_synced(self.settings, self.run_info)
         self._run = None
         self._forget()
 

@@ -22,6 +22,8 @@ class State(msgspec.Struct, omit_defaults=True):
     values: dict[str, Values] = {}
     graphs: list[str] = []
     """The files of the models whose structure was logged, in order."""
+    ended: int = 0
+    """The lines of the journal before this one are in files of an offline run that has ended, and are whole."""
     shifts: list[tuple[int, int]] = []
     """(line, n): from this line of the journal on, the number of a row is that of its line and n."""
 

@@ -6,6 +6,7 @@ before and after each request that carries rows (wandb 0.31).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,10 @@ _OPENED = "stream: starting"
 _SENDING = "filestream: sending request"
 _SENT = "filestream: request sent"
 _FATAL = "filestream: fatal error"
+_FILES_FAILED = ("file transfer: upload: failed", "runfiles: CreateRunFiles returned error")
+_SETTINGS_FAILED = "runupserter: failed to upload changes"
+_OURS = tuple(f'"{begin}'.encode() for begin in ("filestream: ", "stream: ", *_FILES_FAILED, _SETTINGS_FAILED))
+_FILE = re.compile(r"\bName: (.+), Url: ")
 
 
 class _Line(msgspec.Struct):
@@ -22,6 +27,7 @@ class _Line(msgspec.Struct):
     history_lines: int = 0
     complete: bool = False
     error: str = ""
+    task: str = ""
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -48,6 +54,10 @@ class UploadLog:
         """Whether W&B knows that the run has ended."""
         self.fatal: str | None = None
         """Why nothing will be uploaded any more; None if all is well."""
+        self.failures: dict[str, str] = {}
+        """Why a file will not be uploaded, by its path in the run; under "" why some will not."""
+        self.settings_failure: str | None = None
+        """Why the newest settings will not be uploaded by themselves."""
 
     def read(self) -> None:
         """Take in what is new."""
@@ -60,7 +70,7 @@ class UploadLog:
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            if b'"filestream: ' in line or b'"stream: ' in line:
+            if any(begin in line for begin in _OURS):
                 self._take(line)
 
     def _take(self, data: bytes) -> None:
@@ -76,7 +86,12 @@ class UploadLog:
             self._arrived(self._on_its_way)
             self._on_its_way = _Line()
         elif line.msg.startswith(_FATAL):
-            self.fatal = " ".join(f"{line.msg.removeprefix(_FATAL).strip(': ')} {line.error}".split()) or "no reason"
+            self.fatal = _said(line).removeprefix(_FATAL).strip(": ") or "no reason"
+        elif line.msg.startswith(_FILES_FAILED):
+            file = _FILE.search(line.task)
+            self.failures[file[1] if file else ""] = _said(line)
+        elif line.msg == _SETTINGS_FAILED:
+            self.settings_failure = _said(line)
 
     def _arrived(self, request: _Line) -> None:
         if request.history_offset is not None:
@@ -84,3 +99,7 @@ class UploadLog:
                 self._first = request.history_offset
             self.rows = request.history_offset + request.history_lines - self._first
         self.is_complete = self.is_complete or request.complete
+
+
+def _said(line: _Line) -> str:
+    return " ".join(f"{line.msg} {line.error}".split())

@@ -1,0 +1,75 @@
+"""Training scripts that log to W&B, run as processes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from typing import NamedTuple
+
+TIMEOUT = 90
+
+
+class Ended(NamedTuple):
+    """A process that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Shell:
+    """A directory and an environment in which processes are run.
+
+    Args:
+        directory: where scripts are written and run; created.
+        environment: what is added to this process's, of which no variable of W&B's or rankzero's is passed on.
+    """
+
+    def __init__(self, directory, environment):
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.environment = environment
+
+    @property
+    def run_dir(self):
+        """The directory of the run that was begun without an id, or with one; there is only one."""
+        (journal,) = self.directory.glob("runs/*/*/journal.jsonl")
+        return journal.parent
+
+    def start(self, *command, stdin=subprocess.DEVNULL, **variables):
+        """Start a command; a variable that is None is taken away."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "RANKZERO_"))}
+        given = {**kept, **self.environment, "RANKZERO_DIR": str(self.directory / "runs"), **variables}
+        return subprocess.Popen(
+            [str(each) for each in command],
+            cwd=self.directory,
+            env={name: value for name, value in given.items() if value is not None},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *command, returns=0, **variables):
+        """Run a command to its end."""
+        with self.start(*command, **variables) as process:
+            try:
+                ended = Ended(0, *process.communicate(timeout=TIMEOUT))
+            finally:
+                process.kill()
+        assert process.returncode == returns, ended
+        return ended._replace(status=process.returncode)
+
+    def train(self, body, *arguments, **variables):
+        """Run a training script ``train.py``."""
+        return self.run(sys.executable, self.write(body), *arguments, **variables)
+
+    def write(self, body):
+        """Write ``train.py``, and return its path."""
+        script = self.directory / "train.py"
+        script.write_text("import rankzero\n" + textwrap.dedent(body))
+        return script
+
+    def sync(self, run_dir, *options, **variables):
+        """Run ``rankzero sync``."""
+        return self.run(sys.executable, "-m", "rankzero.cli", "sync", run_dir, *options, **variables)

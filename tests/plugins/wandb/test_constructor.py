@@ -1,0 +1,127 @@
+"""What the constructor takes and refuses, and what a logger says of itself before anything is logged."""
+
+import importlib.util
+import inspect
+import os
+
+import pytest
+import wandb
+
+import rankzero
+from rankzero.errors import ConfigError, UnknownOptionError
+from rankzero_wandb import WandbLogger
+
+LEFT_OUT = {"anonymous", "config_exclude_keys", "config_include_keys"}
+"""What W&B warns of when it is used."""
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+
+
+def test_it_takes_what_wandb_init_takes():
+    named = set(inspect.signature(WandbLogger).parameters)
+    assert named | WandbLogger.known_options >= set(inspect.signature(wandb.init).parameters) - LEFT_OUT
+    assert WandbLogger.known_options <= set(inspect.signature(wandb.init).parameters)
+
+
+def test_it_takes_what_lightnings_logger_takes_in_its_order():
+    lightning = pytest.importorskip("lightning.pytorch.loggers").WandbLogger
+    theirs = [name for name in inspect.signature(lightning).parameters if name not in ("anonymous", "kwargs")]
+    assert list(inspect.signature(WandbLogger).parameters)[: len(theirs)] == theirs
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("entty", "entity"), ("run_name", "name"), ("logmodel", "log_model")])
+def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
+    with pytest.raises(ConfigError, match=rf"WandbLogger takes no argument {wrong!r}\. Did you mean {right!r}\?"):
+        WandbLogger(**{wrong: "x"})
+
+
+def test_an_unknown_option_is_refused_by_start(tmp_path):
+    with pytest.raises(UnknownOptionError, match=r"'wandb' has no option 'entty'\. Did you mean 'entity'\?"):
+        rankzero.start({"wandb": {"entty": "me"}}, dir=tmp_path)
+    with pytest.raises(ConfigError, match=r"WandbLogger takes no argument 'entty'\. Did you mean 'entity'\?"):
+        rankzero.start([WandbLogger(entty="me")], dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_none_of_the_choices_is_refused():
+    with pytest.raises(ConfigError, match="log_model is True, False or \"all\", not 'best'"):
+        WandbLogger(log_model="best")
+    with pytest.raises(ConfigError, match='add_file_policy is "mutable" or "immutable", not \'copy\''):
+        WandbLogger(add_file_policy="copy")
+
+
+def test_wandb_is_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install wandb"):
+        WandbLogger()
+
+
+def test_no_argument_is_needed():
+    logger = WandbLogger()
+    assert (logger.name, logger.version, logger.save_dir, logger.log_model) == ("lightning_logs", None, ".", False)
+    assert logger.run_info is None
+
+
+def test_what_is_given_counts_more_than_the_environment(monkeypatch, tmp_path):
+    variables = {"WANDB_PROJECT": "theirs", "WANDB_RUN_ID": "their-id", "WANDB_DIR": str(tmp_path)}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found, given = WandbLogger(), WandbLogger(project="mine", id="my-id", dir=tmp_path / "a")
+    assert (found.name, found.version, found.save_dir) == ("theirs", "their-id", str(tmp_path))
+    assert (given.name, given.version, given.save_dir) == ("mine", "my-id", str(tmp_path / "a"))
+
+
+def test_two_names_of_one_argument(tmp_path):
+    logger = WandbLogger(version="v", id="i", save_dir=tmp_path / "save", dir=tmp_path / "dir")
+    assert (logger.version, logger.save_dir) == ("v", str(tmp_path / "save"))
+
+
+def test_making_a_logger_opens_and_imports_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(wandb, "init", None)
+    WandbLogger("name", tmp_path / "new", "v", project="p", log_model="all", prefix="x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_of_wandb_init_reach_the_run(make_logger, server):
+    logger = make_logger(
+        "named", id="r", entity="tester", group="folds", job_type="train", tags="one", notes="why",
+        config={"lr": 0.1, "net": {"sizes": [1, 2]}}, settings={"host": "machine"},
+    )  # fmt: skip
+    logger.log_metrics({"loss": 1})
+    logger.close()
+    run = server.run("r")
+    assert (run.path, run.display_name, run.notes, list(run.tags)) == ("tester/p/r", "named", "why", ["one"])
+    assert (run.group, run.job_type, run.host) == ("folds", "train", "machine")
+    assert run.config == {"lr": 0.1, "net": {"sizes": [1, 2]}}
+
+
+def test_the_environment_reaches_the_run(make_logger, server, monkeypatch):
+    for name, value in {"PROJECT": "theirs", "NAME": "named", "RUN_ID": "their-id", "RUN_GROUP": "folds"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    logger = make_logger(project=None)
+    logger.log_metrics({"loss": 1})
+    logger.close()
+    run = server.run("their-id")
+    assert (run.project, run.display_name, run.group) == ("theirs", "named", "folds")
+
+
+@pytest.mark.parametrize("options", [{"offline": True}, {"mode": "offline"}])
+def test_offline_sends_nothing(make_logger, server, tmp_path, options):
+    logger = make_logger(**options)
+    logger.log_metrics({"loss": 1})
+    logger.close()
+    assert server.requests == []
+    assert len(list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))) == 1
+
+
+def test_a_run_of_the_users_own_is_for_direct_use(make_logger, tmp_path):
+    with wandb.init(project="p") as run:
+        logger = make_logger(experiment=run)
+        assert logger.version == run.id
+        with pytest.raises(ConfigError, match="is for a logger that is used directly"):
+            rankzero.start([logger], dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,399 @@
+"""A server that refuses, stalls, breaks off or dies: training does not notice, and afterwards W&B has all of it once.
+
+What W&B never takes stands on the reject list, and holds nothing else up.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from servers.faulty_proxy import lost, status, truncated
+from servers.training import Training, until
+from servers.wandb_mock.faults import dies, dropped, stalled
+
+import rankzero
+from rankzero.position import load_position, reject_list
+from rankzero_wandb.history import History
+from rankzero_wandb.state import State
+from rankzero_wandb.upload_log import UploadLog
+
+SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
+A_WHILE = 90
+STEP = "trainer/global_step"
+FAULTS = {
+    "500": status(500),
+    "429": status(429, retry_after="1"),
+    "401": status(401),
+    "403": status(403),
+    "404": status(404),
+    "410": status(410),
+    "stalled": stalled,
+    "dropped": dropped,
+    "lost": lost,
+    "truncated": truncated,
+    "dies": dies,
+}
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """Knows the processes that this one starts; none may be left when all was delivered."""
+    monkeypatch.setenv("TRAINING_DIRECTORY", str(tmp_path))
+    training = Training(tmp_path)
+    yield training
+    training.kill()
+
+
+@pytest.fixture
+def begin(here, training, tmp_path):
+    runs = []
+
+    def begin():
+        runs.append(rankzero.start("wandb", project="p", dir=tmp_path / "runs"))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.finish(timeout=0)
+
+
+def log(run, first, last):
+    """Log a row for each step; no call may take long."""
+    slowest = 0.0
+    for step in range(first, last):
+        began = time.perf_counter()
+        run.log_metrics({"loss": step / 3}, step)
+        slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < SLOWEST_CALL
+
+
+def heal(server):
+    server.heal()
+    if not server.is_running:
+        server.start()
+
+
+def problem_of(run):
+    return load_position(run.dir, "wandb").problem
+
+
+def rejected(run):
+    """The types of the events on the reject list."""
+    path = reject_list(run.dir, "wandb")
+    return [json.loads(line)["event"]["type"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def arrived(server, run):
+    return [(row[STEP], row["loss"]) for row in server.run(run.id).history if "loss" in row]
+
+
+def times(server, run):
+    return [row["_timestamp"] for row in server.run(run.id).history if "loss" in row]
+
+
+def check(server, run, training, count):
+    """Compare all that arrived with what was logged, and look for processes that are left."""
+    assert arrived(server, run) == [(step, step / 3) for step in range(count)]
+    logged = [event["time"] for event in journal_of(run) if event["type"] == "metrics"]
+    assert times(server, run) == pytest.approx(logged, abs=1e-6)
+    assert (server.run(run.id).state, rejected(run)) == ("finished", [])
+    until(lambda: not others(training), A_WHILE)
+
+
+def journal_of(run):
+    return [json.loads(line) for line in (run.dir / "journal.jsonl").read_text().splitlines()]
+
+
+def others(training):
+    """The couriers and the programs of W&B's client that live."""
+    return [process for process in training.processes() if process.pid != os.getpid()]
+
+
+# Faults that pass
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_first_costs_nothing(server, begin, training, fault):
+    server.fail("UpsertBucket", FAULTS[fault])
+    run = begin()
+    log(run, 0, 50)
+    until(lambda: server.count("UpsertBucket"), A_WHILE)
+    if fault in ("401", "403", "404", "410"):
+        assert "cannot be opened" in until(lambda: problem_of(run), A_WHILE)
+    log(run, 50, 100)
+    heal(server)
+    run.finish(timeout=A_WHILE)
+    check(server, run, training, 100)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_between_costs_nothing(server, begin, training, fault):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    before = server.count("file_stream")
+    server.fail("file_stream", FAULTS[fault])
+    log(run, 50, 100)
+    until(lambda: server.count("file_stream") > before, A_WHILE)
+    if fault in ("401", "403", "404", "410"):
+        assert fault in until(lambda: problem_of(run), A_WHILE)
+    log(run, 100, 150)
+    heal(server)
+    run.finish(timeout=A_WHILE)
+    check(server, run, training, 150)
+
+
+@pytest.mark.parametrize("fault", ["500", "404", "stalled", "dies"])
+def test_a_fault_at_the_end_costs_nothing(server, begin, training, fault):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    server.fail("file_stream", FAULTS[fault])
+    log(run, 50, 60)
+    began = time.monotonic()
+    run.finish(timeout=0.5)
+    assert time.monotonic() - began < 5
+    heal(server)
+    until(lambda: load_position(run.dir, "wandb").closed, A_WHILE)
+    check(server, run, training, 60)
+
+
+def test_a_server_that_is_down_at_first_and_dies_later(server, begin, training):
+    server.stop()
+    run = begin()
+    log(run, 0, 50)
+    assert not run.flush(0.1)
+    server.start()
+    assert run.flush(A_WHILE)
+    server.stop()
+    log(run, 50, 100)
+    server.start()
+    run.finish(timeout=A_WHILE)
+    check(server, run, training, 100)
+
+
+@pytest.mark.parametrize("name", ["RunFiles", "/graphql Run", "PUT /run-file", "PUT /artifact-file", "CommitArtifact"])
+def test_a_fault_of_files_and_artifacts_costs_nothing(server, begin, training, tmp_path, name):
+    run = begin()
+    run.flush(A_WHILE)
+    server.fail(name, status(403), times=2)
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    run.log_artifact(tmp_path / "weights.bin", name="weights")
+    run.log_image("picture", [np.zeros((4, 4, 3), np.uint8)], step=0)
+    log(run, 0, 10)
+    run.finish(timeout=A_WHILE)
+    check(server, run, training, 10)
+    assert list(server.artifact("weights", "p").files.values()) == [b"weights"]
+    (picture,) = server.run(run.id).media("picture")
+    assert picture.files[0].startswith(b"\x89PNG")
+
+
+# A key
+
+
+def test_a_revoked_key_costs_nothing(server, begin, training):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    right, server.api_key = server.api_key, "f" * 40
+    log(run, 50, 100)
+    assert "wandb login" in until(lambda: problem_of(run), A_WHILE)
+    assert "wandb login" in (run.dir / "courier.log").read_text()
+    assert server.api_key not in (run.dir / "courier.log").read_text()
+    server.api_key = right
+    run.finish(timeout=A_WHILE)
+    check(server, run, training, 100)
+
+
+def test_what_a_revoked_key_held_up_is_synced_with_another(server, begin, training, tmp_path):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    server.api_key = "e" * 40
+    log(run, 50, 100)
+    until(lambda: problem_of(run), A_WHILE)
+    run.finish(timeout=0)
+    sync = [sys.executable, "-m", "rankzero.cli", "sync", str(run.dir)]
+    done = subprocess.run(
+        sync, env={**os.environ, "WANDB_API_KEY": server.api_key}, capture_output=True, text=True, timeout=A_WHILE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    check(server, run, training, 100)
+
+
+# What W&B never takes
+
+
+def test_a_refused_artifact_is_rejected_and_holds_nothing_up(server, begin, training, tmp_path):
+    run = begin()
+    server.fail("PUT /artifact-file", status(413))
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    run.log_artifact(tmp_path / "weights.bin", name="weights")
+    log(run, 0, 10)
+    run.finish(timeout=A_WHILE)
+    assert len(arrived(server, run)) == 10
+    assert rejected(run) == ["artifact"]
+
+
+@pytest.mark.slow
+def test_a_refused_picture_is_rejected_and_holds_nothing_up(server, begin):
+    run = begin()
+    log(run, 0, 5)
+    server.fail("media/images/big", status(413))
+    run.log_image("big", [np.zeros((4, 4, 3), np.uint8)], step=0)
+    run.log_image("small", [np.ones((4, 4, 3), np.uint8)], step=0)
+    log(run, 5, 10)
+    run.finish(timeout=A_WHILE)
+    assert arrived(server, run) == [(step, step / 3) for step in range(10)]
+    assert rejected(run) == ["image"]
+    assert len(server.run(run.id).media("small")[0].files) == 1
+
+
+@pytest.mark.slow
+def test_refused_params_are_rejected_and_hold_nothing_up(server, begin):
+    def refuses_large(handler):
+        return status(400)(handler) if b"poison" in handler.body else handler.ask()
+
+    server.fail("UpsertBucket", refuses_large)
+    run = begin()
+    run.log_hyperparams({"poison": 1})
+    run.log_hyperparams({"lr": 0.1})
+    log(run, 0, 10)
+    run.finish(timeout=A_WHILE)
+    assert len(arrived(server, run)) == 10
+    assert rejected(run) == ["params"]
+    assert server.run(run.id).config["lr"] == 0.1
+
+
+def test_a_refused_row_is_rejected_and_holds_nothing_up(server, begin):
+    def refuses_poison(handler):
+        return status(413)(handler) if b"poison" in handler.body else handler.ask()
+
+    server.fail("file_stream", refuses_poison)
+    run = begin()
+    log(run, 0, 5)
+    run.log_metrics({"poison": 1}, 5)
+    log(run, 5, 10)
+    run.finish(timeout=A_WHILE)
+    assert arrived(server, run) == [(step, step / 3) for step in range(10)]
+    assert rejected(run) == ["metrics"]
+
+
+# What was uploaded
+
+
+@pytest.fixture
+def uploads(tmp_path):
+    return UploadLog(tmp_path / "debug-internal.log")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        with (tmp_path / "debug-internal.log").open("a") as file:
+            file.write(text)
+
+    return write
+
+
+def sending(offset, lines, **more):
+    return json.dumps({"msg": "filestream: sending request", "history_offset": offset, "history_lines": lines, **more})
+
+
+SENT = '{"msg":"filestream: request sent"}\n'
+
+
+def test_no_log_is_nothing_uploaded(uploads):
+    uploads.read()
+    assert (uploads.rows, uploads.is_complete, uploads.fatal) == (0, False, None)
+
+
+def test_rows_count_when_their_request_was_answered(uploads, write):
+    write(sending(100, 3) + "\n")
+    uploads.read()
+    assert uploads.rows == 0
+    write(SENT)
+    uploads.read()
+    assert uploads.rows == 3
+    write(sending(None, 0) + "\n" + SENT + sending(103, 2, complete=True) + "\n" + SENT)
+    uploads.read()
+    assert (uploads.rows, uploads.is_complete) == (5, True)
+
+
+def test_a_torn_line_is_read_when_it_is_whole(uploads, write):
+    line = sending(0, 4) + "\n" + SENT
+    write(line[:30])
+    uploads.read()
+    write(line[30:-5])
+    uploads.read()
+    assert uploads.rows == 0
+    write(line[-5:] + '{"msg":"filestream: nonsense\n' + "no json\n")
+    uploads.read()
+    assert uploads.rows == 4
+
+
+def test_of_two_openings_in_one_log_the_last_counts(uploads, write):
+    write(sending(0, 4) + "\n" + SENT + '{"msg":"filestream: fatal error: gone"}\n')
+    write('{"msg":"stream: starting"}\n' + sending(4, 1) + "\n" + SENT)
+    uploads.read()
+    assert (uploads.rows, uploads.fatal) == (1, None)
+
+
+def test_why_nothing_is_uploaded_any_more(uploads, write):
+    write('{"msg":"filestream: fatal error: filestream: failed to upload: 404 Not Found"}\n')
+    uploads.read()
+    assert uploads.fatal == "filestream: failed to upload: 404 Not Found"
+
+
+def test_which_file_is_not_uploaded(uploads, write):
+    task = "DefaultUploadTask{FileKind: 3, Path: /a/b, Name: media/a, b.png, Url: http://host/c, Size: 1}"
+    write(json.dumps({"msg": "file transfer: upload: failed to upload: status: 413 Large", "task": task}) + "\n")
+    write('{"msg":"runupserter: failed to upload changes","error":"returned error 400"}\n')
+    uploads.read()
+    assert uploads.failures == {"media/a, b.png": "file transfer: upload: failed to upload: status: 413 Large"}
+    assert uploads.settings_failure == "runupserter: failed to upload changes returned error 400"
+
+
+# The numbers of rows
+
+
+def test_the_number_of_a_row_is_that_of_its_line_and_of_rows_between():
+    state = State(shifts=[(5, 2), (9, 7)])
+    assert [state.number(line) for line in (0, 4, 5, 8, 9, 50)] == [0, 4, 7, 10, 16, 57]
+
+
+class ClientRun:
+    """Counts steps as W&B's client does."""
+
+    def __init__(self, starting_step=0):
+        self.starting_step = self._local_step = starting_step
+        self.rows = []
+
+    def log(self, row, step=None, commit=True):
+        if step is None:
+            step = self._local_step
+        if step >= self._local_step:
+            self.rows.append((step, row["v"]))
+            self._local_step = step + 1
+
+
+def test_rows_of_the_script_move_ours_on_also_when_they_are_delivered_again(uploads):
+    state = State()
+    first = ClientRun()
+    history = History(first, state, lambda: None, uploads)
+    history.log({"v": "a"}, 1)
+    first.log({"v": "own"})
+    first.log({"v": "own too"})
+    history.log({"v": "b"}, 2)
+    history.log({"v": "b"}, 2)
+    history.log({"v": "c"}, 6)
+    assert first.rows == [(1, "a"), (2, "own"), (3, "own too"), (4, "b"), (8, "c")]
+    second = ClientRun(starting_step=5)
+    history = History(second, state, lambda: None, uploads)
+    for line, value in ((1, "a"), (2, "b"), (6, "c"), (7, "d")):
+        history.log({"v": value}, line)
+    assert second.rows == [(8, "c"), (9, "d")]

@@ -1,0 +1,234 @@
+"""Processes that are killed: training, its couriers, W&B's own program; in the end W&B has all of it once."""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from servers.training import Training, until
+from servers.wandb_mock.run import HISTORY
+
+from rankzero.position import load_position, reject_list
+
+A_WHILE = 90
+STEP = "trainer/global_step"
+SCRIPT = """
+    import numpy as np
+    os.chdir(directory)
+    run = rankzero.start("wandb", project="p", dir=directory / "runs", run_id="r1")
+"""
+EVERYTHING = """
+    (directory / "weights.bin").write_bytes(b"weights")
+    run.log_hyperparams({"lr": 0.1, "net": {"sizes": [1, 2]}})
+    run.define_metric("loss", summary="min")
+    for step in range(300):
+        run.log_metrics({"loss": step / 3}, step)
+        if step % 100 == 50:
+            run.log_image("picture", [np.full((4, 4, 3), step, np.uint8)], step=step)
+            run.log_table("table", ["a"], [[step]], step=step)
+            run.log_artifact(directory / "weights.bin", name=f"weights-{step}")
+    run.log_hyperparams({"late": True})
+    run.log_tags(["tagged"])
+"""
+DEATH = """
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def training(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINING_DIRECTORY", str(tmp_path))
+    training = Training(tmp_path)
+    training.run_dir = tmp_path / "runs" / "p" / "r1"
+    yield training
+    training.kill()
+
+
+def others(training):
+    """The couriers and the programs of W&B's client that live."""
+    return [process for process in training.processes() if process.pid != os.getpid()]
+
+
+def kill_others(training):
+    for process in others(training):
+        with contextlib.suppress(Exception):
+            process.kill()
+    until(lambda: not [process for process in others(training) if process.status() != "zombie"])
+
+
+def sync(run_dir):
+    command = [sys.executable, "-m", "rankzero.cli", "sync", str(run_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rows(server, key="loss", run_id="r1"):
+    return [(row[STEP], row[key]) for row in server.run(run_id).history if key in row]
+
+
+def check_that_nothing_was_sent_twice(server, run_id="r1"):
+    """A number that is left out is a line of the journal that is no row; one that is there twice is a row too many."""
+    numbers = [row["_step"] for row in server.run(run_id).history]
+    assert numbers == sorted(set(numbers))
+    assert sorted(server.run(run_id).streams[HISTORY]) == list(range(len(numbers)))
+
+
+def check_everything(server, run_dir):
+    run = server.run("r1")
+    assert rows(server) == [(step, step / 3) for step in range(300)]
+    check_that_nothing_was_sent_twice(server)
+    pictures, tables = run.media("picture"), run.media("table")
+    assert [len(each.files) for each in pictures + tables] == [1] * 6
+    assert [json.loads(each.files[0])["data"] for each in tables] == [[[50]], [[150]], [[250]]]
+    for step in (50, 150, 250):
+        assert list(server.artifact(f"weights-{step}", "p").files.values()) == [b"weights"]
+        assert server.artifact(f"weights-{step}", "p").version == "v0"
+    config = {key: value for key, value in run.config.items() if key != "rankzero"}
+    assert config == {"lr": 0.1, "net": {"sizes": [1, 2]}, "late": True}
+    assert list(run.tags) == ["tagged"]
+    assert run.summary["loss"] == {"min": 0}
+    assert run.state == "failed"
+    assert not reject_list(run_dir, "wandb").exists()
+
+
+def test_training_that_is_killed_after_its_last_call(server, training):
+    training.run(SCRIPT + EVERYTHING + DEATH)
+    until(lambda: load_position(training.run_dir, "wandb").closed, A_WHILE)
+    check_everything(server, training.run_dir)
+    until(lambda: not others(training), A_WHILE)
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_all_that_is_killed_at_random_moments_is_synced(server, training, attempt):
+    training.start(SCRIPT + EVERYTHING + DEATH)
+    training.process.wait(timeout=A_WHILE)
+    moment = random.uniform(0, 4)
+    time.sleep(moment)
+    kill_others(training)
+    if attempt % 2:  # the next one too
+        command = [sys.executable, "-m", "rankzero.cli", "sync", str(training.run_dir)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            time.sleep(moment)
+            kill_others(training)
+    sync(training.run_dir)
+    check_everything(server, training.run_dir)
+    until(lambda: not others(training), A_WHILE)
+
+
+def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, training):
+    training.start(
+        SCRIPT
+        + """
+    for step in range(100):
+        run.log_metrics({"loss": step / 3}, step)
+    run.flush(60)
+    ready()
+    sys.stdin.readline()
+    for step in range(100, 200):
+        run.log_metrics({"loss": step / 3}, step)
+    run.finish(timeout=90)
+    """,
+        stdin=subprocess.PIPE,
+    )
+    training.until_ready()
+    killed = [process for process in others(training) if process.name() == "wandb-core"]
+    assert killed
+    for process in killed:
+        process.kill()
+    training.process.stdin.write("go on\n")
+    training.process.stdin.flush()
+    returned, _, errors = training.wait(A_WHILE)
+    assert returned == 0, errors
+    assert load_position(training.run_dir, "wandb").closed, (training.run_dir / "courier.log").read_text()
+    assert rows(server) == [(step, step / 3) for step in range(200)]
+    check_that_nothing_was_sent_twice(server)
+    assert server.run("r1").state == "finished"
+    until(lambda: not others(training), A_WHILE)
+
+
+def test_the_program_of_w_and_b_ends_with_its_courier(server, training):
+    training.start(
+        SCRIPT + "    run.log_metrics({'loss': 0.0}, 0)\n    run.flush(60)\n    ready()\n    time.sleep(60)\n"
+    )
+    training.until_ready()
+    assert [process for process in others(training) if process.name() == "wandb-core"]
+    for courier in training.couriers():
+        courier.kill()
+    training.process.kill()
+    training.process.wait()
+    until(lambda: not others(training), A_WHILE)
+
+
+MIXED = """
+    import numpy as np
+    os.chdir(directory)
+    run = rankzero.start("wandb", project="p", dir=directory / "runs", run_id="r1", delivery="thread")
+    for step in range(60):
+        run.log_metrics({"loss": step / 3}, step)
+        if step % 10 == 0:
+            assert run.flush(60)
+            run.experiment.log({"own": step})
+"""
+
+
+def check_mixed(server):
+    assert rows(server) == [(step, step / 3) for step in range(60)]
+    check_that_nothing_was_sent_twice(server)
+
+
+def test_rows_that_a_script_logs_itself_stand_between_ours(server, training):
+    returned, _, errors = training.run(MIXED + "    run.finish(timeout=60)\n")
+    assert returned == 0, errors
+    check_mixed(server)
+    assert [row["own"] for row in server.run("r1").history if "own" in row] == list(range(0, 60, 10))
+    assert server.run("r1").state == "finished"
+
+
+def test_rows_that_a_script_logs_itself_do_not_cost_ours_after_a_crash(server, training):
+    training.run(MIXED + DEATH)
+    sync(training.run_dir)
+    check_mixed(server)
+    own = [row["own"] for row in server.run("r1").history if "own" in row]
+    assert own[:5] == list(range(0, 50, 10))  # what came right before the crash was never written down
+    assert server.run("r1").state == "failed"
+
+
+def test_two_runs_of_one_process_are_delivered_by_threads(server, training, tmp_path):
+    returned, _, errors = training.run("""
+    os.chdir(directory)
+    runs = [
+        rankzero.start("wandb", project="p", dir=directory / "runs", run_id=name, delivery="thread")
+        for name in ("a", "b")
+    ]
+    for step in range(100):
+        for number, run in enumerate(runs):
+            run.log_metrics({"loss": step / 3 + number}, step)
+    for run in runs:
+        run.finish(timeout=60)
+    """)
+    assert returned == 0, errors
+    for number, name in enumerate("ab"):
+        assert rows(server, run_id=name) == [(step, step / 3 + number) for step in range(100)]
+        assert server.run(name).state == "finished"
+
+
+@pytest.mark.slow
+def test_a_row_whose_file_is_missing_is_rejected_and_the_rest_arrives(server, training):
+    server.stop()
+    training.run(SCRIPT + EVERYTHING + DEATH)
+    kill_others(training)
+    pictures = sorted(training.run_dir.glob("media/**/*.png"))
+    assert pictures
+    pictures[0].unlink()
+    server.start()
+    command = [sys.executable, "-m", "rankzero.cli", "sync", str(training.run_dir)]
+    assert subprocess.run(command, timeout=A_WHILE, check=False).returncode == 1  # not all could be delivered
+    rejected = [json.loads(line) for line in reject_list(training.run_dir, "wandb").read_text().splitlines()]
+    assert [entry["event"]["type"] for entry in rejected] == ["image"]
+    assert rows(server) == [(step, step / 3) for step in range(300)]
+    assert len(server.run("r1").media("picture")) == 2
+    assert len(server.run("r1").media("table")) == 3

@@ -1,0 +1,183 @@
+"""Metrics: every value with its own step and time, in whichever order, and nothing that nobody logged."""
+
+import json
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from plugins.wandb.delivered import Delivered, table_in, values, wandb_server
+
+from rankzero.events import Metrics
+from rankzero.journal import JOURNAL, read_events
+from rankzero_wandb import WandbLogger
+
+STEP = "trainer/global_step"
+NUMBERS = {
+    "float": 0.1,
+    "least": 5e-324,
+    "greatest": -1.7976931348623157e308,
+    "odd": 2**53 + 1,
+    "least int": -(2**63),
+    "bool": True,
+    "float32": np.float32(0.1),
+    "int64": np.int64(-7),
+    "tensor": torch.tensor([3.5], requires_grad=True),
+    "bfloat16": torch.tensor(1.5, dtype=torch.bfloat16),
+    "decimal": Decimal("0.5"),
+}
+ODD_NAMES = ["a/b/c", "a.b", "ü 漢 🦉", "with spaces", "*", 'quo"te', "back\\slash", "x" * 300, "trailing/", "[0]"]
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("metrics")
+    with wandb_server(directory) as server:
+        yield Delivered(server, directory)
+
+
+def log_everything(run):
+    run.log_metrics({"loss": 0.5, "acc": 1}, step=5, epoch=2, stage="train")
+    run.log_metrics({"loss": 0.25}, step=3)
+    run.log_metrics({"loss": 0.125, "epoch": 7}, step=3, epoch=3)
+    run.log_metrics({"loss": 1.0})
+    run.log_metrics({"nan": math.nan, "up": math.inf, "down": -math.inf}, step=10)
+    run.log_metrics(NUMBERS, step=11)
+    run.log_metrics({name: index for index, name in enumerate(ODD_NAMES)}, step=12)
+    run.log_metrics({"nested": {"a": {"b": 2}, "c": torch.tensor(0.5)}}, step=13)
+    run.log_metrics({"beyond int64": 2**70, "beyond floats": 10**400, "below floats": -(10**5000)}, step=14)
+    for step in range(100, 600):
+        run.log_metrics({"many": step / 7}, step=step)
+
+
+@pytest.fixture(scope="module", params=["thread", "process"])
+def both(request, delivered):
+    """A run, and what W&B has of it; delivered by a thread, or by a process."""
+    return delivered.run(log_everything, delivery=request.param)
+
+
+@pytest.fixture
+def stored(both):
+    return both[1]
+
+
+def test_all_rows_of_the_journal_in_their_order_with_their_times(both):
+    run, stored = both
+    logged = [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, Metrics)]
+    assert [(row[STEP], row["_timestamp"]) for row in stored.history] == [(row.step, row.time) for row in logged]
+    assert len(logged) == 509
+    assert [value for _, value in values(stored, "many")] == [step / 7 for step in range(100, 600)]
+
+
+def test_steps_in_any_order_and_repeated(stored):
+    assert values(stored, "loss") == [(5, 0.5), (3, 0.25), (3, 0.125), (4, 1.0)]
+
+
+def test_the_epoch_of_a_row_unless_it_has_its_own(stored):
+    assert values(stored, "epoch") == [(5, 2), (3, 7)]
+
+
+def test_the_step_is_the_axis_of_all_metrics(stored):
+    assert stored.metrics["*"] == (STEP, frozenset(), True, False)
+
+
+def test_nan_and_infinity(stored):
+    assert [repr(value) for key in ("nan", "up", "down") for _, value in values(stored, key)] == ["nan", "inf", "-inf"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_is_exact(stored, name):
+    expected = NUMBERS[name]
+    assert values(stored, name) == [(11, expected.item() if hasattr(expected, "item") else expected)]
+
+
+def test_names_are_as_they_were(stored):
+    assert [values(stored, name) for name in ODD_NAMES] == [[(12, index)] for index in range(len(ODD_NAMES))]
+
+
+def test_an_empty_name_is_not_lost(delivered):
+    def log(run):
+        run.log_metrics({"": 1}, step=1)
+        run.log_histogram("", [0.0, 1.0], step=2)
+
+    _, stored = delivered.run(log)
+    assert values(stored, "(no name)")[0] == (1, 1)
+    assert values(stored, "(no name)")[1][1]["_type"] == "histogram"
+
+
+def test_nested_metrics_have_a_slash(stored):
+    assert values(stored, "nested/a/b") + values(stored, "nested/c") == [(13, 2), (13, 0.5)]
+
+
+def test_ints_that_w_and_b_cannot_hold(stored):
+    assert values(stored, "beyond int64") == [(14, float(2**70))]
+    assert values(stored, "beyond floats") + values(stored, "below floats") == [(14, math.inf), (14, -math.inf)]
+
+
+def test_what_is_no_number_is_kept_as_a_table(delivered):
+    def log(run):
+        with pytest.warns(UserWarning, match="metric"):
+            run.log_metrics({"loss": 1, "none": None, "text": "warm-up", "array": np.arange(3)}, step=4)
+
+    _, stored = delivered.run(log)
+    assert values(stored, "loss") == [(4, 1)]
+    assert table_in(stored, "text") == (["value"], [["warm-up"]])
+    assert table_in(stored, "array") == (["value"], [[[0, 1, 2]]])
+    assert not any("none" in row for row in stored.history)
+
+
+def test_prefix_under_a_run(delivered):
+    def log(run):
+        run.define_metric("loss", step_metric="sample")
+        run.log_metrics({"loss": 0.5, "sample": 64}, step=1, epoch=2)
+        run.log_histogram("weights", [0.0, 1.0], step=1)
+
+    _, stored = delivered.run(log, logger=WandbLogger(prefix="fold1"))
+    assert values(stored, "fold1-loss") + values(stored, "fold1-epoch") == [(1, 0.5), (1, 2)]
+    assert stored.metrics["fold1-loss"].step_metric == "fold1-sample"
+    keys = {key for row in stored.history for key in row if not key.startswith("_")}
+    assert keys == {"fold1-loss", "fold1-sample", "fold1-epoch", "fold1-weights", STEP}
+
+
+def test_rows_of_an_aggregation(delivered):
+    def log(run):
+        run.update_agg_funcs({"best": max})
+        for value in (1.0, 2.0, 6.0):
+            run.agg_and_log_metrics({"mean": value, "best": value}, step=7)
+
+    _, stored = delivered.run(log)
+    assert values(stored, "mean") + values(stored, "best") == [(7, 3.0), (7, 6.0)]
+
+
+# Direct use
+
+
+def test_direct_use_hands_over_what_was_given(delivered):
+    def log(logger):
+        logger.log_metrics({"loss": 0.5, "text": "warm-up", "none": None, "nested": {"a": {"b": 2}}}, step=4)
+        logger.log_metrics({"loss": 0.25, "array": np.arange(3), "tensor": torch.tensor([1.5])}, step=2)
+        logger.log_metrics({"loss": math.nan, "epoch": 1})
+        logger.log_metrics({"picture": wandb.Html("<b>x</b>")}, step=5)
+
+    stored = delivered.directly(log)
+    assert json.dumps([value for _, value in values(stored, "loss")]) == "[0.5, 0.25, NaN]"
+    assert [row.get(STEP) for row in stored.history] == [4, 2, 2, 5]  # W&B adds the newest step
+    found = {key: value for row in stored.history for key, value in row.items() if not key.startswith("_")}
+    assert (found["text"], found["nested"], found["array"]) == ("warm-up", {"a": {"b": 2}}, [0, 1, 2])
+    assert (found["tensor"], found["epoch"]) == (1.5, 1)
+    assert b"<b>x</b>" in stored.media("picture")[0].files[0]
+    assert "none" not in found
+
+
+def test_numbers_are_exact_in_direct_use_too(delivered):
+    stored = delivered.directly(lambda logger: logger.log_metrics(NUMBERS, step=1))
+    (row,) = stored.history
+    expected = {name: each.item() if hasattr(each, "item") else each for name, each in NUMBERS.items()}
+    assert {name: row[name] for name in NUMBERS} == {**expected, "decimal": 0.5}
+
+
+def test_prefix_in_direct_use(delivered):
+    stored = delivered.directly(lambda logger: logger.log_metrics({"loss": 0.5, "epoch": 2}, step=1), prefix="fold1")
+    assert values(stored, "fold1-loss") + values(stored, "fold1-epoch") == [(1, 0.5), (1, 2)]
