@@ -590,3 +590,20 @@ def test_media_file_keeps_its_caption_when_logged_again(store):
     assert store.image(file).caption == "first"
     assert store.image(file, "second").caption == "second"
     assert isinstance(file, MediaFile)
+
+
+class SdkPicture:
+    """As some SDKs wrap pictures."""
+
+    def __init__(self, image):
+        self.image = image
+
+
+def test_a_picture_in_an_sdks_own_type(tmp_path):
+    from PIL import Image
+
+    picture = Image.new("RGB", (2, 3), (1, 2, 3))
+    store = MediaStore(tmp_path)
+    assert store.image(SdkPicture(picture)) == store.image(picture)
+    table = store.table(["a"], [[SdkPicture(picture)]])
+    assert read_table(tmp_path / table.path) == read_table(tmp_path / store.table(["a"], [[picture]]).path)

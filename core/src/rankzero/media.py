@@ -116,7 +116,7 @@ class MediaStore:
 
     def image(self, image: Any, caption: str | None = None) -> MediaFile:
         """Store an image: a path, encoded bytes, a PIL image, a figure, or an array or tensor (see `encode_image`)."""
-        return self._file_or(encode_image, image, caption)
+        return self._file_or(encode_image, _unwrapped(image), caption)
 
     def audio(self, audio: Any, sample_rate: int | None = None, caption: str | None = None) -> MediaFile:
         """Store a sound: a path, encoded bytes, or samples with their rate in Hz (see `encode_audio`)."""
@@ -142,7 +142,7 @@ class MediaStore:
     def _cell(self, cell: Any) -> Any:
         if isinstance(cell, MediaFile):
             return {"media": self.put_file(cell)}
-        if _is_picture(cell):
+        if _is_picture(cell := _unwrapped(cell)):
             return {"media": self.image(cell)}
         plain = to_jsonable(cell)
         return (
@@ -185,6 +185,12 @@ def _read_cell(cell: Any, directory: Path) -> Any:
         case {"float": str(number)} if len(cell) == 1:
             return NON_FINITE.get(number, cell)
     return cell
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the PIL image of an SDK's own type for pictures, anything else as it is."""
+    inner = getattr(value, "image", None)
+    return inner if hasattr(inner, "save") and hasattr(inner, "mode") else value
 
 
 def _is_picture(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import pytest
 from servers.training import Training, until
+from servers.wandb_mock.faults import stalled
 from servers.wandb_mock.run import HISTORY
 
 from rankzero.position import load_position, reject_list
@@ -85,7 +87,7 @@ def check_everything(server, run_dir):
     assert [len(each.files) for each in pictures + tables] == [1] * 6
     assert [json.loads(each.files[0])["data"] for each in tables] == [[[50]], [[150]], [[250]]]
     for step in (50, 150, 250):
-        assert list(server.artifact(f"weights-{step}", "p").files.values()) == [b"weights"]
+        assert server.artifact(f"weights-{step}", "p").files == {f"weights-{step}.bin": b"weights"}
         assert server.artifact(f"weights-{step}", "p").version == "v0"
     config = {key: value for key, value in run.config.items() if key != "rankzero"}
     assert config == {"lr": 0.1, "net": {"sizes": [1, 2]}, "late": True}
@@ -232,3 +234,27 @@ def test_a_row_whose_file_is_missing_is_rejected_and_the_rest_arrives(server, tr
     assert rows(server) == [(step, step / 3) for step in range(300)]
     assert len(server.run("r1").media("picture")) == 2
     assert len(server.run("r1").media("table")) == 3
+
+
+def test_what_a_killed_courier_leaves_behind_is_ended_by_the_next(server, training):
+    training.start(SCRIPT + EVERYTHING + DEATH)
+    until(lambda: server.count("CommitArtifact"), A_WHILE)
+    server.fail("", stalled)
+    training.process.wait(timeout=A_WHILE)
+    until(lambda: server.count("CommitArtifact") or others(training), A_WHILE)
+    courier, core = until(lambda: courier_and_core(training), A_WHILE)
+    state = training.run_dir / "wandb-p-r1.json"
+    assert json.loads(state.read_text())["client"] == [platform.node(), courier.pid]
+    core.suspend()  # it would end by itself if it has nothing to send
+    courier.kill()
+    until(lambda: not courier.is_running() or courier.status() == "zombie")
+    assert core.is_running()
+    server.heal()
+    sync(training.run_dir)
+    assert not core.is_running() or core.status() == "zombie"
+    check_everything(server, training.run_dir)
+
+
+def courier_and_core(training):
+    found = {("wandb-core" in process.cmdline()[0]): process for process in others(training) if process.cmdline()}
+    return (found[False], found[True]) if len(found) == 2 else None

@@ -27,9 +27,14 @@ def file_artifact(path: str, name: str, kind: str, metadata: Mapping[str, Any], 
         name: of the artifact.
         kind: the artifact's type.
         metadata: what to note of it.
-        is_ours: whether the file is ours and changes no more, so that W&B's client need not copy it.
+        is_ours: whether the file is ours: it changes no more, so that W&B's client need not copy it, and is called
+            after its content, so that in the artifact it is called as that is.
     """
-    return _artifact(path, None, name, kind, metadata, "immutable" if is_ours else "mutable")
+    if not is_ours:
+        return _artifact(path, None, name, kind, metadata, "mutable")
+    suffix = Path(path).suffix
+    file_name = None if os.path.isdir(path) else name if name.endswith(suffix) else name + suffix
+    return _artifact(path, file_name, name, kind, metadata, "immutable")
 
 
 def checkpoint_artifact(path: str, name: str, metadata: Mapping[str, Any], policy: str) -> Any:

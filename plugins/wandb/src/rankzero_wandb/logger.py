@@ -14,11 +14,14 @@ from rankzero.logger import RunInfo
 from rankzero.rank import is_rank_zero
 from rankzero.suggest import did_you_mean
 from rankzero.values import Number, to_jsonable, to_number
+from rankzero_wandb.courier_session import CourierSession
+from rankzero_wandb.direct_session import DirectSession
 from rankzero_wandb.login import check_login
 from rankzero_wandb.media import in_portions
 from rankzero_wandb.media_verbs import MediaVerbs
-from rankzero_wandb.opening import STEP, Settings, fixed_options
+from rankzero_wandb.opening import STEP
 from rankzero_wandb.session import Session
+from rankzero_wandb.settings import Settings, fixed_options
 from rankzero_wandb.summaries import Definition, kinds_of
 
 _NO_NAME = "(no name)"
@@ -59,6 +62,7 @@ class WandbLogger(MediaVerbs):
 
     LOGGER_JOIN_CHAR = "-"
     finalize_acknowledges = True
+    batch_bytes = 1 << 21  # W&B's client sends rows once a second
     wants = frozenset(["console", "surroundings"])
     known_options: ClassVar[frozenset[str]] = frozenset(
         [
@@ -116,7 +120,7 @@ class WandbLogger(MediaVerbs):
             init=kwargs,
             environment=environment or {},
         )
-        self._session = Session(settings, experiment)
+        self._session: Session = DirectSession(settings, experiment)
         if not settings.has_console:
             self.wants = type(self).wants - {"console"}
 
@@ -180,11 +184,12 @@ class WandbLogger(MediaVerbs):
 
     def attach(self, run: RunInfo) -> None:
         super().attach(run)
-        self._session.run_info = run
+        self._session = CourierSession(self._session.settings, run)
 
     def watermark(self) -> int | None:
         """For an offline logger, begin anew where its files do: what a client that died has left is not whole."""
-        return self._session.ended_offline() if self.is_offline else None
+        session = self._session
+        return session.lines_ended_offline if isinstance(session, CourierSession) and self.is_offline else None
 
     def flush(self) -> None:
         self._session.wait()

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from rankzero.errors import ConfigError
 
-_HOSTED = ("api.wandb.ai", "api.forge.coreweave.com")
+_HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
 _REFUSED = (401, 403)
 _TIMEOUT = 3.0
 _QUERY = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
@@ -43,7 +43,7 @@ def check_login(settings: Mapping[str, Any]) -> None:
             "nobody is logged in to W&B: run `wandb login`, or set WANDB_API_KEY; or start with offline=True and "
             "deliver later with rankzero sync"
         )
-    if key is not None and url is not None and _is_refused(url, str(key)):
+    if key is not None and _is_refused(str(url), str(key)):
         raise ConfigError(f"{urlsplit(url).netloc} refuses the W&B API key: run `wandb login`, or set WANDB_API_KEY")
 
 
@@ -56,16 +56,12 @@ def setting_from_files(name: str) -> str | None:
     return parser.get("default", name, fallback=None)
 
 
-def _url_of_client() -> str | None:
-    hosts = [host for host in _HOSTED if _key_of(host)]
-    return setting_from_files("base_url") or (f"https://{hosts[0]}" if hosts else None)
+def _url_of_client() -> str:
+    return setting_from_files("base_url") or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
 
 
-def _key_from_netrc(url: str | None) -> str | None:
-    return _key_of(urlsplit(url).netloc) if url else None
-
-
-def _key_of(host: str) -> str | None:
+def _key_from_netrc(url: str) -> str | None:
+    host = urlsplit(url).netloc
     for path in _netrc_files():
         with suppress(OSError, netrc.NetrcParseError):
             found = netrc.netrc(path).authenticators(host)
@@ -85,7 +81,7 @@ def _netrc_files() -> Iterator[Path]:
 def _is_known_to_client() -> bool:
     import wandb
 
-    return bool(wandb.api.api_key) or bool(wandb.Settings().identity_token_file)
+    return wandb.run is not None or bool(wandb.login(prompt=False, verify=False))
 
 
 def _is_refused(url: str, key: str) -> bool:

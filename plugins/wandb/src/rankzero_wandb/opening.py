@@ -1,51 +1,32 @@
-"""Where a run is in W&B, and how its client is told to go on with it."""
+"""How W&B's client is told to begin a run, or to go on with it."""
 
 from __future__ import annotations
 
 import glob
-import json
-import os
-import platform
-import signal
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from rankzero import rank_zero_warn
 from rankzero.identity import name_of
-from rankzero.liveness import Writer, writer_state
 from rankzero.logger import RunInfo
 from rankzero.surroundings import Surroundings, read_surroundings
-from rankzero_wandb.login import setting_from_files
 from rankzero_wandb.readback import MARK
-from rankzero_wandb.sweeps import sweep_parameters
+from rankzero_wandb.settings import ARGUMENTS, CLIENT_SETTINGS, Settings
+from rankzero_wandb.training_process import as_it_was, mark, save_surroundings
 
 STEP = "trainer/global_step"
 """The metric that is the x-axis of all others."""
 
-OFFLINE = ("offline", "dryrun")
-_OFF = "disabled"
-_PROJECT = "lightning_logs"
-_NO_PROJECT = "default"  # what a Run belongs to that was given none
+FIRST_TIME_ONLY = ("config", "fork_from", "notes", "resume", "resume_from", "tags")
+"""Arguments of ``wandb.init`` that are not for going on with a run: what they set may have changed since."""
+
 _SURROUNDINGS_TIMEOUT = 3.0
-_ARGUMENTS = {"entity": "WANDB_ENTITY", "group": "WANDB_RUN_GROUP", "job_type": "WANDB_JOB_TYPE"}
-_SETTINGS = {
-    "base_url": "WANDB_BASE_URL",
-    "save_code": "WANDB_SAVE_CODE",
-    "sweep_id": "WANDB_SWEEP_ID",
-}
-_KEPT = (
-    "WANDB_CONSOLE", "WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_MODE", "WANDB_NAME", "WANDB_NOTES",
-    "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_TAGS", *_ARGUMENTS.values(), *_SETTINGS.values(),
-)  # fmt: skip
 _NOT_FOR_CLIENT = ("console", "disable_git", "x_save_requirements")
 """Settings of the user's that are about the training process, and that we see to."""
 
 # A courier waits and tries again itself, and tells people; W&B's client is to give up, or to go on, soon.
 _PATIENCE = {
-    "init_timeout": 30.0,
+    "init_timeout": 20.0,
     "finish_timeout": 60.0,
     "x_file_stream_transmit_interval": 1.0,
     "x_file_stream_retry_wait_max_seconds": 10.0,
@@ -53,107 +34,6 @@ _PATIENCE = {
     "x_graphql_retry_wait_max_seconds": 10.0,
 }
 _DIRECT_FINISH_TIMEOUT = 300.0
-
-
-class Settings(NamedTuple):
-    """What the user said of a run."""
-
-    project: str | None
-    name: str | None
-    id: str | None
-    save_dir: str | None
-    mode: str | None
-    init: dict[str, Any]
-    """Further arguments of ``wandb.init``."""
-    environment: Mapping[str, str] = {}
-    """Variables of the training process, which count more than those of this one."""
-
-    def variable(self, name: str) -> str | None:
-        """Return an environment variable, None if it is not set or empty."""
-        return self.environment.get(name) or os.environ.get(name) or None
-
-    @property
-    def for_client(self) -> dict[str, Any]:
-        """What the user set of ``wandb.Settings``."""
-        given = self.init.get("settings")
-        if given is None or isinstance(given, Mapping):
-            return dict(given or {})
-        return {name: getattr(given, name) for name in given.model_fields_set}
-
-    @property
-    def entity(self) -> str | None:
-        """The account or team; None for the user's own."""
-        return self.init.get("entity") or self.variable("WANDB_ENTITY")
-
-    @property
-    def has_console(self) -> bool:
-        """Whether W&B is to have what the training process prints."""
-        return (self.for_client.get("console") or self.variable("WANDB_CONSOLE")) != "off"
-
-    @property
-    def has_git(self) -> bool:
-        """Whether W&B may know the state of the code in git."""
-        return not self._is_on("disable_git", "WANDB_DISABLE_GIT")
-
-    @property
-    def has_code(self) -> bool:
-        """Whether W&B may have code."""
-        return not self._is_on("disable_code", "WANDB_DISABLE_CODE")
-
-    def _is_on(self, setting: str, variable: str) -> bool:
-        value = self.for_client.get(setting, self.variable(variable) or False)
-        return str(value).lower() not in ("false", "0", "no", "off")
-
-    @property
-    def real_mode(self) -> str:
-        """``online``, ``offline``, ``disabled`` or ``shared``."""
-        mode = self.mode or self.variable("WANDB_MODE") or "online"
-        return "offline" if mode in OFFLINE else mode
-
-    @property
-    def is_offline(self) -> bool:
-        """Whether W&B's client writes only to files."""
-        return self.real_mode == "offline"
-
-    @property
-    def is_online(self) -> bool:
-        """Whether W&B gets what is logged."""
-        return self.real_mode not in ("offline", _OFF)
-
-    def project_of(self, run: RunInfo | None) -> str:
-        """Return the project."""
-        from_environment = self.variable("WANDB_PROJECT")
-        if run is None:
-            return self.project or from_environment or _PROJECT
-        if run.project == _NO_PROJECT:
-            return self.project or from_environment or run.project
-        return self.project or run.project
-
-    def id_of(self, run: RunInfo | None) -> str | None:
-        """Return W&B's id of the run; None for one that W&B makes up."""
-        return self.id or self.variable("WANDB_RUN_ID") or (run.id if run is not None else None)
-
-    def target_of(self, run: RunInfo) -> str:
-        """Return what tells this W&B run from others that get the same rankzero run."""
-        parts = [self.entity, self.project_of(run), self.id_of(run), "offline" if self.is_offline else None]
-        return "-".join(str(part) for part in parts if part)
-
-    def directory_of(self, run: RunInfo | None) -> str:
-        """Return the directory in which W&B's client makes its ``wandb``."""
-        own = run.dir if run is not None else "."
-        return os.path.expanduser(os.path.expandvars(self.save_dir or os.environ.get("WANDB_DIR") or own))
-
-
-def fixed_options(settings: Settings) -> dict[str, Any]:
-    """Return the constructor's arguments for what the environment decides: variables, and a sweep's parameters."""
-    kept = {name: value for name in _KEPT if (value := settings.variable(name))}
-    for name, variable in (("base_url", "WANDB_BASE_URL"), ("entity", "WANDB_ENTITY")):
-        if variable not in kept and (found := setting_from_files(name)):
-            kept[variable] = found
-    config: dict[str, Any] = {}
-    with suppress(Exception):  # W&B's client will say what is wrong with the file
-        config = sweep_parameters()
-    return {name: value for name, value in (("environment", kept), ("config", config)) if value}
 
 
 def open_direct(settings: Settings, *, in_parallel: bool) -> Any:
@@ -198,8 +78,8 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
     import wandb
 
     surroundings = read_surroundings(Path(run.dir), timeout=_SURROUNDINGS_TIMEOUT)
-    init = dict(settings.init)
-    given = init.pop("config", None) or {}
+    init = settings.init if is_new else settings.without(FIRST_TIME_ONLY).init
+    given = settings.init.get("config") or {}
     arguments = {
         "project": settings.project_of(run),
         "id": settings.id_of(run),
@@ -207,9 +87,9 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
         "resume": "allow",
         "reinit": "create_new",
         "mode": settings.real_mode,
-        "config": {**given, **params, MARK: mark(line, surroundings)},
-        **{name: settings.variable(variable) for name, variable in _ARGUMENTS.items()},
+        **{name: settings.variable(variable) for name, variable in ARGUMENTS.items()},
         **init,
+        "config": {**given, **params, MARK: mark(line, surroundings)},
         **_called(settings, run, is_new),
         **({} if settings.has_code else {"save_code": False}),
         "settings": wandb.Settings(**_courier_settings(settings, run, surroundings)),
@@ -217,7 +97,7 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
     Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
     opened = wandb.init(**arguments)
     if surroundings is not None:
-        _save_surroundings(opened, settings, Path(run.dir), surroundings)
+        save_surroundings(opened, settings, Path(run.dir), surroundings)
     return opened
 
 
@@ -246,105 +126,8 @@ def define_step(run: Any) -> None:
     run.define_metric("*", step_metric=STEP, step_sync=True)
 
 
-def mark(line: int, surroundings: Surroundings | None) -> dict[str, Any]:
-    """Return what a run's config says of rankzero."""
-    said: dict[str, Any] = {"line": line}
-    if surroundings is not None:  # W&B's client would show the courier's
-        said["argv"] = list(surroundings.argv)
-        said["started"] = surroundings.started
-    return said
-
-
 def _courier_settings(settings: Settings, run: RunInfo, surroundings: Surroundings | None) -> dict[str, Any]:
     given = {name: value for name, value in settings.for_client.items() if name not in _NOT_FOR_CLIENT}
-    variables = {name: value for name, variable in _SETTINGS.items() if (value := settings.variable(variable))}
-    told = {**_PATIENCE, **_as_it_was(settings, run, surroundings), **variables, **given}
+    variables = {name: value for name, variable in CLIENT_SETTINGS.items() if (value := settings.variable(variable))}
+    told = {**_PATIENCE, **as_it_was(settings, run, surroundings), **variables, **given}
     return told if settings.has_code else {**told, "disable_code": True, "save_code": False}
-
-
-def _as_it_was(settings: Settings, run: RunInfo, surroundings: Surroundings | None) -> dict[str, Any]:
-    """Return what makes W&B's client tell of the training process, not of this one."""
-    told: dict[str, Any] = {
-        "console": "off",  # the courier's own
-        "silent": True,
-        "disable_git": True,  # as it is now, not as it was
-        "x_save_requirements": False,
-        "x_skip_transaction_log": not settings.is_offline,  # the journal has everything
-        "stop_fn": lambda: _stop(run, surroundings),
-    }
-    if surroundings is None:
-        return {**told, "x_disable_stats": True, "x_disable_machine_info": True}
-    told |= {
-        "program": surroundings.program or None,
-        "program_abspath": surroundings.program or None,
-        "program_relpath": _relative_program(surroundings),
-        "host": surroundings.host,
-        "username": surroundings.user,
-        "x_executable": surroundings.executable,
-    }
-    if surroundings.git is not None and settings.has_git:
-        told |= {"git_commit": surroundings.git.commit, "git_remote_url": surroundings.git.remote}
-    if _is_running_here(run, surroundings):
-        return {**told, "x_stats_pid": surroundings.pid, "x_stats_track_process_tree": True}
-    return {**told, "x_disable_stats": True, "x_disable_meta": True}
-
-
-def _is_running_here(run: RunInfo, surroundings: Surroundings) -> bool:
-    return surroundings.host == platform.node() and writer_state(Path(run.dir)) is Writer.ALIVE
-
-
-def _relative_program(surroundings: Surroundings) -> str | None:
-    if not surroundings.program:
-        return None
-    root = surroundings.git.root if surroundings.git is not None else surroundings.cwd
-    relative = os.path.relpath(surroundings.program, root)
-    return os.path.basename(relative) if relative.startswith("..") else relative
-
-
-def _save_surroundings(opened: Any, settings: Settings, run_dir: Path, surroundings: Surroundings) -> None:
-    """Have W&B keep the files that its client makes of a process that it runs in."""
-    found = {}
-    if settings.for_client.get("x_save_requirements", True):
-        found["requirements.txt"] = surroundings.packages
-    if surroundings.git is not None and settings.has_git and settings.has_code:
-        found["diff.patch"] = surroundings.git.diff
-    if surroundings.code and opened.settings.save_code:
-        found[f"code/{_relative_program(surroundings)}"] = surroundings.code
-    if opened.settings.x_disable_meta and not settings.for_client.get("x_disable_meta"):
-        _save(opened, "wandb-metadata.json", json.dumps(_metadata(settings, surroundings)).encode())
-    for name, path in found.items():
-        if path is not None and (run_dir / path).exists():
-            _save(opened, name, (run_dir / path).read_bytes())
-
-
-def _metadata(settings: Settings, surroundings: Surroundings) -> dict[str, Any]:
-    """Return what W&B's client writes of the process that it runs in, without the machine, which may be another."""
-    known: dict[str, Any] = {
-        "python": surroundings.python,
-        "startedAt": datetime.fromtimestamp(surroundings.started, UTC).isoformat().replace("+00:00", "Z"),
-        "args": list(surroundings.argv[1:]),
-        "program": surroundings.program,
-        "codePath": _relative_program(surroundings),
-        "root": surroundings.cwd,
-        "host": surroundings.host,
-        "username": surroundings.user,
-        "executable": surroundings.executable,
-    }
-    if surroundings.git is not None and settings.has_git:
-        known["git"] = {"commit": surroundings.git.commit, "remote": surroundings.git.remote}
-    return {name: value for name, value in known.items() if value}
-
-
-def _save(opened: Any, name: str, content: bytes) -> None:
-    kept = Path(opened.dir, name)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(content)
-    opened.save(str(kept), base_path=opened.dir, policy="now", glob=False)
-
-
-def _stop(run: RunInfo, surroundings: Surroundings | None) -> None:
-    """Pass on that somebody pressed "Stop run" in W&B, as W&B's client does in the process that it runs in."""
-    if surroundings is not None and _is_running_here(run, surroundings):
-        os.kill(surroundings.pid, signal.SIGINT)
-    else:
-        rank_zero_warn(f"W&B was told to stop the run {run.name}, whose process is not on this machine")

@@ -22,6 +22,8 @@ class State(msgspec.Struct, omit_defaults=True):
     values: dict[str, Values] = {}
     graphs: list[str] = []
     """The files of the models whose structure was logged, in order."""
+    client: tuple[str, int] | None = None
+    """Host and process id of the courier that has opened the run last."""
     ended: int = 0
     """The lines of the journal before this one are in files of an offline run that has ended, and are whole."""
     shifts: list[tuple[int, int]] = []

@@ -1,0 +1,195 @@
+"""The session of a logger to which a courier delivers: each event of the journal is in W&B once."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rankzero.errors import DeliveryError
+from rankzero.logger import Moment, RunInfo
+from rankzero.values import Number
+from rankzero_wandb.confirmation import Confirmation
+from rankzero_wandb.failures import opening
+from rankzero_wandb.history import History
+from rankzero_wandb.opening import define_step, mark_as_synced, open_for_courier
+from rankzero_wandb.orphans import end_orphan
+from rankzero_wandb.readback import MARK
+from rankzero_wandb.session import EXIT_CODES, Session, known_runs, our_runs
+from rankzero_wandb.settings import Settings
+from rankzero_wandb.state import State, StateFile
+from rankzero_wandb.summaries import Summaries
+from rankzero_wandb.upload_log import UploadLog
+
+
+class CourierSession(Session):
+    """Goes on with the W&B run of a rankzero run.
+
+    Args:
+        settings: what the user said of the run.
+        run: the rankzero run.
+    """
+
+    has_courier = True
+
+    def __init__(self, settings: Settings, run: RunInfo) -> None:
+        super().__init__(settings)
+        self._info = run
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._params: dict[str, Any] = {}
+        self._state = State()
+        self._history: History | None = None  # of a run that is not disabled
+        self._confirmation: Confirmation | None = None  # of a run that is sent to W&B
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings, "url": self.url, "_info": self._info}
+
+    # Open
+
+    @property
+    def id(self) -> str | None:
+        return self.settings.id_of(self._info)
+
+    @property
+    def _state_file(self) -> StateFile:
+        return StateFile(self._info.dir, self.settings.target_of(self._info))
+
+    @property
+    def lines_ended_offline(self) -> int:
+        """How many lines of the journal are in files that W&B's client has ended."""
+        state = self._state_file.load()
+        return state.ended if state is not None else 0
+
+    def _open(self, line: int) -> None:
+        known = self._state_file.load()
+        if known is not None and known.client is not None:
+            end_orphan(*known.client)
+        is_new = known is None or self.settings.is_offline
+        with opening(self.id):
+            if (left := known_runs.pop(self.id or "", None)) is not None:
+                left.finish()  # its logger is gone
+            self._run = open_for_courier(self.settings, self._info, self._params, line, is_new=is_new)
+        our_runs.add(self._run)
+        if self.settings.real_mode != "disabled":
+            self._begin_acknowledging(known)
+
+    def _begin_acknowledging(self, known: State | None) -> None:
+        self._state = known or State()
+        self._graphs = self._state.graphs
+        uploads = UploadLog(Path(self._run.settings.log_internal))
+        self._history = History(self._run, self._state, self._save_state, uploads)
+        if self.settings.is_online:
+            self._confirmation = Confirmation(self._run, Path(self._info.dir), self._history, uploads)
+        self._summaries = Summaries(self._state.definitions, self._state.values)
+        if known is None and self._run.id != self._info.id and self._run.starting_step:
+            self._state.shifts = [(0, int(self._run.starting_step))]  # an older run has rows, which goes on
+        self._state.client = (platform.node(), os.getpid())
+        self._save_state()
+        define_step(self._run)
+        for definition in self._state.definitions:
+            self._tell(definition)
+
+    def _save_state(self) -> None:
+        self._state.definitions = self._summaries.definitions
+        self._state_file.save(self._state)
+
+    # Rows
+
+    def _log_row(self, row: dict[str, Any], moment: Moment, has_files: bool) -> None:
+        self._open_if_need_be((moment.line or 0) - 1)
+        row["_timestamp"] = moment.time
+        if self._history is None or moment.line is None:
+            self._run.log(row)
+        else:
+            self._history.log(row, moment.line, has_files=has_files)
+        if has_files:
+            self.expect_files()
+
+    def summarise(self, values: Mapping[str, Number], moment: Moment) -> None:
+        if self._summaries.definitions and (moment.line is None or moment.line >= self._state.line):
+            self._summaries.add(values)
+            self._state.line = self._state.line if moment.line is None else moment.line + 1
+
+    # Settings and files
+
+    def configure(self, params: dict[str, Any], line: int | None) -> None:
+        with self._opening:
+            if self._run is None and line is not None and not self._params:
+                self._params = params  # go with the request that opens the run
+                self._open_if_need_be(line)
+                return
+        self._params = {}  # with which the run could not be opened: maybe because of them
+        super().configure(params, line)
+
+    def settle(self, line: int | None) -> None:
+        if self._confirmation is not None and line is not None:
+            self._confirmation.expect_settings(line)
+            said = self._run.config.get(MARK) or {}
+            self._run.config.update({MARK: {**said, "line": line}}, allow_val_change=True)
+
+    def expect_artifact(self, artifact: Any) -> None:
+        if self._confirmation is not None:
+            self._confirmation.expect_artifact(artifact)
+
+    def expect_files(self) -> None:
+        if self._confirmation is not None:
+            self._confirmation.expect_files()
+
+    # Acknowledged and ended
+
+    def wait(self) -> None:
+        """Wait until W&B has everything.
+
+        Raises:
+            DeliveryError: see `Confirmation.wait`.
+        """
+        if self._run is None or self._history is None:
+            return
+        self._push_summaries()
+        if self._confirmation is not None:
+            try:
+                self._confirmation.wait()
+            except DeliveryError:
+                if self._confirmation.is_hopeless:
+                    self.close()
+                raise
+        self._save_state()
+
+    def end(self, status: str, line: int | None) -> None:
+        """Have the run ended, and be sure that W&B has everything.
+
+        Raises:
+            DeliveryError: see `Confirmation.check_at_the_end`.
+        """
+        self._open_if_need_be()
+        try:
+            self._finish(EXIT_CODES.get(status, 1))
+            if self.settings.is_offline and line is not None:
+                self._state.ended = line + 1
+            if self._history is not None:
+                self._save_state()
+            self._run = None
+        finally:
+            self.close()
+
+    def _finish(self, exit_code: int) -> None:
+        self._push_summaries()
+        if self._confirmation is not None:
+            self._confirmation.wait_before_the_end()
+        self._run.finish(exit_code=exit_code)
+        if self._confirmation is not None:
+            self._confirmation.check_at_the_end()
+            mark_as_synced(self.settings, self._info)
+
+    def close(self) -> None:
+        """Have the run opened anew the next time."""
+        run = self._run
+        self._forget()
+        if run is not None:
+            with suppress(Exception):  # what counts is acknowledged
+                run.finish()
