@@ -25,8 +25,9 @@ def environment(server, tmp_path):
 
 
 @pytest.fixture
-def here(environment, monkeypatch):
-    """Have this process log to the server."""
+def here(environment, monkeypatch, tmp_path):
+    """Have this process log to the server, and keep what it writes to itself."""
+    monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     for name, value in environment.items():

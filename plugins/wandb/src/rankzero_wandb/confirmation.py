@@ -11,14 +11,14 @@ from rankzero.errors import FlushPostponedError, TrackerUnavailableError
 from rankzero.liveness import Writer, writer_state
 from rankzero_wandb.failures import refused, translated
 from rankzero_wandb.history import History
-from rankzero_wandb.readback import ReadBack
+from rankzero_wandb.readback import MOST_NAMES, ReadBack
 from rankzero_wandb.upload_log import UploadLog
 
 _PATIENCE = 30.0  # seconds without a word from W&B
 _SLOWEST = 50_000  # bytes a second at which files are uploaded
 _ARTIFACT_PATIENCE = 3600.0
 _LOOK_EVERY = 0.02
-_ASK_EVERY = 0.5
+_ASK_EVERY = 2.0  # W&B itself, unless its client says that it has uploaded something
 
 
 class Confirmation:
@@ -37,6 +37,7 @@ class Confirmation:
         self._history = history
         self._uploads = uploads
         self._unsettled: int | None = None  # the line of the newest setting that W&B may lack
+        self._has_files = False  # that are not looked for yet
         self._missing: dict[str, int] = {}  # files that W&B may lack, with their sizes
         self._artifacts: list[Any] = []
         self._is_lost = False  # something that W&B's client will not send again by itself
@@ -54,10 +55,16 @@ class Confirmation:
 
     def expect_files(self) -> None:
         """Expect all media that lie in the run's directory; those that have arrived are deleted there."""
+        self._has_files = True
+
+    def _find_files(self) -> None:
+        if not self._has_files:
+            return
         directory = Path(self._run.dir)
         for path in (directory / "media").rglob("*"):
             if path.is_file():
                 self._missing[path.relative_to(directory).as_posix()] = path.stat().st_size
+        self._has_files = False
 
     # Waiting
 
@@ -82,6 +89,7 @@ class Confirmation:
     def wait_before_the_end(self) -> None:
         """Wait for what W&B's client, when it ends a run, does not wait for, or not long enough."""
         self._is_postponed = True
+        self._find_files()
         if sum(self._missing.values()) > _SLOWEST * _PATIENCE:
             self.wait()
         else:
@@ -126,29 +134,35 @@ class Confirmation:
             raise refused(" ".join(filter(None, [str(error), *causes]))) from error
 
     def _wait_for_files_and_settings(self) -> None:
+        self._find_files()
         deadline = time.monotonic() + _PATIENCE + sum(self._missing.values()) / _SLOWEST
+        ask_at, uploaded = 0.0, self._uploads.files
         while self._missing or self._unsettled is not None:
-            self._ask()
-            if not self._missing and self._unsettled is None:
-                return
+            if time.monotonic() >= ask_at or self._uploads.files != uploaded:
+                uploaded = self._uploads.files
+                ask_at = time.monotonic() + (0.0 if self._ask() else _ASK_EVERY)
+                continue
             self._check_uploads()
             self._postpone_once()
             if time.monotonic() > deadline:
                 lacking = ", ".join(sorted(self._missing)[:3]) or "the newest settings"
                 raise TrackerUnavailableError(f"W&B has not taken {lacking}")
-            time.sleep(_ASK_EVERY)
+            time.sleep(_LOOK_EVERY)
 
     def _postpone_once(self) -> None:
         if not self._is_postponed and writer_state(self._run_dir) is not Writer.ALIVE:
             self._is_postponed = True
             raise FlushPostponedError("W&B's client sends files and settings every five seconds")
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
+        """Ask W&B what it has of some that may be missing; return whether all of that has arrived."""
         ask = ReadBack(self._run)
-        if self._missing:
-            self._arrived(ask.sizes(self._missing))
+        some = list(self._missing)[:MOST_NAMES]  # not for thousands again and again
+        if some:
+            self._arrived(ask.sizes(some))
         if self._unsettled is not None and ask.line() >= self._unsettled:
             self._unsettled = None
+        return self._unsettled is None and not any(name in self._missing for name in some)
 
     def _arrived(self, sizes: Mapping[str, int]) -> None:
         for name, size in list(self._missing.items()):

@@ -10,7 +10,8 @@ from rankzero_wandb.failures import translated
 MARK = "rankzero"
 """The key of a run's config under which rankzero notes what concerns itself."""
 
-_MOST_NAMES = 50  # in a request
+MOST_NAMES = 50
+"""How many files can be asked for in a request."""
 
 
 class ReadBack:
@@ -25,15 +26,10 @@ class ReadBack:
         self._settings = run.settings
 
     def sizes(self, names: Collection[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those files, by their paths in the run, that W&B has."""
-        wanted = sorted(names)
-        found: dict[str, int] = {}
+        """Return the sizes in bytes of those of up to `MOST_NAMES` files, by their paths in the run, that W&B has."""
         with translated("W&B cannot be asked for a run's files"):
-            run = self._ask()
-            for first in range(0, len(wanted), _MOST_NAMES):
-                some = wanted[first : first + _MOST_NAMES]
-                found.update({file.name: int(file.size) for file in run.files(names=some, per_page=_MOST_NAMES)})
-        return found
+            files = self._ask().files(names=sorted(names), per_page=MOST_NAMES)
+            return {file.name: int(file.size) for file in files}
 
     def line(self) -> int:
         """Return the line of the journal up to which W&B has the settings; -1 if it has none."""

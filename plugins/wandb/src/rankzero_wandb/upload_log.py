@@ -25,6 +25,7 @@ class _Line(msgspec.Struct):
     msg: str = ""
     history_offset: int | None = None
     history_lines: int = 0
+    uploaded_len: int = 0
     complete: bool = False
     error: str = ""
     task: str = ""
@@ -50,6 +51,8 @@ class UploadLog:
         self._first: int | None = None  # where W&B had the first of our rows
         self.rows = 0
         """How many rows W&B has of those that were logged since this opening."""
+        self.files = 0
+        """How many files W&B was told of that they are uploaded."""
         self.is_complete = False
         """Whether W&B knows that the run has ended."""
         self.fatal: str | None = None
@@ -98,6 +101,7 @@ class UploadLog:
             if self._first is None:
                 self._first = request.history_offset
             self.rows = request.history_offset + request.history_lines - self._first
+        self.files += request.uploaded_len
         self.is_complete = self.is_complete or request.complete
 
 
