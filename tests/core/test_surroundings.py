@@ -61,11 +61,14 @@ def look(tmp_path):
 
     def look(program="", secrets=()):
         look_around(run_dir, str(program), list(secrets))
-        number = max(int(path.name) for path in (run_dir / "surroundings").iterdir())
-        until((run_dir / "surroundings" / str(number) / FOUND).exists)
-        return run_dir, read_surroundings(run_dir)
+        return run_dir, until(lambda: complete(run_dir))
 
     return look
+
+
+def complete(run_dir):
+    found = read_surroundings(run_dir)
+    return found if found is not None and found.is_complete else None
 
 
 def begin(tmp_path, **options):
@@ -312,7 +315,14 @@ def test_a_process_that_cannot_be_started_is_no_error(tmp_path, monkeypatch, cap
     with begin(tmp_path) as run:
         pass
     (record,) = [each for each in caplog.records if "surrounds" in each.getMessage()]
-    assert (record.levelname, read_surroundings(run.dir)) == ("DEBUG", None)
+    assert record.levelname == "DEBUG"
+    found = read_surroundings(run.dir)  # what the process knows of itself
+    assert (found.pid, found.python, found.git, found.is_complete) == (
+        os.getpid(),
+        platform.python_version(),
+        None,
+        False,
+    )
 
 
 def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, monkeypatch):
@@ -320,7 +330,7 @@ def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, mon
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kw: started.append(popen(*args, **kw)) or started[-1])
     with begin(tmp_path) as run:
-        assert not (run.dir / "surroundings" / "1" / FOUND).exists()
+        assert not read_surroundings(run.dir).is_complete
         assert started[0].pid in delivery._left_alone
         assert os.getsid(started[0].pid) == started[0].pid
         read_surroundings(run.dir, timeout=20)

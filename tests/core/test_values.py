@@ -438,3 +438,20 @@ def test_splitting_keeps_the_order_of_keys():
 @pytest.mark.parametrize("value", [np.array([1, 2]), [1], "1", b"1", None, np.timedelta64("NaT"), np.array("a"), {}])
 def test_no_single_number(value):
     assert to_number(value) is None
+
+
+class Model:
+    """As pydantic's models are."""
+
+    model_fields: ClassVar = {"lr": None, "batch": None}
+    model_fields_set: ClassVar = {"lr"}
+
+    def __init__(self):
+        self.lr, self.batch = 0.1, 32
+
+    def model_dump(self):
+        raise AssertionError
+
+
+def test_a_model_with_its_defaults():
+    assert to_jsonable({"config": Model()}) == {"config": {"lr": 0.1, "batch": 32}}

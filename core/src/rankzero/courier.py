@@ -26,7 +26,23 @@ from filelock import FileLock
 
 from rankzero.checkpoints import SnapshotSweeper
 from rankzero.errors import DeliveryError, FlushPostponedError, RejectedError, RunNotFoundError
-from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
+from rankzero.events import (
+    Alert,
+    AnyEvent,
+    Checkpoint,
+    Console,
+    DefineMetric,
+    Finish,
+    Histogram,
+    Lost,
+    Metrics,
+    Params,
+    Start,
+    Status,
+    Tags,
+    Text,
+    encode,
+)
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
@@ -38,6 +54,8 @@ log = logging.getLogger("rankzero.courier")
 POLL = 0.25
 """Seconds between two looks at a journal that has nothing new."""
 
+_MOST_FILES = 200
+_WITHOUT_FILES = (Start, Params, Metrics, Text, Histogram, DefineMetric, Tags, Console, Alert, Status, Lost, Finish)
 _DATA_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
 )  # fmt: skip
@@ -213,6 +231,7 @@ class Courier:
         """
         # Of events that were refused together one half is tried, and so on until the one to blame stands alone.
         items = list(islice(self._pending, first, max(1, self._suspects // 2) if self._suspects else None))
+        items = items[: _end_of_files(items)]
         finish = next((index for index, item in enumerate(items) if isinstance(item.event, Finish)), len(items))
         takes_batches = type(logger).log_metrics_batch is not Logger.log_metrics_batch
         unit: list[_Item] = []
@@ -474,6 +493,12 @@ class Courier:
         self._position.problem = None
         save_position(self.run_dir, self.key, self._position)
         self._sweeper.sweep()
+
+
+def _end_of_files(items: Sequence[_Item]) -> int:
+    """Return how many of some events hold as many files as are to be sent before a flush."""
+    with_files = [index for index, item in enumerate(items) if not isinstance(item.event, _WITHOUT_FILES)]
+    return with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)
 
 
 def _is_data_error(error: Exception) -> bool:

@@ -104,6 +104,7 @@ def _watch(run_dir: Path, patience: float) -> None:
 
 def _on_sigterm(courier: Courier) -> None:
     # A scheduler ends the training process with the same signal, and its last events are still to come.
+    log.info("told to end (SIGTERM); what is not delivered waits for rankzero sync")
     grace = _GRACE if writer_state(courier.run_dir) is Writer.ALIVE else 0.0
     _in_background(grace, courier.stop)
 

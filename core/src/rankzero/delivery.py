@@ -266,6 +266,10 @@ class Deliveries:
         found = {key: load_position(self._run_dir, key).view for key in self._deliveries}
         return {key: view for key, view in found.items() if view}
 
+    def offline(self) -> list[str]:
+        """Return the loggers that keep the run on this machine."""
+        return [key for key in self._deliveries if load_position(self._run_dir, key).offline]
+
     def leave(self, target: int) -> list[str]:
         """Let go of the couriers; return a sentence for each that has not all of ``target`` bytes, or had to reject."""
         sentences: list[str] = []

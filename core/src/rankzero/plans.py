@@ -72,7 +72,7 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
         return _plan_instance(spec, delivery)
     assert spec.plugin is not None
     written = with_absolute_paths(spec.options)
-    plain = to_jsonable(written)  # so that a secret in an object is seen
+    plain = _written_out(written)
     try:
         logger_class = get_plugins().load_logger(spec.plugin, spec.source)
     except PluginNotInstalledError:
@@ -110,7 +110,11 @@ def _plan_for_later(
 
 def _fix(logger: Logger, options: Mapping[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
     """Return the options that the environment decides, and record them."""
-    fixed = {name: value for name, value in logger.fixed_options().items() if name not in options}
+    try:
+        fixed = {name: value for name, value in logger.fixed_options().items() if name not in options}
+    except Exception as error:
+        log.debug("what the environment decides for %s is not known: %s", recorded["plugin"], type(error).__name__)
+        return {}
     recorded["options"] |= redact(to_jsonable(fixed), type(logger).secret_options)
     return fixed
 
@@ -168,7 +172,7 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
     _check_verbs(kind)
     args, options = spec.instance._constructor
     given = _arguments(kind, args, options)
-    secrets = secret_values(to_jsonable(given), kind.secret_options, spec.source)
+    secrets = secret_values(_written_out(given), kind.secret_options, spec.source)
     recorded = _record_instance(kind, given)
     if delivery == "off" and "plugin" not in recorded:
         log.warning(
@@ -212,7 +216,22 @@ def _record_instance(kind: type[Logger], given: Mapping[str, Any]) -> dict[str, 
     plugin = _plugin_of(kind)
     if plugin is None:
         return {"class": f"{kind.__module__}:{kind.__qualname__}"}
-    return _record(plugin, to_jsonable(with_absolute_paths(given)), kind.secret_options)
+    return _record(plugin, _written_out(with_absolute_paths(given)), kind.secret_options)
+
+
+def _written_out(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as they can be written down; a secret in an object is seen then.
+
+    Of a model of pydantic's that is what was set: the defaults are those of the SDK, wherever it is used.
+    """
+    given = {
+        name: {field: getattr(value, field) for field in value.model_fields_set}
+        if hasattr(value, "model_fields_set")
+        else value
+        for name, value in options.items()
+    }
+    plain: dict[str, Any] = to_jsonable(given)
+    return plain
 
 
 def _record(plugin: str, written: Mapping[str, Any], secret_names: Iterable[str] = ()) -> dict[str, Any]:

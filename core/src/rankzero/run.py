@@ -496,9 +496,11 @@ class Run:
             text: the rest.
             level: ``INFO``, ``WARN`` or ``ERROR``.
         """
-        if level not in _ALERT_LEVELS:
-            raise ValueError(f"level is one of {', '.join(_ALERT_LEVELS)}, not {level!r}")
-        return Alert(_now(), title, text, level)
+        named = str(getattr(level, "value", level)).upper()  # an SDK may have an enumeration
+        if named not in _ALERT_LEVELS:
+            self._warn_once(f"level {level}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {level!r}")
+            named = _ALERT_LEVELS[0]
+        return Alert(_now(), title, text, named)
 
     @_verb
     def watch(
@@ -609,6 +611,8 @@ class Run:
                 log.warning("%s", sentence)
             for key, view in self._deliveries.views().items():
                 log.info("view it in %s: %s", key, view)
+            for key in self._deliveries.offline():
+                log.info("%s has it on this machine only; send it with: rankzero sync %s", key, self._info.dir)
 
     def close(self) -> None:
         """The same as `finish`."""

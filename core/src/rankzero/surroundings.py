@@ -2,7 +2,7 @@
 
 `look_around` writes nothing itself but starts this module as a program, so that asking git and reading the packages
 costs the training process nothing. That writes into ``surroundings/N`` in the run's directory, N counting the starts
-of the run; ``surroundings.json`` comes last.
+of the run. In ``surroundings.json`` is at first what this process knows of itself, and at last everything.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
     """The file with a line ``name==version`` for each installed package."""
     code: str | None = None
     """A copy of the program."""
+    is_complete: bool = True
+    """Whether git, the packages and the user's name were looked at already."""
 
 
 class _Told(msgspec.Struct):
@@ -97,11 +99,11 @@ class _Told(msgspec.Struct):
 
 
 def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> Surroundings | None:
-    """Return the newest complete surroundings of a run, None if there are none.
+    """Return the surroundings of a run's newest start, None if there are none.
 
     Args:
         run_dir: the run's directory.
-        timeout: for how many seconds to wait for those of the newest start, if they are still to come.
+        timeout: for how many seconds to wait until they are complete.
     """
     run_dir = Path(run_dir)
     deadline = time.monotonic() + timeout
@@ -109,7 +111,8 @@ def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> 
         numbers = _starts(run_dir)
         found = ((number, _read(run_dir, number)) for number in reversed(numbers))
         number, newest = next((each for each in found if each[1] is not None), (0, None))
-        if not numbers or number == numbers[-1] or time.monotonic() >= deadline:
+        is_newest = not numbers or (newest is not None and newest.is_complete and number == numbers[-1])
+        if is_newest or time.monotonic() >= deadline:
             return newest
         time.sleep(_LOOK_EVERY)
 
@@ -154,7 +157,9 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
         executable=clean(sys.executable or ""),
         python=platform.python_version(),
         started=time.time(),
+        is_complete=False,
     )
+    (directory / _FILE).write_bytes(msgspec.json.encode(known))
     told = _Told(known, clean(str(run_dir)), clean(str(directory)), [clean(str(each)) for each in sys.path])
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     with open(run_dir / COURIER_LOG, "ab") as courier_log:
@@ -204,6 +209,7 @@ def main() -> None:
         git=git and msgspec.structs.replace(git, diff=kept(git.diff)),
         packages=kept(_attempt(lambda: _list_packages(directory))),
         code=kept(_attempt(lambda: _copy_program(directory, known.program))),
+        is_complete=True,
     )
     if directory.is_dir():  # otherwise the run was deleted meanwhile
         replace_file(LocalPlace(str(directory)), _FILE, msgspec.json.encode(found))

@@ -177,8 +177,8 @@ def _take_apart(value: Any, parents: tuple[int, ...]) -> Any:
         import dataclasses
 
         value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-    if hasattr(type(value), "model_fields_set"):  # pydantic's; the defaults say nothing
-        value = {name: getattr(value, name) for name in value.model_fields_set}
+    if hasattr(type(value), "model_fields") and hasattr(value, "model_dump"):  # pydantic's
+        value = {name: getattr(value, name) for name in type(value).model_fields}
     if type(value).__name__ in ("Namespace", "SimpleNamespace"):
         value = vars(value)
     if isinstance(value, Mapping):

@@ -54,6 +54,31 @@ def test_what_is_none_of_the_choices_is_refused():
         WandbLogger(add_file_policy="copy")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "of"}, "mode is one of 'online', 'offline', .* not 'of'"),
+        ({"resume": "sometimes"}, "resume is one of 'allow', .* not 'sometimes'"),
+        ({"group": 5}, "group is a text, not 5"),
+        ({"job_type": ["a"]}, r"job_type is a text, not \['a'\]"),
+        ({"id": "bad/id"}, "W&B takes no id 'bad/id'"),
+        ({"project": "bad/project"}, "W&B takes no project 'bad/project'"),
+        ({"tags": ["x" * 65]}, "tags are texts of 1 to 64 characters"),
+        ({"settings": ["x"]}, r"settings are a dictionary or a wandb.Settings, not \['x'\]"),
+        ({"offline": "yes"}, "offline is True or False, not 'yes'"),
+    ],
+)
+def test_a_value_that_wandb_never_takes_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        WandbLogger(**options)
+
+
+def test_a_setting_that_wandb_does_not_know_is_refused_by_start(tmp_path):
+    with pytest.raises(ConfigError, match=r"wandb\.Settings does not take the settings given: consol: "):
+        rankzero.start("wandb", settings={"consol": "off"}, offline=True, dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_wandb_is_missing(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install wandb"):

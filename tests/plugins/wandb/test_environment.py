@@ -131,6 +131,32 @@ def test_offline_is_remembered_for_what_is_synced(server, shell, tmp_path):
     assert said(only_run(server)) == SAID
 
 
+def test_variables_of_who_syncs_do_not_redirect_a_run(server, shell, tmp_path):
+    shell.train("""
+    with rankzero.start("wandb", project="p", run_id="r", delivery="off") as run:
+        run.log_metrics({"loss": 0.5}, 0)
+    """)
+    foreign = {"WANDB_ENTITY": "team", "WANDB_RUN_ID": "other", "WANDB_TAGS": "x", "WANDB_RUN_GROUP": "g"}
+    Shell(tmp_path / "elsewhere", shell.environment).sync(shell.run_dir, **foreign)
+    run = server.run("r")
+    assert (run.entity, list(run.tags), run.group) == ("tester", [], None)
+    assert len(server.store.runs) == 1
+
+
+def test_two_loggers_of_one_run_in_one_process(server, shell):
+    shell.train("""
+    from rankzero_wandb import WandbLogger
+    loggers = [WandbLogger(project="a"), WandbLogger(project="b")]
+    with rankzero.start(loggers, run_id="r", delivery="off") as run:
+        for step in range(500):
+            run.log_metrics({"loss": step}, step)
+    """)
+    shell.sync(shell.run_dir, "--timeout", "80")
+    for stored in server.store.runs.values():
+        assert [row["loss"] for row in stored.history] == list(range(500))
+    assert len(server.store.runs) == 2
+
+
 def test_disabled_is_remembered(server, shell, tmp_path):
     shell.train(logs(), WANDB_MODE="disabled", **VARIABLES)
     Shell(tmp_path / "elsewhere", shell.environment).sync(shell.run_dir, "--again")

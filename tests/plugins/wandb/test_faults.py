@@ -254,6 +254,19 @@ def test_a_refused_picture_is_rejected_and_holds_nothing_up(server, begin):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("code", [403, 413])
+def test_a_table_whose_artifact_fails_is_not_taken_for_delivered(server, begin, code):
+    run = begin()
+    server.fail("PUT /artifact-file", status(code), times=2)
+    log(run, 0, 5)
+    run.log_table("table", ["a"], [[np.zeros((2, 2, 3), np.uint8)]])
+    log(run, 5, 10)
+    run.finish(timeout=A_WHILE)
+    assert len(arrived(server, run)) == 10
+    if server.store.artifacts.find("tester", "p", f"run-{run.id}-table") is None:
+        assert rejected(run) == ["table"]
+
+
 def test_refused_params_are_rejected_and_hold_nothing_up(server, begin):
     def refuses_large(handler):
         return status(400)(handler) if b"poison" in handler.body else handler.ask()
@@ -391,9 +404,9 @@ def test_rows_of_the_script_move_ours_on_also_when_they_are_delivered_again(uplo
     history.log({"v": "b"}, 2)
     history.log({"v": "b"}, 2)
     history.log({"v": "c"}, 6)
-    assert first.rows == [(1, "a"), (2, "own"), (3, "own too"), (4, "b"), (8, "c")]
-    second = ClientRun(starting_step=5)
+    assert first.rows == [(1, "a"), (2, "own"), (3, "own too"), (5, "b"), (9, "c")]
+    second = ClientRun(starting_step=6)
     history = History(second, state, lambda: None, uploads)
     for line, value in ((1, "a"), (2, "b"), (6, "c"), (7, "d")):
         history.log({"v": value}, line)
-    assert second.rows == [(8, "c"), (9, "d")]
+    assert second.rows == [(9, "c"), (10, "d")]

@@ -199,6 +199,49 @@ def test_rows_that_a_script_logs_itself_do_not_cost_ours_after_a_crash(server, t
     assert server.run("r1").state == "failed"
 
 
+def test_rows_of_a_script_that_arrived_alone_do_not_pass_for_ours(server, training):
+    training.run("""
+    os.chdir(directory)
+    run = rankzero.start("wandb", project="p", dir=directory / "runs", run_id="r1", delivery="thread")
+    run.log_metrics({"loss": 0.0}, 0)
+    assert run.flush(60)
+    for number in range(12):
+        run.experiment.log({"own": number})
+    run.log_metrics({"loss": 1 / 3}, 1)
+    assert run.flush(60)
+    for number in range(12, 24):
+        run.experiment.log({"own": number})
+    import wandb
+    deadline = time.monotonic() + 60
+    while wandb.Api().run("p/r1").lastHistoryStep < 25 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for step in range(2, 7):
+        run.log_metrics({"loss": step / 3}, step)
+    os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    sync(training.run_dir)
+    assert rows(server) == [(step, step / 3) for step in range(7)]
+    assert [row["own"] for row in server.run("r1").history if "own" in row] == list(range(24))
+    check_that_nothing_was_sent_twice(server)
+
+
+def test_a_step_that_a_script_gives_its_own_row_does_not_hold_ours_up(server, training):
+    returned, _, errors = training.run("""
+    os.chdir(directory)
+    run = rankzero.start("wandb", project="p", dir=directory / "runs", run_id="r1", delivery="thread")
+    run.log_metrics({"loss": 0.0}, 0)
+    run.experiment.log({"own": 1}, step=500)
+    for step in range(1, 7):
+        run.log_metrics({"loss": step / 3}, step)
+    began = time.monotonic()
+    run.finish()
+    assert time.monotonic() - began < 25
+    """)
+    assert returned == 0, errors
+    assert rows(server) == [(step, step / 3) for step in range(7)]
+    assert [row.get("loss") for row in server.run("r1").history if "own" in row] == [None]
+
+
 def test_two_runs_of_one_process_are_delivered_by_threads(server, training, tmp_path):
     returned, _, errors = training.run("""
     os.chdir(directory)

@@ -116,14 +116,14 @@ def test_ints_that_w_and_b_cannot_hold(stored):
     assert values(stored, "beyond floats") + values(stored, "below floats") == [(14, math.inf), (14, -math.inf)]
 
 
-def test_what_is_no_number_is_kept_as_a_table(delivered):
+def test_what_is_no_number_is_kept(delivered):
     def log(run):
         with pytest.warns(UserWarning, match="metric"):
             run.log_metrics({"loss": 1, "none": None, "text": "warm-up", "array": np.arange(3)}, step=4)
 
     _, stored = delivered.run(log)
     assert values(stored, "loss") == [(4, 1)]
-    assert table_in(stored, "text") == (["value"], [["warm-up"]])
+    assert values(stored, "text") == [(4, "warm-up")]
     assert table_in(stored, "array") == (["value"], [[[0, 1, 2]]])
     assert not any("none" in row for row in stored.history)
 
@@ -181,3 +181,13 @@ def test_numbers_are_exact_in_direct_use_too(delivered):
 def test_prefix_in_direct_use(delivered):
     stored = delivered.directly(lambda logger: logger.log_metrics({"loss": 0.5, "epoch": 2}, step=1), prefix="fold1")
     assert values(stored, "fold1-loss") + values(stored, "fold1-epoch") == [(1, 0.5), (1, 2)]
+
+
+@pytest.mark.filterwarnings("ignore:W&B means something else")
+def test_names_that_mean_something_else_in_wandb(delivered):
+    taken = {"_step": 1, "_timestamp": 2, "_runtime": 3, "trainer/global_step": 4}
+    _, stored = delivered.run(lambda run: run.log_metrics({**taken, "loss": 5}, step=6))
+    assert values(stored, "loss") == [(6, 5)]
+    assert {name: values(stored, f"metrics/{name}") for name in taken} == {
+        name: [(6, value)] for name, value in taken.items()
+    }

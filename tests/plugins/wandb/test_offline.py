@@ -108,6 +108,18 @@ def test_both_syncs_bring_it_once(server, shell, first):
         check_everything(server)
 
 
+def test_both_syncs_bring_a_run_with_an_id_of_its_own_once(server, shell):
+    shell.train("""
+    with rankzero.start("wandb", project="p", id="mine", offline=True) as run:
+        for step in range(5):
+            run.log_metrics({"loss": step}, step)
+    """)
+    (directory,) = shell.run_dir.glob("wandb/offline-run-*-mine")
+    wandb_sync(shell, directory)
+    shell.sync(shell.run_dir)
+    assert [row["loss"] for row in server.run("mine").history] == list(range(5))
+
+
 def test_what_is_said_of_it(server, shell):
     shell.train(everything(", offline=True"))
     rankzero = (sys.executable, "-m", "rankzero.cli")

@@ -63,8 +63,9 @@ def log_everything(run):
     run.log_tags("alone")
     for level in ("INFO", "WARN", "ERROR"):
         run.alert(f"{level.title()}!", "the loss is NaN", level=level)
-    with pytest.warns(UserWarning, match="level is one of INFO, WARN, ERROR, not 'warn'"):
-        run.alert("wrong", level="warn")
+    run.alert("Lower case!", "the loss is NaN", level="warn")
+    with pytest.warns(UserWarning, match="level is one of INFO, WARN, ERROR, not 'loud'"):
+        run.alert("Loud!", "the loss is NaN", level="loud")
 
 
 @pytest.fixture(scope="module", params=["thread", "process"])
@@ -104,6 +105,8 @@ def test_alerts(stored):
         ("Info!", "the loss is NaN", "INFO"),
         ("Warn!", "the loss is NaN", "WARN"),
         ("Error!", "the loss is NaN", "ERROR"),
+        ("Lower case!", "the loss is NaN", "WARN"),
+        ("Loud!", "the loss is NaN", "INFO"),
     ]
 
 

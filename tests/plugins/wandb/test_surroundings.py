@@ -13,6 +13,8 @@ import pytest
 from plugins.wandb.scripts import Shell
 from servers.training import until
 
+from rankzero.surroundings import read_surroundings
+
 MEGABYTE = 1 << 20
 TRAIN = """
     with rankzero.start("wandb", project="p") as run:
@@ -138,7 +140,7 @@ def test_what_nobody_may_see_is_not_sent(server, repository, variables, settings
 
 
 def wait_for_surroundings(run_dir):
-    until(lambda: list(run_dir.glob("surroundings/*/surroundings.json")))
+    until(lambda: (found := read_surroundings(run_dir)) and found.is_complete)
 
 
 # Machine, command line

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import FlushPostponedError, TrackerUnavailableError
+from rankzero.errors import DeliveryError, FlushPostponedError, TrackerUnavailableError
 from rankzero.liveness import Writer, writer_state
 from rankzero_wandb.failures import refused, translated
 from rankzero_wandb.history import History
@@ -18,7 +19,8 @@ _PATIENCE = 30.0  # seconds without a word from W&B
 _SLOWEST = 50_000  # bytes a second at which files are uploaded
 _ARTIFACT_PATIENCE = 3600.0
 _LOOK_EVERY = 0.02
-_ASK_EVERY = 2.0  # W&B itself, unless its client says that it has uploaded something
+_ASK_EVERY = 2.0  # W&B itself
+_ASK_AGAIN_AFTER = 0.5  # if its client says that it has uploaded something
 
 
 class Confirmation:
@@ -29,9 +31,10 @@ class Confirmation:
         run_dir: the directory of the rankzero run.
         history: its rows.
         uploads: what was uploaded.
+        read_back: asks W&B itself.
     """
 
-    def __init__(self, run: Any, run_dir: Path, history: History, uploads: UploadLog) -> None:
+    def __init__(self, run: Any, run_dir: Path, history: History, uploads: UploadLog, read_back: ReadBack) -> None:
         self._run = run
         self._run_dir = run_dir
         self._history = history
@@ -40,6 +43,7 @@ class Confirmation:
         self._has_files = False  # that are not looked for yet
         self._missing: dict[str, int] = {}  # files that W&B may lack, with their sizes
         self._artifacts: list[Any] = []
+        self._read_back = read_back
         self._is_lost = False  # something that W&B's client will not send again by itself
         self._is_postponed = False
 
@@ -84,6 +88,7 @@ class Confirmation:
         self._wait_for_rows()
         self._wait_for_artifacts()
         self._wait_for_files_and_settings()
+        self._history.note_acknowledged()
         self._is_postponed = False
 
     def wait_before_the_end(self) -> None:
@@ -103,10 +108,12 @@ class Confirmation:
             RejectedError: it never takes some of it.
         """
         self._check_uploads()
-        if not self._uploads.is_complete or not self._history.is_acknowledged():
+        if not self._uploads.is_complete:
             raise TrackerUnavailableError("W&B has not confirmed that it has all of the run")
+        self._wait_for_rows()
         self._is_postponed = True
         self._wait_for_files_and_settings()
+        self._history.note_acknowledged()
 
     def _wait_for_rows(self) -> None:
         seen, deadline = -1, time.monotonic() + _PATIENCE
@@ -120,10 +127,14 @@ class Confirmation:
             time.sleep(_LOOK_EVERY)
 
     def _wait_for_artifacts(self) -> None:
-        artifacts, self._artifacts = self._artifacts, []  # if it fails they are all logged again
-        for artifact in artifacts:
-            with translated("W&B has not taken an artifact"):
-                self._wait_for_artifact(artifact)
+        while self._artifacts:
+            try:
+                with translated("W&B has not taken an artifact"):
+                    self._wait_for_artifact(self._artifacts[0])
+            except DeliveryError:
+                self._is_lost = True  # its row, if it is a table, is not logged twice in one opening
+                raise
+            del self._artifacts[0]
 
     def _wait_for_artifact(self, artifact: Any) -> None:
         try:
@@ -136,11 +147,13 @@ class Confirmation:
     def _wait_for_files_and_settings(self) -> None:
         self._find_files()
         deadline = time.monotonic() + _PATIENCE + sum(self._missing.values()) / _SLOWEST
-        ask_at, uploaded = 0.0, self._uploads.files
+        asked_at, uploaded = -math.inf, self._uploads.files
         while self._missing or self._unsettled is not None:
-            if time.monotonic() >= ask_at or self._uploads.files != uploaded:
-                uploaded = self._uploads.files
-                ask_at = time.monotonic() + (0.0 if self._ask() else _ASK_EVERY)
+            has_news = self._uploads.files != uploaded
+            if time.monotonic() - asked_at >= (_ASK_AGAIN_AFTER if has_news else _ASK_EVERY):
+                asked_at, uploaded = time.monotonic(), self._uploads.files
+                if self._ask():
+                    asked_at = -math.inf
                 continue
             self._check_uploads()
             self._postpone_once()
@@ -156,7 +169,7 @@ class Confirmation:
 
     def _ask(self) -> bool:
         """Ask W&B what it has of some that may be missing; return whether all of that has arrived."""
-        ask = ReadBack(self._run)
+        ask = self._read_back
         some = list(self._missing)[:MOST_NAMES]  # not for thousands again and again
         if some:
             self._arrived(ask.sizes(some))

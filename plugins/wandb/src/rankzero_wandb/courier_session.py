@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import DeliveryError
+from rankzero.errors import DeliveryError, TrackerUnavailableError
 from rankzero.logger import Moment, RunInfo
 from rankzero.values import Number
 from rankzero_wandb.confirmation import Confirmation
@@ -17,12 +18,15 @@ from rankzero_wandb.failures import opening
 from rankzero_wandb.history import History
 from rankzero_wandb.opening import define_step, mark_as_synced, open_for_courier
 from rankzero_wandb.orphans import end_orphan
-from rankzero_wandb.readback import MARK
+from rankzero_wandb.readback import MARK, ReadBack
 from rankzero_wandb.session import EXIT_CODES, Session, known_runs, our_runs
 from rankzero_wandb.settings import Settings
 from rankzero_wandb.state import State, StateFile
 from rankzero_wandb.summaries import Summaries
 from rankzero_wandb.upload_log import UploadLog
+
+_sessions: weakref.WeakValueDictionary[str, CourierSession] = weakref.WeakValueDictionary()
+"""Those of this process that have opened a run, by its id."""
 
 
 class CourierSession(Session):
@@ -43,6 +47,7 @@ class CourierSession(Session):
         super()._forget()
         self._params: dict[str, Any] = {}
         self._state = State()
+        self._last_line = -1  # of those that are in W&B's console, or were told to people
         self._history: History | None = None  # of a run that is not disabled
         self._confirmation: Confirmation | None = None  # of a run that is sent to W&B
 
@@ -57,7 +62,11 @@ class CourierSession(Session):
 
     @property
     def _state_file(self) -> StateFile:
-        return StateFile(self._info.dir, self.settings.target_of(self._info))
+        return StateFile(self._info.dir, self._target)
+
+    @property
+    def _target(self) -> str:
+        return self.settings.target_of(self._info)
 
     @property
     def lines_ended_offline(self) -> int:
@@ -69,30 +78,78 @@ class CourierSession(Session):
         known = self._state_file.load()
         if known is not None and known.client is not None:
             end_orphan(*known.client)
-        is_new = known is None or self.settings.is_offline
         with opening(self.id):
-            if (left := known_runs.pop(self.id or "", None)) is not None:
-                left.finish()  # its logger is gone
+            self._end_what_is_left()
+            is_ours = known is not None or self._is_known_as_ours()
+            is_new = known is None or self.settings.is_offline
             self._run = open_for_courier(self.settings, self._info, self._params, line, is_new=is_new)
-        our_runs.add(self._run)
-        if self.settings.real_mode != "disabled":
-            self._begin_acknowledging(known)
+            our_runs.add(self._run)
+            try:
+                if self.settings.real_mode != "disabled":
+                    self._begin_acknowledging(known, is_ours=is_ours)
+            except Exception:
+                self.close()
+                raise
+        _sessions[str(self.id)] = self
 
-    def _begin_acknowledging(self, known: State | None) -> None:
+    def _end_what_is_left(self) -> None:
+        """End what W&B's client has open under this id: it has each only once."""
+        other = _sessions.get(str(self.id))
+        if other is not None and other is not self and other.is_open:
+            if other._target != self._target:
+                raise TrackerUnavailableError(
+                    f"another logger of this process has the W&B run {self.id} open, in another project; this one "
+                    "waits until that has ended"
+                )
+            other.close()  # its courier is gone
+        if (left := known_runs.pop(self.id or "", None)) is not None:
+            left.finish()
+
+    def _is_known_as_ours(self) -> bool:
+        """Return whether the W&B run, if there is one, is from this rankzero run, and not one that goes on here."""
+        if self.id == self._info.id or not self.settings.is_online:
+            return True
+        settings = self.settings
+        path = "/".join(filter(None, [settings.entity, settings.project_of(self._info), self.id]))
+        with suppress(Exception):  # there is none
+            read_back = ReadBack(path, settings.base_url, settings.for_client.get("api_key"))
+            return read_back.mark().get("run") == self._info.id
+        return False
+
+    def _begin_acknowledging(self, known: State | None, *, is_ours: bool) -> None:
         self._state = known or State()
         self._graphs = self._state.graphs
-        uploads = UploadLog(Path(self._run.settings.log_internal))
-        self._history = History(self._run, self._state, self._save_state, uploads)
-        if self.settings.is_online:
-            self._confirmation = Confirmation(self._run, Path(self._info.dir), self._history, uploads)
-        self._summaries = Summaries(self._state.definitions, self._state.values)
-        if known is None and self._run.id != self._info.id and self._run.starting_step:
-            self._state.shifts = [(0, int(self._run.starting_step))]  # an older run has rows, which goes on
+        if not is_ours and self._run.starting_step:
+            self._state.shifts = [(0, int(self._run.starting_step))]  # after the rows of an older run
         self._state.client = (platform.node(), os.getpid())
+        self._summaries = Summaries(self._state.definitions, self._state.values)
         self._save_state()
+        uploads = UploadLog(Path(self._run.settings.log_internal))
+        read_back = ReadBack.of(self._run) if self.settings.is_online else None
+        history = History(self._run, self._state, self._save_state, uploads, read_back)
         define_step(self._run)
         for definition in self._state.definitions:
             self._tell(definition)
+        if read_back is not None:
+            self._confirmation = Confirmation(self._run, Path(self._info.dir), history, uploads, read_back)
+        self._history = history
+
+    def share(self) -> None:
+        """Note that the script may log rows itself."""
+        with self._opening:
+            self._open_if_need_be()
+            if self._history is not None and not self._state.is_shared:
+                self._history.share()
+                self._state.is_shared = True
+                self._save_state()
+
+    def is_new(self, line: int | None) -> bool:
+        with self._opening:
+            self._open_if_need_be()
+            if line is None or line <= self._last_line:
+                return line is None
+            self._last_line = line
+            return True
 
     def _save_state(self) -> None:
         self._state.definitions = self._summaries.definitions
@@ -103,8 +160,10 @@ class CourierSession(Session):
     def _log_row(self, row: dict[str, Any], moment: Moment, has_files: bool) -> None:
         self._open_if_need_be((moment.line or 0) - 1)
         row["_timestamp"] = moment.time
-        if self._history is None or moment.line is None:
+        if self._history is None:
             self._run.log(row)
+        elif moment.line is None:
+            self._history.append(row)
         else:
             self._history.log(row, moment.line, has_files=has_files)
         if has_files:

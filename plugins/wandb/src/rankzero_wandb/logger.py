@@ -21,11 +21,14 @@ from rankzero_wandb.media import in_portions
 from rankzero_wandb.media_verbs import MediaVerbs
 from rankzero_wandb.opening import STEP
 from rankzero_wandb.session import Session
-from rankzero_wandb.settings import Settings, fixed_options
+from rankzero_wandb.settings import Settings, check, check_for_client, fixed_options
 from rankzero_wandb.summaries import Definition, kinds_of
 
 _NO_NAME = "(no name)"
 """What has an empty key is called, which W&B's client would leave out."""
+
+
+_RESERVED = frozenset(["_runtime", "_step", "_timestamp", "_wandb", STEP])
 
 
 class WandbLogger(MediaVerbs):
@@ -92,6 +95,8 @@ class WandbLogger(MediaVerbs):
         super().__init__()
         if importlib.util.find_spec("wandb") is None:
             raise PluginNotInstalledError("WandbLogger needs wandb: pip install wandb")
+        if not isinstance(offline, bool):
+            raise ConfigError(f"offline is True or False, not {offline!r}")
         if log_model not in (True, False, "all"):
             raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
         if add_file_policy not in ("mutable", "immutable"):
@@ -118,8 +123,9 @@ class WandbLogger(MediaVerbs):
             save_dir=None if directory is None else os.fspath(directory),
             mode="offline" if offline else mode,
             init=kwargs,
-            environment=environment or {},
+            environment=environment,
         )
+        check(settings)
         self._session: Session = DirectSession(settings, experiment)
         if not settings.has_console:
             self.wants = type(self).wants - {"console"}
@@ -150,13 +156,12 @@ class WandbLogger(MediaVerbs):
     def experiment(self) -> Any:
         """W&B's ``Run``."""
         self._closed = False
+        if isinstance(self._session, CourierSession):
+            self._session.share()
         return self._session.run
 
     def how_to_view(self) -> str | None:
-        session = self._session
-        if session.settings.is_offline:
-            return f"rankzero sync {self.run_info.dir}" if self.run_info is not None else None
-        return session.url
+        return self._session.url
 
     # Login, offline
 
@@ -166,6 +171,7 @@ class WandbLogger(MediaVerbs):
             raise ConfigError(
                 "experiment=... is for a logger that is used directly; a Run opens the W&B run itself: give it the id"
             )
+        check_for_client(settings)
         if settings.is_online:
             check_login(settings.for_client)
 
@@ -215,10 +221,19 @@ class WandbLogger(MediaVerbs):
         self._session.summarise({key: value for key, value in values.items() if isinstance(value, int | float)}, moment)
 
     def _key(self, key: Any) -> str:
-        return f"{self._prefix}{key}" or _NO_NAME
+        name = f"{self._prefix}{key}" or _NO_NAME
+        if name not in _RESERVED:
+            return name
+        self._say_once(
+            f"name {name}", f"W&B means something else by {name!r}; the metric is {'metrics/' + name!r} there"
+        )
+        return f"metrics/{name}"
 
     def _log_rich(self, key: str, value: Any, step: int | None) -> None:
         self._session.log(in_portions(self._key(key), value), step, self.moment, has_files=True)
+
+    def _log_word(self, key: str, text: str, step: int | None) -> None:
+        self._session.log({self._key(key): text}, step, self.moment)
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
@@ -261,11 +276,13 @@ class WandbLogger(MediaVerbs):
     # Console, alerts, watching
 
     def log_console(self, text: str, stream: str) -> None:
-        self._session.run.write_logs(text)
+        if self._session.is_new(self._line):
+            self._session.run.write_logs(text)
 
     def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
         """Have W&B send a message to whom the project's settings name."""
-        self._session.run.alert(title, text, level=level)
+        if self._session.is_new(self._line):
+            self._session.run.alert(title, text, level=level)
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters as training goes on; W&B's client hooks into the model."""

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from rankzero.errors import ConfigError
 
 _HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
-_REFUSED = (401, 403)
+_REFUSED = 401  # not 403, which a firewall answers, too
 _TIMEOUT = 3.0
 _QUERY = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
 
@@ -92,9 +92,16 @@ def _is_refused(url: str, key: str) -> bool:
         headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT):
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT):
             return False
     except urllib.error.HTTPError as error:
-        return error.code in _REFUSED
+        return error.code == _REFUSED
     except (OSError, ValueError):
         return False
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows nobody: the key would go along."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None

@@ -121,6 +121,24 @@ class MediaVerbs(Logger):
         self._log_rich(key, table, step)
         self._session.expect_table(table)
 
+    def log_text(
+        self,
+        key: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> None:
+        """Log texts as a table; a metric that was a text as such, for it may come at every step."""
+        names, rows = as_table(columns, data, dataframe)
+        if list(names) == ["value"] and len(rows) == 1 and isinstance(rows[0][0], str):
+            self._log_word(key, rows[0][0], step)
+        else:
+            self.log_table(key, names, rows, step=step)
+
+    def _log_word(self, key: str, text: str, step: int | None) -> None:
+        raise NotImplementedError
+
     def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> None:
         self._log_rich(key, media.histogram(histogram(values, bins)), step)
 

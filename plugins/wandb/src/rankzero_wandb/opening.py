@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rankzero import rank_zero_warn
 from rankzero.identity import name_of
 from rankzero.logger import RunInfo
 from rankzero.surroundings import Surroundings, read_surroundings
 from rankzero_wandb.readback import MARK
-from rankzero_wandb.settings import ARGUMENTS, CLIENT_SETTINGS, Settings
+from rankzero_wandb.settings import ARGUMENTS, CLIENT_SETTINGS, Settings, only_known_variables
 from rankzero_wandb.training_process import as_it_was, mark, save_surroundings
 
 STEP = "trainer/global_step"
@@ -20,7 +21,7 @@ STEP = "trainer/global_step"
 FIRST_TIME_ONLY = ("config", "fork_from", "notes", "resume", "resume_from", "tags")
 """Arguments of ``wandb.init`` that are not for going on with a run: what they set may have changed since."""
 
-_SURROUNDINGS_TIMEOUT = 3.0
+_SURROUNDINGS_TIMEOUT = 10.0
 _NOT_FOR_CLIENT = ("console", "disable_git", "x_save_requirements")
 """Settings of the user's that are about the training process, and that we see to."""
 
@@ -89,15 +90,19 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
         "mode": settings.real_mode,
         **{name: settings.variable(variable) for name, variable in ARGUMENTS.items()},
         **init,
-        "config": {**given, **params, MARK: mark(line, surroundings)},
+        "config": {**given, **params, MARK: mark(run, line, surroundings)},
         **_called(settings, run, is_new),
         **({} if settings.has_code else {"save_code": False}),
         "settings": wandb.Settings(**_courier_settings(settings, run, surroundings)),
     }
     Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
-    opened = wandb.init(**arguments)
+    with only_known_variables(settings):
+        opened = wandb.init(**arguments)
     if surroundings is not None:
-        save_surroundings(opened, settings, Path(run.dir), surroundings)
+        try:
+            save_surroundings(opened, settings, Path(run.dir), surroundings)
+        except OSError as error:  # no reason to do without the run
+            rank_zero_warn(f"W&B will not show all of what surrounds the run {run.name}: {error}")
     return opened
 
 

@@ -69,8 +69,9 @@ class Session(ABC):
     @property
     def run(self) -> Any:
         """W&B's run."""
-        self._open_if_need_be()
-        return self._run
+        with self._opening:
+            self._open_if_need_be()
+            return self._run
 
     def _open_if_need_be(self, line: int = -1) -> None:
         with self._opening:
@@ -149,6 +150,10 @@ class Session(ABC):
 
     def expect_files(self) -> None:
         """Note that media are on their way."""
+
+    def is_new(self, line: int | None) -> bool:
+        """Return whether what a line of the journal says was not handed over to this opening of the run before."""
+        return True
 
     # Ended
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from rankzero.errors import ConfigError
 from rankzero.logger import RunInfo
+from rankzero.suggest import did_you_mean
 from rankzero_wandb.login import setting_from_files
 from rankzero_wandb.sweeps import sweep_parameters
 
+_MODES = ("online", "offline", "disabled", "shared", "dryrun")
+_UNUSABLE = re.compile(r"[/\\#?%:]")
+_LONGEST_TAG = 64
 OFFLINE = ("offline", "dryrun")
 _OFF = "disabled"
 _PROJECT = "lightning_logs"
@@ -21,7 +27,7 @@ CLIENT_SETTINGS = {
     "save_code": "WANDB_SAVE_CODE",
     "sweep_id": "WANDB_SWEEP_ID",
 }
-_KEPT = (
+KEPT = (
     "WANDB_CONSOLE", "WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_MODE", "WANDB_NAME", "WANDB_NOTES",
     "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_TAGS", *ARGUMENTS.values(), *CLIENT_SETTINGS.values(),
 )  # fmt: skip
@@ -37,12 +43,12 @@ class Settings(NamedTuple):
     mode: str | None
     init: dict[str, Any]
     """Further arguments of ``wandb.init``."""
-    environment: Mapping[str, str] = {}
-    """Variables of the training process, which count more than those of this one."""
+    environment: Mapping[str, str] | None = None
+    """Variables of the training process; None for those of this one."""
 
     def variable(self, name: str) -> str | None:
         """Return an environment variable, None if it is not set or empty."""
-        return self.environment.get(name) or os.environ.get(name) or None
+        return (os.environ if self.environment is None else self.environment).get(name) or None
 
     def without(self, names: Collection[str]) -> Settings:
         """Return the settings without some arguments of ``wandb.init``."""
@@ -57,9 +63,14 @@ class Settings(NamedTuple):
         return {name: getattr(given, name) for name in given.model_fields_set}
 
     @property
+    def base_url(self) -> str | None:
+        """The server; None for the client's default."""
+        return self.for_client.get("base_url") or self.variable("WANDB_BASE_URL")
+
+    @property
     def entity(self) -> str | None:
         """The account or team; None for the user's own."""
-        return self.init.get("entity") or self.variable("WANDB_ENTITY")
+        return self.init.get("entity") or self.for_client.get("entity") or self.variable("WANDB_ENTITY")
 
     @property
     def has_console(self) -> bool:
@@ -83,7 +94,7 @@ class Settings(NamedTuple):
     @property
     def real_mode(self) -> str:
         """``online``, ``offline``, ``disabled`` or ``shared``."""
-        mode = self.mode or self.variable("WANDB_MODE") or "online"
+        mode = self.mode or self.for_client.get("mode") or self.variable("WANDB_MODE") or "online"
         return "offline" if mode in OFFLINE else mode
 
     @property
@@ -98,16 +109,17 @@ class Settings(NamedTuple):
 
     def project_of(self, run: RunInfo | None) -> str:
         """Return the project."""
-        from_environment = self.variable("WANDB_PROJECT")
+        given, from_environment = self.project or self.for_client.get("project"), self.variable("WANDB_PROJECT")
         if run is None:
-            return self.project or from_environment or _PROJECT
+            return given or from_environment or _PROJECT
         if run.project == _NO_PROJECT:
-            return self.project or from_environment or run.project
-        return self.project or run.project
+            return given or from_environment or run.project
+        return given or run.project
 
     def id_of(self, run: RunInfo | None) -> str | None:
         """Return W&B's id of the run; None for one that W&B makes up."""
-        return self.id or self.variable("WANDB_RUN_ID") or (run.id if run is not None else None)
+        given = self.id or self.for_client.get("run_id") or self.variable("WANDB_RUN_ID")
+        return given or (run.id if run is not None else None)
 
     def target_of(self, run: RunInfo) -> str:
         """Return what tells this W&B run from others that get the same rankzero run."""
@@ -120,13 +132,69 @@ class Settings(NamedTuple):
         return os.path.expanduser(os.path.expandvars(self.save_dir or os.environ.get("WANDB_DIR") or own))
 
 
+def check(settings: Settings) -> None:
+    """Raise if W&B would never take what the user said, as far as that can be known without its client.
+
+    Raises:
+        ConfigError: the message says what is wrong.
+    """
+    init = settings.init
+    _check_choice("mode", settings.mode, _MODES)
+    _check_choice("resume", init.get("resume"), ("allow", "never", "must", "auto", True, False))
+    for name in ("entity", "group", "job_type", "notes"):
+        if not isinstance(init.get(name), str | None):
+            raise ConfigError(f"{name} is a text, not {init[name]!r}")
+    named: dict[str, Any] = {"project": settings.project, "id": settings.id}
+    for name, value in named.items():
+        if not isinstance(value, str | None) or _UNUSABLE.search(value or "") or value == "":
+            raise ConfigError(f"W&B takes no {name} {value!r}: it is a text without any of / \\ # ? % :")
+    for tag in init.get("tags") or []:
+        if not isinstance(tag, str) or not 1 <= len(tag) <= _LONGEST_TAG:
+            raise ConfigError(f"W&B takes no tag {tag!r}: tags are texts of 1 to {_LONGEST_TAG} characters")
+    if not isinstance(init.get("settings"), Mapping | None) and not hasattr(init["settings"], "model_fields_set"):
+        raise ConfigError(f"settings are a dictionary or a wandb.Settings, not {init['settings']!r}")
+
+
+def _check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    if value is not None and value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ConfigError(f"{name} is one of {listed}, not {value!r}.{did_you_mean(str(value), map(str, choices))}")
+
+
+def check_for_client(settings: Settings) -> None:
+    """Raise if W&B's client does not take the user's settings for it; imports it if there are any.
+
+    Raises:
+        ConfigError: the message says what is wrong.
+    """
+    if not settings.for_client:
+        return
+    import wandb
+
+    try:
+        wandb.Settings(**settings.for_client)
+    except ValueError as error:
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in getattr(error, "errors", list)()]
+        raise ConfigError(f"wandb.Settings does not take the settings given: {'; '.join(problems)}") from None
+
+
+@contextmanager
+def only_known_variables(settings: Settings) -> Iterator[None]:
+    """Hide from W&B's client, for a while, variables of this process that those of the training process stand for."""
+    hidden = {} if settings.environment is None else {name: os.environ.pop(name) for name in KEPT if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def fixed_options(settings: Settings) -> dict[str, Any]:
     """Return the constructor's arguments for what the environment decides: variables, and a sweep's parameters."""
-    kept = {name: value for name in _KEPT if (value := settings.variable(name))}
+    kept = {name: value for name in KEPT if (value := settings.variable(name))}
     for name, variable in (("base_url", "WANDB_BASE_URL"), ("entity", "WANDB_ENTITY")):
         if variable not in kept and (found := setting_from_files(name)):
             kept[variable] = found
     config: dict[str, Any] = {}
     with suppress(Exception):  # W&B's client will say what is wrong with the file
         config = sweep_parameters()
-    return {name: value for name, value in (("environment", kept), ("config", config)) if value}
+    return {"environment": kept, **({"config": config} if config else {})}

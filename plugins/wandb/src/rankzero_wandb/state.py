@@ -14,7 +14,7 @@ _UNUSABLE = re.compile(r"[^\w.-]+")
 
 
 class State(msgspec.Struct, omit_defaults=True):
-    """What was said of metrics, and what of their values is known."""
+    """How far a run is in W&B, and what is known of its metrics."""
 
     line: int = 0
     """The lines of the journal before this one are in the summaries."""
@@ -24,6 +24,10 @@ class State(msgspec.Struct, omit_defaults=True):
     """The files of the models whose structure was logged, in order."""
     client: tuple[str, int] | None = None
     """Host and process id of the courier that has opened the run last."""
+    is_shared: bool = False
+    """Whether the script may log rows itself, on the live run."""
+    next_number: int = 0
+    """The rows before the one with this number are acknowledged."""
     ended: int = 0
     """The lines of the journal before this one are in files of an offline run that has ended, and are whole."""
     shifts: list[tuple[int, int]] = []

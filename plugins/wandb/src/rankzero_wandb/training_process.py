@@ -17,9 +17,9 @@ from rankzero.surroundings import Surroundings
 from rankzero_wandb.settings import Settings
 
 
-def mark(line: int, surroundings: Surroundings | None) -> dict[str, Any]:
+def mark(run: RunInfo, line: int, surroundings: Surroundings | None) -> dict[str, Any]:
     """Return what a run's config says of rankzero."""
-    said: dict[str, Any] = {"line": line}
+    said: dict[str, Any] = {"run": run.id, "line": line}
     if surroundings is not None:  # W&B's client would show the courier's
         said["argv"] = list(surroundings.argv)
         said["started"] = surroundings.started
