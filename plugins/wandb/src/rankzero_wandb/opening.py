@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,8 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
         "settings": wandb.Settings(**_courier_settings(settings, run, surroundings)),
     }
     Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
+    if settings.is_offline:
+        _wait_for_a_new_directory(Path(arguments["dir"], "wandb"))
     with only_known_variables(settings):
         opened = wandb.init(**arguments)
     if surroundings is not None:
@@ -104,6 +107,12 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
         except OSError as error:  # no reason to do without the run
             rank_zero_warn(f"W&B will not show all of what surrounds the run {run.name}: {error}")
     return opened
+
+
+def _wait_for_a_new_directory(directory: Path) -> None:
+    """Wait a moment if W&B's client would write into files that another has begun: it names them by the second."""
+    while any(directory.glob(time.strftime("offline-run-%Y%m%d_%H%M%S-*"))):
+        time.sleep(0.05)
 
 
 def mark_as_synced(settings: Settings, run: RunInfo) -> None:

@@ -27,10 +27,11 @@ CLIENT_SETTINGS = {
     "save_code": "WANDB_SAVE_CODE",
     "sweep_id": "WANDB_SWEEP_ID",
 }
-KEPT = (
+_ALSO_OF_WHO_SYNCS = frozenset(["WANDB_BASE_URL"])  # where nothing is known of the server, as on a node without login
+KEPT = frozenset([
     "WANDB_CONSOLE", "WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_MODE", "WANDB_NAME", "WANDB_NOTES",
     "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_TAGS", *ARGUMENTS.values(), *CLIENT_SETTINGS.values(),
-)  # fmt: skip
+])  # fmt: skip
 
 
 class Settings(NamedTuple):
@@ -48,7 +49,8 @@ class Settings(NamedTuple):
 
     def variable(self, name: str) -> str | None:
         """Return an environment variable, None if it is not set or empty."""
-        return (os.environ if self.environment is None else self.environment).get(name) or None
+        known = os.environ if self.environment is None else self.environment
+        return known.get(name) or (os.environ.get(name) if name in _ALSO_OF_WHO_SYNCS else None) or None
 
     def without(self, names: Collection[str]) -> Settings:
         """Return the settings without some arguments of ``wandb.init``."""
@@ -181,7 +183,8 @@ def check_for_client(settings: Settings) -> None:
 @contextmanager
 def only_known_variables(settings: Settings) -> Iterator[None]:
     """Hide from W&B's client, for a while, variables of this process that those of the training process stand for."""
-    hidden = {} if settings.environment is None else {name: os.environ.pop(name) for name in KEPT if name in os.environ}
+    names = () if settings.environment is None else KEPT - _ALSO_OF_WHO_SYNCS
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
@@ -190,7 +193,7 @@ def only_known_variables(settings: Settings) -> Iterator[None]:
 
 def fixed_options(settings: Settings) -> dict[str, Any]:
     """Return the constructor's arguments for what the environment decides: variables, and a sweep's parameters."""
-    kept = {name: value for name in KEPT if (value := settings.variable(name))}
+    kept = {name: value for name in sorted(KEPT) if (value := settings.variable(name))}
     for name, variable in (("base_url", "WANDB_BASE_URL"), ("entity", "WANDB_ENTITY")):
         if variable not in kept and (found := setting_from_files(name)):
             kept[variable] = found
