@@ -26,23 +26,7 @@ from filelock import FileLock
 
 from rankzero.checkpoints import SnapshotSweeper
 from rankzero.errors import DeliveryError, FlushPostponedError, RejectedError, RunNotFoundError
-from rankzero.events import (
-    Alert,
-    AnyEvent,
-    Checkpoint,
-    Console,
-    DefineMetric,
-    Finish,
-    Histogram,
-    Lost,
-    Metrics,
-    Params,
-    Start,
-    Status,
-    Tags,
-    Text,
-    encode,
-)
+from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
@@ -55,7 +39,6 @@ POLL = 0.25
 """Seconds between two looks at a journal that has nothing new."""
 
 _MOST_FILES = 200
-_WITHOUT_FILES = (Start, Params, Metrics, Text, Histogram, DefineMetric, Tags, Console, Alert, Status, Lost, Finish)
 _DATA_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
 )  # fmt: skip
@@ -497,7 +480,7 @@ class Courier:
 
 def _end_of_files(items: Sequence[_Item]) -> int:
     """Return how many of some events hold as many files as are to be sent before a flush."""
-    with_files = [index for index, item in enumerate(items) if not isinstance(item.event, _WITHOUT_FILES)]
+    with_files = [index for index, item in enumerate(items) if item.event.has_files]
     return with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)
 
 

@@ -35,6 +35,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field
 
     is_logged: ClassVar[bool] = True
     """Whether a logger is told; False for what only the journal's readers need."""
+    has_files: ClassVar[bool] = False
+    """Whether a logger is given files, which take longer than lines."""
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         """Call the verb of ``logger`` that this event stands for."""
@@ -128,6 +130,8 @@ class _Files(Event, frozen=True):
     extra: dict[str, Any] = {}
     """The tracker's own keyword arguments."""
 
+    has_files = True
+
     def _hand(self, verb: Callable[..., None], run_dir: Path) -> None:
         captions = [file.caption or "" for file in self.files]
         files = [file.under(run_dir) for file in self.files]
@@ -162,6 +166,8 @@ class Figure(Event, frozen=True):
     file: MediaFile
     step: int | None = None
 
+    has_files = True
+
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_figure(self.key, self.file.under(run_dir), step=self.step)
 
@@ -172,6 +178,8 @@ class Table(Event, frozen=True):
     key: str
     file: MediaFile
     step: int | None = None
+
+    has_files = True
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         columns, rows = read_table(run_dir / self.file.path)
@@ -206,6 +214,8 @@ class Graph(Event, frozen=True):
 
     file: MediaFile
 
+    has_files = True
+
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_graph(self.file.under(run_dir))
 
@@ -218,6 +228,8 @@ class Artifact(Event, frozen=True):
     kind: str | None = None
     aliases: list[str] = []
     metadata: dict[str, Any] = {}
+
+    has_files = True
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_artifact(
@@ -242,6 +254,8 @@ class Checkpoint(Event, frozen=True):
     metadata: dict[str, Any] = {}
     automatic: bool = False
     """Whether a ModelCheckpoint saved it: see `Logger.log_model`."""
+
+    has_files = True
 
     def __post_init__(self) -> None:
         if isinstance(self.score, str):

@@ -27,7 +27,6 @@ from rankzero_wandb.summaries import Definition, kinds_of
 _NO_NAME = "(no name)"
 """What has an empty key is called, which W&B's client would leave out."""
 
-
 _RESERVED = frozenset(["_runtime", "_step", "_timestamp", "_wandb", STEP])
 
 
