@@ -18,7 +18,7 @@ from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events import Start
 from rankzero.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
 from rankzero.journal import JOURNAL, cut_torn_tail, last_step, read_start
-from rankzero.live import LazyExperiment
+from rankzero.live import ExperimentOfProcess, ExperimentOfThread, LiveExperiment
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.orders import make_logger
@@ -121,7 +121,7 @@ def start(
         deliveries = _start_couriers(plans, run_dir, asked.delivery)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
     announcement.tell()
-    run.own(lock, deliveries, announcement, _experiment_maker(plans, deliveries, info), _info_elsewhere(asked, number))
+    run.own(lock, deliveries, announcement, _live_experiment(plans, deliveries, info), _info_elsewhere(asked, number))
     if "console" in wants:
         run.record_console(secrets)
     if params:
@@ -258,23 +258,15 @@ def _start_couriers(plans: list[Plan], run_dir: Path, delivery: str) -> Deliveri
     return deliveries
 
 
-def _experiment_maker(plans: list[Plan], deliveries: Deliveries | None, info: RunInfo) -> Callable[[], Any] | None:
+def _live_experiment(plans: list[Plan], deliveries: Deliveries | None, info: RunInfo) -> LiveExperiment | None:
     if not plans or deliveries is None or plans[0].logger_class is None:
         return None
     first = plans[0]
     delivery = deliveries.get(first.spec.key)
     if isinstance(delivery, ThreadDelivery):
-        return lambda: _live_experiment(delivery)
+        return ExperimentOfThread(delivery)
     orders = first.orders(Path(info.dir), in_thread=False)
-    handle = LazyExperiment(plans[0].logger_class, lambda: make_logger(orders), info)
-    return lambda: handle
-
-
-def _live_experiment(delivery: ThreadDelivery) -> Any:
-    logger = delivery.logger(_ASK_TIMEOUT)
-    if logger is None:
-        raise RuntimeError("the logger could not be opened yet; its tracker does not answer")
-    return logger.experiment
+    return ExperimentOfProcess(plans[0].logger_class, lambda: make_logger(orders), info)
 
 
 # Messages

@@ -48,6 +48,7 @@ from rankzero.experiment import DummyExperiment
 from rankzero.identity import UNKNOWN, Announcement
 from rankzero.journal import JOURNAL, Journal
 from rankzero.lifecycle import FINISH_TIMEOUT
+from rankzero.live import LiveExperiment
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore, captioned
@@ -114,7 +115,7 @@ class Run:
         self._owner_pid = 0
         self._keys: tuple[str, ...] = ()
         self._console: Capture | None = None
-        self._make_experiment: Callable[[], Any] | None = None
+        self._experiment: LiveExperiment | None = None
         self._step = -1
         self._status = "success"
         self._is_ending = False
@@ -202,9 +203,9 @@ class Run:
         With ``delivery="thread"`` it is the live object. With a courier process its first use joins the run from
         this process, where the tracker allows it, and raises `ExperimentUnavailableError` where not.
         """
-        if not self._is_active or self._make_experiment is None:
+        if not self._is_active or self._experiment is None:
             return DummyExperiment()
-        return self._make_experiment()
+        return self._experiment.get()
 
     def __repr__(self) -> str:
         return f"<rankzero.Run {self.name} ({self.id}) in {self._info.dir}>"
@@ -602,6 +603,8 @@ class Run:
         self._is_plain = False
         size = self._journal.size()
         self._lock.release()
+        if self._experiment is not None:
+            self._experiment.leave(timeout)
         if self._deliveries is not None:
             try:
                 self._deliveries.wait(size, timeout, until_closed=True)
@@ -701,7 +704,7 @@ class Run:
         lock: WriterLock,
         deliveries: Deliveries | None,
         announcement: Announcement,
-        make_experiment: Callable[[], Any] | None,
+        experiment: LiveExperiment | None,
         elsewhere: Callable[[], RunInfo],
     ) -> None:
         """Become the one that ends the run; called by `rankzero.start`."""
@@ -709,7 +712,7 @@ class Run:
         self._lock = lock
         self._deliveries = deliveries
         self._announcement = announcement
-        self._make_experiment = make_experiment
+        self._experiment = experiment
         self._elsewhere = elsewhere
         lifecycle.watch_over(self)
 
