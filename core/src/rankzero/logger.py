@@ -165,7 +165,10 @@ class Logger(ABC):
     """Constructor arguments that must never be written to disk."""
 
     joinable: ClassVar[bool] = False
-    """Whether a second process may use `experiment` while a courier delivers to the same run."""
+    """Whether a second process may use `experiment` while a courier delivers to the same run.
+
+    There the logger is attached and nothing is logged with it; it is closed when the run ends.
+    """
 
     batch_bytes: ClassVar[int] = 1 << 18
     """About how much of the journal, in bytes, is handed over before a `flush`: more for a tracker that is slow to

@@ -6,65 +6,21 @@ import base64
 import gzip
 import json
 import re
-import socket
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingTCPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from servers.faulty_proxy import Answer
+from servers.mock_server import MockHandler
 from servers.wandb_mock import artifact_operations, run_operations, sweep_operations
-
-if TYPE_CHECKING:
-    from servers.wandb_server import WandbServer
 
 _OPERATIONS = {**run_operations.OPERATIONS, **artifact_operations.OPERATIONS, **sweep_operations.OPERATIONS}
 _OPERATION_NAME = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
 
-class Listener(ThreadingTCPServer):
-    """Takes connections, and can end them all."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
-
-    def __init__(self, mock: WandbServer, port: int) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.mock = mock
-        self._open: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def end_connections(self) -> None:
-        """End those that are open."""
-        for connection in list(self._open):
-            with suppress(OSError):  # it has ended by itself
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(MockHandler):
     """Answers what comes over one connection."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1  # head and body in one segment
-    server: Listener
-
-    def handle(self) -> None:
-        with suppress(ConnectionError):  # who asked has gone
-            super().handle()
-
     def ask(self) -> Answer:
-        """Answer as a healthy server does."""
         kind, *rest = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
         store = self.server.mock.store
         if kind in ("graphql", "files") and not self._is_known():
@@ -128,33 +84,12 @@ class Handler(BaseHTTPRequestHandler):
             version.raw_manifest = self.body
         return Answer(200, {}, version.raw_manifest)
 
-    def _name(self) -> str:
-        """What the request is called when a fault is looked for."""
+    def name(self) -> str:
         path = unquote(urlsplit(self.path).path)
         return f"{path} {self._operation()}" if path == "/graphql" else f"{self.command} {path}"
 
-    def _handle(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.headers.get("Content-Encoding") == "gzip":
-            self.body = gzip.decompress(self.body)
-        fault = self.server.mock.fault_for(self._name())
-        answer = fault(self) if fault else self.ask()  # type: ignore[arg-type]
-        self.close_connection = self.close_connection or fault is not None
-        if answer is not None:
-            self._send(answer)
-        self.server.mock.note_change()
-
-    def _send(self, answer: Answer) -> None:
-        self.send_response(answer.status)
-        for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(answer.body)
-
-    do_GET = do_HEAD = do_POST = do_PUT = _handle
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
+    def unpacked(self, body: bytes) -> bytes:
+        return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
 
 
 def _json(status: int, content: Any) -> Answer:

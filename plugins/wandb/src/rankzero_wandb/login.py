@@ -11,8 +11,6 @@ import configparser
 import json
 import netrc
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rankzero.errors import ConfigError
+from rankzero.login import is_refused
 
 _HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
-_REFUSED = 401  # not 403, which a firewall answers, too
-_TIMEOUT = 3.0
 _QUERY = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
 
 
@@ -86,22 +83,5 @@ def _is_known_to_client() -> bool:
 
 def _is_refused(url: str, key: str) -> bool:
     token = base64.b64encode(f"api:{key}".encode()).decode()
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/graphql",
-        data=_QUERY,
-        headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT):
-            return False
-    except urllib.error.HTTPError as error:
-        return error.code == _REFUSED
-    except (OSError, ValueError):
-        return False
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows nobody: the key would go along."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+    return is_refused(f"{url.rstrip('/')}/graphql", headers, _QUERY)
