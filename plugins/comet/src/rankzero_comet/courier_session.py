@@ -1,0 +1,220 @@
+"""What a courier delivers: each call is acknowledged by the server, and keeps the time at which it was made."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rankzero import rank_zero_warn
+from rankzero.errors import RejectedError
+from rankzero.logger import MetricsRow, Moment, RunInfo
+from rankzero_comet.failures import opening
+from rankzero_comet.files import ASSET, Artifact, Upload
+from rankzero_comet.heartbeat import Heartbeat
+from rankzero_comet.joining import join
+from rankzero_comet.names import Names, flat_params
+from rankzero_comet.server import Server, Value
+from rankzero_comet.session import CREATED_FROM, Session
+from rankzero_comet.settings import Settings
+from rankzero_comet.training_process import described
+
+RUN_ID = "rankzero.run_id"
+"""The name under "Other" of the run's id; set last when an experiment is introduced."""
+
+STATUS = "rankzero.status"
+"""The name under "Other" of how the run ended."""
+
+
+class CourierSession(Session):
+    """Writes to a run's experiment.
+
+    Args:
+        settings: what the user said.
+        run: the run.
+    """
+
+    def __init__(self, settings: Settings, run: RunInfo) -> None:
+        super().__init__(settings)
+        self._run = run
+        self._begin()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self.settings, "_run": self._run}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._opening = threading.Lock()  # a courier that is a thread, and who reads a checkpoint meanwhile
+        self._server: Server | None = None
+        self._experiment: Any = None
+        self._names = Names()
+        self._heartbeat: Heartbeat | None = None
+        self._event_time: float | None = None  # of the event whose files were uploaded last
+        self._uploaded: set[tuple[Any, ...]] = set()  # which of them: when it is tried again, only the others are sent
+
+    # Identity
+
+    @property
+    def key(self) -> str | None:
+        return self.settings.key_of(self._run)
+
+    @property
+    def project(self) -> str | None:
+        return self.settings.project_of(self._run)
+
+    @property
+    def url(self) -> str | None:
+        return self._server.url if self._server else None
+
+    @property
+    def server(self) -> Server:
+        """The experiment, opened if need be."""
+        with self._opening:
+            if self._server is None:
+                server = self._connected()
+                with ExitStack() as unless_introduced:
+                    unless_introduced.callback(server.close)
+                    with opening():
+                        self._introduce(server)
+                    unless_introduced.pop_all()
+                self._heartbeat = Heartbeat(server.beat)
+                self._server = server
+            return self._server
+
+    def _connected(self) -> Server:
+        return Server(self.settings, self.settings.key_of(self._run), self.project)
+
+    def _introduce(self, server: Server) -> None:
+        """Say what the run is called; not again later, when a person may have changed it in Comet."""
+        if server.others().get(RUN_ID) != self._run.id:
+            started = self._run.started or time.time()
+            said = {"Name": self.settings.config.get("name") or self._run.name, "notes": self._run.notes}
+            for name, value in {**said, "Created from": CREATED_FROM}.items():
+                if value:
+                    with self._unless_refused():
+                        server.log_other(name, value, started)
+            if tags := [*self._run.tags, *(self.settings.config.get("tags") or ())]:
+                with self._unless_refused():
+                    server.add_tags(list(dict.fromkeys(tags)))
+            with self._unless_refused():
+                server.set_times(started)
+            with self._unless_refused():
+                server.log_other(RUN_ID, self._run.id, started)
+        for setter, values in described(self.settings, self._run):
+            with self._unless_refused():
+                server.describe(setter, *values)
+
+    @contextmanager
+    def _unless_refused(self) -> Iterator[None]:
+        """Go on without what Comet refuses for good: it is not worth the values that wait."""
+        try:
+            yield
+        except RejectedError as error:
+            rank_zero_warn(f"Comet will not show all of what there is to say of the run {self._run.name}: {error}")
+
+    @property
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            self._connected().close()  # Comet's client would not say that it has lost all, but this does
+            self._experiment = join(self.settings, self.settings.key_of(self._run), self.project)
+        return self._experiment
+
+    # What is logged
+
+    def log_metrics(self, rows: Iterable[MetricsRow]) -> None:
+        self.server.log_metrics(value for row in rows for value in self._values(row))
+
+    def _values(self, row: MetricsRow) -> Iterator[Value]:
+        for name, number in row.values.items():
+            yield Value(self._names.known_as(name), number, row.moment.time, row.step, row.moment.epoch)
+
+    def log_params(self, params: Mapping[str, Any], moment: Moment) -> None:
+        values = []
+        for name, value in flat_params(params):
+            known = self._names.known_as(name)
+            kept, is_whole = self._names.short(known, value)
+            values.append(Value(known, kept, moment.time))
+            if not is_whole:
+                self._keep_whole(known, str(value))
+        self.server.log_params(values)
+
+    def _keep_whole(self, name: str, value: str) -> None:
+        path = Path(self._run.dir, "media", f".{self.key}-param.txt")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(value, encoding="utf-8")
+        try:
+            self.server.files.upload(Upload(path, ASSET, f"params/{name}.txt"))
+        finally:
+            path.unlink()
+
+    def log_other(self, name: str, value: Any, moment: Moment) -> None:
+        self.server.log_other(name, value, moment.time)
+
+    def add_tags(self, tags: Sequence[str]) -> None:
+        self.server.add_tags(tags)
+
+    def upload(self, file: Upload) -> None:
+        time = file.metadata.get("logged_at")
+        if time is None or time != self._event_time:
+            self._event_time = time
+            self._uploaded.clear()
+        known = file.path, file.name, file.step
+        if known not in self._uploaded:
+            self.server.files.upload(file)
+            self._uploaded.add(known)
+
+    def log_html(self, html: str, moment: Moment) -> None:
+        self.server.log_html(html, moment.time)
+
+    def set_graph(self, graph: str) -> None:
+        self.server.set_graph(graph)
+
+    def log_artifact(self, artifact: Artifact) -> None:
+        self.server.files.log_artifact(artifact)
+
+    def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
+        with closing(self._connected()) as server:  # the courier may be another thread, and the run may have ended
+            return server.files.download(artifact, alias, directory)
+
+    def log_console(self, text: str, stream: str, moment: Moment) -> None:
+        self.server.log_output(text, stream, moment.time)
+
+    def notify(self, title: str, text: str, level: str) -> None:
+        self.server.notify(self._run.name, title, text, level)
+
+    # Ended
+
+    def end(self, status: str, moment: Moment) -> None:
+        self._part()
+        server = self.server
+        self._stop_heartbeat()
+        with self._unless_refused():
+            server.log_other(STATUS, status, moment.time)
+        with self._unless_refused():
+            server.set_times(self._run.started or moment.time, moment.time)
+        server.end(status)
+
+    def close(self) -> None:
+        self._stop_heartbeat()
+        with self._opening:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+        self._part()
+
+    def _stop_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
+
+    def _part(self) -> None:
+        """End what `experiment` has opened: it would say that the run has ended, whenever this process does."""
+        if self._experiment is not None:
+            self._experiment.end()
+            self._experiment = None

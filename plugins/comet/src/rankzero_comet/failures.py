@@ -1,0 +1,96 @@
+"""What an error of Comet means for a courier: try again, or give this event up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
+
+_WRONG = (400, 422)  # if Comet says so, and not something before it
+_TOO_MUCH = (413,)
+_WITHOUT_BODY = (301, 302, 303)
+_OF_THE_USER = frozenset([90210, 90212, 90219, 98219, 1341241, 7000011, 7000020, 7000023, 34323])
+"""Codes that Comet sends with 400 for who the user is, or where the run is to be: no event is to blame."""
+_LOGIN = "; if the key is wrong or was revoked: comet login, or set COMET_API_KEY"
+_LONGEST = 300
+STRANGE_ANSWERS = (ValueError, TypeError, LookupError, AttributeError)
+"""What Comet's client raises at an answer that is no JSON, or not the JSON that it knows."""
+
+
+@contextmanager
+def translated(what: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raise `DeliveryError` for an error of Comet's client or of HTTP.
+
+    Args:
+        what: what was tried.
+        *errors: what else the client raises when the server does not say yes.
+
+    Raises:
+        RejectedError: Comet refuses what it was given, whenever it is asked.
+        TrackerUnavailableError: anything else.
+    """
+    import requests
+    from comet_ml.exceptions import CometException, CometRestApiException, InvalidAPIKey
+
+    try:
+        yield
+    except DeliveryError:
+        raise
+    except InvalidAPIKey:  # its text holds the key
+        raise TrackerUnavailableError(f"{what}: Comet refuses the API key{_LOGIN}") from None
+    except CometRestApiException as error:
+        raise refused(what, error.response) from error
+    except (CometException, requests.RequestException, OSError, *errors) as error:
+        raise TrackerUnavailableError(f"{what}: {_described(error)}") from error
+
+
+def refused(what: str, response: Any) -> DeliveryError:
+    """Return the error to raise for an answer that is no yes."""
+    said = _words(response)
+    text = " ".join(str(said.get("msg") or "").split())[:_LONGEST]
+    reason = f"{what}: Comet answered {response.status_code}" + (f" ({text})" if text else "")
+    if response.status_code in (401, 403) or said.get("sdk_error_code") in _OF_THE_USER:
+        return TrackerUnavailableError(reason + _LOGIN)
+    if response.status_code in _TOO_MUCH or (response.status_code in _WRONG and said):
+        return RejectedError(reason)
+    return TrackerUnavailableError(reason)
+
+
+def check_answer(response: Any, **_: object) -> None:
+    """Raise if an answer to what was sent is not Comet's, which its client takes for a yes.
+
+    Raises:
+        TrackerUnavailableError: it is a page, say one to sign in, or leads to where what was sent does not go along.
+    """
+    if response.request.method == "GET" or response.status_code >= 400:
+        return
+    page = "html" in response.headers.get("Content-Type", "")
+    if page or response.status_code in _WITHOUT_BODY:
+        response.close()
+        what = "a page" if page else f"a redirect to {response.headers.get('Location')}"
+        raise TrackerUnavailableError(f"{response.url} answered with {what}, which Comet does not")
+
+
+@contextmanager
+def opening() -> Iterator[None]:
+    """Raise `TrackerUnavailableError` for whatever hinders an experiment from being opened: no event is to blame."""
+    try:
+        with translated("the experiment cannot be opened in Comet", *STRANGE_ANSWERS):
+            yield
+    except RejectedError as error:
+        raise TrackerUnavailableError(str(error)) from error
+
+
+def _described(error: Exception) -> str:
+    return " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+
+
+def _words(response: Any) -> dict[str, Any]:
+    """Return what Comet says in an answer; nothing if it is not Comet's."""
+    try:
+        said = response.json()
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,211 @@
+"""`CometLogger`: writes a run to Comet."""
+
+from __future__ import annotations
+
+import importlib.util
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from rankzero.errors import ConfigError, PluginNotInstalledError
+from rankzero.logger import MetricsRow, RunInfo
+from rankzero.values import Number, flatten, to_jsonable, to_number
+from rankzero_comet.courier_session import CourierSession
+from rankzero_comet.direct_session import DirectSession
+from rankzero_comet.login import check_login
+from rankzero_comet.media_verbs import MediaVerbs
+from rankzero_comet.session import NoSession, Session
+from rankzero_comet.settings import DEPRECATED, OPTIONS, Settings, check, fixed_options, renamed
+
+_EPOCH = "epoch"
+
+
+class CometLogger(MediaVerbs):
+    """Writes to Comet; takes the arguments of Lightning's logger of this name.
+
+    Used directly it tells ``comet_ml`` what is logged. Under a Run each request is acknowledged by Comet's server
+    before it counts as delivered, and every value keeps its own time.
+
+    Args:
+        api_key: the key; that of ``comet login`` or ``$COMET_API_KEY`` if not given.
+        workspace: the workspace; ``$COMET_WORKSPACE``, or the user's own, if not given.
+        project: the project; the Run's, or ``$COMET_PROJECT_NAME``, if not given.
+        experiment_key: the key of the experiment, 32 to 50 letters and digits; ``$COMET_EXPERIMENT_KEY``, the Run's
+            id, or one that Comet makes up, if not given.
+        mode: go on with the experiment (``get``), start another (``create``), or whatever is possible
+            (``get_or_create``, the default). Under a Run ``create`` is ``get_or_create``: the key is the Run's own.
+        online: False sends nothing. In direct use ``comet_ml`` writes an archive for ``comet upload``; a Run has
+            everything in its journal, and ``rankzero sync`` delivers it.
+        prefix: put before the names of metrics, with a ``_``.
+        log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
+            (``"all"``), or nothing (False). If not given, each under a Run and nothing in direct use.
+        url: Comet's server, ``https://comet.example.org/clientlib/``; ``$COMET_URL_OVERRIDE``, or the hosted service,
+            if not given. In direct use ``comet_ml`` uses it for all of the process.
+        **kwargs: arguments of ``comet_ml.ExperimentConfig``: name, tags, offline_directory, log_code, … And by the
+            names that Lightning's logger had before: project_name, experiment_name, save_dir, offline.
+
+    Raises:
+        PluginNotInstalledError: a package is missing.
+        ConfigError: an argument makes no sense.
+    """
+
+    secret_options = frozenset(["api_key"])
+    known_options: ClassVar[frozenset[str]] = OPTIONS.union(DEPRECATED)
+    joinable = True
+    batch_bytes = 1 << 15  # a batch of metrics is one request, of about as many values as Comet's client sends
+    wants = frozenset(["console", "surroundings"])
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        workspace: str | None = None,
+        project: str | None = None,
+        experiment_key: str | None = None,
+        mode: Literal["get_or_create", "get", "create"] | None = None,
+        online: bool | None = None,
+        prefix: str | None = None,
+        log_model: bool | Literal["all"] | None = None,
+        url: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if importlib.util.find_spec("comet_ml") is None:
+            raise PluginNotInstalledError("CometLogger needs comet_ml: pip install comet-ml")
+        if log_model not in (True, False, "all", None):
+            raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
+        given = renamed({"project": project, "online": online, **kwargs})
+        settings = Settings(
+            api_key, workspace, given.pop("project"), experiment_key, mode, given.pop("online"), url, given
+        )
+        check(settings)
+        self.log_model = log_model
+        self._prefix = f"{prefix}_" if prefix else ""
+        self._session: Session = DirectSession(settings)
+        if not settings.is_online or settings.is_disabled:
+            self.wants = frozenset()
+        elif not settings.wants("auto_output_logging"):
+            self.wants = type(self).wants - {"console"}
+
+    # Identity
+
+    @property
+    def name(self) -> str | None:
+        """The project; None for the one that Comet takes."""
+        return self._session.project
+
+    @property
+    def version(self) -> str | None:
+        """The experiment's key; None before there is one."""
+        return self._session.key
+
+    @property
+    def save_dir(self) -> str | None:
+        """Where ``comet_ml`` writes the archive of an experiment that stays offline."""
+        directory: str | None = self._session.settings.config.get("offline_directory")
+        return directory
+
+    @property
+    def experiment(self) -> Any:
+        """Comet's ``Experiment``; that of a Run, from another process, too."""
+        self._closed = False
+        return self._session.experiment
+
+    def how_to_view(self) -> str | None:
+        return self._session.url
+
+    # Login, offline
+
+    def check_login(self) -> None:
+        settings = self._session.settings
+        if settings.is_online and not settings.is_disabled:
+            check_login(settings)
+
+    def fixed_options(self) -> dict[str, Any]:
+        return fixed_options(self._session.settings)
+
+    @property
+    def is_offline(self) -> bool:
+        settings = self._session.settings
+        return not settings.is_online and not settings.is_disabled
+
+    def go_online(self) -> None:
+        if self.is_offline:
+            self._session.settings = self._session.settings._replace(online=True)
+
+    # Delivery
+
+    def attach(self, run: RunInfo) -> None:
+        super().attach(run)
+        settings = self._session.settings
+        if settings.is_online and not settings.is_disabled:
+            self._session = CourierSession(settings, run)
+        else:
+            self._session = NoSession(settings, settings.key_of(run), settings.project_of(run))
+
+    def flush(self) -> None:
+        self._session.wait()
+        if self.run_info is not None:
+            self._clear_scratch()
+
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        self._session.end(status, self.moment)
+
+    def close(self) -> None:
+        """Release everything; in direct use the experiment has ended then."""
+        self._session.close()
+        self._clear_scratch()
+
+    # Numbers, params, tags
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        numbers: dict[str, Number] = {}
+        for key, value in flatten(metrics):
+            number = to_number(value)
+            if value is None:
+                self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
+            elif number is None:
+                self.log_text(key, columns=["value"], data=[[value]], step=step)
+            else:
+                numbers[key] = number
+        if numbers:
+            self.log_metrics_batch([MetricsRow(numbers, step, self.moment)])
+
+    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
+        self._session.log_metrics(map(self._row, rows))
+
+    def _row(self, row: MetricsRow) -> MetricsRow:
+        """Return a row as Comet has it: an epoch that frameworks log as a metric is none, but belongs to the others."""
+        values, moment = row.values, row.moment
+        epoch = values.get(_EPOCH)
+        if epoch is not None and len(values) > 1 and moment.epoch is None and float(epoch).is_integer():
+            values = {name: value for name, value in values.items() if name != _EPOCH}
+            moment = msgspec.structs.replace(moment, epoch=int(epoch))
+        return MetricsRow({self._prefix + name: value for name, value in values.items()}, row.step, moment)
+
+    def log_hyperparams(
+        self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
+    ) -> None:
+        """Log hyperparameters; Comet names those of nested dictionaries ``optimizer|lr``."""
+        plain = to_jsonable(vars(params) if isinstance(params, Namespace) else params or {})
+        if plain:
+            self._session.log_params(plain, self.moment)
+            if any(isinstance(value, Mapping) and value for value in plain.values()):
+                self._session.log_other("hasNestedParams", True, self.moment)  # Comet shows them as a tree then
+        if metrics:
+            self.log_metrics(metrics, step=0)
+
+    def log_tags(self, tags: Sequence[str]) -> None:
+        self._session.add_tags(tags)
+
+    # Console, alerts
+
+    def log_console(self, text: str, stream: str) -> None:
+        self._session.log_console(text, stream, self.moment)
+
+    def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
+        """Have Comet send a message to the user."""
+        self._session.notify(title, text, level)

@@ -1,0 +1,102 @@
+"""Runs that nobody has delivered yet, couriers that do, and whether Comet has all of it."""
+
+import json
+import uuid
+
+import numpy as np
+
+import rankzero
+from rankzero.courier import Courier
+from rankzero.events import Metrics
+from rankzero.journal import JOURNAL, read_events
+from rankzero.position import reject_list
+from rankzero_comet import CometLogger
+
+ROWS = 30
+FILES = [*["picture_0.png", "picture_1.png", "picture_2.png"] * 2, "table.csv", "text.txt", "page.html"]
+
+
+class EagerCourier(Courier):
+    """Tries again at once."""
+
+    def _sleep(self, seconds):
+        pass
+
+
+def deliver(run_dir, linger=30.0, courier=EagerCourier, **options):
+    """Deliver a run to where the environment says."""
+    courier(run_dir, "comet", lambda: CometLogger(**options), follow=False, linger=linger).run()
+
+
+def journal_of_rows(directory, *rows, run_id=None, finish=True):
+    """Write a run that has metrics; return its directory."""
+    run = rankzero.start(dir=directory / "runs", run_id=run_id or uuid.uuid4().hex, project="p", delivery="off")
+    for step, row in enumerate(rows):
+        run.log_metrics(row, step, epoch=step // 10)
+    run.finish()
+    return run.dir
+
+
+def journal_of_everything(directory):
+    """Write a run that has something of each kind; return its directory."""
+    run = rankzero.start(
+        dir=directory / "runs", run_id=uuid.uuid4().hex, project="p", name="mine", tags=["first"], delivery="off"
+    )
+    log_everything(run, directory)
+    run.finish()
+    return run.dir
+
+
+def log_everything(run, directory):
+    """Log something of each kind, what Comet's own client sends in one way each."""
+    run.log_hyperparams({"lr": 0.1, "net": {"sizes": [1, 2]}})
+    for step in range(ROWS):
+        run.log_metrics({"loss": step / 3, "steps": step}, step, epoch=step // 10)
+    for step in range(2):
+        run.log_image("picture", [np.full((4, 4, 3), 50 + step + index, np.uint8) for index in range(3)], step=step)
+    run.log_table("table", columns=["a"], data=[[1]], step=1)
+    run.log_text("note", columns=["text"], data=[["said"]], step=2)
+    (directory / "weights.bin").write_bytes(b"weights")
+    (directory / "page.html").write_text("<b>page</b>")
+    run.log_figure("page", directory / "page.html", step=3)
+    run.log_artifact(directory / "weights.bin", name="weights", type="dataset", aliases=["best"])
+    run.log_checkpoint(directory / "weights.bin", score=0.5, step=ROWS, aliases=["latest"])
+    run.log_tags(["late"])
+    run.alert("look", "here")
+
+
+def check_everything(server, run_dir, state="finished", files_once=True):
+    """Check that Comet has what `log_everything` logged, each once, with its own time, step and epoch."""
+    stored = server.experiment(run_dir.name)
+    assert points_in(stored) == points_logged(run_dir)
+    assert stored.params == {"lr": 0.1, "net|sizes": [1, 2]}
+    assert sorted(stored.tags) == ["first", "late"]
+    assert (stored.name, stored.state) == ("mine", state)
+    names = sorted(asset.name for asset in stored.assets if asset.artifact_version_id is None)
+    assert (names if files_once else sorted(set(names))) == sorted(FILES if files_once else set(FILES))
+    assert "<b>page</b>" in stored.html
+    assert {each["additional_data"]["text"] for each in stored.notifications} == {"here"}
+    for artifact in ("weights:best", f"model-{run_dir.name}:latest"):
+        assert list(server.artifact_version(artifact).files.values()) == [b"weights"]
+    assert rejected(run_dir) == []
+
+
+def points_in(stored):
+    """Return (name, value, step, epoch, milliseconds) of all metrics, in the order in which they came."""
+    return [(each.name, each.value, each.step, each.epoch, each.time) for each in stored.metrics]
+
+
+def points_logged(run_dir):
+    """Return the same of a journal."""
+    rows = [event for _, event in read_events(run_dir / JOURNAL) if isinstance(event, Metrics)]
+    return [
+        (name, value, row.step, row.epoch, round(row.time * 1000))
+        for row in rows
+        for name, value in row.numbers().items()
+    ]
+
+
+def rejected(run_dir):
+    """Return what stands on the reject list."""
+    path = reject_list(run_dir, "comet")
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

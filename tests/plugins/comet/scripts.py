@@ -1,0 +1,23 @@
+"""Training scripts that log to Comet, run as processes."""
+
+import os
+
+from plugins.wandb.scripts import Shell
+
+
+class CometShell(Shell):
+    """A directory and an environment in which processes are run; of this process's none of Comet's is passed on.
+
+    Args:
+        directory: where scripts are written and run; created, with an empty home beside it.
+        environment: what is added.
+    """
+
+    def __init__(self, directory, environment):
+        home = directory.parent / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        super().__init__(directory, {"HOME": str(home), **environment})
+
+    def start(self, *command, **variables):
+        ours = {name: None for name in os.environ if name.startswith("COMET_") and name not in self.environment}
+        return super().start(*command, **{**ours, **variables})

@@ -1,0 +1,225 @@
+"""What the constructor takes and refuses, and what a logger says of itself before anything is logged."""
+
+import inspect
+import os
+import subprocess
+import sys
+
+import pytest
+
+import rankzero
+from rankzero.errors import ConfigError, PluginNotInstalledError, UnknownOptionError
+from rankzero_comet import CometLogger
+from rankzero_comet.settings import OPTIONS
+
+SECRET = "s3cr3t-key-of-somebody"
+KEY = "k" * 32
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("COMET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def settings_of(logger):
+    return logger._session.settings
+
+
+# Names
+
+
+def test_it_takes_all_that_lightnings_logger_takes():
+    theirs = inspect.signature(pytest.importorskip("lightning.pytorch.loggers").CometLogger).parameters
+    ours = inspect.signature(CometLogger).parameters
+    for name, parameter in theirs.items():
+        assert ours[name].kind == parameter.kind
+        assert ours[name].default == parameter.default
+    assert list(ours)[: len(theirs) - 1] == list(theirs)[:-1]
+
+
+def test_it_takes_the_options_of_the_installed_experiment_config():
+    import comet_ml
+
+    assert set(inspect.signature(comet_ml.ExperimentConfig).parameters) == OPTIONS
+
+
+def test_all_options_reach_the_experiment_config():
+    logger = CometLogger(tags=["a"], name="n", log_code=False, auto_output_logging="native", offline_directory="d")
+    assert settings_of(logger).config == {
+        "tags": ["a"], "name": "n", "log_code": False, "auto_output_logging": "native", "offline_directory": "d"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "online"),
+    [
+        ({"project_name": "p"}, {"project": "p"}, None),
+        ({"experiment_name": "n"}, {"name": "n"}, None),
+        ({"save_dir": "d"}, {"offline_directory": "d"}, None),
+        ({"offline": True}, {"online": False}, False),
+        ({"offline": False}, {"online": True}, True),
+    ],
+)
+def test_an_old_name_means_what_it_says_and_is_told_once(old, new, online):
+    (name,), (instead,) = old, new
+    with pytest.warns(FutureWarning) as told:
+        logger = CometLogger(**old)
+    (message,) = [str(each.message) for each in told]
+    assert message.startswith(f"CometLogger calls {name!r} now {instead!r}: write {instead}=")
+    assert told[0].filename == __file__
+    assert settings_of(logger) == settings_of(CometLogger(**new))
+    assert settings_of(logger).online is online
+
+
+@pytest.mark.parametrize(
+    ("both", "kept"),
+    [
+        ({"project_name": "old", "project": "new"}, {"project": "new"}),
+        ({"experiment_name": "old", "name": "new"}, {"name": "new"}),
+        ({"save_dir": "old", "offline_directory": "new"}, {"offline_directory": "new"}),
+        ({"offline": True, "online": True}, {"online": True}),
+    ],
+)
+def test_of_two_names_the_new_one_counts(both, kept):
+    old, new = both
+    with pytest.warns(UserWarning, match=f"got {new!r} and its old name {old!r}; {new!r} counts") as told:
+        logger = CometLogger(**both)
+    assert len(told) == 1
+    assert settings_of(logger) == settings_of(CometLogger(**kept))
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("workspce", "workspace"),
+        ("experimentkey", "experiment_key"),
+        ("log_cod", "log_code"),
+        ("logmodel", "log_model"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
+    with pytest.raises(ConfigError, match=rf"CometLogger takes no argument {wrong!r}\. Did you mean {right!r}\?"):
+        CometLogger(**{wrong: "x"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "craete"}, r"mode is one of 'get_or_create', .* not 'craete'\. Did you mean 'create'\?"),
+        ({"online": "no"}, "online is True or False, not 'no'"),
+        ({"offline": "yes"}, "offline is True or False, not 'yes'"),
+        ({"tags": "a"}, r"tags are a list of texts, \[\"baseline\"\], not 'a'"),
+        ({"tags": ["a", 1]}, r"tags are a list of texts, .* not \['a', 1\]"),
+        ({"experiment_key": "exp-1"}, "Comet takes no experiment_key 'exp-1': it is 32 to 50 letters and digits"),
+        ({"experiment_key": "k" * 51}, "it is 32 to 50 letters and digits"),
+        ({"experiment_key": "ü" * 32}, "it is 32 to 50 letters and digits"),
+        ({"mode": "get"}, 'mode="get" goes on with an experiment: say which with experiment_key='),
+        ({"project": ""}, "project is a text, not ''"),
+        ({"workspace": 5}, "workspace is a text, not 5"),
+        ({"url": 5}, "url is a text, not 5"),
+        ({"log_model": "best"}, "log_model is True, False or \"all\", not 'best'"),
+    ],
+)
+def test_a_value_that_comet_never_takes_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message) as refusal:
+        CometLogger(api_key=SECRET, **options)
+    assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["", 12345, [SECRET]])
+def test_a_key_that_is_none_is_not_shown(key):
+    with pytest.raises(ConfigError) as refusal:
+        CometLogger(api_key=key)
+    assert str(refusal.value) == "api_key is a text"
+
+
+def test_a_key_in_the_environment_is_enough_to_go_on_with(monkeypatch):
+    monkeypatch.setenv("COMET_EXPERIMENT_KEY", KEY)
+    assert settings_of(CometLogger(mode="get")).mode == "get"
+
+
+# Nothing done yet
+
+
+def test_no_argument_is_needed():
+    logger = CometLogger()
+    assert (logger.name, logger.version, logger.save_dir, logger.log_model) == (None, None, None, None)
+    assert (logger.is_offline, logger.how_to_view()) == (False, None)
+
+
+def test_what_is_given_is_told():
+    logger = CometLogger(project="p", experiment_key=KEY, offline_directory="d", online=False, log_model="all")
+    assert (logger.name, logger.version, logger.save_dir, logger.log_model) == ("p", KEY, "d", "all")
+    assert logger.is_offline
+
+
+def test_making_a_logger_imports_nothing_and_writes_nothing(tmp_path):
+    code = f"""
+import sys
+from rankzero_comet import CometLogger
+logger = CometLogger(project="p", experiment_key="{KEY}", name="n", tags=["a"], log_model=True, prefix="x")
+logger.finalize("success")
+logger.close()
+assert "comet_ml" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_comet_is_missing(tmp_path):
+    code = """
+import importlib.util, sys
+import rankzero_comet
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *package: None if name == "comet_ml" else find(name, *package)
+print("imported")
+rankzero_comet.CometLogger()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    name = f"{PluginNotInstalledError.__module__}.{PluginNotInstalledError.__name__}"
+    assert ended.stderr.splitlines()[-1] == f"{name}: CometLogger needs comet_ml: pip install comet-ml"
+    assert ended.stdout == "imported\n"
+
+
+# Through rankzero.start
+
+
+def test_start_refuses_the_same(tmp_path):
+    with pytest.raises(UnknownOptionError, match=r"'comet' has no option 'workspce'\. Did you mean 'workspace'\?"):
+        rankzero.start("comet", workspce="me", dir=tmp_path / "runs")
+    with pytest.raises(ConfigError, match="online is True or False, not 'no'"):
+        rankzero.start("comet", online="no", dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+OPTIONS_GIVEN = {"workspace": "w", "name": "n", "tags": ["a"], "prefix": "x", "log_code": False}
+CONFIG = """
+project = "p"
+[loggers.comet]
+workspace = "w"
+name = "n"
+tags = ["a"]
+prefix = "x"
+log_code = false
+"""
+
+
+@pytest.mark.parametrize("source", ["options", "toml"])
+def test_options_reach_the_experiment(here, server, tmp_path, source):
+    if source == "toml":
+        (tmp_path / "rankzero.toml").write_text(CONFIG)
+        run = rankzero.start(dir=tmp_path / "runs")
+    else:
+        run = rankzero.start("comet", **OPTIONS_GIVEN, project="p", dir=tmp_path / "runs")
+    with run:
+        run.log_metrics({"loss": 0.5}, step=1)
+    stored = server.experiment(run.id)
+    assert (stored.workspace, stored.project, stored.name, stored.tags) == ("w", "p", "n", ["a"])
+    assert [(metric.name, metric.value) for metric in stored.metrics] == [("x_loss", 0.5)]
+    assert "code" not in stored.reports

@@ -1,0 +1,62 @@
+"""`run.experiment`: Comet's own object for a run that a courier delivers, from the process that trains."""
+
+import pytest
+from plugins.comet.journals import points_in, points_logged
+from plugins.comet.scripts import CometShell
+
+import rankzero
+from rankzero.errors import DeliveryError
+
+OWN = """
+    import time
+    run = rankzero.start("comet", project="p", run_id="r" * 32, name="mine", delivery={0!r})
+    for step in range(20):
+        run.log_metrics({{"loss": step / 3}}, step)
+    run.experiment.log_metric("own", 7, step=3)
+    run.experiment.log_parameter("ours", "x")
+    print(run.experiment.get_key())
+    for step in range(20, 40):
+        run.log_metrics({{"loss": step / 3}}, step)
+    run.finish({1!r}, timeout=60)
+"""
+
+
+@pytest.fixture
+def shell(tmp_path, environment):
+    return CometShell(tmp_path / "work", environment)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "status", "state"),
+    [("process", "failed", "crashed"), ("thread", "success", "finished")],
+)
+def test_what_is_logged_with_it_arrives(server, shell, delivery, status, state):
+    ended = shell.train(OWN.format(delivery, status))
+    assert "r" * 32 in ended.stdout
+    stored = server.experiment("r" * 32)
+    assert len(server.store.experiments) == 1
+    own = [(each.value, each.step) for each in stored.metrics if each.name == "own"]
+    assert own == [(7, 3)]
+    assert [point for point in points_in(stored) if point[0] == "loss"] == points_logged(shell.run_dir)
+    assert stored.params["ours"] == "x"
+    assert (stored.name, stored.state) == ("mine", state)
+    assert stored.beats[-1].alive is False
+
+
+def test_who_asks_for_it_while_the_server_is_down_is_told(server, here, tmp_path, monkeypatch):
+    """Left to itself Comet's client would return an experiment that loses everything."""
+    server.stop()
+    run = rankzero.start("comet", project="p", dir=tmp_path / "runs", delivery="thread")
+    with pytest.raises(DeliveryError, match="cannot be opened in Comet"):
+        _ = run.experiment
+    server.start()
+    run.log_metrics({"loss": 0.5}, 0)
+    run.finish(timeout=60)
+    assert points_in(server.experiment(run.id)) == points_logged(run.dir)
+
+
+def test_reading_the_property_costs_nothing(server, here, tmp_path):
+    run = rankzero.start("comet", project="p", dir=tmp_path / "runs", delivery="off")
+    _ = run.experiment
+    run.finish()
+    assert server.requests == []

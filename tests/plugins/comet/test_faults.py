@@ -1,0 +1,184 @@
+"""A server that is down, hangs or refuses while training goes on: training does not notice, and all comes later."""
+
+import os
+import time
+
+import pytest
+from plugins.comet.journals import check_everything, log_everything, points_in, points_logged, rejected
+from servers.comet_mock.faults import dies, dropped, stalled
+from servers.faulty_proxy import lost, status
+from servers.training import Training, until
+
+import rankzero
+from rankzero.position import load_position
+
+SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
+A_WHILE = 60
+METRICS = "batch/logger/experiment/metric"
+FAULTS = {
+    "500": status(500),
+    "429 in an hour": status(429, retry_after="3600"),
+    "401": status(401),
+    "stalled": stalled(600),
+    "dropped": dropped,
+    "dies": dies,
+}
+
+
+@pytest.fixture
+def training(here, tmp_path, monkeypatch):
+    """Knows the couriers that this process starts; none may be left when all was delivered."""
+    monkeypatch.setenv("TRAINING_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("COMET_TIMEOUT_HTTP", "1")
+    monkeypatch.setenv("COMET_TIMEOUT_API", "1")
+    training = Training(tmp_path)
+    yield training
+    training.kill()
+
+
+@pytest.fixture
+def begin(training, tmp_path):
+    runs = []
+
+    def begin(delivery="thread", **options):
+        options = {"project": "p", "name": "mine", "tags": ["first"], **options}
+        runs.append(rankzero.start("comet", dir=tmp_path / "runs", delivery=delivery, **options))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.finish(timeout=0)
+
+
+def log(run, first, last):
+    """Log a row for each step; no call may take long."""
+    slowest = 0.0
+    for step in range(first, last):
+        began = time.perf_counter()
+        run.log_metrics({"loss": step / 3}, step, epoch=step // 10)
+        slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < SLOWEST_CALL
+
+
+def heal(server):
+    server.heal()
+    if not server.is_running:
+        server.start()
+
+
+def problem_of(run):
+    return load_position(run.dir, "comet").problem
+
+
+def check(server, run, state="finished"):
+    assert points_in(server.experiment(run.id)) == points_logged(run.dir)
+    assert rejected(run.dir) == []
+    assert server.experiment(run.id).state == state
+    assert load_position(run.dir, "comet").closed
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_first_costs_nothing(server, begin, fault):
+    server.fail("logger/add/run", FAULTS[fault])
+    run = begin()
+    log(run, 0, 50)
+    until(lambda: server.count("logger/add/run"), A_WHILE)
+    until(lambda: problem_of(run), A_WHILE)
+    log(run, 50, 100)
+    heal(server)
+    run.finish(timeout=A_WHILE)
+    check(server, run)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_between_costs_nothing(server, begin, fault):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    for path in (METRICS, "upload", "write/"):
+        server.fail(path, FAULTS[fault])
+    log(run, 50, 100)
+    assert "were not taken" in until(lambda: problem_of(run), A_WHILE)
+    at = load_position(run.dir, "comet").line
+    log(run, 100, 150)
+    assert len(server.experiment(run.id).metrics) == 50
+    assert load_position(run.dir, "comet").line == at
+    heal(server)
+    run.finish(timeout=A_WHILE)
+    check(server, run)
+
+
+@pytest.mark.parametrize("fault", ["429 in an hour", "stalled", "dies"])
+def test_a_fault_at_the_end_costs_nothing(server, begin, fault):
+    run = begin("process")
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    server.fail("set-start-end-time", FAULTS[fault])
+    log(run, 50, 60)
+    began = time.monotonic()
+    run.finish(timeout=0.5)
+    assert time.monotonic() - began < 10
+    assert not load_position(run.dir, "comet").closed
+    heal(server)
+    until(lambda: load_position(run.dir, "comet").closed, A_WHILE)
+    check(server, run)
+
+
+@pytest.mark.parametrize("where", ["add/run", METRICS, "asset/upload", "log-other", "write/artifacts/upsert"])
+def test_a_server_that_hangs_for_a_while_gets_everything(server, begin, tmp_path, where, monkeypatch):
+    monkeypatch.setenv("COMET_TIMEOUT_FILE_UPLOAD", "1")
+    server.fail(where, stalled(600), times=2)
+    run = begin()
+    log_everything(run, tmp_path)
+    run.finish(timeout=A_WHILE)
+    check_everything(server, run.dir)
+
+
+def test_a_lost_answer_costs_nothing(server, begin, tmp_path):
+    for where in ("logger/add/run", "write/experiment/log-other", "update-status", "status-report/update"):
+        server.fail(where, lost, times=1)
+    run = begin()
+    log_everything(run, tmp_path)
+    run.finish(timeout=A_WHILE)
+    check_everything(server, run.dir)
+
+
+def test_a_server_that_is_down_at_first_and_dies_later(server, begin, training, tmp_path):
+    """Delivered by a process, as most runs are."""
+    server.stop()
+    run = begin("process")
+    log(run, 0, 50)
+    assert not run.flush(0.1)
+    server.start()
+    assert run.flush(A_WHILE)
+    server.stop()
+    log(run, 50, 100)
+    server.start()
+    run.finish(timeout=A_WHILE)
+    check(server, run)
+    until(lambda: not [each for each in training.processes() if each.pid != os.getpid()], A_WHILE)
+
+
+def test_a_server_that_hangs_does_not_hold_the_exit(server, begin, training):
+    server.fail("logger/add/run", stalled(600))
+    run = begin("process")
+    log(run, 0, 50)
+    until(lambda: server.count("logger/add/run"), A_WHILE)
+    began = time.monotonic()
+    run.finish(timeout=1)
+    assert time.monotonic() - began < 10
+    server.heal()
+    until(lambda: load_position(run.dir, "comet").closed, A_WHILE)
+    check(server, run)
+
+
+def test_a_revoked_key_costs_nothing(server, begin):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    server.api_keys = {"another"}
+    log(run, 50, 100)
+    assert "comet login" in until(lambda: problem_of(run), A_WHILE)
+    server.api_keys = set()
+    run.finish(timeout=A_WHILE)
+    check(server, run)

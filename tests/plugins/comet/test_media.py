@@ -1,0 +1,292 @@
+"""Pictures, sounds, videos, figures, histograms and models as a courier delivers them: every pixel and count."""
+
+import io
+import json
+import math
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image, ImageSequence
+
+from rankzero.encoders import Histogram
+from rankzero.logger import Moment
+from rankzero.media import MediaFile
+from rankzero.testing.samples import GIF, FigureSample, png, wav
+
+RANDOM = np.random.default_rng(1)
+COLOURED = RANDOM.integers(0, 256, (4, 6, 3), np.uint8)
+GRAY = RANDOM.integers(0, 256, (5, 7), np.uint8)
+FAINT = RANDOM.integers(50, 101, (6, 6, 3), np.uint8)
+BLACK = np.zeros((4, 4, 3), np.uint8)
+DEEP = RANDOM.integers(0, 65_536, (4, 4), np.uint16)
+CLEAR = np.dstack([COLOURED, np.arange(24, dtype=np.uint8).reshape(4, 6)])
+BOOLS = RANDOM.integers(0, 2, (4, 4)).astype(bool)
+FLOATS = torch.tensor(COLOURED).permute(2, 0, 1) / 255
+FRAMES = RANDOM.integers(0, 2, (3, 8, 8, 3), np.uint8) * 255
+SAMPLES = np.sin(np.arange(800) / 8) / 2
+MP4 = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(range(256))
+PAGE = "<html><body>Grüße</body></html>"
+PICTURES = {
+    "coloured": (COLOURED, COLOURED),
+    "faint": (FAINT, FAINT),
+    "black": (BLACK, BLACK),
+    "black floats": (np.zeros((3, 3)), np.zeros((3, 3), np.uint8)),
+    "gray": (GRAY, GRAY),
+    "one channel": (GRAY[..., None], GRAY),
+    "CHW": (np.moveaxis(COLOURED, -1, 0), COLOURED),
+    "floats": (FLOATS, COLOURED),
+    "bools": (BOOLS, BOOLS * np.uint8(255)),
+    "tensor": (torch.tensor(COLOURED), COLOURED),
+    "RGBA": (CLEAR, CLEAR),
+    "PIL": (Image.fromarray(COLOURED), COLOURED),
+    "PIL with alpha": (Image.fromarray(CLEAR), CLEAR),
+    "16 bit": (Image.fromarray(DEEP), DEEP),
+    "PIL of bits": (Image.fromarray(BOOLS), BOOLS),
+}
+
+
+class PlotlyFigure:
+    """Is to `log_figure` what a figure of plotly is."""
+
+    def write_html(self, file):
+        file.write(PAGE)
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def written(directory, name, data):
+    path = directory / name
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.fixture
+def only(stored):
+    """Return the one file that was sent."""
+
+    def find():
+        (asset,) = stored().assets
+        return asset
+
+    return find
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_picture_in_pixels(attached, only, kind):
+    given, expected = PICTURES[kind]
+    attached.log_image("val/a b ü", [given], step=3)
+    sent = only()
+    assert (sent.type, sent.name, sent.step) == ("image", "val/a b ü.png", 3)
+    assert np.array_equal(pixels(sent.content), expected)
+    assert pixels(sent.content).dtype == expected.dtype
+
+
+def test_pictures_that_are_files_keep_their_bytes(attached, stored, tmp_path):
+    jpeg = io.BytesIO()
+    Image.fromarray(COLOURED).save(jpeg, "JPEG")
+    paths = [written(tmp_path, "a.jpg", jpeg.getvalue()), Path(written(tmp_path, "b.png", png()))]
+    attached.log_image("paths", paths, step=2)
+    assert [(each.name, each.content) for each in stored().images] == [
+        ("paths_0.jpg", jpeg.getvalue()), ("paths_1.png", png())
+    ]  # fmt: skip
+
+
+def test_several_with_captions_epoch_and_time(attached, stored):
+    with attached.at(Moment(1_700_000_000.5, epoch=4)):
+        attached.log_image("many", [COLOURED, GRAY], step=1, caption=["one", "zwei"])
+    first, second = stored().images
+    assert [first.metadata, second.metadata] == [
+        {"caption": "one", "logged_at": 1_700_000_000.5}, {"caption": "zwei", "logged_at": 1_700_000_000.5}
+    ]  # fmt: skip
+    assert {(each.step, each.epoch) for each in (first, second)} == {(1, 4)}
+    assert [pixels(each.content).shape for each in (first, second)] == [COLOURED.shape, GRAY.shape]
+    assert first.fields["imageId"] != second.fields["imageId"]
+
+
+def test_annotations(attached, stored):
+    layers = [{"name": "truth", "data": [{"label": "cat", "boxes": [[0, 1, 2, 3]], "points": None, "score": 0.5}]}]
+    attached.log_image("boxes", [COLOURED, COLOURED], step=1, annotations=[layers, None])
+    first, second = stored().images
+    assert first.metadata["annotations"] == layers
+    assert "annotations" not in second.metadata
+
+
+def test_annotations_are_one_for_each_picture(attached):
+    with pytest.raises(ValueError, match="2 pictures of 'boxes' were logged with 1 annotations"):
+        attached.log_image("boxes", [COLOURED, COLOURED], annotations=[[]])
+
+
+def test_what_comet_cannot_take_is_told_once(attached, stored):
+    with pytest.warns(UserWarning, match="Comet shows pictures without 'masks', which is not logged"):
+        attached.log_image("a", [GRAY], step=0, masks=[None])
+    attached.log_image("a", [GRAY], step=1, masks=[None])  # without a warning
+    assert len(stored().images) == 2
+
+
+def test_a_broken_picture_is_kept_as_it_is(attached, only, tmp_path):
+    attached.log_image("broken", [written(tmp_path, "c.tiff", b"broken")], step=1)
+    assert (only().type, only().name, only().content) == ("asset", "broken.tiff", b"broken")
+
+
+# Sounds, videos
+
+
+def test_sounds_that_are_files_keep_their_bytes(attached, stored, tmp_path):
+    attached.log_audio("sounds", [written(tmp_path, "a.wav", wav()), wav()], step=3, caption=["one", "two"])
+    assert [(each.type, each.name, each.step, each.content) for each in stored().assets] == [
+        ("audio", "sounds_0.wav", 3, wav()), ("audio", "sounds_1.wav", 3, wav())
+    ]  # fmt: skip
+    assert [each.metadata["caption"] for each in stored().assets] == ["one", "two"]
+
+
+@pytest.mark.parametrize("samples", [SAMPLES, SAMPLES.astype(np.float32), torch.tensor(SAMPLES)])
+def test_samples_become_a_sound(attached, only, samples):
+    attached.log_audio("sound", [samples], step=3, sample_rate=8000)
+    with wave.open(io.BytesIO(only().content)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (8000, 1, 800)
+        heard = np.frombuffer(file.readframes(800), "<i2") / 32767
+    assert abs(heard - SAMPLES).max() < 1e-4
+
+
+def test_samples_of_16_bits_are_exact(attached, only):
+    samples = RANDOM.integers(-32768, 32768, 500, np.int16)
+    attached.log_audio("sound", [samples], sample_rate=8000)
+    with wave.open(io.BytesIO(only().content)) as file:
+        assert np.array_equal(np.frombuffer(file.readframes(500), "<i2"), samples)
+
+
+def test_videos_that_are_files_keep_their_bytes(attached, stored, tmp_path):
+    attached.log_video("film", [written(tmp_path, "a.gif", GIF), written(tmp_path, "a.mp4", MP4)], step=4)
+    assert [(each.type, each.name, each.step, each.content) for each in stored().assets] == [
+        ("video", "film_0.gif", 4, GIF), ("video", "film_1.mp4", 4, MP4)
+    ]  # fmt: skip
+
+
+def test_frames_become_a_video(attached, only):
+    attached.log_video("frames", [FRAMES], step=4, fps=2, caption=["three"])
+    film = Image.open(io.BytesIO(only().content))
+    assert (only().type, only().name, only().metadata["caption"]) == ("video", "frames.gif", "three")
+    assert film.info["duration"] == 500
+    assert [np.asarray(frame.convert("RGB")).tolist() for frame in ImageSequence.Iterator(film)] == FRAMES.tolist()
+
+
+# Figures
+
+
+def test_a_matplotlib_figure_is_a_picture(attached, only):
+    figure = Figure(figsize=(2, 1), dpi=50)
+    figure.subplots().plot([1, 3, 2])
+    attached.log_figure("plot", figure, step=5)
+    assert (only().type, only().name, only().step) == ("image", "plot.png", 5)
+    assert pixels(only().content).shape == (50, 100, 4)
+
+
+def test_a_figure_keeps_its_bytes(attached, only):
+    attached.log_figure("figure", FigureSample(), step=5)
+    assert (only().type, only().content) == ("image", png())
+
+
+def test_a_page_is_kept_and_shown(attached, only, stored):
+    with attached.at(Moment(2.5)):
+        attached.log_figure("plotly", PlotlyFigure(), step=5)
+    assert (only().type, only().name, only().step) == ("asset", "plotly.html", 5)
+    assert only().content.decode() == PAGE
+    assert [(shown.text, shown.time) for shown in stored().pages] == [(PAGE, 2_500)]
+
+
+def test_a_large_page_is_only_kept(attached, only, stored, tmp_path):
+    (tmp_path / "page.html").write_text("<p>" * 400_000)
+    attached.log_figure("page", tmp_path / "page.html")
+    assert (len(only().content), stored().pages) == (1_200_000, [])
+
+
+# Histograms
+
+
+def read_by_comet(asset):
+    """Return Comet's own `Histogram` of a file."""
+    from comet_ml.data_structure import Histogram as CometHistogram
+
+    return CometHistogram.from_json(json.loads(asset.content))
+
+
+def test_a_histogram_in_comets_form_and_as_it_was_counted(attached, only):
+    attached.log_histogram("w/1", Histogram([3, 0, 2], [-1.0, 1.0, 2.0, 4.0], 7), step=6)
+    assert (only().type, only().name, only().step) == ("histogram3d", "w/1.json", 6)
+    kept = only().metadata
+    assert (kept["counts"], kept["edges"], kept["non_finite"]) == ([3, 0, 2], [-1.0, 1.0, 2.0, 4.0], 7)
+    drawn = read_by_comet(only())
+    assert int(sum(drawn.counts)) == 5
+    assert int(drawn.counts[drawn.get_bin_index(0.0)]) == 3
+    assert int(drawn.counts[drawn.get_bin_index(3.0)]) == 2
+
+
+def test_values_in_bins(attached, only):
+    values = torch.tensor(RANDOM.normal(size=(50, 20)))
+    attached.log_histogram("w", values, step=6, bins=30)
+    counts, edges = np.histogram(values.numpy(), bins=30)
+    assert only().metadata["counts"] == counts.tolist()
+    assert only().metadata["edges"] == edges.tolist()
+    drawn = read_by_comet(only())
+    assert int(sum(drawn.counts)) == 1000
+    centres = (edges[1:] + edges[:-1]) / 2
+    for centre, count in zip(centres, counts, strict=True):
+        assert drawn.counts[drawn.get_bin_index(centre)] >= count
+
+
+@pytest.mark.parametrize(
+    ("values", "non_finite"), [([], 0), ([math.nan] * 3, 3), ([math.inf, -math.inf], 2)], ids=["empty", "NaN", "Inf"]
+)
+def test_a_histogram_of_nothing(attached, only, values, non_finite):
+    attached.log_histogram("w", values, step=6)
+    assert sum(only().metadata["counts"]) == 0
+    assert only().metadata.get("non_finite", 0) == non_finite
+    assert sum(read_by_comet(only()).counts) == 0
+
+
+def test_a_histogram_of_great_and_equal_values(attached, stored):
+    attached.log_histogram("great", [1e300, -1e300], step=6)
+    attached.log_histogram("equal", [2.0] * 5, step=6)
+    great, equal = stored().assets
+    assert (sum(great.metadata["counts"]), sum(equal.metadata["counts"])) == (2, 5)
+    assert sum(read_by_comet(equal).counts) == 5
+
+
+# Models
+
+
+def test_the_structure_of_a_model(attached, stored, tmp_path):
+    graph = {"text": "Linear(2, 3)", "modules": [], "parameters": 9}
+    path = written(tmp_path, "graph.json", json.dumps(graph).encode())
+    attached.log_graph(MediaFile(path))
+    assert stored().graph == "Linear(2, 3)"
+    (kept,) = stored().files("graph.json")
+    assert json.loads(kept.content) == graph
+
+
+def test_a_model_itself(attached, stored):
+    model = torch.nn.Linear(2, 3)
+    attached.log_graph(model)
+    assert stored().graph == str(model)
+
+
+# What is on its way
+
+
+def test_nothing_is_left_on_this_machine(attached, stored):
+    attached.log_image("a", [COLOURED], step=1)
+    scratch = Path(attached._scratch.name)
+    assert scratch.exists()
+    attached.flush()
+    assert not scratch.exists()
+    attached.log_image("b", [COLOURED], step=2)
+    assert [each.name for each in stored().images] == ["a.png", "b.png"]

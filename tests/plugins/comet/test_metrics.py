@@ -1,0 +1,155 @@
+"""Metrics as a courier delivers them: every value with its own step, epoch and time, in whichever order."""
+
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+
+from rankzero.logger import MetricsRow, Moment
+from rankzero_comet import CometLogger
+
+NUMBERS = {
+    "float": 0.1,
+    "least": 5e-324,
+    "greatest": -1.7976931348623157e308,
+    "odd": 2**53 + 1,
+    "bool": True,
+    "float32": np.float32(0.1),
+    "int64": np.int64(-7),
+    "tensor": torch.tensor([3.5], requires_grad=True),
+    "bfloat16": torch.tensor(1.5, dtype=torch.bfloat16),
+    "decimal": Decimal("0.5"),
+}
+ODD_NAMES = ["a/b/c", "a.b", "ü 漢 🦉", "with spaces", "*", 'quo"te', "back\\slash", "|", "x" * 100, "[0]"]
+LONG = "x" * 150
+
+
+def values(stored, name):
+    """Return (step, epoch, value) of a metric."""
+    return [(each.step, each.epoch, each.value) for each in stored.metrics if each.name == name]
+
+
+def test_steps_in_any_order_epochs_and_times(attached, stored):
+    rows = [
+        MetricsRow({"loss": 0.5, "acc": 1}, 5, Moment(1_700_000_000.25, epoch=2)),
+        MetricsRow({"loss": 0.25}, 3, Moment(1_700_000_001.5)),
+        MetricsRow({"loss": 0.125}, 3, Moment(1_700_000_002.0, epoch=0)),
+        MetricsRow({"loss": 1.0}, None, Moment(1_700_000_003.0)),
+    ]
+    attached.log_metrics_batch(rows)
+    assert values(stored(), "loss") == [(5, 2, 0.5), (3, None, 0.25), (3, 0, 0.125), (None, None, 1.0)]
+    assert values(stored(), "acc") == [(5, 2, 1)]
+    times = [time for _, _, time in stored().series("loss")]
+    assert times == [1_700_000_000_250, 1_700_000_001_500, 1_700_000_002_000, 1_700_000_003_000]
+
+
+def test_numbers_are_exact(attached, stored):
+    attached.log_metrics(NUMBERS, step=11)
+    expected = {name: each.item() if hasattr(each, "item") else each for name, each in NUMBERS.items()}
+    assert {each.name: each.value for each in stored().metrics} == {**expected, "decimal": 0.5}
+
+
+def test_nan_and_infinity(attached, stored):
+    attached.log_metrics({"nan": math.nan, "up": math.inf, "down": -math.inf}, step=10)
+    assert [(each.name, each.sent) for each in stored().metrics] == [
+        ("nan", "NaN"), ("up", "Infinity"), ("down", "-Infinity")
+    ]  # fmt: skip
+
+
+def test_names_are_as_they_were(attached, stored):
+    attached.log_metrics({name: index for index, name in enumerate(ODD_NAMES)}, step=12)
+    assert [(each.name, each.value) for each in stored().metrics] == [(name, i) for i, name in enumerate(ODD_NAMES)]
+
+
+def test_names_that_are_too_long_stay_different(attached, stored):
+    with pytest.warns(UserWarning, match="Comet takes names of 1 to 100 characters") as told:
+        attached.log_metrics({LONG + "a": 1, LONG + "b": 2, "": 3}, step=0)
+    assert len(told) == 3
+    attached.log_metrics({LONG + "a": 1, LONG + "b": 2, "": 3}, step=1)  # without a warning
+    first, second, empty = [each.name for each in stored().metrics if each.step == 0]
+    assert len({first, second}) == 2
+    assert {len(first), len(second)} == {100}
+    assert first.startswith("x" * 90)
+    assert empty == "(no name)"
+    assert [values(stored(), name) for name in (first, second)] == [
+        [(0, None, 1), (1, None, 1)], [(0, None, 2), (1, None, 2)]
+    ]  # fmt: skip
+
+
+def test_a_short_name_is_the_same_in_every_process(run_info, make_logger, stored):
+    for step in range(2):
+        logger = make_logger()
+        logger.attach(run_info)
+        with pytest.warns(UserWarning, match="1 to 100 characters"):
+            logger.log_metrics({LONG: step}, step=step)
+        logger.close()
+    assert len({each.name for each in stored().metrics}) == 1
+
+
+def test_nested_metrics_have_a_slash(attached, stored):
+    attached.log_metrics({"nested": {"a": {"b": 2}, "c": torch.tensor(0.5)}}, step=13)
+    assert values(stored(), "nested/a/b") + values(stored(), "nested/c") == [(13, None, 2), (13, None, 0.5)]
+
+
+def test_none_is_told_once(attached, stored):
+    with pytest.warns(UserWarning, match="the metric 'loss' was None; there is nothing to log"):
+        attached.log_metrics({"loss": None, "acc": 1}, step=0)
+    attached.log_metrics({"loss": None, "acc": 2}, step=1)  # without a warning
+    assert [each.name for each in stored().metrics] == ["acc"] * 2
+
+
+def test_what_is_no_number_is_a_text(attached, stored):
+    attached.log_metrics({"phase": "warm-up", "array": np.arange(3), "loss": 1}, step=4)
+    assert values(stored(), "loss") == [(4, None, 1)]
+    texts = [(asset.metadata["key"], asset.content.decode()) for asset in stored().assets]
+    assert texts == [("phase", "warm-up"), ("array", str(np.arange(3)))]
+    assert {(asset.type, asset.step) for asset in stored().assets} == {("text-sample", 4)}
+
+
+@pytest.mark.parametrize("epoch", [3, 3.0, torch.tensor(3.0), np.int64(3)])
+def test_an_epoch_among_metrics_is_that_of_the_others(attached, stored, epoch):
+    attached.log_metrics({"loss": 0.5, "epoch": epoch}, step=7)
+    assert [(each.name, each.step, each.epoch) for each in stored().metrics] == [("loss", 7, 3)]
+
+
+def test_an_epoch_that_cannot_be_one_is_a_metric(attached, stored):
+    attached.log_metrics({"epoch": 1}, step=1)
+    attached.log_metrics({"epoch": 2.5, "loss": 1}, step=2)
+    attached.log_metrics({"epoch": math.nan, "loss": 1}, step=3)
+    attached.log_metrics_batch([MetricsRow({"epoch": 7, "loss": 1}, 4, Moment(1.0, epoch=3))])
+    found = [(step, epoch, str(value)) for step, epoch, value in values(stored(), "epoch")]
+    assert found == [(1, None, "1"), (2, None, "2.5"), (3, None, "nan"), (4, 3, "7")]
+    assert values(stored(), "loss") == [(2, None, 1), (3, None, 1), (4, 3, 1)]
+
+
+def test_a_prefix(make_logger, run_info, stored):
+    logger = make_logger(prefix="exp1")
+    logger.attach(run_info)
+    logger.log_metrics({"loss": 0.5, "epoch": 2}, step=1)
+    logger.log_metrics({"phase": "warm-up"}, step=1)
+    assert [(each.name, each.epoch) for each in stored().metrics] == [("exp1_loss", 2)]
+
+
+def test_many_values_keep_their_order_and_times(attached, stored):
+    rows = [MetricsRow({"a": step / 7, "b": -step}, step, Moment(1.7e9 + step / 8)) for step in range(1250)]
+    attached.log_metrics_batch(rows)
+    assert stored().series("a") == [(step, step / 7, 1_700_000_000_000 + step * 125) for step in range(1250)]
+    assert [value for _, value, _ in stored().series("b")] == [-step for step in range(1250)]
+
+
+def test_no_metrics_are_no_request(attached, server):
+    attached.log_metrics({}, step=1)
+    with pytest.warns(UserWarning, match="nothing to log"):
+        attached.log_metrics({"loss": None}, step=1)
+    assert server.count("experiment/metric") == 0
+
+
+def test_offline_keeps_nothing_and_sends_nothing(here, server, run_info):
+    logger = CometLogger(online=False)
+    logger.attach(run_info)
+    logger.log_metrics({"loss": 1}, step=1)
+    logger.finalize("success")
+    logger.close()
+    assert server.requests == []

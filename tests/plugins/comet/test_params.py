@@ -1,0 +1,157 @@
+"""Params, tags, alerts and the name: what describes an experiment, as a courier delivers it."""
+
+import math
+from argparse import Namespace
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+PARAMS_TIME = 1_234.5
+
+
+@dataclass
+class Model:
+    layers: list = field(default_factory=lambda: [64, 32])
+    dropout: float = 0.1
+
+
+PARAMS = {
+    "lr": 1e-3,
+    "nested": {"optimizer": {"name": "adam", "betas": (0.9, 0.999)}, "none": {}},
+    "model": Model(),
+    "space": Namespace(seed=1),
+    "numpy": np.float32(0.5),
+    "tensor": torch.tensor([1, 2]),
+    "none": None,
+    "flag": True,
+    "text": "Grüße 🦉",
+    "a/b.c d": 2**53 + 1,
+    "class": Model,
+    "empty": [],
+}
+KEPT = {
+    "lr": 1e-3,
+    "nested|optimizer|name": "adam",
+    "nested|optimizer|betas": [0.9, 0.999],
+    "nested|none": "{}",
+    "model|layers": [64, 32],
+    "model|dropout": 0.1,
+    "space|seed": 1,
+    "numpy": 0.5,
+    "tensor": [1, 2],
+    "none": None,
+    "flag": True,
+    "text": "Grüße 🦉",
+    "a/b.c d": 2**53 + 1,
+    "class": f"{__name__}.Model",
+    "empty": [],
+}
+
+
+def test_params_of_all_kinds(attached, stored):
+    attached.log_hyperparams(PARAMS)
+    assert stored().params == KEPT
+    assert {param.source for param in stored().param_history} == {"manual"}
+
+
+def test_nested_params_are_shown_as_a_tree(attached, stored):
+    attached.log_hyperparams({"lr": 1, "empty": {}})
+    assert "hasNestedParams" not in stored().others
+    attached.log_hyperparams({"net": {"depth": 3}})
+    assert stored().others["hasNestedParams"] is True
+
+
+def test_a_namespace_and_later_values(attached, stored):
+    attached.log_hyperparams({"lr": 1, "b": {"c": 1}})
+    attached.log_hyperparams(Namespace(lr=2, later={"a": 3}))
+    assert stored().params == {"lr": 2, "b|c": 1, "later|a": 3}
+
+
+def test_params_that_are_not_finite(attached, stored):
+    attached.log_hyperparams({"nan": math.nan, "up": math.inf, "down": -math.inf})
+    assert stored().params == {"nan": "NaN", "up": "Infinity", "down": "-Infinity"}
+
+
+def test_initial_values(attached, stored):
+    attached.log_hyperparams({"lr": 1}, metrics={"hp_metric": 0.5})
+    assert [(each.name, each.step, each.value) for each in stored().metrics] == [("hp_metric", 0, 0.5)]
+
+
+@pytest.mark.parametrize("given", [None, {}, Namespace()])
+def test_no_params_are_no_request(attached, server, given):
+    attached.log_hyperparams(given)
+    assert server.count("experiment/parameter") == 0
+
+
+@pytest.mark.parametrize(
+    "value", ["ü" * 1001, "x" * 100_000, list(range(2000)), ["a" * 40] * 40], ids=["1001", "100,000", "ints", "texts"]
+)
+def test_a_long_value_is_whole_in_an_asset(attached, stored, value):
+    with pytest.warns(UserWarning, match=r"'net\|long' is whole in the asset params/net\|long\.txt"):
+        attached.log_hyperparams({"net": {"long": value}, "short": 1})
+    attached.log_hyperparams({"net": {"long": value}, "short": 1})  # without a warning
+    assert stored().params == {"net|long": str(value)[:1000], "short": 1}
+    contents = [asset.content.decode() for asset in stored().files("params/net|long.txt")]
+    assert set(contents) == {str(value)}
+
+
+def test_a_value_of_a_thousand_characters_is_no_long_one(attached, stored):
+    attached.log_hyperparams({"text": "x" * 1000})
+    assert stored().params == {"text": "x" * 1000}
+    assert stored().assets == []
+
+
+def test_long_names_stay_different(attached, stored):
+    with pytest.warns(UserWarning, match="Comet takes names of 1 to 100 characters"):
+        attached.log_hyperparams({"x" * 120: {"a": 1, "b": 2}, "x" * 100: 3})
+    found = stored().params
+    assert sorted(found.values()) == [1, 2, 3]
+    assert {len(name) for name in found} == {100}
+
+
+def test_more_params_than_fit_into_a_request(attached, stored, server):
+    params = {f"p{number}": number for number in range(1500)}
+    attached.log_hyperparams(params)
+    assert stored().params == params
+    assert server.count("experiment/parameter") == 2
+
+
+def test_tags_of_the_run_of_the_option_and_later_ones(make_logger, run_info, stored):
+    import msgspec
+
+    logger = make_logger(tags=["option", "given"], name="named")
+    logger.attach(msgspec.structs.replace(run_info, tags=("given", "run"), notes="a run of a test"))
+    logger.log_tags(["late", "given"])
+    assert sorted(stored().tags) == ["given", "late", "option", "run"]
+    assert (stored().name, stored().others["notes"]) == ("named", "a run of a test")
+    assert stored().others["Created from"] == "rankzero"
+
+
+def test_the_name_of_the_run(attached, stored):
+    attached.log_metrics({"loss": 1}, 0)
+    assert stored().name == "brave-owl"
+    assert attached.how_to_view() == f"{attached._session.server.url}"
+
+
+def test_alerts(attached, stored):
+    attached.alert("Stop", "the loss is NaN", level="ERROR")
+    attached.alert("Done")
+    told = [(each["title"], each["status"], each["additional_data"]) for each in stored().notifications]
+    assert told == [("Stop", "ERROR", {"text": "the loss is NaN"}), ("Done", "INFO", {})]
+
+
+def test_an_alert_says_whose_it_is(attached, stored):
+    attached.alert("Stop")
+    (told,) = stored().notifications
+    assert (told["experiment_name"], told["experiment_key"]) == ("brave-owl", stored().key)
+    assert told["experiment_link"].endswith(stored().key)
+
+
+def test_params_keep_their_time(attached, stored):
+    from rankzero.logger import Moment
+
+    with attached.at(Moment(PARAMS_TIME)):
+        attached.log_hyperparams({"lr": 1, "net": {"depth": 2}})
+    assert {param.time for param in stored().param_history} == {1_234_500}

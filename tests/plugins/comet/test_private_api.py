@@ -1,0 +1,165 @@
+"""What the plugin uses of Comet's client below its public API; one of these fails when a new version changes it.
+
+What is to be done then stands in `rankzero_comet.server`, the one place that uses it.
+"""
+
+import inspect
+import json
+from pathlib import Path
+
+import comet_ml.connection.connection_api as connection_api
+import pytest
+from comet_ml import batch_utils, config, exceptions, messages
+from comet_ml.connection import connection_factory, connection_upload
+from plugins.comet.journals import log_everything
+from servers.faulty_proxy import status
+
+import rankzero
+import rankzero_comet.server as ours
+from rankzero.errors import TrackerUnavailableError
+from rankzero_comet.files import ASSET, Upload
+from rankzero_comet.server import Server, Value
+from rankzero_comet.settings import Settings
+
+CHANGED = f"comet_ml {connection_api.get_comet_version()} differs from what rankzero_comet/server.py was written for: "
+CALLS = {
+    connection_factory.get_rest_server_connection: ["api_key", "experiment_key", "server_address"],
+    connection_factory.get_rest_api_client: ["version", "server_address", "api_key", "check_version"],
+    connection_upload.send_file: ["post_endpoint", "file_path", "params", "headers", "timeout", "session", "metadata"],
+    config.get_api_key: ["api_key", "config"],
+    config.get_backend_address: ["config"],
+    messages.MetricMessage: ["timestamp"],
+    messages.MetricMessage.set_metric: ["name", "value", "step", "epoch"],
+    messages.ParameterMessage: ["timestamp"],
+    messages.ParameterMessage.set_param: ["name", "value", "step", "source"],
+    messages.ParameterMessage.set_params: ["name", "values", "step", "source"],
+    batch_utils.MessageBatchItem: ["message"],
+    connection_api.RestServerConnection.add_run: ["project_name", "workspace", "get_or_create_mode"],
+    connection_api.RestServerConnection.get_run: ["previous_experiment"],
+    connection_api.RestServerConnection.update_experiment_status: ["run_id", "project_id", "is_alive"],
+    connection_api.RestServerConnection.log_metrics_batch: ["items"],
+    connection_api.RestServerConnection.log_parameters_batch: ["items"],
+    connection_api.RestServerConnection.get_upload_url: ["upload_type"],
+    connection_api.RestServerConnection.send_notification: ["title", "status", "experiment_name", "experiment_link"],
+    connection_api.RestApiClient.get_experiment_others_summaries: ["experiment_key"],
+    connection_api.RestApiClient.log_experiment_other: ["experiment_key", "key", "value", "timestamp"],
+    connection_api.RestApiClient.log_experiment_html: ["experiment_key", "html", "timestamp"],
+    connection_api.RestApiClient.log_experiment_output: ["experiment_key", "output", "stderr", "timestamp"],
+    connection_api.RestApiClient.set_experiment_state: ["experiment_key", "state"],
+    connection_api.RestApiClient.update_experiment_error_status: ["is_alive", "error_value", "has_crashed"],
+    connection_api.RestApiClient.set_experiment_start_end: ["experiment_key", "start_time", "end_time"],
+    connection_api.RestApiClient.upsert_artifact: ["artifact_name", "artifact_type", "experiment_key", "aliases"],
+    connection_api.RestApiClient.get_artifact_version_details: ["name", "version_or_alias", "experiment_key"],
+    connection_api.RestApiClient.get_artifact_files: ["workspace", "name", "version"],
+    connection_api.RestApiClient.post_from_endpoint: ["endpoint", "payload"],
+    connection_api.RestApiClient.set_experiment_git_metadata: ["user", "root", "branch", "parent", "origin"],
+    connection_api.RestApiClient.set_experiment_git_patch: ["git_patch"],
+}
+METHODS = [
+    "add_experiment_tags", "set_experiment_model_graph", "get_experiment_asset", "set_experiment_hostname",
+    "set_experiment_user", "set_experiment_command", "set_experiment_executable", "set_experiment_python_version",
+    "set_experiment_pid", "set_experiment_installed_packages", "set_experiment_filename", "set_experiment_code",
+]  # fmt: skip
+SENT = {
+    "POST /clientlib/logger/add/run": {"experimentKey", "projectName", "teamName", "getOrCreateEnabled"},
+    "POST /clientlib/batch/logger/experiment/metric": {"experimentKey", "values"},
+    "POST /clientlib/batch/logger/experiment/parameter": {"experimentKey", "values"},
+    "POST /clientlib/status-report/update": {"experimentKey", "runId", "projectId", "is_alive"},
+    "POST /clientlib/notification/experiment": {"experiment_key", "title", "additional_data"},
+    "POST /api/rest/v2/write/experiment/log-other": {"experimentKey", "key", "value", "timestamp"},
+    "POST /api/rest/v2/write/experiment/html": {"experimentKey", "html", "timestamp"},
+    "POST /api/rest/v2/write/experiment/tags": {"experimentKey", "addedTags"},
+    "POST /api/rest/v2/write/experiment/set-start-end-time": {"experimentKey", "startTimeMillis", "endTimeMillis"},
+    "POST /api/rest/v2/write/experiment/update-status": {"experimentKey", "isAlive", "hasCrashed"},
+    "POST /api/rest/v2/write/artifacts/upsert": {"experimentKey", "artifactName", "artifactType", "alias"},
+    "POST /api/rest/v2/write/artifacts/state": {"experimentKey", "artifactVersionId", "state"},
+}
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+def test_what_is_called_takes_these_arguments(call):
+    missing = [name for name in CALLS[call] if name not in inspect.signature(call).parameters]
+    assert missing == [], f"{CHANGED}{call.__qualname__} takes no {missing}, but {inspect.signature(call)}"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_called_is_there(name):
+    assert hasattr(connection_api.RestApiClient, name), f"{CHANGED}RestApiClient has no {name}"
+
+
+def test_constants_and_exceptions():
+    assert messages.ParameterMessage.source_manual, CHANGED
+    assert issubclass(exceptions.CometRestApiException, exceptions.CometException), CHANGED
+    assert issubclass(exceptions.InvalidAPIKey, exceptions.CometException), CHANGED
+
+
+def test_nothing_else_is_used():
+    """What is new in the file is to be tested here, too."""
+    source = inspect.getsource(ours)
+    tested = {call.__name__ for call in CALLS} | {*METHODS, "close", "session", "retry_session", "hooks"}
+    used = {
+        word.partition("(")[0]
+        for start in ("self._logs.", "self._rest.", "self._life.")
+        for word in source.replace("\n", " ").split(start)[1:]
+        for word in [word.split(" ")[0].split(".")[0].rstrip(",:)")]
+    }
+    assert used - tested <= {"_low_level_http_client", "low_level_api_client"}
+
+
+def test_no_connection_retries_by_itself(server, here):
+    """Also not because a server says when to come again."""
+    spoken = Server(Settings(), "k" * 32, "p")
+    clients = (spoken.connection.logs._low_level_http_client, spoken.connection.life._low_level_http_client)
+    for connection in (*clients, spoken.connection.rest.low_level_api_client):
+        for session in (connection.session, connection.retry_session):
+            for scheme in ("http://", "https://"):
+                assert session.get_adapter(scheme).max_retries.total in (0, False), CHANGED + "it tries again"
+    spoken.close()
+    server.fail("logger/add/run", status(503, retry_after="3600"))
+    asked = server.count("logger/add/run")
+    with pytest.raises(TrackerUnavailableError):
+        Server(Settings(), "k" * 32, "p")
+    assert server.count("logger/add/run") == asked + 1, CHANGED + "it tries again"
+
+
+def test_what_goes_over_the_wire(server, here, tmp_path):
+    sent = {}
+    take = server.fault_for
+
+    def watch(name, body, size):
+        if body.startswith(b"{"):
+            sent.setdefault(name.partition("?")[0], []).append(json.loads(body))
+        return take(name, body, size)
+
+    server.fault_for = watch
+    with rankzero.start("comet", project="p", tags=["a"], dir=tmp_path / "runs", delivery="thread") as run:
+        log_everything(run, tmp_path)
+    for endpoint, fields in SENT.items():
+        assert endpoint in sent, f"{CHANGED}nothing came to {endpoint}"
+        for body in sent[endpoint]:
+            assert fields <= set(body), f"{CHANGED}{endpoint} got {sorted(body)}"
+    (batch,) = sent["POST /clientlib/batch/logger/experiment/metric"][:1]
+    assert batch["values"][0].keys() == {"metricName", "metricValue", "step", "epoch", "context", "timestamp"}, CHANGED
+
+
+def test_a_metrics_time_is_in_milliseconds_and_packed(server, here):
+    spoken = Server(Settings(), "k" * 32, "p")
+    bodies = []
+    take = server.fault_for
+    server.fault_for = lambda name, body, size: bodies.append((body, size)) or take(name, body, size)
+    spoken.log_metrics([Value("a", 0.5, 1_700_000_000.25, 3, 1)])
+    spoken.close()
+    ((body, size),) = bodies
+    assert size != len(body), CHANGED
+    (value,) = json.loads(body)["values"]
+    assert value["timestamp"] == 1_700_000_000_250, CHANGED
+
+
+def test_a_file_is_refused_by_an_answer_and_not_by_silence(server, here, tmp_path):
+    """Comet's own upload swallows a 429; the function that is used here returns what the server said."""
+    (tmp_path / "a.txt").write_text("a")
+    spoken = Server(Settings(), "k" * 32, "p")
+    server.fail("asset/upload", status(429), times=1)
+    with pytest.raises(TrackerUnavailableError, match=r"the file 'a.txt' was not taken: Comet answered 429"):
+        spoken.files.upload(Upload(Path(tmp_path / "a.txt"), ASSET, "a.txt"))
+    spoken.close()

@@ -1,0 +1,132 @@
+"""What the REST API does with artifacts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import unquote
+
+from servers.comet_mock.artifacts import ArtifactVersion, StoredArtifact
+from servers.comet_mock.client_endpoints import Endpoint
+from servers.comet_mock.experiment import Asset
+from servers.comet_mock.request import Refused, Request
+from servers.comet_mock.store import Store
+from servers.comet_mock.views import asset_view
+
+
+def upsert(store: Store, request: Request) -> dict[str, Any]:
+    """Begin a version."""
+    experiment = store.experiment(request.json["experimentKey"])
+    version = store.artifacts.add_version(experiment.workspace, experiment.key, request.json)
+    artifact, _ = store.artifacts.with_version(version.id)
+    return {
+        "artifactId": artifact.id,
+        "artifactVersionId": version.id,
+        "currentVersion": version.version,
+        "previousVersion": artifact.versions[-2].version if len(artifact.versions) > 1 else None,
+    }
+
+
+def state(store: Store, request: Request) -> None:
+    """Take whether all files of a version have come."""
+    store.artifacts.with_version(request.json["artifactVersionId"])[1].state = request.json["state"]
+
+
+def labels(store: Store, request: Request) -> None:
+    """Change what is said of a version."""
+    sent = request.json
+    artifact, version = store.artifacts.with_version(sent["artifactVersionId"])
+    if sent.get("alias") is not None:
+        artifact.give_aliases(version, sent["alias"])
+    if sent.get("versionTags") is not None:
+        version.tags = list(sent["versionTags"])
+    if sent.get("versionMetadata") is not None:
+        version.metadata = sent["versionMetadata"]
+
+
+def details(store: Store, request: Request) -> None:
+    """Change what is said of an artifact."""
+    artifact = store.artifacts.by_id[request.json["artifactId"]]
+    artifact.tags = list(request.json["tags"] or artifact.tags)
+
+
+def version(store: Store, request: Request) -> dict[str, Any]:
+    """A version, that an id, or a name and a version or alias, means."""
+    artifact, found = store.artifacts.wanted(*_wanted(store, request))
+    return {
+        "artifact": _view(artifact),
+        "artifactVersionId": found.id,
+        "artifactVersion": found.version,
+        "alias": found.aliases,
+        "tags": found.tags,
+        "metadata": found.metadata,
+        "state": found.state,
+        "experimentKey": found.experiment_key,
+        "sizeInBytes": sum(len(asset.content) for asset in found.assets),
+    }
+
+
+def files(store: Store, request: Request) -> dict[str, Any]:
+    """The files of a version."""
+    artifact, found = store.artifacts.wanted(*_wanted(store, request))
+    return {"files": [_file_view(artifact, found, asset) for asset in found.assets]}
+
+
+def artifact(store: Store, request: Request) -> dict[str, Any]:
+    """An artifact and its versions."""
+    workspace, sent = _wanted(store, request)
+    found = store.artifacts.by_id.get(sent.get("artifact_id", ""))
+    found = found or store.artifacts.find(workspace, sent.get("artifactName", ""))
+    if found is None:
+        raise Refused(f"there is no artifact {workspace}/{sent.get('artifactName')}")
+    versions = [
+        {"artifactVersionId": each.id, "version": each.version, "alias": each.aliases, "state": each.state}
+        for each in found.versions
+    ]
+    return {**_view(found), "versions": versions}
+
+
+def artifacts(store: Store, request: Request) -> dict[str, Any]:
+    """The artifacts of a workspace."""
+    wanted = request.query.get("type")
+    found = [each for each in store.artifacts.by_id.values() if each.workspace == request.query["workspace"]]
+    return {"artifacts": [_view(each) for each in found if wanted in (None, each.type)]}
+
+
+def _wanted(store: Store, request: Request) -> tuple[str, dict[str, str]]:
+    """Return the workspace and what else is asked for; the client quotes names twice."""
+    sent = dict(request.query)
+    if "artifactName" in sent:
+        sent["artifactName"] = unquote(sent["artifactName"])
+    if "workspace" in sent:
+        return sent["workspace"], sent
+    if "experimentKey" in sent:
+        return store.experiment(sent["experimentKey"]).workspace, sent
+    return store.workspace, sent
+
+
+def _view(artifact: StoredArtifact) -> dict[str, Any]:
+    return {
+        "artifactId": artifact.id,
+        "artifactName": artifact.name,
+        "artifactType": artifact.type,
+        "workspaceName": artifact.workspace,
+        "tags": artifact.tags,
+    }
+
+
+def _file_view(artifact: StoredArtifact, version: ArtifactVersion, asset: Asset) -> dict[str, Any]:
+    encoded = None if asset.metadata is None else json.dumps(asset.metadata)
+    return {**asset_view(asset), "artifactId": artifact.id, "artifactVersionId": version.id, "metadata": encoded}
+
+
+ENDPOINTS: dict[str, Endpoint] = {
+    "write/artifacts/upsert": upsert,
+    "write/artifacts/state": state,
+    "write/artifacts/version/labels": labels,
+    "write/artifacts/details": details,
+    "artifacts/version": version,
+    "artifacts/version/files": files,
+    "artifacts/get": artifact,
+    "artifacts/get-all": artifacts,
+}

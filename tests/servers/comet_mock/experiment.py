@@ -1,0 +1,217 @@
+"""An experiment as Comet holds it, and decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Metric(NamedTuple):
+    """One value of a metric; ``time`` in milliseconds."""
+
+    name: str
+    value: Any
+    """The number, also where ``"NaN"`` or ``"-Infinity"`` was sent; otherwise as sent."""
+    step: int | None
+    epoch: int | None
+    time: int | None
+    context: str | None
+    sent: Any
+
+
+class Param(NamedTuple):
+    """One value of a parameter; ``time`` in milliseconds."""
+
+    name: str
+    value: Any
+    step: int | None
+    time: int | None
+    source: str | None
+    context: str | None
+
+
+class Other(NamedTuple):
+    """One value of something else; ``time`` in milliseconds."""
+
+    name: str
+    value: Any
+    time: int | None
+
+
+class Html(NamedTuple):
+    """A piece of HTML."""
+
+    text: str
+    override: bool
+    time: int | None
+
+
+class OutputLine(NamedTuple):
+    """What was printed; ``time`` in milliseconds."""
+
+    text: str
+    stderr: bool
+    time: int
+    offset: int
+    context: str | None
+
+
+class Beat(NamedTuple):
+    """What a process that logs says of itself; ``time`` in seconds, of the server."""
+
+    alive: bool
+    offline: bool
+    time: float
+
+
+@dataclass
+class Asset:
+    """A file.
+
+    Args:
+        fields: all that was said of it, as it was sent.
+    """
+
+    id: str
+    experiment_key: str
+    name: str
+    type: str
+    """As sent; ``"asset"`` where no type was, ``"image"`` for a visualization."""
+    content: bytes
+    fields: dict[str, str]
+    step: int | None
+    epoch: int | None
+    context: str | None
+    overwrite: bool
+    metadata: Any
+    artifact_version_id: str | None
+    link: str | None
+    """Where the file is, if it is not here."""
+    time: int
+    """When it came, in milliseconds."""
+
+
+@dataclass
+class StoredExperiment:
+    """One experiment. Whatever is sent twice is here twice, unless the client asks for one to replace the other."""
+
+    key: str
+    workspace: str
+    project: str
+    created: int
+    """In milliseconds, like all times that are integers."""
+    offline: bool = False
+    archived: bool = False
+    metrics: list[Metric] = field(default_factory=list)
+    """In the order in which they came."""
+    param_history: list[Param] = field(default_factory=list)
+    other_history: list[Other] = field(default_factory=list)
+    added_tags: list[str] = field(default_factory=list)
+    pages: list[Html] = field(default_factory=list)
+    graph: str | None = None
+    output: list[OutputLine] = field(default_factory=list)
+    assets: list[Asset] = field(default_factory=list)
+    """Files and images, those of artifacts included."""
+    beats: list[Beat] = field(default_factory=list)
+    is_alive: bool = False
+    has_crashed: bool = False
+    errors: list[str] = field(default_factory=list)
+    notifications: list[dict[str, Any]] = field(default_factory=list)
+    started: int | None = None
+    ended: int | None = None
+    system_details: dict[str, Any] = field(default_factory=dict)
+    reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """What else was sent (``"code"``, ``"git/metadata"``, ``"cpu-metrics"``, ``"file-path"``…), as it was sent."""
+
+    @property
+    def run_id(self) -> str:
+        return f"run-{self.key}"
+
+    @property
+    def project_id(self) -> str:
+        return f"project-{self.workspace}-{self.project}"
+
+    @property
+    def name(self) -> str | None:
+        return self.others.get("Name")
+
+    @property
+    def state(self) -> str:
+        """``"running"``, ``"finished"`` or ``"crashed"``, as was said last: silence changes nothing here."""
+        if self.is_alive:
+            return "running"
+        return "crashed" if self.has_crashed else "finished"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The last value of each."""
+        return {param.name: param.value for param in self.param_history}
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """The last value of each."""
+        return {other.name: other.value for other in self.other_history}
+
+    @property
+    def tags(self) -> list[str]:
+        """Each once, in the order in which they came."""
+        return list(dict.fromkeys(self.added_tags))
+
+    @property
+    def html(self) -> str:
+        """All pieces since the last that replaced those before it."""
+        begin = max((number for number, page in enumerate(self.pages) if page.override), default=0)
+        return "".join(page.text for page in self.pages[begin:])
+
+    @property
+    def images(self) -> list[Asset]:
+        return [asset for asset in self.assets if asset.type == "image"]
+
+    def series(self, name: str) -> list[tuple[int | None, Any, int | None]]:
+        """Return step, value and time of a metric, in the order in which they came."""
+        return [(metric.step, metric.value, metric.time) for metric in self.metrics if metric.name == name]
+
+    def files(self, name: str) -> list[Asset]:
+        """Return the files and images of a name, in the order in which they came; without those of artifacts."""
+        return [asset for asset in self.assets if asset.name == name and asset.artifact_version_id is None]
+
+    def add_asset(self, asset: Asset) -> None:
+        """Keep a file, in place of those of its name and type if it asks for that."""
+        if asset.overwrite:
+            self.assets = [kept for kept in self.assets if not _is_replaced(kept, asset)]
+        self.assets.append(asset)
+
+
+def as_metric(sent: dict[str, Any]) -> Metric:
+    """Return a value of a metric that was sent, in a batch or alone."""
+    value = sent["metricValue"]
+    return Metric(
+        sent["metricName"],
+        _number(value),
+        sent.get("step"),
+        sent.get("epoch"),
+        sent.get("timestamp"),
+        sent.get("context"),
+        value,
+    )
+
+
+def as_param(sent: dict[str, Any]) -> Param:
+    """Return a value of a parameter that was sent, in a batch or alone."""
+    return Param(
+        sent["parameterName"],
+        sent["parameterValue"],
+        sent.get("step"),
+        sent.get("timestamp"),
+        sent.get("source"),
+        sent.get("context"),
+    )
+
+
+def _number(sent: Any) -> Any:
+    """Return the number that was sent, which JSON has no word for if it is not finite."""
+    return float(sent) if sent in ("NaN", "Infinity", "-Infinity") else sent
+
+
+def _is_replaced(kept: Asset, asset: Asset) -> bool:
+    return (kept.name, kept.type, kept.artifact_version_id) == (asset.name, asset.type, asset.artifact_version_id)

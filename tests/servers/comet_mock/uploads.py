@@ -1,0 +1,90 @@
+"""What a client does to send a file, or to say where one is."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from servers.comet_mock.experiment import Asset, StoredExperiment
+from servers.comet_mock.request import Refused, Request, as_bool, as_json, as_number
+from servers.comet_mock.store import Store, now
+from servers.faulty_proxy import Answer
+
+
+def asset(store: Store, request: Request) -> Answer:
+    """Keep a file, or where it is."""
+    fields = {**request.query, **_metadata(request)}
+    kept = _keep(store, request, _asset(fields, fields.get("type", "asset"), fields.get("fileName", ""), request.parts))
+    return as_json({"assetId": kept.id, "msg": "", "code": 200})
+
+
+def image(store: Store, request: Request) -> Answer:
+    """Keep an image."""
+    fields = {**request.query, **_metadata(request)}
+    kept = _keep(store, request, _asset(fields, "image", fields.get("figName", ""), request.parts))
+    return as_json({"imageId": kept.id, "msg": "", "code": 200})
+
+
+def git_patch(store: Store, request: Request) -> None:
+    """Keep the difference to what is committed."""
+    _keep(store, request, _asset(request.query, "git-patch", "git-patch", request.parts))
+
+
+def remote_assets(store: Store, request: Request) -> None:
+    """Keep where the files of an artifact are."""
+    for sent in request.json["remoteArtifactAssetRequests"]:
+        fields = {name: str(value) for name, value in sent.items() if value is not None}
+        kind = sent.get("type") or "asset"
+        _keep(store, request, _asset(fields, kind, sent["fileName"], {"link": sent["link"].encode()}))
+
+
+def _keep(store: Store, request: Request, asset: Asset) -> Asset:
+    """Keep a file where it belongs: with its experiment, and one of an artifact also there."""
+    experiment = _experiment(store, request)
+    asset.experiment_key = experiment.key
+    if asset.artifact_version_id is not None:
+        store.artifacts.with_version(asset.artifact_version_id)[1].assets.append(asset)
+    experiment.add_asset(asset)
+    return asset
+
+
+def _experiment(store: Store, request: Request) -> StoredExperiment:
+    return store.experiment(request.query.get("experimentKey") or request.query.get("experimentId"))
+
+
+def _asset(fields: dict[str, str], kind: str, name: str, parts: Mapping[str, bytes]) -> Asset:
+    if not {"file", "link"} & parts.keys():
+        raise Refused("there is no file")
+    return Asset(
+        id=fields.get("assetId") or fields.get("imageId") or uuid.uuid4().hex,
+        experiment_key="",
+        name=name,
+        type=kind,
+        content=parts.get("file", b""),
+        fields=fields,
+        step=as_number(fields.get("step")),
+        epoch=as_number(fields.get("epoch")),
+        context=fields.get("context"),
+        overwrite=as_bool(fields.get("overwrite", False)),
+        metadata=_decoded(fields.get("metadata")),
+        artifact_version_id=fields.get("artifactVersionId"),
+        link=parts["link"].decode() if "link" in parts else None,
+        time=now(),
+    )
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    """Return what is said of a file beside the file; it goes before what the query says."""
+    return {"metadata": request.parts["metadata"].decode()} if "metadata" in request.parts else {}
+
+
+def _decoded(metadata: str | None) -> Any:
+    """Return what JSON says; what is none stays as it is."""
+    if metadata is None:
+        return None
+    try:
+        return json.loads(metadata)
+    except ValueError:
+        return metadata
