@@ -1,8 +1,8 @@
 """The code samples of the README and the documentation run, page by page, top to bottom.
 
 Python blocks run in one namespace; a block with a caption is written to a file of that name; in a console block each
-line that starts with "$ " is a command that must succeed, unless it installs something. The page about W&B has a
-server on loopback.
+line that starts with "$ " is a command that must succeed, unless it installs something. The pages about hosted trackers
+have a server on loopback.
 """
 
 import os
@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from servers.comet_server import CometServer
+from servers.neptune_server import NeptuneServer
 from servers.wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[2]
+SERVERS = ("comet", "neptune", "wandb")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("[!_]*/*.md"))]
 
 
@@ -49,10 +52,28 @@ def wandb_server(tmp_path, monkeypatch):
         assert server.problems == []
 
 
+@pytest.fixture
+def comet_server(tmp_path, monkeypatch):
+    with CometServer() as server:
+        for name, value in server.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        yield server
+        assert server.problems == []
+
+
+@pytest.fixture
+def neptune_server(tmp_path, monkeypatch):
+    with NeptuneServer() as server:
+        for name, value in server.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        yield server
+        assert server.problems == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_samples_run(page, tmp_path, monkeypatch, request):
-    if page.stem == "wandb":
-        request.getfixturevalue("wandb_server")
+    if page.stem in SERVERS:
+        request.getfixturevalue(f"{page.stem}_server")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

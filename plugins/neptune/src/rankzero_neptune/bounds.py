@@ -1,0 +1,104 @@
+"""Bounds on how long Neptune's client waits and tries, for a courier that does both itself.
+
+By itself the client waits ten minutes for an answer, and for ever for that to an upload or a login.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_SLOWEST = 50_000  # bytes a second at which files are uploaded
+_ONE_TRY = 0.5  # seconds after which the client does not try again
+_TIMEOUT = 60.0
+
+
+def request_timeout() -> float:
+    """Return for how many seconds a request may go unanswered: ``$NEPTUNE_REQUEST_TIMEOUT``, or 60."""
+    return float(os.environ.get("NEPTUNE_REQUEST_TIMEOUT") or _TIMEOUT)
+
+
+class _Patches:
+    """Counts who needs the client bounded: its settings for this are global."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                wanted = list(_settings())
+                self._before = [(module, name, getattr(module, name)) for module, name, _ in wanted]
+                _set(wanted)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                _set(self._before)
+
+
+def _settings() -> Iterator[tuple[Any, str, Any]]:
+    """Yield (module, name, value) of what bounds the client."""
+    from neptune.common import oauth
+    from neptune.common.backends import utils
+    from neptune.internal.backends import hosted_client
+
+    make_session = oauth.OAuth2Session
+    yield utils, "retries_timeout", _ONE_TRY
+    yield hosted_client, "_set_pool_size", lambda client: _bound(client.session)  # called with each new client
+    yield oauth, "OAuth2Session", lambda *args, **kwargs: _bound(make_session(*args, **kwargs))
+
+
+def _set(settings: Iterable[tuple[Any, str, Any]]) -> None:
+    for module, name, value in settings:
+        setattr(module, name, value)
+
+
+_patches = _Patches()
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Have the client try once, and wait for a time at most, whatever it asks meanwhile."""
+    _patches.enter()
+    try:
+        yield
+    finally:
+        _patches.leave()
+
+
+def bound_client(http_client: Any) -> None:
+    """Bound a client that somebody else may have made, in this process.
+
+    Args:
+        http_client: the ``RequestsClient`` of a backend.
+    """
+    _bound(http_client.session)
+    _bound(http_client.authenticator.auth.session)
+
+
+def _bound(session: Any) -> Any:
+    adapter = _make_adapter()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _make_adapter() -> Any:
+    from requests.adapters import HTTPAdapter
+
+    class BoundedAdapter(HTTPAdapter):  # type: ignore[misc]
+        def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            seconds = request_timeout()
+            size = len(request.body) if isinstance(request.body, str | bytes) else 0
+            kwargs["timeout"] = (min(seconds, 30.0), seconds + size / _SLOWEST)
+            return super().send(request, *args, **kwargs)
+
+    return BoundedAdapter()

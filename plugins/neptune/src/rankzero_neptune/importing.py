@@ -1,0 +1,18 @@
+"""The hook that makes ``rankzero import neptune`` known; it is imported whenever a run starts, so it imports little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import rankzero
+
+if TYPE_CHECKING:
+    from rankzero.importing import Importer
+
+
+@rankzero.hookimpl
+def rankzero_importers() -> dict[str, type[Importer]]:
+    """Return the importer of what Neptune's clients left on disk."""
+    from rankzero_neptune.rescue.importer import NeptuneImporter
+
+    return {"neptune": NeptuneImporter}

@@ -1,0 +1,32 @@
+"""What a run of rankzero logged, and what the server has of it."""
+
+import json
+
+from plugins.neptune.arrived import arrived
+
+from rankzero.events import Metrics
+from rankzero.journal import JOURNAL, read_events
+from rankzero.position import load_position, reject_list
+
+
+def points_logged(run_dir, name="loss"):
+    """Return (step, value, milliseconds) of a metric in a journal."""
+    rows = [event for _, event in read_events(run_dir / JOURNAL) if isinstance(event, Metrics) and name in event.values]
+    return [(row.step, float(row.numbers()[name]), round(row.time * 1000)) for row in rows]
+
+
+def points_stored(server, run_id, name="loss"):
+    """Return the same of what the server has."""
+    found = arrived(server.run(run_id)).metrics.get(name, [])
+    return [(point.step, point.value, round(point.time * 1000)) for point in found]
+
+
+def rejected(run_dir, key="neptune"):
+    """Return the types of the events on the reject list."""
+    path = reject_list(run_dir, key)
+    return [json.loads(line)["event"]["type"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def problem_of(run_dir):
+    """Return what the courier says that hinders it."""
+    return load_position(run_dir, "neptune").problem

@@ -1,0 +1,86 @@
+"""What `NeptuneLogger` may be given, and what it is before anything is logged."""
+
+import inspect
+import os
+
+import neptune
+import pytest
+
+from rankzero.errors import ConfigError
+from rankzero.logger import RunInfo
+from rankzero_neptune import NeptuneLogger
+from rankzero_neptune.settings import INIT_OPTIONS, Settings
+
+
+def test_arguments_are_those_of_lightnings_last_logger():
+    parameters = inspect.signature(NeptuneLogger).parameters
+    assert {name: each.default for name, each in parameters.items() if each.kind is each.KEYWORD_ONLY} == {
+        "api_key": None,
+        "project": None,
+        "name": None,
+        "run": None,
+        "log_model_checkpoints": True,
+        "prefix": "training",
+    }
+    with pytest.raises(TypeError):
+        NeptuneLogger("key")
+
+
+def test_further_arguments_are_those_of_init_run():
+    own = {"self", "api_token", "project", "name", "kwargs"}
+    assert set(INIT_OPTIONS) == set(inspect.signature(neptune.Run.__init__).parameters) - own
+
+
+def test_before_it_is_opened(here):
+    logger = NeptuneLogger(name="brave-owl")
+    assert (logger.name, logger.version, logger.root_dir, logger.log_dir) == (None, None, None, None)
+    assert logger.save_dir == os.path.join(os.getcwd(), ".neptune")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"custom_run": "x"}, "takes no argument 'custom_run'. Did you mean 'custom_run_id'?"),
+        ({"mode": "ofline"}, "mode is one of .* not 'ofline'. Did you mean 'offline'?"),
+        ({"mode": "read-only"}, "read-only"),
+        ({"prefix": None}, "prefix is a text"),
+        ({"log_model_checkpoints": "all"}, "log_model_checkpoints is True or False, not 'all'"),
+        ({"project": 3}, "project is a text, not 3"),
+        ({"tags": [1]}, "tags are texts"),
+        ({"with_id": "RUN-1", "custom_run_id": "x"}, "give one of them"),
+        ({"run": "RUN-1"}, "run is what neptune.init_run returns"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        NeptuneLogger(**options)
+
+
+@pytest.mark.parametrize("other", [{"project": "w/p"}, {"api_key": "k"}, {"name": "n"}, {"tags": ["t"]}])
+def test_a_run_and_what_says_which_run(other):
+    with pytest.raises(ConfigError, match=f"leave out {next(iter(other))}"):
+        NeptuneLogger(run=object(), **other)
+
+
+def test_checkpoints_are_uploaded_unless_that_is_not_wanted():
+    assert NeptuneLogger().log_model == "all"
+    assert NeptuneLogger(log_model_checkpoints=False).log_model is False
+
+
+def test_the_token_is_a_secret():
+    assert "api_key" in NeptuneLogger.secret_options
+
+
+def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
+    monkeypatch.setenv("NEPTUNE_PROJECT", "w/p")
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", "secret")
+    assert NeptuneLogger().fixed_options() == {"project": "w/p"}
+    assert NeptuneLogger(project="w/q").fixed_options() == {}
+
+
+@pytest.mark.parametrize("length", [36, 37, 200])
+def test_a_long_run_id_becomes_one_that_neptune_does_not_leave_out(length):
+    run = RunInfo("x" * length, "n", "p", "/runs")
+    found = Settings(None, None, None, {}).custom_id(run)
+    assert len(found) == 36
+    assert (found == run.id) == (length == 36)

@@ -1,0 +1,272 @@
+"""A server that refuses, stalls, breaks off or dies: training does not notice; afterwards Neptune has all of it once.
+
+What Neptune never takes stands on the reject list, and holds nothing else up.
+"""
+
+import time
+import uuid
+
+import pytest
+from plugins.neptune.delivered import points_logged, points_stored, problem_of, rejected
+from servers.faulty_proxy import lost, status, truncated
+from servers.neptune_mock.attributes import Value
+from servers.neptune_mock.faults import dies, dropped, slow, stalled
+from servers.neptune_server import NeptuneServer
+from servers.training import until
+
+import rankzero
+from rankzero.errors import RejectedError, TrackerUnavailableError
+from rankzero.position import load_position
+
+SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
+A_WHILE = 90
+OPERATIONS = "attributes/operations"
+FAULTS = {
+    "500": status(500),
+    "503": status(503),
+    "429": status(429, retry_after="1"),
+    "401": status(401),
+    "403": status(403),
+    "404": status(404),
+    "402": status(402, '{"title": "hours"}'),
+    "limit": status(422, '{"title": "storage", "errorType": "PROJECT_LIMITS_EXCEEDED"}'),
+    "html": status(200, "<html>a portal</html>"),
+    "stalled": stalled(),
+    "dropped": dropped,
+    "lost": lost,
+    "late": slow(3.0),
+    "truncated": truncated,
+    "dies": dies,
+}
+
+
+@pytest.fixture(params=[True])
+def server(request):
+    """A server that refuses steps that do not increase, as Neptune did, or one that takes what it gets."""
+    with NeptuneServer(increasing_steps=request.param, api_key=uuid.uuid4().hex) as server:
+        yield server
+        assert server.problems == []
+
+
+@pytest.fixture
+def begin(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEPTUNE_REQUEST_TIMEOUT", "1")
+    runs = []
+
+    def begin(**options):
+        runs.append(rankzero.start("neptune", dir=tmp_path / "runs", **{"delivery": "thread", **options}))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.finish(timeout=0)
+
+
+def log(run, first, last):
+    """Log a row for each step; no call may take long."""
+    slowest = 0.0
+    for step in range(first, last):
+        began = time.perf_counter()
+        run.log_metrics({"loss": step / 3}, step)
+        slowest = max(slowest, time.perf_counter() - began)
+    assert slowest < SLOWEST_CALL
+
+
+def heal(server):
+    server.heal()
+    if not server.is_running:
+        server.start()
+
+
+def check(server, run, count):
+    """Compare all that arrived with what was logged."""
+    logged = points_logged(run.dir)
+    assert len(logged) == count
+    assert points_stored(server, run.id) == logged
+    assert server.run(run.id).value("training/status") == "success"
+    assert rejected(run.dir) == []
+    assert len(server.store.runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [*(("experiments/create", fault) for fault in FAULTS), *((OPERATIONS, fault) for fault in ("500", "lost", "dies"))],
+)
+def test_a_fault_at_first_costs_nothing(server, begin, name, fault):
+    server.fail(name, FAULTS[fault])
+    run = begin()
+    log(run, 0, 50)
+    until(lambda: problem_of(run.dir), A_WHILE)
+    log(run, 50, 100)
+    heal(server)
+    run.finish(timeout=A_WHILE)
+    check(server, run, 100)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("server", [True, False], ids=["strict", "lax"], indirect=True)
+def test_a_fault_in_between_costs_nothing(server, begin, fault):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    server.fail(OPERATIONS, FAULTS[fault])
+    log(run, 50, 100)
+    until(lambda: problem_of(run.dir), A_WHILE)
+    log(run, 100, 150)
+    heal(server)
+    run.finish(timeout=A_WHILE)
+    check(server, run, 150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["401", "stalled", "dies"])
+def test_a_fault_at_the_end_costs_nothing(server, begin, fault):
+    run = begin(delivery="process")
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    server.fail(OPERATIONS, FAULTS[fault])
+    log(run, 50, 60)
+    began = time.monotonic()
+    run.finish(timeout=0.5)
+    assert time.monotonic() - began < 5
+    until(lambda: problem_of(run.dir), A_WHILE)
+    heal(server)
+    until(lambda: load_position(run.dir, "neptune").closed, A_WHILE)
+    check(server, run, 60)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_at_first_and_dies_later(server, begin):
+    server.stop()
+    run = begin(delivery="process")
+    log(run, 0, 50)
+    assert not run.flush(0.1)
+    server.start()
+    assert run.flush(A_WHILE)
+    server.stop()
+    log(run, 50, 100)
+    server.start()
+    run.finish(timeout=A_WHILE)
+    check(server, run, 100)
+
+
+def test_a_hanging_server_holds_no_courier_up(server, attached, tmp_path, monkeypatch):
+    """Each of its requests may hang, also those for which Neptune's client would wait for ever."""
+    monkeypatch.setenv("NEPTUNE_REQUEST_TIMEOUT", "0.5")
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    hanging = ("swagger.json", "clients/config", "oauth-token", "openid-connect/token", "projects/get", "file/upload")
+    for name in hanging:
+        server.fail(name, stalled(), times=1)
+    failures = 0
+    while failures <= 2 * len(hanging):
+        attached.log_metrics({"loss": 1.0}, step=0)
+        attached.log_artifact(tmp_path / "weights.bin", name="weights")
+        began = time.monotonic()
+        try:
+            attached.flush()
+            break
+        except TrackerUnavailableError:
+            failures += 1
+        assert time.monotonic() - began < 10
+    assert failures == len(hanging)
+    run = server.run(attached.run_info.id)
+    assert [(p.value, p.step) for p in run.series("training/loss")] == [(1.0, 0.0)]
+    assert run.file("training/artifacts/weights/file") == b"weights"
+
+
+def test_a_revoked_token_costs_nothing(server, begin):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    sessions = server.store.sessions
+    sessions.revoke(server.api_key)
+    log(run, 50, 100)
+    assert "NEPTUNE_API_TOKEN" in until(lambda: problem_of(run.dir), A_WHILE)
+    assert server.api_token not in problem_of(run.dir)
+    sessions.keys.add(server.api_key)
+    run.finish(timeout=A_WHILE)
+    check(server, run, 100)
+
+
+# What Neptune never takes
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_a_refused_request_is_tried_in_parts_until_the_event_to_blame_is_found(server, begin, code):
+    server.fail(OPERATIONS, status(code, '{"title": "no"}'), body="poison")
+    run = begin()
+    log(run, 0, 20)
+    run.log_metrics({"poison": 1}, 20)
+    run.log_hyperparams({"lr": 0.1})
+    log(run, 20, 40)
+    run.finish(timeout=A_WHILE)
+    assert points_stored(server, run.id) == points_logged(run.dir)
+    assert server.run(run.id).value("training/hyperparams/lr") == 0.1
+    assert rejected(run.dir) == ["metrics"]
+
+
+def test_a_refused_operation_is_told_and_the_others_are_not_done_twice(server, attached):
+    attached.log_metrics({"loss": 1.0, "acc": 0.5}, step=0)
+    attached.flush()
+    somebody_puts_a_text_at(server.run(attached.run_info.id), "training/loss")
+    attached.log_metrics({"loss": 2.0, "acc": 0.75}, step=1)
+    with pytest.raises(RejectedError, match="Cannot perform logFloats operation on training/loss"):
+        attached.flush()
+    attached.log_metrics({"loss": 2.0, "acc": 0.75}, step=1)
+    with pytest.warns(UserWarning, match="what is new is at 'training/loss_floatSeries'"):
+        attached.flush()
+    run = server.run(attached.run_info.id)
+    assert [(p.value, p.step) for p in run.series("training/acc")] == [(0.5, 0.0), (0.75, 1.0)]
+    assert [(p.value, p.step) for p in run.series("training/loss_floatSeries")] == [(2.0, 1.0)]
+
+
+def somebody_puts_a_text_at(run, path):
+    with run.lock:
+        run.attributes[path] = Value("string", "mine")
+
+
+def test_nothing_counts_as_delivered_when_the_server_dies_between_requests(server, attached, tmp_path):
+    """Files are uploaded before the rest is sent."""
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    attached.log_metrics({"loss": 1.0}, step=0)
+    attached.flush()
+    server.fail(OPERATIONS, dies)
+    for _ in range(2):
+        attached.log_artifact(tmp_path / "weights.bin", name="weights")
+        attached.log_metrics({"loss": 2.0}, step=1)
+        if not server.is_running:
+            heal(server)
+            attached.flush()
+        else:
+            with pytest.raises(TrackerUnavailableError):
+                attached.flush()
+    run = server.run(attached.run_info.id)
+    assert [(p.value, p.step) for p in run.series("training/loss")] == [(1.0, 0.0), (2.0, 1.0)]
+    assert run.file("training/artifacts/weights/file") == b"weights"
+
+
+def test_a_deleted_run_is_waited_for(server, attached):
+    attached.log_metrics({"loss": 1.0}, step=0)
+    attached.flush()
+    server.fail(OPERATIONS, status(404))
+    attached.log_metrics({"loss": 2.0}, step=1)
+    with pytest.raises(TrackerUnavailableError):
+        attached.flush()
+
+
+def test_a_token_that_runs_out_costs_nothing(server, begin):
+    run = begin()
+    log(run, 0, 50)
+    assert run.flush(A_WHILE)
+    server.store.sessions.expire()
+    log(run, 50, 100)
+    run.finish(timeout=A_WHILE)
+    check(server, run, 100)
+
+
+def test_what_the_client_says_is_one_line_without_colours(server, attached):
+    server.fail(OPERATIONS, status(409, "odd\nreason"))
+    attached.log_metrics({"loss": 1.0}, step=0)
+    with pytest.raises(TrackerUnavailableError) as raised:
+        attached.flush()
+    assert str(raised.value) == f"{server.url}: it answered 409: odd reason"

@@ -1,0 +1,118 @@
+"""Who the user is: known before the first step, and written down nowhere; and what became of the hosted service."""
+
+import os
+import time
+
+import pytest
+from servers.faulty_proxy import status
+from servers.neptune_mock.faults import stalled
+from servers.neptune_mock.sessions import api_token
+
+import rankzero
+from rankzero.errors import ConfigError, TrackerUnavailableError
+from rankzero_neptune import NeptuneLogger
+from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
+
+HOSTED = "https://app.neptune.ai"
+
+
+def refused(message, tmp_path, **options):
+    with pytest.raises(ConfigError, match=message) as raised:
+        rankzero.start("neptune", dir=tmp_path / "runs", **options)
+    assert not (tmp_path / "runs").exists()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("delivery", ["process", "thread"])
+def test_a_wrong_token(server, here, monkeypatch, tmp_path, delivery):
+    token = api_token(server.url, "wrong")
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", token)
+    host = server.url.removeprefix("http://")
+    said = refused(f"{host} refuses the Neptune API token: set NEPTUNE_API_TOKEN", tmp_path, delivery=delivery)
+    assert token not in said
+    assert len(server.requests) == 2
+
+
+def test_no_token(server, here, monkeypatch, tmp_path):
+    monkeypatch.delenv("NEPTUNE_API_TOKEN")
+    said = refused("nobody is logged in to Neptune: set NEPTUNE_API_TOKEN", tmp_path)
+    assert WHAT_BECAME_OF_IT in said
+    assert server.requests == []
+
+
+def test_a_text_that_is_no_token(server, here, monkeypatch, tmp_path):
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", "b64?")
+    assert "b64?" not in refused("names no server", tmp_path)
+
+
+def test_no_project(server, here, monkeypatch, tmp_path):
+    monkeypatch.delenv("NEPTUNE_PROJECT")
+    refused("which Neptune project .* NEPTUNE_PROJECT", tmp_path)
+
+
+def test_a_run_that_the_user_opened_is_for_direct_use(server, make_logger, tmp_path):
+    opened = make_logger()
+    run = opened.run
+    with pytest.raises(ConfigError, match=r"run=\.\.\. is for a logger that is used directly"):
+        rankzero.start([NeptuneLogger(run=run)], dir=tmp_path / "runs")
+
+
+def test_the_right_token_takes_two_requests(server, here):
+    NeptuneLogger().check_login()
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("fault", [status(500), status(403), status(404), stalled()])
+def test_a_server_that_does_not_answer_is_no_reason_to_raise(server, here, fault):
+    server.fail("oauth-token", fault)
+    began = time.monotonic()
+    NeptuneLogger().check_login()
+    assert time.monotonic() - began < 10
+    server.heal()
+    server.stop()
+    NeptuneLogger().check_login()
+
+
+@pytest.mark.parametrize("mode", ["offline", "debug"])
+def test_nobody_asks_when_nothing_is_sent(server, here, monkeypatch, mode):
+    monkeypatch.delenv("NEPTUNE_API_TOKEN")
+    NeptuneLogger(mode=mode).check_login()
+    assert server.requests == []
+
+
+def test_the_token_stands_in_no_file(server, here, tmp_path):
+    token = os.environ["NEPTUNE_API_TOKEN"]
+    with rankzero.start({"neptune": {"api_key": token}}, dir=tmp_path / "runs", delivery="thread") as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+    files = [path for path in run.dir.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if token.encode() in path.read_bytes()] == []
+    assert server.run(run.id).value("training/status") == "success"
+
+
+# The hosted service
+
+
+@pytest.mark.parametrize("token", [api_token(HOSTED, "key"), "ANONYMOUS"])
+def test_a_token_of_the_hosted_service(here, monkeypatch, tmp_path, token):
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", token)
+    said = refused("the API token is for app.neptune.ai", tmp_path)
+    assert "ended on 5 March 2026" in said
+    assert "rankzero import neptune" in said
+
+
+def test_a_courier_with_a_token_of_the_hosted_service_says_so_too(here, monkeypatch, run_info):
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", api_token("https://nowhere.neptune.ai.invalid", "key"))
+    monkeypatch.setattr("rankzero_neptune.failures.is_hosted", lambda url: "neptune.ai" in url)
+    logger = NeptuneLogger()
+    logger.attach(run_info)
+    logger.log_metrics({"loss": 1.0}, step=0)
+    with pytest.raises(TrackerUnavailableError, match="ended on 5 March 2026"):
+        logger.flush()
+
+
+def test_which_servers_are_the_hosted_service():
+    assert is_hosted(HOSTED)
+    assert is_hosted("https://neptune.ai")
+    assert not is_hosted("https://neptune.example.com")
+    assert not is_hosted("https://notneptune.ai")

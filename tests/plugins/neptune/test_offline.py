@@ -1,0 +1,39 @@
+"""A Run with ``mode="offline"``: nothing is sent, and ``rankzero sync`` delivers it from the journal."""
+
+import subprocess
+import sys
+
+import pytest
+from plugins.neptune.delivered import points_logged, points_stored
+
+import rankzero
+from rankzero.errors import ExperimentUnavailableError
+
+A_WHILE = 90
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_an_offline_run_is_synced_later(server, here, tmp_path, monkeypatch, how):
+    if how == "variable":
+        monkeypatch.setenv("NEPTUNE_MODE", "offline")
+    options = {"mode": "offline"} if how == "option" else {}
+    with rankzero.start({"neptune": options}, dir=tmp_path / "runs", delivery="thread") as run:
+        for step in range(20):
+            run.log_metrics({"loss": step / 3}, step)
+        with pytest.raises(ExperimentUnavailableError, match="mode='offline'"):
+            _ = run.experiment
+    assert server.requests == []
+    assert not list(tmp_path.glob(".neptune/*"))
+    monkeypatch.delenv("NEPTUNE_MODE", raising=False)
+    command = [sys.executable, "-m", "rankzero.cli", "sync", str(run.dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert points_stored(server, run.id) == points_logged(run.dir)
+    assert len(points_logged(run.dir)) == 20
+    assert server.run(run.id).value("training/status") == "success"
+
+
+def test_debug_sends_nothing(server, here, tmp_path):
+    with rankzero.start({"neptune": {"mode": "debug"}}, dir=tmp_path / "runs", delivery="thread") as run:
+        run.log_metrics({"loss": 1.0}, step=0)
+    assert server.requests == []

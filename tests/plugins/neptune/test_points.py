@@ -1,0 +1,66 @@
+"""Which points of a series Neptune takes, and where the others go."""
+
+import math
+
+import pytest
+
+from rankzero_neptune.points import Point, Tail, milliseconds, spelled
+
+
+def points(*steps, value=0.5, time=1000):
+    return [Point(value + index, step, time + index) for index, step in enumerate(steps)]
+
+
+def test_increasing_steps_fit():
+    logged = points(0.0, 1.0, 5.0)
+    assert Tail().fit(logged) == (logged, [])
+
+
+def test_late_and_repeated_steps_do_not():
+    logged = points(3.0, 1.0, 3.0, 4.0)
+    assert Tail().fit(logged) == ([logged[0], logged[3]], [logged[1], logged[2]])
+
+
+def test_a_point_without_a_step_gets_the_next_one():
+    logged = points(3.0, None, 4.0, 5.0)
+    assert Tail().fit(logged) == ([logged[0], logged[1], logged[3]], [logged[2]])
+
+
+def test_what_was_just_said_is_not_said_again():
+    (first,) = points(3.0)
+    assert Tail().fit([first, first._replace(time=2000)]) == ([first], [])
+    assert Tail([first]).fit([first._replace(time=2000)]) == ([], [])
+
+
+def test_time_does_not_go_back():
+    logged = [Point(1.0, 0.0, 2000), Point(2.0, 1.0, 1000)]
+    assert Tail().fit(logged)[0] == [logged[0], logged[1]._replace(time=2000)]
+
+
+def test_what_neptune_has_is_not_logged_again():
+    held = points(0.0, 1.0, 2.0)
+    new = points(3.0, value=9.5, time=2000)
+    assert Tail(held).fit([*held[1:], *new]) == (new, [])
+    changed = held[2]._replace(value=7.0)
+    assert Tail(held).fit([held[1], changed]) == ([], [changed])
+
+
+def test_what_neptune_has_once_and_was_logged_twice():
+    (first,) = without = [Point("a", None, 1000)]
+    assert Tail(without).fit([first, first]) == ([first], [])
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, math.inf, -math.inf, 1e300, -0.0])
+def test_a_spelled_number_can_be_read(value):
+    assert float(spelled(value)) == value
+    assert spelled(math.nan) == "NaN"
+
+
+def test_a_text_says_the_step():
+    assert Point(math.nan, 3.0, 5).as_text == Point("step 3: NaN", None, 5)
+    assert Point(0.1, 1e15, 5).as_text.value == "step 1000000000000000: 0.1"
+    assert Point(0.1, None, 5).as_text.value == "0.1"
+
+
+def test_milliseconds_are_rounded():
+    assert milliseconds(1_700_000_000.0019) == 1_700_000_000_002

@@ -1,0 +1,63 @@
+"""What Neptune shows of a process under a Run is that of the training process, not of a courier."""
+
+import platform
+
+import pytest
+from servers.training import Training
+
+SCRIPT = """
+    os.chdir(directory)
+    said = {{"tags": ["green"], "notes": "a note", "name": "brave-owl"}}
+    run = rankzero.start({options}, dir=directory / "runs", run_id="r1", **said)
+    print("hello")
+    print("x" * 1500)
+    sys.stderr.write("careful\\n")
+    run.log_metrics({{"loss": 0.5}}, 0)
+    run.finish(timeout=60)
+"""
+
+
+@pytest.fixture
+def training(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINING_DIRECTORY", str(tmp_path))
+    training = Training(tmp_path)
+    yield training
+    training.kill()
+
+
+def trained(server, training, options='"neptune"'):
+    returned, _, errors = training.run(SCRIPT.format(options=options))
+    assert returned == 0, errors
+    return server.run("r1")
+
+
+def lines(run, path):
+    return [text for text, _, _ in run.series(path)]
+
+
+def test_the_training_process_is_shown(server, training):
+    run = trained(server, training)
+    assert (run.value("sys/name"), run.value("sys/description"), run.tags) == ("brave-owl", "a note", {"green"})
+    assert run.value("sys/hostname") == platform.node()
+    assert lines(run, "monitoring/training/stdout") == ["hello", "x" * 1000, "x" * 500]
+    assert "careful" in lines(run, "monitoring/training/stderr")
+    assert run.value("source_code/entrypoint") == "train.py"
+    assert run.file("source_code/script") == (training.directory / "train.py").read_bytes()
+    assert set(run.created) >= {"customId"}
+    assert run.created.get("gitInfo") is None
+    kept = {path for path in run.attributes if path.startswith("monitoring/")}
+    assert kept == {"monitoring/training/stdout", "monitoring/training/stderr"}
+
+
+def test_only_what_the_user_wants_is_shown(server, training):
+    options = """{"neptune": {
+        "capture_stdout": False, "capture_stderr": False, "source_files": [], "git_ref": False, "name": "mine",
+        "description": "my own", "tags": ["blue"], "dependencies": "infer"
+    }}"""
+    run = trained(server, training, options)
+    assert not [path for path in run.attributes if path.startswith("monitoring/")]
+    code = {path for path in run.attributes if path.startswith("source_code/")}
+    assert code == {"source_code/requirements"}
+    assert b"neptune==" in run.file("source_code/requirements")
+    assert (run.value("sys/name"), run.value("sys/description")) == ("mine", "my own")
+    assert run.tags == {"blue", "green"}

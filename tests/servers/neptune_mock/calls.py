@@ -1,0 +1,91 @@
+"""What a call of the API is: how it is described to the client, and who answers it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from servers.neptune_mock.run import StoredRun
+from servers.neptune_mock.store import Store
+
+
+class Problem(Exception):
+    """A request is answered with an error.
+
+    Args:
+        status: of HTTP.
+        title: what the client shows.
+        error_type: what the client looks at to choose an exception.
+    """
+
+    def __init__(self, status: int, title: str, error_type: str | None = None) -> None:
+        super().__init__(title)
+        self.status = status
+        self.body = {"code": status, "title": title, **({"errorType": error_type} if error_type else {})}
+
+
+class Content(NamedTuple):
+    """An answer that is no JSON."""
+
+    body: bytes
+    type: str
+    name: str = ""
+    """What a file is called when it is downloaded."""
+
+
+@dataclass
+class Asked:
+    """A request, as far as a call needs it."""
+
+    store: Store
+    url: str
+    """Where the server is."""
+    query: dict[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    part_sizes: tuple[int, int]
+    """Bytes above which a file comes in parts, and the bytes of a part."""
+    increasing_steps: bool
+
+    @property
+    def json(self) -> Any:
+        """The body, as strict JSON: NaN and Infinity are no part of it."""
+        try:
+            return json.loads(self.body, parse_constant=_refuse)
+        except ValueError as error:
+            raise Problem(400, f"malformed JSON: {error}") from None
+
+    def run(self, name: str = "experimentId") -> StoredRun:
+        """The run that the query names."""
+        run = self.store.find_run(self.query[name])
+        if run is None:
+            raise Problem(404, f"run {self.query[name]} not found")
+        return run
+
+
+Answerer: TypeAlias = Callable[[Asked], Any]
+
+
+class Call(NamedTuple):
+    """One call.
+
+    Args:
+        api: ``backend`` or ``leaderboard``.
+        parameters: of the query, ``name:type``; ``body:NAME`` and ``header:NAME`` for those that are elsewhere.
+        returns: the name of a schema, ``[NAME]`` for a list.
+    """
+
+    api: str
+    method: str
+    path: str
+    parameters: str
+    returns: str
+    answer: Answerer
+    is_open: bool = False
+    """Whether it may be called by who is not logged in."""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -1,0 +1,107 @@
+"""A Neptune server on loopback for the real SDK; what it stored is compared with what was logged.
+
+with NeptuneServer() as server:
+    subprocess.run([...], env={**os.environ, **server.environment(tmp_path)})
+    assert server.run("RUN-1").series("loss") == [(0.5, 0.0, 1_700_000_000_000)]
+    server.fail("attributes/operations", status(500), times=3)
+
+As a process of its own, which ends when its standard input does: ``python -m servers.neptune_server`` prints the
+environment that leads to it as one line of JSON; `separate_neptune` starts it so.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from servers.mock_server import MockServer
+from servers.neptune_mock.handler import Handler
+from servers.neptune_mock.run import StoredRun
+from servers.neptune_mock.sessions import Sessions, api_token
+from servers.neptune_mock.store import Store
+
+PROJECT = "tester/project"
+
+
+class NeptuneServer(MockServer):
+    """The server.
+
+    Requests are named by method, path and query. In the paths stand ``swagger.json``, ``clients/config``,
+    ``oauth-token``, ``openid-connect/token``, ``projects/get``, ``experiments/create``, ``experiments/get``,
+    ``experiments/attributes``, ``attributes/operations``, ``experiments/ping``, ``attributes/file/upload``,
+    ``attributes/fileSet/`` (``upload``, ``tar``, ``zip``).
+
+    Args:
+        projects: those that there are, ``workspace/name``.
+        api_key: a key that is accepted; see ``store.sessions`` for more keys, revoking and expiring.
+        token_lifetime: seconds for which an access token is accepted.
+        part_sizes: bytes above which a file must come in parts, and bytes of a part.
+        increasing_steps: refuse a point of a series whose step is not greater than the one before, as Neptune did.
+            Otherwise all is stored as it comes, so that what is sent twice is seen twice.
+        idle_after: seconds without a word from its client after which a run is no longer active.
+    """
+
+    handler = Handler
+
+    def __init__(
+        self,
+        projects: tuple[str, ...] = (PROJECT,),
+        *,
+        api_key: str = "key",
+        token_lifetime: float = 3600.0,
+        part_sizes: tuple[int, int] = (5 << 20, 5 << 20),
+        increasing_steps: bool = False,
+        idle_after: float = 300.0,
+    ) -> None:
+        super().__init__()
+        self.api_key = api_key
+        self.part_sizes = part_sizes
+        self.increasing_steps = increasing_steps
+        self.store = Store(Sessions(token_lifetime, {api_key}), projects[0].partition("/")[0], idle_after)
+        for project in projects:
+            self.store.add_project(project)
+
+    @property
+    def api_token(self) -> str:
+        """What a client logs in with."""
+        return api_token(self.url, self.api_key)
+
+    def environment(self, directory: Path | None = None) -> dict[str, str]:
+        """What a process needs to log here, and to keep its own files in a directory."""
+        project = next(iter(self.store.projects.values())).qualified_name
+        return {
+            "NEPTUNE_API_TOKEN": self.api_token,
+            "NEPTUNE_PROJECT": project,
+            "OAUTHLIB_INSECURE_TRANSPORT": "1",
+            **({"NEPTUNE_DATA_DIRECTORY": str(directory)} if directory else {}),
+        }
+
+    def run(self, identifier: str) -> StoredRun:
+        """Return the run that has a ``sys/id`` or a custom id; KeyError if there is none."""
+        with self.store.lock:
+            runs = self.store.runs.values()
+            return {**{run.custom_id: run for run in runs}, **{run.sys_id: run for run in runs}}[identifier]
+
+
+@contextmanager
+def separate_neptune() -> Iterator[dict[str, str]]:
+    """Serve from a process of its own; give the environment that leads there. What it stored is asked of it."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "servers.neptune_server"]
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.stdin.close()
+
+
+if __name__ == "__main__":
+    with NeptuneServer() as served:
+        print(json.dumps(served.environment()), flush=True)
+        sys.stdin.read()
