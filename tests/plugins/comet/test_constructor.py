@@ -123,6 +123,9 @@ def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
         ({"project": ""}, "project is a text, not ''"),
         ({"workspace": 5}, "workspace is a text, not 5"),
         ({"url": 5}, "url is a text, not 5"),
+        ({"disabled": "false"}, "disabled is True or False, not 'false'"),
+        ({"log_code": "0"}, "log_code is True or False, not '0'"),
+        ({"prefix": 3}, "prefix is a text, not 3"),
         ({"log_model": "best"}, "log_model is True, False or \"all\", not 'best'"),
     ],
 )
@@ -130,6 +133,12 @@ def test_a_value_that_comet_never_takes_is_refused(options, message):
     with pytest.raises(ConfigError, match=message) as refusal:
         CometLogger(api_key=SECRET, **options)
     assert SECRET not in str(refusal.value)
+
+
+def test_a_key_of_the_environment_is_looked_at_too(monkeypatch):
+    monkeypatch.setenv("COMET_EXPERIMENT_KEY", "my-exp")
+    with pytest.raises(ConfigError, match="Comet takes no COMET_EXPERIMENT_KEY 'my-exp'"):
+        CometLogger()
 
 
 @pytest.mark.parametrize("key", ["", 12345, [SECRET]])

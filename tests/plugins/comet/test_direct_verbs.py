@@ -113,7 +113,7 @@ def test_files_keep_their_bytes(stored):
     assert found["page.html"].content.decode() == stored.html == "<b>Grüße</b>"
     texts = {asset.metadata["key"]: asset for asset in stored.assets if asset.type == "text-sample"}
     assert {key: (text.step, text.content.decode()) for key, text in texts.items()} == {
-        "phase": (4, "warm-up"), "note": (9, "Grüße")
+        "x_phase": (4, "warm-up"), "note": (9, "Grüße")
     }  # fmt: skip
     assert (found["h.json"].type, found["h.json"].step) == ("histogram3d", 9)
     assert found["h.json"].metadata["counts"] == [1, 2]

@@ -7,7 +7,6 @@ from plugins.comet.scripts import CometShell
 import rankzero
 from rankzero.courier import GaveUpError
 from rankzero.logger import RunInfo
-from rankzero_comet import CometLogger
 from rankzero_comet.settings import Settings
 
 LOGS = """
@@ -142,9 +141,22 @@ def test_a_run_is_synced_to_where_it_was_begun(server, environment, tmp_path, wh
     assert points_in(stored) == points_logged(shell.run_dir)
 
 
+def test_a_run_without_a_project_goes_to_that_of_the_environment_also_later(server, environment, tmp_path):
+    shell = CometShell(tmp_path / "work", environment)
+    script = """
+        import rankzero
+        with rankzero.start("comet", run_id="exp-8", dir="runs") as run:
+            run.log_metrics({"loss": 0.5}, 0)
+    """
+    shell.train(script, COMET_START_ONLINE="0", COMET_PROJECT_NAME="env")
+    (run_dir,) = (tmp_path / "work").glob("runs/*/exp-8")
+    shell.sync(run_dir)
+    assert only(server).project == "env"
+    shell.train(script.replace("loss", "late"), COMET_PROJECT_NAME="env")
+    assert [metric.name for metric in only(server).metrics] == ["loss", "late"]
+
+
 def test_the_url_of_a_logger_counts(server, here, tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_URL_OVERRIDE", "http://127.0.0.1:9/clientlib/")
-    logger = CometLogger(url=server.url)
-    assert logger.fixed_options() == {}
     deliver(run_dir := journal_of_rows(tmp_path, {"loss": 0.5}), url=server.url)
     assert points_in(only(server)) == points_logged(run_dir)

@@ -130,6 +130,7 @@ def test_a_prefix(make_logger, run_info, stored):
     logger.log_metrics({"loss": 0.5, "epoch": 2}, step=1)
     logger.log_metrics({"phase": "warm-up"}, step=1)
     assert [(each.name, each.epoch) for each in stored().metrics] == [("exp1_loss", 2)]
+    assert [asset.metadata["key"] for asset in stored().assets] == ["exp1_phase"]
 
 
 def test_many_values_keep_their_order_and_times(attached, stored):

@@ -107,9 +107,11 @@ SHOWN = {"code", "git", "patch", "details", "host"}
         ("log_env_host", {"host"}),
     ],
 )
-def test_what_nobody_may_see_is_not_sent(server, repository, here, option, hidden):
+@pytest.mark.parametrize("where", ["option", "variable"])
+def test_what_nobody_may_see_is_not_sent(server, repository, here, option, hidden, where):
     train_for_later(repository)
-    deliver(repository.run_dir, **{option: False})
+    variable = option.replace("log_", "COMET_AUTO_LOG_").upper()
+    deliver(repository.run_dir, **({option: False} if where == "option" else {"environment": {variable: "false"}}))
     stored = only(server)
     sent = {
         "code": "code" in stored.reports,
@@ -169,9 +171,12 @@ def test_what_is_printed_arrives_once_with_its_time(server, tmp_path, environmen
     assert all(stored.started <= line.time <= stored.ended for line in stored.output)
 
 
-def test_what_is_printed_can_be_kept_back(server, tmp_path, environment):
+@pytest.mark.parametrize(
+    ("option", "variables"), [(", auto_output_logging=False", {}), ("", {"COMET_AUTO_LOG_OUTPUT_LOGGER": "False"})]
+)
+def test_what_is_printed_can_be_kept_back(server, tmp_path, environment, option, variables):
     shell = CometShell(tmp_path / "work", environment)
-    shell.train(PRINTS.format(", auto_output_logging=False"))
+    shell.train(PRINTS.format(option), **variables)
     assert only(server).state == "finished"
     assert only(server).output == []
     assert "out 1" not in (shell.run_dir / "journal.jsonl").read_text()

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _FILE = ".comet.config"
+_NO = ("false", "0", "no", "off", "f", "n")
 
 
 def setting(name: str) -> str | None:
@@ -17,7 +18,7 @@ def setting(name: str) -> str | None:
     As for Comet's client a variable (``COMET_START_ONLINE``) counts more than the files, of which the one that
     ``COMET_CONFIG`` names comes first, then that of the working directory and that of the home directory.
     """
-    value = os.environ.get("COMET_" + name.upper().replace(".", "_"))
+    value = os.environ.get(variable(name))
     if value:
         return value
     section, _, option = f"comet.{name}".rpartition(".")
@@ -30,6 +31,16 @@ def setting(name: str) -> str | None:
             if found:
                 return found
     return None
+
+
+def variable(name: str) -> str:
+    """Return the variable that sets a setting."""
+    return "COMET_" + name.upper().replace(".", "_")
+
+
+def is_no(value: object) -> bool:
+    """Return whether a setting is switched off."""
+    return str(value).lower() in _NO
 
 
 def _files() -> Iterator[Path]:

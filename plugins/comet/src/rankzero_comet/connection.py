@@ -49,7 +49,7 @@ class Connection:
         api_key = get_api_key(settings.api_key, config)
         if not api_key:
             raise TrackerUnavailableError("nobody is logged in to Comet: run `comet login`, or set COMET_API_KEY")
-        address = settings.url or get_backend_address(get_config())  # the key may have named another one
+        address = settings.server_url or get_backend_address(get_config())  # the key may have named another one
         self.api_key = api_key
         self.file_timeout = float(config["comet.timeout.file_upload"])
         """Seconds."""
@@ -62,7 +62,7 @@ class Connection:
             client.session.hooks["response"].append(check_answer)
 
     def _join(self, settings: Settings, project: str | None) -> None:
-        if settings.mode == "get":
+        if settings.real_mode == "get":
             joined = self.logs.get_run(self.key)
         else:
             joined = self.logs.add_run(project, settings.workspace_of_run(), get_or_create_mode=True)

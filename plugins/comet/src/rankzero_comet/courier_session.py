@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.errors import RejectedError
+from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
 from rankzero.logger import MetricsRow, Moment, RunInfo
-from rankzero_comet.failures import opening
+from rankzero_comet.console_lines import ConsoleLines
+from rankzero_comet.failures import is_unknown, opening
 from rankzero_comet.files import ASSET, Artifact, Upload
 from rankzero_comet.heartbeat import Heartbeat
 from rankzero_comet.joining import join
@@ -25,8 +27,14 @@ from rankzero_comet.training_process import described
 RUN_ID = "rankzero.run_id"
 """The name under "Other" of the run's id; set last when an experiment is introduced."""
 
+DESCRIBED = "rankzero.described"
+"""The name under "Other" of the start of the run of which Comet knows code, git and machine."""
+
 STATUS = "rankzero.status"
 """The name under "Other" of how the run ended."""
+
+_unsent: dict[str, ConsoleLines] = {}
+"""Lines that Comet does not have, by the directories of their runs: they outlive a logger that is made anew."""
 
 
 class CourierSession(Session):
@@ -55,8 +63,10 @@ class CourierSession(Session):
         self._experiment: Any = None
         self._names = Names()
         self._heartbeat: Heartbeat | None = None
-        self._event_time: float | None = None  # of the event whose files were uploaded last
+        self._line: int | None = None  # of the event whose files were uploaded last
         self._uploaded: set[tuple[Any, ...]] = set()  # which of them: when it is tried again, only the others are sent
+        self._console = _unsent.setdefault(self._run.dir, ConsoleLines())
+        self._has_sent = False
 
     # Identity
 
@@ -87,14 +97,21 @@ class CourierSession(Session):
                 self._server = server
             return self._server
 
+    @property
+    def _taking(self) -> Server:
+        """The experiment, which takes something now that must not be sent again because the console cannot be."""
+        self._has_sent = True
+        return self.server
+
     def _connected(self) -> Server:
         return Server(self.settings, self.settings.key_of(self._run), self.project)
 
     def _introduce(self, server: Server) -> None:
         """Say what the run is called; not again later, when a person may have changed it in Comet."""
-        if server.others().get(RUN_ID) != self._run.id:
+        others = server.others()
+        if others.get(RUN_ID) != self._run.id:
             started = self._run.started or time.time()
-            said = {"Name": self.settings.config.get("name") or self._run.name, "notes": self._run.notes}
+            said = {"Name": self.settings.name or self._run.name, "notes": self._run.notes}
             for name, value in {**said, "Created from": CREATED_FROM}.items():
                 if value:
                     with self._unless_refused():
@@ -106,9 +123,13 @@ class CourierSession(Session):
                 server.set_times(started)
             with self._unless_refused():
                 server.log_other(RUN_ID, self._run.id, started)
-        for setter, values in described(self.settings, self._run):
+        start, facts = described(self.settings, self._run)
+        if start is not None and others.get(DESCRIBED) != start:
+            for setter, values in facts:
+                with self._unless_refused():
+                    server.describe(setter, *values)
             with self._unless_refused():
-                server.describe(setter, *values)
+                server.log_other(DESCRIBED, start, time.time())
 
     @contextmanager
     def _unless_refused(self) -> Iterator[None]:
@@ -128,69 +149,91 @@ class CourierSession(Session):
     # What is logged
 
     def log_metrics(self, rows: Iterable[MetricsRow]) -> None:
-        self.server.log_metrics(value for row in rows for value in self._values(row))
+        self._taking.log_metrics(value for row in rows for value in self._values(row))
 
     def _values(self, row: MetricsRow) -> Iterator[Value]:
         for name, number in row.values.items():
             yield Value(self._names.known_as(name), number, row.moment.time, row.step, row.moment.epoch)
 
     def log_params(self, params: Mapping[str, Any], moment: Moment) -> None:
-        values = []
+        values, long = [], {}
         for name, value in flat_params(params):
             known = self._names.known_as(name)
             kept, is_whole = self._names.short(known, value)
             values.append(Value(known, kept, moment.time))
             if not is_whole:
-                self._keep_whole(known, str(value))
-        self.server.log_params(values)
+                long[known] = str(value)
+        self._taking.log_params(values)
+        for name, text in long.items():
+            self._keep_whole(name, text, moment)
 
-    def _keep_whole(self, name: str, value: str) -> None:
-        path = Path(self._run.dir, "media", f".{self.key}-param.txt")
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(value, encoding="utf-8")
-        try:
-            self.server.files.upload(Upload(path, ASSET, f"params/{name}.txt"))
-        finally:
-            path.unlink()
+    def _keep_whole(self, name: str, value: str, moment: Moment) -> None:
+        with tempfile.TemporaryDirectory(prefix="rankzero-comet-") as directory:
+            path = Path(directory, "param.txt")
+            path.write_text(value, encoding="utf-8")
+            details = {"logged_at": moment.time}
+            self.upload(Upload(path, ASSET, f"params/{name}.txt", metadata=details, line=moment.line))
 
     def log_other(self, name: str, value: Any, moment: Moment) -> None:
-        self.server.log_other(name, value, moment.time)
+        self._taking.log_other(name, value, moment.time)
 
     def add_tags(self, tags: Sequence[str]) -> None:
-        self.server.add_tags(tags)
+        self._taking.add_tags(tags)
 
     def upload(self, file: Upload) -> None:
-        time = file.metadata.get("logged_at")
-        if time is None or time != self._event_time:
-            self._event_time = time
+        if file.line is None or file.line != self._line:
+            self._line = file.line
             self._uploaded.clear()
-        known = file.path, file.name, file.step
+        known = file.name, file.step, repr(file.metadata)
         if known not in self._uploaded:
-            self.server.files.upload(file)
+            self._taking.files.upload(file)
             self._uploaded.add(known)
 
     def log_html(self, html: str, moment: Moment) -> None:
-        self.server.log_html(html, moment.time)
+        self._taking.log_html(html, moment.time)
 
     def set_graph(self, graph: str) -> None:
-        self.server.set_graph(graph)
+        self._taking.set_graph(graph)
 
     def log_artifact(self, artifact: Artifact) -> None:
-        self.server.files.log_artifact(artifact)
+        self._taking.files.log_artifact(artifact)
 
     def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
-        with closing(self._connected()) as server:  # the courier may be another thread, and the run may have ended
+        # A connection of its own: the courier may be another thread, and the run may have ended.
+        try:
+            server = Server(self.settings._replace(mode="get"), self.settings.key_of(self._run), self.project)
+        except TrackerUnavailableError as error:
+            if is_unknown(error):
+                raise LookupError(f"nothing has the alias {alias!r}: Comet knows nothing of this run") from error
+            raise
+        with closing(server):
             return server.files.download(artifact, alias, directory)
 
     def log_console(self, text: str, stream: str, moment: Moment) -> None:
-        self.server.log_output(text, stream, moment.time)
+        self._console.add(text, stream, moment.time)
 
     def notify(self, title: str, text: str, level: str) -> None:
-        self.server.notify(self._run.name, title, text, level)
+        self._taking.notify(self._run.name, title, text, level)
 
     # Ended
 
+    def wait(self) -> None:
+        """Send what was printed; all else was sent at once, so that a failure here must not have it sent again."""
+        try:
+            self._print()
+        except DeliveryError:
+            if not self._has_sent:
+                self._console.clear()  # it is handed over again
+                raise
+        self._has_sent = False
+
+    def _print(self) -> None:
+        for portion in self._console.portions():
+            self.server.log_output(*portion)
+            self._console.forget(portion)
+
     def end(self, status: str, moment: Moment) -> None:
+        self._print()
         self._part()
         server = self.server
         self._stop_heartbeat()
@@ -199,6 +242,7 @@ class CourierSession(Session):
         with self._unless_refused():
             server.set_times(self._run.started or moment.time, moment.time)
         server.end(status)
+        _unsent.pop(self._run.dir, None)
 
     def close(self) -> None:
         self._stop_heartbeat()

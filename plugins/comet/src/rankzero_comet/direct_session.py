@@ -10,7 +10,6 @@ from typing import Any
 
 from rankzero import rank_zero_warn
 from rankzero.logger import MetricsRow, Moment
-from rankzero_comet.config_files import setting
 from rankzero_comet.files import AUDIO, HISTOGRAM, IMAGE, TEXT, VIDEO, Artifact, Upload
 from rankzero_comet.joining import is_ours, start
 from rankzero_comet.names import Names, flat_params
@@ -32,7 +31,7 @@ class DirectSession(Session):
         self._names = Names()
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._key is None and setting("experiment_key") is None:
+        if self._key is None and self.settings.known_key is None:
             self._key = uuid.uuid4().hex  # by which a copy goes on with the experiment
             self.settings = self.settings._replace(mode="get_or_create")
         return {**self.__dict__, "_opened": None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableErro
 
 _WRONG = (400, 422)  # if Comet says so, and not something before it
 _TOO_MUCH = (413,)
+_OF_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _WITHOUT_BODY = (301, 302, 303)
 _OF_THE_USER = frozenset([90210, 90212, 90219, 98219, 1341241, 7000011, 7000020, 7000023, 34323])
 """Codes that Comet sends with 400 for who the user is, or where the run is to be: no event is to blame."""
@@ -20,12 +21,13 @@ STRANGE_ANSWERS = (ValueError, TypeError, LookupError, AttributeError)
 
 
 @contextmanager
-def translated(what: str, *errors: type[Exception]) -> Iterator[None]:
+def translated(what: str, *errors: type[Exception], never: Collection[int] = ()) -> Iterator[None]:
     """Raise `DeliveryError` for an error of Comet's client or of HTTP.
 
     Args:
         what: what was tried.
         *errors: what else the client raises when the server does not say yes.
+        never: further statuses which say that Comet takes this never.
 
     Raises:
         RejectedError: Comet refuses what it was given, whenever it is asked.
@@ -36,21 +38,23 @@ def translated(what: str, *errors: type[Exception]) -> Iterator[None]:
 
     try:
         yield
-    except DeliveryError:
+    except (DeliveryError, *_OF_FILES):  # the courier knows what a missing file means
         raise
     except InvalidAPIKey:  # its text holds the key
         raise TrackerUnavailableError(f"{what}: Comet refuses the API key{_LOGIN}") from None
     except CometRestApiException as error:
-        raise refused(what, error.response) from error
+        raise refused(what, error.response, never) from error
     except (CometException, requests.RequestException, OSError, *errors) as error:
         raise TrackerUnavailableError(f"{what}: {_described(error)}") from error
 
 
-def refused(what: str, response: Any) -> DeliveryError:
-    """Return the error to raise for an answer that is no yes."""
+def refused(what: str, response: Any, never: Collection[int] = ()) -> DeliveryError:
+    """Return the error to raise for an answer that is no yes; for these statuses it says that none will come."""
     said = _words(response)
     text = " ".join(str(said.get("msg") or "").split())[:_LONGEST]
     reason = f"{what}: Comet answered {response.status_code}" + (f" ({text})" if text else "")
+    if response.status_code in never:
+        return RejectedError(reason)
     if response.status_code in (401, 403) or said.get("sdk_error_code") in _OF_THE_USER:
         return TrackerUnavailableError(reason + _LOGIN)
     if response.status_code in _TOO_MUCH or (response.status_code in _WRONG and said):
@@ -66,7 +70,7 @@ def check_answer(response: Any, **_: object) -> None:
     """
     if response.request.method == "GET" or response.status_code >= 400:
         return
-    page = "html" in response.headers.get("Content-Type", "")
+    page = "html" in response.headers.get("Content-Type", "") or response.content.lstrip()[:1] == b"<"
     if page or response.status_code in _WITHOUT_BODY:
         response.close()
         what = "a page" if page else f"a redirect to {response.headers.get('Location')}"
@@ -81,6 +85,13 @@ def opening() -> Iterator[None]:
             yield
     except RejectedError as error:
         raise TrackerUnavailableError(str(error)) from error
+
+
+def is_unknown(error: DeliveryError) -> bool:
+    """Return whether an experiment could not be opened because Comet does not know it."""
+    from comet_ml.exceptions import ExperimentNotFound
+
+    return isinstance(error.__cause__, ExperimentNotFound)
 
 
 def _described(error: Exception) -> str:

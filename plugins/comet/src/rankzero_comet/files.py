@@ -35,6 +35,8 @@ class Upload(NamedTuple):
     step: int | None = None
     epoch: int | None = None
     metadata: Mapping[str, Any] = MappingProxyType({})
+    line: int | None = None
+    """The line of the journal that says it; None without one."""
 
 
 class Artifact(NamedTuple):
@@ -46,6 +48,8 @@ class Artifact(NamedTuple):
     metadata: dict[str, Any]
     files: dict[str, Path]
     """The path in the artifact → the file."""
+    line: int | None = None
+    """The line of the journal that says it; None without one."""
 
 
 def media_type(kind: str, file: MediaFile) -> str:

@@ -43,6 +43,8 @@ class CometLogger(MediaVerbs):
             (``"all"``), or nothing (False). If not given, each under a Run and nothing in direct use.
         url: Comet's server, ``https://comet.example.org/clientlib/``; ``$COMET_URL_OVERRIDE``, or the hosted service,
             if not given. In direct use ``comet_ml`` uses it for all of the process.
+        environment: ``COMET_…`` variables that count more than those of this process and Comet's files: where a run is
+            delivered later, those of the training process.
         **kwargs: arguments of ``comet_ml.ExperimentConfig``: name, tags, offline_directory, log_code, … And by the
             names that Lightning's logger had before: project_name, experiment_name, save_dir, offline.
 
@@ -69,6 +71,7 @@ class CometLogger(MediaVerbs):
         prefix: str | None = None,
         log_model: bool | Literal["all"] | None = None,
         url: str | None = None,
+        environment: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -78,9 +81,11 @@ class CometLogger(MediaVerbs):
             raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
         given = renamed({"project": project, "online": online, **kwargs})
         settings = Settings(
-            api_key, workspace, given.pop("project"), experiment_key, mode, given.pop("online"), url, given
+            api_key, workspace, given.pop("project"), experiment_key, mode, given.pop("online"), url, environment, given
         )
         check(settings)
+        if not isinstance(prefix, str | None):
+            raise ConfigError(f"prefix is a text, not {prefix!r}")
         self.log_model = log_model
         self._prefix = f"{prefix}_" if prefix else ""
         self._session: Session = DirectSession(settings)
@@ -168,7 +173,7 @@ class CometLogger(MediaVerbs):
             if value is None:
                 self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
             elif number is None:
-                self.log_text(key, columns=["value"], data=[[value]], step=step)
+                self.log_text(self._prefix + key, columns=["value"], data=[[value]], step=step)
             else:
                 numbers[key] = number
         if numbers:

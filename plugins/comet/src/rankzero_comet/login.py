@@ -34,7 +34,7 @@ def check_login(settings: Settings) -> None:
 
 
 def _server(settings: Settings, key: str) -> str:
-    url = settings.url or setting("url_override") or _url_in(key) or _HOSTED
+    url = settings.server_url or _url_in(key) or _HOSTED
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
 

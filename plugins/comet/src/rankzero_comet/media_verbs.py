@@ -59,7 +59,8 @@ class MediaVerbs(Logger):
         details = {name: value for name, value in metadata.items() if value is not None}
         if self.run_info is not None:  # Comet shows when a file was uploaded
             details["logged_at"] = self.moment.time
-        self._session.upload(Upload(path, type, name, step, self.moment.epoch, details))
+        moment = self.moment
+        self._session.upload(Upload(path, type, name, step, moment.epoch, details, moment.line))
 
     # Media
 
@@ -214,7 +215,7 @@ class MediaVerbs(Logger):
         if aliases:
             files = files_of(source) if source.is_dir() else {_with_suffix(called, source): source}
             self._session.log_artifact(
-                Artifact(called, type or "file", tuple(aliases), {**details, **self._when()}, files)
+                Artifact(called, type or "file", tuple(aliases), {**details, **self._when()}, files, self.moment.line)
             )
             return
         for relative, file in files_of(source).items():
@@ -236,7 +237,8 @@ class MediaVerbs(Logger):
         if source.is_dir():
             files = {f"{source.name}/{relative}": file for relative, file in files.items()}
         name = self._checkpoint_artifact()
-        self._session.log_artifact(Artifact(name, "model", tuple(aliases), to_jsonable(details), files))
+        made = Artifact(name, "model", tuple(aliases), to_jsonable(details), files, self.moment.line)
+        self._session.log_artifact(made)
 
     def download_checkpoint(self, alias: str = "best", directory: str | os.PathLike[str] | None = None) -> str:
         """Return the path of a local copy of the checkpoint that has an alias.

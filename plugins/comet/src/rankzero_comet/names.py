@@ -19,6 +19,7 @@ class Names:
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
+        self._said: set[str] = set()
 
     def known_as(self, name: str) -> str:
         """Return what a metric or param is called in Comet; different names stay different."""
@@ -34,8 +35,8 @@ class Names:
         if not isinstance(value, str | list) or len(str(value)) <= _LONGEST_VALUE:
             return value, True
         message = f"Comet takes params of {_LONGEST_VALUE} characters: {name!r} is whole in the asset params/{name}.txt"
-        if message not in self._known:
-            self._known[message] = message
+        if message not in self._said:
+            self._said.add(message)
             rank_zero_warn(message)
         return str(value)[:_LONGEST_VALUE], False
 

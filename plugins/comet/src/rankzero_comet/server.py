@@ -13,8 +13,9 @@ from rankzero_comet.settings import Settings
 
 T = TypeVar("T")
 
-_MOST_VALUES = 1000  # in a request: what Comet's client sends at once
-_STATES = {"success": "finished", "finished": "finished"}
+_NO_ENDPOINT = (403, 404, 405)  # of an older server, or one before it, and not worth the values that wait
+_MOST_PARAMS = 1000  # in a request: what Comet's client sends at once
+_STATES = {"success": "finished", "finished": "finished"}  # the second is what Lightning may say
 
 
 class Value(NamedTuple):
@@ -139,7 +140,7 @@ class Server:
 
     def describe(self, setter: str, *values: Any) -> None:
         """Say something of the process that trains, such as its ``hostname`` or ``command``."""
-        with translated(f"the experiment's {setter} was not taken"):
+        with translated(f"the experiment's {setter} was not taken", never=_NO_ENDPOINT):
             getattr(self._rest, f"set_experiment_{setter}")(self._key, *values)
 
     def close(self) -> None:
@@ -150,5 +151,5 @@ class Server:
 def _batches(messages: Iterator[T]) -> Iterator[list[Any]]:
     from comet_ml.batch_utils import MessageBatchItem
 
-    while batch := [MessageBatchItem(each) for each in islice(messages, _MOST_VALUES)]:
+    while batch := [MessageBatchItem(each) for each in islice(messages, _MOST_PARAMS)]:
         yield batch

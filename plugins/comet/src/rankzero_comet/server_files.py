@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
+from rankzero.errors import TrackerUnavailableError
 from rankzero_comet.connection import Connection
 from rankzero_comet.failures import refused, translated
-from rankzero_comet.files import IMAGE, Artifact, Upload
+from rankzero_comet.files import ASSET, IMAGE, Artifact, Upload
+
+
+class _Begun(NamedTuple):
+    version: str
+    sent: set[str]
+
+
+_begun: dict[tuple[str, int | None], _Begun] = {}
+"""Versions that are not complete, by experiment and line: they outlive a logger that is made anew."""
 
 
 class ServerFiles:
@@ -64,7 +75,19 @@ class ServerFiles:
             raise refused(what, answer)
 
     def log_artifact(self, artifact: Artifact) -> None:
-        """Make a version of an artifact, of which `download` returns the files."""
+        """Make a version of an artifact, of which `download` returns the files; go on with one that was begun."""
+        event = self._key, artifact.line
+        begun = _begun[event] = _begun.get(event) or self._begin(artifact)
+        try:
+            self._complete(artifact, begun)
+        except TrackerUnavailableError:
+            raise
+        except Exception:
+            del _begun[event]
+            raise
+        del _begun[event]
+
+    def _begin(self, artifact: Artifact) -> _Begun:
         with translated(f"the artifact {artifact.name!r} was not taken"):
             made = self._rest.upsert_artifact(
                 artifact_name=artifact.name,
@@ -73,11 +96,15 @@ class ServerFiles:
                 metadata=artifact.metadata,
                 aliases=list(artifact.aliases),
             ).json()
-        version = made["artifactVersionId"]
+        return _Begun(str(made["artifactVersionId"]), set())
+
+    def _complete(self, artifact: Artifact, begun: _Begun) -> None:
         for name, path in artifact.files.items():
-            self.upload(Upload(path, "asset", name), version)
+            if name not in begun.sent:
+                self.upload(Upload(path, ASSET, name), begun.version)
+                begun.sent.add(name)
         with translated(f"the artifact {artifact.name!r} was not taken"):
-            state = {"artifactVersionId": version, "experimentKey": self._key, "state": "CLOSED"}
+            state = {"artifactVersionId": begun.version, "experimentKey": self._key, "state": "CLOSED"}
             self._rest.post_from_endpoint("write/artifacts/state", state)
 
     def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
@@ -94,7 +121,7 @@ class ServerFiles:
             )
         except CometRestApiException as error:
             if error.response.status_code not in (400, 404):
-                raise
+                raise refused(f"the artifact {artifact!r} cannot be read", error.response) from error
             raise LookupError(f"no version of the artifact {artifact!r} has the alias {alias!r}") from error
         workspace = version["artifact"]["workspaceName"]
         listed = self._rest.get_artifact_files(workspace=workspace, name=artifact, version=version["artifactVersion"])

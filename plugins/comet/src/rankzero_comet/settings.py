@@ -6,13 +6,14 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rankzero.errors import ConfigError
 from rankzero.logger import RunInfo
 from rankzero.rank import rank_zero_warn
 from rankzero.suggest import did_you_mean
-from rankzero_comet.config_files import setting
+from rankzero_comet.config_files import is_no, setting, variable
 
 OPTIONS = frozenset(
     [
@@ -35,6 +36,21 @@ DEPRECATED = {
 """Old name → new name of an argument."""
 
 MODES = ("get_or_create", "get", "create")
+KEPT = (
+    "auto_log.code", "auto_log.disable", "auto_log.env_details", "auto_log.env_host", "auto_log.git_metadata",
+    "auto_log.git_patch", "auto_log.output_logger", "experiment_key", "project_name", "start.experiment_name",
+    "start.mode", "start.online", "url_override", "workspace",
+)  # fmt: skip
+"""Comet's settings that are kept with a run."""
+
+_ALSO_OF_WHO_SYNCS = "url_override"  # where nothing is known of the server, as on a node without login
+_SETTING_OF = {
+    "auto_output_logging": "auto_log.output_logger",
+    **{f"log_{name}": f"auto_log.{name}" for name in ("code", "env_details", "env_host", "git_metadata", "git_patch")},
+}
+_TRUTHS = tuple(
+    sorted(name for name in OPTIONS if name.startswith("log_") or name in ("disabled", "auto_log_co2", "parse_args"))
+)
 _KEY = re.compile("[0-9A-Za-z]{32,50}")
 _NO_PROJECT = "default"  # what a Run belongs to that was given none
 
@@ -49,40 +65,67 @@ class Settings(NamedTuple):
     mode: str | None = None
     online: bool | None = None
     url: str | None = None
-    config: Mapping[str, Any] = {}
+    environment: Mapping[str, str] | None = None
+    """Variables of the training process; None for those of this one, and Comet's files."""
+    config: Mapping[str, Any] = MappingProxyType({})
     """Arguments of ``comet_ml.ExperimentConfig``."""
+
+    def setting(self, name: str) -> str | None:
+        """Return one of Comet's settings (see `KEPT`); None if it is not set."""
+        if self.environment is None:
+            return setting(name)
+        return self.environment.get(variable(name)) or (setting(name) if name == _ALSO_OF_WHO_SYNCS else None)
 
     @property
     def is_online(self) -> bool:
         """Whether the server is to get what is logged."""
-        online = setting("start.online") if self.online is None else self.online
-        return str(online).lower() not in ("false", "0", "no", "off", "f", "n")
+        return not is_no(self.setting("start.online") if self.online is None else self.online)
 
     @property
     def is_disabled(self) -> bool:
         """Whether nobody is to get what is logged."""
         disabled = self.config.get("disabled")
-        return bool(setting("auto_log.disable") in ("1", "true", "True") if disabled is None else disabled)
+        return not is_no(self.setting("auto_log.disable") or False) if disabled is None else bool(disabled)
 
-    def wants(self, *options: str) -> bool:
-        """Return whether none of these options was switched off."""
-        return all(self.config.get(option) not in (False, "False", "false") for option in options)
+    def wants(self, option: str) -> bool:
+        """Return whether what Comet finds out by itself is wanted, such as ``log_code``."""
+        given = self.config.get(option)
+        return not is_no(self.setting(_SETTING_OF[option]) if given is None else given)
+
+    @property
+    def server_url(self) -> str | None:
+        """The server; None for the hosted service, or the one that the key names."""
+        return self.url or self.setting("url_override")
+
+    @property
+    def known_key(self) -> str | None:
+        """The key of the experiment, if the user said one."""
+        return self.experiment_key or self.setting("experiment_key")
+
+    @property
+    def real_mode(self) -> str | None:
+        """How the experiment is to be begun; None for Comet's default."""
+        return self.mode or self.setting("start.mode")
+
+    @property
+    def name(self) -> str | None:
+        """What the experiment is called, if the user said it here."""
+        return self.config.get("name") or self.setting("start.experiment_name")
 
     def workspace_of_run(self) -> str | None:
         """Return the workspace; None for the user's own."""
-        return self.workspace or setting("workspace")
+        return self.workspace or self.setting("workspace")
 
     def project_of(self, run: RunInfo | None) -> str | None:
         """Return the project; None for the one that Comet takes."""
         if self.project or run is None:
             return self.project
-        return (setting("project_name") or run.project) if run.project == _NO_PROJECT else run.project
+        return (self.setting("project_name") or run.project) if run.project == _NO_PROJECT else run.project
 
     def key_of(self, run: RunInfo) -> str:
         """Return the experiment's key, by which every process finds the run: its id, if Comet can take that."""
-        given = self.experiment_key or setting("experiment_key")
-        if given:
-            return given
+        if self.known_key:
+            return self.known_key
         if _KEY.fullmatch(run.id):
             return run.id
         whose = "/".join([self.workspace_of_run() or "", self.project_of(run) or "", run.id])
@@ -125,18 +168,19 @@ def check(settings: Settings) -> None:
             f"It takes: {', '.join(sorted(known))}"
         )
     _check_choice("mode", settings.mode, MODES)
-    if settings.online is not None:
-        _truth("online", settings.online)
+    for name, value in {"online": settings.online, **settings.config}.items():
+        if value is not None and name in ("online", *_TRUTHS):
+            _truth(name, value)
     for name in ("api_key", "workspace", "project", "url"):
         value = getattr(settings, name)
         if not isinstance(value, str | None) or value == "":
             shown = "" if name == "api_key" else f", not {value!r}"
             raise ConfigError(f"{name} is a text{shown}")
-    if settings.experiment_key is not None and not _KEY.fullmatch(str(settings.experiment_key)):
-        raise ConfigError(
-            f"Comet takes no experiment_key {settings.experiment_key!r}: it is 32 to 50 letters and digits"
-        )
-    if settings.mode == "get" and not (settings.experiment_key or setting("experiment_key")):
+    key = settings.known_key
+    if key is not None and not _KEY.fullmatch(str(key)):
+        where = "experiment_key" if settings.experiment_key else "COMET_EXPERIMENT_KEY"
+        raise ConfigError(f"Comet takes no {where} {key!r}: it is 32 to 50 letters and digits")
+    if settings.real_mode == "get" and not key:
         raise ConfigError('mode="get" goes on with an experiment: say which with experiment_key=...')
     tags = settings.config.get("tags")
     if tags is not None and (isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags)):
@@ -145,18 +189,7 @@ def check(settings: Settings) -> None:
 
 def fixed_options(settings: Settings) -> dict[str, Any]:
     """Return what the environment and Comet's files decide, so that every process finds the same experiment."""
-    found = {
-        "workspace": setting("workspace"),
-        "experiment_key": setting("experiment_key"),
-        "url": setting("url_override"),
-        "online": None if settings.is_online else False,
-        "name": setting("start.experiment_name"),
-    }
-    return {name: value for name, value in found.items() if value is not None and not _is_given(settings, name)}
-
-
-def _is_given(settings: Settings, name: str) -> bool:
-    return (settings.config.get(name) if name in OPTIONS else getattr(settings, name)) is not None
+    return {"environment": {variable(name): value for name in KEPT if (value := settings.setting(name))}}
 
 
 def use_url(settings: Settings) -> None:

@@ -16,12 +16,15 @@ Fact = tuple[str, tuple[Any, ...]]
 """What is said, and its values: the arguments of `Server.describe`."""
 
 
-def described(settings: Settings, run: RunInfo) -> Iterator[Fact]:
-    """Yield what there is to say of the run's newest start, except what the user switched off."""
+def described(settings: Settings, run: RunInfo) -> tuple[str | None, Iterator[Fact]]:
+    """Return which start of the run is the newest, and what there is to say of it except what the user switched off."""
     found = read_surroundings(run.dir, timeout=_TIMEOUT)
     if found is None:
-        return
-    directory = Path(run.dir)
+        return None, iter(())
+    return f"{found.started:.3f}", _facts(settings, Path(run.dir), found)
+
+
+def _facts(settings: Settings, directory: Path, found: Surroundings) -> Iterator[Fact]:
     if settings.wants("log_env_details"):
         yield from _process(settings, found)
         packages = _content(directory, found.packages)

@@ -1,0 +1,122 @@
+"""What a failure must not have sent again, and what must not be sent one by one."""
+
+import pytest
+from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged, rejected
+from servers.comet_mock.faults import dropped
+from servers.faulty_proxy import status
+
+import rankzero
+from rankzero import deliver as deliver_run
+from rankzero.errors import TrackerUnavailableError
+from rankzero.logger import Moment
+from rankzero_comet import CometLogger
+
+OUTPUT = "write/experiment/output"
+
+
+def test_events_of_one_time_are_told_apart(attached, stored):
+    for line, key in enumerate(["first", "second"]):
+        with attached.at(Moment(2.5, line)):
+            attached.log_text(key, ["value"], [["the same"]], step=1)
+    assert [asset.metadata["key"] for asset in stored().assets] == ["first", "second"]
+
+
+def test_code_and_machine_are_described_once_for_each_start(server, here, tmp_path):
+    told = []
+    for start in range(2):
+        with rankzero.start("comet", run_id="a" * 32, project="p", dir=tmp_path) as run:
+            run.log_metrics({"loss": 0.5}, start)
+        told.append(server.count("system-details"))
+        deliver_run(run.dir, CometLogger(), key=f"again-{start}")  # opens it once more
+        assert server.count("system-details") == told[-1]
+    assert 0 < told[0] < told[1]
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_server_that_cannot_be_told_of_the_machine_gets_the_values(server, here, tmp_path, code):
+    server.fail("system-details", status(code))
+    with rankzero.start("comet", project="p", dir=tmp_path) as run:
+        run.log_metrics({"loss": 0.5}, 1)
+    assert points_in(server.experiment(run.id)) == points_logged(run.dir)
+
+
+def test_lines_are_gathered(attached, stored, server):
+    for line in range(100):
+        with attached.at(Moment(100.0 + line / 100, line)):
+            attached.log_console(f"line {line}", "stdout" if line < 90 else "stderr")
+    attached.flush()
+    assert [(each.text.rstrip(), each.stderr) for each in stored().output] == [
+        (f"line {line}", line >= 90) for line in range(100)
+    ]
+    assert {each.time for each in stored().output} == {100_000, 100_900}
+    assert server.count(OUTPUT) == 2
+
+
+def test_lines_that_are_not_taken_do_not_double_values(attached, stored, server):
+    server.fail(OUTPUT, status(500), times=1)
+    with attached.at(Moment(100.0, 0)):
+        attached.log_metrics({"loss": 0.5}, step=1)
+        attached.log_console("said", "stdout")
+    attached.flush()  # the values are acknowledged
+    attached.flush()
+    assert ([each.text.strip() for each in stored().output], len(stored().metrics)) == (["said"], 1)
+
+
+def test_lines_alone_are_handed_over_again(attached, stored, server):
+    server.fail(OUTPUT, status(500), times=1)
+    with attached.at(Moment(100.0, 0)):
+        attached.log_console("said", "stdout")
+    with pytest.raises(TrackerUnavailableError):
+        attached.flush()
+    with attached.at(Moment(100.0, 0)):
+        attached.log_console("said", "stdout")
+    attached.flush()
+    assert [each.text.strip() for each in stored().output] == ["said"]
+
+
+def test_the_last_lines_arrive_before_the_end(attached, stored, server):
+    server.fail(OUTPUT, status(500), times=2)
+    with attached.at(Moment(100.0, 0)):
+        attached.log_metrics({"loss": 0.5}, step=1)
+        attached.log_console("said", "stdout")
+        attached.flush()
+        with pytest.raises(TrackerUnavailableError):
+            attached.finalize("success")
+        assert stored().state == "running"
+        attached.finalize("success")
+    assert ([each.text.strip() for each in stored().output], stored().state) == (["said"], "finished")
+
+
+def test_an_artifact_that_was_begun_is_gone_on_with(server, here, tmp_path):
+    for name in "abc":
+        (tmp_path / "shards" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "shards" / name).write_text(name)
+    run = rankzero.start(dir=tmp_path / "runs", project="p", delivery="off")
+    run.log_checkpoint(tmp_path / "shards", aliases=["best"])
+    run.finish()
+    server.fail("fileName=shards%2Fb", dropped, times=4)  # after three the logger is made anew
+    deliver(run.dir)
+    (key,) = server.store.experiments
+    (version,) = server.artifact(f"model-{key}").versions
+    assert (version.state, len(version.assets)) == ("CLOSED", 3)
+
+
+def test_a_file_that_is_gone_holds_nothing_back(server, here, tmp_path):
+    run = rankzero.start(dir=tmp_path / "runs", project="p", delivery="off")
+    run.log_text("note", ["value"], [["said"]])
+    run.log_image("picture", [b"no picture"], step=1)
+    run.log_metrics({"loss": 0.5}, 1)
+    run.finish()
+    for file in (run.dir / "media").rglob("*.*"):
+        file.unlink()
+    deliver(run.dir)
+    (refused,) = rejected(run.dir)
+    assert "No such file" in refused["reason"]
+    (stored,) = server.store.experiments.values()
+    assert points_in(stored) == points_logged(run.dir)
+
+
+def test_a_page_without_a_type_is_no_yes(server, here, tmp_path):
+    server.fail("batch/logger/experiment/metric", status(200, "<html>Sign in</html>"), times=1)
+    deliver(run_dir := journal_of_rows(tmp_path, {"loss": 0.5}))
+    assert points_in(server.experiment(run_dir.name)) == points_logged(run_dir)
