@@ -29,7 +29,7 @@ from rankzero.logger import RunInfo
 from rankzero.plugins import get_plugins
 from rankzero.position import Position, load_position, save_position, wake_time
 
-COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "loggers", "check"]
+COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "import", "loggers", "check"]
 
 # A tracker that is a file: what arrived stands in it, line by line. It is down while `path`.down exists.
 BOX = """

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import rankzero
-from rankzero.commands import check, deliver, demo, export, loggers, ls, show, sync
+from rankzero.commands import check, deliver, demo, export, import_, loggers, ls, show, sync
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
 
 OK, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 for _module in (demo, ls, show, export, sync, deliver, loggers, check):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
+app.command("import", cls=import_.CommandThatListsImporters)(import_.import_)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The hooks: moments of a run at which a plugin may act without being a logger.
+"""The hooks: moments of a run at which a plugin may act without being a logger, and what it may offer.
 
 A plugin is a module; its functions that carry ``@rankzero.hookimpl`` and the name of a hook are called. A
 hook may leave out arguments that it does not need. A hook that raises is reported once, with the name of its
@@ -13,13 +13,14 @@ A module that defines a logger may hold hooks too; they are called once that log
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
     from rankzero.events import Event
+    from rankzero.importing import Importer
     from rankzero.logger import RunInfo
     from rankzero.run import Run
 
@@ -101,4 +102,19 @@ def rankzero_event_filter(run: Run) -> Callable[[Event], Event | None] | None:
         ...     def without_debug(event):
         ...         return None if getattr(event, "key", "").startswith("debug/") else event
         ...     return without_debug
+    """
+
+
+@hookspec
+def rankzero_importers() -> Mapping[str, type[Importer]] | None:
+    """Return what ``rankzero import`` can read with this plugin: name → subclass of `rankzero.importing.Importer`.
+
+    Asked on the command line only. The name is typed by people, so it is that of the tool whose data are read. Hook
+    modules are imported whenever a run starts: import the class in this function, not at the top of the module.
+
+    Example:
+        >>> @rankzero.hookimpl
+        ... def rankzero_importers():
+        ...     from my_package.importing import LabBookImporter
+        ...     return {"labbook": LabBookImporter}
     """

@@ -168,9 +168,13 @@ class Plugins:
         for _ in self._call(hook, **arguments):
             pass
 
+    def ask(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call ``hook`` of every plugin as `notify` does; return (name of the plugin, what it returned) of each."""
+        return list(self._call(hook, **arguments))
+
     def event_filter(self, run: Run) -> Callable[[Event], Event | None] | None:
         """Return the plugins' filters for this run as one function, or None if nothing is filtered."""
-        asked = list(self._call("rankzero_event_filter", run=run))
+        asked = self.ask("rankzero_event_filter", run=run)
         filters = [(plugin, each) for plugin, each in asked if each is not None]
         if not filters:
             return None

@@ -87,8 +87,12 @@ def find_run(wanted: str, directory: Path) -> Path:
             "list runs with: rankzero ls"
         )
     if len(matching) > 1:
-        several = ", ".join(run.name for run in matching[-5:])
-        raise RunNotFoundError(f"{len(matching)} runs are called {wanted!r}: {several}. Give the id of one of them.")
+        has_ids = len({run.name for run in matching}) == len(matching)
+        several = ", ".join(run.name if has_ids else str(run) for run in matching[-5:])
+        what = "id" if has_ids else "path"
+        raise RunNotFoundError(
+            f"{len(matching)} runs are called {wanted!r}: {several}. Give the {what} of one of them."
+        )
     return matching[0]
 
 

@@ -1,4 +1,4 @@
-"""Every hook once: three write a line into ``diary.txt`` in the run's directory, one filters."""
+"""Every hook once: three write a line into ``diary.txt`` in the run's directory, one filters, one offers."""
 
 import msgspec
 
@@ -24,6 +24,13 @@ def rankzero_delivery_failed(run_info, logger, error, retrying):
 @rankzero.hookimpl
 def rankzero_event_filter(run):
     return tidy
+
+
+@rankzero.hookimpl
+def rankzero_importers():
+    from rankzero_diary.importing import DiaryImporter
+
+    return {"diary": DiaryImporter}
 
 
 def tidy(event):

@@ -1,0 +1,1 @@
+"""The rescue: what Neptune's clients and its exporter left on disk, read as runs."""

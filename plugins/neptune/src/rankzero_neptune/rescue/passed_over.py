@@ -1,0 +1,31 @@
+"""What was found and gives no run: it is named when its turn comes, and keeps no other from being imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rankzero.events import Event
+from rankzero.importing import FoundRun, Header, Report
+from rankzero.media import MediaStore
+
+
+class PassedOver(FoundRun):
+    """Stands for a file or directory."""
+
+    project = ""
+
+    def __init__(self, source: object, reason: Exception) -> None:
+        """Begin.
+
+        Args:
+            source: the path.
+            reason: what `header` raises: `rankzero.importing.SkipRun` if that is no fault.
+        """
+        self.identity = self.source = str(source)
+        self._reason = reason
+
+    def header(self) -> Header:
+        raise self._reason
+
+    def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
+        yield from ()

@@ -1,0 +1,60 @@
+"""A rescued run in trackers: what they hold is what Neptune's client was told."""
+
+import os
+import struct
+import subprocess
+import sys
+
+import pytest
+from plugins.neptune import rescue_samples as told
+from plugins.wandb.arrived import arrived
+from servers.event_files import events, scalars
+from servers.wandb_server import WandbServer
+
+from rankzero import cli
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("project")
+    told.leave(directory, "offline")
+    runs = tmp_path_factory.mktemp("runs")
+    assert cli.main(["import", "neptune", str(directory), "--dir", str(runs)]) == 0
+    return next((runs / "neptune").iterdir())
+
+
+def sync(run_dir, *arguments, **environment):
+    command = [sys.executable, "-m", "rankzero.cli", "sync", str(run_dir), *arguments]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    done = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_weights_and_biases(run_dir, tmp_path):
+    with WandbServer() as server:
+        sync(run_dir, "--to", "wandb", **server.environment(tmp_path))
+        assert "has all of it already" in sync(run_dir, "--to", "wandb", **server.environment(tmp_path))
+        run = server.run(run_dir.name)
+        tracked = arrived(run, server, texts={"notes", "lines"})
+    assert server.problems == []
+    points = {name: [(step, time, value) for step, value, time in each] for name, each in tracked.metrics.items()}
+    assert (points["training/loss"], points["training/acc"]) == (told.LOSS, told.ACC)
+    assert [value for *_, value in points["halves/step"]] == [0.5, 1.5]
+    assert tracked.params["params"] == {**told.PARAMS, "since": told.DAY.isoformat()}
+    assert (run.display_name, run.notes) == ("brave try", "why not")
+    assert (sorted(tracked.tags), tracked.status) == (["kept", "late"], "failed")
+    pictures = {(item.key, item.step, item.content) for item in tracked.items["image"] if item.key == "picture"}
+    assert told.PICTURE in {content for *_, content in pictures}
+    assert told.CHECKPOINT in {item.content for item in tracked.items["artifact"]}
+
+
+def test_tensorboard(run_dir):
+    sync(run_dir, "--to", "tensorboard")
+    (log_dir,) = (run_dir.parents[1] / "tensorboard" / "neptune").iterdir()
+    got = scalars(log_dir)
+    for name, points in (("training/loss", told.LOSS), ("training/acc", told.ACC)):
+        assert got[name] == [(step, struct.unpack("f", struct.pack("f", value))[0]) for step, _, value in points]
+    tagged = [(each, value.tag) for each in events(log_dir) for value in each.summary.value]
+    times = {(each.step, each.wall_time) for each, tag in tagged if tag == "training/loss"}
+    assert times == {(step, time) for step, time, _ in told.LOSS}

@@ -1,0 +1,189 @@
+"""Importing what a Neptune 1.x client kept offline: value by value what it was told, then delivered."""
+
+import csv
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plugins.neptune import rescue_samples as told
+
+import rankzero
+from rankzero import cli
+from rankzero.reader import read_run
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project's directory in which a client logged offline."""
+    directory = tmp_path_factory.mktemp("project")
+    told.leave(directory, "offline")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def imported(project, tmp_path_factory):
+    """The run, imported."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert cli.main(["import", "neptune", str(project), "--dir", str(runs)]) == 0
+    return read_run(next((runs / "neptune").iterdir()))
+
+
+def fingerprint(directory):
+    return {
+        str(path): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def points(run, name):
+    series = run.metrics[name]
+    return list(zip(series.step.tolist(), series.time.tolist(), series.value.tolist(), strict=True))
+
+
+def artifacts(run):
+    return {each.name: Path(each.path).read_bytes() for each in run.artifacts}
+
+
+def test_what_is_said_of_the_run(imported, project):
+    (directory,) = (project / ".neptune" / "offline").iterdir()
+    identity = json.loads((directory / "metadata.json").read_text())["containerId"]
+    assert imported.info.id == identity.replace("-", "")
+    assert (imported.info.name, imported.info.notes, imported.info.project) == ("brave try", "why not", "neptune")
+    assert sorted(imported.tags) == ["kept", "late"]
+    assert imported.status == "failed"
+    assert imported.damaged == 0
+
+
+def test_params(imported):
+    since = told.DAY.isoformat()
+    assert imported.params["params"] == {**told.PARAMS, "since": since}
+    assert isinstance(imported.params["params"]["layers"], int)
+    assert imported.params["params"]["deep"]["amp"] is True
+    assert (imported.params["epoch"], imported.params["colours"]) == (2, ["blue"])
+    assert "tags" not in imported.params["sys"]
+
+
+def test_series(imported):
+    assert points(imported, "training/loss") == told.LOSS
+    assert points(imported, "training/acc") == told.ACC
+    assert [(step, value) for step, _, value in points(imported, "auto")] == [(0, 5.0), (1, 6.0), (2, 7.0)]
+    assert points(imported, "extended") == [(7, 1_700_000_007.0, 1.5), (9, 1_700_000_009.0, 2.5)]
+    assert "erased" not in imported.metrics
+
+
+def test_values_of_one_step_and_time_are_one_row(imported):
+    rows = [json.loads(line) for line in (imported.dir / "journal.jsonl").read_bytes().splitlines()]
+    losses = [row["values"] for row in rows if "training/loss" in row.get("values", {})]
+    assert [sorted(row) for row in losses[:3]] == [["training/acc", "training/loss"]] * 2 + [["training/loss"]]
+
+
+def test_fractions_of_steps_are_kept_beside_the_values(imported):
+    assert [value for *_, value in points(imported, "halves")] == [1.0, 2.0, 3.0]
+    assert [step for step, *_ in points(imported, "halves")] == [0, 1, 1]
+    assert [value for *_, value in points(imported, "halves/step")] == [0.5, 1.5]
+
+
+def test_texts(imported):
+    got = [(text.step, text.time, text.data[0][0]) for text in imported.texts["notes"]]
+    assert got == told.NOTES
+
+
+def test_many_texts_become_few_tables(imported):
+    single, table = imported.texts["lines"][:100], imported.texts["lines"][100:]
+    rows = [(text.step, text.data[0][0]) for text in single]
+    rows += [(step, text) for each in table for step, _, text in each.data]
+    assert rows == list(enumerate(told.LINES))
+    assert len(table) == 1
+
+
+def test_what_was_printed(imported):
+    lines = [line for each in imported.console for line in each.text.split("\n")]
+    assert lines[0].startswith("[neptune]") or lines[0] == "out one"
+    assert [line for line in lines if not line.startswith("[neptune]")] == ["out one", "30%"]
+    assert {each.stream for each in imported.console} == {"stdout"}
+
+
+def test_files(imported):
+    assert artifacts(imported) == {
+        "model/checkpoint": told.CHECKPOINT,
+        "readme": "hällo".encode(),
+        "code/a.py": b"# code/a.py\n",
+        "code/sub/b.py": b"# code/sub/b.py\n",
+    }
+
+
+def test_pictures(imported):
+    assert [file.path.read_bytes() for file in imported.media["picture"]] == [told.PICTURE]
+    (picture,) = imported.media["pictures"]
+    assert (picture.step, picture.caption) == (3, "cat: a cat")
+    numpy = pytest.importorskip("numpy")
+    pixels = numpy.asarray(picture.file)
+    assert (pixels == numpy.asarray(told.picture())).all()
+
+
+def test_the_source_is_not_touched_and_again_changes_nothing(project, tmp_path, capsys):
+    before = fingerprint(project)
+    assert cli.main(["import", "neptune", str(project), "--dir", str(tmp_path)]) == 0
+    capsys.readouterr()
+    first = fingerprint(tmp_path)
+    assert cli.main(["import", "neptune", str(project / ".neptune"), "--dir", str(tmp_path)]) == 0
+    assert "imported already, nothing is new" in capsys.readouterr().out
+    journals = [name for name in first if name.endswith("journal.jsonl")]
+    assert {name: first[name] for name in journals} == {name: fingerprint(tmp_path)[name] for name in journals}
+    assert fingerprint(project) == before
+
+
+@pytest.mark.parametrize("where", ["project", ".neptune", "offline", "run", "file"])
+def test_a_path_may_be(project, where, tmp_path):
+    (directory,) = (project / ".neptune" / "offline").iterdir()
+    paths = {
+        "project": project, ".neptune": project / ".neptune", "offline": project / ".neptune" / "offline",
+        "run": directory, "file": directory / "data-1.log",
+    }  # fmt: skip
+    # Twice the same is once.
+    assert cli.main(["import", "neptune", str(paths[where]), str(project), "--dir", str(tmp_path)]) == 0
+    (run_dir,) = (tmp_path / "neptune").iterdir()
+    assert points(read_run(run_dir), "training/loss") == told.LOSS
+
+
+def test_it_can_be_delivered(imported, tmp_path):
+    copy = tmp_path / "runs" / imported.info.id
+    shutil.copytree(imported.dir, copy)
+    rankzero.deliver(copy, rankzero.CSVLogger(tmp_path / "csv"))
+    (metrics,) = (tmp_path / "csv").rglob("metrics.csv")
+    with open(metrics, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["training/loss"]]
+    assert [(int(row["step"]), float(row["time"]), float(row["training/loss"])) for row in rows] == told.LOSS
+
+
+def test_what_cannot_be_taken_is_named(tmp_path, capsys):
+    told.leave(tmp_path / "project", "what_cannot_be_taken")
+    assert cli.main(["import", "neptune", str(tmp_path / "project"), "--dir", str(tmp_path / "runs")]) == 1
+    err = capsys.readouterr().err
+    assert "not taken: data set: Neptune notes where these files are and does not keep them: data.csv" in err
+    assert f"not taken: lost: {tmp_path / 'project' / 'lost.bin'}: No such file or directory" in err
+    assert err.count("not taken") == 2
+    (run_dir,) = (tmp_path / "runs" / "neptune").iterdir()
+    assert [value for *_, value in points(read_run(run_dir), "loss")] == [0.5]
+
+
+@pytest.mark.parametrize("what", ["nothing", "empty"])
+def test_no_data_is_wrong_usage(tmp_path, capsys, what):
+    if what == "empty":
+        (tmp_path / what).mkdir()
+    assert cli.main(["import", "neptune", str(tmp_path / what)]) == 2
+    assert str(tmp_path / what) in capsys.readouterr().err
+
+
+def test_the_hook_imports_nothing_heavy():
+    code = (
+        "import sys, rankzero_neptune.importing\n"
+        "print(sorted({'neptune', 'neptune_api', 'pyarrow', 'sqlite3', 'rankzero_neptune.rescue'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,86 @@
+"""Importing what clients were killed with before a server had it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from plugins.neptune import rescue_samples as told
+from servers.neptune_server import NeptuneServer
+
+from rankzero import cli
+from rankzero.reader import read_run
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """A project in which two processes logged to one run, and died while the server was gone."""
+    project = tmp_path_factory.mktemp("project")
+    with NeptuneServer() as server:
+        environment = server.environment()
+        for each in ({}, {"WITH_ID": "first", "METRIC": "acc"}):
+            if each:
+                each["WITH_ID"] = next(iter(server.store.runs.values())).sys_id
+            process = told.leave(project, "unsynced", {**environment, **each})
+            for line in process.stdout:
+                if line == "synced\n":
+                    break
+            server.stop()
+            process.communicate("\n", timeout=60)
+            assert process.returncode == -9
+            server.start()
+    return project
+
+
+def take(project, runs, *options):
+    status = cli.main(["import", "neptune", str(project), "--dir", str(runs), *options])
+    (run_dir,) = (runs / "neptune").iterdir()
+    return status, read_run(run_dir)
+
+
+def on_disk(project, metric):
+    """The steps whose line is whole in the logs."""
+    steps = []
+    for log in project.rglob("data-*.log"):
+        for line in log.read_text().splitlines():
+            try:
+                operation = json.loads(line)["obj"]
+            except ValueError:
+                continue
+            if operation["path"] == [metric]:
+                steps += [value["step"] for value in operation["values"]]
+    return steps
+
+
+def test_all_that_reached_the_disk_is_taken_and_the_rest_counted(left, tmp_path, capsys):
+    status, run = take(left, tmp_path)
+    err = capsys.readouterr().err
+    assert status == 1
+    for metric in ("loss", "acc"):
+        series = run.metrics[metric]
+        steps = on_disk(left, metric)
+        assert len(steps) > 200
+        assert series.step.tolist() == steps == list(range(len(steps)))
+        assert series.value.tolist() == [step / 3 for step in steps]
+        assert series.time.tolist() == [1_700_000_000.0 + step for step in steps]
+    assert err.count("they had not reached the disk when the process died") == 2
+    logs = sorted(left.glob(".neptune/async/*"))
+    for log in logs:
+        last = (log / "last_put_version").read_text()
+        assert f"{log.name}: the operations " in err
+        assert f" to {last}: they had not reached the disk" in err
+
+
+def test_only_what_was_not_synced(left, tmp_path):
+    _, run = take(left, tmp_path, "-o", "unsynced_only=true")
+    for metric in ("loss", "acc"):
+        assert run.metrics[metric].step.tolist() == on_disk(left, metric)[len(told.SYNCED) :]
+
+
+def test_processes_of_a_run_are_merged_by_time(left, tmp_path):
+    _, run = take(left, tmp_path)
+    names = [
+        next(iter(json.loads(line)["values"]))
+        for line in Path(run.dir, "journal.jsonl").read_bytes().splitlines()
+        if line.startswith(b'{"type":"metrics"')
+    ]
+    assert names == sorted(names, reverse=True)  # the first process, "loss", was over when the second began
