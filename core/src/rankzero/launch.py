@@ -47,7 +47,7 @@ def start(
     delivery: str | None = None,
     **options: Any,
 ) -> Run:
-    """Start a run; returns in milliseconds whatever the loggers are.
+    """Start a run; returns in milliseconds, but for what trackers take to say whether they know the user.
 
     What is not given here comes from the environment, then from a config file, then from the defaults; see
     `rankzero.config`.

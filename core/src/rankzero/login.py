@@ -20,6 +20,7 @@ def ask(url: str, headers: Mapping[str, str], data: bytes | None = None) -> byte
     Raises:
         urllib.error.HTTPError: the answer is no yes.
         OSError: there is none.
+        http.client.HTTPException: it breaks off, or is no HTTP.
         ValueError: the URL is none.
     """
     import urllib.request
@@ -35,12 +36,13 @@ def ask(url: str, headers: Mapping[str, str], data: bytes | None = None) -> byte
 
 def is_refused(url: str, headers: Mapping[str, str], data: bytes | None = None) -> bool:
     """Return whether a server says that it does not know who asks (401); no answer, or another one, is no refusal."""
+    import http.client
     import urllib.error
 
     try:
         ask(url, headers, data)
     except urllib.error.HTTPError as error:
         return error.code == _REFUSED
-    except (OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return False
     return False

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 from rankzero.values import to_jsonable, to_number
 
-_SETTINGS = ("monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps")
+_SETTINGS = (
+    "monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps", "_every_n_epochs",
+    "dirpath",
+)  # fmt: skip
 
 
 class SavedCheckpoint(NamedTuple):

@@ -66,11 +66,11 @@ SCORES = [0.9, 0.5, 0.7, 0.4, 0.8, 0.45]
 
 
 def check_top_2(run):
-    assert held(run) == {"epoch=3", "epoch=5", "last"}
-    assert run.file("training/model/checkpoints/epoch=3") == b"weights of 3"
-    assert run.file("training/model/checkpoints/last") == b"weights of 5"
-    assert run.value("training/model/aliases/best") == "epoch=3"
-    assert run.value("training/model/aliases/latest") == "last"
+    assert held(run) == {"epoch=3.ckpt", "epoch=5.ckpt", "last.ckpt"}
+    assert run.file("training/model/checkpoints/epoch=3.ckpt") == b"weights of 3"
+    assert run.file("training/model/checkpoints/last.ckpt") == b"weights of 5"
+    assert run.value("training/model/aliases/best") == "epoch=3.ckpt"
+    assert run.value("training/model/aliases/latest") == "last.ckpt"
     assert run.value("training/model/best_model_path") == "epoch=3.ckpt"
     assert run.value("training/model/best_model_score") == 0.4
     details = {path for path in run.logged if path.startswith("training/model/checkpoint_details/")}
@@ -114,7 +114,7 @@ def test_what_the_user_logs_is_never_deleted(server, attached, tmp_path):
         path.write_bytes(b"weights %d" % epoch)
         attached.log_checkpoint(path, score=float(epoch), step=epoch, aliases=["latest"])
     attached.flush()
-    assert held(server.run(attached.run_info.id)) == {f"mine-{epoch}" for epoch in range(4)}
+    assert held(server.run(attached.run_info.id)) == {f"mine-{epoch}.ckpt" for epoch in range(4)}
 
 
 @pytest.mark.parametrize("reopened", [False, True])
@@ -185,3 +185,53 @@ def test_scores_that_are_no_numbers(server, attached, tmp_path):
     attached.flush()
     assert "training/model/best_model_score" not in server.run(attached.run_info.id).logged
     assert attached.download_checkpoint("best", tmp_path / "down")
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_files_of_one_stem_are_all_kept(server, make_logger, run_info, tmp_path, direct):
+    logger = make_logger()
+    if not direct:
+        logger.attach(run_info)
+    for name in ("model.pt", "model.onnx"):
+        (tmp_path / name).write_bytes(name.encode())
+        logger.log_checkpoint(tmp_path / name, aliases=["latest", ""])
+    logger.close()
+    run = server.run(logger.version)
+    begin = "training/model/checkpoints"
+    assert {name: run.file(f"{begin}/{name}") for name in held(run)} == {
+        "model.pt": b"model.pt", "model.onnx": b"model.onnx"
+    }  # fmt: skip
+    assert run.value("training/model/aliases/(no name)") == "model.onnx"
+    assert Path(logger.download_checkpoint("")).read_bytes() == b"model.onnx"
+
+
+def test_files_of_one_name_from_different_places_are_all_kept(server, make_logger, tmp_path):
+    logger = make_logger()
+    for content in (b"1", b"2"):
+        for place in "xy":
+            (tmp_path / place).mkdir(exist_ok=True)
+            (tmp_path / place / "last.ckpt").write_bytes(place.encode() + content)
+            logger.log_checkpoint(tmp_path / place / "last.ckpt", aliases=["latest"])
+    logger.close()
+    run = server.run(logger.version)
+    found = {run.file(f"training/model/checkpoints/{name}") for name in held(run)}
+    assert found == {b"x2", b"y2"}
+    assert Path(logger.download_checkpoint("latest")).read_bytes() == b"y2"
+
+
+def test_the_best_is_not_overwritten_by_one_of_its_name(server, attached, tmp_path):
+    """Under a run what is logged is a copy, in a directory of its own."""
+    for place, aliases in (("a", ["best", "latest"]), ("b", ["latest"]), ("b", ["latest"])):
+        (tmp_path / place).mkdir(exist_ok=True)
+        path = tmp_path / place / "score=0.25.ckpt"
+        path.write_bytes(place.encode())
+        attached.log_checkpoint(path, score=0.25, aliases=aliases)
+    best, latest = (attached.download_checkpoint(alias, tmp_path / alias) for alias in ("best", "latest"))
+    assert (Path(best).read_bytes(), Path(latest).read_bytes()) == (b"a", b"b")
+    assert held(server.run(attached.run_info.id)) == {"score=0.25.ckpt", "score=0.25_2.ckpt"}
+
+
+@pytest.mark.parametrize("fact", ["dirpath", "every_n_epochs"])
+def test_callbacks_with_equal_settings_delete_nothing_of_each_other(fact):
+    known = {name: details(score, **{fact: name}) for name, score in (("a", 0.1), ("b", 0.3), ("c", 0.2))}
+    assert superseded_by("c", known) == []

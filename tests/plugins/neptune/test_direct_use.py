@@ -14,6 +14,7 @@ from PIL import Image
 from plugins.neptune.arrived import arrived
 
 from rankzero import DummyExperiment
+from rankzero.errors import ConfigError
 from rankzero_neptune import NeptuneLogger
 
 
@@ -243,3 +244,49 @@ def test_the_client_notes_the_state_of_the_repository(server, here, quiet, tmp_p
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.close()
     assert server.run(logger.version).attributes["source_code/git"].info["commit"]["commitId"] == commit.hexsha
+
+
+def test_times_are_right_in_any_zone(server, make_logger, monkeypatch):
+    for zone in ("Asia/Tokyo", "America/Lima"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            logger, began = make_logger(), time.time()
+            logger.log_metrics({"loss": 1.0}, step=0)
+            logger.close()
+            logger.log_metrics({"loss": 2.0}, step=1)
+            logger.close()
+        finally:
+            monkeypatch.delenv("TZ")
+            time.tzset()
+        times = [point.time / 1000 for point in server.run(logger.version).series("training/loss")]
+        assert len(times) == 2
+        assert all(began - 0.01 <= each <= time.time() for each in times)
+
+
+def test_a_given_run_that_has_ended_is_not_taken_for_another(server, here, quiet):
+    run = neptune.init_run(**quiet)
+    logger = NeptuneLogger(run=run["fold/1"])
+    logger.log_metrics({"loss": 1.0}, step=0)
+    copied = pickle.loads(pickle.dumps(logger))
+    run.stop()
+    for each in (logger, copied):
+        with pytest.raises(ConfigError, match=r"given to NeptuneLogger as run=\.\.\., RUN-1, has ended"):
+            each.log_metrics({"loss": 2.0}, step=1)
+        each.finalize("success")
+        each.close()
+    assert len(server.store.runs) == 1
+
+
+def test_names_that_are_empty(server, logger):
+    logger.log_hyperparams({"": 1, "lr": 0.1})
+    logger.close()
+    assert server.run("RUN-1").values("training/hyperparams/") == {"(no name)": 1, "lr": 0.1}
+
+
+def test_debug_runs_are_opened_again(server, make_logger):
+    logger = make_logger(mode="debug")
+    for step in range(2):
+        logger.log_metrics({"loss": 1.0}, step=step)
+        logger.close()
+    assert server.requests == []

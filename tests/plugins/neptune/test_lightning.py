@@ -93,8 +93,8 @@ def test_checkpoints(server, make_logger, data, tmp_path, wanted):
     run = server.run("RUN-1")
     begin = "training/model/checkpoints/"
     held = {path.removeprefix(begin): run.file(path) for path in run.logged if path.startswith(begin)}
-    on_disk = {path.stem: path.read_bytes() for path in tmp_path.glob("*.ckpt")}
-    assert set(on_disk) == {"epoch=0", "epoch=2", "last"}
+    on_disk = {path.name: path.read_bytes() for path in tmp_path.glob("*.ckpt")}
+    assert set(on_disk) == {"epoch=0.ckpt", "epoch=2.ckpt", "last.ckpt"}
     assert held == (on_disk if wanted else {})
     assert best == 2
     if wanted:

@@ -1,10 +1,11 @@
 """Who the user is: known before the first step, and written down nowhere; and what became of the hosted service."""
 
+import base64
 import os
 import time
 
 import pytest
-from servers.faulty_proxy import status
+from servers.faulty_proxy import status, truncated
 from servers.neptune_mock.faults import stalled
 from servers.neptune_mock.sessions import api_token
 
@@ -116,3 +117,22 @@ def test_which_servers_are_the_hosted_service():
     assert is_hosted("https://neptune.ai")
     assert not is_hosted("https://neptune.example.com")
     assert not is_hosted("https://notneptune.ai")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [truncated, *(status(200, body) for body in ("[]", "null", '{"paths": []}', '{"paths": {"/a": []}}', "no JSON"))],
+)
+def test_an_answer_without_sense_is_no_reason_to_raise(server, here, fault):
+    server.fail("swagger.json", fault)
+    NeptuneLogger().check_login()
+    server.heal()
+    server.fail("oauth-token", truncated)
+    NeptuneLogger().check_login()
+
+
+@pytest.mark.parametrize("address", ['"http://[::1"', "null", "3", '"no-scheme.example"'])
+def test_a_token_of_no_server(here, monkeypatch, tmp_path, address):
+    token = base64.b64encode(f'{{"api_address": {address}}}'.encode()).decode()
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", token)
+    refused("names no server", tmp_path)

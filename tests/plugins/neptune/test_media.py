@@ -102,8 +102,9 @@ def test_tables_are_csv_files_and_pictures_in_them_files_beside(attached, stored
     attached.log_table("pictures", ["a"], [[Image.new("L", (2, 2), 9)]])
     run = stored()
     assert rows(run.file(f"training/table/step_{STEP}"))[:2] == [["a", "b"], ["1", "x,y"]]
-    assert rows(run.file("training/pictures/no_step")) == [["a"], ["training/pictures/no_step_cells/0_0"]]
-    picture = run.file("training/pictures/no_step_cells/0_0")
+    (path,) = (path for path in run.logged if path.startswith("training/pictures/no_step_") and "_cells" not in path)
+    assert rows(run.file(path)) == [["a"], [f"{path}_cells/0_0"]]
+    picture = run.file(f"{path}_cells/0_0")
     assert np.asarray(Image.open(io.BytesIO(picture))).tolist() == [[9, 9], [9, 9]]
 
 
@@ -170,3 +171,45 @@ def test_what_neptune_has_no_notion_of_is_said_once(attached):
         attached.define_metric("loss", summary="min")
     with pytest.warns(UserWarning, match="sends no alerts"):
         attached.alert("title")
+
+
+def test_pictures_at_which_pillow_fails_otherwise_are_files(attached, stored, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    Image.new("L", (8, 8)).save(tmp_path / "bomb.bmp")
+    (tmp_path / "broken.ppm").write_bytes(b"P6 x 2 255\n")
+    attached.log_metrics({"loss": 1.0}, step=0)
+    for name in ("bomb.bmp", "broken.ppm"):
+        attached.log_image(name, [tmp_path / name], step=0)
+    run = stored()
+    assert run.series("training/loss")
+    for name in ("bomb.bmp", "broken.ppm"):
+        assert run.file(f"training/{name}_files/step_0") == (tmp_path / name).read_bytes()
+
+
+def test_late_pictures_of_large_steps_are_files_of_their_own(attached, stored):
+    steps = [2_000_000, 1_234_567, 1_234_568]
+    for step in steps:
+        attached.log_image("picture", [np.full((2, 2), step % 200, np.uint8)], step=step)
+    run = stored()
+    for step in steps[1:]:
+        pixels = np.asarray(Image.open(io.BytesIO(run.file(f"training/picture_files/step_{step}"))))
+        assert pixels.max() == step % 200
+
+
+def test_tables_without_a_step_do_not_overwrite_each_other(attached, stored):
+    for number in range(3):
+        attached.log_table("t", ["a"], [[number]])
+    run = stored()
+    found = [rows(run.file(path)) for path in run.logged if path.startswith("training/t/no_step_")]
+    assert sorted(found) == [[["a"], [str(number)]] for number in range(3)]
+
+
+def test_of_a_directory_that_is_logged_twice_the_second_is_kept(attached, stored, tmp_path):
+    for directory, names in (("first", "ab"), ("second", "a")):
+        (tmp_path / directory).mkdir()
+        for name in names:
+            (tmp_path / directory / name).write_text(directory)
+        attached.log_artifact(tmp_path / directory, name="data")
+    run = stored()
+    begin = "training/artifacts/data/files/"
+    assert {path: run.file(path) for path in run.logged if path.startswith(begin)} == {f"{begin}a": b"second"}

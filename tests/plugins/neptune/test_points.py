@@ -64,3 +64,31 @@ def test_a_text_says_the_step():
 
 def test_milliseconds_are_rounded():
     assert milliseconds(1_700_000_000.0019) == 1_700_000_000_002
+
+
+def test_what_is_no_number_is_refused_in_order():
+    logged = [Point(1.0, 5.0, 1000), Point(math.nan, 6.0, 1001), Point(2.0, 3.0, 1002), Point(3.0, 6.0, 1003)]
+    assert Tail().fit(logged) == ([logged[0], logged[3]], logged[1:3])
+
+
+@pytest.mark.parametrize("step", [3.0, None])
+def test_the_same_value_at_another_time_is_another_point(step):
+    held = Point(1.0, step, 1000)
+    assert Tail([held]).fit([held._replace(step=None, time=2000)]) != ([], [])
+    late = held._replace(time=2000)
+    behind = Point(2.0, 4.0, 1500)
+    fitting, refused = Tail([held, behind]).fit([late])
+    assert fitting + refused == [late]
+
+
+@pytest.mark.parametrize("step", [1.0, None])
+def test_what_neptune_has_at_a_later_time_is_not_logged_again(step):
+    logged = [Point(1.0, 0.0, 2000), Point(2.0, step, 1000), Point(3.0, 7.0, 3000)]
+    held = Tail().fit(logged)[0]
+    assert held[1].time == 2000
+    assert Tail(held).fit(logged[1:]) == ([], [])
+
+
+def test_what_was_said_twice_is_not_said_a_third_time_after_a_lost_answer():
+    twice = [Point(1.0, 0.0, 1000), Point(1.0, 0.0, 1001), Point(2.0, 1.0, 1002)]
+    assert Tail(Tail().fit(twice)[0]).fit(twice) == ([], [])

@@ -64,3 +64,8 @@ def test_operations_are_those_that_the_client_keeps_on_disk():
     ]  # fmt: skip
     assert [operation.Operation.from_dict(each.to_dict()) for each in made] == made
     assert made[4].to_dict()["values"] == [{"value": 0.5, "step": 3.0, "ts": 1_700_000_000.0015}]
+
+
+def test_uploads_are_bounded_where_they_are_tried_again():
+    source = inspect.getsource(HostedNeptuneBackend.execute_operations)
+    assert "self._execute_upload_operations_with_400_retry(" in source

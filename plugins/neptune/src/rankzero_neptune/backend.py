@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero_neptune.bounds import bound_client, bounded
+from rankzero_neptune.bounds import bound_client, bound_uploads, bounded
 from rankzero_neptune.failures import refused, translated
 from rankzero_neptune.login import server_of
 from rankzero_neptune.points import Point
@@ -65,6 +65,7 @@ class Backend:
         self.server = server_of(credentials.api_token)
         self._backend: Any = self._ask(lambda: HostedNeptuneBackend(credentials, proxies and dict(proxies)))
         bound_client(self._backend._http_client)
+        bound_uploads(self._backend)
         self._login = self._backend._http_client.authenticator.auth
         self._project = self._ask(lambda: self._backend.get_project(project))
         found = self._ask(lambda: self._find_or_create(with_id, custom_id))

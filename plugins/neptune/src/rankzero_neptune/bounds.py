@@ -14,6 +14,7 @@ from typing import Any
 _SLOWEST = 50_000  # bytes a second at which files are uploaded
 _ONE_TRY = 0.5  # seconds after which the client does not try again
 _TIMEOUT = 60.0
+_UPLOADS = 3
 
 
 def request_timeout() -> float:
@@ -82,6 +83,28 @@ def bound_client(http_client: Any) -> None:
     """
     _bound(http_client.session)
     _bound(http_client.authenticator.auth.session)
+
+
+def bound_uploads(backend: Any) -> None:
+    """Have a backend upload anew only a few times what has changed meanwhile; by itself it does so without end.
+
+    Args:
+        backend: a ``HostedNeptuneBackend``.
+    """
+    from neptune.common.exceptions import ClientHttpError
+
+    upload = backend._execute_upload_operations
+
+    def upload_at_last(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(_UPLOADS - 1):
+            try:
+                return upload(*args, **kwargs)
+            except ClientHttpError as error:
+                if "Length of stream does not match given range" not in str(error.response):
+                    raise
+        return upload(*args, **kwargs)
+
+    backend._execute_upload_operations_with_400_retry = upload_at_last
 
 
 def _bound(session: Any) -> Any:

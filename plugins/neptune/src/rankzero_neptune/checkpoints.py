@@ -9,17 +9,22 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rankzero.values import to_jsonable
-from rankzero_neptune.paths import joined
+from rankzero_neptune.paths import joined, named
 from rankzero_neptune.session import Session
 
 _BEST = "best"
-_GROUP = ("monitor", "mode", "save_top_k", "save_last", "every_n_train_steps", "save_weights_only")
+_LATEST = "latest"
+_GROUP = (
+    "monitor", "mode", "save_top_k", "save_last", "every_n_train_steps", "save_weights_only",
+    "dirpath", "every_n_epochs",
+)  # fmt: skip
 
 
 class Details(msgspec.Struct):
@@ -27,6 +32,8 @@ class Details(msgspec.Struct):
 
     file: str
     """The name of its file or directory."""
+    source: str = ""
+    """Where that is, if it is not a copy."""
     score: float | None = None
     step: int | None = None
     aliases: list[str] = []
@@ -55,7 +62,7 @@ class Checkpoints:
             details: what is known of it.
         """
         known = self._load()
-        name = _name_of(details.file)
+        name = name_for(details, known)
         upload(self._session, path, self._path("checkpoints", name))
         for other, each in known.items():
             held = [alias for alias in each.aliases if alias not in details.aliases]
@@ -75,7 +82,7 @@ class Checkpoints:
     def _note(self, name: str, details: Details) -> None:
         self._describe(name, details)
         for alias in details.aliases:
-            self._session.assign(self._path("aliases", alias), name)
+            self._session.assign(named(self._path("aliases"), alias), name)
         if _BEST in details.aliases:
             self._session.assign(self._path("best_model_path"), details.file)
             if details.score is not None:
@@ -103,13 +110,14 @@ class Checkpoints:
         """
         self._session.wait()
         names = self._session.texts_below(self._path("aliases"))
-        if alias not in names:
+        if named("", alias) not in names:
             known = ", ".join(sorted(names)) or "none"
             raise LookupError(f"no checkpoint of the run has the alias {alias!r}; there are: {known}")
+        name = names[named("", alias)]
         target = Path(directory or tempfile.mkdtemp(prefix="rankzero-neptune-"))
-        held = self._path("checkpoints", names[alias])
+        held = self._path("checkpoints", name)
         texts = self._session.texts_below(self._path("checkpoint_details"))
-        local = target / msgspec.json.decode(texts[names[alias]], type=Details).file
+        local = target / msgspec.json.decode(texts[name], type=Details).file
         for path in self._session.files_below(held):
             destination = local / path.removeprefix(held).lstrip("/")
             destination.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +132,7 @@ def upload(session: Session, source: str, path: str) -> None:
         return
     files = {joined(path, each.relative_to(source).as_posix()): each for each in Path(source).rglob("*")}
     files = {there: each for there, each in files.items() if each.is_file()}
-    for old in session.files_below(path):
-        if old not in files:
-            session.delete(old)
+    session.keep_only(path, files)
     for there, each in sorted(files.items()):
         session.upload(there, str(each))
 
@@ -161,5 +167,21 @@ def _group(details: Details) -> Sequence[Any]:
     return [details.metadata.get(name) for name in _GROUP]
 
 
-def _name_of(file: str) -> str:
-    return os.path.splitext(file)[0].replace("/", "_") or file
+def name_for(details: Details, known: Mapping[str, Details]) -> str:
+    """Return the name under which a checkpoint is kept: its file's, or one beside it if another one has that.
+
+    Args:
+        details: what is known of it.
+        known: the checkpoints that there are, by name.
+    """
+    stem, suffix = os.path.splitext(details.file)
+    names = (f"{stem}_{number}{suffix}" if number > 1 else details.file for number in count(1))
+    return next(name for name in names if name not in known or _replaces(details, known[name]))
+
+
+def _replaces(new: Details, old: Details) -> bool:
+    """Return whether a checkpoint was saved in the place of one with the same name."""
+    if not set(old.aliases) <= {*new.aliases, _LATEST}:
+        return False  # it is still the best, or what somebody named it
+    # Of a copy it is not known where it was saved.
+    return new.source == old.source if new.source and old.source else _group(new) == _group(old)

@@ -7,7 +7,7 @@ Neptune's own client works through a queue in a thread that dies without a word.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rankzero_neptune.bounds import request_timeout
 from rankzero_neptune.opening import FAILED, MARK, NAME, connect, extension, first_operations
 from rankzero_neptune.paths import ATOMS, joined
 from rankzero_neptune.pictures import png_in_base64
-from rankzero_neptune.points import Point
+from rankzero_neptune.points import Point, at
 from rankzero_neptune.session import Picture, Say, Session
 from rankzero_neptune.settings import Settings
 
@@ -47,6 +47,8 @@ class CourierSession(Session):
         self._url: str | None = None
         self._live: Any = None
         self._has_ended = False
+        self._has_delivered = False
+        self._was_opened = False
         super().__init__(settings, say)
 
     def _forget(self) -> None:
@@ -121,8 +123,15 @@ class CourierSession(Session):
         self._held = backend.attributes()
         self._paths = type(self._paths)({path: each.type for path, each in self._held.items()}, self._say_moved)
         self._short_id, self._url = backend.short_id, backend.url
-        if MARK not in self._held:
+        mark = self._held.get(MARK)
+        if mark is None and self._was_opened:
+            raise TrackerUnavailableError(
+                f"{backend.url}: the run was deleted in Neptune, and what it had is not there; to deliver all of it "
+                f"once more: rankzero sync {self._info.id} --to neptune --again"
+            )
+        if mark is None or mark.value != self._info.id:  # of another run that went on with this one
             backend.execute(first_operations(self.settings, self._info))
+        self._was_opened = True
         return backend
 
     # Write
@@ -133,15 +142,14 @@ class CourierSession(Session):
 
     def log_picture(self, path: str, picture: Picture) -> None:
         _check_file(picture.file)
-        self._jobs.append(lambda: self._picture_operations(path, picture))
+        data = png_in_base64(picture.file)  # now: what is wrong with it is this event's fault
+        self._jobs.append(lambda: self._picture_operations(path, picture, data))
 
-    def _picture_operations(self, wished: str, picture: Picture) -> Iterator[Any]:
-        data = png_in_base64(picture.file)
+    def _picture_operations(self, wished: str, picture: Picture, data: str | None) -> Iterator[Any]:
         path = self._paths.claim(wished, "imageSeries") if data is not None else wished
         last = self._picture_steps.get(path, self._held[path].last_step if path in self._held else None)
         if data is None or (last is not None and picture.step is not None and picture.step <= last):
-            step = "" if picture.step is None else f"step_{picture.step:g}"
-            yield from self._upload_operations(joined(f"{wished}_files", step or "no_step"), picture.file)
+            yield from self._upload_operations(joined(f"{wished}_files", at(picture.step)), picture.file)
             return
         self._picture_steps[path] = picture.step if picture.step is not None else (-1.0 if last is None else last) + 1.0
         yield operations.log_image(path, data, Path(picture.file).name, picture.caption, picture.step, picture.time)
@@ -169,12 +177,16 @@ class CourierSession(Session):
         return [operations.upload(self._paths.claim(path, "file"), file, extension(file))]
 
     def delete(self, path: str) -> None:
-        self._jobs.append(lambda: self._delete_operations(path))
+        self.keep_only(path, ())
 
-    def _delete_operations(self, path: str) -> Iterator[Any]:
+    def keep_only(self, path: str, kept: Container[str]) -> None:
+        self._jobs.append(lambda: self._delete_operations(path, kept))
+
+    def _delete_operations(self, path: str, kept: Container[str]) -> Iterator[Any]:
         for each in self._paths.at(path):
-            self._paths.free(each)
-            yield operations.delete(each)
+            if each not in kept:
+                self._paths.free(each)
+                yield operations.delete(each)
 
     # Read
 
@@ -205,6 +217,7 @@ class CourierSession(Session):
             return
         try:
             backend = self._open()
+            self._has_delivered = True
             for batch in batches(self._operations(jobs, points)):
                 backend.execute(batch)
         except Exception:
@@ -227,12 +240,15 @@ class CourierSession(Session):
         self.wait()
 
     def close(self) -> None:
-        """Release everything; the user may go on with the live run until the end."""
+        """Release everything; the user may go on with the live run until the end.
+
+        A logger that delivered nothing itself was only there for the live run, and so that is its end.
+        """
         try:
             self.wait()
         finally:
             self._forget()
-            if self._live is not None and self._has_ended:
+            if self._live is not None and (self._has_ended or not self._has_delivered):
                 live, self._live = self._live, None
                 live.stop(seconds=request_timeout())
 

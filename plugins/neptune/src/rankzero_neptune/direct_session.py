@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import TrackerUnavailableError
+from rankzero.errors import ConfigError, TrackerUnavailableError
 from rankzero_neptune.failures import brief
 from rankzero_neptune.paths import ATOMS
 from rankzero_neptune.pictures import png_in_base64
-from rankzero_neptune.points import Point
+from rankzero_neptune.points import Point, at, milliseconds
 from rankzero_neptune.session import Picture, Say, Session
 from rankzero_neptune.settings import Settings
 
@@ -58,6 +58,8 @@ class DirectSession(Session):
     def _settings_again(self) -> Settings:
         """Return the settings with which the same run is opened, by this logger or a copy of it."""
         init = self.settings.init
+        if self.settings.mode == "debug":  # there is no run to be found again
+            return self.settings
         if self._short_id not in (None, _OFFLINE_ID):
             settings = self.settings.without_ids()
             return settings._replace(name=self._name, init={**settings.init, "with_id": self._short_id})
@@ -81,11 +83,22 @@ class DirectSession(Session):
 
     @property
     def experiment(self) -> Any:
-        if self._run is not None and _root(self._run).get_state() == "stopped":
+        if self.is_given and self._has_ended:
+            raise ConfigError(
+                f"the run that was given to NeptuneLogger as run=..., {self._short_id}, has ended, or this is a copy "
+                "of the logger, which has no run; make a logger with project=... and with_id=... to go on with it"
+            )
+        if self._has_ended:
             self._let_go()  # somebody else ended it
         if self._run is None:
             self._open()
         return self._run
+
+    @property
+    def _has_ended(self) -> bool:
+        if self._run is None:
+            return self.is_given
+        return bool(_root(self._run).get_state() == "stopped")
 
     def _open(self) -> None:
         import neptune
@@ -149,14 +162,15 @@ class DirectSession(Session):
             return ()
         with suppress(Exception):  # where the client cannot read: offline
             newest = self.experiment[path].fetch_values(progress_bar=False).iloc[-1]
-            return [Point(newest["value"], float(newest["step"]), int(newest["timestamp"].timestamp() * 1000))]
+            time = newest["timestamp"].to_pydatetime().timestamp()  # local and naive, which pandas takes for UTC
+            return [Point(newest["value"], float(newest["step"]), milliseconds(time))]
         return ()
 
     def log_picture(self, path: str, picture: Picture) -> None:
         from neptune.types import File
 
         if png_in_base64(picture.file) is None:
-            self.upload(f"{path}_files/{'no_step' if picture.step is None else f'step_{picture.step:g}'}", picture.file)
+            self.upload(f"{path}_files/{at(picture.step)}", picture.file)
             return
         there = self._claimed(path, "imageSeries")
         content = File.from_content(Path(picture.file).read_bytes(), extension=Path(picture.file).suffix[1:])
@@ -189,6 +203,11 @@ class DirectSession(Session):
         for each in self._paths.at(path):
             self._paths.free(each)
             run.pop(each)
+
+    def keep_only(self, path: str, kept: Container[str]) -> None:
+        for each in self.files_below(path):
+            if each not in kept:
+                self.delete(each)
 
     def _claimed(self, path: str, kind: str) -> str:
         return self._paths.claim(path, kind)
@@ -226,7 +245,7 @@ class DirectSession(Session):
             raise TrackerUnavailableError(f"Neptune's client has given up: {brief(error)}") from error
 
     def end(self, path: str, status: str) -> None:
-        if self._run is not None:
+        if self._run is not None and not (self.is_given and self._has_ended):
             self.assign(path, status)
 
     def close(self) -> None:

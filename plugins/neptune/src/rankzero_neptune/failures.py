@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rankzero.errors import RejectedError, TrackerUnavailableError
+from rankzero_neptune.bounds import request_timeout
 from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
 
 _NEVER_TAKEN = (400, 413, 422)
@@ -29,11 +30,16 @@ def translated(server: str) -> Iterator[None]:
     """
     from neptune.common.exceptions import Forbidden, NeptuneInvalidApiTokenException, Unauthorized
     from neptune.common.oauth import OAuth2Error
-    from neptune.exceptions import NeptuneFieldCountLimitExceedException
+    from neptune.exceptions import NeptuneFieldCountLimitExceedException, NeptuneLimitExceedException
 
     try:
         yield
-    except (Unauthorized, Forbidden, NeptuneInvalidApiTokenException, OAuth2Error) as error:
+    except Forbidden as error:
+        text = "it forbids this (403): the token may not write to the project, or something on the way answers so"
+        raise TrackerUnavailableError(_advised(text, server)) from error
+    except NeptuneLimitExceedException as error:  # of 402 and of 422: limits can be raised
+        raise TrackerUnavailableError(_advised(brief(error), server)) from error
+    except (Unauthorized, NeptuneInvalidApiTokenException, OAuth2Error) as error:
         raise TrackerUnavailableError(_advised("it refuses the login; set NEPTUNE_API_TOKEN", server)) from error
     except NeptuneFieldCountLimitExceedException as error:
         raise RejectedError(f"Neptune: {brief(error)}") from error
@@ -66,6 +72,8 @@ def brief(error: BaseException) -> str:
     """Return what an error says, in one line: many of the client's are a page with colours and drawings."""
     if hasattr(error, "status") and hasattr(error, "response"):
         return f"it answered {error.status}: {' '.join(str(error.response).split())[:_LONGEST]}"
+    if isinstance(error, TimeoutError):
+        return f"no answer in {request_timeout():g} s"
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
         return f"{type(error).__name__}: {brief(cause)}"

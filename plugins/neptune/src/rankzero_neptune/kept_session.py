@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any, NoReturn
 
 from rankzero.errors import ExperimentUnavailableError
@@ -54,6 +54,8 @@ class KeptSession(Session):
     def upload(self, path: str, file: str) -> None: ...
 
     def delete(self, path: str) -> None: ...
+
+    def keep_only(self, path: str, kept: Container[str]) -> None: ...
 
     def texts_below(self, path: str) -> dict[str, str]:
         return {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import math
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from rankzero_neptune.direct_session import DirectSession
 from rankzero_neptune.kept_session import KeptSession
 from rankzero_neptune.login import check_login
 from rankzero_neptune.media_verbs import MediaVerbs
-from rankzero_neptune.paths import joined
+from rankzero_neptune.paths import joined, named
 from rankzero_neptune.points import AS_TEXT, Point, milliseconds
 from rankzero_neptune.session import Session
 from rankzero_neptune.settings import INIT_OPTIONS, Settings, check, check_run, fixed_options
@@ -144,8 +143,8 @@ class NeptuneLogger(MediaVerbs):
         check_login(settings.api_key)
         if settings.qualified_project is None:
             raise ConfigError(
-                'nobody said which Neptune project the run belongs to: set NEPTUNE_PROJECT="WORKSPACE/NAME", or the '
-                "option project; it must exist on the server"
+                "nobody said which project of Neptune's (not of the Run's) the run belongs to: set NEPTUNE_PROJECT, "
+                'or start({"neptune": {"project": "WORKSPACE/NAME"}}); it must exist on the server'
             )
 
     def fixed_options(self) -> dict[str, Any]:
@@ -205,15 +204,12 @@ class NeptuneLogger(MediaVerbs):
 
     def _log_series(self, key: str, points: list[Point]) -> None:
         path = self._path(key)
-        finite = [point for point in points if math.isfinite(float(point.value))]
-        self._session.log_points(path, finite)
-        if len(finite) < len(points):
+        if any(point.is_odd for point in points):
             self._say_once(
                 f"NaN {path}",
                 f"Neptune has no NaN and no infinity in a series: those of {key!r} are text in {path + AS_TEXT!r}",
             )
-            odd = [point.as_text for point in points if not math.isfinite(float(point.value))]
-            self._session.log_points(path + AS_TEXT, odd)
+        self._session.log_points(path, points)
 
     # Console, params, tags
 
@@ -235,7 +231,7 @@ class NeptuneLogger(MediaVerbs):
     def _assign_all(self, path: str, values: Mapping[str, Any]) -> None:
         for key, value in flatten(to_jsonable(values)):
             plain = storable(value)
-            where = joined(path, key)
+            where = named(path, key)
             if isinstance(plain, str) and len(plain) > LONGEST_STRING:
                 self._say_once(f"long {where}", f"Neptune takes 16,384 characters in a text; {where!r} is a file")
                 with self._scratched():

@@ -51,8 +51,11 @@ def server_of(token: str) -> str:
         return "https://app.neptune.ai"
     try:
         said = json.loads(base64.b64decode(token.encode()))
-        return str(said.get("api_url") or said["api_address"])
-    except (ValueError, KeyError, AttributeError):
+        url = said.get("api_url") or said["api_address"]
+        if urlsplit(url).netloc:
+            return str(url)
+        raise ValueError(url)
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise ConfigError(
             "the Neptune API token names no server: it is the long text that the server shows under its user menu "
             "(Get your API token), in NEPTUNE_API_TOKEN or api_key"
@@ -60,11 +63,13 @@ def server_of(token: str) -> str:
 
 
 def _is_refused(url: str, token: str) -> bool:
+    from http.client import HTTPException
+
     try:
         paths: dict[str, dict[str, Any]] = json.loads(ask(urljoin(url, _SWAGGER), {}))["paths"]
         path = next(path for path, calls in paths.items() if _EXCHANGE in _names(calls))
-    except (OSError, ValueError, KeyError, StopIteration):
-        return False
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return False  # what it says makes no sense
     return is_refused(urljoin(url, path), {"X-Neptune-Api-Token": token})
 
 

@@ -29,12 +29,22 @@ class MediaVerbs(Logger):
     _checkpoints: Checkpoints
     _prefix: str
     _scratch: str | None = None
+    _last_time = 0  # of a file without a step
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_scratch": None}
 
     def _path(self, key: str, *parts: str) -> str:
         return joined(named(self._prefix, key), *parts)
+
+    def _at(self, step: int | None) -> str:
+        """Return the last part of the path of a file; without a step, one for each event."""
+        if step is not None:
+            return f"step_{step}"
+        line = self.moment.line
+        if line is None:
+            self._last_time = max(self._last_time + 1, milliseconds(self.moment.time))
+        return f"no_step_{self._last_time if line is None else line}"
 
     # Files that are written here
 
@@ -114,8 +124,9 @@ class MediaVerbs(Logger):
             self._log_files(key, self.as_files("video", videos, caption, fps=fps), step)
 
     def _log_files(self, key: str, files: Sequence[MediaFile], step: int | None) -> None:
+        at = self._at(step)
         for index, file in enumerate(files):
-            path = self._path(key, _at(step) + (f"_{index + 1}" if index else ""))
+            path = self._path(key, at + (f"_{index + 1}" if index else ""))
             self._session.upload(path, file.path)
             if file.caption:
                 self._session.assign(f"{path}_caption", file.caption)
@@ -135,7 +146,7 @@ class MediaVerbs(Logger):
         step: int | None = None,
     ) -> None:
         names, rows = as_table(columns, data, dataframe)
-        path = self._path(key, _at(step))
+        path = self._path(key, self._at(step))
         with self._scratched():
             plain = [
                 [self._cell(cell, f"{path}_cells/{row}_{column}") for column, cell in enumerate(cells)]
@@ -165,7 +176,7 @@ class MediaVerbs(Logger):
         point = Point(text[:LONGEST_TEXT], None if step is None else float(step), milliseconds(self.moment.time))
         self._session.log_points(self._path(key), [point])
         if len(text) > LONGEST_TEXT:
-            whole = f"{self._path(key)}_whole/{_at(step)}"
+            whole = f"{self._path(key)}_whole/{self._at(step)}"
             self._say_once(f"long {key}", f"Neptune takes 1,000 characters in a series; {key!r} is whole in {whole!r}")
             with self._scratched():
                 self._upload_bytes(whole, text.encode(), ".txt")
@@ -174,7 +185,7 @@ class MediaVerbs(Logger):
         found = histogram(values, bins)
         rows = zip(found.edges[:-1], found.edges[1:], found.counts, strict=True)
         with self._scratched():
-            self._upload_bytes(self._path(key, _at(step)), _as_csv(["from", "to", "count"], rows).encode(), ".csv")
+            self._upload_bytes(self._path(key, self._at(step)), _as_csv(["from", "to", "count"], rows).encode(), ".csv")
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
         if isinstance(model, MediaFile):  # frameworks call it of their own accord
@@ -213,6 +224,7 @@ class MediaVerbs(Logger):
             step=step,
             aliases=list(aliases),
             metadata=to_jsonable(metadata or {}),
+            source=os.path.abspath(path) if self.run_info is None else "",
         )
         self._checkpoints.log(os.fspath(path), details)
 
@@ -226,14 +238,11 @@ class MediaVerbs(Logger):
         Raises:
             LookupError: no checkpoint of the run has this alias.
         """
+        self._closed = False
         return self._checkpoints.download(alias, directory)
 
     def _assign_all(self, path: str, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
-
-
-def _at(step: int | None) -> str:
-    return "no_step" if step is None else f"step_{step}"
 
 
 def _as_csv(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ def connect(settings: Settings, run: RunInfo) -> Backend:
         ConfigError: nobody said where it is to be.
         DeliveryError: see `Backend`.
     """
+    if not (settings.api_key or os.environ.get("NEPTUNE_API_TOKEN")):
+        raise ConfigError("nobody is logged in to Neptune: set NEPTUNE_API_TOKEN to a token of your server")
     project = settings.qualified_project
     if project is None:
         raise ConfigError("nobody said which Neptune project the run belongs to: set NEPTUNE_PROJECT")

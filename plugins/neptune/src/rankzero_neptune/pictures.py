@@ -25,7 +25,7 @@ def png_in_base64(file: str) -> str | None:
 
 
 def _converted(data: bytes) -> bytes | None:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     buffer = io.BytesIO()
     try:
@@ -33,6 +33,6 @@ def _converted(data: bytes) -> bytes | None:
             if getattr(image, "n_frames", 1) > 1:
                 return None
             image.save(buffer, "PNG")
-    except (UnidentifiedImageError, OSError):  # or PNG has no such mode
+    except Exception:  # Pillow raises anything at a broken file, and PNG has not every mode
         return None
     return buffer.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
 from rankzero_neptune.paths import Paths
@@ -76,7 +76,7 @@ class Session(ABC):
 
     @abstractmethod
     def log_points(self, path: str, points: list[Point]) -> None:
-        """Add points to a series, whose values are all floats or all texts."""
+        """Add points to a series, whose values are all floats or all texts; what it cannot hold goes beside it."""
 
     @abstractmethod
     def log_picture(self, path: str, picture: Picture) -> None:
@@ -97,6 +97,10 @@ class Session(ABC):
     @abstractmethod
     def delete(self, path: str) -> None:
         """Delete what is under a path and below it, if anything."""
+
+    @abstractmethod
+    def keep_only(self, path: str, kept: Container[str]) -> None:
+        """Delete what is under a path and below it, but not the paths to keep."""
 
     # Read
 
@@ -130,17 +134,21 @@ class Session(ABC):
 
     def _fitted(self, wished: str, points: list[Point]) -> Iterable[tuple[str, list[Point]]]:
         """Yield which points go to which series: what does not fit goes, as texts, to the one beside it."""
-        kind = SERIES[_type_of(points)]
-        path = self._paths.claim(wished, kind)
-        fitting, refused = self._tail(path, kind, points).fit(points)
-        if fitting:
-            yield path, fitting
-        if refused:
+        path, refused = wished, points
+        if not all(point.is_odd for point in points):
+            kind = SERIES[_type_of(points)]
+            path = self._paths.claim(wished, kind)
+            fitting, refused = self._tail(path, kind, points).fit(points)
+            if fitting:
+                yield path, fitting
+        late = [point for point in refused if not point.is_odd]
+        if late:
             self._say(
                 f"order {path}",
-                f"Neptune takes only increasing steps: {path!r} got {refused[0].step:g} late or again, which is text "
+                f"Neptune takes only increasing steps: {path!r} got {late[0].step:.17g} late or again, which is text "
                 f"in {path + AS_TEXT!r}, as are others like it",
             )
+        if refused:
             yield from self._fitted(wished + AS_TEXT, [point.as_text for point in refused])
 
     def _tail(self, path: str, kind: str, points: list[Point]) -> Tail:

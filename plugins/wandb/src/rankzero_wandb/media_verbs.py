@@ -15,6 +15,7 @@ from rankzero_wandb import media
 from rankzero_wandb.artifacts import artifact_name, checkpoint_artifact, file_artifact, without_latest
 from rankzero_wandb.session import Session
 
+_NOT_LIGHTNINGS = ("dirpath", "every_n_epochs")  # of a ModelCheckpoint, but not what Lightning's logger keeps
 _SETTINGS_OF_CALLBACK = "save_top_k"  # what the metadata of a ModelCheckpoint have
 
 
@@ -189,4 +190,6 @@ def _nested(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_lightning_has_it(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in metadata.items():
+        if name in _NOT_LIGHTNINGS:
+            continue
         yield ("_every_n_train_steps" if name == "every_n_train_steps" else name), value
