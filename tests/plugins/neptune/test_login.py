@@ -48,7 +48,7 @@ def test_a_text_that_is_no_token(server, here, monkeypatch, tmp_path):
 
 def test_no_project(server, here, monkeypatch, tmp_path):
     monkeypatch.delenv("NEPTUNE_PROJECT")
-    refused("which Neptune project .* NEPTUNE_PROJECT", tmp_path)
+    refused(r"which project of Neptune's .* NEPTUNE_PROJECT", tmp_path)
 
 
 def test_a_run_that_the_user_opened_is_for_direct_use(server, make_logger, tmp_path):
