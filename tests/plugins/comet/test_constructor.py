@@ -123,6 +123,7 @@ def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
         ({"project": ""}, "project is a text, not ''"),
         ({"workspace": 5}, "workspace is a text, not 5"),
         ({"url": 5}, "url is a text, not 5"),
+        ({"url": "comet.example.com"}, "Comet's server is a URL, https://.*, not 'comet.example.com'"),
         ({"disabled": "false"}, "disabled is True or False, not 'false'"),
         ({"log_code": "0"}, "log_code is True or False, not '0'"),
         ({"prefix": 3}, "prefix is a text, not 3"),

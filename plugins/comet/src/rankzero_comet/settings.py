@@ -176,6 +176,9 @@ def check(settings: Settings) -> None:
         if not isinstance(value, str | None) or value == "":
             shown = "" if name == "api_key" else f", not {value!r}"
             raise ConfigError(f"{name} is a text{shown}")
+    url = settings.server_url
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ConfigError(f"Comet's server is a URL, https://comet.example.com/clientlib/, not {url!r}")
     key = settings.known_key
     if key is not None and not _KEY.fullmatch(str(key)):
         where = "experiment_key" if settings.experiment_key else "COMET_EXPERIMENT_KEY"
