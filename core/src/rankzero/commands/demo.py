@@ -114,13 +114,13 @@ def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
 def _next_commands(place: str, loggers: tuple[str, ...]) -> list[tuple[str, str]]:
     from rankzero.plugins import get_plugins
 
-    others = [
+    others = (
         info.name
         for info in get_plugins().available().values()
         if info.kind == "logger" and not info.problem and info.name not in loggers
-    ]
-    if others:
-        send = (f"rankzero sync {place} --to {others[0]}", f"send this run to {others[0]}, with its original times")
+    )
+    if other := next(filter(_takes_runs, others), None):
+        send = (f"rankzero sync {place} --to {other}", f"send this run to {other}, with its original times")
     else:
         send = ("rankzero loggers", "see which trackers it can be sent to, and how to install them")
     return [
@@ -128,6 +128,17 @@ def _next_commands(place: str, loggers: tuple[str, ...]) -> list[tuple[str, str]
         (f"rankzero export {place} --output metrics.csv", "its metrics for a spreadsheet or pandas"),
         send,
     ]
+
+
+def _takes_runs(name: str) -> bool:
+    """Return whether a logger takes a run as things are: without options, and with who is logged in here."""
+    from rankzero.plugins import get_plugins
+
+    try:
+        get_plugins().load_logger(name)().check_login()
+    except Exception:
+        return False
+    return True
 
 
 def _short(path: Path) -> str:
