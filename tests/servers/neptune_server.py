@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,8 @@ class NeptuneServer(MockServer):
 
     Args:
         projects: those that there are, ``workspace/name``.
-        api_key: a key that is accepted; see ``store.sessions`` for more keys, revoking and expiring.
+        api_key: a key that is accepted; one of the server's own if None, for the client remembers by it what it
+            asked. See ``store.sessions`` for more keys, revoking and expiring.
         token_lifetime: seconds for which an access token is accepted.
         part_sizes: bytes above which a file must come in parts, and bytes of a part.
         increasing_steps: refuse a point of a series whose step is not greater than the one before, as Neptune did.
@@ -51,17 +53,17 @@ class NeptuneServer(MockServer):
         self,
         projects: tuple[str, ...] = (PROJECT,),
         *,
-        api_key: str = "key",
+        api_key: str | None = None,
         token_lifetime: float = 3600.0,
         part_sizes: tuple[int, int] = (5 << 20, 5 << 20),
         increasing_steps: bool = False,
         idle_after: float = 300.0,
     ) -> None:
         super().__init__()
-        self.api_key = api_key
+        self.api_key = api_key or uuid.uuid4().hex
         self.part_sizes = part_sizes
         self.increasing_steps = increasing_steps
-        self.store = Store(Sessions(token_lifetime, {api_key}), projects[0].partition("/")[0], idle_after)
+        self.store = Store(Sessions(token_lifetime, {self.api_key}), projects[0].partition("/")[0], idle_after)
         for project in projects:
             self.store.add_project(project)
 
