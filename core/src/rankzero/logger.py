@@ -30,7 +30,7 @@ from rankzero.experiment import DummyExperiment
 from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.rank import is_rank_zero, rank_zero_warn
 from rankzero.saved_checkpoints import scan
-from rankzero.values import Number
+from rankzero.values import Number, flatten, to_number
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -585,6 +585,20 @@ class Logger(ABC):
         path = self._media.directory / file.path
         metadata = {"step": step, "caption": file.caption}
         self.log_artifact(path, name=key, type=kind, metadata={k: v for k, v in metadata.items() if v is not None})
+
+    def _numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Number], dict[str, Any]]:
+        """Return those of nested ``metrics`` that are numbers, as such, and what else there is; None is said once."""
+        numbers: dict[str, Number] = {}
+        others: dict[str, Any] = {}
+        for key, value in flatten(metrics):
+            number = to_number(value)
+            if number is not None:
+                numbers[key] = number
+            elif value is not None:
+                others[key] = value
+            else:
+                self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
+        return numbers, others
 
     def _say_once(self, topic: str, message: str) -> None:
         if topic not in self._said:

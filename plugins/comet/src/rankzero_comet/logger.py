@@ -11,7 +11,7 @@ import msgspec
 
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import MetricsRow, RunInfo
-from rankzero.values import Number, flatten, to_jsonable, to_number
+from rankzero.values import Number, to_jsonable
 from rankzero_comet.courier_session import CourierSession
 from rankzero_comet.direct_session import DirectSession
 from rankzero_comet.login import check_login
@@ -167,15 +167,9 @@ class CometLogger(MediaVerbs):
     # Numbers, params, tags
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        numbers: dict[str, Number] = {}
-        for key, value in flatten(metrics):
-            number = to_number(value)
-            if value is None:
-                self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
-            elif number is None:
-                self.log_text(self._prefix + key, columns=["value"], data=[[value]], step=step)
-            else:
-                numbers[key] = number
+        numbers, others = self._numbers_and_others(metrics)
+        for key, value in others.items():
+            self.log_text(self._prefix + key, columns=["value"], data=[[value]], step=step)
         if numbers:
             self.log_metrics_batch([MetricsRow(numbers, step, self.moment)])
 

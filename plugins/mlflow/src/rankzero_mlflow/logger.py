@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import MetricsRow, RunInfo
 from rankzero.rank import is_rank_zero
-from rankzero.values import Number, flatten, to_jsonable, to_number
+from rankzero.values import Number, flatten, to_jsonable
 from rankzero_mlflow.artifacts import Artifacts
 from rankzero_mlflow.media_verbs import MediaVerbs
 from rankzero_mlflow.names import metric_name
@@ -174,15 +174,9 @@ class MLFlowLogger(MediaVerbs):
     # Numbers, params, tags
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        numbers: dict[str, Number] = {}
-        for key, value in flatten(metrics):
-            number = to_number(value)
-            if value is None:
-                self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
-            elif number is None:
-                self.log_text(key, columns=["value"], data=[[value]], step=step)
-            else:
-                numbers[key] = number
+        numbers, others = self._numbers_and_others(metrics)
+        for key, value in others.items():
+            self.log_text(key, columns=["value"], data=[[value]], step=step)
         self.log_metrics_batch([MetricsRow(numbers, step, self.moment)])
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:

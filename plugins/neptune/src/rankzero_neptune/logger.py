@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import MetricsRow, RunInfo
 from rankzero.rank import rank_zero_only
-from rankzero.values import Number, flatten, to_jsonable, to_number, unspell_all
+from rankzero.values import Number, flatten, to_jsonable, unspell_all
 from rankzero_neptune.checkpoints import Checkpoints
 from rankzero_neptune.courier_session import CourierSession
 from rankzero_neptune.direct_session import DirectSession
@@ -180,15 +180,9 @@ class NeptuneLogger(MediaVerbs):
     # Numbers
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        numbers: dict[str, Number] = {}
-        for key, value in flatten(metrics):
-            number = to_number(value)
-            if value is None:
-                self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
-            elif number is None:
-                self._log_word(key, str(value), step)
-            else:
-                numbers[key] = number
+        numbers, others = self._numbers_and_others(metrics)
+        for key, value in others.items():
+            self._log_word(key, str(value), step)
         self.log_metrics_batch([MetricsRow(numbers, step, self.moment)])
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
