@@ -14,7 +14,9 @@ from rankzero.events import Event, Finish, Metrics
 from rankzero.journal import JOURNAL, read_events
 
 HERE = Path(__file__).parent
-LAUNCHER_PREFIXES = ("RANKZERO_", "SLURM_", "TORCHELASTIC_", "OMPI_", "PMI")
+LAUNCHER_PREFIXES = ("RANKZERO_", "SLURM_", "TORCHELASTIC_", "OMPI_", "PMI", "WANDB_")
+PLACES = ("cwd", "home", "tmp")
+OF_OTHERS = ("torchelastic_", "torchinductor_", "tester")  # the last is W&B's client, in a courier
 
 
 @dataclass
@@ -26,6 +28,26 @@ class Job:
     _started: list[subprocess.Popen] = field(default_factory=list)
 
     TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+
+    @classmethod
+    def in_directory(cls, directory):
+        """A job whose working directory, home and temporary directory are its own."""
+        for place in PLACES:
+            (directory / place).mkdir()
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_PREFIXES)}
+        return cls(
+            directory,
+            inherited
+            | {
+                "REPORTS": str(directory),
+                "RANKZERO_DIR": str(directory / "runs"),
+                "HOME": str(directory / "home"),
+                "TMPDIR": str(directory / "tmp"),
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+                "PYTHONWARNINGS": "always",
+            },
+        )
 
     @property
     def runs(self):
@@ -43,6 +65,11 @@ class Job:
     def ends(self, run_dir):
         return [event.status for event in self.events(run_dir, Finish)]
 
+    def litter(self):
+        """What lies in the working directory, the home and the temporary directory, and is not torch's or W&B's."""
+        found = [path for place in PLACES for path in (self.directory / place).iterdir()]
+        return [path for path in found if not path.name.startswith(OF_OTHERS)]
+
     def reports(self):
         """What each rank told `report`, by rank."""
         found = {int(path.stem): json.loads(path.read_text()) for path in self.directory.glob("*.json")}
@@ -58,7 +85,7 @@ class Job:
         command = [*launcher, str(HERE / "scripts" / script), *arguments]
         with (self.directory / "output.txt").open("ab") as output:
             process = subprocess.Popen(
-                command, cwd=self.directory, env=self.environment | environment, stdout=output, stderr=output
+                command, cwd=self.directory / "cwd", env=self.environment | environment, stdout=output, stderr=output
             )
         self._started.append(process)
         return process
@@ -97,14 +124,20 @@ class Job:
 
 @pytest.fixture
 def job(tmp_path):
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_PREFIXES)}
-    inherited |= {
-        "REPORTS": str(tmp_path),
-        "RANKZERO_DIR": str(tmp_path / "runs"),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
-        "PYTHONWARNINGS": "always",
-    }
-    job = Job(tmp_path, inherited)
+    job = Job.in_directory(tmp_path)
     yield job
     job.end()
+
+
+@pytest.fixture(scope="module")
+def make_job():
+    """Make jobs that several tests look at."""
+    made = []
+
+    def make(directory):
+        made.append(Job.in_directory(directory))
+        return made[-1]
+
+    yield make
+    for job in made:
+        job.end()

@@ -6,6 +6,8 @@ import pytest
 
 from rankzero.events import Start
 
+pytestmark = pytest.mark.slow
+
 
 def attempts(job, ranks):
     known = [report["known"] for report in job.reports()]
@@ -52,7 +54,6 @@ def test_second_attempt_goes_on_with_a_named_run(job, fail_once):
     assert job.ends(run)[-1] == "success"
 
 
-@pytest.mark.slow
 def test_one_of_two_nodes_fails(job):
     """Only the agent of the node that failed counts the restart, so the count says nothing to the others."""
     with socket.socket() as free:

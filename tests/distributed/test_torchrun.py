@@ -1,45 +1,76 @@
-"""Only rank zero logs: real torchrun, four ranks."""
+"""Only rank zero logs: real torchrun."""
 
 import json
 
 import pytest
+from servers.faulty_proxy import silent
+from servers.wandb_server import WandbServer
 
+import rankzero
 from rankzero.events import Params, Start
 
-RANKS = range(4)
+
+@pytest.fixture(scope="module")
+def wandb_server():
+    with WandbServer() as server:
+        yield server
+        assert server.problems == []
 
 
-@pytest.mark.parametrize("order", ["rank zero first", "rank zero last"])
-def test_training(job, order):
-    output = job.torchrun("train.py", order)
+def with_wandb(job, server):
+    """Let the job's processes log to W&B, and write nothing of its client's where they should leave nothing."""
+    job.environment |= server.environment(job.directory)
+    del job.environment["WANDB_DIR"]
 
-    (run,) = job.runs
-    reports = job.reports()
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_job, wandb_server):
+    """A training of four ranks that has gone well."""
+    job = make_job(tmp_path_factory.mktemp("trained"))
+    with_wandb(job, wandb_server)
+    job.torchrun("train.py", "rank zero first", "csv", "wandb")
+    return job
+
+
+def test_training(trained):
+    (run,) = trained.runs
+    reports = trained.reports()
     assert [report["rank"] for report in reports] == [0, 1, 2, 3]
-    assert job.steps(run) == [*range(20), 20]
-    assert job.ends(run) == ["success"]
-    assert [event.pid for event in job.events(run, Start)] == [reports[0]["pid"]]
-    assert len(job.events(run, Params)) == 1
+    assert trained.steps(run) == [*range(20), 20]
+    assert trained.ends(run) == ["success"]
+    assert [event.pid for event in trained.events(run, Start)] == [reports[0]["pid"]]
+    assert len(trained.events(run, Params)) == 1
     assert len((run / "metrics.csv").read_text().splitlines()) == 22
-    told = {path for path in job.directory.iterdir() if path.suffix in (".json", ".txt")}
-    assert set(job.directory.iterdir()) - told == {job.directory / "runs"}
-    assert "Warning" not in output.replace("FutureWarning", "")
+    assert "Warning" not in trained.output.replace("FutureWarning", "")
 
 
-def test_ranks_agree_on_the_run_whenever_they_ask(job):
-    job.torchrun("train.py", "rank zero first")
+def test_tracker_has_one_run_with_every_value_once(trained, wandb_server):
+    (run,) = trained.runs
+    (stored,) = [each for each in wandb_server.store.runs.values() if each.project == "ddp"]
+    zero, *others = trained.reports()
+    assert stored.id == run.name
+    assert [(each.step, each.value) for each in stored.scalars("loss", "trainer/global_step")] == list(
+        enumerate(zero["losses"])
+    )
+    assert all(report["losses"] != zero["losses"] for report in others)
+    assert stored.config["lr"] == 0.01
+    assert stored.exit_code == 0
 
-    (run,) = job.runs
-    name = job.events(run, Start)[0].run.name
-    answers = [report[when] for report in job.reports() for when in ("before", "after")]
+
+def test_nothing_lies_about(trained):
+    assert trained.litter() == []
+
+
+def test_ranks_agree_on_the_run_whenever_they_ask(trained):
+    (run,) = trained.runs
+    name = trained.events(run, Start)[0].run.name
+    answers = [report[when] for report in trained.reports() for when in ("before", "after")]
     assert [answer for answer in answers if answer] == [[run.name, name, str(run)]] * 5
 
 
-def test_other_ranks_do_nothing(job):
-    job.torchrun("train.py", "rank zero first")
-
-    zero, *others = job.reports()
-    assert zero["couriers"] == 1
+def test_other_ranks_do_nothing(trained):
+    zero, *others = trained.reports()
+    assert zero["couriers"] == 2
     assert zero["loaded"]
     for report in others:
         assert report["loaded"] == []
@@ -47,47 +78,106 @@ def test_other_ranks_do_nothing(job):
         assert report["returned"] == [None] * 4
 
 
-@pytest.mark.parametrize(("trouble", "last_step"), [("rank 0 raises", 5), ("rank 2 dies", 5)])
-def test_failing_rank_ends_the_job_and_the_run(job, trouble, last_step):
-    output = job.torchrun("trouble.py", trouble, status=1)
+@pytest.mark.parametrize("order", ["rank zero last", "others never"])
+def test_order_of_finishing_does_not_matter(job, wandb_server, order):
+    with_wandb(job, wandb_server)
+    job.torchrun("train.py", order, "csv", "wandb", ranks=2)
 
     (run,) = job.runs
-    assert job.steps(run)[:last_step] == list(range(last_step))
-    assert job.steps(run)[-1] <= last_step
-    assert job.ends(run) in (["failed"], ["aborted"])
-    if trouble == "rank 0 raises":
-        assert job.ends(run) == ["failed"]
-        assert "the loss is a pineapple" in output
+    assert job.steps(run) == [*range(20), 20]
+    assert job.ends(run) == ["success"]
+    assert len(wandb_server.run(run.name).scalars("loss")) == 20
+    assert wandb_server.run(run.name).exit_code == 0
+    assert job.litter() == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "rank", "when", "logged", "ends"),
+    [
+        ("raises", 0, "in the middle", 6, ["failed"]),
+        ("is killed", 1, "in the middle", 6, ["aborted", "failed"]),
+        ("exits", 1, "before the first log call", 0, ["aborted", "failed", "crashed"]),  # perhaps still in start()
+        ("is killed", 0, "in the middle", 6, ["crashed"]),
+    ],
+)
+def test_failing_rank_ends_the_job_and_the_run(job, trouble, rank, when, logged, ends):
+    output = job.torchrun("trouble.py", trouble, str(rank), when, ranks=2, status=1)
+
+    (run,) = job.runs
+    # The other rank may have been in the middle of its next step.
+    assert job.steps(run) in ([*range(logged)], [*range(logged - 1)])
+    assert rankzero.read_run(run).status in ends
+    assert ("the loss is a pineapple" in output) == (trouble == "raises")
 
 
 def test_no_rank_waits_for_a_hanging_tracker(job):
-    output = job.torchrun("trouble.py", "the tracker hangs")
+    output = job.torchrun("trouble.py", "the tracker hangs", ranks=2)
 
     (run,) = job.runs
-    zero, *others = job.reports()
+    zero, one = job.reports()
     assert job.steps(run) == list(range(20))
-    assert all(report["logging"] < 0.2 for report in (zero, *others))
+    assert max(zero["logging"], one["logging"]) < 0.2
     assert 1.9 < zero["finishing"] < 4.0  # finish() waits for as long as the script said
-    assert all(report["finishing"] < 0.1 for report in others)
+    assert one["finishing"] < 0.1
     assert "goes on in the background" in output
 
 
-def test_two_runs_pair_up(job):
-    job.torchrun("two_runs.py", ranks=3)
+@pytest.mark.slow
+def test_no_rank_waits_for_a_tracker_that_falls_ill(job):
+    with WandbServer() as server:
+        with_wandb(job, server)
+        server.fail("UpsertBucket", silent(60))
+        job.torchrun("trouble.py", "none", "0", "never", "wandb", ranks=2)
+        zero, one = job.reports()
+        (run,) = job.runs
 
-    first, second = job.runs
-    for report in job.reports():
-        assert report["first"] == [first.name, "first", str(first)]
-        assert report["second"] == [second.name, "second", str(second)]
-    for run in (first, second):
+    assert job.steps(run) == list(range(20))
+    assert max(zero["logging"], one["logging"]) < 0.2
+    assert one["finishing"] < 0.1
+
+
+def test_two_runs_pair_up_also_beside_another_job(job):
+    jobs = []
+    for name in ("a", "b"):
+        reports = job.directory / name
+        reports.mkdir()
+        launcher = [*job.TORCHRUN, "--standalone", "--nproc-per-node=2"]
+        jobs.append(job.start(launcher, "two_runs.py", name, REPORTS=str(reports)))
+    job.wait(*jobs)
+
+    runs = {job.events(run, Start)[0].run.name: run for run in job.runs}
+    assert sorted(runs) == ["first a", "first b", "second a", "second b"]
+    for name in ("a", "b"):
+        for rank in range(2):
+            report = json.loads((job.directory / name / f"{rank}.json").read_text())
+            for each in ("first", "second"):
+                run = runs[f"{each} {name}"]
+                assert report[each] == [run.name, f"{each} {name}", str(run)]
+    for run in job.runs:
         assert json.loads((run / "csv.position.json").read_text())["closed"]
 
 
 def test_disabled_run_keeps_nobody_waiting(job):
     job.environment["RANKZERO_DISABLED"] = "1"
-    job.torchrun("two_runs.py", ranks=2)
+    job.torchrun("two_runs.py", "a", ranks=2)
 
     assert job.runs == []
     zero, one = job.reports()
     assert one["asking"] < 5
     assert one["first"] == zero["first"]
+
+
+def test_loggers_used_directly(job, wandb_server):
+    with_wandb(job, wandb_server)
+    job.torchrun("direct.py", ranks=2)
+
+    (stored,) = [each for each in wandb_server.store.runs.values() if each.project == "direct"]
+    zero, one = job.reports()
+    values = [(step, step / 8) for step in range(10)]
+    assert stored.id == "shared"
+    assert [(each.step, each.value) for each in stored.scalars("loss", "trainer/global_step")] == values
+    assert zero["experiments"][0] == "Run"
+    assert one["experiments"] == ["DummyExperiment"] * 2
+    assert one["versions"][0] == zero["versions"][0] == "shared"
+    (csv,) = (job.directory / "runs").rglob("metrics.csv")
+    assert len(csv.read_text().splitlines()) == 11

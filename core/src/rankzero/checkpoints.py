@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
+import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
@@ -14,43 +18,156 @@ from rankzero.events import Checkpoint
 from rankzero.journal import JOURNAL, Tail
 from rankzero.position import load_position
 
+log = logging.getLogger("rankzero")
+
 DIRECTORY = "checkpoints"
 
 _CHECKPOINT = b'{"type":"checkpoint"'
+_CHUNK = 1 << 20
+_MOST_THREADS = 4
 
 
-def snapshot(source: Path, run_dir: Path, *, link: bool = False) -> str:
-    """Keep ``source``, a file or a directory, under another name in ``run_dir``; return that path, relative.
-
-    Args:
-        source: what was saved.
-        run_dir: the run's directory.
-        link: hard-link instead of copying, in constant time. Only for files that are never written again in
-            place, as ``torch.save`` to the same path does: the snapshot would change with them.
+def snapshot(source: Path, run_dir: Path) -> str:
+    """Copy ``source``, a file or a directory, under another name into ``run_dir``; return that path, relative.
 
     Raises:
         OSError: ``source`` cannot be read or the run's directory cannot be written.
     """
     import shutil
 
-    relative = Path(DIRECTORY, uuid.uuid4().hex[:8], source.name)
-    target = run_dir / relative
+    kept = place(source)
+    target = run_dir / kept
     target.parent.mkdir(parents=True)
-    keep = _link if link else shutil.copy2
     if source.is_dir():
-        shutil.copytree(source, target, copy_function=keep)
+        shutil.copytree(source, target)
     else:
-        keep(source, target)
-    return relative.as_posix()
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(os.path.realpath(source), target)  # a link to a symbolic link would lead nowhere
-    except OSError:  # another file system, or one without hard links
-        import shutil
-
         shutil.copy2(source, target)
+    return kept
+
+
+def place(source: Path) -> str:
+    """Return a new path for a snapshot of ``source``, relative to the run's directory."""
+    return Path(DIRECTORY, uuid.uuid4().hex[:8], source.name).as_posix()
+
+
+class Snapshots:
+    """Keeps files that may be deleted or replaced at once, without taking longer for larger ones.
+
+    That is by hard links. Where there can be none, as on another file system, the files are opened, which a deletion
+    does not end, and a thread copies them.
+    """
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+
+    def take(self, source: Path, target: Path, then: Callable[[], None], *, may_change: bool = False) -> None:
+        """Keep ``source`` at ``target``; call ``then`` once it is there, in the order of these calls.
+
+        Args:
+            source: a file or a directory.
+            target: where nothing is.
+            then: called in a thread if one has something to copy.
+            may_change: ``source`` may be written again in place, which would change what is linked to it too.
+
+        Raises:
+            OSError: ``source`` cannot be read or ``target`` cannot be written.
+        """
+        target.parent.mkdir(parents=True)
+        files = _files_of(source, target)
+        if may_change or not _link(files):
+            opened = _open(files)
+            self._in_thread(lambda: _copy(opened), then)
+        elif self._go_on():
+            self._in_thread(lambda: True, then)
+        else:
+            then()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until nothing is being copied; return whether that was so in ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not self._go_on()
+
+    def _in_thread(self, keep: Callable[[], bool], then: Callable[[], None]) -> None:
+        if len(self._go_on()) >= _MOST_THREADS:  # what was deleted meanwhile takes room until it is copied
+            self._threads[0].join()
+        before = self._threads[-1] if self._threads else None
+
+        def work() -> None:
+            try:
+                is_kept = keep()
+                if before is not None:
+                    before.join()
+                if is_kept:
+                    then()
+            except Exception as error:
+                log.warning("a checkpoint could not be kept in the run's directory: %s", error)
+
+        # Not a daemon: the end of the process waits for it.
+        thread = threading.Thread(target=work, name="rankzero-checkpoint")
+        self._threads.append(thread)
+        thread.start()
+
+    def _go_on(self) -> list[threading.Thread]:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        return self._threads
+
+
+def _files_of(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Return what files ``source`` consists of, and where each is to be kept; make the directories for it."""
+    if not source.is_dir():
+        return [(source, target)]
+    found = []
+    for directory, _, names in os.walk(source, followlinks=True):
+        there = target / os.path.relpath(directory, source)
+        there.mkdir(parents=True)
+        found += [(Path(directory, name), there / name) for name in names]
+    return found
+
+
+def _link(files: list[tuple[Path, Path]]) -> bool:
+    try:
+        for each, kept in files:
+            os.link(os.path.realpath(each), kept)  # a link to a symbolic link would lead nowhere
+    except OSError:  # another file system, or one without hard links
+        for _, kept in files:
+            kept.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _open(files: list[tuple[Path, Path]]) -> list[_Opened]:
+    opened = [(open(each, "rb"), kept) for each, kept in files]  # noqa: SIM115
+    return [_Opened(file, kept, _state(file)) for file, kept in opened]
+
+
+def _copy(files: list[_Opened]) -> bool:
+    import shutil
+
+    with ExitStack() as stack:
+        for file, _, _ in files:
+            stack.enter_context(file)
+        for file, kept, state in files:
+            with open(kept, "wb") as copy:
+                shutil.copyfileobj(file, copy, _CHUNK)
+            if _state(file) != state:
+                kept.unlink()
+                log.warning("%s was written again before it was copied: its older form is lost", file.name)
+                return False
+    return True
+
+
+def _state(file: BinaryIO) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_mtime_ns, found.st_size
+
+
+class _Opened(NamedTuple):
+    file: BinaryIO
+    kept: Path
+    state: tuple[int, int]
+    """As it was when it was saved."""
 
 
 class SnapshotSweeper:

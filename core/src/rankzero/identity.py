@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import ConfigError
-from rankzero.rank import group_store, launch_key, torchrun_store
+from rankzero.rank import group_store, is_rank_zero, launch_key, torchrun_store
 
 _ID_LENGTH = 32  # the shortest that every tracker takes as an identity
 _LOOK_EVERY = 0.02
@@ -117,7 +117,12 @@ class Announcement:
         self._told: Any = None
 
     def tell(self) -> None:
-        """Put the identity into the stores that are new since the last call; never fails, never waits for a rank."""
+        """Put the identity into the stores that are new since the last call; never fails, never waits for a rank.
+
+        What a process says that turns out not to be rank zero, nobody hears.
+        """
+        if not is_rank_zero():
+            return
         if self._may_ask_torchrun:
             try:
                 self._may_ask_torchrun = not self._put(torchrun_store())
@@ -189,4 +194,10 @@ def _process_start() -> float:
         return time.time()
 
 
+def _be_born() -> None:
+    global _born
+    _born = _process_start()
+
+
 _born = _process_start()
+os.register_at_fork(after_in_child=_be_born)  # launchers in notebooks fork their ranks

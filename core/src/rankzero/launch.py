@@ -24,13 +24,14 @@ from rankzero.logger import RunInfo
 from rankzero.orders import make_logger
 from rankzero.plans import Plan, plan
 from rankzero.plugins import get_plugins
-from rankzero.rank import get_rank, is_rank_zero, rank_zero_warn
+from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
 from rankzero.run import Run
 from rankzero.values import to_jsonable
 
 log = logging.getLogger("rankzero")
 
 _ASK_TIMEOUT = 30.0
+_HOW_TO_KNOW = "set RANKZERO_RUN_ID for all ranks, or ask later"
 
 
 def start(
@@ -85,6 +86,7 @@ def start(
     if asked.run_id is not None:
         check_id(asked.run_id)
     if not is_rank_zero():
+        _doubt_the_rank()
         return Run(_info_elsewhere(asked, number), is_active=False)
     if asked.disabled:
         info = _new_info(asked, number)
@@ -146,7 +148,8 @@ def _run_dir(asked: RunConfig, run_id: str) -> Path:
 
 
 def _new_info(asked: RunConfig, number: int) -> RunInfo:
-    run_id = asked.run_id or new_id(number, lambda each: _run_dir(asked, each).exists())
+    is_taken = Path.exists if asked.disabled else _is_taken
+    run_id = asked.run_id or new_id(number, lambda each: is_taken(_run_dir(asked, each)))
     return _info(asked, run_id, asked.name or name_of(run_id), _run_dir(asked, run_id))
 
 
@@ -181,14 +184,16 @@ def _info_elsewhere(asked: RunConfig, number: int) -> Callable[[], RunInfo]:
             known = Identity(UNKNOWN, UNKNOWN, str(_run_dir(asked, UNKNOWN)))
             if not is_said:
                 is_said = True
-                log.warning(
-                    "rank %d cannot know the run's id: it was asked for before the process group was initialised, and "
-                    "the launcher does not name the job; set RANKZERO_RUN_ID for all ranks",
-                    get_rank(),
-                )
+                log.warning("rank %d does not know the run's id: %s; %s", get_rank(), _why_unknown(), _HOW_TO_KNOW)
         return _info(asked, known.id, known.name, Path(known.dir))
 
     return info
+
+
+def _why_unknown() -> str:
+    if group_store() is None:
+        return "it was asked for before the process group was initialised, and the launcher does not name the job"
+    return "rank zero has started no run, or has neither logged nor asked for the id since the process group came up"
 
 
 def _named_run(asked: RunConfig, run_id: str) -> Identity:
@@ -199,6 +204,17 @@ def _named_run(asked: RunConfig, run_id: str) -> Identity:
 
 
 # The run's directory
+
+
+def _is_taken(run_dir: Path) -> bool:
+    # Made at once: jobs that the launcher does not tell apart may start in the same moment.
+    try:
+        run_dir.mkdir(parents=True)
+    except FileExistsError:
+        return True
+    except OSError:
+        pass  # `_take` says what is wrong
+    return False
 
 
 def _existing_start(run_dir: Path, asked: RunConfig) -> Start | None:
@@ -270,6 +286,24 @@ def _live_experiment(plans: list[Plan], deliveries: Deliveries | None, info: Run
 
 
 # Messages
+
+
+def _doubt_the_rank() -> None:
+    """Tell a person at a prompt why nothing is logged: a variable that an earlier job left is easily overlooked."""
+    variable = rank_variable()
+    if hasattr(sys, "ps1") and variable is not None and not _is_child():
+        _show_messages()
+        log.warning(
+            "this process logs nothing, for it is rank %d by the environment variable %s; unless it is part of a job, "
+            "delete that",
+            get_rank(),
+            variable,
+        )
+
+
+def _is_child() -> bool:
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
 
 
 def _show_messages() -> None:

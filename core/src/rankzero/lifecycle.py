@@ -76,6 +76,8 @@ def _take_sigterm() -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGTERM) is not _on_sigterm:
+        return  # who took the signal over, and tells us of it, ends the process in their own way, too
     try:
         _end_all("aborted", _GRACE)
     finally:

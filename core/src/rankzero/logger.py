@@ -27,9 +27,10 @@ import msgspec
 from rankzero.aggregate import Reduce, StepAggregator, mean
 from rankzero.encoders import as_table, histogram
 from rankzero.experiment import DummyExperiment
+from rankzero.integrations import lightning
 from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.rank import is_rank_zero, rank_zero_warn
-from rankzero.saved_checkpoints import scan
+from rankzero.saved_checkpoints import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
 from rankzero.values import Number, flatten, to_number
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class Logger(ABC):
         self._closing = self._closed = False
         self._said = set()
         self._checkpoint_callbacks = []
-        self._seen_checkpoints = {}
+        self._saved_checkpoints = SavedCheckpoints()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class Logger(ABC):
     _closed: bool
     _said: set[str]
     _checkpoint_callbacks: list[Any]
-    _seen_checkpoints: dict[str, float]
+    _saved_checkpoints: SavedCheckpoints
 
     def __init__(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
         self.update_agg_funcs(agg_key_funcs, agg_default_func)
@@ -525,12 +526,12 @@ class Logger(ABC):
         Called before the files that are superseded are deleted.
         """
         if self.log_model == "all" or (self.log_model and getattr(checkpoint_callback, "save_top_k", None) == -1):
-            self._log_saved(checkpoint_callback)
-        elif self.log_model and not any(each == checkpoint_callback for each in self._checkpoint_callbacks):
+            self._log_saved(self._saved_checkpoints.after_save(checkpoint_callback))
+        elif self.log_model and not any(_is_same(each, checkpoint_callback) for each in self._checkpoint_callbacks):
             self._checkpoint_callbacks.append(checkpoint_callback)
 
-    def _log_saved(self, checkpoint_callback: Any) -> None:
-        for saved in scan(checkpoint_callback, self._seen_checkpoints):
+    def _log_saved(self, checkpoints: Iterable[SavedCheckpoint]) -> None:
+        for saved in checkpoints:
             self.log_checkpoint(saved.path, score=saved.score, aliases=saved.aliases, metadata=saved.metadata)
 
     # Aggregation
@@ -564,7 +565,8 @@ class Logger(ABC):
 
     def _log_saved_at_last(self) -> None:
         while self._checkpoint_callbacks:
-            self._log_saved(self._checkpoint_callbacks.pop(0))
+            self._log_saved(self._saved_checkpoints.left(self._checkpoint_callbacks.pop(0)))
+        self._log_saved(self._saved_checkpoints.late(LATE_TIMEOUT))
 
     def _close_once(self, close: Callable[[Any], None]) -> None:
         if self._closed:
@@ -607,6 +609,14 @@ class Logger(ABC):
 
 
 _guard_class(Logger)  # type: ignore[type-abstract]
+lightning.watch()
+
+
+def _is_same(callback: Any, other: Any) -> bool:
+    try:
+        return bool(callback == other)
+    except ReferenceError:  # a weak proxy of what is gone
+        return False
 
 
 def _name_of(logger: Logger) -> str:

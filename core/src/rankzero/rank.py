@@ -26,6 +26,10 @@ RANK_VARIABLES: Mapping[str, str] = {
     "OMPI_COMM_WORLD_RANK": "OpenMPI (mpirun)",
     "PMIX_RANK": "PMIx",
     "PMI_RANK": "MPICH, Intel MPI",
+    "MV2_COMM_WORLD_RANK": "MVAPICH2",
+    "PALS_RANKID": "Cray's PALS",
+    "FLUX_TASK_RANK": "Flux",
+    "HOROVOD_RANK": "horovodrun",
     "JSM_NAMESPACE_RANK": "LSF (jsrun)",
     "LOCAL_RANK": "launchers that know only the rank on one machine",
     "NODE_RANK": "launchers that know only the machine",
@@ -33,6 +37,7 @@ RANK_VARIABLES: Mapping[str, str] = {
 """Environment variables that carry a rank, the most trusted first, with who sets them."""
 
 _FIRST_RESERVED_STEP = 0xFFFFFFF0  # SLURM's numbers for batch scripts and interactive shells, which are no job steps
+_TELLING_APART = ("SLURM_CLUSTER_NAME", "SLURM_STEP_LAUNCHER_PORT")  # another cluster has a job of the same number
 _CONNECT_TIMEOUT = 2.0  # seconds
 
 
@@ -42,6 +47,11 @@ def _process_group_rank() -> int | None:
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
     return int(distributed.get_rank())
+
+
+def has_process_group() -> bool:
+    """Return whether the script has initialised a ``torch.distributed`` process group."""
+    return _process_group_rank() is not None
 
 
 def get_rank() -> int:
@@ -58,11 +68,17 @@ def get_rank() -> int:
     rank = _process_group_rank()
     if rank is not None:
         return rank
+    variable = rank_variable()
+    return 0 if variable is None else int(os.environ[variable])
+
+
+def rank_variable() -> str | None:
+    """Return the name of the environment variable that settles the rank, None if none does: then it is 0."""
     for variable in RANK_VARIABLES:
         value = os.environ.get(variable, "")
         if value.isdecimal() and (int(value) > 0 or variable == "RANK"):
-            return int(value)
-    return 0
+            return variable
+    return None
 
 
 def is_rank_zero() -> bool:
@@ -103,14 +119,19 @@ def launch_key() -> str | None:
 
     Known for SLURM job steps of several tasks and for whatever sets up PMIx (mpirun, jsrun, srun --mpi=pmix); None
     elsewhere. torchrun has no such name: its run id is "none" unless the user chose one, and it starts ranks again
-    within one launch.
+    within one launch. Nor has a process whose ``RANK`` is not the rank that the launcher gave it: with ``RANK=0``,
+    each task of a job step is a job of its own.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return None
-    if _is_in_job_step():
-        parts = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
-        return "slurm-" + "-".join(parts)
-    return os.environ.get("PMIX_NAMESPACE") or os.environ.get("OMPI_MCA_ess_base_jobid")  # noqa: SIM112
+    mpi = os.environ.get("PMIX_NAMESPACE") or os.environ.get("OMPI_MCA_ess_base_jobid")  # noqa: SIM112
+    # mpirun has srun start its ranks on other machines, in a job step of which those on the first know nothing.
+    if mpi and ("OMPI_COMM_WORLD_RANK" in os.environ or not mpi.startswith("slurm")):
+        return mpi if _counts_ranks("OMPI_COMM_WORLD_RANK") and _counts_ranks("PMIX_RANK") else None
+    if _is_in_job_step() and _counts_ranks("SLURM_PROCID"):
+        named = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
+        return "-".join(["slurm", *named, *(os.environ[name] for name in _TELLING_APART if name in os.environ)])
+    return None
 
 
 def _is_in_job_step() -> bool:
@@ -118,6 +139,12 @@ def _is_in_job_step() -> bool:
     step = os.environ.get("SLURM_STEP_ID", "")
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS")
     return "SLURM_PROCID" in os.environ and step.isdecimal() and int(step) < _FIRST_RESERVED_STEP and tasks != "1"
+
+
+def _counts_ranks(variable: str) -> bool:
+    """Return whether ``variable`` does not contradict ``RANK``."""
+    rank, counted = os.environ.get("RANK", ""), os.environ.get(variable, "")
+    return not (rank.isdecimal() and counted.isdecimal()) or int(rank) == int(counted)
 
 
 def group_store() -> Any | None:

@@ -55,9 +55,19 @@ from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.notices import describe, warn_user
 from rankzero.options import scrub
 from rankzero.plugins import get_plugins
-from rankzero.rank import is_rank_zero
-from rankzero.saved_checkpoints import scan
-from rankzero.values import Number, SplitMetrics, clean, size_of, spell, split_metrics, to_jsonable, to_number
+from rankzero.rank import has_process_group, is_rank_zero
+from rankzero.saved_checkpoints import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
+from rankzero.values import (
+    Number,
+    SplitMetrics,
+    clean,
+    is_spread,
+    size_of,
+    spell,
+    split_metrics,
+    to_jsonable,
+    to_number,
+)
 from rankzero.watch import ModelWatch
 
 if TYPE_CHECKING:
@@ -66,6 +76,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("rankzero")
 P = ParamSpec("P")
 
+_NUMBERS = frozenset((int, float))
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
@@ -127,16 +138,20 @@ class Run:
         self._reset()
 
     def _reset(self) -> None:
+        self._is_alone = True
         self._is_plain = True  # until a value comes that is not a Python number
         self._next_tick = 0.0
         self._device_rows = DeviceRows()
         self._aggregator = StepAggregator()
-        self._seen_checkpoints: dict[str, float] = {}
+        self._saved_checkpoints = SavedCheckpoints()
+        self._snapshots = checkpoints.Snapshots()
         self._watches: dict[int, ModelWatch] = {}
         self._said: set[str] = set()
 
     @property
     def _info(self) -> RunInfo:
+        if self._announcement is not None and self._may_log():
+            self._announcement.tell()  # other ranks may ask now, and nothing need be logged for a while
         info = self._known_info
         if not isinstance(info, RunInfo):
             info = info()
@@ -208,7 +223,10 @@ class Run:
         return self._experiment.get()
 
     def __repr__(self) -> str:
-        return f"<rankzero.Run {self.name} ({self.id}) in {self._info.dir}>"
+        info = self._known_info  # frameworks print their arguments, and on other ranks to ask may take a while
+        return (
+            f"<rankzero.Run {info.name} ({info.id}) in {info.dir}>" if isinstance(info, RunInfo) else "<rankzero.Run>"
+        )
 
     # Metrics
 
@@ -240,7 +258,9 @@ class Run:
         line = None
         try:
             # Only Python ints and floats add up to one, and only finite ones to a finite one.
-            total = sum(metrics.values()) if self._is_plain else None
+            # To add up a DTensor may take all ranks, so among several it is made sure that there is none.
+            is_plain = self._is_plain and (self._is_alone or _NUMBERS.issuperset(map(type, metrics.values())))
+            total = sum(metrics.values()) if is_plain else None
             if (
                 (total.__class__ is float or total.__class__ is int)
                 and total - total == 0
@@ -291,6 +311,13 @@ class Run:
     def _log_no_number(self, key: str, value: Any, step: int) -> None:
         if value is None:
             self._warn_once(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
+            return
+        if is_spread(value):
+            self._warn_once(
+                f"spread {key}",
+                f"the metric {key!r} is a DTensor that is spread over the ranks, and putting it together takes all of "
+                "them; it is not recorded. Log value.full_tensor(), which all ranks must call",
+            )
             return
         kept = "text"
         if (size_of(value) or 0) > _LARGEST_INLINE_ARRAY:
@@ -474,7 +501,8 @@ class Run:
             aliases: such as ``latest`` and ``best``.
             metadata: anything else.
         """
-        return self._checkpoint(Path(path), score, step, aliases, metadata)
+        kept = checkpoints.snapshot(Path(path), self.dir)
+        return self._checkpoint(kept, Path(path), score, step, aliases, metadata)
 
     @_verb
     def define_metric(
@@ -530,15 +558,29 @@ class Run:
 
     @_verb
     def after_save_checkpoint(self, checkpoint_callback: Any) -> Event | None:
-        """Log what a ModelCheckpoint has just saved, by hard links: its rotation may delete the files at once."""
-        for saved in scan(checkpoint_callback, self._seen_checkpoints):
-            self._record(
-                self._checkpoint(Path(saved.path), saved.score, None, saved.aliases, saved.metadata, automatic=True)
-            )
+        """Log what a ModelCheckpoint has just saved; its rotation may delete the files at once.
+
+        It takes no longer for larger files, or when many are kept: see `rankzero.checkpoints.Snapshots`.
+        """
+        self._log_saved(self._saved_checkpoints.after_save(checkpoint_callback))
+        return None
+
+    def _log_saved(self, found: Iterable[SavedCheckpoint]) -> None:
+        for saved in found:
+            path = Path(saved.path)
+            kept = checkpoints.place(path)
+            event = self._checkpoint(kept, path, saved.score, None, saved.aliases, saved.metadata, automatic=True)
+            record = functools.partial(self._record, event)
+            self._snapshots.take(path, self.dir / kept, record, may_change=saved.may_change)
+
+    @_verb
+    def _log_late_checkpoints(self, timeout: float) -> Event | None:
+        self._log_saved(self._saved_checkpoints.late(timeout))
         return None
 
     def _checkpoint(
         self,
+        kept: str,
         path: Path,
         score: Any,
         step: int | None,
@@ -547,7 +589,6 @@ class Run:
         *,
         automatic: bool = False,
     ) -> Checkpoint:
-        kept = checkpoints.snapshot(path, self.dir, link=automatic)
         return Checkpoint(
             _now(), kept, str(path.absolute()), to_number(score), self._at(step), _listed(aliases),
             to_jsonable(metadata or {}), automatic,
@@ -563,6 +604,7 @@ class Run:
         if self._is_active:
             self._status = str(status)
             self._log_aggregated()
+            self._log_late_checkpoints(LATE_TIMEOUT)
             self._record(Status(_now(), self._status))
 
     def flush(self, timeout: float = FINISH_TIMEOUT) -> bool:
@@ -570,7 +612,9 @@ class Run:
         if not self._is_active or self._journal is None:
             return True
         self._log_aggregated()
-        is_written = self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT))
+        self._log_late_checkpoints(0.0)
+        is_kept = self._snapshots.wait(timeout)
+        is_written = self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT)) and is_kept
         if self._deliveries is None:
             return is_written
         return self._deliveries.wait(self._journal.size(), timeout) and is_written
@@ -586,10 +630,12 @@ class Run:
             return
         assert self._journal is not None
         assert self._lock is not None
+        status = str(status or self._status)
         self.unwatch()
         self._log_aggregated()
+        self._log_late_checkpoints(0.0)
+        self._snapshots.wait(timeout)
         self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT))
-        status = str(status or self._status)
         if not self._is_ending:
             self._is_ending = True
             get_plugins().notify("rankzero_run_finished", run=self, status=status)
@@ -770,6 +816,7 @@ class Run:
     def _tick(self, now: float) -> bool:
         """Look at what may change while a run goes on, about once a second; return whether it may log on."""
         self._next_tick = now + 1.0
+        self._is_alone = not has_process_group()
         if not self._may_log():
             return False
         if self._announcement is not None:
@@ -792,9 +839,9 @@ class Run:
         if os.getpid() == self._owner_pid:
             self._warn_once("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
             self.finish("aborted", timeout=0.0)
+            if self._elsewhere is not None:
+                self._known_info = self._elsewhere
         self._is_active = False
-        if self._elsewhere is not None:
-            self._known_info = self._elsewhere
 
     def _warn_once(self, topic: str, message: str) -> None:
         if topic not in self._said:

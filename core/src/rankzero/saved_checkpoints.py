@@ -1,16 +1,23 @@
-"""What a ModelCheckpoint has saved."""
+"""What ModelCheckpoints have saved."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from rankzero.rank import rank_zero_warn
 from rankzero.values import to_jsonable, to_number
+
+LATE_TIMEOUT = 30.0
+"""For how many seconds the end of a fit waits for a checkpoint that a thread of the framework still writes."""
 
 _SETTINGS = (
     "monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps", "_every_n_epochs",
     "dirpath",
 )  # fmt: skip
+_LOOK_EVERY = 0.02
 
 
 class SavedCheckpoint(NamedTuple):
@@ -18,42 +25,129 @@ class SavedCheckpoint(NamedTuple):
 
     path: str
     score: float | None
-    modified: float
     aliases: tuple[str, ...]
     metadata: dict[str, Any]
+    may_change: bool
+    """Whether it may be written again in place; what is saved under a new name each time never is."""
 
 
-def scan(callback: Any, seen: dict[str, float]) -> list[SavedCheckpoint]:
-    """Return the checkpoints that ``callback`` saved since the last scan, the oldest first.
+class _Stamp(NamedTuple):
+    """What differs when a file, or a file in a directory, was written again."""
 
-    Args:
-        callback: a Lightning ModelCheckpoint (or a weak proxy of one, or an object with the same attributes):
-            ``best_k_models``, ``best_model_path``, ``last_model_path``, ``best_model_score``, ``current_score``.
-        seen: path → modification time of the former scans; updated.
+    modified: int
+    inode: int
+    size: int
+
+
+class SavedCheckpoints:
+    """Tells what ModelCheckpoints have saved, each checkpoint once.
+
+    A ModelCheckpoint is a Lightning one (or a weak proxy of one, or an object with the same attributes):
+    ``best_k_models``, ``best_model_path``, ``last_model_path``, ``best_model_score``, ``current_score``.
     """
-    scores: dict[str, Any] = dict(getattr(callback, "best_k_models", None) or {})
-    best = str(getattr(callback, "best_model_path", "") or "")
-    last = str(getattr(callback, "last_model_path", "") or "")
-    if last:
-        scores.setdefault(last, getattr(callback, "current_score", None))
-    if best:
-        scores.setdefault(best, getattr(callback, "best_model_score", None))
-    metadata = {name.lstrip("_"): to_jsonable(getattr(callback, name)) for name in _SETTINGS if hasattr(callback, name)}
-    found = []
-    for path, score in scores.items():
-        modified = _modified(path)
-        if modified is None or seen.get(path, -1.0) >= modified:
-            continue
-        seen[path] = modified
-        number = to_number(score)
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Stamp] = {}
+        self._awaited: dict[str, SavedCheckpoint] = {}
+        self._is_rewritten: dict[str, bool] = {}  # path → whether it is saved in place; not known of most
+        self._said: set[str] = set()
+
+    def after_save(self, callback: Any) -> list[SavedCheckpoint]:
+        """Return what ``callback`` has just saved, and what came late; takes no longer the more it keeps."""
+        found = self.late()
+        if not (path := _just_saved(callback)):
+            return found + self.left(callback)
+        return found + self._new([_called_latest(_describe(callback, path))], awaited=path)
+
+    def left(self, callback: Any) -> list[SavedCheckpoint]:
+        """Return all that ``callback`` keeps and that was not told before, the oldest first."""
+        try:
+            paths = dict.fromkeys(_paths(callback))
+            newest = _just_saved(callback)
+            known = [_describe(callback, path) for path in paths]
+        except ReferenceError:  # a weak proxy of what is gone
+            return []
+        found = self._new(known, awaited=newest)
+        found.sort(key=lambda saved: self._seen[saved.path].modified)
         # ModelCheckpoint's newest file is what `latest` means, whatever its name.
-        found.append(SavedCheckpoint(path, number, modified, ("best",) if path == best else (), metadata))
-    found.sort(key=lambda each: each.modified)
-    return [each._replace(aliases=(*each.aliases, "latest")) if each is found[-1] else each for each in found]
+        return [_called_latest(saved) if saved is found[-1] else saved for saved in found]
+
+    def late(self, timeout: float = 0.0) -> list[SavedCheckpoint]:
+        """Return those that were not written when they were announced, and are now: a thread of Lightning may do it.
+
+        Args:
+            timeout: wait for so many seconds until none is missing.
+        """
+        found: list[SavedCheckpoint] = []
+        deadline = time.monotonic() + timeout
+        while self._awaited:
+            there = self._new(self._awaited.values())
+            for saved in there:
+                del self._awaited[saved.path]
+            found += there
+            if not self._awaited or time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_EVERY)
+        return found
+
+    def _new(self, known: Iterable[SavedCheckpoint], *, awaited: str = "") -> list[SavedCheckpoint]:
+        found = []
+        for saved in known:
+            if "://" in saved.path:
+                self._say_once(saved.path.partition("://")[0])
+                continue
+            stamp, before = _stamp(saved.path), self._seen.get(saved.path)
+            if stamp is not None and stamp != before:
+                self._seen[saved.path] = stamp
+                if before is not None:
+                    self._is_rewritten[saved.path] = stamp.inode == before.inode
+                found.append(saved._replace(may_change=self._is_rewritten.get(saved.path, saved.may_change)))
+            elif saved.path == awaited:
+                self._awaited[saved.path] = saved
+        return found
+
+    def _say_once(self, protocol: str) -> None:
+        if protocol not in self._said:
+            self._said.add(protocol)
+            rank_zero_warn(f"checkpoints that are saved to {protocol}:// are on no disk of this machine: not logged")
 
 
-def _modified(path: str) -> float | None:
+def _just_saved(callback: Any) -> str:
+    # Lightning's own field; empty where there is none, and all that the callback keeps has to be looked at.
+    return str(getattr(callback, "_last_checkpoint_saved", None) or "")
+
+
+def _paths(callback: Any) -> Iterator[str]:
+    yield from getattr(callback, "best_k_models", None) or ()
+    for name in ("last_model_path", "best_model_path", "_last_checkpoint_saved"):
+        if path := getattr(callback, name, None):
+            yield str(path)
+
+
+def _describe(callback: Any, path: str) -> SavedCheckpoint:
+    last, best = (str(getattr(callback, f"{name}_model_path", None) or "") for name in ("last", "best"))
+    score = (getattr(callback, "best_k_models", None) or {}).get(path)
+    if score is None and path == last:
+        score = getattr(callback, "current_score", None)
+    if score is None and path == best:
+        score = getattr(callback, "best_model_score", None)
+    metadata = {name.lstrip("_"): to_jsonable(getattr(callback, name)) for name in _SETTINGS if hasattr(callback, name)}
+    aliases = ("best",) if path == best else ()
+    return SavedCheckpoint(path, to_number(score), aliases, metadata, may_change=path == last)
+
+
+def _called_latest(saved: SavedCheckpoint) -> SavedCheckpoint:
+    return saved._replace(aliases=(*saved.aliases, "latest"))
+
+
+def _stamp(path: str) -> _Stamp | None:
     try:
-        return os.stat(path).st_mtime
+        found = [os.stat(each) for each in (path, *_files_in(path))]
     except OSError:
         return None
+    return _Stamp(max(each.st_mtime_ns for each in found), found[0].st_ino, sum(each.st_size for each in found))
+
+
+def _files_in(path: str) -> Iterator[str]:
+    for directory, _, files in os.walk(path):  # of a file: none
+        yield from (os.path.join(directory, file) for file in files)

@@ -41,7 +41,7 @@ def split_metrics(metrics: Mapping[Any, Any]) -> SplitMetrics:
     split = SplitMetrics()
     for key, value in flatten(metrics):
         if _is_awaited(value):
-            split.on_device[key] = value
+            split.on_device[key] = value.to_local() if hasattr(value, "to_local") else value
             continue
         number = to_number(value)
         if number is None:
@@ -68,7 +68,7 @@ def flatten(mapping: Mapping[Any, Any], prefix: str = "", parents: tuple[int, ..
 def _is_awaited(value: Any) -> bool:
     """Return whether ``value`` is one real number in a torch tensor on an accelerator."""
     try:
-        if getattr(value.device, "type", "cpu") in ("cpu", "meta"):
+        if getattr(value.device, "type", "cpu") in ("cpu", "meta") or is_spread(value):
             return False
         return value.numel() == 1 and not value.is_complex()
     except Exception:  # no tensor
@@ -105,6 +105,8 @@ def _to_number(value: Any) -> Number | None:
             return -math.inf if str(value).startswith("-") else math.inf
     if isinstance(value, str | bytes | type) or not hasattr(value, "item") or size_of(value) != 1:
         return None
+    if is_spread(value):  # asking it would take the other ranks
+        return None
     element = value.item()
     return None if hasattr(element, "item") and not isinstance(element, numbers.Real) else _to_number(element)
 
@@ -115,6 +117,11 @@ def size_of(value: Any) -> int | None:
         return None
     size = value.numel() if hasattr(value, "numel") else getattr(value, "size", None)
     return size if isinstance(size, int) else None
+
+
+def is_spread(value: Any) -> bool:
+    """Return whether ``value`` is a torch DTensor of which this rank holds only a part."""
+    return hasattr(type(value), "full_tensor") and not all(each.is_replicate() for each in value.placements)
 
 
 def spell(value: Number) -> Number | NonFinite:
@@ -163,6 +170,8 @@ def _to_jsonable(value: Any, parents: tuple[int, ...]) -> Any:
         return clean(value)
     if id(value) in parents or len(parents) > _DEEPEST:
         return _text(value)
+    if is_spread(value):
+        return "a DTensor that is spread over ranks"
     try:
         number = to_number(value)
         return spell(number) if number is not None else _take_apart(value, (*parents, id(value)))

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import torch.distributed as dist
-from ranks import identity, leave, report, train
+from ranks import identity, leave, report
+from training import train
 
 import rankzero
 

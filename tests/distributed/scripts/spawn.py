@@ -7,7 +7,8 @@ import warnings
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from ranks import count_couriers, identity, loaded, report, train
+from ranks import count_couriers, identity, loaded, report
+from training import train
 
 import rankzero
 

@@ -1,27 +1,39 @@
-"""DDP training in which something goes wrong in the middle."""
+"""DDP training in which something goes wrong: what, and which rank it strikes, say the arguments."""
 
 import os
+import signal
 import sys
 import time
 
 import torch.distributed as dist
-from ranks import leave, report, train
+from ranks import leave, report
 from servers.down_logger import HangingLogger
+from training import train
 
 import rankzero
 
 rank, trouble = int(os.environ["RANK"]), sys.argv[1]
+struck, when = (int(sys.argv[2]), sys.argv[3]) if len(sys.argv) > 2 else (None, None)
 dist.init_process_group("gloo")
-run = rankzero.start(HangingLogger() if trouble == "the tracker hangs" else "csv")
+run = rankzero.start(HangingLogger() if trouble == "the tracker hangs" else sys.argv[4:] or "csv", project="trouble")
+
+
+def strike():
+    if trouble == "raises":
+        raise RuntimeError("the loss is a pineapple")
+    if trouble == "exits":
+        os._exit(3)
+    if trouble == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def each_step(step):
-    if step == 5 and trouble == "rank 0 raises" and rank == 0:
-        raise RuntimeError("the loss is a pineapple")
-    if step == 5 and trouble == "rank 2 dies" and rank == 2:
-        os._exit(3)
+    if step == 5 and rank == struck and when == "in the middle":
+        strike()
 
 
+if rank == struck and when == "before the first log call":
+    strike()
 logging = train(run, each_step=each_step)
 dist.barrier()
 dist.destroy_process_group()

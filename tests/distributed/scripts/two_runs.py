@@ -1,6 +1,7 @@
 """Two runs, one after the other; some ranks ask late."""
 
 import os
+import sys
 import time
 
 import torch.distributed as dist
@@ -8,13 +9,13 @@ from ranks import identity, leave, report
 
 import rankzero
 
-rank = int(os.environ["RANK"])
-first = rankzero.start("csv", name="first")
+rank, name = int(os.environ["RANK"]), sys.argv[1]
+first = rankzero.start("csv", name=f"first {name}")
 if rank == 1:
     dist.init_process_group("gloo")
 first.log_metrics({"loss": 1.0})
 first.finish()
-second = rankzero.start("csv", name="second")
+second = rankzero.start("csv", name=f"second {name}")
 second.log_metrics({"loss": 2.0})
 if rank != 1:
     dist.init_process_group("gloo")

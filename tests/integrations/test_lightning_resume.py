@@ -1,0 +1,68 @@
+"""Training that goes on from a checkpoint goes on with its run."""
+
+import os
+
+import pytest
+from servers.lightning_model import Model, data, trainer
+
+import rankzero
+from rankzero.events import Checkpoint, Params
+from rankzero.journal import JOURNAL, read_events
+
+pytest.importorskip("lightning")
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
+
+
+def begin(tmp_path, run_id=None, **options):
+    return rankzero.start(dir=tmp_path / "runs", run_id=run_id, delivery="off", **options)
+
+
+def keepers():
+    return [ModelCheckpoint(monitor="val/score", mode="max", save_top_k=2, save_last=True)]
+
+
+def events(run, kind):
+    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
+
+
+def fit(run, epochs, ckpt_path=None):
+    fitted = trainer(run, epochs=epochs, callbacks=keepers())
+    fitted.fit(Model(), data(), data(), ckpt_path=ckpt_path)
+    return fitted.checkpoint_callback
+
+
+def test_one_run_whose_steps_go_on(tmp_path):
+    with begin(tmp_path) as run:
+        first = fit(run, 2)
+    before = events(run, Checkpoint)
+    with begin(tmp_path, run.id, resume="must") as resumed:
+        assert resumed.resumed
+        second = fit(resumed, 4, first.last_model_path)
+    assert (resumed.id, resumed.name, resumed.dir) == (run.id, run.name, run.dir)
+    assert second.dirpath == first.dirpath
+    recorded = rankzero.read_run(run.dir)
+    assert list(recorded.metrics["train/loss"].step) == list(range(8))
+    assert list(recorded.metrics["val/score"].value) == [0.5, 0.75, 0.25, 1.0]
+    assert len(events(run, Params)) == 2
+    saved = events(run, Checkpoint)
+    assert saved[: len(before)] == before
+    # Those that the first process logged and the second one remembers are not logged again.
+    assert [os.path.basename(event.source) for event in saved[len(before) :]] == ["epoch=3-step=8.ckpt", "last.ckpt"]
+
+
+def test_the_id_of_the_run_stands_in_the_path_of_the_checkpoint(tmp_path):
+    with begin(tmp_path) as run:
+        saved = fit(run, 1).last_model_path
+    assert f"/{run.id}/checkpoints/" in saved
+
+
+@pytest.mark.filterwarnings("ignore:.*ckpt_path=.last.*no last checkpoint")
+def test_a_script_that_goes_on_when_it_is_started_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANKZERO_RUN_ID", "job-7")
+    for epochs in (1, 2):
+        with begin(tmp_path) as run:
+            fit(run, epochs, "last")
+    assert (run.id, run.resumed) == ("job-7", True)
+    assert list(rankzero.read_run(run.dir).metrics["train/loss"].step) == [0, 1, 2, 3]

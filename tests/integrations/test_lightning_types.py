@@ -1,0 +1,84 @@
+"""Lightning's type checks: rankzero's loggers are taken for Lightning's own, whatever is imported first."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import rankzero
+
+pytest.importorskip("lightning")
+import lightning.fabric.loggers
+import lightning.pytorch.loggers
+from lightning.pytorch import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
+
+BASES = [lightning.pytorch.loggers.Logger, lightning.fabric.loggers.Logger]
+
+
+class Own(rankzero.Logger):
+    """As a user writes it."""
+
+    name = version = "own"
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params):
+        pass
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_logger_and_a_run_is_one(base):
+    for ours in (rankzero.Logger, rankzero.Run, rankzero.CSVLogger, rankzero.DummyLogger, Own):
+        assert issubclass(ours, base)
+    assert isinstance(Own(), base)
+    assert not issubclass(rankzero.DummyExperiment, base)
+    assert not isinstance("csv", base)
+
+
+def test_a_class_of_the_same_name_is_one_of_those():
+    theirs = lightning.pytorch.loggers
+    assert issubclass(rankzero.CSVLogger, theirs.CSVLogger)
+    assert not issubclass(rankzero.CSVLogger, theirs.WandbLogger)
+    assert not issubclass(Own, theirs.CSVLogger)
+    assert not issubclass(rankzero.Run, theirs.CSVLogger)
+    assert not issubclass(theirs.CSVLogger, theirs.WandbLogger)
+
+
+def test_so_the_trainers_directory_is_that_of_the_version(tmp_path):
+    ours, theirs = rankzero.CSVLogger(tmp_path / "ours"), lightning.pytorch.loggers.CSVLogger(tmp_path / "theirs")
+    directories = [Trainer(logger=each, accelerator="cpu").log_dir for each in (ours, theirs)]
+    places = [f"{tmp_path}/{name}/lightning_logs/version_0" for name in ("ours", "theirs")]
+    assert directories == places
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["rankzero", "rankzero.csv_logger", "lightning.fabric", "lightning.pytorch", "pytorch_lightning"],
+        ["lightning.pytorch", "rankzero"],
+    ],
+    ids=["rankzero first", "lightning first"],
+)
+def test_in_any_order_of_imports(order):
+    code = f"""
+    import importlib, warnings
+    warnings.simplefilter("ignore")
+    imported = {{name: importlib.import_module(name) for name in {order}}}
+    run_class = imported["rankzero"].Run
+    for name in imported:
+        if "lightning" in name:
+            base = importlib.import_module(name + ".loggers").Logger
+            assert issubclass(run_class, base) and issubclass(imported["rankzero"].CSVLogger, base), name
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_of_lightning_is_imported():
+    code = "import sys, rankzero; rankzero.CSVLogger; print([n for n in sys.modules if 'lightning' in n])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "['rankzero.integrations.lightning']"

@@ -1,0 +1,21 @@
+"""Scripts that train with Lightning, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[1] / "integrations" / "scripts"
+HARD_LIMIT = 100.0
+
+
+def run_script(name, directory, *arguments, **variables):
+    """Run a script to its end in ``directory``, which is its home as well; return it with its exit status."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RANKZERO_", "PL_"))}
+    path = os.pathsep.join(filter(None, [str(SCRIPTS.parents[1]), os.environ.get("PYTHONPATH")]))
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    environment |= {"HOME": str(directory), "TMPDIR": str(directory), **variables}
+    return subprocess.run(
+        [sys.executable, str(SCRIPTS / name), *map(str, arguments)],
+        cwd=directory, env=environment, capture_output=True, text=True, timeout=HARD_LIMIT, check=False,
+    )  # fmt: skip
