@@ -48,6 +48,7 @@ class CSVLogger(Logger):
         version: a number N for ``version_N``, or the directory's name; the next free number if not given.
         prefix: put before the names of metrics, with a ``-``.
         flush_logs_every_n_steps: at most so many rows wait in memory. Under a Run the courier says when to write.
+        root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
     """
 
     LOGGER_JOIN_CHAR = "-"
@@ -59,8 +60,11 @@ class CSVLogger(Logger):
         version: int | str | None = None,
         prefix: str = "",
         flush_logs_every_n_steps: int = 100,
+        *,
+        root_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
+        save_dir = root_dir if save_dir is None else save_dir
         self._save_dir = None if save_dir is None else os.fspath(save_dir)
         self._name = name or ""
         self._version = version

@@ -11,7 +11,7 @@ from lightning.fabric import Fabric, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CometLogger as LightningCometLogger
 from plugins.comet.direct import QUIET, logged, params
-from plugins.wandb.lightning_model import SCORES, Model, data, trainer
+from servers.lightning_model import SCORES, Model, data, trainer
 
 import rankzero
 

@@ -6,42 +6,10 @@ from plugins.neptune.arrived import arrived
 pytest.importorskip("lightning")
 import torch
 from lightning.fabric import Fabric
-from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from servers.lightning_model import Model, data, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
-
-SCORES = [0.5, 0.75, 0.25, 1.0]
-
-
-class Model(LightningModule):
-    """Says what it logged."""
-
-    def __init__(self, lr=0.1, sizes=(2, 1)):
-        super().__init__()
-        self.save_hyperparameters()
-        self.layer = torch.nn.Linear(*sizes)
-        self.losses = []
-
-    def training_step(self, batch, index):
-        loss = self.layer(batch).square().mean()
-        self.losses.append(float(loss.detach()))
-        self.log("train/loss", loss)
-        return loss
-
-    def validation_step(self, batch, index):
-        self.log("val/score", SCORES[self.current_epoch], batch_size=len(batch))
-
-    def test_step(self, batch, index):
-        self.log("test/loss", 0.125, batch_size=len(batch))
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), self.hparams.lr)
-
-
-@pytest.fixture
-def data():
-    return torch.utils.data.DataLoader(torch.randn(4, 2), batch_size=2)
 
 
 @pytest.fixture
@@ -49,19 +17,12 @@ def logger(make_logger):
     return make_logger(name="brave-owl")
 
 
-def trainer(logger, epochs=3, **options):
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
-    return Trainer(
-        logger=logger, max_epochs=epochs, accelerator="cpu", devices=1, log_every_n_steps=1, **quiet, **options
-    )
-
-
-def test_fit_and_test(server, logger, data):
+def test_fit_and_test(server, logger):
     model = Model()
-    fitted = trainer(logger, enable_checkpointing=False)
-    fitted.fit(model, data, data)
+    fitted = trainer(logger, epochs=3, enable_checkpointing=False)
+    fitted.fit(model, data(), data())
     logger.log_model_summary(model)
-    fitted.test(model, data, verbose=False)
+    fitted.test(model, data(), verbose=False)
     assert (logger.name, logger.version) == ("brave-owl", "RUN-1")
     logger.close()
     run = server.run("RUN-1")
@@ -76,18 +37,18 @@ def test_fit_and_test(server, logger, data):
     assert b"Linear" in run.file("training/model/summary")
 
 
-def test_a_fit_that_fails(server, logger, data):
+def test_a_fit_that_fails(server, logger):
     with pytest.raises(IndexError):  # the fifth epoch has no score
-        trainer(logger, epochs=5, enable_checkpointing=False).fit(Model(), data, data)
+        trainer(logger, epochs=5, enable_checkpointing=False).fit(Model(), data(), data())
     logger.close()
     assert server.run("RUN-1").value("training/status") == "failed"
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_checkpoints(server, make_logger, data, tmp_path, wanted):
+def test_checkpoints(server, make_logger, tmp_path, wanted):
     logger = make_logger(log_model_checkpoints=wanted)
     callback = ModelCheckpoint(tmp_path, "{epoch}", monitor="val/score", save_top_k=2, save_last=True)
-    trainer(logger, epochs=4, callbacks=[callback]).fit(Model(), data, data)
+    trainer(logger, epochs=4, callbacks=[callback]).fit(Model(), data(), data())
     best = torch.load(logger.download_checkpoint("best"), weights_only=False)["epoch"] if wanted else 2
     logger.close()
     run = server.run("RUN-1")
@@ -102,9 +63,9 @@ def test_checkpoints(server, make_logger, data, tmp_path, wanted):
         assert run.value("training/model/best_model_score") == 0.25
 
 
-def test_the_default_place_of_checkpoints(server, logger, data):
+def test_the_default_place_of_checkpoints(server, logger):
     fitted = trainer(logger, epochs=1)
-    fitted.fit(Model(), data, data)
+    fitted.fit(Model(), data(), data())
     assert f"{logger.save_dir}/brave-owl/RUN-1/checkpoints" in fitted.checkpoint_callback.best_model_path
 
 

@@ -11,7 +11,7 @@ import rankzero
 from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero_wandb import WandbLogger
 
-LEFT_OUT = {"anonymous", "config_exclude_keys", "config_include_keys"}
+LEFT_OUT = {"config_exclude_keys", "config_include_keys"}
 """What W&B warns of when it is used."""
 
 
@@ -29,7 +29,7 @@ def test_it_takes_what_wandb_init_takes():
 
 def test_it_takes_what_lightnings_logger_takes_in_its_order():
     lightning = pytest.importorskip("lightning.pytorch.loggers").WandbLogger
-    theirs = [name for name in inspect.signature(lightning).parameters if name not in ("anonymous", "kwargs")]
+    theirs = [name for name in inspect.signature(lightning).parameters if name != "kwargs"]
     assert list(inspect.signature(WandbLogger).parameters)[: len(theirs)] == theirs
 
 

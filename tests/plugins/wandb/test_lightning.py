@@ -6,7 +6,7 @@ pytest.importorskip("lightning")
 from lightning.fabric import Fabric
 from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from plugins.wandb.arrived import STEP
-from plugins.wandb.lightning_model import SCORES, Model, data, trainer
+from servers.lightning_model import SCORES, Model, data, trainer
 
 import rankzero
 from rankzero_wandb import WandbLogger

@@ -109,8 +109,7 @@ class CometLogger(MediaVerbs):
     @property
     def save_dir(self) -> str | None:
         """Where ``comet_ml`` writes the archive of an experiment that stays offline."""
-        directory: str | None = self._session.settings.config.get("offline_directory")
-        return directory
+        return self._session.settings.offline_directory
 
     @property
     def experiment(self) -> Any:

@@ -112,6 +112,12 @@ class Settings(NamedTuple):
         """What the experiment is called, if the user said it here."""
         return self.config.get("name") or self.setting("start.experiment_name")
 
+    @property
+    def offline_directory(self) -> str | None:
+        """Where Comet's client writes the archive of an experiment that stays offline; None for its default."""
+        given = self.config.get("offline_directory")
+        return setting("offline_directory") if given is None else os.fspath(given)
+
     def workspace_of_run(self) -> str | None:
         """Return the workspace; None for the user's own."""
         return self.workspace or self.setting("workspace")

@@ -195,6 +195,7 @@ class Artifacts:
         return str(self._client.download_artifacts(self._run.id, path, None if directory is None else str(directory)))
 
     def _upload(self, source: str | os.PathLike[str], path: str) -> None:
+        os.stat(source)  # so that the error names it, and not the link
         with tempfile.TemporaryDirectory() as folder:  # MLflow calls a file as it is called here
             named = Path(folder, Path(path).name)
             named.symlink_to(Path(source).absolute())

@@ -153,7 +153,7 @@ class MLFlowLogger(MediaVerbs):
     def flush(self) -> None:
         self._session.wait()
 
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str = "success") -> None:
         super().finalize(status)
         self._clear_scratch()
         self._session.end(status, self.moment.time)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rankzero import hparams_file
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
 from rankzero.logger import MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile
@@ -50,10 +51,12 @@ class TensorBoardLogger(MediaVerbs):
         max_queue: without effect: in direct use nothing waits in memory, and under a Run a courier says when to write.
         flush_secs: in direct use behind a URL, for how many seconds values may wait for an upload.
         filename_suffix: put behind the names of event files.
+        root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
     """
 
     joinable = True
     LOGGER_JOIN_CHAR = "-"
+    NAME_HPARAMS_FILE = hparams_file.NAME
 
     def __init__(
         self,
@@ -70,11 +73,12 @@ class TensorBoardLogger(MediaVerbs):
         max_queue: int = 10,
         flush_secs: float = 120,
         filename_suffix: str = "",
+        root_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise PluginNotInstalledError("TensorBoardLogger needs tensorboard: pip install tensorboard")
         super().__init__()
-        self._directory = RunDirectory(save_dir, name, version, sub_dir)
+        self._directory = RunDirectory(root_dir if save_dir is None else save_dir, name, version, sub_dir)
         self._writers = Writers(self._directory, filename_suffix, flush_secs, purge_step)
         self._experiment: Any = None
         self._traces = log_graph

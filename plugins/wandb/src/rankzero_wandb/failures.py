@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
 
 _NEVER_TAKEN = ("400", "413", "422")
+_OF_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _STATUS = re.compile(r"\b(?:error|status:|upload:) (\d{3})\b")
 
 
@@ -61,6 +62,8 @@ def translated(what: str) -> Iterator[None]:
 
     try:
         yield
+    except _OF_FILES:  # the courier knows what a missing file means
+        raise
     except (wandb.errors.Error, OSError, TimeoutError) as error:
         raise TrackerUnavailableError(f"{what}: {describe(error)}") from error
 

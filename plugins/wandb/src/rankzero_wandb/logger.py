@@ -45,6 +45,7 @@ class WandbLogger(MediaVerbs):
         dir: the same as ``save_dir``.
         id: W&B's id of the run, which is continued if there is one; ``$WANDB_RUN_ID``, the Run's id, or one that W&B
             makes up, if not given.
+        anonymous: without effect, for W&B no longer has anonymous runs.
         project: W&B's project; the Run's, ``$WANDB_PROJECT``, or ``lightning_logs``, if not given.
         log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
             (``"all"``), or nothing.
@@ -82,6 +83,7 @@ class WandbLogger(MediaVerbs):
         offline: bool = False,
         dir: str | os.PathLike[str] | None = None,
         id: str | None = None,
+        anonymous: bool | None = None,
         project: str | None = None,
         log_model: bool | Literal["all"] = False,
         experiment: Any = None,

@@ -174,7 +174,8 @@ class MediaVerbs(Logger):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         """Log a checkpoint as a version of the artifact ``model-RUN_ID``, in which it is called ``model.ckpt``."""
-        details = {"score": score, "step": step, "original_filename": Path(path).name, **_nested(metadata or {})}
+        details = {"score": score, "original_filename": Path(path).name, **_nested(metadata or {})}
+        details |= {} if step is None else {"step": step}
         name = self._checkpoint_name or f"model-{self._session.run.id}"
         policy = "immutable" if self._session.has_courier else self.add_file_policy
         artifact = checkpoint_artifact(os.fspath(path), name, to_jsonable(details), policy)

@@ -1,0 +1,90 @@
+"""Both classes of each tracker, and servers on loopback."""
+
+import os
+
+import pytest
+
+pytest.importorskip("lightning")
+from integrations.drop_in.hosted import CometBench, MlflowBench, WandbBench
+from integrations.drop_in.local import CsvBench, TensorBoardBench
+from servers.comet_server import CometServer
+from servers.wandb_server import WandbServer
+
+TRACKERS = ("csv", "tensorboard", "mlflow", "wandb", "comet")
+
+
+def pytest_collection_modifyitems(items):
+    """Lightning's and the SDKs' own warnings, which no change here can mend."""
+    for item in items:
+        if "drop_in" in item.path.parts:
+            for text in ("ignore::DeprecationWarning", "ignore:.*isinstance.treespec"):
+                item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A database with MLflow's tables, which take it three seconds to make."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(params=TRACKERS)
+def tracker(request):
+    return request.param
+
+
+@pytest.fixture
+def bench(tracker, request, tmp_path, monkeypatch):
+    """A `Bench` of the tracker that is tested, in a process that knows no other."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "COMET_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    made = request.getfixturevalue(f"{tracker}_bench")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def csv_bench(tmp_path):
+    return CsvBench(tmp_path)
+
+
+@pytest.fixture
+def tensorboard_bench(tmp_path):
+    return TensorBoardBench(tmp_path)
+
+
+@pytest.fixture
+def mlflow_bench(tmp_path, empty_database, monkeypatch):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    return MlflowBench(tmp_path, empty_database)
+
+
+@pytest.fixture
+def wandb_bench(tmp_path, monkeypatch):
+    import wandb
+
+    with WandbServer() as server:
+        for name, value in server.environment(tmp_path).items():
+            if name != "WANDB_DIR":
+                monkeypatch.setenv(name, value)
+        wandb.teardown()
+        yield WandbBench(tmp_path, server)
+        wandb.teardown()
+        assert server.problems == []
+
+
+@pytest.fixture
+def comet_bench(tmp_path, monkeypatch):
+    import comet_ml
+
+    with CometServer() as server:
+        for name, value in server.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        comet_ml.api.get_instance.cache_clear()  # which knows the servers of other tests
+        yield CometBench(tmp_path, server)
+        assert server.problems == []
