@@ -310,6 +310,30 @@ def test_copy_waits_for_one_event_a_kind_and_only_when_asked(monkeypatch):
     assert CountingEvent.synchronized == 4
 
 
+def test_copy_says_whether_all_of_it_is_there(monkeypatch):
+    class Event(CountingEvent):
+        asked = 0
+
+        def query(self):
+            Event.asked += 1
+            return Event.asked > 5
+
+    monkeypatch.setattr(torch, "Event", Event)
+    monkeypatch.setattr(CountingEvent, "synchronized", 0)
+    copy = DeviceCopy(tensors())  # of four kinds
+    assert [copy.ready() for _ in range(6)] == [False] * 5 + [True]
+    assert CountingEvent.synchronized == 0
+
+
+def test_copy_of_a_device_that_cannot_tell():
+    assert DeviceCopy(tensors()).ready()
+    assert not DeviceCopy({"loss": torch.ones(1, device="meta")}).ready()
+
+
+def test_copy_that_could_not_begin_has_nothing_to_wait_for():
+    assert DeviceCopy({"loss": SimpleNamespace(device=1, dtype=2)}).ready()
+
+
 def test_copy_takes_the_value_of_now():
     """The training goes on and overwrites its tensors."""
     total = torch.tensor(1.0)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankzero.errands import deliver
     from rankzero.hookspecs import hookimpl
     from rankzero.reader import RunData, read_run
+    from rankzero.recorder import Recorder
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "DummyLogger",
     "Logger",
     "LoggerCollection",
+    "Recorder",
     "Run",
     "RunData",
     "deliver",
@@ -52,6 +54,7 @@ __all__ = [
 # A training script needs these seldom, and they bring pluggy and more with them: imported when first asked for.
 _HOMES = {
     "CSVLogger": "csv_logger",
+    "Recorder": "recorder",
     "RunData": "reader",
     "deliver": "errands",
     "hookimpl": "hookspecs",

@@ -47,6 +47,10 @@ class DeviceCopy:
                 on_cpu, event = values, None
             self._groups.append((list(group), on_cpu, event))
 
+    def ready(self) -> bool:
+        """Return whether `wait` would return, or raise, at once; never so for a device that cannot tell."""
+        return all(values.device.type == "cpu" if event is None else event.query() for _, values, event in self._groups)
+
     def wait(self) -> dict[str, Number]:
         """Return the values when they are computed; other threads run meanwhile.
 

@@ -18,6 +18,7 @@ The tree::
     │   ├── TrackerUnavailableError                try again later
     │   ├── FlushPostponedError                    go on first, if there is more: the rest takes a while
     │   └── RejectedError                          never try again: goes to the reject list
+    ├── RecorderError (also a ValueError)          a recorder was used wrongly; raised by the call
     └── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
 """
 
@@ -89,6 +90,10 @@ class FlushPostponedError(DeliveryError):
 
 class RejectedError(DeliveryError):
     """The tracker refused an event for good; no retry can mend it."""
+
+
+class RecorderError(RankzeroError, ValueError):
+    """A recorder was asked for what it cannot do: a wrong value or option, or a call in the wrong place."""
 
 
 class ExperimentUnavailableError(RankzeroError):

@@ -73,6 +73,8 @@ from rankzero.watch import ModelWatch
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from rankzero.recorder import Recorder
+
 log = logging.getLogger("rankzero")
 P = ParamSpec("P")
 
@@ -127,6 +129,7 @@ class Run:
         self._keys: tuple[str, ...] = ()
         self._console: Capture | None = None
         self._experiment: LiveExperiment | None = None
+        self._closing: list[Callable[[str], object]] = []
         self._step = -1
         self._status = "success"
         self._is_ending = False
@@ -346,6 +349,33 @@ class Run:
         """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
         self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
         return None
+
+    def recorder(
+        self,
+        *,
+        log_every_n_steps: int = 50,
+        accumulate_grad_batches: int = 1,
+        sync_dist: bool = False,
+        progress_bar: str | None = "auto",
+    ) -> Recorder:
+        """Return a `Recorder`, which logs to this run what a training loop gives it; the arguments are its own.
+
+        Raises:
+            RecorderError: an argument is none that can be.
+        """
+        from rankzero.recorder import Recorder
+
+        return Recorder(
+            self,
+            log_every_n_steps=log_every_n_steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            sync_dist=sync_dist,
+            progress_bar=progress_bar,
+        )
+
+    def call_at_end(self, close: Callable[[str], object]) -> None:
+        """Have ``close(status)`` called when this process ends the run, before that is written."""
+        self._closing.append(close)
 
     # Everything else that is logged
 
@@ -632,6 +662,7 @@ class Run:
         assert self._lock is not None
         status = str(status or self._status)
         self.unwatch()
+        self._call_at_end(status)
         self._log_aggregated()
         self._log_late_checkpoints(0.0)
         self._snapshots.wait(timeout)
@@ -803,6 +834,13 @@ class Run:
         if (finished := self._aggregator.take()) is not None:
             self.log_metrics(finished[1], finished[0])
         return None
+
+    def _call_at_end(self, status: str) -> None:
+        for close in self._closing:
+            try:
+                close(status)
+            except Exception as error:
+                self._warn_once("closing", f"what was open at the end could not be recorded: {describe(error)}")
 
     def _at(self, step: Any) -> int | None:
         if step is None:

@@ -1,0 +1,127 @@
+"""The learning rates of optimizers as they stand now, named as Lightning's LearningRateMonitor names them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rankzero.errors import RecorderError
+
+_INTERVALS = ("step", "epoch")
+
+
+class LearningRateMonitor:
+    """Reads learning rates, and momenta and weight decays where asked.
+
+    Names: ``lr-Adam``; ``lr-Adam-1`` for the second optimizer of the class; ``lr-Adam/pg1`` or ``lr-Adam/NAME`` where
+    an optimizer has several parameter groups, or one with a name; with ``-momentum`` and ``-weight_decay`` behind.
+    Optimizers that are given through a scheduler are counted before the others. Groups that are added later are read,
+    too, and the names are then those of an optimizer that has had them from the beginning.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[Any],
+        *,
+        logging_interval: str = "step",
+        log_momentum: bool = False,
+        log_weight_decay: bool = False,
+        log_key_prefix: str = "",
+    ) -> None:
+        """Check what is given.
+
+        Args:
+            optimizers: torch optimizers, learning rate schedulers, and wrappers that keep one as ``optimizer`` or
+                ``scheduler``; one optimizer that comes several times counts once.
+            logging_interval: ``step`` or ``epoch``; kept for whoever asks when to read.
+            log_momentum: also read the momentum, or the first of ``betas``; 0 where there is neither.
+            log_weight_decay: also read the weight decay; 0 where there is none.
+            log_key_prefix: is put in front of every name.
+
+        Raises:
+            RecorderError: another interval; no optimizer; something that is none; two groups of one name.
+        """
+        if logging_interval not in _INTERVALS:
+            raise RecorderError(f"logging_interval={logging_interval!r}: it is 'step' or 'epoch'")
+        if not optimizers:
+            raise RecorderError("there is no optimizer to read a learning rate of; pass optimizers or schedulers")
+        self.logging_interval = logging_interval
+        self._log_momentum = log_momentum
+        self._log_weight_decay = log_weight_decay
+        self._prefix = log_key_prefix
+        self._optimizers = _distinct(optimizers)
+        self._names()
+
+    def read(self) -> dict[str, Any]:
+        """Return each name with its number; a tensor where an optimizer keeps one, which is not looked into.
+
+        A group whose learning rate is None, as where an optimizer finds its own, is left out.
+
+        Raises:
+            RecorderError: a group was added whose name another one of the optimizer has.
+        """
+        found: dict[str, Any] = {}
+        for optimizer, names in zip(self._optimizers, self._names(), strict=True):
+            for group, name in zip(optimizer.param_groups, names, strict=True):
+                if group.get("lr") is not None:
+                    found[name] = group["lr"]
+                if self._log_momentum:
+                    found[f"{name}-momentum"] = _momentum(group)
+                if self._log_weight_decay:
+                    found[f"{name}-weight_decay"] = group.get("weight_decay", 0)
+        return found
+
+    def _names(self) -> list[list[str]]:
+        """Return the names of each optimizer's groups: of now, since groups may be added at any time."""
+        seen: Counter[str] = Counter()
+        names = []
+        for optimizer in self._optimizers:
+            kind = type(optimizer).__name__
+            number = f"-{seen[kind]}" if seen[kind] else ""
+            seen[kind] += 1
+            names.append(_group_names(f"{self._prefix}lr-{kind}{number}", optimizer.param_groups))
+        return names
+
+
+def _distinct(given: Sequence[Any]) -> list[Any]:
+    """Return the optimizers themselves, each once, those of schedulers first."""
+    of_schedulers = {id(found): found for each in given if not _has_groups(each) for found in [_optimizer_of(each)]}
+    by_themselves = {id(found): found for each in given if _has_groups(each) for found in [_optimizer_of(each)]}
+    return list((of_schedulers | by_themselves).values())
+
+
+def _optimizer_of(given: Any) -> Any:
+    """Return the innermost optimizer of ``given``: a wrapper's class says nothing about how it learns."""
+    found, seen = given, set()
+    while id(found) not in seen:
+        seen.add(id(found))
+        found = getattr(found, "optimizer", None) or getattr(found, "scheduler", None) or found
+    if not _has_groups(found):
+        raise RecorderError(
+            f"a learning rate is read from a torch optimizer or a learning rate scheduler, not {type(given).__name__}; "
+            "pass each by itself"
+        )
+    return found
+
+
+def _has_groups(candidate: Any) -> bool:
+    groups = getattr(candidate, "param_groups", None)
+    return isinstance(groups, Sequence) and all(isinstance(group, dict) for group in groups)
+
+
+def _group_names(name: str, groups: Sequence[dict[str, Any]]) -> list[str]:
+    if len(groups) == 1 and not groups[0].get("name"):
+        return [name]
+    suffixes = [group.get("name", f"pg{number}") for number, group in enumerate(groups, 1)]
+    twice = [repr(suffix) for suffix, count in Counter(suffixes).items() if count > 1]
+    if twice:
+        raise RecorderError(
+            f"{name} has several parameter groups named {', '.join(twice)}, whose learning rates could not be told "
+            "apart; give each group a name of its own"
+        )
+    return [f"{name}/{suffix}" for suffix in suffixes]
+
+
+def _momentum(group: dict[str, Any]) -> Any:
+    return group["betas"][0] if "betas" in group else group.get("momentum", 0)

@@ -1,0 +1,56 @@
+"""A tensor that is spread over ranks: rank zero alone must not ask for its value, which takes all of them."""
+
+import pytest
+
+import rankzero
+from rankzero.errors import RecorderError
+from rankzero.events import Metrics, Params
+from rankzero.journal import JOURNAL, read_events
+
+pytest.importorskip("torch")
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Replicate
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+
+@pytest.fixture
+def mesh():
+    """Two ranks, of which the other one answers at once, and nonsense."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield init_device_mesh("cpu", (2,))
+    dist.destroy_process_group()
+
+
+def tensor(mesh, placement):
+    return DTensor.from_local(torch.tensor(0.5), mesh, [placement()])
+
+
+def events(run, kind):
+    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
+
+
+def test_rank_zero_asks_nobody(mesh, tmp_path):
+    with rankzero.start("csv", dir=tmp_path, delivery="off") as run, CommDebugMode() as collectives:
+        run.log_metrics({"loss": 1.0})
+        with pytest.warns(UserWarning, match=r"'norm' is a DTensor .* Log value\.full_tensor\(\)"):
+            run.log_metrics({"loss": 0.75, "norm": tensor(mesh, Partial)})
+        run.log_metrics({"norm": tensor(mesh, Replicate)})
+        run.log_hyperparams({"scale": tensor(mesh, Partial)})
+        assert collectives.get_total_counts() == 0
+        tensor(mesh, Partial).full_tensor()  # this would be noticed
+        assert collectives.get_total_counts() > 0
+    assert [event.values for event in events(run, Metrics)] == [{"loss": 1.0}, {"loss": 0.75}, {"norm": 0.5}]
+    assert events(run, Params)[0].values == {"scale": "a DTensor that is spread over ranks"}
+
+
+def test_a_recorder(mesh, tmp_path):
+    with rankzero.start("csv", dir=tmp_path, delivery="off") as run:
+        rec = run.recorder(log_every_n_steps=1)
+        for _ in rec.train([torch.ones(4)]):
+            rec.log("norm", tensor(mesh, Replicate), on_epoch=True, rank_zero_only=True)
+            with pytest.raises(RecorderError, match=r"log\('part', …\) .* full_tensor\(\), which all ranks must call"):
+                rec.log("part", tensor(mesh, Partial))
+    assert [event.values for event in events(run, Metrics)] == [{"norm_step": 0.5}, {"norm_epoch": 0.5}]
