@@ -32,7 +32,7 @@ from rankzero.events import Console
 from rankzero.journal import JOURNAL, read_events
 from rankzero.recording.progress import NoProgress, make_progress
 from rankzero.recording.progress_line import TerminalLine
-from rankzero.recording.progress_loops import Loop, LoopProgress
+from rankzero.recording.progress_loops import LoopProgress, ShownLoop
 from rankzero.recording.progress_metrics import ShownMetrics
 
 TESTS = Path(__file__).parents[1]
@@ -769,9 +769,9 @@ def test_printing_in_the_middle_of_drawing_does_not_wait_for_itself(monkeypatch)
 
     monkeypatch.setattr(sys, "stderr", stream := Stream())
     line = TerminalLine(lambda description, *_: description)
-    line.show([Loop("epoch 0", None)], [])
+    line.show([ShownLoop("epoch 0", None)], [])
     stream.is_interrupted = True
-    drawing = threading.Thread(target=line.show, args=([Loop("epoch 1", None)], []), daemon=True)
+    drawing = threading.Thread(target=line.show, args=([ShownLoop("epoch 1", None)], []), daemon=True)
     drawing.start()
     drawing.join(10)
     assert not drawing.is_alive()
@@ -787,7 +787,7 @@ def test_nothing_is_drawn_while_another_thread_prints(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream := Stream())
     line = TerminalLine(lambda description, *_: description)
     line.before_print()
-    line.show([Loop("epoch 0", None)], [])
+    line.show([ShownLoop("epoch 0", None)], [])
     assert stream.getvalue() == ""
     line.after_print(stream, "printed\n")
     assert stream.getvalue() == "epoch 0"

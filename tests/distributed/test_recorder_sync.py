@@ -120,7 +120,7 @@ def test_metrics_of_some_ranks(synced, ranks):
 
 def test_ranks_that_disagree_are_told(synced):
     for report in told(synced, "differing"):
-        assert "the metric 'loss' is logged with reduce_fx='mean' on one rank and with 'max' on another" in report["said"]
+        assert "the metric 'loss' is logged with reduce_fx='mean' on one rank and with 'max' on" in report["said"]
 
 
 def test_failure_of_rank_zero_keeps_nobody_longer_than_the_group_waits(job):

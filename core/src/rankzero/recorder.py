@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from rankzero.errors import RecorderError
-from rankzero.notices import warn_user
 from rankzero.rank import is_rank_zero
-from rankzero.recording.batches import Batches, LookAhead, length_of, total_length
+from rankzero.recording.batches import Batches, length_of, total_length
+from rankzero.recording.course import Course
 from rankzero.recording.gradient_norms import gradient_norms
 from rankzero.recording.learning_rates import LearningRateMonitor
-from rankzero.recording.loop import Loop
 from rankzero.recording.options import Place
-from rankzero.recording.position import Position
 from rankzero.recording.progress import make_progress
 from rankzero.recording.readings import Readings
 from rankzero.recording.rows import MetricsWriter, Rows
@@ -52,23 +49,15 @@ class Recorder:
         sync_dist: bool = False,
         progress_bar: str | None = "auto",
     ) -> None:
-        self._every = _checked_count("log_every_n_steps", log_every_n_steps, least=0)
-        self._accumulate = _checked_count("accumulate_grad_batches", accumulate_grad_batches, least=1)
+        every = _checked_count("log_every_n_steps", log_every_n_steps, least=0)
+        accumulate = _checked_count("accumulate_grad_batches", accumulate_grad_batches, least=1)
         self._sync_dist = sync_dist
         self._readings = Readings()
         self._rows = Rows(run, Syncing(is_default=sync_dist), self._readings)
         # Another rank may have to wait for the run's id.
-        self._progress = make_progress(progress_bar, run.version if is_rank_zero() else "")
+        progress = make_progress(progress_bar, run.version if is_rank_zero() else "")
+        self._course = Course(self._rows, progress, self._read_learning_rates, every=every, accumulate=accumulate)
         self._monitors: list[LearningRateMonitor] = []
-        self._learning_rates: dict[str, Any] = {}  # for the row of this step
-        self._position = Position()
-        self._rounds: object = None  # of the `epochs()` that goes on
-        self._should_step = False
-        self._is_closed = False
-        self._warned: set[str] = set()
-        self._open: list[Loop] = []  # a loop's body may hold another loop
-        self._left: list[Loop] = []  # by `break`, and not completed yet
-        self._between = self._new_loop(None, Place.EPOCH)
         run.call_at_end(self.close)
 
     # Where training stands
@@ -76,22 +65,22 @@ class Recorder:
     @property
     def epoch(self) -> int:
         """The number of the epoch, from 0; after the last one, how many there were."""
-        return self._position.epoch
+        return self._course.position.epoch
 
     @property
     def global_step(self) -> int:
         """How many optimizer steps are done: the number of the step that the body of `train` is about."""
-        return self._position.global_step
+        return self._course.position.global_step
 
     @property
     def batch_idx(self) -> int:
         """The number of the batch in its loop, from 0; -1 outside of loops."""
-        return self._open[-1].batch_idx if self._open else -1
+        return -1 if self._course.loop is None else self._course.loop.batch_idx
 
     @property
     def dataloader_idx(self) -> int | None:
         """The number of the loader in `validate` or `test`, from 0; None if there is only one."""
-        return self._open[-1].dataloader_idx if self._open else None
+        return None if self._course.loop is None else self._course.loop.dataloader_idx
 
     @property
     def should_step(self) -> bool:
@@ -99,17 +88,17 @@ class Recorder:
 
         True at every ``accumulate_grad_batches``-th batch, and at the last one.
         """
-        return self._should_step
+        return self._course.should_step
 
     @property
     def should_log(self) -> bool:
         """Whether the step values of this batch are written: a guard for what is expensive to compute."""
-        return bool(self._open) and self._open[-1].is_due
+        return self._course.loop is not None and self._course.loop.is_due
 
     # Loops
 
     def epochs(self, max_epochs: int) -> Iterator[int]:
-        """Yield the numbers of the epochs up to ``max_epochs``, from `epoch` on.
+        """Return the numbers of the epochs up to ``max_epochs``, from `epoch` on, to iterate over.
 
         An epoch that was left by an exception is not done: the next call begins with it again. For another training,
         such as another fold, make another recorder.
@@ -117,23 +106,7 @@ class Recorder:
         Raises:
             RecorderError: ``max_epochs`` is negative.
         """
-        max_epochs = _checked_count("max_epochs", max_epochs, least=0)
-        self._leave_rounds()
-        self._end_epoch()
-        if 0 < max_epochs <= self.epoch:
-            warn_user(
-                f"rec.epochs({max_epochs}) has nothing to do: {self.epoch} epochs are done. A recorder goes on where "
-                "it stands; for another training make another one, or load_state_dict()"
-            )
-        rounds = self._rounds = object()
-        try:
-            while self.epoch < max_epochs:
-                self._position.begin_epoch()
-                yield self.epoch
-                self._end_epoch()
-        finally:
-            if self._rounds is rounds:
-                self._leave_rounds()
+        return self._course.epochs(_checked_count("max_epochs", max_epochs, least=0))
 
     def train(self, batches: Iterable[Any]) -> Batches:
         """Return the batches to train with, to iterate over; that counts optimizer steps.
@@ -145,8 +118,7 @@ class Recorder:
         Args:
             batches: a DataLoader, or anything else that can be iterated over.
         """
-        length = length_of(batches)
-        return Batches(lambda: self._train_batches(batches, length), length)
+        return Batches(lambda: self._course.train(batches), length_of(batches))
 
     def validate(self, *loaders: Iterable[Any]) -> Batches:
         """Return the batches of each loader in turn, to iterate over; may stand in the body of `train`, too.
@@ -172,45 +144,10 @@ class Recorder:
         """
         return self._evaluation("validate", loaders, _checked_count("limit", limit, least=0))
 
-    def _train_batches(self, batches: Iterable[Any], length: int | None) -> Iterator[Any]:
-        self._begin_training()
-        loop = self._enter(self._new_loop("train", Place.TRAIN), f"epoch {self.epoch}", length)
-        is_whole = False
-        try:
-            ahead = LookAhead(batches) if self._accumulate > 1 else None
-            for batch in batches if ahead is None else ahead:
-                self._begin_train_batch(loop, batch, is_last=ahead is not None and ahead.is_last)
-                yield batch
-                del batch  # before the next one takes its memory
-                if self._goes_on(loop):
-                    self._end_train_batch(loop)
-            is_whole = True
-        finally:
-            self._leave(loop, is_whole=is_whole)
-
     def _evaluation(self, stage: str, loaders: tuple[Iterable[Any], ...], limit: int | None = None) -> Batches:
         if not loaders:
             raise RecorderError(f"rec.{stage}() takes one dataloader or several, and got none")
-        return Batches(lambda: self._evaluation_batches(stage, loaders, limit), total_length(loaders, limit))
-
-    def _evaluation_batches(self, stage: str, loaders: tuple[Iterable[Any], ...], limit: int | None) -> Iterator[Any]:
-        self._settle()
-        is_kept = limit is None
-        loop = self._new_loop(stage, Place.EVALUATION, is_kept=is_kept)
-        self._enter(loop, stage if is_kept else "sanity check", total_length(loaders, limit))
-        is_whole = False
-        try:
-            for loader_idx, loader in enumerate(loaders):
-                loop.begin_loader(loader_idx, is_one_of_several=len(loaders) > 1)
-                for batch in islice(loader, limit):
-                    loop.begin_batch(batch)
-                    yield batch
-                    del batch  # before the next one takes its memory
-                    if self._goes_on(loop):
-                        self._end_evaluation_batch(loop)
-            is_whole = True
-        finally:
-            self._leave(loop, is_whole=is_whole)
+        return Batches(lambda: self._course.evaluate(stage, loaders, limit), total_length(loaders, limit))
 
     # Logging
 
@@ -258,11 +195,12 @@ class Recorder:
         Raises:
             RecorderError: the value, an option or the place is none that can be; it says which and why.
         """
-        if self._is_closed:
+        course = self._course
+        if course.is_closed:
             return
-        if self._left or self._position.is_round_left:
-            self._settle()
-        loop = self._open[-1] if self._open else self._loop_between(name)
+        if course.is_unsettled:
+            course.settle()
+        loop = course.loop_to_log_to(name)
         given = (
             prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph,
             self._sync_dist if sync_dist is None else sync_dist,
@@ -307,7 +245,7 @@ class Recorder:
         Raises:
             RecorderError: outside of the body of `train`; or ``norm_type`` is not positive.
         """
-        if not self._open or self._open[-1].place is not Place.TRAIN:
+        if self._course.loop is None or self._course.loop.place is not Place.TRAIN:
             raise RecorderError("log_grad_norm() stands in the body of rec.train(), after backward()")
         if self.should_log:
             self.log_dict(gradient_norms(module, norm_type, per_parameter), **options)
@@ -379,22 +317,18 @@ class Recorder:
         return {name: _as_float(value) for name, value in self._readable().items()}
 
     def _read(self, name: str) -> Any:
-        self._settle_alone()
-        if any(loop.gathers(name) for loop in self._left):
-            self._settle()
-        if self._between.gathers(name) and self._rows.takes_others(self._between):
-            self._complete_between()
-        return self._readings.get(name, [*self._open, self._between])
+        self._course.settle_for(name)
+        return self._readings.get(name, self._course.readable_loops())
 
     def _readable(self) -> dict[str, Any]:
-        self._settle_alone()
-        return self._readings.all([*self._open, self._between])
+        self._course.settle_alone()
+        return self._readings.all(self._course.readable_loops())
 
     # Going on later
 
     def state_dict(self) -> dict[str, Any]:
         """Return where training stands, for a checkpoint; ``epoch`` is the one to go on with."""
-        return self._position.state_dict()
+        return self._course.position.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned; in the body of `epochs`, with the next round.
@@ -402,84 +336,18 @@ class Recorder:
         Raises:
             RecorderError: that is something else.
         """
-        self._leave_all()
-        self._settle()
-        self._complete_between()
-        self._position.load_state_dict(state)
+        self._course.leave_all()
+        self._course.settle()
+        self._course.complete_between()
+        self._course.position.load_state_dict(state)
 
     def close(self, status: str = "success") -> None:
         """Write what is open, unless training failed; called when the run ends, and waits for no other rank.
 
         What is logged later is not recorded.
         """
-        if self._is_closed:
-            return
-        self._leave_all()
-        for loop in [*self._left, self._between] if status == "success" else []:
-            self._complete(loop, is_alone=True)
-        self._left.clear()
-        self._is_closed = True
-        self._progress.close()
-
-    # Batches
-
-    def _begin_train_batch(self, loop: Loop, batch: Any, *, is_last: bool) -> None:
-        loop.begin_batch(batch)
-        self._should_step = is_last or (loop.batch_idx + 1) % self._accumulate == 0
-        loop.is_due = self._should_step and self._every > 0 and (self.global_step + 1) % self._every == 0
-        if loop.is_due:
-            self._learning_rates = self._read_learning_rates("step")
-
-    def _goes_on(self, loop: Loop) -> bool:
-        """Return whether a loop that is iterated over further still counts.
-
-        Raises:
-            RecorderError: it does not because another one began.
-        """
-        if self._is_closed:
-            return False
-        if loop not in self._open:
-            raise RecorderError(
-                "this loop was left when another rec.train() or rec.epochs() began, and cannot go on beside it; to "
-                "train with two loaders at a time iterate over rec.train(zip(one, other))"
-            )
-        while self._open[-1] is not loop:  # the inner loop's iterator is kept somewhere
-            self._leave(self._open[-1], is_whole=False)
-        return True
-
-    def _end_train_batch(self, loop: Loop) -> None:
-        loop.end_batch()
-        if loop.is_due:
-            self._write_step(loop)
-        self._position.global_step += int(self._should_step)
-        self._progress.advance(self._rows.shown)
-
-    def _write_step(self, loop: Loop, *, is_alone: bool = False) -> None:
-        rates, self._learning_rates = self._learning_rates, {}
-        self._rows.write_step(loop, self.global_step, self.epoch, beside=rates, is_alone=is_alone)
-
-    def _end_evaluation_batch(self, loop: Loop, *, is_alone: bool = False) -> None:
-        loop.end_batch()
-        if loop.is_kept:
-            assert loop.stage is not None
-            count = self._position.batches_evaluated(loop.stage, loop.loader_idx)
-            self._rows.write_step(loop, count, self.epoch, is_alone=is_alone)
-            self._position.count_evaluated(loop.stage, loop.loader_idx)
-        self._progress.advance(self._rows.shown)
-
-    def _end_batch_left(self, loop: Loop) -> None:
-        # Perhaps by an exception: other ranks are elsewhere, so nothing may wait for them.
-        loop.end_batch()
-        if not loop.has_logged:  # it was left before anything was done
-            self._learning_rates = {}
-            if loop.place is Place.TRAIN and self._every:
-                self._rows.write_step(loop, self._position.last_step, self.epoch, is_alone=True)
-        elif loop.place is Place.TRAIN:
-            if self._every:
-                self._write_step(loop, is_alone=True)
-            self._position.global_step += int(self._should_step)
-        else:
-            self._end_evaluation_batch(loop, is_alone=True)
+        if not self._course.is_closed:
+            self._course.close(is_written=status == "success")
 
     def _read_learning_rates(self, interval: str) -> dict[str, Any]:
         rates = {
@@ -490,96 +358,6 @@ class Recorder:
         }
         self._readings.note_plain(rates)
         return rates
-
-    # Loops, from within
-
-    def _new_loop(self, stage: str | None, place: Place, *, is_kept: bool = True) -> Loop:
-        return Loop(stage, place, self._warned, is_kept=is_kept)
-
-    def _begin_training(self) -> None:
-        self._leave_all()
-        if self._rounds is None:
-            self._end_epoch()
-            self._position.begin_epoch()
-        self._settle()
-        self._position.begin_training()
-        rates = self._read_learning_rates("epoch")
-        self._rows.write(rates, self.global_step, self.epoch, "train")
-
-    def _enter(self, loop: Loop, description: str, total: int | None) -> Loop:
-        self._open.append(loop)
-        self._progress.begin(description, total)
-        return loop
-
-    def _leave(self, loop: Loop, *, is_whole: bool) -> None:
-        if loop not in self._open:
-            return
-        while self._open[-1] is not loop:
-            self._leave(self._open[-1], is_whole=False)
-        if loop.is_in_batch:
-            self._end_batch_left(loop)
-        if loop.place is Place.TRAIN:
-            self._should_step = False
-            self._position.end_training(is_whole=is_whole)
-        self._open.pop()
-        if is_whole:
-            self._complete(loop)
-        else:
-            loop.left_at = self._row_step()
-            self._left.append(loop)
-        self._progress.end()
-
-    def _leave_all(self) -> None:
-        if self._open:
-            self._leave(self._open[0], is_whole=False)
-
-    def _leave_rounds(self) -> None:
-        if self._rounds is not None:
-            self._rounds = None
-            self._position.leave_round()
-
-    def _settle(self) -> None:
-        """Complete what was left early: what is done now comes behind it on each rank."""
-        self._position.follow()
-        if self._position.is_round_left:
-            self._end_epoch()
-        while self._left:
-            self._complete(self._left.pop(0))
-
-    def _settle_alone(self) -> None:
-        """Complete that of it which takes no other rank."""
-        self._position.follow()
-        for loop in list(self._left):
-            if not self._rows.takes_others(loop):
-                self._left.remove(loop)
-                self._complete(loop)
-
-    def _complete(self, loop: Loop, *, is_alone: bool = False) -> None:
-        step = self._row_step() if loop.left_at is None else loop.left_at
-        self._rows.complete(loop, step, self._position.epoch_under_way, is_alone=is_alone)
-
-    def _complete_between(self) -> None:
-        self._complete(self._between)
-        self._between = self._new_loop(None, Place.EPOCH)
-
-    def _row_step(self) -> int:
-        is_in_step = any(loop.place is Place.TRAIN for loop in self._open)
-        return self._position.last_step if self._position.is_in_epoch and not is_in_step else self.global_step
-
-    def _end_epoch(self) -> None:
-        self._leave_all()
-        while self._left:
-            self._complete(self._left.pop(0))
-        self._complete_between()
-        self._position.end_epoch()
-
-    def _loop_between(self, name: str) -> Loop:
-        if not self._position.is_in_epoch:
-            raise RecorderError(
-                f"log({name!r}, …) stands outside of rec.epochs(), rec.train(), rec.validate() and rec.test(), where "
-                "it belongs to no step and no epoch; use run.log_metrics() there"
-            )
-        return self._between
 
 
 def _checked_count(name: str, value: Any, *, least: int) -> int:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from rankzero.recording.progress_loops import Loop
+from rankzero.recording.progress_loops import ShownLoop
 
-Render = Callable[[str, Loop, Sequence[str], int], str]
+Render = Callable[[str, ShownLoop, Sequence[str], int], str]
 """(description, loop, metrics, columns) → one line, not longer than that."""
 
 _WIPE = "\r\x1b[2K"
@@ -37,7 +37,7 @@ class TerminalLine:
         self._is_line_free = True
         self._hooks: list[_Hook] = []
 
-    def show(self, loops: Sequence[Loop], metrics: Sequence[str]) -> None:
+    def show(self, loops: Sequence[ShownLoop], metrics: Sequence[str]) -> None:
         if os.getpid() != self._pid:
             return
         self._hook_streams()
@@ -104,7 +104,7 @@ class TerminalLine:
                     self._draw()
 
 
-def _title(loops: Sequence[Loop]) -> str:
+def _title(loops: Sequence[ShownLoop]) -> str:
     return ", ".join(loop.description for loop in loops if not loop.has_ended) or loops[-1].description
 
 

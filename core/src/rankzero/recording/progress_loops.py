@@ -15,7 +15,7 @@ _EVERY = 0.1  # seconds
 _KEPT = "epoch "
 
 
-class Loop:
+class ShownLoop:
     """One loop, and how far it is."""
 
     __slots__ = ("_began", "_ended", "description", "done", "total")
@@ -50,7 +50,7 @@ class Loop:
 class Screen(Protocol):
     """What draws loops; it may raise whatever it likes."""
 
-    def show(self, loops: Sequence[Loop], metrics: Sequence[str]) -> None:
+    def show(self, loops: Sequence[ShownLoop], metrics: Sequence[str]) -> None:
         """Show these, the outermost first, and no others; ``metrics`` are ``name=value``, and belong to the last."""
 
     def close(self) -> None:
@@ -67,15 +67,15 @@ class LoopProgress:
         self._screen: Screen | None = screen
         self._version = [version] if version else []
         self._metrics = ShownMetrics()
-        self._loops: list[Loop] = []
-        self._innermost: Loop | None = None
-        self._kept: Loop | None = None
+        self._loops: list[ShownLoop] = []
+        self._innermost: ShownLoop | None = None
+        self._kept: ShownLoop | None = None
         self._due = 0.0
 
     def begin(self, description: str, total: int | None) -> None:
         if self._screen is None or not is_rank_zero():  # which may be known only now
             return
-        self._innermost = Loop(description, total)
+        self._innermost = ShownLoop(description, total)
         if not self._loops and self._innermost.is_kept:
             self._kept = None
         self._loops.append(self._innermost)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from rankzero.recording.progress_line import Render
-from rankzero.recording.progress_loops import Loop
+from rankzero.recording.progress_loops import ShownLoop
 
 _SHORTEST_BAR, _LONGEST_BAR = 10, 40  # columns
 _TOO_NARROW = 40  # columns, for a bar
@@ -20,7 +20,7 @@ def rich_line() -> Render:
 
     console = Console(stderr=True)
 
-    def render(description: str, loop: Loop, metrics: Sequence[str], columns: int) -> str:
+    def render(description: str, loop: ShownLoop, metrics: Sequence[str], columns: int) -> str:
         begin = Text(f"{description} ")
         end = Text.assemble(_count(loop), " ", (_times(loop), "cyan"), " ", (_rate(loop), "magenta"))
         end.append("".join(f" {each}" for each in metrics))
@@ -40,11 +40,11 @@ def rich_line() -> Render:
     return render
 
 
-def _count(loop: Loop) -> str:
+def _count(loop: ShownLoop) -> str:
     return str(loop.done) if loop.total is None else f"{loop.done}/{loop.total}"
 
 
-def _times(loop: Loop) -> str:
+def _times(loop: ShownLoop) -> str:
     if loop.total is None:
         return _clock(loop.elapsed)
     remaining = (loop.total - loop.done) * loop.elapsed / loop.done if 0 < loop.done <= loop.total else None
@@ -55,7 +55,7 @@ def _clock(seconds: float) -> str:
     return str(timedelta(seconds=int(seconds)))
 
 
-def _rate(loop: Loop) -> str:
+def _rate(loop: ShownLoop) -> str:
     if not loop.done or not loop.elapsed:
         return "?it/s"
     rate = loop.done / loop.elapsed

@@ -9,7 +9,7 @@ from typing import Any
 
 from rankzero.console import unheard
 from rankzero.recording.progress_line import Render
-from rankzero.recording.progress_loops import Loop
+from rankzero.recording.progress_loops import ShownLoop
 
 
 def tqdm_line() -> Render:
@@ -19,7 +19,7 @@ def tqdm_line() -> Render:
 
     is_unicode = (getattr(sys.stderr, "encoding", None) or "").lower().startswith("utf")
 
-    def render(description: str, loop: Loop, metrics: Sequence[str], columns: int) -> str:
+    def render(description: str, loop: ShownLoop, metrics: Sequence[str], columns: int) -> str:
         line = tqdm.format_meter(
             loop.done,
             loop.total,
@@ -42,9 +42,9 @@ class NotebookBars:
 
         # Without the thread that draws bars which have not moved for long.
         self._make: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
-        self._bars: dict[Loop, Any] = {}
+        self._bars: dict[ShownLoop, Any] = {}
 
-    def show(self, loops: Sequence[Loop], metrics: Sequence[str]) -> None:
+    def show(self, loops: Sequence[ShownLoop], metrics: Sequence[str]) -> None:
         with unheard():  # without widgets, they are text on standard error
             for gone in self._bars.keys() - set(loops):
                 self._bars.pop(gone).close()
@@ -54,7 +54,7 @@ class NotebookBars:
             if loops:
                 self._refresh(loops[-1], metrics)
 
-    def _refresh(self, loop: Loop, metrics: Sequence[str]) -> None:
+    def _refresh(self, loop: ShownLoop, metrics: Sequence[str]) -> None:
         bar = self._bars[loop]
         bar.n = loop.done
         bar.start_t = time.time() - loop.elapsed
