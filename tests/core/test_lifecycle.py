@@ -1,6 +1,7 @@
 """How a run ends that its script does not end: at exit, by an exception, by a signal."""
 
 import signal
+import textwrap
 import time
 
 import pytest
@@ -86,6 +87,20 @@ def test_a_sigterm_handler_of_the_users_own_is_respected(training, before):
     training.process.terminate()
     assert training.wait()[0] == 7
     assert len(finalized(training)) == 1
+
+
+def test_a_handler_that_hands_sigterm_on_ends_the_process(training):
+    script = """
+        run = begin()
+        before = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, lambda number, frame: before(number, frame))
+        run.log_metrics({'loss': 1.0})
+        signal.raise_signal(signal.SIGTERM)
+        run.log_metrics({'loss': 2.0})
+    """
+    returned, _, _ = training.run(textwrap.dedent(script))
+    assert (returned, training.statuses()) == (-signal.SIGTERM, ["aborted"])
+    assert [values for _, values in rows(training.tracker)] == [{"loss": 1.0}]
 
 
 def test_sigterm_in_a_forked_child_ends_the_child_alone(training):

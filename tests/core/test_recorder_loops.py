@@ -582,3 +582,18 @@ def test_going_back_within_the_epochs(run):
             rec.load_state_dict(state)
     assert seen == [0, 1, 1, 2]
     assert rec.global_step == 6
+
+
+def test_an_epoch_with_a_train_loop_that_was_left_is_done_if_it_went_on(run):
+    """A limit of batches, and then an end after the validation."""
+    rec = run.recorder()
+    for _ in rec.epochs(5):
+        for index in rec.train(range(9)):
+            rec.log("x", index)
+            if index == 1:
+                break
+        for _ in rec.validate(range(1)):
+            rec.log("val", 1.0, batch_size=1)
+        break
+    assert (rec.state_dict()["epoch"], rec.epoch) == (1, 1)
+    assert list(rec.epochs(2)) == [1]

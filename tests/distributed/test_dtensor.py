@@ -54,3 +54,15 @@ def test_a_recorder(mesh, tmp_path):
             with pytest.raises(RecorderError, match=r"log\('part', …\) .* full_tensor\(\), which all ranks must call"):
                 rec.log("part", tensor(mesh, Partial))
     assert [event.values for event in events(run, Metrics)] == [{"norm_step": 0.5}, {"norm_epoch": 0.5}]
+
+
+def test_merging_in_a_step(mesh, tmp_path):
+    with rankzero.start("csv", dir=tmp_path, delivery="off") as run, CommDebugMode() as collectives:
+        run.agg_and_log_metrics({"loss": 1.0}, 1)
+        with pytest.warns(UserWarning, match=r"norm: a DTensor that is spread .* not merged"):
+            run.agg_and_log_metrics({"loss": 1.0, "norm": tensor(mesh, Partial)}, 1)
+        run.agg_and_log_metrics({"loss": 2.0}, 2)
+        with pytest.warns(UserWarning, match=r"log_histogram\('h'\) could not be recorded: .* full_tensor\(\)"):
+            run.log_histogram("h", tensor(mesh, Partial))
+        assert collectives.get_total_counts() == 0
+    assert [(event.step, event.values) for event in events(run, Metrics)] == [(1, {"loss": 1.0}), (2, {"loss": 2.0})]

@@ -105,6 +105,20 @@ def test_checkpoints_are_kept_until_they_are_delivered(tmp_path, data):
     assert len({event.path for event in saved}) == len(saved) >= len(gone)
 
 
+def test_a_checkpoint_stands_at_the_step_of_its_score(run, data):
+    class Counting(Model):
+        def training_step(self, batch, index):
+            self.log("total", float(self.global_step), on_step=False, on_epoch=True, reduce_fx="sum")
+            return super().training_step(batch, index)
+
+    best = ModelCheckpoint(monitor="total", mode="max", save_top_k=1)
+    trainer(run, callbacks=[best]).fit(Counting(), data)
+    run.finish()
+    scores = {event.step: event.values["total"] for event in events(run, Metrics) if "total" in event.values}
+    assert scores == {event.step: event.score for event in events(run, Checkpoint)}
+    assert len(scores) == 3
+
+
 def test_a_fit_that_fails_marks_the_run(run, data):
     with pytest.raises(ArithmeticError):
         trainer(run).fit(Model(fails_at=2), data)

@@ -82,3 +82,18 @@ def test_nothing_of_lightning_is_imported():
     code = "import sys, rankzero; rankzero.CSVLogger; print([n for n in sys.modules if 'lightning' in n])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "['rankzero.integrations.lightning']"
+
+
+def test_modules_that_are_only_named_like_lightnings(tmp_path):
+    (tmp_path / "lightning_mine.py").write_text(
+        "import rankzero\nfrom lightning.pytorch.loggers import Logger as Theirs\n"
+        "class Both(rankzero.Logger, Theirs): pass\n"
+        "class Logger(Theirs): pass\n"
+    )
+    script = (
+        "import rankzero, lightning_mine, lightning.pytorch.demos\n"
+        "assert not issubclass(rankzero.CSVLogger, lightning_mine.Logger)\n"
+        "assert issubclass(lightning_mine.Both, lightning_mine.Theirs)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rankzero.rank import rank_zero_warn
+from rankzero.values import is_spread
+
 Reduce = Callable[[Sequence[Any]], Any]
 
 
@@ -59,6 +62,13 @@ class StepAggregator:
 
     def add(self, metrics: Mapping[str, Any], step: int | None) -> tuple[int | None, dict[str, Any]] | None:
         """Buffer ``metrics``; return the (step, metrics) of the previous step if ``step`` is a new one."""
+        spread = [key for key, value in metrics.items() if is_spread(value)]
+        if spread:
+            rank_zero_warn(
+                f"{', '.join(map(str, spread))}: a DTensor that is spread over the ranks is not merged; log its "
+                "full_tensor(), which all ranks must call"
+            )
+            metrics = {key: value for key, value in metrics.items() if key not in spread}
         try:
             return self.take() if step != self._step else None
         finally:  # values of the last step that cannot be merged cost this one nothing

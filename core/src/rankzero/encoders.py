@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import PluginNotInstalledError
-from rankzero.values import to_jsonable
+from rankzero.values import is_spread, to_jsonable
 
 Encoded = tuple[bytes, str]
 """The bytes of a file, and its suffix with the dot."""
@@ -199,8 +199,12 @@ def _suffix(data: bytes | bytearray, signatures: Mapping[bytes, str], default: s
 def to_array(value: Any) -> Any:
     """Return a numpy array of an array, a tensor on any device, or nested lists."""
     np = _numpy()
+    if is_spread(value):
+        raise TypeError("it is a DTensor, spread over the ranks; log its full_tensor(), which all ranks must call")
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
+        # numpy would pin the memory of a parameter, which FSDP gives back and takes again.
+        value = value.detach().clone() if value.requires_grad and value.is_leaf else value.detach()
+        value = value.cpu()
         # numpy has no bfloat16; float32 holds each of its values.
         value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
     return np.asarray(value)

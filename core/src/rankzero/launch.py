@@ -148,7 +148,7 @@ def _run_dir(asked: RunConfig, run_id: str) -> Path:
 
 
 def _new_info(asked: RunConfig, number: int) -> RunInfo:
-    is_taken = Path.exists if asked.disabled else _is_taken
+    is_taken = Path.exists if asked.disabled or asked.resume == "must" else _is_taken
     run_id = asked.run_id or new_id(number, lambda each: is_taken(_run_dir(asked, each)))
     return _info(asked, run_id, asked.name or name_of(run_id), _run_dir(asked, run_id))
 

@@ -11,6 +11,8 @@ import time
 from types import FrameType
 from typing import Protocol
 
+from rankzero.integrations import lightning
+
 FINISH_TIMEOUT = 60.0
 """For how many seconds a process that ends waits for its couriers."""
 
@@ -76,8 +78,8 @@ def _take_sigterm() -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    if signal.getsignal(signal.SIGTERM) is not _on_sigterm:
-        return  # who took the signal over, and tells us of it, ends the process in their own way, too
+    if lightning.is_its_handler(signal.getsignal(signal.SIGTERM)):
+        return  # it took the signal over and tells us of it, but ends the process in its own way
     try:
         _end_all("aborted", _GRACE)
     finally:

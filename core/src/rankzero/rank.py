@@ -49,11 +49,6 @@ def _process_group_rank() -> int | None:
     return int(distributed.get_rank())
 
 
-def has_process_group() -> bool:
-    """Return whether the script has initialised a ``torch.distributed`` process group."""
-    return _process_group_rank() is not None
-
-
 def get_rank() -> int:
     """Return this process's global rank, 0 when nothing says otherwise.
 

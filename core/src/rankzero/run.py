@@ -55,7 +55,7 @@ from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.notices import describe, warn_user
 from rankzero.options import scrub
 from rankzero.plugins import get_plugins
-from rankzero.rank import has_process_group, is_rank_zero
+from rankzero.rank import is_rank_zero
 from rankzero.saved_checkpoints import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
 from rankzero.values import (
     Number,
@@ -78,7 +78,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("rankzero")
 P = ParamSpec("P")
 
-_NUMBERS = frozenset((int, float))
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
@@ -141,7 +140,6 @@ class Run:
         self._reset()
 
     def _reset(self) -> None:
-        self._is_alone = True
         self._is_plain = True  # until a value comes that is not a Python number
         self._next_tick = 0.0
         self._device_rows = DeviceRows()
@@ -260,10 +258,10 @@ class Run:
             step = self._step + 1
         line = None
         try:
+            # What can be encoded is no tensor: to add up one that is spread over ranks would take all of them.
+            encoded = encode_lines([Metrics(now, step, metrics, epoch, stage)]) if self._is_plain else None  # type: ignore[arg-type]
             # Only Python ints and floats add up to one, and only finite ones to a finite one.
-            # To add up a DTensor may take all ranks, so among several it is made sure that there is none.
-            is_plain = self._is_plain and (self._is_alone or _NUMBERS.issuperset(map(type, metrics.values())))
-            total = sum(metrics.values()) if is_plain else None
+            total = sum(metrics.values()) if encoded is not None else None
             if (
                 (total.__class__ is float or total.__class__ is int)
                 and total - total == 0
@@ -271,7 +269,7 @@ class Run:
                 and (epoch is None or epoch.__class__ is int)
                 and (stage is None or stage.__class__ is str)
             ):
-                line = encode_lines([Metrics(now, step, metrics, epoch, stage)])  # type: ignore[arg-type]
+                line = encoded
         except Exception:
             pass
         if line is None:
@@ -599,7 +597,7 @@ class Run:
         for saved in found:
             path = Path(saved.path)
             kept = checkpoints.place(path)
-            event = self._checkpoint(kept, path, saved.score, None, saved.aliases, saved.metadata, automatic=True)
+            event = self._checkpoint(kept, path, saved.score, saved.step, saved.aliases, saved.metadata, automatic=True)
             record = functools.partial(self._record, event)
             self._snapshots.take(path, self.dir / kept, record, may_change=saved.may_change)
 
@@ -854,7 +852,6 @@ class Run:
     def _tick(self, now: float) -> bool:
         """Look at what may change while a run goes on, about once a second; return whether it may log on."""
         self._next_tick = now + 1.0
-        self._is_alone = not has_process_group()
         if not self._may_log():
             return False
         if self._announcement is not None:

@@ -29,6 +29,8 @@ class SavedCheckpoint(NamedTuple):
     metadata: dict[str, Any]
     may_change: bool
     """Whether it may be written again in place; what is saved under a new name each time never is."""
+    step: int | None = None
+    """That of the newest metrics when it was saved, if the callback knows."""
 
 
 class _Stamp(NamedTuple):
@@ -88,6 +90,12 @@ class SavedCheckpoints:
             if not self._awaited or time.monotonic() >= deadline:
                 break
             time.sleep(_LOOK_EVERY)
+        if timeout and self._awaited:
+            rank_zero_warn(
+                f"a ModelCheckpoint said that it saved {', '.join(self._awaited)}, which is not there after "
+                f"{timeout:.0f} s: not logged"
+            )
+            self._awaited.clear()
         return found
 
     def _new(self, known: Iterable[SavedCheckpoint], *, awaited: str = "") -> list[SavedCheckpoint]:
@@ -133,7 +141,10 @@ def _describe(callback: Any, path: str) -> SavedCheckpoint:
         score = getattr(callback, "best_model_score", None)
     metadata = {name.lstrip("_"): to_jsonable(getattr(callback, name)) for name in _SETTINGS if hasattr(callback, name)}
     aliases = ("best",) if path == best else ()
-    return SavedCheckpoint(path, to_number(score), aliases, metadata, may_change=path == last)
+    steps = getattr(callback, "_last_global_step_saved", None) if path == _just_saved(callback) else None
+    return SavedCheckpoint(
+        path, to_number(score), aliases, metadata, may_change=path == last, step=steps - 1 if steps else None
+    )
 
 
 def _called_latest(saved: SavedCheckpoint) -> SavedCheckpoint:

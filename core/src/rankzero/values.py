@@ -170,9 +170,9 @@ def _to_jsonable(value: Any, parents: tuple[int, ...]) -> Any:
         return clean(value)
     if id(value) in parents or len(parents) > _DEEPEST:
         return _text(value)
-    if is_spread(value):
-        return "a DTensor that is spread over ranks"
     try:
+        if is_spread(value):
+            return "a DTensor that is spread over ranks"
         number = to_number(value)
         return spell(number) if number is not None else _take_apart(value, (*parents, id(value)))
     except Exception:

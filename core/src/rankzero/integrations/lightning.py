@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import sys
 from abc import ABC
+from contextlib import suppress
 from typing import Any
 
-_PACKAGES = ("lightning", "pytorch_lightning")
+_PACKAGES = frozenset(("lightning", "lightning_fabric", "pytorch_lightning"))
 _BASES = (
     "lightning.fabric.loggers.logger",
     "lightning.pytorch.loggers.logger",
@@ -31,6 +32,15 @@ def watch() -> None:
     sys.meta_path.insert(0, watch)
 
 
+def is_its_handler(handler: Any) -> bool:
+    """Return whether a signal's handler is Lightning's, which calls the one that was there before it."""
+    return _is_its_module(type(handler).__module__)
+
+
+def _is_its_module(name: str) -> bool:
+    return name.partition(".")[0] in _PACKAGES
+
+
 class _Watch:
     """Is asked for every module before it is imported, and finds none: a later one tells that the classes are there."""
 
@@ -38,15 +48,16 @@ class _Watch:
         self._counterparts: dict[type, type] = {}  # a class does not keep those that are registered with it alive
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name.startswith(_PACKAGES):
-            self.look()
+        if _is_its_module(name):
+            with suppress(Exception):  # nobody's import is to fail for this
+                self.look()
 
     def look(self) -> None:
         """Register with the classes that are new since the last time."""
         for module in _BASES:
             base = getattr(sys.modules.get(module), "Logger", None)
             for each in (base, *base.__subclasses__()) if base is not None else ():
-                if each not in self._counterparts and each.__module__.startswith(_PACKAGES):
+                if each not in self._counterparts and _is_its_module(each.__module__):
                     self._counterparts[each] = _counterpart(each.__name__)
                     each.register(self._counterparts[each])
 

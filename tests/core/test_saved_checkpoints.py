@@ -1,0 +1,36 @@
+"""What a ModelCheckpoint says that it saved, and what is there."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from rankzero.saved_checkpoints import SavedCheckpoints
+
+
+def callback(path, steps=20):
+    return SimpleNamespace(
+        _last_checkpoint_saved=str(path),
+        _last_global_step_saved=steps,
+        best_k_models={str(path): 0.5},
+        best_model_path=str(path),
+        last_model_path="",
+    )
+
+
+def test_a_checkpoint_that_never_comes_is_awaited_once(tmp_path):
+    saved = SavedCheckpoints()
+    assert saved.after_save(callback(tmp_path / "never.ckpt")) == []
+    with pytest.warns(UserWarning, match=r"never\.ckpt, which is not there after 0 s: not logged"):
+        assert saved.late(0.1) == []
+    began = time.monotonic()
+    assert saved.late(30.0) == []
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("steps", "step"), [(20, 19), (0, None), (None, None)])
+def test_the_step_is_that_of_the_newest_metrics(tmp_path, steps, step):
+    path = tmp_path / "epoch=0.ckpt"
+    path.write_bytes(b"x")
+    (found,) = SavedCheckpoints().after_save(callback(path, steps))
+    assert (found.step, found.score, found.aliases) == (step, 0.5, ("best", "latest"))
