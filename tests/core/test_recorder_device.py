@@ -197,7 +197,7 @@ def test_no_batch_is_kept_alive_while_the_next_one_is_fetched(run, loop):
                 rec.log("x", 1.0, on_epoch=True)
             del batch
 
-    rec, bare, loader = run.recorder(), Loader(), Loader()
+    rec, bare, loader = run.recorder(log_every_n_steps=1), Loader(), Loader()
     take(bare)
     assert bare.alive == [[]] * 4
     take(getattr(rec, loop)(loader))

@@ -398,6 +398,15 @@ def test_a_metric_that_is_no_single_number(rec):
     assert "ConfusionMatrix" in sentence_of(validate)
 
 
+def test_a_metric_that_was_only_updated_has_no_step_value(run, rec):
+    mean = MeanMetric()
+    for _ in rec.train([BATCH]):
+        mean.update(2.0)
+        with pytest.warns(UserWarning, match="'x' has no value of the step, for only its update"):
+            rec.log("x", mean)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no value of the step")
 @pytest.mark.parametrize("is_metric_first", [True, False])
 @pytest.mark.parametrize("place", ["train", "validate"])
 def test_a_name_of_a_metric_and_of_a_number(rec, place, is_metric_first):

@@ -11,6 +11,8 @@ from rankzero.errors import RecorderError
 
 BATCH = torch.ones(4, 2)
 
+pytestmark = pytest.mark.filterwarnings("ignore:no step was written")
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -235,15 +237,52 @@ def test_before_the_train_loop_of_an_epoch(run):
 # Loaders
 
 
+@pytest.mark.filterwarnings("ignore:nothing went through rec.train")
 def test_no_batches(run):
     rec = run.recorder(log_every_n_steps=1)
-    for _ in rec.epochs(2):
+    with pytest.warns(UserWarning, match="got no batch: is its loader an iterator that is used up"):
+        assert list(rec.train([])) == []
+    for _ in rec.epochs(3):
         assert list(rec.train([])) == []
         assert list(rec.validate([], [])) == []
         rec.log("between", 1.0)
     assert rec.global_step == 0
-    assert [row[:3] for row in rows(run)] == [(None, 0, 0), (None, 1, 0)]
+    assert [row[:3] for row in rows(run)] == [(None, 1, 0), (None, 2, 0)]
     assert list(rec.epochs(0)) == []
+
+
+def test_too_few_steps_for_any_row(run):
+    rec = run.recorder()
+    for _ in rec.train(range(9)):
+        rec.log("x", 1.0)
+    with pytest.warns(UserWarning, match="no step was written: there were 9, and log_every_n_steps=50"):
+        run.finish()
+    assert rows(run) == []
+
+
+def test_epochs_without_a_train_loop(run):
+    rec = run.recorder()
+    epochs = rec.epochs(2)
+    for _ in range(2):
+        rec.log("x", next(epochs))
+    with pytest.warns(UserWarning, match=r"nothing went through rec\.train\(\)"):
+        assert list(epochs) == []
+    assert series(run, "x") == [(0, 0.0), (0, 1.0)]
+
+
+def test_loaders_that_are_given_as_a_list(run):
+    loader = torch.utils.data.DataLoader(torch.ones(2))
+    with pytest.raises(RecorderError, match=r"one by one: rec\.validate\(\*loaders\)"):
+        run.recorder().validate([loader, loader])
+
+
+def test_learning_rates_that_would_overwrite_each_other(run):
+    rec = run.recorder()
+    one, other = (torch.optim.SGD([torch.ones(1)], lr) for lr in (0.1, 0.2))
+    rec.monitor_learning_rate(one)
+    with pytest.raises(RecorderError, match="'lr-SGD' is monitored already"):
+        rec.monitor_learning_rate(other)
+    rec.monitor_learning_rate(other, log_key_prefix="d/")
 
 
 def test_loaders_without_length(run):

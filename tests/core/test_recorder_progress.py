@@ -717,7 +717,7 @@ def test_a_terminal_that_hangs_up(terminal, tmp_path):
     os.close(shell.primary)
     shell.primary = None
     (tmp_path / "gone").touch()
-    assert shell.process.wait(30) == 0
+    assert shell.process.wait(30) in (0, 120)  # 120: Python could not flush what it printed last
     assert (tmp_path / "mark").exists()
 
 

@@ -12,7 +12,11 @@ from integrations.oracle.random_training import trainings
 from integrations.oracle.training import METRICS, NUMBERS, Logged, Training
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore:.*isinstance.treespec", "ignore:.*is gathered as floating point"
+    "ignore::DeprecationWarning",
+    "ignore:.*isinstance.treespec",
+    "ignore:.*is gathered as floating point",
+    "ignore:no step was written",
+    "ignore:.*has no value of the step",
 )
 
 STEP, EPOCH, FORKED = {"on_step": True}, {"on_step": False, "on_epoch": True}, {"on_step": True, "on_epoch": True}

@@ -147,6 +147,8 @@ class Recorder:
     def _evaluation(self, stage: str, loaders: tuple[Iterable[Any], ...], limit: int | None = None) -> Batches:
         if not loaders:
             raise RecorderError(f"rec.{stage}() takes one dataloader or several, and got none")
+        if isinstance(loaders[0], list | tuple) and any(hasattr(each, "dataset") for each in loaders[0]):
+            raise RecorderError(f"rec.{stage}() takes several dataloaders one by one: rec.{stage}(*loaders)")
         return Batches(lambda: self._course.evaluate(stage, loaders, limit), total_length(loaders, limit))
 
     # Logging
@@ -268,17 +270,22 @@ class Recorder:
             log_key_prefix: put before each name, as ``lr-Adam``, ``lr-SGD/pg1``.
 
         Raises:
-            RecorderError: an argument is none of these.
+            RecorderError: an argument is none of these, or a name is taken.
         """
-        self._monitors.append(
-            LearningRateMonitor(
-                optimizers,
-                logging_interval=logging_interval,
-                log_momentum=log_momentum,
-                log_weight_decay=log_weight_decay,
-                log_key_prefix=log_key_prefix,
-            )
+        monitor = LearningRateMonitor(
+            optimizers,
+            logging_interval=logging_interval,
+            log_momentum=log_momentum,
+            log_weight_decay=log_weight_decay,
+            log_key_prefix=log_key_prefix,
         )
+        taken = {name for each in self._monitors for name in each.read()} & set(monitor.read())
+        if taken:
+            raise RecorderError(
+                f"{min(taken)!r} is monitored already; give all optimizers in one call, which numbers them, or a "
+                "log_key_prefix"
+            )
+        self._monitors.append(monitor)
 
     # Reading
 
@@ -327,7 +334,11 @@ class Recorder:
     # Going on later
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where training stands, for a checkpoint; ``epoch`` is the one to go on with."""
+        """Return where training stands, for a checkpoint; ``epoch`` is the one to go on with.
+
+        At the end of an epoch that is the next one. In the body of `train` the epoch will begin again, and the step
+        that is under way does not count yet.
+        """
         return self._course.position.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -41,6 +41,7 @@ class Course:
         self.should_step = False
         """Whether the optimizer steps with this batch."""
         self.is_closed = False
+        self._lost_steps = False  # whether values of steps were logged, and none was due
         self._rounds: object = None  # of the `epochs()` that goes on
         self._warned: set[str] = set()
         self._open: list[Loop] = []  # a loop's body may hold another loop
@@ -221,6 +222,7 @@ class Course:
         if loop.is_in_batch:
             self._end_batch_left(loop)
         if loop.place is Place.TRAIN:
+            self._look_back(loop, is_whole=is_whole)
             self.should_step = False
             self.position.end_training(is_whole=is_whole)
         self._open.pop()
@@ -230,6 +232,25 @@ class Course:
             loop.left_at = self._row_step()
             self._left.append(loop)
         self._progress.end()
+
+    def _look_back(self, loop: Loop, *, is_whole: bool) -> None:
+        if is_whole and loop.batch_idx < 0:
+            self._warn_once("empty", "rec.train() got no batch: is its loader an iterator that is used up?")
+        has_steps = is_whole and any(entry.on_step for entry in loop.entries())
+        self._lost_steps = has_steps and 0 < self.position.global_step < self._every
+
+    def _warn_of_no_steps(self) -> None:
+        # Not in the first epoch, which may be all there is.
+        if self.position.epoch_under_way > 0 and self.position.global_step == 0 and any(self._between.entries()):
+            self._warn_once(
+                "no steps",
+                "nothing went through rec.train(), which counts the steps: what is logged in each epoch stands at 0",
+            )
+
+    def _warn_once(self, topic: str, message: str) -> None:
+        if topic not in self._warned:
+            self._warned.add(topic)
+            warn_user(message)
 
     def leave_all(self) -> None:
         """Leave all loops, as by ``break``."""
@@ -278,6 +299,12 @@ class Course:
         self._left.clear()
         self.is_closed = True
         self._progress.close()
+        if self._lost_steps and is_written:
+            self._warn_once(
+                "steps",
+                f"no step was written: there were {self.position.global_step}, and log_every_n_steps={self._every}. "
+                "Lower it: run.recorder(log_every_n_steps=1)",
+            )
 
     def _complete(self, loop: Loop, *, is_alone: bool = False) -> None:
         step = self._row_step() if loop.left_at is None else loop.left_at
@@ -291,5 +318,6 @@ class Course:
         self.leave_all()
         while self._left:
             self._complete(self._left.pop(0))
+        self._warn_of_no_steps()
         self.complete_between()
         self.position.end_epoch()

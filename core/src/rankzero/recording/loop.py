@@ -90,6 +90,12 @@ class Loop:
             entry.add(value, self._weight(entry, batch_size))
         elif isinstance(entry, MetricEntry):
             entry.add(value)
+            if entry.on_step and entry.last is None:
+                self._warn_once(
+                    f"no step value {name}",
+                    f"the metric {name!r} has no value of the step, for only its update() was called: call the object "
+                    "itself, or log it with on_step=False, on_epoch=True",
+                )
         if is_new:  # only now: of a call that is refused nothing is kept
             self._entries[name, self.dataloader_idx] = entry
             self._by_written_name |= dict.fromkeys((entry.step.name, entry.epoch.name), entry)

@@ -55,7 +55,8 @@ class Readings:
         if name in self._of_rank_zero:
             raise KeyError(f"{name!r} was logged with rank_zero_only=True, so that other ranks cannot know it")
         known = f"; there are: {', '.join(values)}" if values else ""
-        raise KeyError(f"no metric {name!r} was logged so far{known}.{did_you_mean(name, values)}")
+        longer = [each for each in values if each.startswith((f"{name}/", f"{name}_"))]
+        raise KeyError(f"no metric {name!r} was logged so far{known}.{did_you_mean(name, longer or values)}")
 
     def _of_steps(self, loop: Loop) -> dict[str, Any]:
         found: dict[str, Any] = {}

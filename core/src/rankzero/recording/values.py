@@ -31,17 +31,15 @@ def is_collection(value: Any) -> bool:
     return torchmetrics is not None and isinstance(value, torchmetrics.MetricCollection)
 
 
-def checked(name: str, value: Any) -> Any:
+def checked(name: Any, value: Any) -> Any:
     """Return ``value`` as a Python number, a tensor without dimensions or a Metric; a tensor is not looked into.
 
     Raises:
         RecorderError: it is none of these.
     """
-    if not isinstance(name, str):
-        raise RecorderError(
-            f"log() takes a name and a value, and the name is of type {type(name).__name__}, no text; "
-            "log_dict() takes several at once"
-        )
+    if not (isinstance(name, str) and name):
+        what = "empty" if name == "" else f"of type {type(name).__name__}"
+        raise RecorderError(f"log() takes a name and a value, and the name is {what}; log_dict() takes several at once")
     if value.__class__ is float or (value.__class__ is int and -_LARGEST_INT < value < _LARGEST_INT):
         return value
     if is_tensor(value):
