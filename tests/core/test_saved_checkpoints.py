@@ -34,3 +34,15 @@ def test_the_step_is_that_of_the_newest_metrics(tmp_path, steps, step):
     path.write_bytes(b"x")
     (found,) = SavedCheckpoints().after_save(callback(path, steps))
     assert (found.step, found.score, found.aliases) == (step, 0.5, ("best", "latest"))
+
+
+def test_a_directory_that_comes_late_is_taken_when_nothing_changes_in_it_any_longer(tmp_path):
+    path = tmp_path / "sharded"
+    saved = SavedCheckpoints()
+    assert saved.after_save(callback(path)) == []
+    path.mkdir()
+    for size in (1, 2):
+        (path / "shard").write_bytes(b"x" * size)
+        assert saved.late() == []
+    assert [found.path for found in saved.late()] == [str(path)]
+    assert saved.late() == []

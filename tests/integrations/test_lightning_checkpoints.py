@@ -137,13 +137,21 @@ def test_every_checkpoint_is_delivered_as_it_was_saved(tmp_path, late, keepers):
 
 
 @pytest.mark.parametrize("io", [InPlace, Shards])
-@pytest.mark.parametrize("options", [{"save_top_k": 1}, {"save_top_k": 1, "save_last": True}], ids=str)
-def test_writers_of_other_kinds(tmp_path, io, options):
+@pytest.mark.parametrize(
+    ("options", "saves"),
+    [
+        ({"save_top_k": 1}, 3),
+        ({"save_top_k": 1, "save_last": True}, 6),
+        ({"save_top_k": 1, "monitor": None, "filename": "same", "enable_version_counter": False}, 4),
+    ],
+    ids=str,
+)
+def test_writers_of_other_kinds(tmp_path, io, options, saves):
     with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
         writer = io()
         fit(run, tmp_path, writer, keeper(**options))
     assert recorded(run) == writer.saved
-    assert len(writer.saved) == (6 if "save_last" in options else 3)
+    assert len(writer.saved) == saves
 
 
 def test_a_last_checkpoint_is_linked_once_it_is_known_to_be_replaced_as_a_whole(tmp_path):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
+from rankzero import kept_files
 from rankzero.events import Checkpoint
 from rankzero.journal import JOURNAL, Tail
 from rankzero.position import load_position
@@ -23,8 +24,7 @@ log = logging.getLogger("rankzero")
 DIRECTORY = "checkpoints"
 
 _CHECKPOINT = b'{"type":"checkpoint"'
-_CHUNK = 1 << 20
-_MOST_THREADS = 4
+_MOST_COPIES = 8  # that wait: their files are open, and take room on the disk though they may be deleted
 
 
 def snapshot(source: Path, run_dir: Path) -> str:
@@ -37,11 +37,11 @@ def snapshot(source: Path, run_dir: Path) -> str:
 
     kept = place(source)
     target = run_dir / kept
-    target.parent.mkdir(parents=True)
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copy2(source, target)
+    with _made(target.parent):
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
     return kept
 
 
@@ -54,11 +54,18 @@ class Snapshots:
     """Keeps files that may be deleted or replaced at once, without taking longer for larger ones.
 
     That is by hard links. Where there can be none, as on another file system, the files are opened, which a deletion
-    does not end, and a thread copies them.
+    does not end, and a thread copies them, one checkpoint after the other. The thread is a daemon: who ends the
+    process has to `wait`.
     """
 
     def __init__(self) -> None:
-        self._threads: list[threading.Thread] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._waiting: deque[_Snapshot] = deque()  # the first is being copied
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
 
     def take(self, source: Path, target: Path, then: Callable[[], None], *, may_change: bool = False) -> None:
         """Keep ``source`` at ``target``; call ``then`` once it is there, in the order of these calls.
@@ -70,104 +77,99 @@ class Snapshots:
             may_change: ``source`` may be written again in place, which would change what is linked to it too.
 
         Raises:
-            OSError: ``source`` cannot be read or ``target`` cannot be written.
+            OSError: ``source`` cannot be read or ``target`` cannot be written, or too many copies wait already.
         """
-        target.parent.mkdir(parents=True)
-        files = _files_of(source, target)
-        if may_change or not _link(files):
-            opened = _open(files)
-            self._in_thread(lambda: _copy(opened), then)
-        elif self._go_on():
-            self._in_thread(lambda: True, then)
-        else:
-            then()
+        self._leave_to_parent()
+        with _made(target.parent):
+            files = kept_files.files_of(source, target)
+            opened: list[kept_files.OpenFile] = []
+            if may_change or not kept_files.link(files):
+                self._check_room()
+                opened = kept_files.open_all(files)
+            if opened or self._waiting:
+                self._put(_Snapshot(source, target, opened, then))
+            else:
+                then()
 
     def wait(self, timeout: float) -> bool:
         """Wait until nothing is being copied; return whether that was so in ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not self._go_on()
+        self._leave_to_parent()
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting, timeout)
 
-    def _in_thread(self, keep: Callable[[], bool], then: Callable[[], None]) -> None:
-        if len(self._go_on()) >= _MOST_THREADS:  # what was deleted meanwhile takes room until it is copied
-            self._threads[0].join()
-        before = self._threads[-1] if self._threads else None
+    def waiting(self) -> list[str]:
+        """Return the paths of what is not kept yet."""
+        self._leave_to_parent()
+        with self._changed:
+            return [str(snapshot.source) for snapshot in self._waiting]
 
-        def work() -> None:
-            try:
-                is_kept = keep()
-                if before is not None:
-                    before.join()
-                if is_kept:
-                    then()
-            except Exception as error:
-                log.warning("a checkpoint could not be kept in the run's directory: %s", error)
+    def _leave_to_parent(self) -> None:
+        # A forked child has none of its parent's threads, and one of them may have held the lock.
+        if self._pid != os.getpid():
+            self._reset()
 
-        # Not a daemon: the end of the process waits for it.
-        thread = threading.Thread(target=work, name="rankzero-checkpoint")
-        self._threads.append(thread)
-        thread.start()
+    def _check_room(self) -> None:
+        with self._changed:
+            copies = sum(bool(snapshot.opened) for snapshot in self._waiting)
+        if copies >= _MOST_COPIES:
+            raise OSError(f"{copies} checkpoints before it are still being copied, which is slower than they are saved")
 
-    def _go_on(self) -> list[threading.Thread]:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        return self._threads
+    def _put(self, snapshot: _Snapshot) -> None:
+        with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="rankzero-checkpoint", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._waiting.append(snapshot)
+
+    def _run(self) -> None:
+        while (snapshot := self._first()) is not None:
+            snapshot.complete()
+            with self._changed:
+                self._waiting.popleft()
+                self._changed.notify_all()
+
+    def _first(self) -> _Snapshot | None:
+        """Return what is to be copied now; None, and forget the thread, if that is nothing."""
+        with self._changed:
+            if self._waiting:
+                return self._waiting[0]
+            self._thread = None
+            return None
 
 
-def _files_of(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Return what files ``source`` consists of, and where each is to be kept; make the directories for it."""
-    if not source.is_dir():
-        return [(source, target)]
-    found = []
-    for directory, _, names in os.walk(source, followlinks=True):
-        there = target / os.path.relpath(directory, source)
-        there.mkdir(parents=True)
-        found += [(Path(directory, name), there / name) for name in names]
-    return found
+class _Snapshot(NamedTuple):
+    source: Path
+    target: Path
+    opened: list[kept_files.OpenFile]
+    """What is to be copied; nothing if it is linked."""
+    then: Callable[[], None]
+
+    def complete(self) -> None:
+        try:
+            if kept_files.copy(self.opened):
+                self.then()
+                return
+        except Exception as error:
+            log.warning("the checkpoint %s could not be kept in the run's directory: %s", self.source, error)
+        _remove(self.target.parent)
 
 
-def _link(files: list[tuple[Path, Path]]) -> bool:
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """Make ``directory``, and remove it with all in it if it cannot be filled."""
+    directory.mkdir(parents=True)
     try:
-        for each, kept in files:
-            os.link(os.path.realpath(each), kept)  # a link to a symbolic link would lead nowhere
-    except OSError:  # another file system, or one without hard links
-        for _, kept in files:
-            kept.unlink(missing_ok=True)
-        return False
-    return True
+        yield
+    except BaseException:
+        _remove(directory)
+        raise
 
 
-def _open(files: list[tuple[Path, Path]]) -> list[_Opened]:
-    opened = [(open(each, "rb"), kept) for each, kept in files]  # noqa: SIM115
-    return [_Opened(file, kept, _state(file)) for file, kept in opened]
-
-
-def _copy(files: list[_Opened]) -> bool:
+def _remove(directory: Path) -> None:
     import shutil
 
-    with ExitStack() as stack:
-        for file, _, _ in files:
-            stack.enter_context(file)
-        for file, kept, state in files:
-            with open(kept, "wb") as copy:
-                shutil.copyfileobj(file, copy, _CHUNK)
-            if _state(file) != state:
-                kept.unlink()
-                log.warning("%s was written again before it was copied: its older form is lost", file.name)
-                return False
-    return True
-
-
-def _state(file: BinaryIO) -> tuple[int, int]:
-    found = os.fstat(file.fileno())
-    return found.st_mtime_ns, found.st_size
-
-
-class _Opened(NamedTuple):
-    file: BinaryIO
-    kept: Path
-    state: tuple[int, int]
-    """As it was when it was saved."""
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 class SnapshotSweeper:
@@ -223,8 +225,6 @@ class SnapshotSweeper:
 
     def sweep(self) -> None:
         """Delete what can go."""
-        import shutil
-
         everyone_is_past = min((load_position(self._run_dir, key).line for key in self._keys), default=0)
         for line, checkpoint in list(self._delivered.items()):
             if line in self._holders.values():
@@ -232,5 +232,5 @@ class SnapshotSweeper:
             source = checkpoint.source
             is_gone = source and (self._newest[source] > line or not os.path.exists(source))
             if line < everyone_is_past and is_gone:
-                shutil.rmtree((self._run_dir / checkpoint.path).parent, ignore_errors=True)
+                _remove((self._run_dir / checkpoint.path).parent)
                 del self._delivered[line]

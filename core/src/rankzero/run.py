@@ -81,6 +81,7 @@ P = ParamSpec("P")
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
+_LAST_LOOK = 0.1  # seconds, for checkpoints that a thread of the framework still writes
 _now = time.time
 
 
@@ -598,8 +599,17 @@ class Run:
             path = Path(saved.path)
             kept = checkpoints.place(path)
             event = self._checkpoint(kept, path, saved.score, saved.step, saved.aliases, saved.metadata, automatic=True)
-            record = functools.partial(self._record, event)
-            self._snapshots.take(path, self.dir / kept, record, may_change=saved.may_change)
+            record = functools.partial(self._record if self._is_finished else self._record_copied, event)
+            try:
+                self._snapshots.take(path, self.dir / kept, record, may_change=saved.may_change)
+            except Exception as error:  # those after it are kept all the same
+                log.warning("the checkpoint %s could not be kept in the run's directory: %s", path, describe(error))
+
+    def _record_copied(self, event: Checkpoint) -> None:
+        """Record what was saved before the end; if it was copied only after that, `finish` has said so."""
+        kept = event if self._filter is None else self._filter(event)
+        if kept is not None:
+            self._append(encode(kept))
 
     @_verb
     def _log_late_checkpoints(self, timeout: float) -> Event | None:
@@ -641,18 +651,19 @@ class Run:
             return True
         self._log_aggregated()
         self._log_late_checkpoints(0.0)
-        is_kept = self._snapshots.wait(timeout)
-        is_written = self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT)) and is_kept
+        deadline = time.monotonic() + timeout
+        is_written = self._wait_for_threads(deadline)
         if self._deliveries is None:
             return is_written
-        return self._deliveries.wait(self._journal.size(), timeout) and is_written
+        return self._deliveries.wait(self._journal.size(), _until(deadline)) and is_written
 
     def finish(self, status: str | None = None, timeout: float = FINISH_TIMEOUT) -> None:
         """End the run, and wait until the trackers have all of it, with a progress bar if that takes long.
 
         Args:
             status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
-            timeout: in seconds; a courier that needs longer goes on by itself, which is said.
+            timeout: in seconds, for all of it; a courier that needs longer goes on by itself, which is said, and so is
+                which checkpoints are not yet copied into the run's directory.
         """
         if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
             return
@@ -662,15 +673,24 @@ class Run:
         self.unwatch()
         self._call_at_end(status)
         self._log_aggregated()
-        self._log_late_checkpoints(0.0)
-        self._snapshots.wait(timeout)
-        self._device_rows.drain(min(timeout, _DEVICE_TIMEOUT))
+        deadline = time.monotonic() + timeout
+        self._log_late_checkpoints(min(timeout, _LAST_LOOK))
+        try:
+            self._wait_for_threads(deadline)
+        except KeyboardInterrupt:
+            log.warning("not waiting any longer for what %s has yet to write", self.name)
         if not self._is_ending:
             self._is_ending = True
             get_plugins().notify("rankzero_run_finished", run=self, status=status)
         if self._is_finished:  # by a hook, or by a SIGTERM meanwhile
             return
         lifecycle.forget(self)
+        if uncopied := self._snapshots.waiting():
+            log.warning(
+                "%s ends before these checkpoints are copied into its directory: %s; they are lost if the process ends "
+                "before that too, and otherwise delivered only by: rankzero sync %s",
+                self.name, ", ".join(uncopied), self.dir,
+            )  # fmt: skip
         if self._console is not None:
             self._console.close()
         self._record(Finish(_now(), status))
@@ -679,10 +699,10 @@ class Run:
         size = self._journal.size()
         self._lock.release()
         if self._experiment is not None:
-            self._experiment.leave(timeout)
+            self._experiment.leave(_until(deadline))
         if self._deliveries is not None:
             try:
-                self._deliveries.wait(size, timeout, until_closed=True)
+                self._deliveries.wait(size, _until(deadline), until_closed=True)
             except KeyboardInterrupt:
                 log.warning("not waiting any longer for the delivery of %s", self.name)
             for sentence in self._deliveries.leave(size):
@@ -691,6 +711,12 @@ class Run:
                 log.info("view it in %s: %s", key, view)
             for key in self._deliveries.offline():
                 log.info("%s has it on this machine only; send it with: rankzero sync %s", key, self._info.dir)
+
+    def _wait_for_threads(self, deadline: float) -> bool:
+        """Wait until this process has written all that was logged; return whether that was so by ``deadline``."""
+        # What an accelerator computes comes first: it takes moments, and a slow copy would use up the time.
+        is_written = self._device_rows.drain(min(_until(deadline), _DEVICE_TIMEOUT))
+        return self._snapshots.wait(_until(deadline)) and is_written
 
     def close(self) -> None:
         """The same as `finish`."""
@@ -889,6 +915,10 @@ def encode_json(value: Any) -> bytes:
     import msgspec
 
     return msgspec.json.encode(value)
+
+
+def _until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _listed(names: Sequence[str] | str) -> list[str]:

@@ -51,6 +51,7 @@ class SavedCheckpoints:
     def __init__(self) -> None:
         self._seen: dict[str, _Stamp] = {}
         self._awaited: dict[str, SavedCheckpoint] = {}
+        self._looked: dict[str, _Stamp] = {}  # of awaited directories, when they were looked at last
         self._is_rewritten: dict[str, bool] = {}  # path → whether it is saved in place; not known of most
         self._said: set[str] = set()
 
@@ -105,7 +106,7 @@ class SavedCheckpoints:
                 self._say_once(saved.path.partition("://")[0])
                 continue
             stamp, before = _stamp(saved.path), self._seen.get(saved.path)
-            if stamp is not None and stamp != before:
+            if stamp is not None and stamp != before and self._is_whole(saved.path, stamp):
                 self._seen[saved.path] = stamp
                 if before is not None:
                     self._is_rewritten[saved.path] = stamp.inode == before.inode
@@ -113,6 +114,15 @@ class SavedCheckpoints:
             elif saved.path == awaited:
                 self._awaited[saved.path] = saved
         return found
+
+    def _is_whole(self, path: str, stamp: _Stamp) -> bool:
+        """Return whether nothing writes there any longer, as far as that can be told."""
+        if path not in self._awaited or not os.path.isdir(path):
+            return True
+        before = self._looked.pop(path, None)
+        if before != stamp:  # a thread of the framework may still fill the directory: look again
+            self._looked[path] = stamp
+        return before == stamp
 
     def _say_once(self, protocol: str) -> None:
         if protocol not in self._said:
@@ -142,8 +152,14 @@ def _describe(callback: Any, path: str) -> SavedCheckpoint:
     metadata = {name.lstrip("_"): to_jsonable(getattr(callback, name)) for name in _SETTINGS if hasattr(callback, name)}
     aliases = ("best",) if path == best else ()
     steps = getattr(callback, "_last_global_step_saved", None) if path == _just_saved(callback) else None
+    has_fixed_name = not getattr(callback, "_enable_version_counter", True)
     return SavedCheckpoint(
-        path, to_number(score), aliases, metadata, may_change=path == last, step=steps - 1 if steps else None
+        path,
+        to_number(score),
+        aliases,
+        metadata,
+        may_change=path == last or has_fixed_name,
+        step=steps - 1 if steps else None,
     )
 
 
