@@ -59,8 +59,12 @@ def tensorboard_bench(tmp_path):
 
 @pytest.fixture
 def mlflow_bench(tmp_path, empty_database, monkeypatch):
+    import mlflow
+
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    return MlflowBench(tmp_path, empty_database)
+    yield MlflowBench(tmp_path, empty_database)
+    mlflow.set_tracking_uri(None)  # Lightning's logger sets it for the whole process
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture
@@ -72,6 +76,8 @@ def wandb_bench(tmp_path, monkeypatch):
             if name != "WANDB_DIR":
                 monkeypatch.setenv(name, value)
         wandb.teardown()
+        # It numbers the models that a process watches; so this puts the number back.
+        monkeypatch.setattr("wandb.sdk.wandb_watch._global_watch_idx", 0)
         yield WandbBench(tmp_path, server)
         wandb.teardown()
         assert server.problems == []
