@@ -14,6 +14,19 @@ def warn_user(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
+class OnceWarner:
+    """Warns of each topic once."""
+
+    def __init__(self) -> None:
+        self._topics: set[str] = set()
+
+    def warn(self, topic: str, message: str) -> None:
+        """Warn, unless that was done for ``topic``."""
+        if topic not in self._topics:
+            self._topics.add(topic)
+            warn_user(message)
+
+
 def describe(error: BaseException) -> str:
     """Return ``Type: message``; just the type where the message cannot be had."""
     try:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from rankzero.errors import RecorderError
-from rankzero.notices import warn_user
+from rankzero.notices import OnceWarner, warn_user
 from rankzero.recording.batches import LookAhead, length_of, total_length
 from rankzero.recording.loop import Loop
 from rankzero.recording.options import Place
@@ -43,7 +43,7 @@ class Course:
         self.is_closed = False
         self._lost_steps = False  # whether values of steps were logged, and none was due
         self._rounds: object = None  # of the `epochs()` that goes on
-        self._warned: set[str] = set()
+        self._warner = OnceWarner()
         self._open: list[Loop] = []  # a loop's body may hold another loop
         self._left: list[Loop] = []  # by `break`, and not completed yet
         self._between = self._new_loop(None, Place.EPOCH)
@@ -199,7 +199,7 @@ class Course:
     # Loops
 
     def _new_loop(self, stage: str | None, place: Place, *, is_kept: bool = True) -> Loop:
-        return Loop(stage, place, self._warned, is_kept=is_kept)
+        return Loop(stage, place, self._warner, is_kept=is_kept)
 
     def _begin_training(self) -> None:
         self.leave_all()
@@ -235,22 +235,17 @@ class Course:
 
     def _look_back(self, loop: Loop, *, is_whole: bool) -> None:
         if is_whole and loop.batch_idx < 0:
-            self._warn_once("empty", "rec.train() got no batch: is its loader an iterator that is used up?")
+            self._warner.warn("empty", "rec.train() got no batch: is its loader an iterator that is used up?")
         has_steps = is_whole and any(entry.on_step for entry in loop.entries())
         self._lost_steps = has_steps and 0 < self.position.global_step < self._every
 
     def _warn_of_no_steps(self) -> None:
         # Not in the first epoch, which may be all there is.
         if self.position.epoch_under_way > 0 and self.position.global_step == 0 and any(self._between.entries()):
-            self._warn_once(
+            self._warner.warn(
                 "no steps",
                 "nothing went through rec.train(), which counts the steps: what is logged in each epoch stands at 0",
             )
-
-    def _warn_once(self, topic: str, message: str) -> None:
-        if topic not in self._warned:
-            self._warned.add(topic)
-            warn_user(message)
 
     def leave_all(self) -> None:
         """Leave all loops, as by ``break``."""
@@ -267,8 +262,7 @@ class Course:
         self.position.follow()
         if self.position.is_round_left:
             self._end_epoch()
-        while self._left:
-            self._complete(self._left.pop(0))
+        self._complete_left()
 
     def settle_alone(self) -> None:
         """Complete that of it which takes no other rank."""
@@ -300,11 +294,15 @@ class Course:
         self.is_closed = True
         self._progress.close()
         if self._lost_steps and is_written:
-            self._warn_once(
+            self._warner.warn(
                 "steps",
                 f"no step was written: there were {self.position.global_step}, and log_every_n_steps={self._every}. "
                 "Lower it: run.recorder(log_every_n_steps=1)",
             )
+
+    def _complete_left(self) -> None:
+        while self._left:
+            self._complete(self._left.pop(0))
 
     def _complete(self, loop: Loop, *, is_alone: bool = False) -> None:
         step = self._row_step() if loop.left_at is None else loop.left_at
@@ -316,8 +314,7 @@ class Course:
 
     def _end_epoch(self) -> None:
         self.leave_all()
-        while self._left:
-            self._complete(self._left.pop(0))
+        self._complete_left()
         self._warn_of_no_steps()
         self.complete_between()
         self.position.end_epoch()

@@ -41,7 +41,6 @@ class Entry:
         self.name = name
         self.given = options
         self.on_step, self.on_epoch = levels(name, place, options)
-        self.dataloader_idx = dataloader_idx
         self.reduce_fx = reduction_name(name, options.reduce_fx)
         suffix = "" if dataloader_idx is None else f"{SUFFIX}{dataloader_idx}"
         is_forked = self.on_step and self.on_epoch

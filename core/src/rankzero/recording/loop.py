@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from rankzero.errors import RecorderError
-from rankzero.notices import warn_user
+from rankzero.notices import OnceWarner
 from rankzero.recording.batch_size import batch_sizes
 from rankzero.recording.entries import Entry, MetricEntry, NumberEntry, make_entry
 from rankzero.recording.options import LogOptions, Place
@@ -22,15 +22,15 @@ class Loop:
     Args:
         stage: ``train``, ``validate`` or ``test``; None between the loops.
         place: where its log calls stand.
-        warned: what was warned of already.
+        warner: warns of what is logged in a doubtful way.
         is_kept: whether what is logged reaches loggers and can be read.
     """
 
-    def __init__(self, stage: str | None, place: Place, warned: set[str], *, is_kept: bool = True) -> None:
+    def __init__(self, stage: str | None, place: Place, warner: OnceWarner, *, is_kept: bool = True) -> None:
         self.stage = stage
         self.place = place
         self.is_kept = is_kept
-        self._warned = warned
+        self._warner = warner
         self.batch_idx = -1
         self.loader_idx = 0
         self.dataloader_idx: int | None = None
@@ -91,7 +91,7 @@ class Loop:
         elif isinstance(entry, MetricEntry):
             entry.add(value)
             if entry.on_step and entry.last is None:
-                self._warn_once(
+                self._warner.warn(
                     f"no step value {name}",
                     f"the metric {name!r} has no value of the step, for only its update() was called: call the object "
                     "itself, or log it with on_step=False, on_epoch=True",
@@ -111,7 +111,7 @@ class Loop:
                     "is already; give one of them another name"
                 )
         if entry.on_epoch and is_tensor(value) and not value.is_floating_point():
-            self._warn_once(
+            self._warner.warn(
                 f"integer {name}",
                 f"the metric {name!r} is a tensor of {value.dtype}; it is gathered as floating point. Convert it "
                 "yourself to silence this",
@@ -143,16 +143,11 @@ class Loop:
 
     def _warn_of_other_sizes(self, first: int | None, other: int | None) -> None:
         if other is not None:
-            self._warn_once(
+            self._warner.warn(
                 "batch size",
                 f"the batch holds tensors of lengths {first} and {other}; means are weighted by the first. "
                 "Say which is right: log(…, batch_size=…)",
             )
-
-    def _warn_once(self, topic: str, message: str) -> None:
-        if topic not in self._warned:
-            self._warned.add(topic)
-            warn_user(message)
 
     def entries(self) -> Iterator[Entry]:
         """Yield what was logged, in the order in which it first came."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from rankzero.notices import warn_user
+from rankzero.notices import OnceWarner, warn_user
 from rankzero.rank import is_rank_zero
 from rankzero.recording.entries import Entry, Label, MetricEntry
 from rankzero.recording.exchange import is_distributed
@@ -48,7 +48,7 @@ class Rows:
         self._readings = readings
         self.shown: dict[str, Any] = {}
         """What the progress bar shows."""
-        self._warned: set[str] = set()
+        self._warner = OnceWarner()
 
     def write_step(
         self, loop: Loop, step: int, epoch: int, *, beside: Mapping[str, Any] | None = None, is_alone: bool = False
@@ -146,9 +146,8 @@ class Rows:
             )
 
     def _warn_once(self, topic: str, message: str) -> None:
-        if topic not in self._warned and is_rank_zero():
-            self._warned.add(topic)
-            warn_user(message)
+        if is_rank_zero():
+            self._warner.warn(topic, message)
 
 
 def _for_loggers(values: Mapping[Label, Any]) -> dict[str, Any]:
