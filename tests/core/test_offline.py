@@ -17,7 +17,7 @@ from rankzero.position import load_position
 # A tracker that is a file; what is kept offline stands in another one.
 VAULT = """
 import json, os
-from rankzero.errors import ConfigError
+from rankzero.errors import AccessError, ConfigError
 from rankzero.logger import Logger
 
 class Vault(Logger):
@@ -43,6 +43,8 @@ class Vault(Logger):
         self.offline = False
 
     def _put(self, *what):
+        if self.path == "expired":
+            raise AccessError("the vault's pin has expired")
         with open(self.path + ".offline" * self.offline, "a") as file:
             file.write(json.dumps([*what, self.shelf]) + "\\n")
 
@@ -108,6 +110,37 @@ def test_a_tracker_that_does_not_answer_is_no_reason_not_to_train():
 
 def test_nobody_is_asked_for_a_login_if_nobody_delivers():
     train("off", pin="0000-0000")
+
+
+@pytest.mark.parametrize("arguments", [["sync", "--timeout", "600"], ["deliver"]])
+def test_a_refused_login_ends_a_delivery_from_the_command_line_at_once(arguments, capsys, monkeypatch):
+    monkeypatch.setenv("PIN", "0000-0000")
+    run, other = train("off", pin="${PIN}"), train("off")
+    target = [run.dir] if arguments[0] == "sync" else ["runs"]
+    status = cli.main([str(each) for each in [*arguments, *target]])
+    said = capsys.readouterr()
+    assert status == (2 if arguments[0] == "sync" else 1)
+    assert f"{run.dir.name}/journal.jsonl: the vault refuses the pin" in said.err
+    assert "Traceback" not in said.err
+    assert not list(run.dir.glob("*.position.json"))
+    assert inside() == (ROWS if arguments[0] == "deliver" else [])  # the other run is delivered all the same
+    assert load_position(other.dir, "vault").closed is (arguments[0] == "deliver")
+
+
+def test_who_is_refused_later_is_told_at_once_too(capsys):
+    run = train("off")
+    assert cli.main(["sync", str(run.dir), "-o", "path=expired", "--timeout", "600"]) == 1
+    assert "AccessError: the vault's pin has expired" in capsys.readouterr().err
+
+
+def test_a_run_that_has_arrived_needs_no_login(monkeypatch, capsys):
+    monkeypatch.setenv("PIN", "1234-1234")
+    run = train(pin="${PIN}")
+    monkeypatch.setenv("PIN", "0000-0000")
+    assert cli.main(["sync", str(run.dir)]) == 0
+    assert "has all of it already" in capsys.readouterr().out
+    assert cli.main(["sync", str(run.dir), "--again"]) == 2
+    assert load_position(run.dir, "vault").closed
 
 
 def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):

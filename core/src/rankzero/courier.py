@@ -25,7 +25,7 @@ import tenacity
 from filelock import FileLock
 
 from rankzero.checkpoints import SnapshotSweeper
-from rankzero.errors import DeliveryError, FlushPostponedError, RejectedError, RunNotFoundError
+from rankzero.errors import AccessError, DeliveryError, FlushPostponedError, RejectedError, RunNotFoundError
 from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
@@ -68,6 +68,7 @@ class Courier:
         make_logger: builds the logger; called again when delivery keeps failing.
         follow: wait for more until the run is over; otherwise deliver what is there.
         linger: for how many seconds to try on when the process that wrote the journal is gone.
+        retries_access: retry also after an `AccessError`, which a person has to mend.
         dead_after: for how many seconds a journal must rest before its writer counts as dead, where the lock
             cannot tell because it was taken on another machine.
         secrets: strings that must not appear in a message.
@@ -82,6 +83,7 @@ class Courier:
         *,
         follow: bool = True,
         linger: float = 3600.0,
+        retries_access: bool = True,
         dead_after: float = 3600.0,
         secrets: Sequence[str] = (),
         on_failure: OnFailure | None = None,
@@ -93,6 +95,7 @@ class Courier:
         self._make_logger = make_logger
         self._follow = follow
         self._linger = linger
+        self._retries_access = retries_access
         self._dead_after = dead_after
         self._secrets = secrets
         self._on_failure = on_failure
@@ -331,6 +334,7 @@ class Courier:
         return (
             self._stopping.is_set()
             or self._failed_makings >= _DATA_ERROR_TRIES
+            or (not self._retries_access and isinstance(_error_of(state), AccessError))
             or (self._is_writer_gone() and time.monotonic() - (self._gone_since or 0) > self._linger)
         )
 

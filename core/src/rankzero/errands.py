@@ -11,22 +11,23 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from rankzero.config import resolve
 from rankzero.courier import Courier, GaveUpError
-from rankzero.errors import DeliveryError, RankzeroError
+from rankzero.errors import ConfigError, DeliveryError, RankzeroError
 from rankzero.journal import JOURNAL, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
 from rankzero.options import LoggerSpec, check_options
 from rankzero.orders import Orders, make_logger
-from rankzero.plans import plan, reveal
+from rankzero.plans import check_login, plan, reveal, try_making
 from rankzero.plugins import get_plugins
 from rankzero.position import Position, ask_to_stop, describe_rejected, load_position, set_aside, wake
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
-from rankzero.runs import Delivered, complete_size, find_run
+from rankzero.runs import Delivered, complete_size, delivered, find_run
 
 PATIENCE = 60.0
 """For how many seconds a tracker may fail before an errand is given up."""
@@ -55,6 +56,44 @@ def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
     check_options(spec, logger_class)
     options, secrets = reveal(spec, logger_class.secret_options)
     return Orders(run_dir, spec.key, spec.plugin or spec.key, (), options, secrets, _FOREVER, sys.path, online=True)
+
+
+class LoginCheck:
+    """Asks each tracker once whether it accepts the user, before anything is sent to it."""
+
+    def __init__(self) -> None:
+        self._asked: list[tuple[object, dict[str, Any], str | None]] = []
+
+    def ask(self, spec: LoggerSpec, orders: Orders, *, again: bool = False) -> None:
+        """Ask, unless there is nothing to send, or another courier sends it.
+
+        Args:
+            spec: the logger, for the message.
+            orders: what is to be delivered.
+            again: it is to be sent again, even if all of it was delivered.
+
+        Raises:
+            ConfigError: the tracker refuses the user, or the logger refuses its options.
+        """
+        state = delivered(orders.run_dir, [orders.key])[orders.key]
+        if is_served(orders.run_dir, orders.key) or (state.is_complete and not again):
+            return
+        refusal = next((why for *how, why in self._asked if how == [orders.logger, orders.options]), ...)
+        if refusal is ...:
+            refusal = _refusal(spec, orders)
+            self._asked.append((orders.logger, orders.options, refusal))
+        if refusal is not None:
+            raise ConfigError(f"{spec.source}: {refusal}")
+
+
+def _refusal(spec: LoggerSpec, orders: Orders) -> str | None:
+    try:
+        logger = try_making(spec, lambda: make_logger(orders), orders.secrets)
+        if logger is not None:
+            check_login(spec, logger, orders.secrets)
+    except ConfigError as error:
+        return str(error).removeprefix(f"{spec.source}: ")
+    return None
 
 
 def begin_again(orders: Orders) -> None:
@@ -146,6 +185,7 @@ class Errand:
             lambda: make_logger(orders),
             follow=follow,
             linger=orders.linger,
+            retries_access=patience is None,
             secrets=orders.secrets,
             on_failure=_tell_plugins,
         )

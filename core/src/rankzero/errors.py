@@ -16,6 +16,7 @@ The tree::
     │   └── RunInUseError                          another living process writes this run's journal
     ├── DeliveryError                              raised by loggers, caught by the courier
     │   ├── TrackerUnavailableError                try again later
+    │   │   └── AccessError                        a person must act first: the user or the project is not accepted
     │   ├── FlushPostponedError                    go on first, if there is more: the rest takes a while
     │   └── RejectedError                          never try again: goes to the reject list
     ├── RecorderError (also a ValueError)          a recorder was used wrongly; raised by the call
@@ -79,6 +80,14 @@ class DeliveryError(RankzeroError):
 
 class TrackerUnavailableError(DeliveryError):
     """The tracker did not answer, or answered with something that a retry can mend."""
+
+
+class AccessError(TrackerUnavailableError):
+    """The tracker refuses the user (a wrong key, no permission), or the project or server named does not exist.
+
+    No event is to blame, and no retry helps before a person acts. A courier beside a training run tries on, since that
+    may happen; ``rankzero sync`` and ``rankzero deliver`` end with the message at once.
+    """
 
 
 class FlushPostponedError(DeliveryError):

@@ -279,7 +279,8 @@ class Logger(ABC):
     def flush(self) -> None:
         """Return only when the tracker has acknowledged everything handed over so far; raise otherwise.
 
-        Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can.
+        Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can, and
+        `AccessError` where a person must act first: the key is wrong, the project does not exist.
         """
 
     def how_to_view(self) -> str | None:
@@ -292,7 +293,8 @@ class Logger(ABC):
     def check_login(self) -> None:
         """Raise `ConfigError` if the tracker refuses who the user is, or nobody is logged in.
 
-        Asked by `rankzero.start` in the training process before anything is written, unless nobody is to deliver.
+        Asked by `rankzero.start` in the training process before anything is written, unless nobody is to deliver, and
+        by ``rankzero sync`` and ``rankzero deliver``. A project or server that does not exist may be refused, too.
         It may take one request, of a few seconds at most. A tracker that does not answer is no reason to raise.
         """
 

@@ -7,7 +7,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,10 +86,10 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
         return _plan_for_later(spec, logger_class, written, recorded)
     options, secrets = reveal(msgspec.structs.replace(spec, options=written), logger_class.secret_options)
     secrets = sorted({*secrets, *secret_values(plain, logger_class.secret_options, spec.source)}, key=len, reverse=True)
-    logger = _try_making(spec, logger_class, options, secrets)
+    logger = try_making(spec, lambda: logger_class(**options), secrets)
     if logger is None:
         return Plan(spec, logger_class, (), options, secrets, recorded, logger_class.wants)
-    _check_login(spec, logger, secrets)
+    check_login(spec, logger, secrets)
     fixed = _fix(logger, options, recorded)
     return Plan(spec, logger_class, (), options | fixed, secrets, recorded, logger.wants)
 
@@ -119,7 +119,12 @@ def _fix(logger: Logger, options: Mapping[str, Any], recorded: dict[str, Any]) -
     return fixed
 
 
-def _check_login(spec: LoggerSpec, logger: Logger, secrets: Iterable[str]) -> None:
+def check_login(spec: LoggerSpec, logger: Logger, secrets: Iterable[str]) -> None:
+    """Ask the tracker whether it accepts the user.
+
+    Raises:
+        ConfigError: it does not; the message says which logger is meant.
+    """
     try:
         logger.check_login()
     except ConfigError as error:
@@ -128,16 +133,18 @@ def _check_login(spec: LoggerSpec, logger: Logger, secrets: Iterable[str]) -> No
         log.debug("%s could not tell whether the login is right: %s", spec.key, type(error).__name__)
 
 
-def _try_making(
-    spec: LoggerSpec, logger_class: type[Logger], options: Mapping[str, Any], secrets: Iterable[str]
-) -> Logger | None:
+def try_making(spec: LoggerSpec, make: Callable[[], Logger], secrets: Iterable[str]) -> Logger | None:
     """Make the logger as its courier will: a constructor opens nothing, but may refuse what it is given.
 
     Returns:
         The logger; None if it cannot be made now.
+
+    Raises:
+        ConfigError: the constructor refuses its arguments.
+        PluginNotInstalledError: a package that it needs is missing.
     """
     try:
-        return logger_class(**options)
+        return make()
     except (TypeError, ValueError, LookupError, ModuleNotFoundError) as error:
         reason = scrub(str(error), secrets)
         kind = PluginNotInstalledError if isinstance(error, ModuleNotFoundError) else ConfigError
@@ -183,7 +190,7 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
     if "plugin" in recorded:
         _fix(spec.instance, given, recorded)
     if delivery != "off":
-        _check_login(spec, spec.instance, secrets)
+        check_login(spec, spec.instance, secrets)
     return Plan(spec, kind, args, dict(options), secrets, recorded, spec.instance.wants)
 
 

@@ -52,14 +52,17 @@ def deliver(
         return
     if not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory} to deliver from")
-    from rankzero.errands import Errand, prepare
+    from rankzero.errands import Errand, LoginCheck, prepare
     from rankzero.runs import find_runs
     from rankzero.targets import choose_loggers
 
-    errands, is_fine = [], True
+    errands, is_fine, login = [], True, LoginCheck()
     for run_dir in find_runs(directory):
         try:
-            errands += [Errand(prepare(run_dir, spec)) for spec in choose_loggers(run_dir, to or (), {})]
+            for spec in choose_loggers(run_dir, to or (), {}):
+                orders = prepare(run_dir, spec)
+                login.ask(spec, orders)
+                errands.append(Errand(orders))
         except RankzeroError as error:
             typer.echo(f"rankzero: {error}", err=True)
             is_fine = False

@@ -32,18 +32,24 @@ def sync(
     again, unless you say so with --again, as when a tracker was wiped. With other options a logger is another
     target, which gets all of the run. A run that is being delivered by another process is watched.
 
+    A tracker that refuses your login, or does not have the project, ends it at once; other failures are retried.
+
     Example: rankzero sync rankzero-runs/digits/2025… --to csv
 
     The exit status is 1 if something could not be delivered, or is not delivered yet.
     """
-    from rankzero.errands import Errand, begin_again, prepare
+    from rankzero.errands import Errand, LoginCheck, begin_again, prepare
     from rankzero.runs import find_run
     from rankzero.targets import choose_loggers
 
     options = parse_options(option)
     run_dirs = [find_run(run, runs_directory(None)) for run in runs]
     # All loggers are made sure of first: a wrong name at the end would come too late.
-    orders = [prepare(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options)]
+    specs = [(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options)]
+    orders = [prepare(each, spec) for each, spec in specs]
+    login = LoginCheck()
+    for (_, spec), each in zip(specs, orders, strict=True):
+        login.ask(spec, each, again=again)
     if again:
         for each in orders:
             begin_again(each)
