@@ -27,11 +27,12 @@ from filelock import FileLock
 from rankzero.checkpoints import SnapshotSweeper
 from rankzero.errors import AccessError, DeliveryError, FlushPostponedError, RejectedError, RunNotFoundError
 from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
+from rankzero.files import open_own
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
 from rankzero.options import scrub
-from rankzero.position import load_position, reject_list, save_position, stop_time, wake_time
+from rankzero.position import courier_lock, load_position, reject_list, save_position, stop_time, wake_time
 
 log = logging.getLogger("rankzero.courier")
 
@@ -122,7 +123,7 @@ class Courier:
             GaveUpError: the tracker stayed unavailable; the position says how far delivery came.
             RunNotFoundError: the directory holds no journal.
         """
-        with FileLock(self.run_dir / f"{self.key}.courier.lock"):
+        with FileLock(courier_lock(self.run_dir, self.key), mode=0o600):
             self._began = time.time()
             self._position = load_position(self.run_dir, self.key)
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
@@ -300,7 +301,7 @@ class Courier:
         reason = self._describe(error)
         log.error("%s refused line %d of the journal for good: %s", self.key, line + 1, reason)
         entry = {"time": time.time(), "line": line, "reason": reason, "event": msgspec.Raw(event)}
-        with reject_list(self.run_dir, self.key).open("ab") as file:
+        with open_own(reject_list(self.run_dir, self.key), "ab") as file:
             file.write(msgspec.json.encode(entry) + b"\n")
         self._position.rejected += 1
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from rankzero.files import open_descriptor, open_own, replacing
 
 
 class FileChangedError(Exception):
@@ -38,7 +40,7 @@ class CsvFile:
         self.size = 0
         self._rows: int | None = 0
         self._ends_torn = False
-        with suppress(FileNotFoundError), self.path.open("rb") as file:
+        with suppress(FileNotFoundError), open_own(self.path) as file:
             self._rows = None
             header = next(_records(file), b"")
             self.columns = next(csv.reader(io.StringIO(header.decode("utf-8-sig", "surrogateescape"))), [])
@@ -51,7 +53,7 @@ class CsvFile:
     def rows(self) -> int:
         """How many rows there are, without the header."""
         if self._rows is None:
-            with self.path.open("rb") as file:
+            with open_own(self.path) as file:
                 self._rows = max(0, sum(1 for _ in _records(file)) - 1)
         return self._rows
 
@@ -86,7 +88,7 @@ class CsvFile:
         """Remove what follows the first ``rows`` rows; return False, and change nothing, if there are fewer."""
         if not self.columns:
             return rows == 0
-        with self.path.open("r+b") as file:
+        with open_own(self.path, "r+b") as file:
             records = 0
             end = 0
             for record in _records(file):
@@ -101,7 +103,7 @@ class CsvFile:
         return True
 
     def _write(self, data: bytes) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_descriptor(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             self._check(descriptor)
             rest = memoryview(data)
@@ -118,13 +120,12 @@ class CsvFile:
 
     def _add_columns(self, names: Sequence[str]) -> None:
         """Write the file anew, row by row, with empty cells at the end of each, and put it in the old one's place."""
-        path = self.path.resolve()
-        part = path.with_name(f".{path.name}.part")
         columns = [*self.columns, *names]
         empty = b"," * len(names) + b"\n"
         try:
-            with path.open("rb") as old, part.open("wb") as new:
+            with open_own(self.path) as old, replacing(self.path) as new:
                 self._check(old.fileno())
+                os.fchmod(new.fileno(), stat.S_IMODE(os.fstat(old.fileno()).st_mode))
                 header = io.StringIO()
                 csv.writer(header, lineterminator="\n").writerow(columns)
                 new.write(header.getvalue().encode("utf-8", "surrogateescape"))
@@ -132,12 +133,8 @@ class CsvFile:
                 next(records)
                 new.writelines(record.rstrip(b"\r\n") + empty for record in records)
                 size = new.tell()
-            shutil.copymode(path, part)
-            os.replace(part, path)
         except FileNotFoundError as error:
             raise FileChangedError(f"{self.path} is gone") from error
-        finally:
-            part.unlink(missing_ok=True)
         self.columns, self.size, self._ends_torn = columns, size, False
 
     def _check(self, descriptor: int) -> None:

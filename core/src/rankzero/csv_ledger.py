@@ -8,12 +8,13 @@ delivered again.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import msgspec
 
 from rankzero.csv_file import CsvFile
+from rankzero.errors import NotAFileError
+from rankzero.files import read_own, write_file
 from rankzero.places import set_aside
 
 log = logging.getLogger("rankzero.csv")
@@ -78,17 +79,14 @@ class Ledger:
         entry = _Entry(self._run_id, self.file.rows, self.file.size, self.lines)
         if entry == self._entry:
             return False
-        path = self._path.with_name(ledger_name(self._path.name))
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(msgspec.json.encode(entry))
-        os.replace(part, path)
+        write_file(self._path.with_name(ledger_name(self._path.name)), msgspec.json.encode(entry))
         self._entry = entry
         return True
 
     def _load(self) -> _Entry | None:
         try:
-            return msgspec.json.decode(self._path.with_name(ledger_name(self._path.name)).read_bytes(), type=_Entry)
-        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.decode(read_own(self._path.with_name(ledger_name(self._path.name))), type=_Entry)
+        except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
     def _start_anew(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from rankzero.console import unheard
 from rankzero.errors import DeliveryError
+from rankzero.files import open_own
 from rankzero.journal import JOURNAL
 from rankzero.logger import Logger, RunInfo
 from rankzero.orders import Orders, make_logger
@@ -113,7 +114,7 @@ def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
     # The path comes first, in a pickle of its own: reading the rest may import from it.
     told = pickle.dumps(orders.path) + pickle.dumps(orders)
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    with open(orders.run_dir / COURIER_LOG, "ab") as courier_log:
+    with open_own(orders.run_dir / COURIER_LOG, "ab") as courier_log:
         process = subprocess.Popen(
             [sys.executable, "-m", "rankzero.courier_process"],
             stdin=subprocess.PIPE,

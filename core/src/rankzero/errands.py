@@ -25,7 +25,7 @@ from rankzero.options import LoggerSpec, check_options
 from rankzero.orders import Orders, make_logger
 from rankzero.plans import check_login, plan, reveal, try_making
 from rankzero.plugins import get_plugins
-from rankzero.position import Position, ask_to_stop, describe_rejected, load_position, set_aside, wake
+from rankzero.position import Position, ask_to_stop, courier_lock, describe_rejected, load_position, set_aside, wake
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
 from rankzero.runs import Delivered, complete_size, delivered, find_run
 
@@ -313,7 +313,7 @@ def is_served(run_dir: Path, key: str) -> bool:
 
 
 def _courier_lock(run_dir: Path, key: str) -> FileLock:
-    return FileLock(run_dir / f"{key}.courier.lock", timeout=0)
+    return FileLock(courier_lock(run_dir, key), timeout=0, mode=0o600)
 
 
 def _place(position: Position) -> tuple[int, bool]:

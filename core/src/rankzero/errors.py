@@ -13,7 +13,9 @@ The tree::
     │   └── BrokenPluginError                      a plugin is there but cannot be loaded
     ├── RunError
     │   ├── RunNotFoundError                       no journal under this path or run id
-    │   └── RunInUseError                          another living process writes this run's journal
+    │   ├── RunInUseError                          another living process writes this run's journal
+    │   ├── NotAFileError (also an OSError)        a link, a pipe or a directory where a file is to be
+    │   └── OutsideError (also a ValueError)       a path leads out of the run's directory
     ├── DeliveryError                              raised by loggers, caught by the courier
     │   ├── TrackerUnavailableError                try again later
     │   │   └── AccessError                        a person must act first: the user or the project is not accepted
@@ -72,6 +74,14 @@ class RunNotFoundError(RunError, FileNotFoundError):
 
 class RunInUseError(RunError):
     """The run's journal is being written by another living process."""
+
+
+class NotAFileError(RunError, OSError):
+    """A link, a pipe, a device or a directory is where rankzero reads or writes a file."""
+
+
+class OutsideError(RunError, ValueError):
+    """A path that must stay in a directory, as those in a journal must, leads out of it."""
 
 
 class DeliveryError(RankzeroError):

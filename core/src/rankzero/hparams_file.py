@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from rankzero.errors import NotAFileError
+from rankzero.files import read_own
 from rankzero.places import Place, replace_file, set_aside
 from rankzero.values import to_jsonable
 
@@ -30,13 +33,13 @@ class HparamsFile:
     def _read(self) -> dict[str, Any]:
         self._place.pull(NAME)
         path = self._place.path / NAME
-        if not path.exists():
+        if not os.path.lexists(path):
             return {}
         import yaml
 
         try:
-            read = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
+            read = yaml.safe_load(read_own(path).decode())
+        except (yaml.YAMLError, UnicodeDecodeError, NotAFileError):
             read = None
         if isinstance(read, dict):
             return read

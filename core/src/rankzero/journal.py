@@ -19,6 +19,7 @@ import msgspec
 
 from rankzero.errors import RunNotFoundError
 from rankzero.events import AnyEvent, Lost, Metrics, Start, decode, decode_after_fragment, encode
+from rankzero.files import open_descriptor, open_own, open_regular
 from rankzero.logger import RunInfo
 from rankzero.notices import warn_user
 
@@ -41,7 +42,7 @@ class Journal:
             OSError: the file cannot be opened.
         """
         self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         # Closed with the last reference, not before: a thread that logs late must never write to a reused descriptor.
         weakref.finalize(self, os.close, self._fd).atexit = False
         self._is_disturbed = not _ends_with_newline(self._fd)
@@ -154,7 +155,7 @@ class Tail:
             RunNotFoundError: there is no journal.
         """
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+            self._file = open_regular(path)
         except FileNotFoundError as error:
             raise RunNotFoundError(f"there is no journal at {path}") from error
         self.offset = offset
@@ -242,7 +243,7 @@ def last_step(path: Path) -> int:
 
 def cut_torn_tail(path: Path) -> None:
     """Remove an incomplete last line, left by a crash. Only for the one that holds the writer's lock."""
-    with open(path, "r+b") as file:
+    with open_own(path, "r+b") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
         while keep:

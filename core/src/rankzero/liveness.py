@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from rankzero.errors import RunInUseError
+from rankzero.files import open_descriptor
 
 log = logging.getLogger("rankzero.journal")
 
@@ -58,10 +59,10 @@ class WriterLock:
         Raises:
             RunInUseError: a living process holds it.
         """
-        self._path = (run_dir / LOCK).resolve()
+        self._path = run_dir.resolve() / LOCK
         if (os.getpid(), self._path) in _held:
             raise RunInUseError(f"the run in {run_dir} is open in this process already; finish() it first")
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._fd = open_descriptor(self._path, os.O_RDWR | os.O_CREAT, 0o600)  # who may not write may not lock either
         try:
             self._take(run_dir)
         except BaseException:
@@ -110,11 +111,11 @@ def _lock_exclusively(fd: int) -> None:
 
 def writer_state(run_dir: Path) -> Writer:
     """Return whether the process that writes the journal in ``run_dir`` is alive."""
-    path = (run_dir / LOCK).resolve()
+    path = run_dir.resolve() / LOCK
     if (os.getpid(), path) in _held:
         return Writer.ALIVE  # opening and closing the file would release the lock
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_descriptor(path, os.O_RDWR)
     except FileNotFoundError:
         return Writer.DEAD
     except OSError:

@@ -27,6 +27,7 @@ from rankzero.encoders import (
     pillow,
 )
 from rankzero.errors import PluginNotInstalledError
+from rankzero.files import make_directory
 from rankzero.notices import warn_user
 from rankzero.values import NON_FINITE, clean, to_jsonable
 
@@ -99,9 +100,7 @@ class MediaStore:
     @contextmanager
     def _part(self) -> Iterator[Path]:
         """Yield a path to write to: never a half-written file under the final name, as a courier may be reading."""
-        media = self.directory / MEDIA
-        media.mkdir(parents=True, exist_ok=True)
-        part = media / f".{uuid.uuid4().hex}.part"
+        part = make_directory(self.directory, MEDIA) / f".{uuid.uuid4().hex}.part"
         try:
             yield part
         finally:
@@ -109,9 +108,7 @@ class MediaStore:
 
     def _keep(self, part: Path, name: str) -> str:
         relative = Path(MEDIA, name[:2], name)
-        target = self.directory / relative
-        target.parent.mkdir(exist_ok=True)
-        os.replace(part, target)
+        os.replace(part, make_directory(self.directory, relative.parent) / name)
         return relative.as_posix()
 
     def image(self, image: Any, caption: str | None = None) -> MediaFile:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import PluginNotInstalledError
+from rankzero.files import write_file
 
 
 class LocalPlace:
@@ -97,9 +98,7 @@ def next_version(directory: str) -> int:
 
 def replace_file(place: Place, name: str, content: bytes) -> None:
     """Write a file and bring it to its place; a reader, or a crash, never meets a half-written one."""
-    part = place.path / ".rankzero.part"  # a name that no tool which looks for files by theirs takes for one
-    part.write_bytes(content)
-    os.replace(part, place.path / name)
+    write_file(place.path / name, content)
     place.push(name)
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from rankzero.errors import NotAFileError
+from rankzero.files import check_own, open_own, read_own, write_file
+
 _SUFFIX = ".position.json"
 
 
@@ -40,18 +43,15 @@ class Position(msgspec.Struct, omit_defaults=True):
 def load_position(run_dir: Path, key: str) -> Position:
     """Return the position of the logger ``key``; the beginning if nothing was delivered yet."""
     try:
-        return msgspec.json.decode(_path(run_dir, key).read_bytes(), type=Position)
-    except (FileNotFoundError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_own(_path(run_dir, key)), type=Position)
+    except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, ValueError):
         return Position()
 
 
 def save_position(run_dir: Path, key: str, position: Position) -> None:
     """Replace the file at once, so that a reader, or a crash, never meets a half-written one."""
     position.updated = time.time()
-    path = _path(run_dir, key)
-    part = path.with_suffix(".part")
-    part.write_bytes(msgspec.json.encode(position))
-    os.replace(part, path)
+    write_file(_path(run_dir, key), msgspec.json.encode(position))
 
 
 def positions(run_dir: Path) -> dict[str, Position]:
@@ -63,6 +63,15 @@ def positions(run_dir: Path) -> dict[str, Position]:
 def reject_list(run_dir: Path, key: str) -> Path:
     """Return the path of the list of events that could not be delivered to the logger ``key``, whatever was tried."""
     return run_dir / f"{key}.rejected.jsonl"
+
+
+def courier_lock(run_dir: Path, key: str) -> Path:
+    """Return the path of the file that is locked while a courier serves the logger ``key``.
+
+    Raises:
+        NotAFileError: something else is there.
+    """
+    return check_own(run_dir / f"{key}.courier.lock")
 
 
 def describe_rejected(run_dir: Path, key: str, count: int) -> str:
@@ -99,13 +108,13 @@ def stop_time(run_dir: Path, key: str) -> float:
 
 
 def _touch(path: Path) -> None:
-    with suppress(OSError):
-        path.touch()
+    with suppress(OSError), open_own(path, "ab") as file:
+        os.utime(file.fileno())
 
 
 def _touched(path: Path) -> float:
     try:
-        return path.stat().st_mtime
+        return path.lstat().st_mtime
     except OSError:
         return 0.0
 

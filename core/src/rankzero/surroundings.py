@@ -24,6 +24,7 @@ from typing import TypeVar
 import msgspec
 
 from rankzero.delivery import COURIER_LOG, bury_the_dead, leave_alone
+from rankzero.files import inside, open_own
 from rankzero.options import mask_arguments
 from rankzero.rank import RANK_VARIABLES
 from rankzero.values import clean
@@ -147,7 +148,7 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
     """
     bury_the_dead()
     directory = run_dir / SURROUNDINGS / str(max(_starts(run_dir), default=0) + 1)
-    directory.mkdir(parents=True)
+    inside(run_dir, directory.relative_to(run_dir)).mkdir(parents=True)
     known = Surroundings(
         host=platform.node(),
         pid=os.getpid(),
@@ -162,7 +163,7 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
     (directory / _FILE).write_bytes(msgspec.json.encode(known))
     told = _Told(known, clean(str(run_dir)), clean(str(directory)), [clean(str(each)) for each in sys.path])
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    with open(run_dir / COURIER_LOG, "ab") as courier_log:
+    with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
         process = subprocess.Popen(
             [sys.executable, "-m", "rankzero.surroundings"],
             stdin=subprocess.PIPE,

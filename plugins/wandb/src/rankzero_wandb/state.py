@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import msgspec
 
+from rankzero.errors import NotAFileError
+from rankzero.files import read_own, write_file
 from rankzero_wandb.summaries import Definition, Values
 
 _UNUSABLE = re.compile(r"[^\w.-]+")
@@ -52,12 +53,10 @@ class StateFile:
     def load(self) -> State | None:
         """Return the state, None if none was saved."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=State)
-        except (FileNotFoundError, msgspec.MsgspecError):
+            return msgspec.json.decode(read_own(self._path), type=State)
+        except (FileNotFoundError, NotAFileError, msgspec.MsgspecError):
             return None
 
     def save(self, state: State) -> None:
         """Replace the file at once."""
-        part = self._path.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(state))
-        os.replace(part, self._path)
+        write_file(self._path, msgspec.json.encode(state))

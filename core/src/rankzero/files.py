@@ -1,0 +1,201 @@
+"""Files that rankzero writes: replaced at once, and never reached through a link.
+
+A run's directory may have been written by somebody else, who could put a link where rankzero is going to write. So a
+file is written beside its place, under a name that nobody can guess, and renamed; and a file that is continued must
+be a regular file itself. Copies are made in the same way: a file under its final name is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from rankzero.errors import NotAFileError, OutsideError
+
+_CHUNK = 1 << 20
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not wait for its other end
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write to that takes the place of ``path`` at the end, unless an exception comes first.
+
+    Raises:
+        OSError: the directory cannot be written, or the disk is full; what was at ``path`` is untouched.
+    """
+    beside = path.with_name(f".rankzero-{uuid.uuid4().hex}.part")  # no tool takes it for a file of a known kind
+    descriptor = os.open(beside, _NEW, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file at once: a reader, or a crash, never meets a half-written one.
+
+    Raises:
+        OSError: as `replacing`.
+    """
+    with replacing(path) as file:
+        file.write(content)
+
+
+def copy_file(source: str | os.PathLike[str], target: Path) -> None:
+    """Copy what is in ``source`` to ``target``, which is replaced at once.
+
+    Raises:
+        NotAFileError: ``source`` is not a regular file.
+        OSError: ``source`` cannot be read, or ``target`` cannot be written; then what was there is untouched.
+    """
+    with open_regular(source) as original, replacing(target) as copy:
+        while chunk := original.read(_CHUNK):
+            copy.write(chunk)
+
+
+def link_or_copy(source: str | os.PathLike[str], target: Path) -> None:
+    """Make ``target`` another name of the file ``source``, or a copy where there can be no hard link.
+
+    A file that is at ``target`` is replaced.
+
+    Raises:
+        NotAFileError: ``source`` is not a regular file.
+        OSError: as `copy_file`.
+    """
+    real = os.path.realpath(source)
+    beside = target.with_name(f".rankzero-{uuid.uuid4().hex}.part")
+    try:
+        os.link(real, beside, follow_symlinks=False)
+    except OSError:  # another file system, one without hard links, or somebody else's file
+        copy_file(real, target)
+        return
+    try:
+        if not stat.S_ISREG(os.lstat(beside).st_mode):
+            raise _not_a_file(source)
+        os.replace(beside, target)
+    finally:
+        with suppress(FileNotFoundError):  # renamed; or left, where both were names of one file already
+            beside.unlink()
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading, which may be reached through links; never wait for a pipe.
+
+    Raises:
+        NotAFileError: it is a directory, a pipe or a device.
+        OSError: it cannot be read.
+    """
+    return _opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, "rb")
+
+
+def open_own(path: str | os.PathLike[str], mode: str = "rb", permissions: int = 0o666) -> BinaryIO:
+    """Open a file that rankzero wrote, or is going to write: one that is a link is refused.
+
+    Args:
+        path: the file.
+        mode: ``rb``, ``r+b``, or ``ab``, which makes the file if need be.
+        permissions: of a new file, before the umask.
+
+    Raises:
+        NotAFileError: it is a link, a directory, a pipe or a device.
+        OSError: it cannot be opened.
+    """
+    flags = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "ab": os.O_WRONLY | os.O_APPEND | os.O_CREAT}[mode]
+    return _opened(path, flags | _OLD, mode, permissions)
+
+
+def open_descriptor(path: str | os.PathLike[str], flags: int, permissions: int = 0o666) -> int:
+    """Open a file as `open_own` does, with flags of ``os.open``; return its descriptor.
+
+    Raises:
+        NotAFileError: it is a link, a directory, a pipe or a device.
+        OSError: it cannot be opened.
+    """
+    return _open(path, flags | _OLD, permissions)
+
+
+def read_own(path: str | os.PathLike[str]) -> bytes:
+    """Return what is in a file that rankzero wrote.
+
+    Raises:
+        NotAFileError: it is a link, a directory, a pipe or a device.
+        OSError: it cannot be read.
+    """
+    with open_own(path) as file:
+        return file.read()
+
+
+def check_own(path: Path) -> Path:
+    """Return the path of a file that others are going to open, or make.
+
+    Raises:
+        NotAFileError: it is a link, a directory, a pipe or a device.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise _not_a_file(path)
+    return path
+
+
+def inside(directory: Path, path: str | os.PathLike[str]) -> Path:
+    """Return ``directory / path`` if it is in ``directory`` when all links are followed.
+
+    Args:
+        directory: its own links do not matter.
+        path: relative; what it names need not exist.
+
+    Raises:
+        OutsideError: it is absolute, leads out of the directory, or is the directory itself.
+    """
+    text = os.fspath(path)
+    if text and "\0" not in text and not os.path.isabs(text):
+        root = os.path.realpath(directory)
+        if os.path.realpath(os.path.join(root, text)).startswith(os.path.join(root, "")):
+            return directory / text
+    raise OutsideError(f"{text!r} is not a path inside {directory}")
+
+
+def make_directory(directory: Path, path: str | os.PathLike[str]) -> Path:
+    """Make the directory ``directory / path`` and those above it, and return it.
+
+    Raises:
+        OutsideError: a link leads out of ``directory``.
+        OSError: it cannot be made.
+    """
+    made = inside(directory, path)
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def _opened(path: str | os.PathLike[str], flags: int, mode: str, permissions: int = 0o666) -> BinaryIO:
+    file: IO[bytes] = os.fdopen(_open(path, flags, permissions), mode)
+    return file  # type: ignore[return-value]
+
+
+def _open(path: str | os.PathLike[str], flags: int, permissions: int) -> int:
+    try:
+        descriptor = os.open(path, flags, permissions)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe, a directory
+            raise _not_a_file(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_a_file(path)
+    return descriptor
+
+
+def _not_a_file(path: str | os.PathLike[str]) -> NotAFileError:
+    what = "a link" if os.path.islink(path) else "not a regular file"
+    return NotAFileError(f"{os.fspath(path)} is {what}, and rankzero uses only regular files there; remove it")
