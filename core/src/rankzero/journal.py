@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from rankzero.backlog import Backlog, Outcome
+from rankzero.console import unheard
 from rankzero.errors import RunNotFoundError
-from rankzero.events import AnyEvent, Lost, Metrics, Start, decode, decode_after_fragment, encode
+from rankzero.events import AnyEvent, Metrics, Start, decode, decode_after_fragment
 from rankzero.files import open_descriptor, open_own, open_regular
 from rankzero.logger import RunInfo
 from rankzero.notices import warn_user
@@ -29,11 +31,15 @@ JOURNAL = "journal.jsonl"
 """The journal's name in a run's directory."""
 
 _CHUNK = 1 << 20
+_TRY_EVERY = 0.05  # seconds, while somebody waits for room on the disk
 _METRICS = b'{"type":"metrics"'
 
 
 class Journal:
-    """Appends lines to a journal. No method raises once the file is open: trouble is warned of and counted."""
+    """Appends lines to a journal. No method raises once the file is open: trouble is warned of and counted.
+
+    What cannot be written, say because the disk is full, waits in memory in a `Backlog` until it can.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open ``path`` for appending; create it if need be.
@@ -45,78 +51,76 @@ class Journal:
         self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         # Closed with the last reference, not before: a thread that logs late must never write to a reused descriptor.
         weakref.finalize(self, os.close, self._fd).atexit = False
-        self._is_disturbed = not _ends_with_newline(self._fd)
-        self._is_said = False
-        self._losses = _Losses()
+        self._backlog = Backlog(self._fd, is_active=not _ends_with_newline(self._fd))
+        self._said: set[object] = set()
 
     def append(self, line: bytes) -> None:
         """Append one encoded event, newline included."""
-        before = self._before_next() if self._is_disturbed else b""
-        try:
-            written = os.write(self._fd, before + line)
-        except OSError as error:
-            self._losses.add(error.strerror or str(error))
-            self._disturbed()
+        if self._backlog.is_active:
+            self._append_late(line)
             return
-        missing = len(before) + len(line) - written
-        if missing:
-            # What lacks nothing but its newline gets that with the next line.
-            if written >= len(before) - 1:
-                self._losses = _Losses()  # they are reported
-            if missing > 1:
-                self._losses.add("the disk took only a part of a line")
-            self._disturbed()
-        elif before:
-            self._undisturbed()
+        try:
+            written = os.write(self._fd, line)
+        except OSError:
+            written = 0
+        if written < len(line):
+            self._append_late(line, line[:written])
+
+    def flush(self, timeout: float) -> bool:
+        """Write what waits in memory, trying for ``timeout`` seconds; return whether nothing waits any more."""
+        deadline = time.monotonic() + timeout
+        while self._backlog.is_active and not self._backlog.write():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_TRY_EVERY)
+        self._say_that_it_is_written()
+        return True
+
+    def give_up(self) -> None:
+        """Warn of what cannot be written before the run ends, if anything."""
+        if lost := self._backlog.give_up():
+            why = self._backlog.reason
+            self._warn(f"{lost} events of the run could not be written to {self.path} and are lost: {why}")
 
     def check(self) -> None:
         """Warn, once, if the file was deleted: what is written now nobody can read."""
-        if not self._is_said and not os.fstat(self._fd).st_nlink:
-            self._is_said = True
-            warn_user(f"{self.path} was deleted. Training goes on, but what is logged from now on is lost.")
+        if "deleted" not in self._said and not os.fstat(self._fd).st_nlink:
+            self._said.add("deleted")
+            self._warn(f"{self.path} was deleted. Training goes on, but what is logged from now on is lost.")
 
-    def _before_next(self) -> bytes:
-        """Return what ends a torn line, whichever process left it, and reports what this process could not write."""
-        losses = self._losses
-        if not losses.count or losses.pid != os.getpid():
-            return b"\n"
-        return b"\n" + encode(Lost(time.time(), losses.count, losses.since, losses.reason))
-
-    def _disturbed(self) -> None:
-        self._is_disturbed = True
-        if not self._is_said:
-            self._is_said = True
-            warn_user(
-                f"rankzero cannot write {self.path}: {self._losses.reason or 'the disk is full'}. Training goes on, "
-                "but what is logged is lost until it can be written again; what was written before is intact. Free "
-                "space or check the mount."
+    def _append_late(self, line: bytes, fragment: bytes = b"") -> None:
+        outcome = self._backlog.append(line, fragment)
+        if outcome is Outcome.WRITTEN:
+            self._say_that_it_is_written()
+        elif outcome not in self._said:
+            self._said.add(outcome)
+            if outcome is Outcome.KEPT:
+                what = "what is logged is kept in memory until it can be written again"
+            else:
+                what = "what is logged now is lost, because too much waits to be written"
+            self._warn(
+                f"rankzero cannot write {self.path}: {self._backlog.reason}. Training goes on, and {what}; what was "
+                "written before is intact. Free space or check the mount."
             )
 
-    def _undisturbed(self) -> None:
-        if self._losses.count:
-            log.warning("%s can be written again; %d log calls were lost", self.path, self._losses.count)
-        self._is_disturbed = self._is_said = False
-        self._losses = _Losses()
+    def _say_that_it_is_written(self) -> None:
+        if not self._said & {*Outcome}:
+            return
+        self._said -= {*Outcome}
+        lost, self._backlog.lost, self._backlog.reason = self._backlog.lost, 0, ""
+        with unheard():
+            if lost:
+                log.warning("%s can be written again; %d log calls were lost", self.path, lost)
+            else:
+                log.warning("%s can be written again; nothing was lost", self.path)
+
+    def _warn(self, message: str) -> None:
+        with unheard():  # recorded, it would be one more line that cannot be written
+            warn_user(message)
 
     def size(self) -> int:
         """Return the journal's length in bytes."""
         return os.fstat(self._fd).st_size
-
-
-class _Losses:
-    """The log calls that one process could not write, as far as no event reports them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.since = 0.0
-        self.reason = ""
-        self.pid = 0
-
-    def add(self, reason: str) -> None:
-        if self.pid != os.getpid():  # the first, or forked: the parent reports its own
-            self.count, self.since, self.pid = 0, time.time(), os.getpid()
-        self.count += 1
-        self.reason = reason
 
 
 def _ends_with_newline(fd: int) -> bool:

@@ -81,6 +81,7 @@ P = ParamSpec("P")
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
+_FULL_DISK_TIMEOUT = 5.0  # seconds, for what could not be written to the journal
 _LAST_LOOK = 0.1  # seconds, for checkpoints that a thread of the framework still writes
 _now = time.time
 
@@ -653,6 +654,7 @@ class Run:
         self._log_late_checkpoints(0.0)
         deadline = time.monotonic() + timeout
         is_written = self._wait_for_threads(deadline)
+        is_written = self._journal.flush(_until(deadline)) and is_written
         if self._deliveries is None:
             return is_written
         return self._deliveries.wait(self._journal.size(), _until(deadline)) and is_written
@@ -696,6 +698,8 @@ class Run:
         self._record(Finish(_now(), status))
         self._is_finished = True
         self._is_plain = False
+        if not self._journal.flush(min(_until(deadline), _FULL_DISK_TIMEOUT)):
+            self._journal.give_up()
         size = self._journal.size()
         self._lock.release()
         if self._experiment is not None:
