@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from servers.training import Training
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.checkpoints import Snapshots, place, snapshot
@@ -23,7 +24,7 @@ def may_copy(monkeypatch):
     event, copy = threading.Event(), shutil.copyfileobj
 
     def copy_later(*args):
-        assert event.wait(20)
+        assert event.wait(A_WHILE)
         copy(*args)
 
     monkeypatch.setattr(shutil, "copyfileobj", copy_later)
@@ -68,7 +69,7 @@ def test_copies_and_links_wait_for_their_turn_and_nobody_waits_for_them(take, ma
     assert [os.path.basename(path) for path in take.snapshots.waiting()] == list(taken)
     assert sum(thread.name == "rankzero-checkpoint" for thread in threading.enumerate()) == 1
     may_copy.set()
-    assert take.snapshots.wait(20)
+    assert take.snapshots.wait(A_WHILE)
     assert kept == list(taken)
     assert [target.read_text() for target in taken.values()] == [f"content of {name}" for name in taken]
 
@@ -81,9 +82,9 @@ def test_too_many_copies_leave_the_newest_out(tmp_path, take, may_copy):
     assert len(left(tmp_path)) == 8
     take("linked.ckpt", may_change=False)
     may_copy.set()
-    assert take.snapshots.wait(20)
+    assert take.snapshots.wait(A_WHILE)
     take("later.ckpt")
-    assert take.snapshots.wait(20)
+    assert take.snapshots.wait(A_WHILE)
 
 
 def test_a_checkpoint_that_cannot_be_kept_leaves_those_after_it_alone(tmp_path, may_copy, caplog):
@@ -133,7 +134,7 @@ def test_a_forked_child_leaves_its_parents_copies_alone(take, may_copy):
         may_copy.set()
         is_free = take.snapshots.wait(0) and take.snapshots.waiting() == []
         target = take("child.ckpt")
-        os._exit(0 if is_free and take.snapshots.wait(20) and target.exists() else 1)
+        os._exit(0 if is_free and take.snapshots.wait(A_WHILE) and target.exists() else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert len(take.snapshots.waiting()) == 1
 
@@ -149,7 +150,7 @@ def test_a_failed_copy_leaves_nothing(tmp_path, take, monkeypatch, caplog):
     monkeypatch.setattr(shutil, "copyfileobj", fill_the_disk)
     kept = []
     take("a.ckpt", lambda: kept.append("a"))
-    assert take.snapshots.wait(20)
+    assert take.snapshots.wait(A_WHILE)
     assert (kept, left(tmp_path)) == ([], [])
     assert f"the checkpoint {tmp_path / 'a.ckpt'} could not be kept" in caplog.text
 
@@ -163,7 +164,7 @@ def test_what_was_written_again_leaves_nothing(tmp_path, may_copy):
     for name in ("a", "b"):
         (source / name).write_text("newer, and longer")
     may_copy.set()
-    assert snapshots.wait(20)
+    assert snapshots.wait(A_WHILE)
     assert left(tmp_path) == []
 
 
@@ -194,7 +195,7 @@ def test_a_directory_of_many_files_leaves_room_for_other_files(tmp_path, may_cop
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     shutil.rmtree(source)
     may_copy.set()
-    assert snapshots.wait(20)
+    assert snapshots.wait(A_WHILE)
     assert {path.name: path.read_text() for path in target.iterdir()} == {f"{i}": f"content {i}" for i in range(300)}
 
 
@@ -211,7 +212,7 @@ def test_an_end_that_does_not_wait_for_a_copy_says_so(tmp_path, may_copy, caplog
     assert time.monotonic() - began < 10
     assert f"ends before these checkpoints are copied into its directory: {path}" in caplog.text
     may_copy.set()
-    assert run._snapshots.wait(20)
+    assert run._snapshots.wait(A_WHILE)
     (*_, finish, late) = [event for _, event in read_events(run.dir / JOURNAL)]
     assert isinstance(finish, Finish)
     assert isinstance(late, Checkpoint)
@@ -263,6 +264,6 @@ def training(tmp_path):
 )
 def test_a_copy_that_hangs_neither_holds_a_process_nor_is_lost_in_silence(training, ending, exit_status, status):
     training.start(f"{SAVE}    {ending}\n")
-    returned, _, stderr = training.wait(timeout=30)
+    returned, _, stderr = training.wait()
     assert (returned, training.statuses()) == (exit_status, [status])
     assert f"are copied into its directory: {training.directory / 'last.ckpt'};" in stderr

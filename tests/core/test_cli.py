@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from filelock import FileLock
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero import cli
@@ -125,13 +126,6 @@ def add(run_dir, *events):
 
 def in_box(path="box.jsonl"):
     return [json.loads(line) for line in Path(path).read_text().splitlines()] if Path(path).exists() else []
-
-
-def wait_for(what, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 # The command as a whole
@@ -544,7 +538,7 @@ def test_check_of_a_tracker_that_hangs():
         env=os.environ | {"STUBBORN": "1"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=A_WHILE,
     )
     assert (done.returncode, done.stderr) == (1, "box: TimeoutError: no answer within 0.5 s\n")
 
@@ -894,7 +888,7 @@ def test_sync_relieves_a_courier_that_was_given_the_wrong_password(command, monk
     while not load_position(run_dir, "box").problem:
         time.sleep(0.01)
     status, out, _ = command("sync", "a1")
-    thread.join(10)
+    thread.join(A_WHILE)
     assert not thread.is_alive()
     assert (status, out) == (0, "amber-otter-12 → box: delivered, 6 events\n")
     assert in_box()
@@ -998,24 +992,24 @@ def watching():
 
 def test_deliver_watches_for_runs_that_appear_and_grow(watching):
     make_run("a1")
-    wait_for(lambda: len(in_box()) == 5)
+    until(lambda: len(in_box()) == 5)
     run_dir = make_run("b2", name="quick-owl-7", finished=False)
     lock = WriterLock(run_dir)  # which this process writes
-    wait_for(lambda: len(in_box()) == 9)
+    until(lambda: len(in_box()) == 9)
     add(run_dir, Metrics(200.0, 3, {"loss": 0.0}))
-    wait_for(lambda: in_box()[-1][2:4] == [{"loss": 0.0}, 3])
+    until(lambda: in_box()[-1][2:4] == [{"loss": 0.0}, 3])
     add(run_dir, Finish(201.0, "failed"))
     lock.release()
-    wait_for(lambda: in_box()[-1] == ["b2", "end", "failed"])
+    until(lambda: in_box()[-1] == ["b2", "end", "failed"])
     add(
         run_dir,
         Start(300.0, RunInfo("b2", "n", "p", ""), resumed=True),
         Metrics(301.0, 4, {"loss": -1.0}),
         Finish(302.0, "success"),
     )
-    wait_for(lambda: in_box()[-1] == ["b2", "end", "success"])
+    until(lambda: in_box()[-1] == ["b2", "end", "success"])
     watching.send_signal(signal.SIGTERM)
-    _, err = watching.communicate(timeout=20)
+    _, err = watching.communicate(timeout=A_WHILE)
     assert watching.returncode == 0
     assert err.count("amber-otter-12 → box is delivered") == 1
     assert "Traceback" not in err
@@ -1050,11 +1044,11 @@ def test_deliver_delivers_many_runs_that_ended_a_few_at_a_time(command, monkeypa
 def test_deliver_watches_a_tracker_that_is_down(watching):
     Path("box.jsonl.down").touch()
     run_dir = make_run("a1")
-    wait_for(lambda: load_position(run_dir, "box").problem)
+    until(lambda: load_position(run_dir, "box").problem)
     Path("box.jsonl.down").unlink()
-    wait_for(lambda: len(in_box()) == 5)
+    until(lambda: len(in_box()) == 5)
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=20)
+    watching.communicate(timeout=A_WHILE)
     assert watching.returncode == 0
 
 

@@ -12,6 +12,7 @@ import warnings
 import pytest
 from servers.file_logger import FileLogger, calls
 from servers.training import Training
+from waiting import A_WHILE
 
 import rankzero
 from rankzero import console
@@ -122,7 +123,7 @@ def test_the_logger_is_told(begin, tmp_path):
     run = begin(delivery="thread")
     print("\x1b[31mred\x1b[0m")
     print("oh", file=sys.stderr)
-    run.finish(timeout=10)
+    run.finish(timeout=A_WHILE)
     told = calls(tmp_path / "tracker", "log_console")
     assert [(call["text"], call["stream"]) for call in told] == [("\x1b[31mred\x1b[0m", "stdout"), ("oh", "stderr")]
     assert [each.text for each in rankzero.read_run(run.dir).console] == ["\x1b[31mred\x1b[0m", "oh"]
@@ -311,8 +312,8 @@ def test_what_a_courier_thread_prints_is_not_delivered_to_it(begin, tmp_path, mo
     monkeypatch.setattr(Listening, "log_console", log_console)
     run = begin(delivery="thread")
     print("hello")
-    assert run.flush(timeout=10)
-    run.finish(timeout=10)
+    assert run.flush(timeout=A_WHILE)
+    run.finish(timeout=A_WHILE)
     assert heard == ["hello"]
     assert printed(run) == [("stdout", "hello")]
 
@@ -550,9 +551,9 @@ def test_who_records_may_wait_for_a_lock_that_the_one_who_prints_holds(heard):
     with lock:
         thread = threading.Thread(target=print, args=["first"])
         thread.start()
-        recording.wait(5)
+        recording.wait(A_WHILE)
         print("second")
-    thread.join(5)
+    thread.join(A_WHILE)
     assert not thread.is_alive()
     assert found == ["first", "second"]
 

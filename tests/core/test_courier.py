@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import tenacity
 from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, rows, set_watermark
+from waiting import A_WHILE, until
 
 from rankzero.checkpoints import snapshot
 from rankzero.courier import Courier, GaveUpError
@@ -78,14 +79,6 @@ def rejected(run_dir):
     return [json.loads(line) for line in reject_list(run_dir, "file").read_text().splitlines()]
 
 
-def until(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "this did not come about"
-        time.sleep(0.005)
-    return result
-
-
 @contextmanager
 def running(courier):
     """Run a courier in a thread."""
@@ -95,7 +88,7 @@ def running(courier):
         yield thread
     finally:
         courier.stop()
-        thread.join(10)
+        thread.join(A_WHILE)
         assert not thread.is_alive()
 
 
@@ -551,7 +544,7 @@ def test_stop_is_prompt(run_dir, tracker, fault, monkeypatch):
         until(lambda: load_position(run_dir, "file").problem if fault else steps(tracker))
         began = time.monotonic()
         deliverer.stop()
-        thread.join(5)
+        thread.join(A_WHILE)
         assert time.monotonic() - began < 1
     assert not load_position(run_dir, "file").closed
 

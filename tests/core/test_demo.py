@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import A_WHILE
 
 from rankzero.plugins import known_loggers
 from rankzero.reader import read_run
@@ -40,7 +41,7 @@ def demo(tmp_path):
             env=environment | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=A_WHILE,
         )
 
     return demo

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.device import DeviceCopy, DeviceRows
@@ -52,7 +53,7 @@ class FakeCopy:
     def wait(self):
         values = {}
         for key, tensor in self._tensors.items():
-            assert tensor.ready.wait(20)
+            assert tensor.ready.wait(A_WHILE)
             if isinstance(tensor.value, Exception):
                 raise tensor.value
             values[key] = tensor.value
@@ -114,9 +115,7 @@ def test_each_row_is_written_as_soon_as_it_is_ready(run):
     first, second = FakeTensor(1.0, is_ready=True), FakeTensor(2.0)
     run.log_metrics({"loss": first}, 1)
     run.log_metrics({"loss": second}, 2)
-    deadline = time.monotonic() + 20
-    while not rows(run) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: rows(run))
     assert numbers(run) == [(1, {"loss": 1.0})]
     second.ready.set()
 
@@ -180,7 +179,7 @@ def test_forked_child_logs_its_own_values_and_not_the_parents(run):
     child = os.fork()
     if not child:
         run.log_metrics({"loss": FakeTensor(0.25, is_ready=True)}, 2)
-        os._exit(0 if run.flush(timeout=10) else 1)
+        os._exit(0 if run.flush(timeout=A_WHILE) else 1)
     assert os.waitpid(child, 0)[1] == 0
     loss.ready.set()
     assert run.flush()
@@ -203,7 +202,7 @@ def test_the_thread_lives_while_there_are_such_values(run, monkeypatch):
         time.sleep(0.1)
         assert thread.is_alive(), "a row is waiting"
         loss.ready.set()
-        thread.join(20)
+        thread.join(A_WHILE)
         assert not thread.is_alive()
     assert [row.step for row in rows(run)] == [1, 2, 3]
 
@@ -228,9 +227,7 @@ def test_no_row_is_forgotten_when_the_thread_is_about_to_end(monkeypatch):
 
     monkeypatch.setattr(device_rows, "_queue", Late())
     put(0)
-    deadline = time.monotonic() + 5
-    while len(written) < 2 and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: len(written) == 2)
     assert written == [{"a": 0}, {"a": 1}]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.utilities import grad_norm
 from torch.utils._python_dispatch import TorchDispatchMode
+from waiting import A_WHILE
 
 from rankzero.errors import RecorderError
 from rankzero.recording.gradient_norms import gradient_norms
@@ -145,7 +146,7 @@ def test_gradients_that_are_sharded_over_ranks(tmp_path):
         for rank in range(2)
     ]
     try:
-        lines = [rank.communicate(timeout=90)[0].splitlines() for rank in ranks]
+        lines = [rank.communicate(timeout=A_WHILE)[0].splitlines() for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

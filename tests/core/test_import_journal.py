@@ -9,6 +9,7 @@ import textwrap
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import A_WHILE
 
 import rankzero
 from rankzero import errors
@@ -320,7 +321,7 @@ def test_a_million_points_take_little_memory(tmp_path):
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), str(__file__).rpartition("/")[0]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)
     assert done.returncode == 0, done.stderr
     new, again, kilobytes = map(int, done.stdout.split())
     assert (new, again) == (999_998, 0)

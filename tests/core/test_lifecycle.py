@@ -6,7 +6,8 @@ import time
 
 import pytest
 from servers.file_logger import calls, fail, rows
-from servers.training import Training, until
+from servers.training import Training
+from waiting import until
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from waiting import A_WHILE
 
 from rankzero.console import Capture
 from rankzero.errors import PluginNotInstalledError, RecorderError
@@ -77,9 +78,9 @@ class Terminal:
         self.secondary = None
         return self
 
-    def read(self, until=None, timeout=60):
+    def read(self, until=None):
         """Read on until ``until`` is to be read, or to the end."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + A_WHILE
         while until is None or until not in self.text:
             assert time.monotonic() < deadline, f"not in time: {self.text[-500:]!r}"
             if select.select([self.primary], [], [], 0.5)[0]:
@@ -91,7 +92,7 @@ class Terminal:
 
     def wait(self):
         self.read()
-        assert self.process.wait(20) == 0, self.text
+        assert self.process.wait(A_WHILE) == 0, self.text
         return self
 
     def frames(self):
@@ -717,7 +718,7 @@ def test_a_terminal_that_hangs_up(terminal, tmp_path):
     os.close(shell.primary)
     shell.primary = None
     (tmp_path / "gone").touch()
-    assert shell.process.wait(30) in (0, 120)  # 120: Python could not flush what it printed last
+    assert shell.process.wait(A_WHILE) in (0, 120)  # 120: Python could not flush what it printed last
     assert (tmp_path / "mark").exists()
 
 
@@ -727,7 +728,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(terminal, kind):
     shell.read("hits=")
     shell.process.send_signal(signal.SIGINT)
     shell.read()
-    assert shell.process.wait(20) == -signal.SIGINT
+    assert shell.process.wait(A_WHILE) == -signal.SIGINT
     assert shell.text.count("\x1b[?25l") <= shell.text.count("\x1b[?25h")
     lines = shell.screen()
     assert lines[0].startswith("Traceback")
@@ -773,7 +774,7 @@ def test_printing_in_the_middle_of_drawing_does_not_wait_for_itself(monkeypatch)
     stream.is_interrupted = True
     drawing = threading.Thread(target=line.show, args=([ShownLoop("epoch 1", None)], []), daemon=True)
     drawing.start()
-    drawing.join(10)
+    drawing.join(A_WHILE)
     assert not drawing.is_alive()
     line.close()
     assert "signal\n" in stream.getvalue()
@@ -800,5 +801,5 @@ def test_a_print_that_waits_keeps_nobody_from_printing():
     line.before_print()
     other = threading.Thread(target=line.before_print, daemon=True)
     other.start()
-    other.join(10)
+    other.join(A_WHILE)
     assert not other.is_alive()

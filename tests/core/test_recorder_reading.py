@@ -10,6 +10,7 @@ import pytest
 import torch
 from core.recorder_rows import Row, rows, series
 from torchmetrics import MeanMetric
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import RecorderError
@@ -308,7 +309,7 @@ def test_going_on_in_another_process(tmp_path):
     for epochs in ("1", "3"):
         environment = {**os.environ, "PYTHONWARNINGS": "error"}
         command = [sys.executable, "-c", SCRIPT, str(tmp_path), epochs]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=A_WHILE, check=False)
         assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/r1")
     data = rankzero.read_run(path)

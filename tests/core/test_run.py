@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as PILImage
 from servers.child import log_fifty
 from servers.file_logger import FileLogger, calls, fail, rows
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
@@ -58,7 +59,7 @@ def delivered(run, tracker):
     """Finish the run; return what its logger was told by some verbs."""
 
     def delivered(*verbs):
-        run.finish(timeout=10)
+        run.finish(timeout=A_WHILE)
         return calls(tracker, *verbs)
 
     return delivered
@@ -500,7 +501,7 @@ def test_a_with_block_says_how_the_run_ended(begin, tracker, error, status):
 def test_finalize_notes_a_status_and_finish_ends_with_it(run, tracker):
     run.finalize("failed")
     run.log_metrics({"loss": 1.0})
-    assert run.flush(10)
+    assert run.flush(A_WHILE)
     assert [type(event) for event in events(run)] == [Start, Status, Metrics]
     assert calls(tracker, "finalize") == []
     run.finish()
@@ -531,7 +532,7 @@ def test_flush_waits_for_the_tracker(run, tracker):
     fail(tracker, "log_metrics", "slow", seconds=0.2)
     run.log_metrics({"loss": 1.0})
     assert not run.flush(0.05)
-    assert run.flush(10)
+    assert run.flush(A_WHILE)
     assert len(rows(tracker)) == 1
 
 
@@ -730,7 +731,7 @@ def test_child_processes_log_to_the_same_run(begin, method):
     for step in range(1, 50):
         run.log_metrics({"parent": 1.0}, step)
     for child in children:
-        child.join(60)
+        child.join(A_WHILE)
         assert child.exitcode == 0
     run.log_metrics({"parent": 1.0}, 50)
     run.finish()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from servers.file_logger import FileLogger
-from servers.training import Training, until
+from servers.training import Training
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero import delivery, surroundings
@@ -49,7 +50,9 @@ def repository(tmp_path, monkeypatch):
 
 
 def git(root, *arguments):
-    done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=A_WHILE
+    )
     return done.stdout.strip()
 
 
@@ -244,7 +247,7 @@ def test_one_thing_that_fails_is_no_reason_to_lack_the_others(tmp_path):
     told = {"known": {"pid": 7, "program": __file__}, "run_dir": str(tmp_path), "directory": str(directory)}
     command = [sys.executable, "-m", "rankzero.surroundings"]
     said = json.dumps({**told, "path": sys.path})
-    done = subprocess.run(command, input=said, text=True, capture_output=True, timeout=60)
+    done = subprocess.run(command, input=said, text=True, capture_output=True, timeout=A_WHILE)
     assert "IsADirectoryError" in done.stderr
     found = read_surroundings(tmp_path)
     assert (found.pid, found.packages, found.code) == (7, None, "surroundings/1/code/test_surroundings.py")
@@ -281,7 +284,7 @@ def test_no_secret_reaches_the_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["train.py", "--api-key", "k3y-k3y", "--note=hunter2-hunter2"])
     logger = Curious(tmp_path / "tracker", password="hunter2-hunter2")
     with rankzero.start([logger], dir=tmp_path / "runs", delivery="thread") as run:
-        found = read_surroundings(run.dir, timeout=20)
+        found = read_surroundings(run.dir, timeout=A_WHILE)
     assert found.argv == ("train.py", "--api-key", "***", "--note=***")
     for path in run.dir.rglob("*"):
         # The copy of the program is this test.
@@ -297,7 +300,7 @@ def test_no_secret_reaches_the_disk(monkeypatch, tmp_path):
 def test_every_start_of_a_run_counts(tmp_path, how):
     for number in (1, 2):
         with begin(tmp_path, run_id="r1", delivery=how) as run:
-            found = read_surroundings(run.dir, timeout=20)
+            found = read_surroundings(run.dir, timeout=A_WHILE)
             assert found.packages == f"surroundings/{number}/requirements.txt"
     assert sorted(path.name for path in (run.dir / "surroundings").iterdir()) == ["1", "2"]
 
@@ -333,12 +336,12 @@ def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, mon
         assert not read_surroundings(run.dir).is_complete
         assert started[0].pid in delivery._left_alone
         assert os.getsid(started[0].pid) == started[0].pid
-        read_surroundings(run.dir, timeout=20)
+        read_surroundings(run.dir, timeout=A_WHILE)
     until(lambda: Path(f"/proc/{started[0].pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     with begin(tmp_path) as run:
         assert started[0].pid not in delivery._left_alone
         assert not Path(f"/proc/{started[0].pid}").exists()
-        read_surroundings(run.dir, timeout=20)
+        read_surroundings(run.dir, timeout=A_WHILE)
 
 
 def test_it_goes_on_when_the_training_process_is_killed(tmp_path):
@@ -346,7 +349,7 @@ def test_it_goes_on_when_the_training_process_is_killed(tmp_path):
     training.run(
         "FileLogger.wants = frozenset({'surroundings'})\nbegin(delivery='off')\nos.kill(os.getpid(), signal.SIGKILL)"
     )
-    found = read_surroundings(training.run_dir, timeout=20)
+    found = read_surroundings(training.run_dir, timeout=A_WHILE)
     assert found.argv == found.argv[:1] == (found.program,) == (str(tmp_path / "train.py"),)
     assert "FileLogger.wants" in (training.run_dir / found.code).read_text()
 
@@ -354,7 +357,7 @@ def test_it_goes_on_when_the_training_process_is_killed(tmp_path):
 def test_a_run_that_was_deleted_does_not_come_back(look, tmp_path):
     told = {"known": {}, "run_dir": str(tmp_path / "gone"), "directory": str(tmp_path / "gone" / "1"), "path": sys.path}
     command = [sys.executable, "-m", "rankzero.surroundings"]
-    subprocess.run(command, input=json.dumps(told), text=True, capture_output=True, timeout=60)
+    subprocess.run(command, input=json.dumps(told), text=True, capture_output=True, timeout=A_WHILE)
     assert not (tmp_path / "gone").exists()
 
 
@@ -394,6 +397,6 @@ def test_those_that_are_still_to_come_are_waited_for(tmp_path):
     assert 0.2 <= time.monotonic() - began < 5
     timer = threading.Timer(0.2, (tmp_path / "surroundings" / "2" / FOUND).write_text, ['{"pid":2}'])
     timer.start()
-    assert read_surroundings(tmp_path, timeout=20).pid == 2
+    assert read_surroundings(tmp_path, timeout=A_WHILE).pid == 2
     assert time.monotonic() - began < 10
     timer.join()

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from servers.file_logger import FileLogger, fail, heal, rows
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.position import load_position, wake
@@ -16,9 +17,9 @@ def run(tmp_path):
         yield run
 
 
-def log_until(run, condition, timeout=20.0):
+def log_until(run, condition):
     """Log as training does, a look at the couriers at each step."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + A_WHILE
     while not condition():
         assert time.monotonic() < deadline, "this did not come about"
         run._next_tick = 0.0

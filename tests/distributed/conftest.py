@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import A_WHILE
 
 from rankzero.events import Event, Finish, Metrics
 from rankzero.journal import JOURNAL, read_events
@@ -90,11 +91,11 @@ class Job:
         self._started.append(process)
         return process
 
-    def wait(self, *processes, status=0, timeout=60.0):
+    def wait(self, *processes, status=0):
         """Wait for processes, and return the output; fail if they hang or end otherwise than expected."""
         try:
             for process in processes:
-                process.wait(timeout)
+                process.wait(A_WHILE)
         except subprocess.TimeoutExpired:
             self.end()
             pytest.fail(f"the job hangs:\n{self.output}")

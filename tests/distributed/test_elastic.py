@@ -61,7 +61,7 @@ def test_one_of_two_nodes_fails(job):
         port = free.getsockname()[1]
     rendezvous = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=job"]
     launcher = [*job.TORCHRUN, *rendezvous, "--max-restarts=2", "--nproc-per-node=2", "--monitor-interval=0.1"]
-    job.wait(*(job.start(launcher, "elastic.py", "torchrun's store") for node in range(2)), timeout=100)
+    job.wait(*(job.start(launcher, "elastic.py", "torchrun's store") for node in range(2)))
 
     _, good = job.runs
     _, second = attempts(job, 4)

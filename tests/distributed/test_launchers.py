@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from waiting import A_WHILE
 
 import rankzero.launch
 from rankzero import identity
@@ -172,7 +173,7 @@ def test_stale_rank_is_told_to_a_person_at_a_prompt(job, options, is_told):
         [sys.executable, *options],
         input="import rankzero\nrun = rankzero.start(delivery='off')\nrun.finish()\n",
         env=job.environment | {"LOCAL_RANK": "3"},
-        timeout=60,
+        timeout=A_WHILE,
         check=True,
         capture_output=True,
         text=True,
@@ -189,7 +190,7 @@ def test_forked_rank_was_born_when_it_was_forked():
     before = time.time()
     child = forking.Process(target=lambda: setattr(born, "value", identity._born))
     child.start()
-    child.join(30)
+    child.join(A_WHILE)
     assert identity._born < before - 0.1
     assert before - 0.05 < born.value <= time.time()  # the kernel counts in hundredths
 
@@ -200,7 +201,7 @@ def test_forked_rank_was_born_when_it_was_forked():
 )
 def test_lightning_starts_the_ranks(job, kind, strategy):
     pytest.importorskip("lightning")
-    job.python("lightning_launcher.py", kind, strategy, timeout=100)
+    job.python("lightning_launcher.py", kind, strategy)
 
     (run,) = job.runs
     zero, one = job.reports()

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from waiting import until
 
 import rankzero
 from rankzero.events import Metrics, Start
@@ -148,8 +149,5 @@ os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", script, tmp_path], check=False)
     (tmp_path / "go").touch()
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "done").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until((tmp_path / "done").exists)
     assert [(row.step, row.numbers()) for row in rows(tmp_path)] == [(7, {"from": 1.0})]

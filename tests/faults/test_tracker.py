@@ -11,7 +11,8 @@ import time
 import psutil
 import pytest
 from servers.file_logger import FileLogger, calls, fail, heal, rows
-from servers.training import TESTS, Training, until
+from servers.training import TESTS, Training
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.courier import Courier
@@ -81,7 +82,7 @@ def test_a_tracker_that_is_down_at_first_gets_everything_when_it_is_back(trainin
     assert "the tracker is down" in until(lambda: training.position().problem)
     assert not run.flush(0.1)
     heal(tracker)
-    run.finish(timeout=20)
+    run.finish(timeout=A_WHILE)
     logged = {event.step: event.time for _, event in read_events(run.dir / JOURNAL) if hasattr(event, "step")}
     assert [(call["step"], call["moment"]["time"]) for call in calls(tracker, "log_metrics")] == list(logged.items())
     assert rows(tracker) == [(step, {"loss": step / 10}) for step in range(100)]
@@ -116,7 +117,7 @@ def test_who_waits_at_a_terminal_sees_how_far_it_is_and_why_it_takes_long(traini
     fail(tracker, "log_metrics", "unavailable", text="[/no tag]")
     watched, terminal = os.openpty()
     training.start("run = begin()\nrun.log_metrics({'loss': 1.0})\nrun.finish(timeout=2.5)", stderr=terminal)
-    assert training.process.wait(30) == 0
+    assert training.process.wait(A_WHILE) == 0
     os.close(terminal)
     shown = os.read(watched, 1 << 16).decode()
     os.close(watched)
@@ -183,12 +184,12 @@ def test_garbage_on_the_output_of_an_sdk_stays_in_the_couriers_log(training, tra
 @pytest.mark.parametrize("verb", ["make", "log_metrics"])
 def test_a_courier_that_its_sdk_kills_is_started_again(training, tracker, begin, verb, deed, caplog):
     log(run := begin(), 0)
-    assert run.flush(10)
+    assert run.flush(A_WHILE)
     fail(tracker, verb, deed, times=2)
     if verb == "make":
         only_courier(training).kill()
     log(run, *range(1, 5))
-    run.finish(timeout=20)
+    run.finish(timeout=A_WHILE)
     assert steps(tracker) == list(range(5))
     assert is_closed(training)
     assert "the courier for file died" in caplog.text
@@ -212,7 +213,7 @@ def test_an_sdk_that_always_kills_its_process_is_given_up_at_once_and_the_run_ca
     fail(tracker, "log_metrics", "segv")
     log(run := begin(), 0, 1)
     began = time.monotonic()
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
     assert time.monotonic() - began < 10
     assert f"deliver the rest with: rankzero sync {training.run_dir}" in caplog.text
     assert "Segmentation fault" in caplog.text
@@ -317,11 +318,11 @@ def test_a_secret_is_nowhere_to_be_seen(training, tracker, begin):
     fail(tracker, "log_metrics", "rejected", text=SECRET, key='"step": 1')
     run = begin([FileLogger(tracker, password=SECRET)])
     log(run, 0, 1)
-    assert run.flush(20)
+    assert run.flush(A_WHILE)
     courier = only_courier(training)
     shown = [*courier.cmdline(), *courier.environ().values()]
     shown += [file.path for file in courier.open_files()]
-    run.finish(timeout=10)
+    run.finish(timeout=A_WHILE)
     shown += [path.read_text(errors="replace") for path in run.dir.rglob("*") if path.is_file()]
     assert not [text for text in shown if SECRET in text]
     assert training.log().count("user:***@host") == 2
@@ -332,7 +333,7 @@ def test_a_logger_that_no_other_process_can_make_is_served_by_a_thread(training,
     caplog.set_level("INFO", "rankzero")
     run = begin([FileLogger(tracker, nested=lambda: None)])
     log(run, 0)
-    run.finish(timeout=10)
+    run.finish(timeout=A_WHILE)
     assert steps(tracker) == [0]
     assert "cannot be made in another process" in caplog.text
     assert not training.couriers()
@@ -362,6 +363,6 @@ def test_a_courier_that_cannot_be_started_is_said_and_the_run_kept(training, tra
 def test_orders_that_cannot_be_read_end_a_courier_with_a_word(tmp_path):
     told = pickle.dumps([*sys.path, str(TESTS)]) + b"no pickle"
     courier = [sys.executable, "-m", "rankzero.courier_process"]
-    ended = subprocess.run(courier, input=told, capture_output=True, cwd=tmp_path, timeout=30)
+    ended = subprocess.run(courier, input=told, capture_output=True, cwd=tmp_path, timeout=A_WHILE)
     assert ended.returncode == 1
     assert b"UnpicklingError" in ended.stderr

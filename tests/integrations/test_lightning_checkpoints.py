@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from servers.file_logger import FileLogger, calls
 from servers.lightning_model import Model, data, trainer
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.events import Checkpoint
@@ -81,7 +82,7 @@ def late(tmp_path):
 
     class Late(FileLogger):
         def log_checkpoint(self, path, **details):
-            assert Late.may_take.wait(15)
+            assert Late.may_take.wait(A_WHILE)
             Late.taken.append(digest(path))
             super().log_checkpoint(path, **details)
 
@@ -183,7 +184,7 @@ def test_from_another_file_system_a_thread_copies(tmp_path, elsewhere, monkeypat
 
     def copy_later(*args):
         assert threading.current_thread() is not threading.main_thread()
-        assert may_copy.wait(15)
+        assert may_copy.wait(A_WHILE)
         copy(*args)
 
     monkeypatch.setattr(shutil, "copyfileobj", copy_later)
@@ -215,7 +216,7 @@ def test_what_is_written_again_before_it_is_copied_is_left_out(tmp_path, elsewhe
     path = elsewhere / "last.ckpt"
     may_copy = threading.Event()
     copy = shutil.copyfileobj
-    monkeypatch.setattr(shutil, "copyfileobj", lambda *args: (may_copy.wait(15), copy(*args)))
+    monkeypatch.setattr(shutil, "copyfileobj", lambda *args: (may_copy.wait(A_WHILE), copy(*args)))
     with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
         for content in ("older", "newer"):
             path.write_text(content)

@@ -5,6 +5,7 @@ import sys
 import textwrap
 
 import pytest
+from waiting import A_WHILE
 
 import rankzero
 
@@ -74,13 +75,15 @@ def test_in_any_order_of_imports(order):
             base = importlib.import_module(name + ".loggers").Logger
             assert issubclass(run_class, base) and issubclass(imported["rankzero"].CSVLogger, base), name
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=A_WHILE
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_nothing_of_lightning_is_imported():
     code = "import sys, rankzero; rankzero.CSVLogger; print([n for n in sys.modules if 'lightning' in n])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=A_WHILE)
     assert done.stdout.strip() == "['rankzero.integrations.lightning']"
 
 

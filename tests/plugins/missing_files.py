@@ -4,12 +4,11 @@ import json
 import shutil
 
 import numpy as np
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.courier import Courier
 from rankzero.position import reject_list
-
-A_WHILE = 60
 
 
 class EagerCourier(Courier):

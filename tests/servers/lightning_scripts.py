@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import A_WHILE
+
 SCRIPTS = Path(__file__).parents[1] / "integrations" / "scripts"
-HARD_LIMIT = 100.0
 
 
 def run_script(name, directory, *arguments, **variables):
@@ -17,5 +18,5 @@ def run_script(name, directory, *arguments, **variables):
     environment |= {"HOME": str(directory), "TMPDIR": str(directory), **variables}
     return subprocess.run(
         [sys.executable, str(SCRIPTS / name), *map(str, arguments)],
-        cwd=directory, env=environment, capture_output=True, text=True, timeout=HARD_LIMIT, check=False,
+        cwd=directory, env=environment, capture_output=True, text=True, timeout=A_WHILE, check=False,
     )  # fmt: skip

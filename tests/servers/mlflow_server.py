@@ -12,8 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-_START_TIMEOUT = 90.0
-_STOP_TIMEOUT = 10.0
+from waiting import A_WHILE
 
 
 class MlflowServer:
@@ -55,7 +54,7 @@ class MlflowServer:
                 env=environment,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _START_TIMEOUT
+        deadline = time.monotonic() + A_WHILE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"mlflow server did not start:\n{(self._directory / 'server.log').read_text()}")
@@ -85,7 +84,7 @@ class MlflowServer:
         """End it, with all its workers, at once."""
         if self._process is not None:
             self._send(signal.SIGKILL)
-            self._process.wait(_STOP_TIMEOUT)
+            self._process.wait(A_WHILE)
             self._process = None
 
     def _send(self, number: signal.Signals) -> None:

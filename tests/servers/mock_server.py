@@ -15,6 +15,7 @@ from socketserver import ThreadingTCPServer
 from typing import Any, ClassVar, NamedTuple, Self
 
 from servers.faulty_proxy import Answer, Fault
+from waiting import A_WHILE
 
 
 class Request(NamedTuple):
@@ -130,9 +131,9 @@ class MockServer(ABC):
         with self._changed:
             self._changed.notify_all()
 
-    def until(self, condition: Callable[[Self], Any], timeout: float = 30.0) -> Any:
+    def until(self, condition: Callable[[Self], Any]) -> Any:
         """Wait until a condition is true, which may raise a KeyError before; return what it is."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + A_WHILE
         with self._changed:
             while not (result := self._try(condition)):
                 assert self._changed.wait(max(0.0, deadline - time.monotonic())), "this did not happen in time"

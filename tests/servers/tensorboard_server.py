@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from waiting import A_WHILE
+
 LOADERS = ["data server", "python"]
 """How TensorBoard reads event files: with its Rust program, or where there is none, in Python."""
 
@@ -26,13 +28,13 @@ class TensorBoard:
         """Return the answer to a request: JSON, or bytes if it is none."""
         data = None if body is None else json.dumps(body).encode()
         address = f"{self.url}/data/{path}" + (f"?{urlencode(query)}" if query else "")
-        with urlopen(Request(address, data, {"Content-Type": "application/json"}), timeout=20) as answer:
+        with urlopen(Request(address, data, {"Content-Type": "application/json"}), timeout=A_WHILE) as answer:
             content = answer.read()
             return json.loads(content) if answer.headers.get_content_type() == "application/json" else content
 
-    def until(self, condition, timeout: float = 30.0) -> Any:
+    def until(self, condition) -> Any:
         """Wait until ``condition(self)`` is true, as files are read in the background; return what it is."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + A_WHILE
         while not (result := condition(self)):
             assert time.monotonic() < deadline, "TensorBoard did not show this in time"
             time.sleep(0.05)

@@ -4,10 +4,10 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
+from waiting import A_WHILE, until
 
 from rankzero.events import Finish
 from rankzero.journal import JOURNAL, read_events
@@ -20,6 +20,7 @@ from pathlib import Path
 import rankzero
 from rankzero.position import load_position
 from servers.file_logger import BatchFileLogger, FileLogger, fail, heal
+from waiting import A_WHILE
 
 directory = Path({directory!r})
 tracker = directory / "tracker"
@@ -53,9 +54,9 @@ class Training:
         self.process = subprocess.Popen([sys.executable, str(script)], env=environment, **{**output, **options})
         return self
 
-    def wait(self, timeout=30):
+    def wait(self):
         """Return (exit status, stdout, stderr)."""
-        stdout, stderr = self.process.communicate(timeout=timeout)
+        stdout, stderr = self.process.communicate(timeout=A_WHILE)
         return self.process.returncode, stdout, stderr
 
     def run(self, body):
@@ -105,12 +106,3 @@ def _command(process):
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-def until(condition, timeout=20.0):
-    """Wait until ``condition()`` is true, and return what it is."""
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "this did not come about in time"
-        time.sleep(0.01)
-    return result

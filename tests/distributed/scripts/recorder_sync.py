@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from ranks import leave, report
 from synced_data import BATCHES, data
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import RecorderError
@@ -109,7 +110,7 @@ def differing(run, rank, ranks):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", FutureWarning)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=20))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=A_WHILE))
     rank, ranks = dist.get_rank(), dist.get_world_size()
     count_collectives()
     told = {}

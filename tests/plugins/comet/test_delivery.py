@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
+from waiting import A_WHILE
 
 import rankzero
 
@@ -73,7 +74,7 @@ def test_several_experiments_of_one_process(server, tmp_path, delivery):
     for thread in threads:
         thread.join()
     for run in runs:
-        run.finish(timeout=60)
+        run.finish(timeout=A_WHILE)
         stored = server.experiment(run.id)
         assert points_in(stored) == points_logged(run.dir)
         assert stored.state == "finished"

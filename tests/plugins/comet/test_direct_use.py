@@ -14,6 +14,7 @@ import pytest
 from plugins.comet.direct import QUIET, logged
 from servers.comet_mock.faults import dropped
 from servers.faulty_proxy import status
+from waiting import A_WHILE
 
 from rankzero.experiment import DummyExperiment
 
@@ -89,7 +90,7 @@ logger.log_image("i", [np.full((300, 300), shade, np.uint8) for shade in range(2
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COMET_")}
     environment |= {**server.environment(tmp_path), "HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True, timeout=A_WHILE)
     stored = server.experiment(KEY)
     assert (logged(stored), len(stored.images), stored.state) == ([("a", 0, 1)], 20, "finished")
 

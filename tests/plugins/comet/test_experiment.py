@@ -3,6 +3,7 @@
 import pytest
 from plugins.comet.journals import points_in, points_logged
 from plugins.comet.scripts import CometShell
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import DeliveryError
@@ -17,7 +18,7 @@ OWN = """
     print(run.experiment.get_key())
     for step in range(20, 40):
         run.log_metrics({{"loss": step / 3}}, step)
-    run.finish({1!r}, timeout=60)
+    run.finish({1!r}, timeout=A_WHILE)
 """
 
 
@@ -51,7 +52,7 @@ def test_who_asks_for_it_while_the_server_is_down_is_told(server, here, tmp_path
         _ = run.experiment
     server.start()
     run.log_metrics({"loss": 0.5}, 0)
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
     assert points_in(server.experiment(run.id)) == points_logged(run.dir)
 
 

@@ -7,13 +7,14 @@ import pytest
 from plugins.comet.journals import check_everything, log_everything, points_in, points_logged, rejected
 from servers.comet_mock.faults import dies, dropped, stalled
 from servers.faulty_proxy import lost, status
-from servers.training import Training, until
+from servers.training import Training
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.position import load_position
 
 SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
-A_WHILE = 60
+
 METRICS = "batch/logger/experiment/metric"
 FAULTS = {
     "500": status(500),
@@ -82,8 +83,8 @@ def test_a_fault_at_first_costs_nothing(server, begin, fault):
     server.fail("logger/add/run", FAULTS[fault])
     run = begin()
     log(run, 0, 50)
-    until(lambda: server.count("logger/add/run"), A_WHILE)
-    until(lambda: problem_of(run), A_WHILE)
+    until(lambda: server.count("logger/add/run"))
+    until(lambda: problem_of(run))
     log(run, 50, 100)
     heal(server)
     run.finish(timeout=A_WHILE)
@@ -98,7 +99,7 @@ def test_a_fault_in_between_costs_nothing(server, begin, fault):
     for path in (METRICS, "upload", "write/"):
         server.fail(path, FAULTS[fault])
     log(run, 50, 100)
-    assert "were not taken" in until(lambda: problem_of(run), A_WHILE)
+    assert "were not taken" in until(lambda: problem_of(run))
     at = load_position(run.dir, "comet").line
     log(run, 100, 150)
     assert len(server.experiment(run.id).metrics) == 50
@@ -120,7 +121,7 @@ def test_a_fault_at_the_end_costs_nothing(server, begin, fault):
     assert time.monotonic() - began < 10
     assert not load_position(run.dir, "comet").closed
     heal(server)
-    until(lambda: load_position(run.dir, "comet").closed, A_WHILE)
+    until(lambda: load_position(run.dir, "comet").closed)
     check(server, run)
 
 
@@ -156,19 +157,19 @@ def test_a_server_that_is_down_at_first_and_dies_later(server, begin, training, 
     server.start()
     run.finish(timeout=A_WHILE)
     check(server, run)
-    until(lambda: not [each for each in training.processes() if each.pid != os.getpid()], A_WHILE)
+    until(lambda: not [each for each in training.processes() if each.pid != os.getpid()])
 
 
 def test_a_server_that_hangs_does_not_hold_the_exit(server, begin, training):
     server.fail("logger/add/run", stalled(600))
     run = begin("process")
     log(run, 0, 50)
-    until(lambda: server.count("logger/add/run"), A_WHILE)
+    until(lambda: server.count("logger/add/run"))
     began = time.monotonic()
     run.finish(timeout=1)
     assert time.monotonic() - began < 10
     server.heal()
-    until(lambda: load_position(run.dir, "comet").closed, A_WHILE)
+    until(lambda: load_position(run.dir, "comet").closed)
     check(server, run)
 
 
@@ -178,7 +179,7 @@ def test_a_revoked_key_costs_nothing(server, begin):
     assert run.flush(A_WHILE)
     server.api_keys = {"another"}
     log(run, 50, 100)
-    assert "comet login" in until(lambda: problem_of(run), A_WHILE)
+    assert "comet login" in until(lambda: problem_of(run))
     server.api_keys = set()
     run.finish(timeout=A_WHILE)
     check(server, run)

@@ -12,7 +12,7 @@ from rankzero_comet.settings import Settings
 LOGS = """
     run = rankzero.start("comet", run_id={run_id!r}{options})
     run.log_metrics({{"loss": 0.5}}, 0)
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
 """
 
 

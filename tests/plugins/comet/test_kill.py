@@ -10,11 +10,11 @@ import time
 import pytest
 from plugins.comet.journals import points_in, points_logged, rejected
 from servers.comet_mock.faults import late, stalled
-from servers.training import Training, until
+from servers.training import Training
+from waiting import A_WHILE, until
 
 from rankzero.position import load_position
 
-A_WHILE = 60
 KEY = "r" * 32
 SCRIPT = f"""
     import numpy as np
@@ -90,9 +90,9 @@ def check_everything(server, run_dir, kills=0):
 
 def test_training_that_is_killed_after_its_last_call(server, training):
     training.run(SCRIPT + EVERYTHING + DEATH)
-    until(lambda: load_position(training.run_dir, "comet").closed, A_WHILE)
+    until(lambda: load_position(training.run_dir, "comet").closed)
     check_everything(server, training.run_dir)
-    until(lambda: not others(training), A_WHILE)
+    until(lambda: not others(training))
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_all_that_is_killed_at_random_moments_is_synced(server, training, attemp
     server.heal()
     sync(training.run_dir)
     check_everything(server, training.run_dir, kills=2)
-    until(lambda: not others(training), A_WHILE)
+    until(lambda: not others(training))
 
 
 @pytest.mark.slow
@@ -121,10 +121,10 @@ def test_a_courier_that_is_killed_is_replaced_while_training_goes_on(server, tra
     for step in range(300):
         run.log_metrics({"loss": step / 3}, step, epoch=step // 10)
         if step == 100:
-            run.flush(60)
+            run.flush(A_WHILE)
             ready()
             sys.stdin.readline()
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
     """
     training.start(SCRIPT + body, stdin=subprocess.PIPE)
     training.until_ready()
@@ -140,7 +140,7 @@ def test_a_courier_that_is_killed_is_replaced_while_training_goes_on(server, tra
 def test_a_server_that_hangs_when_training_is_killed(server, training):
     server.fail("batch/logger/experiment/metric", stalled(600))
     training.run(SCRIPT + EVERYTHING + DEATH)
-    until(lambda: server.count("batch/logger/experiment/metric"), A_WHILE)
+    until(lambda: server.count("batch/logger/experiment/metric"))
     kill_others(training)
     assert server.experiment(KEY).metrics == []
     server.heal()

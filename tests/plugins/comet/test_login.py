@@ -9,7 +9,7 @@ from plugins.comet.scripts import CometShell
 from servers.comet_mock.faults import stalled
 from servers.comet_server import CometServer
 from servers.faulty_proxy import status
-from servers.training import until
+from waiting import A_WHILE, until
 
 from rankzero_comet import CometLogger
 
@@ -25,7 +25,7 @@ LOGS = """
 """
 
 
-def logs(options="", timeout=60):
+def logs(options="", timeout=A_WHILE):
     return LOGS.format(options=options, timeout=timeout)
 
 
@@ -87,11 +87,11 @@ def test_a_key_that_is_revoked_later_is_nowhere_to_be_seen(server, shell):
     server.fail("account-details", status(500))
     ended = shell.train(logs(timeout=1), COMET_API_KEY=WRONG, COMET_URL_OVERRIDE=server.url)
     log = shell.run_dir / "courier.log"
-    until(lambda: "refuses the API key" in log.read_text(), 60)
+    until(lambda: "refuses the API key" in log.read_text())
     assert "comet login" in log.read_text()
     check_nowhere(WRONG, shell.directory, *ended[1:])
     server.api_keys = {KEY, WRONG}
-    until(lambda: server.store.experiments and server.experiment("r" * 32).state == "finished", 60)
+    until(lambda: server.store.experiments and server.experiment("r" * 32).state == "finished")
     check_nowhere(WRONG, shell.directory, *ended[1:])
 
 
@@ -162,7 +162,7 @@ def test_a_server_that_is_down_is_no_reason_not_to_train(server, shell):
     assert float(seconds) < 15
     assert imported == "False"
     server.start()
-    server.until(lambda server: server.experiment("r" * 32).ended and not server.experiment("r" * 32).is_alive, 60)
+    server.until(lambda server: server.experiment("r" * 32).ended and not server.experiment("r" * 32).is_alive)
     check_arrived(server)
 
 

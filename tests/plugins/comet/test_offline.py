@@ -13,12 +13,12 @@ EVERYTHING = """
     from plugins.comet.journals import log_everything
     run = rankzero.start("comet", project="p", run_id="r" * 32, name="mine", tags=["first"]{})
     log_everything(run, Path("."))
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
 """
 SHORT = """
     run = rankzero.start("comet", project="p", run_id="r" * 32{})
     run.log_metrics({{"loss": 0.5}}, 0)
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
 """
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from servers.comet_mock.faults import dies, dropped, late, refused, stalled
 from servers.comet_server import CometServer
 from servers.faulty_proxy import lost, status, truncated
+from waiting import A_WHILE
 
 KEY = "a" * 40
 OTHER_KEY = "b" * 40
@@ -104,7 +105,7 @@ def started(server, directory, code, **more):
 
 def output_of(process, returns=0):
     with process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=A_WHILE)
     assert process.returncode == returns, errors
     return output
 
@@ -410,7 +411,7 @@ def test_many_threads_lose_nothing(server, here, connection):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=A_WHILE)
     values = [metric.value for metric in server.experiment(KEY).metrics]
     assert {number: values.count(number) for number in range(4)} == dict.fromkeys(range(4), 250)
 
@@ -500,7 +501,7 @@ def test_every_request_is_recorded(server, connection):
 
 def test_what_the_server_does_not_understand_is_a_problem():
     with CometServer() as server:
-        answer = requests.post(server.url + "no/such", json={}, headers={"Authorization": "key"}, timeout=10)
+        answer = requests.post(server.url + "no/such", json={}, headers={"Authorization": "key"}, timeout=A_WHILE)
         assert answer.status_code == 404
         assert server.problems == ["POST /clientlib/no/such: no such endpoint"]
 
@@ -514,6 +515,6 @@ def test_it_can_be_a_process_of_its_own(here, monkeypatch):
             connected().add_run("p", "w")
             assert rest_client().get_experiment_metadata(KEY)["projectName"] == "p"
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=A_WHILE) == 0
         finally:
             process.kill()

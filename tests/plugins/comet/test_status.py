@@ -8,7 +8,7 @@ import pytest
 from plugins.comet.journals import deliver, journal_of_rows
 from plugins.comet.scripts import CometShell
 from servers.faulty_proxy import status as answer
-from servers.training import until
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.events import Finish, Start
@@ -51,12 +51,12 @@ def test_a_run_that_is_killed(server, tmp_path, environment):
     import os, signal
     run = rankzero.start("comet", project="p", run_id="r" * 32)
     run.log_metrics({"loss": 0.5}, 0)
-    run.flush(60)
+    run.flush(A_WHILE)
     os.kill(os.getpid(), signal.SIGKILL)
     """
     shell.train(body, returns=-signal.SIGKILL)
     stored = server.experiment("r" * 32)
-    until(lambda: stored.errors, 60)
+    until(lambda: stored.errors)
     assert (stored.state, stored.others["rankzero.status"]) == ("crashed", "crashed")
 
 
@@ -78,7 +78,7 @@ def test_no_sign_of_life_comes_after_the_end(server, attached, stored, beats_oft
         return handler.ask()
 
     server.fail("status-report/update", slow, times=1)
-    assert on_its_way.wait(30)
+    assert on_its_way.wait(A_WHILE)
     attached.finalize("success")
     attached.flush()
     attached.close()
@@ -122,7 +122,7 @@ def test_a_run_that_goes_on_runs_again_and_ends_later(server, here, tmp_path):
     before = stored.ended
     with rankzero.start("comet", dir=tmp_path / "runs", project="p", run_id="r" * 32, delivery="thread") as run:
         run.log_metrics({"loss": 0.25}, 1)
-        assert run.flush(60)
+        assert run.flush(A_WHILE)
         server.until(lambda _: stored.is_alive)
     assert stored.state == "finished"
     assert stored.ended > before

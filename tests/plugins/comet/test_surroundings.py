@@ -9,7 +9,7 @@ import psutil
 import pytest
 from plugins.comet.journals import deliver
 from plugins.comet.scripts import CometShell
-from servers.training import until
+from waiting import until
 
 from rankzero.surroundings import read_surroundings
 

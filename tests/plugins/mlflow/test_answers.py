@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
 from servers.faulty_proxy import FaultyProxy, lost, silent, status, truncated
-from servers.training import until
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.courier import Courier, GaveUpError
@@ -205,7 +205,7 @@ def test_a_password_is_nowhere_to_be_seen(mlflow_server, proxy, tmp_path, monkey
         seen = len(proxy.requests)
         until(lambda seen=seen: len(proxy.requests) > seen + 2 or run.flush(0.1))
     proxy.heal()
-    run.finish(timeout=30)
+    run.finish(timeout=A_WHILE)
     assert load_position(run.dir, "mlflow").closed
     shown = [path for path in run.dir.rglob("*") if path.is_file() and SECRET in path.read_text(errors="replace")]
     assert shown == []

@@ -17,14 +17,14 @@ import pytest
 from mlflow import MlflowClient
 from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
 from servers.mlflow_server import MlflowServer
-from servers.training import Training, until
+from servers.training import Training
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.position import load_position
 from rankzero_mlflow import MLFlowLogger
 
 SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
-A_WHILE = 90
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_server_that_is_down_at_first(server, begin):
     server.kill()
     run = begin(server)
     log(run, *range(100))
-    assert "Connection refused" in until(lambda: problem_of(run), A_WHILE)
+    assert "Connection refused" in until(lambda: problem_of(run))
     assert not run.flush(0.1)
     server.start()
     log(run, *range(100, 200))
@@ -102,7 +102,7 @@ def test_a_server_that_is_down_at_first(server, begin):
 def test_a_server_that_is_killed_at_its_work_and_started_again(server, begin):
     run = begin(server)
     log(run, *range(2000))
-    until(lambda: load_position(run.dir, "mlflow").offset, A_WHILE)
+    until(lambda: load_position(run.dir, "mlflow").offset)
     log(run, *range(2000, 4000))
     time.sleep(random.uniform(0, 0.5))
     server.kill()
@@ -136,7 +136,7 @@ def test_a_run_ends_in_time_while_its_server_hangs(server, begin):
     run.finish(timeout=1)
     assert time.monotonic() - began < 2
     server.resume()
-    until(lambda: load_position(run.dir, "mlflow").closed, A_WHILE)
+    until(lambda: load_position(run.dir, "mlflow").closed)
     check_metrics(server, run.dir)
 
 
@@ -176,7 +176,7 @@ def test_a_server_without_a_free_connection_to_its_database(small_server, begin)
             threading.Thread(target=client.create_experiment, args=(uuid.uuid4().hex,), daemon=True).start()
         time.sleep(0.5)
         log(run, *range(1, 200))
-        assert "QueuePool limit of size 2" in until(lambda: problem_of(run), A_WHILE)
+        assert "QueuePool limit of size 2" in until(lambda: problem_of(run))
     finish(run, small_server)
 
 
@@ -187,7 +187,7 @@ def test_a_database_that_is_locked_for_longer_than_the_server_waits(server, begi
     assert run.flush(A_WHILE)
     with locked(server):
         log(run, *range(1, 200))
-        assert "503" in until(lambda: problem_of(run), A_WHILE)
+        assert "503" in until(lambda: problem_of(run))
     finish(run, server)
 
 
@@ -215,7 +215,7 @@ def test_a_courier_that_is_killed_at_random_moments(mlflow_server, tmp_path):
 def test_a_courier_process_that_is_killed_is_started_again(server, begin, training):
     run = begin(server)
     log(run, *range(2000))
-    until(lambda: load_position(run.dir, "mlflow").offset, A_WHILE)
+    until(lambda: load_position(run.dir, "mlflow").offset)
     for courier in training.couriers():
         courier.kill()
     log(run, *range(2000, 2100))
@@ -234,6 +234,6 @@ def test_a_training_process_that_is_killed(server, training):
     training.until_ready()
     training.process.kill()
     run_dir = Path((training.directory / "run_dir").read_text())
-    until(lambda: load_position(run_dir, "mlflow").closed, A_WHILE)
+    until(lambda: load_position(run_dir, "mlflow").closed)
     check_metrics(server, run_dir, "FAILED")
     until(lambda: not training.couriers())

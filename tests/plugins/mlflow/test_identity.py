@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from mlflow import MlflowClient
 from plugins.mlflow.tracked import Held, runs_tagged
+from waiting import A_WHILE
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero.testing.journals import JournalOf
@@ -243,6 +244,6 @@ MLFlowLogger(save_dir=sys.argv[1]).log_metrics({sys.argv[2]: 1.0}, 0)
 def test_two_processes_begin_at_once_with_no_database(tmp_path):
     store = tmp_path / "new" / "store"
     processes = [subprocess.Popen([sys.executable, "-c", LOG, str(store), name]) for name in ("a", "b")]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(A_WHILE) for process in processes] == [0, 0]
     runs = MlflowClient(f"sqlite:///{store}/mlflow.db").search_runs(["1"], order_by=["metrics.a"])
     assert [run.data.metrics for run in runs] == [{"a": 1.0}, {"b": 1.0}]

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from plugins.mlflow.tracked import Held
 from requests import ConnectionError
+from waiting import A_WHILE
 
 from rankzero.events import Finish, Metrics, Start
 from rankzero.testing.journals import TIME, JournalOf
@@ -128,7 +129,7 @@ def test_no_script_leaves_a_run_that_is_running(store):
         )
         for name, (beginning, ending, _) in SCRIPTS.items()
     }
-    codes = {name: process.wait(100) for name, process in processes.items()}
+    codes = {name: process.wait(A_WHILE) for name, process in processes.items()}
     assert codes == {"ends": 0, "fails": 1, "terminated": -signal.SIGTERM, "forks": 0, "finalized": 0}
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
     runs = client.search_runs(["1"])

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from plugins.mlflow.tracked import Held
+from waiting import until
 
 from rankzero.logger import MetricsRow, Moment
 
@@ -22,18 +23,11 @@ def measured(logger):
     return {key for key in Held(logger).metrics if key.startswith("system/")}
 
 
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(INTERVAL)
-
-
 def test_on_request(make_logger):
     threads = threading.active_count()
     logger = make_logger(log_system_metrics=True)
     logger.log_metrics({"a": 1}, 0)
-    wait_for(lambda: "system/cpu_utilization_percentage" in measured(logger))
+    until(lambda: "system/cpu_utilization_percentage" in measured(logger))
     logger.finalize("success")
     assert "system/system_memory_usage_megabytes" in measured(logger)
     assert threading.active_count() == threads
@@ -44,7 +38,7 @@ def test_it_goes_on_after_a_fit(make_logger):
     for step in range(2):
         logger.log_metrics({"a": 1}, step)
         samples = len(Held(logger).points("system/cpu_utilization_percentage"))
-        wait_for(lambda: len(Held(logger).points("system/cpu_utilization_percentage")) > samples)  # noqa: B023
+        until(lambda: len(Held(logger).points("system/cpu_utilization_percentage")) > samples)  # noqa: B023
         logger.finalize("success")
     steps = [point[0] for point in Held(logger).points("system/cpu_utilization_percentage")]
     assert steps == sorted(set(steps))

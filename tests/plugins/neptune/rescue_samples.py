@@ -13,6 +13,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from waiting import A_WHILE
+
 TESTS = Path(__file__).parents[2]
 DAY = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 PARAMS = {"lr": 0.1 + 0.2, "layers": 3, "deep": {"amp": True, "name": "späte"}, "big": 2**31 - 1, "since": DAY}
@@ -45,7 +47,7 @@ def leave(directory: Path, what: str, environment: dict[str, str] | None = None)
         text=True,
     )
     if environment is None:
-        out, _ = process.communicate(timeout=90)
+        out, _ = process.communicate(timeout=A_WHILE)
         assert process.returncode == 0, out
     return process
 

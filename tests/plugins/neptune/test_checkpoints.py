@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plugins.neptune.delivered import rejected
+from waiting import A_WHILE
 
 import rankzero
 from rankzero_neptune import NeptuneLogger
@@ -92,9 +93,9 @@ def test_a_model_checkpoint_under_a_run(server, here, tmp_path, restarts):
     for epoch, score in enumerate(SCORES):
         callback.save(epoch, score, run.after_save_checkpoint)
         if restarts:
-            run.finish(timeout=60)
+            run.finish(timeout=A_WHILE)
             run = rankzero.start("neptune", dir=tmp_path / "runs", delivery="thread", run_id=run.id, resume="must")
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
     assert rejected(run.dir) == []
     check_top_2(server.run(run.id))
 

@@ -13,7 +13,7 @@ from servers.faulty_proxy import lost, status, truncated
 from servers.neptune_mock.attributes import Value
 from servers.neptune_mock.faults import dies, dropped, slow, stalled
 from servers.neptune_server import NeptuneServer
-from servers.training import until
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.errors import RejectedError, TrackerUnavailableError
@@ -21,7 +21,7 @@ from rankzero.logger import Moment, RunInfo
 from rankzero.position import load_position
 
 SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
-A_WHILE = 90
+
 OPERATIONS = "attributes/operations"
 FAULTS = {
     "500": status(500),
@@ -98,7 +98,7 @@ def test_a_fault_at_first_costs_nothing(server, begin, name, fault):
     server.fail(name, FAULTS[fault])
     run = begin()
     log(run, 0, 50)
-    until(lambda: problem_of(run.dir), A_WHILE)
+    until(lambda: problem_of(run.dir))
     log(run, 50, 100)
     heal(server)
     run.finish(timeout=A_WHILE)
@@ -113,7 +113,7 @@ def test_a_fault_in_between_costs_nothing(server, begin, fault):
     assert run.flush(A_WHILE)
     server.fail(OPERATIONS, FAULTS[fault])
     log(run, 50, 100)
-    until(lambda: problem_of(run.dir), A_WHILE)
+    until(lambda: problem_of(run.dir))
     log(run, 100, 150)
     heal(server)
     run.finish(timeout=A_WHILE)
@@ -131,9 +131,9 @@ def test_a_fault_at_the_end_costs_nothing(server, begin, fault):
     began = time.monotonic()
     run.finish(timeout=0.5)
     assert time.monotonic() - began < 5
-    until(lambda: problem_of(run.dir), A_WHILE)
+    until(lambda: problem_of(run.dir))
     heal(server)
-    until(lambda: load_position(run.dir, "neptune").closed, A_WHILE)
+    until(lambda: load_position(run.dir, "neptune").closed)
     check(server, run, 60)
 
 
@@ -183,7 +183,7 @@ def test_a_revoked_token_costs_nothing(server, begin):
     sessions = server.store.sessions
     sessions.revoke(server.api_key)
     log(run, 50, 100)
-    assert "NEPTUNE_API_TOKEN" in until(lambda: problem_of(run.dir), A_WHILE)
+    assert "NEPTUNE_API_TOKEN" in until(lambda: problem_of(run.dir))
     assert server.api_token not in problem_of(run.dir)
     sessions.keys.add(server.api_key)
     run.finish(timeout=A_WHILE)
@@ -278,7 +278,7 @@ def test_a_limit_of_the_account_is_waited_for(server, begin):
     server.fail(OPERATIONS, status(422, '{"title": "Storage limit reached"}'))
     run = begin()
     log(run, 0, 20)
-    until(lambda: problem_of(run.dir), A_WHILE)
+    until(lambda: problem_of(run.dir))
     heal(server)
     run.finish(timeout=A_WHILE)
     check(server, run, 20)

@@ -11,12 +11,12 @@ import pytest
 from plugins.neptune.delivered import points_logged, points_stored, rejected
 from servers.neptune_mock.faults import stalled
 from servers.neptune_server import NeptuneServer
-from servers.training import Training, until
+from servers.training import Training
+from waiting import A_WHILE, until
 
 from rankzero.journal import JOURNAL, read_start
 from rankzero.position import load_position
 
-A_WHILE = 90
 SCRIPT = """
     import numpy as np
     os.chdir(directory)
@@ -90,9 +90,9 @@ def check_everything(server, run_dir):
 @pytest.mark.parametrize("server", [True], indirect=True)
 def test_training_that_is_killed_after_its_last_call(server, training):
     training.run(SCRIPT + EVERYTHING + DEATH)
-    until(lambda: load_position(training.run_dir, "neptune").closed, A_WHILE)
+    until(lambda: load_position(training.run_dir, "neptune").closed)
     check_everything(server, training.run_dir)
-    until(lambda: not training.couriers(), A_WHILE)
+    until(lambda: not training.couriers())
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_a_courier_that_is_killed_before_it_knows_what_arrived(server, training)
     server.fail("attributes/operations", answers_late, body="training/loss")
     training.start(SCRIPT + EVERYTHING + DEATH)
     training.process.wait(timeout=A_WHILE)
-    until(lambda: stored(server), A_WHILE)
+    until(lambda: stored(server))
     kill_couriers(training)
     server.heal()
     assert load_position(training.run_dir, "neptune").line < 300
@@ -144,7 +144,7 @@ def test_two_runs_of_one_process(server, training):
         for number, run in enumerate(runs):
             run.log_metrics({"loss": step / 3 + number}, step)
     for run in runs:
-        run.finish(timeout=60)
+        run.finish(timeout=A_WHILE)
     """)
     assert returned == 0, errors
     for number, name in enumerate("ab"):
@@ -163,7 +163,7 @@ def test_the_live_run_in_the_training_process(server, training):
     run.experiment["mine/series"].append(1.5, step=3)
     run.log_metrics({"loss": 0.25}, 1)
     run.experiment.wait()
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
     """
     )
     assert returned == 0, errors

@@ -5,11 +5,10 @@ import sys
 
 import pytest
 from plugins.neptune.delivered import points_logged, points_stored
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import ExperimentUnavailableError
-
-A_WHILE = 90
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])

@@ -10,6 +10,7 @@ from plugins.neptune import rescue_samples as told
 from plugins.wandb.arrived import arrived
 from servers.event_files import events, scalars
 from servers.wandb_server import WandbServer
+from waiting import A_WHILE
 
 from rankzero import cli
 
@@ -26,7 +27,7 @@ def run_dir(tmp_path_factory):
 def sync(run_dir, *arguments, **environment):
     command = [sys.executable, "-m", "rankzero.cli", "sync", str(run_dir), *arguments]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    done = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=A_WHILE)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -10,6 +10,7 @@ import pytest
 from plugins.neptune import rescue_logs as logs
 from plugins.neptune import rescue_samples as told
 from plugins.neptune.rescue_exports import export, row
+from waiting import A_WHILE
 
 from rankzero import cli
 from rankzero.reader import read_run
@@ -286,7 +287,7 @@ def test_many_files_need_few_open_ones(tmp_path):
         "from rankzero import cli; sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "import", "neptune", str(tmp_path / "e"), "--dir", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("imported: 1 value") == 120
 

@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 from plugins.neptune.rescue_logs import RUN, operation, piece, value, write_log
+from waiting import A_WHILE
 
 from rankzero import cli
 from rankzero.reader import read_run
@@ -322,5 +323,5 @@ def test_a_run_of_many_processes_needs_few_open_files(tmp_path):
         "from rankzero import cli; sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "import", "neptune", str(tmp_path), "--dir", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)
     assert done.returncode == 0, done.stderr[-2000:]

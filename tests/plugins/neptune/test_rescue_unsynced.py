@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from plugins.neptune import rescue_samples as told
 from servers.neptune_server import NeptuneServer
+from waiting import A_WHILE
 
 from rankzero import cli
 from rankzero.reader import read_run
@@ -25,7 +26,7 @@ def left(tmp_path_factory):
                 if line == "synced\n":
                     break
             server.stop()
-            process.communicate("\n", timeout=60)
+            process.communicate("\n", timeout=A_WHILE)
             assert process.returncode == -9
             server.start()
     return project

@@ -18,6 +18,7 @@ from servers.faulty_proxy import lost, status
 from servers.neptune_mock.faults import dies, dropped, slow, stalled
 from servers.neptune_mock.sessions import api_token
 from servers.neptune_server import NeptuneServer, separate_neptune
+from waiting import A_WHILE
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:jsonschema\.RefResolver is deprecated:DeprecationWarning")
 
@@ -65,7 +66,7 @@ def project(server, begin):
     project.stop()
 
 
-def python(environment, code, directory, timeout=60):
+def python(environment, code, directory):
     """Run code in a process of its own; return what it printed."""
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(BEGIN) + textwrap.dedent(code)],
@@ -73,7 +74,7 @@ def python(environment, code, directory, timeout=60):
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=A_WHILE,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
@@ -453,7 +454,7 @@ def test_a_token_that_has_ended_is_refused(server, begin):
         f"{server.url}/api/backend/v1/organizations2", headers={"Authorization": f"Bearer {token}"}
     )
     with pytest.raises(urllib.error.HTTPError) as raised:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=A_WHILE)
     assert (raised.value.code, json.load(raised.value)["errorType"]) == (401, "AUTHORIZATION_TOKEN_EXPIRED")
 
 

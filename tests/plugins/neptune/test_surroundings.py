@@ -13,7 +13,7 @@ SCRIPT = """
     print("x" * 1500)
     sys.stderr.write("careful\\n")
     run.log_metrics({{"loss": 0.5}}, 0)
-    run.finish(timeout=60)
+    run.finish(timeout=A_WHILE)
 """
 
 

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import NamedTuple
 
-TIMEOUT = 90
+from waiting import A_WHILE
+
+TESTS = Path(__file__).parents[2]
 
 
 class Ended(NamedTuple):
@@ -39,7 +42,8 @@ class Shell:
     def start(self, *command, stdin=subprocess.DEVNULL, **variables):
         """Start a command; a variable that is None is taken away."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "RANKZERO_"))}
-        given = {**kept, **self.environment, "RANKZERO_DIR": str(self.directory / "runs"), **variables}
+        ours = {"PYTHONPATH": str(TESTS), "RANKZERO_DIR": str(self.directory / "runs")}
+        given = {**kept, **ours, **self.environment, **variables}
         return subprocess.Popen(
             [str(each) for each in command],
             cwd=self.directory,
@@ -54,7 +58,7 @@ class Shell:
         """Run a command to its end; what it returns says nothing if ``returns`` is None."""
         with self.start(*command, **variables) as process:
             try:
-                ended = Ended(0, *process.communicate(timeout=TIMEOUT))
+                ended = Ended(0, *process.communicate(timeout=A_WHILE))
             finally:
                 process.kill()
         assert returns in (None, process.returncode), ended
@@ -65,9 +69,9 @@ class Shell:
         return self.run(sys.executable, self.write(body), *arguments, **variables)
 
     def write(self, body):
-        """Write ``train.py``, and return its path."""
+        """Write ``train.py``, which may wait for `A_WHILE`, and return its path."""
         script = self.directory / "train.py"
-        script.write_text("import rankzero\n" + textwrap.dedent(body))
+        script.write_text("import rankzero\nfrom waiting import A_WHILE\n" + textwrap.dedent(body))
         return script
 
     def sync(self, run_dir, *options, **variables):

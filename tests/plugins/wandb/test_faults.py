@@ -12,8 +12,9 @@ import time
 import numpy as np
 import pytest
 from servers.faulty_proxy import lost, status, truncated
-from servers.training import Training, until
+from servers.training import Training
 from servers.wandb_mock.faults import dies, dropped, stalled
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.position import load_position, reject_list
@@ -22,7 +23,7 @@ from rankzero_wandb.state import State
 from rankzero_wandb.upload_log import UploadLog
 
 SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
-A_WHILE = 90
+
 STEP = "trainer/global_step"
 FAULTS = {
     "500": status(500),
@@ -101,7 +102,7 @@ def check(server, run, training, count):
     logged = [event["time"] for event in journal_of(run) if event["type"] == "metrics"]
     assert times(server, run) == pytest.approx(logged, abs=1e-6)
     assert (server.run(run.id).state, rejected(run)) == ("finished", [])
-    until(lambda: not others(training), A_WHILE)
+    until(lambda: not others(training))
 
 
 def journal_of(run):
@@ -121,9 +122,9 @@ def test_a_fault_at_first_costs_nothing(server, begin, training, fault):
     server.fail("UpsertBucket", FAULTS[fault])
     run = begin()
     log(run, 0, 50)
-    until(lambda: server.count("UpsertBucket"), A_WHILE)
+    until(lambda: server.count("UpsertBucket"))
     if fault in ("401", "403", "404", "410"):
-        assert "cannot be opened" in until(lambda: problem_of(run), A_WHILE)
+        assert "cannot be opened" in until(lambda: problem_of(run))
     log(run, 50, 100)
     heal(server)
     run.finish(timeout=A_WHILE)
@@ -138,9 +139,9 @@ def test_a_fault_in_between_costs_nothing(server, begin, training, fault):
     before = server.count("file_stream")
     server.fail("file_stream", FAULTS[fault])
     log(run, 50, 100)
-    until(lambda: server.count("file_stream") > before, A_WHILE)
+    until(lambda: server.count("file_stream") > before)
     if fault in ("401", "403", "404", "410"):
-        assert fault in until(lambda: problem_of(run), A_WHILE)
+        assert fault in until(lambda: problem_of(run))
     log(run, 100, 150)
     heal(server)
     run.finish(timeout=A_WHILE)
@@ -158,7 +159,7 @@ def test_a_fault_at_the_end_costs_nothing(server, begin, training, fault):
     run.finish(timeout=0.5)
     assert time.monotonic() - began < 5
     heal(server)
-    until(lambda: load_position(run.dir, "wandb").closed, A_WHILE)
+    until(lambda: load_position(run.dir, "wandb").closed)
     check(server, run, training, 60)
 
 
@@ -201,7 +202,7 @@ def test_a_revoked_key_costs_nothing(server, begin, training):
     assert run.flush(A_WHILE)
     right, server.api_key = server.api_key, "f" * 40
     log(run, 50, 100)
-    assert "wandb login" in until(lambda: problem_of(run), A_WHILE)
+    assert "wandb login" in until(lambda: problem_of(run))
     assert "wandb login" in (run.dir / "courier.log").read_text()
     assert server.api_key not in (run.dir / "courier.log").read_text()
     server.api_key = right
@@ -215,7 +216,7 @@ def test_what_a_revoked_key_held_up_is_synced_with_another(server, begin, traini
     assert run.flush(A_WHILE)
     server.api_key = "e" * 40
     log(run, 50, 100)
-    until(lambda: problem_of(run), A_WHILE)
+    until(lambda: problem_of(run))
     run.finish(timeout=0)
     sync = [sys.executable, "-m", "rankzero.cli", "sync", str(run.dir)]
     done = subprocess.run(

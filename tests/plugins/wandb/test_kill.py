@@ -10,13 +10,13 @@ import sys
 import time
 
 import pytest
-from servers.training import Training, until
+from servers.training import Training
 from servers.wandb_mock.faults import stalled
 from servers.wandb_mock.run import HISTORY
+from waiting import A_WHILE, until
 
 from rankzero.position import load_position, reject_list
 
-A_WHILE = 90
 STEP = "trainer/global_step"
 SCRIPT = """
     import numpy as np
@@ -99,9 +99,9 @@ def check_everything(server, run_dir):
 
 def test_training_that_is_killed_after_its_last_call(server, training):
     training.run(SCRIPT + EVERYTHING + DEATH)
-    until(lambda: load_position(training.run_dir, "wandb").closed, A_WHILE)
+    until(lambda: load_position(training.run_dir, "wandb").closed)
     check_everything(server, training.run_dir)
-    until(lambda: not others(training), A_WHILE)
+    until(lambda: not others(training))
 
 
 @pytest.mark.parametrize("attempt", range(4))
@@ -118,7 +118,7 @@ def test_all_that_is_killed_at_random_moments_is_synced(server, training, attemp
             kill_others(training)
     sync(training.run_dir)
     check_everything(server, training.run_dir)
-    until(lambda: not others(training), A_WHILE)
+    until(lambda: not others(training))
 
 
 def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, training):
@@ -127,12 +127,12 @@ def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, trainin
         + """
     for step in range(100):
         run.log_metrics({"loss": step / 3}, step)
-    run.flush(60)
+    run.flush(A_WHILE)
     ready()
     sys.stdin.readline()
     for step in range(100, 200):
         run.log_metrics({"loss": step / 3}, step)
-    run.finish(timeout=90)
+    run.finish(timeout=A_WHILE)
     """,
         stdin=subprocess.PIPE,
     )
@@ -149,12 +149,12 @@ def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, trainin
     assert rows(server) == [(step, step / 3) for step in range(200)]
     check_that_nothing_was_sent_twice(server)
     assert server.run("r1").state == "finished"
-    until(lambda: not others(training), A_WHILE)
+    until(lambda: not others(training))
 
 
 def test_the_program_of_w_and_b_ends_with_its_courier(server, training):
     training.start(
-        SCRIPT + "    run.log_metrics({'loss': 0.0}, 0)\n    run.flush(60)\n    ready()\n    time.sleep(60)\n"
+        SCRIPT + "    run.log_metrics({'loss': 0.0}, 0)\n    run.flush(A_WHILE)\n    ready()\n    time.sleep(60)\n"
     )
     training.until_ready()
     assert [process for process in others(training) if process.name() == "wandb-core"]
@@ -162,7 +162,7 @@ def test_the_program_of_w_and_b_ends_with_its_courier(server, training):
         courier.kill()
     training.process.kill()
     training.process.wait()
-    until(lambda: not others(training), A_WHILE)
+    until(lambda: not others(training))
 
 
 MIXED = """
@@ -172,7 +172,7 @@ MIXED = """
     for step in range(60):
         run.log_metrics({"loss": step / 3}, step)
         if step % 10 == 0:
-            assert run.flush(60)
+            assert run.flush(A_WHILE)
             run.experiment.log({"own": step})
 """
 
@@ -183,7 +183,7 @@ def check_mixed(server):
 
 
 def test_rows_that_a_script_logs_itself_stand_between_ours(server, training):
-    returned, _, errors = training.run(MIXED + "    run.finish(timeout=60)\n")
+    returned, _, errors = training.run(MIXED + "    run.finish(timeout=A_WHILE)\n")
     assert returned == 0, errors
     check_mixed(server)
     assert [row["own"] for row in server.run("r1").history if "own" in row] == list(range(0, 60, 10))
@@ -204,11 +204,11 @@ def test_rows_of_a_script_that_arrived_alone_do_not_pass_for_ours(server, traini
     os.chdir(directory)
     run = rankzero.start("wandb", project="p", dir=directory / "runs", run_id="r1", delivery="thread")
     run.log_metrics({"loss": 0.0}, 0)
-    assert run.flush(60)
+    assert run.flush(A_WHILE)
     for number in range(12):
         run.experiment.log({"own": number})
     run.log_metrics({"loss": 1 / 3}, 1)
-    assert run.flush(60)
+    assert run.flush(A_WHILE)
     for number in range(12, 24):
         run.experiment.log({"own": number})
     import wandb
@@ -253,7 +253,7 @@ def test_two_runs_of_one_process_are_delivered_by_threads(server, training, tmp_
         for number, run in enumerate(runs):
             run.log_metrics({"loss": step / 3 + number}, step)
     for run in runs:
-        run.finish(timeout=60)
+        run.finish(timeout=A_WHILE)
     """)
     assert returned == 0, errors
     for number, name in enumerate("ab"):
@@ -281,11 +281,11 @@ def test_a_row_whose_file_is_missing_is_rejected_and_the_rest_arrives(server, tr
 
 def test_what_a_killed_courier_leaves_behind_is_ended_by_the_next(server, training):
     training.start(SCRIPT + EVERYTHING + DEATH)
-    until(lambda: server.count("CommitArtifact"), A_WHILE)
+    until(lambda: server.count("CommitArtifact"))
     server.fail("", stalled)
     training.process.wait(timeout=A_WHILE)
-    until(lambda: server.count("CommitArtifact") or others(training), A_WHILE)
-    courier, core = until(lambda: courier_and_core(training), A_WHILE)
+    until(lambda: server.count("CommitArtifact") or others(training))
+    courier, core = until(lambda: courier_and_core(training))
     state = training.run_dir / "wandb-p-r1.json"
     assert json.loads(state.read_text())["client"] == [platform.node(), courier.pid]
     core.suspend()  # it would end by itself if it has nothing to send

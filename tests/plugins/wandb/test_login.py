@@ -7,6 +7,7 @@ import pytest
 from plugins.wandb.scripts import Shell
 from servers.wandb_mock.faults import stalled
 from servers.wandb_server import WandbServer
+from waiting import A_WHILE
 
 LOGS = """
     with rankzero.start("wandb", project="p", run_id="r"{options}) as run:
@@ -92,16 +93,16 @@ def test_a_key_that_is_revoked_costs_nothing(server, shell, known):
     import sys
     run = rankzero.start("wandb", project="p", run_id="r")
     run.log_metrics({"loss": 0.5}, 0)
-    run.flush(60)
+    run.flush(A_WHILE)
     print("first", flush=True)
     sys.stdin.readline()
     run.log_metrics({"loss": 0.25}, 1)
-    run.finish(timeout=20)
+    run.finish(timeout=A_WHILE)
     """
     with shell.start(sys.executable, shell.write(script), stdin=-1, **known) as process:
         assert process.stdout.readline() == "first\n"
         server.api_key, old = "a" * 40, server.api_key
-        output, errors = process.communicate("\n", timeout=90)
+        output, errors = process.communicate("\n", timeout=A_WHILE)
     assert process.returncode == 0, errors
     assert "wandb lacks" in errors
     assert "Nothing is lost" in errors
@@ -116,7 +117,7 @@ def stop_courier(shell):
     """End the courier that tries on."""
     (courier,) = [each for each in psutil.process_iter() if is_courier(each, shell.directory)]
     courier.kill()
-    courier.wait(timeout=20)
+    courier.wait(timeout=A_WHILE)
 
 
 def is_courier(process, directory):
@@ -199,7 +200,7 @@ def test_a_server_that_is_down(server, shell, known):
     ended = shell.train(TIMED, **known)
     assert float(ended.stdout) < 3
     server.start()
-    server.until(lambda server: server.run("r").exit_code == 0, timeout=90)
+    server.until(lambda server: server.run("r").exit_code == 0)
     check_arrived(server)
 
 
@@ -208,7 +209,7 @@ def test_a_server_that_does_not_answer(server, shell, known):
     ended = shell.train(TIMED, **known)
     assert 2 < float(ended.stdout) < 10
     server.heal()
-    server.until(lambda server: server.run("r").exit_code == 0, timeout=90)
+    server.until(lambda server: server.run("r").exit_code == 0)
     check_arrived(server)
 
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from plugins.wandb.arrived import arrived
 from plugins.wandb.scripts import Shell
-from servers.training import until
+from waiting import A_WHILE, until
 
 from rankzero.events import Finish
 from rankzero.journal import JOURNAL, read_events
@@ -136,7 +136,7 @@ def test_a_courier_that_is_killed(server, shell):
     """The next one begins W&B's files anew, so that they are whole again."""
     script = """
     import sys
-    run.flush(60)
+    run.flush(A_WHILE)
     print("flushed", flush=True)
     sys.stdin.readline()
     run.finish()
@@ -146,7 +146,7 @@ def test_a_courier_that_is_killed(server, shell):
         courier = psutil.Process(load_position(shell.run_dir, "wandb").pid)
         for each in [*courier.children(recursive=True), courier]:
             each.kill()
-        _, errors = process.communicate("\n", timeout=90)
+        _, errors = process.communicate("\n", timeout=A_WHILE)
     assert process.returncode == 0, errors
     check_nothing_was_sent(server)
     whole = max(shell.run_dir.glob("wandb/offline-run-*-r"))
@@ -157,9 +157,9 @@ def test_a_courier_that_is_killed(server, shell):
 
 def test_training_that_is_killed(server, shell):
     """W&B's own files hold it, too: the courier ends them."""
-    then = "import os, signal; run.flush(60); os.kill(os.getpid(), signal.SIGKILL)"
+    then = "import os, signal; run.flush(A_WHILE); os.kill(os.getpid(), signal.SIGKILL)"
     shell.train(everything(", offline=True", then), returns=-signal.SIGKILL)
-    until(lambda: load_position(shell.run_dir, "wandb").closed, timeout=60)
+    until(lambda: load_position(shell.run_dir, "wandb").closed)
     wandb_sync(shell, own_directory(shell))
     check_everything(server, exit_code=1)
 

@@ -18,6 +18,7 @@ from servers.faulty_proxy import lost, status, truncated
 from servers.wandb_mock.faults import dies, dropped, stalled
 from servers.wandb_mock.run import Alert
 from servers.wandb_server import WandbServer
+from waiting import A_WHILE
 
 from rankzero.testing.samples import GIF, wav
 from rankzero.testing.tracked import Item
@@ -86,7 +87,7 @@ def _started(server, directory, code, **more):
 
 def _output_of(process, returns=0):
     with process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=A_WHILE)
     assert process.returncode == returns, errors
     return output
 

@@ -11,7 +11,7 @@ from datetime import datetime
 import psutil
 import pytest
 from plugins.wandb.scripts import Shell
-from servers.training import until
+from waiting import A_WHILE, until
 
 from rankzero.surroundings import read_surroundings
 
@@ -158,7 +158,7 @@ def test_machine_and_command_line(server, shell):
         try:
             server.until(lambda _: only_run(server).events)
         finally:
-            _, errors = process.communicate("\n", timeout=60)
+            _, errors = process.communicate("\n", timeout=A_WHILE)
     assert process.returncode == 0, errors
     run = only_run(server)
     told = run.metadata
@@ -197,10 +197,10 @@ def test_system_metrics_are_those_of_the_training_process_and_its_children(serve
     with process:
         pid = int(process.stdout.readline().removeprefix("pid="))
         try:
-            measured = server.until(lambda _: measured_above(server, megabytes), timeout=60)
+            measured = server.until(lambda _: measured_above(server, megabytes))
             own = psutil.Process(pid).memory_info().rss / MEGABYTE
         finally:
-            _, errors = process.communicate("\n", timeout=60)
+            _, errors = process.communicate("\n", timeout=A_WHILE)
     assert process.returncode == 0, errors
     assert own < megabytes
     assert measured["system.proc.memory.rssMB"] > megabytes + own

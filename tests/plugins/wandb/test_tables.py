@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from plugins.wandb.delivered import Delivered, rejected, rows, table_in, wandb_server
 from servers.faulty_proxy import status
+from waiting import A_WHILE
 
 from rankzero.media import MediaFile
 from rankzero.testing.samples import GIF, png, wav
@@ -216,6 +217,6 @@ def test_a_table_is_not_acknowledged_before_its_pictures_are_there(delivered):
             assert not run.flush(timeout=3)
         finally:
             server.heal()
-        assert run.flush(timeout=50)
+        assert run.flush(timeout=A_WHILE)
         _, [[cell]], _, files = as_artifact(server, server.run(run.id), "t")
         assert np.array_equal(pixels(files[cell["path"]]), PICTURE)
