@@ -7,7 +7,7 @@ import time
 import pytest
 from servers.file_logger import calls, fail, rows
 from servers.training import Training
-from waiting import until
+from waiting import SOON, until
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def test_several_runs_share_the_time_that_an_exit_may_take(training):
     training.run("""
         from rankzero import lifecycle
         lifecycle.FINISH_TIMEOUT = 1.0
-        runs = [begin(run_id=f"r{number}") for number in range(1, 6)]
+        runs = [begin(run_id=f"r{number}", delivery="thread") for number in range(1, 31)]
         for run in runs:
             run.log_metrics({"loss": 1.0})
     """)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < SOON
     journals = training.run_dir.parent.glob("*/journal.jsonl")
-    assert [path.read_text().count('"finish"') for path in journals] == [1] * 5
+    assert [path.read_text().count('"finish"') for path in journals] == [1] * 30
 
 
 @pytest.mark.parametrize("is_down", [False, True], ids=["tracker up", "tracker down"])
@@ -70,7 +70,7 @@ def test_sigterm_aborts_the_run_and_loses_nothing(training, is_down):
     training.process.terminate()
     returned, _, stderr = training.wait()
     assert returned == -signal.SIGTERM
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < SOON
     assert training.statuses() == ["aborted"]
     if is_down:
         assert "goes on in the background" in stderr

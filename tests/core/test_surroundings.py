@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from servers.file_logger import FileLogger
 from servers.training import Training
-from waiting import A_WHILE, until
+from waiting import A_WHILE, SOON, until
 
 import rankzero
 from rankzero import delivery, surroundings
@@ -237,7 +237,7 @@ def test_git_that_hangs_is_not_waited_for(repository, monkeypatch, tmp_path):
     monkeypatch.setattr(surroundings, "_GIT_TIMEOUT", 0.2)
     began = time.monotonic()
     assert surroundings._Asker(str(slow), str(repository))("rev-parse") is None
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SOON
 
 
 def test_one_thing_that_fails_is_no_reason_to_lack_the_others(tmp_path):
@@ -373,9 +373,9 @@ def write(run_dir, number, content=None):
 
 def test_there_may_be_none(tmp_path):
     began = time.monotonic()
-    assert read_surroundings(tmp_path, timeout=5) is None
-    assert read_surroundings(tmp_path / "nowhere", timeout=5) is None
-    assert time.monotonic() - began < 2
+    assert read_surroundings(tmp_path, timeout=60) is None
+    assert read_surroundings(tmp_path / "nowhere", timeout=60) is None
+    assert time.monotonic() - began < SOON
 
 
 def test_the_newest_complete_ones_are_returned(tmp_path):
@@ -394,9 +394,9 @@ def test_those_that_are_still_to_come_are_waited_for(tmp_path):
     write(tmp_path, 2)
     began = time.monotonic()
     assert read_surroundings(tmp_path, timeout=0.2).pid == 1
-    assert 0.2 <= time.monotonic() - began < 5
+    assert 0.2 <= time.monotonic() - began < SOON
     timer = threading.Timer(0.2, (tmp_path / "surroundings" / "2" / FOUND).write_text, ['{"pid":2}'])
     timer.start()
     assert read_surroundings(tmp_path, timeout=A_WHILE).pid == 2
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SOON
     timer.join()

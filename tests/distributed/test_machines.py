@@ -11,6 +11,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+from waiting import A_MOMENT, SOON
 
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
 PORT = 29411
@@ -97,8 +98,8 @@ def test_second_machine_writes_nothing_and_knows_the_run(job, machines):
     # The directory is the one on the first machine.
     assert {tuple(known) for report in reports for known in report["known"]} == {tuple(reports[0]["known"][0])}
     assert reports[0]["known"][0][::2] == [run.name, str(run)]
-    assert max(report["asking"] for report in reports) < 20
-    assert max(report["logging"] for report in reports) < 0.2
+    assert max(report["asking"] for report in reports) < SOON
+    assert max(report["logging"] for report in reports) < A_MOMENT
     for machine in (here, there):
         litter = [path for name in ("cwd", "home", "tmp") for path in (machine / name).iterdir()]
         assert [path for path in litter if not path.name.startswith("torch")] == []

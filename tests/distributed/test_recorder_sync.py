@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from distributed.scripts.synced_data import BATCHES, data
+from waiting import SOON
 
 from rankzero.events import Metrics, Start
 
@@ -129,8 +130,7 @@ def test_failure_of_rank_zero_keeps_nobody_longer_than_the_group_waits(job):
     (run,) = job.runs
     zero, one = job.reports()
     assert zero["error"] == "ArithmeticError"
-    assert zero["took"] < 3
     assert one["error"] not in (None, "ArithmeticError")
-    assert one["took"] < 8
+    assert zero["took"] + 1 < one["took"] < SOON  # it waits for three
     assert job.ends(run) == ["failed"]
     assert [event.values["loss"] for event in job.events(run, Metrics)] == [1.5]

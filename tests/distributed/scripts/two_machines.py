@@ -7,6 +7,7 @@ import time
 import torch.distributed as dist
 from ranks import identity, leave, report
 from training import train
+from waiting import SOON
 
 import rankzero
 
@@ -23,5 +24,5 @@ dist.destroy_process_group()
 began = time.monotonic()
 run.finish()
 if rank:
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SOON
 leave()

@@ -8,12 +8,10 @@ from plugins.comet.journals import check_everything, log_everything, points_in, 
 from servers.comet_mock.faults import dies, dropped, stalled
 from servers.faulty_proxy import lost, status
 from servers.training import Training
-from waiting import A_WHILE, until
+from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.position import load_position
-
-SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
 
 METRICS = "batch/logger/experiment/metric"
 FAULTS = {
@@ -58,7 +56,7 @@ def log(run, first, last):
         began = time.perf_counter()
         run.log_metrics({"loss": step / 3}, step, epoch=step // 10)
         slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < SLOWEST_CALL
+    assert slowest < A_MOMENT
 
 
 def heal(server):
@@ -118,7 +116,7 @@ def test_a_fault_at_the_end_costs_nothing(server, begin, fault):
     log(run, 50, 60)
     began = time.monotonic()
     run.finish(timeout=0.5)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SOON
     assert not load_position(run.dir, "comet").closed
     heal(server)
     until(lambda: load_position(run.dir, "comet").closed)
@@ -167,7 +165,7 @@ def test_a_server_that_hangs_does_not_hold_the_exit(server, begin, training):
     until(lambda: server.count("logger/add/run"))
     began = time.monotonic()
     run.finish(timeout=1)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SOON
     server.heal()
     until(lambda: load_position(run.dir, "comet").closed)
     check(server, run)

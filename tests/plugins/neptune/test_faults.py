@@ -13,14 +13,12 @@ from servers.faulty_proxy import lost, status, truncated
 from servers.neptune_mock.attributes import Value
 from servers.neptune_mock.faults import dies, dropped, slow, stalled
 from servers.neptune_server import NeptuneServer
-from waiting import A_WHILE, until
+from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.errors import RejectedError, TrackerUnavailableError
 from rankzero.logger import Moment, RunInfo
 from rankzero.position import load_position
-
-SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
 
 OPERATIONS = "attributes/operations"
 FAULTS = {
@@ -71,7 +69,7 @@ def log(run, first, last):
         began = time.perf_counter()
         run.log_metrics({"loss": step / 3}, step)
         slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < SLOWEST_CALL
+    assert slowest < A_MOMENT
 
 
 def heal(server):
@@ -130,7 +128,7 @@ def test_a_fault_at_the_end_costs_nothing(server, begin, fault):
     log(run, 50, 60)
     began = time.monotonic()
     run.finish(timeout=0.5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     until(lambda: problem_of(run.dir))
     heal(server)
     until(lambda: load_position(run.dir, "neptune").closed)
@@ -169,7 +167,7 @@ def test_a_hanging_server_holds_no_courier_up(server, attached, tmp_path, monkey
             break
         except TrackerUnavailableError:
             failures += 1
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < SOON
     assert failures == len(hanging)
     run = server.run(attached.run_info.id)
     assert [(p.value, p.step) for p in run.series("training/loss")] == [(1.0, 0.0)]

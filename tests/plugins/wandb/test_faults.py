@@ -14,15 +14,13 @@ import pytest
 from servers.faulty_proxy import lost, status, truncated
 from servers.training import Training
 from servers.wandb_mock.faults import dies, dropped, stalled
-from waiting import A_WHILE, until
+from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.position import load_position, reject_list
 from rankzero_wandb.history import History
 from rankzero_wandb.state import State
 from rankzero_wandb.upload_log import UploadLog
-
-SLOWEST_CALL = 0.5  # seconds, on a machine that does other things too
 
 STEP = "trainer/global_step"
 FAULTS = {
@@ -69,7 +67,7 @@ def log(run, first, last):
         began = time.perf_counter()
         run.log_metrics({"loss": step / 3}, step)
         slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < SLOWEST_CALL
+    assert slowest < A_MOMENT
 
 
 def heal(server):
@@ -157,7 +155,7 @@ def test_a_fault_at_the_end_costs_nothing(server, begin, training, fault):
     log(run, 50, 60)
     began = time.monotonic()
     run.finish(timeout=0.5)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     heal(server)
     until(lambda: load_position(run.dir, "wandb").closed)
     check(server, run, training, 60)
