@@ -1,9 +1,11 @@
 """The command line: what it prints, what it exits with, and what it does to a run."""
 
 import csv
+import importlib.util
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,7 +25,7 @@ from rankzero.commands import terminal
 from rankzero.courier import Courier
 from rankzero.errands import Errand
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events import Finish, Metrics, Params, Start, Text, encode
+from rankzero.events import Checkpoint, Finish, Metrics, Params, Start, Text, encode
 from rankzero.journal import Journal
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
@@ -152,7 +154,8 @@ def test_help_lists_every_command(command):
     [
         (["lss"], "No such command 'lss'"),
         (["ls", "--jsn"], "--jsn"),
-        (["show"], "Missing argument 'RUN'"),
+        (["show"], "there are no runs in"),
+        (["export"], "Missing argument 'RUN'"),
         (["show", "nothing"], "there is no run 'nothing'"),
         (["show", "."], "there is no run in ."),
         (["ls", "nowhere"], "there is no directory nowhere"),
@@ -275,21 +278,83 @@ def test_show(command):
     assert "box.rejected.jsonl" in out
 
 
-@pytest.mark.parametrize("wanted", ["a1b2c3", "a1b", "b2c3", "amber-otter-12", "rankzero-runs/digits/a1b2c3"])
-def test_show_finds_a_run_by_path_id_and_name(command, wanted):
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "a1b2c3",
+        "a1b",
+        "b2c3",
+        "…2c3",
+        "...2c3",
+        "a1b…",
+        "amber-otter-12",
+        "amber-",
+        "am…12",
+        "rankzero-runs/digits/a1b2c3",
+    ],
+)
+def test_every_command_finds_a_run_by_path_and_by_part_of_its_id_or_name(command, wanted):
     make_run("a1b2c3")
-    make_run("ffffff", name="other")
-    status, out, _ = command("show", wanted)
-    assert status == 0
-    assert "amber-otter-12" in out
+    make_run("ffffff", name="other b2c3")
+    assert "amber-otter-12" in command("show", wanted)[1]
+    assert command("export", wanted)[0] == 0
+    assert command("sync", wanted)[1].startswith("amber-otter-12")
 
 
-def test_show_of_several_runs_asks_which(command):
+def test_a_whole_name_or_id_counts_more_than_a_part(command):
+    make_run("a1", name="one")
+    make_run("a12", name="one-more")
+    make_run("b1", name="a12")
+    found = [json.loads(command("show", wanted, "--json")[1])["id"] for wanted in ("one", "a1", "a12")]
+    assert found == ["a1", "a1", "a12"]
+
+
+@pytest.mark.parametrize("wanted", ["amber-otter-12", "amber", "a"])
+def test_of_several_runs_the_candidates_are_listed(command, wanted):
     make_run("a1")
     make_run("a2")
-    status, _, err = command("show", "amber-otter-12")
-    assert status == 2
-    assert "a1, a2" in err
+    status, out, err = command("show", wanted)
+    assert (status, out) == (2, "")
+    assert f"2 runs match '{wanted}': amber-otter-12 (a1), amber-otter-12 (a2). Give the id" in err
+
+
+def test_of_runs_with_the_same_id_the_paths_are_listed(command):
+    make_run("a1")
+    make_run("a1", directory="rankzero-runs/more")
+    assert "rankzero-runs/more/digits/a1. Give the path" in command("show", "a1")[2]
+
+
+def test_show_without_a_run_shows_the_newest(command):
+    make_run("a1")
+    newest = Path("rankzero-runs", "digits", "a0")
+    newest.mkdir()
+    add(newest, Start(200.0, RunInfo("a0", "the-newest", "digits", "", started=200.0)))
+    assert "the-newest" in command("show")[1]
+
+
+@pytest.mark.parametrize("stop", [None, "sub/.git"])
+def test_runs_are_found_upward_as_the_config_file_is(command, monkeypatch, stop):
+    make_run("a1")
+    Path("sub/deeper").mkdir(parents=True)
+    if stop:
+        Path(stop).mkdir()
+    monkeypatch.chdir("sub/deeper")
+    for arguments in (["show"], ["export", "a1"], ["sync", "a1"]):
+        assert command(*arguments)[0] == (2 if stop else 0)
+    assert ("a1" in command("ls")[1]) == (not stop)
+
+
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_what_ls_prints_can_be_pasted(command, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", width)
+    ids = [f"20251121151326{number}aaaabbbbcccc" for number in range(2)]
+    make_run(ids[0], name="it's $HOME; [x] * 2")
+    make_run(ids[1], name="x" * 100)
+    lines = [line for line in command("ls")[1].splitlines() if "success" in line]
+    for row, run_id in enumerate(ids):
+        first, *_, last = shlex.split(lines[row])
+        for word in (first, last):
+            assert json.loads(command("show", word, "--json")[1])["id"] == run_id
 
 
 def test_show_says_when_nobody_delivers_what_is_missing(command):
@@ -338,6 +403,31 @@ def test_show_plot(command):
     assert "Did you mean 'loss'?" in err
 
 
+def test_show_plot_without_plotext_fails_and_says_how_to_install_it(command, monkeypatch):
+    make_run()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    status, out, err = command("show", "a1", "--plot", "loss")
+    assert (status, err) == (1, "rankzero: --plot needs plotext: pip install plotext\n")
+    assert "amber-otter-12" in out
+
+
+def test_show_plot_of_a_metric_without_finite_values_fails(command):
+    make_run("a1", Metrics(104.0, 1, {"odd": "NaN"}))
+    status, _, err = command("show", "a1", "--plot", "odd")
+    assert (status, "'odd' cannot be drawn" in err) == (1, True)
+
+
+def test_show_counts_only_the_checkpoints_that_are_there(command):
+    paths = [f"checkpoints/{number}/e.ckpt" for number in range(4)]
+    run_dir = make_run("a1", *(Checkpoint(105.0, path) for path in paths))
+    for path in paths[2:]:
+        (run_dir / path).parent.mkdir(parents=True)
+        (run_dir / path).touch()
+    assert "2 checkpoints · 2 deleted checkpoints" in command("show", "a1")[1]
+    exists = [each["exists"] for each in json.loads(command("show", "a1", "--json")[1])["checkpoints"]]
+    assert exists == [False, False, True, True]
+
+
 def test_show_of_damage(command):
     run_dir = make_run()
     with (run_dir / "journal.jsonl").open("a") as file:
@@ -377,6 +467,16 @@ def test_export_csv_to_a_file(command):
     make_run()
     command("export", "a1", "--output", "m.csv")
     assert Path("m.csv").read_text().splitlines()[:2] == ["name,step,time,value", "loss,0,101.0,1.0"]
+
+
+@pytest.mark.parametrize("name", ["m.xlsx", "m.csv.gz"])
+def test_export_refuses_an_ending_that_it_cannot_write(command, name):
+    make_run()
+    status, _, err = command("export", "a1", "--output", name)
+    assert status == 2
+    assert ".csv and .parquet can be written" in err
+    assert not Path(name).exists()
+    assert command("export", "a1", "--output", name, "--format", "csv")[0] == 0
 
 
 def test_export_without_pyarrow(command, monkeypatch):

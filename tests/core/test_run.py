@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from argparse import Namespace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -649,6 +650,14 @@ def test_disabled_costs_no_file(begin, tmp_path, monkeypatch):
         run.experiment.anything(1)
     assert run.id
     assert not (tmp_path / "runs").exists()
+
+
+def test_git_ignores_a_directory_that_was_made_for_runs_and_only_that(begin, tmp_path):
+    (tmp_path / "mine").mkdir()
+    begin(dir=tmp_path / "mine")
+    begin(dir=tmp_path / "made" / "below")
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob(".gitignore")] == [Path("made/below/.gitignore")]
+    assert (tmp_path / "made" / "below" / ".gitignore").read_text() == "*\n"
 
 
 def test_a_directory_that_cannot_be_written_is_refused_at_once(begin, tmp_path):

@@ -22,7 +22,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from rankzero.config_files import SUFFIXES, find_config_file, read_config_file, shown
+from rankzero.config_files import SUFFIXES, find_config_file, read_config_file, search_path, shown
 from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero.options import START, START_PARAMETERS, LoggerSpec, expand_secrets
 from rankzero.plugins import ALLOW_LIST
@@ -172,6 +172,19 @@ def resolve(
         dir=_directory(run_dir, base),
         **{each: _first(layers, each)[0] for each in _FIELDS if each not in ("loggers", "tags", "dir")},
     )
+
+
+def find_runs_directory() -> Path:
+    """Return where runs are kept, to look at them.
+
+    Where nothing says so and the working directory has no ``rankzero-runs``, it is the nearest one upward, searched
+    for as a config file is.
+    """
+    directory = resolve().dir
+    default = str(_FIELDS["dir"].default)
+    if directory.exists() or directory != Path.cwd() / default:
+        return directory
+    return next((path for each in search_path() if (path := each / default).is_dir()), directory)
 
 
 def _read(path: Path) -> _Layer:

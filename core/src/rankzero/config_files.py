@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,19 +22,25 @@ SUFFIXES = (".toml", ".yaml", ".yml")
 
 def find_config_file() -> Path | None:
     """Return the config file that holds for the working directory, if there is one."""
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        return None  # the working directory was deleted
-    home = os.path.expanduser("~")
-    for directory in (here, *here.parents):
+    for directory in search_path():
         if (own := directory / "rankzero.toml").is_file():
             return own
         if _has_section(directory / "pyproject.toml"):
             return directory / "pyproject.toml"
-        if (directory / ".git").exists() or str(directory) == home:
-            return None
     return None
+
+
+def search_path() -> Iterator[Path]:
+    """Yield the directories where something of the user's project is looked for, the working directory first."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return  # the working directory was deleted
+    home = os.path.expanduser("~")
+    for directory in (here, *here.parents):
+        yield directory
+        if (directory / ".git").exists() or str(directory) == home:
+            return
 
 
 def shown(path: Path) -> str:

@@ -31,7 +31,7 @@ from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MEDIA, MediaStore
 from rankzero.open_lines import DifferentRunError
-from rankzero.runs import complete_size, find_runs
+from rankzero.runs import complete_size, find_runs, make_runs_directory
 
 _PART = "journal.part"
 _NO_TIME = 1.0  # when a run began of which nothing says when; 0 would be no time
@@ -110,6 +110,7 @@ def import_run(
         imported.outcome = Outcome.ELSEWHERE
         imported.info = msgspec.structs.replace(info, dir=str(elsewhere))
         return imported
+    make_runs_directory(runs_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = _locked(run_dir)
     try:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rankzero.plans import Plan, plan
 from rankzero.plugins import get_plugins
 from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
 from rankzero.run import Run
+from rankzero.runs import make_runs_directory
 from rankzero.values import to_jsonable
 
 log = logging.getLogger("rankzero")
@@ -98,6 +100,9 @@ def start(
     for problem in plugins.load_hooks():
         rank_zero_warn(str(problem))
 
+    if asked.resume != "must":
+        with suppress(OSError):  # `_take` says what is wrong
+            make_runs_directory(asked.dir)
     info = _new_info(asked, number)
     run_dir = Path(info.dir)
     existing = _existing_start(run_dir, asked)

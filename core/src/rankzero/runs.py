@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rankzero.position import Position, load_position, positions
 from rankzero.suggest import did_you_mean
 
 _TAIL = 1 << 16
+_MOST_CANDIDATES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,19 @@ class Glance:
     deliveries: dict[str, Delivered]
 
 
+def make_runs_directory(directory: Path) -> None:
+    """Make the directory where runs are kept, unless it exists, and have git ignore it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if directory.is_dir():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        (directory / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
 def find_runs(directory: Path) -> list[Path]:
     """Return the directories of all runs in or below ``directory``, in the order of their paths."""
     found = []
@@ -58,16 +73,19 @@ def find_runs(directory: Path) -> list[Path]:
     return sorted(found)
 
 
-def find_run(wanted: str, directory: Path) -> Path:
+def find_run(wanted: str | None, directory: Path) -> Path:
     """Return the directory of one run.
 
     Args:
-        wanted: its path, its id, the beginning or end of its id, or its name.
+        wanted: its path; its id or name; what its id or name begins with, or its id ends with. An ellipsis stands for
+            what is left out, as ``rankzero ls`` prints it. None is the run that was started last.
         directory: where to look for an id or name.
 
     Raises:
         RunNotFoundError: there is no such run, or more than one.
     """
+    if wanted is None:
+        return _newest_run(directory)
     path = Path(wanted)
     if path.name == JOURNAL and path.is_file():
         path = path.parent
@@ -77,23 +95,68 @@ def find_run(wanted: str, directory: Path) -> Path:
         raise RunNotFoundError(f"there is no run in {wanted}: it holds no {JOURNAL}. Find runs with: rankzero ls")
     runs = find_runs(directory)
     by_id = [run for run in runs if run.name == wanted]
-    by_id = by_id or [run for run in runs if run.name.startswith(wanted) or run.name.endswith(wanted)]
-    names = {run: start.run.name for run in runs if (start := read_start(run / JOURNAL))} if not by_id else {}
-    matching = by_id or [run for run, name in names.items() if name == wanted]
+    if len(by_id) == 1:
+        return by_id[0]
+    known = _infos(runs)
+    matching = by_id or _matching(wanted, known)
     if not matching:
-        hint = did_you_mean(wanted, [*names.values(), *(run.name for run in runs)])
+        hint = did_you_mean(wanted, [text for info in known.values() for text in (info.name, info.id)])
         raise RunNotFoundError(
             f"there is no run {wanted!r} in {directory}.{hint} It is looked for by path, id and name; "
             "list runs with: rankzero ls"
         )
     if len(matching) > 1:
-        has_ids = len({run.name for run in matching}) == len(matching)
-        several = ", ".join(run.name if has_ids else str(run) for run in matching[-5:])
-        what = "id" if has_ids else "path"
-        raise RunNotFoundError(
-            f"{len(matching)} runs are called {wanted!r}: {several}. Give the {what} of one of them."
-        )
+        raise RunNotFoundError(_describe_choice(wanted, matching, known))
     return matching[0]
+
+
+def _newest_run(directory: Path) -> Path:
+    known = _infos(find_runs(directory))
+    if not known:
+        raise RunNotFoundError(f"there are no runs in {directory}; give the path of a run")
+    return max(known, key=lambda run: known[run].started)
+
+
+def _infos(runs: list[Path]) -> dict[Path, RunInfo]:
+    """Return what the journals of some runs say of them, without those that cannot be read."""
+    infos = {}
+    for run in runs:
+        with suppress(OSError):
+            if start := read_start(run / JOURNAL):
+                infos[run] = msgspec.structs.replace(start.run, started=start.run.started or start.time)
+    return infos
+
+
+def _matching(wanted: str, known: Mapping[Path, RunInfo]) -> list[Path]:
+    """Return the runs with an id or name, or else those with a part of it."""
+    whole = [run for run, info in known.items() if wanted in (info.id, info.name)]
+    if whole:
+        return whole
+    head, ellipsis, tail = _split_at_ellipsis(wanted)
+
+    def is_meant(text: str, *, is_id: bool) -> bool:
+        if ellipsis and (head or is_id):  # of a name, the beginning is always shown
+            return text.startswith(head) and text[len(head) :].endswith(tail)
+        return text.startswith(wanted) or (is_id and text.endswith(wanted))
+
+    return [
+        run
+        for run, info in known.items()
+        if is_meant(run.name, is_id=True) or is_meant(info.id, is_id=True) or is_meant(info.name, is_id=False)
+    ]
+
+
+def _split_at_ellipsis(text: str) -> tuple[str, str, str]:
+    return text.partition("…") if "…" in text else text.partition("...")
+
+
+def _describe_choice(wanted: str, matching: list[Path], known: Mapping[Path, RunInfo]) -> str:
+    has_ids = len({run.name for run in matching}) == len(matching)
+    newest = sorted(matching, key=lambda run: known[run].started if run in known else 0.0)[-_MOST_CANDIDATES:]
+    named = [f"{known[run].name} ({run.name})" if has_ids and run in known else str(run) for run in newest]
+    more = f" and {len(matching) - len(named)} older ones" if len(matching) > len(named) else ""
+    what = "id" if has_ids else "path"
+    return f"{len(matching)} runs match {wanted!r}: {', '.join(named)}{more}. Give the {what} of one of them."
 
 
 def glance(run_dir: Path) -> Glance:

@@ -19,6 +19,7 @@ To = Annotated[
     list[str] | None,
     typer.Option("--to", metavar="NAME", help="A logger to deliver to, instead of those the run was started with."),
 ]
+RUN_HELP = "A run's directory, id or name, or the beginning of one; … stands for what ls leaves out."
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -39,7 +40,18 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def runs_directory(directory: Path | None) -> Path:
-    """Return the directory given, or the one that the environment and config files name."""
-    from rankzero.config import resolve
+    """Return the directory given, or the one where runs are kept."""
+    from rankzero.config import find_runs_directory
 
-    return directory or resolve().dir
+    return directory or find_runs_directory()
+
+
+def chosen_run(wanted: str | None) -> Path:
+    """Return the directory of the run that was asked for, the newest if none was.
+
+    Raises:
+        RunNotFoundError: there is no such run, or more than one.
+    """
+    from rankzero.runs import find_run
+
+    return find_run(wanted, runs_directory(None))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rankzero.commands.arguments import runs_directory
+from rankzero.commands.arguments import RUN_HELP, chosen_run
 
 
 class Format(enum.StrEnum):
@@ -20,7 +20,7 @@ class Format(enum.StrEnum):
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, id or name.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
     format: Annotated[Format | None, typer.Option(help="By default what --output ends in, else csv.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV goes to standard output if none.")] = None,
 ) -> None:
@@ -32,13 +32,12 @@ def export(
     """
     from rankzero import frames
     from rankzero.reader import read_run
-    from rankzero.runs import find_run
 
     if format is None:
-        format = Format.PARQUET if output is not None and output.suffix == ".parquet" else Format.CSV
+        format = _format_of(output)
     if format is Format.PARQUET and output is None:
         raise typer.BadParameter("--format parquet needs --output PATH")
-    metrics = read_run(find_run(run, runs_directory(None))).metrics
+    metrics = read_run(chosen_run(run)).metrics
     if format is Format.PARQUET:
         frames.write_parquet(metrics, str(output))
     elif output is None:
@@ -49,3 +48,12 @@ def export(
     if output is not None:
         points = sum(map(len, metrics.values()))
         typer.echo(f"{points} points of {len(metrics)} metrics written to {output}", err=True)
+
+
+def _format_of(output: Path | None) -> Format:
+    ending = output.suffix.lower().removeprefix(".") if output is not None else ""
+    if ending and ending not in set(Format):
+        raise typer.BadParameter(
+            f"--output {output} ends in .{ending}; .csv and .parquet can be written, or say which with --format"
+        )
+    return Format(ending or Format.CSV)

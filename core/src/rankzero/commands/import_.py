@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from rankzero.commands import terminal
-from rankzero.commands.arguments import parse_options, runs_directory
+from rankzero.commands.arguments import parse_options
 
 _LONGEST_NAME = 24
 
@@ -49,6 +49,7 @@ def import_(
     The exit status is 1 if something could not be taken, which is named. Without a name, the importers that are
     installed are listed.
     """
+    from rankzero.config import resolve
     from rankzero.errors import ConfigError
     from rankzero.imported_journal import project_name
     from rankzero.importers import make_importer
@@ -65,7 +66,7 @@ def import_(
     if project is None and (unnamed := sum(each.project is None for each in found)):
         of = terminal.counted(unnamed, "run")
         typer.echo(f"of {of} the project is not known: it is {name!r} then, or what --project says", err=True)
-    if not _import_all(found, runs_directory(dir), lambda each: project or each.project or name):
+    if not _import_all(found, dir or resolve().dir, lambda each: project or each.project or name):
         raise typer.Exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from rankzero.commands.arguments import Json, runs_directory
 
 if TYPE_CHECKING:
     from rankzero.runs import Delivered, Glance
+
+_LONGEST_NAME = 20
 
 STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
 
@@ -56,23 +59,41 @@ def _print(found: list[Glance]) -> None:
     console = terminal.console()
     is_narrow = console.width < 120
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "project", "status", "started", "took"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+    names = [
+        terminal.argument(_cut(each.info.name, _LONGEST_NAME if is_narrow else 2 * _LONGEST_NAME)) for each in found
+    ]
+    table.add_column("run", no_wrap=True)
+    table.add_column("project", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("started", overflow="fold")
+    table.add_column("took", no_wrap=True)
     table.add_column("step", justify="right", no_wrap=True)
     table.add_column("delivered", overflow="fold")
+    ids = [each.info.id for each in found]
+    shown_ids = _suffixes(ids) if is_narrow else ids
     table.add_column("id", no_wrap=True)
-    for each in found:
+    for each, name, run_id in zip(found, names, shown_ids, strict=True):
         table.add_row(
-            terminal.escape(each.info.name),
+            terminal.escape(name),
             terminal.escape(each.info.project),
             f"[{STATUS_STYLES.get(each.status, 'red')}]{terminal.escape(each.status)}[/]",
             terminal.when(each.info.started),
             terminal.duration(each.updated - each.info.started),
             terminal.number(each.step),
             "\n".join(describe(key, delivered) for key, delivered in each.deliveries.items()) or "[dim]nowhere[/]",
-            f"[dim]…{each.info.id[-8:]}[/]" if is_narrow and len(each.info.id) > 9 else each.info.id,
+            f"[dim]{terminal.escape(run_id)}[/]",
         )
     console.print(table)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _suffixes(ids: list[str]) -> list[str]:
+    """Return the ends of ids, as long as it takes to tell them apart."""
+    length = next(size for size in itertools.count(8) if len({each[-size:] for each in ids}) == len({*ids}))
+    return [f"…{each[-length:]}" if len(each) > length + 1 else each for each in ids]
 
 
 def describe(key: str, delivered: Delivered) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rankzero.commands import terminal
-from rankzero.commands.arguments import Json, runs_directory
+from rankzero.commands.arguments import RUN_HELP, Json, chosen_run, runs_directory
 from rankzero.commands.ls import STATUS_STYLES, delivery_as_json
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _MOST_ROWS = 40
 
 
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, id or name.")],
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help=f"{RUN_HELP} By default the newest run.")] = None,
     plot: Annotated[list[str] | None, typer.Option(metavar="METRIC", help="Draw a metric; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
@@ -33,12 +35,12 @@ def show(
 
     Example: rankzero show amber-otter-12 --plot train/loss
 
-    The exit status is 1 if a delivery has a problem, or events were rejected, lost or damaged.
+    The exit status is 1 if a delivery has a problem, events were rejected, lost or damaged, or a plot cannot be drawn.
     """
     from rankzero.reader import read_run
-    from rankzero.runs import delivered, find_run
+    from rankzero.runs import delivered
 
-    data = read_run(find_run(run, runs_directory(None)))
+    data = read_run(chosen_run(run))
     deliveries = delivered(data.dir, list(data.loggers))
     if json:
         terminal.print_json(_as_json(data, deliveries))
@@ -146,7 +148,8 @@ def files_line(data: RunData) -> str:
     for kind in ("tables", "texts", "histograms"):
         counts[kind] = sum(map(len, getattr(data, kind).values()))
     counts["graphs"], counts["artifacts"] = len(data.graphs), len(data.artifacts)
-    counts["checkpoints"] = len(data.checkpoints)
+    counts["checkpoints"] = len({each.path for each in data.checkpoints if os.path.exists(each.path)})
+    counts["deleted checkpoints"] = sum(not os.path.exists(each.path) for each in data.checkpoints)
     parts = [f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in counts.items() if count]
     lines = [" · ".join(parts).replace("1 audios", "1 audio")] if parts else []
     for checkpoint in data.checkpoints:
@@ -168,18 +171,25 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
     table.add_column("logger", no_wrap=True)
     table.add_column("delivered", no_wrap=True)
     table.add_column("", overflow="fold")
+    run = terminal.escape(terminal.argument(_reference(data)))
     for key, each in deliveries.items():
         notes = [_red(each.position.problem)] if each.position.problem else []
         if each.position.rejected:
             notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
         if each.behind and not _is_served(data, key):
-            notes.append(f"[yellow]nobody delivers them now; rankzero sync {terminal.escape(data.dir.name)} does[/]")
+            notes.append(f"[yellow]nobody delivers them now; rankzero sync {run} does[/]")
         if each.position.offline:
-            notes.append(f"[yellow]only on this machine; rankzero sync {terminal.escape(data.dir.name)} sends it[/]")
+            notes.append(f"[yellow]only on this machine; rankzero sync {run} sends it[/]")
         lines = max(0, data.lines - each.position.line)
         behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all of it[/]"
         table.add_row(terminal.escape(key), behind, "; ".join(notes))
     return table
+
+
+def _reference(data: RunData) -> str:
+    """Return by what the other commands find the run: its id, or its path where it lies elsewhere."""
+    is_below = runs_directory(None).resolve() in data.dir.parents
+    return data.dir.name if is_below else str(data.dir)
 
 
 def _red(text: str) -> str:
@@ -193,14 +203,18 @@ def _is_served(data: RunData, key: str) -> bool:
 
 
 def _plot(data: RunData, name: str, console: Console) -> None:
-    from rankzero.errors import ConfigError
+    from rankzero.errors import ConfigError, PluginNotInstalledError, RankzeroError
     from rankzero.suggest import did_you_mean
 
+    if importlib.util.find_spec("plotext") is None:
+        raise PluginNotInstalledError("--plot needs plotext: pip install plotext")
     if name not in data.metrics:
         raise ConfigError(f"the run has no metric {name!r}.{did_you_mean(name, data.metrics)}")
     drawing = terminal.plot({name: data.metrics[name]}, console.width)
+    if drawing is None:
+        raise RankzeroError(f"{name!r} cannot be drawn: it has no finite values, or plotext is older than version 6")
     console.print()
-    console.print(drawing or "plots need plotext: pip install plotext", markup=False)
+    console.print(drawing, markup=False)
 
 
 def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
@@ -231,7 +245,13 @@ def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
         "histograms": {key: len(histograms) for key, histograms in data.histograms.items()},
         "artifacts": [artifact.path for artifact in data.artifacts],
         "checkpoints": [
-            {"path": each.path, "step": each.step, "score": each.score, "aliases": each.aliases}
+            {
+                "path": each.path,
+                "step": each.step,
+                "score": each.score,
+                "aliases": each.aliases,
+                "exists": os.path.exists(each.path),
+            }
             for each in data.checkpoints
         ],
         "deliveries": {key: delivery_as_json(each) for key, each in deliveries.items()},

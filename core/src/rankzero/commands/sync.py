@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rankzero.commands import terminal
-from rankzero.commands.arguments import Options, To, parse_options, runs_directory
+from rankzero.commands.arguments import Options, To, chosen_run, parse_options
 
 if TYPE_CHECKING:
     from rankzero.errands import Errand
@@ -18,7 +18,7 @@ _LOOK_EVERY = 0.1
 
 
 def sync(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Directories, ids or names of runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Directories, ids or names of runs, as for show.")],
     to: To = None,
     option: Options = None,
     timeout: Annotated[float, typer.Option(help="Seconds to keep trying a tracker that fails.")] = 60.0,
@@ -39,11 +39,10 @@ def sync(
     The exit status is 1 if something could not be delivered, or is not delivered yet.
     """
     from rankzero.errands import Errand, LoginCheck, begin_again, prepare
-    from rankzero.runs import find_run
     from rankzero.targets import choose_loggers
 
     options = parse_options(option)
-    run_dirs = [find_run(run, runs_directory(None)) for run in runs]
+    run_dirs = [chosen_run(run) for run in runs]
     # All loggers are made sure of first: a wrong name at the end would come too late.
     specs = [(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options)]
     orders = [prepare(each, spec) for each, spec in specs]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from rankzero.series import Series
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_NEEDS_QUOTES = re.compile(r"^$|^[~#=]|[\s!\"$&'()*;<>?\[\\\]`{|}]")
 _PIPE_WIDTH = 200
 _WIDEST_PLOT = 100
 
@@ -33,6 +36,11 @@ def escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def argument(text: str) -> str:
+    """Return what people wrote as an argument for a command that is pasted into a shell, in quotes only if need be."""
+    return shlex.quote(text) if _NEEDS_QUOTES.search(text) else text
 
 
 def print_json(value: Any) -> None:
