@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shlex
 import threading
 import time
 from collections import deque
@@ -347,7 +348,7 @@ class Courier:
         self._tell(error, retrying=False)
         raise GaveUpError(
             f"{self.key} could not take the rest of the run: {self._describe(error)}. "
-            f"Nothing is lost; deliver it later with: rankzero sync {self.run_dir} --to {self.key}"
+            f"Nothing is lost; deliver it later with: rankzero sync {shlex.quote(str(self.run_dir))} --to {self.key}"
         ) from error
 
     def _say_problem(self, error: Exception) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pickle
+import shlex
 import signal
 import subprocess
 import sys
@@ -200,7 +201,7 @@ class Deliveries:
         except OSError as error:
             log.warning(
                 "no courier could be started for %s (%s); deliver to it with: rankzero sync %s --to %s",
-                orders.key, error, self._run_dir, orders.key,
+                orders.key, error, shlex.quote(str(self._run_dir)), orders.key,
             )  # fmt: skip
         else:
             self._deliveries[orders.key] = delivery
@@ -294,7 +295,7 @@ def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes
     if goes_on:
         yield f"{lacks}: its courier goes on in the background"
     else:
-        yield f"{lacks}; deliver the rest with: rankzero sync {run_dir}"
+        yield f"{lacks}; deliver the rest with: rankzero sync {shlex.quote(str(run_dir))}"
 
 
 def _count_lines(path: Path, start: int, end: int) -> int:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -691,7 +692,7 @@ class Run:
             log.warning(
                 "%s ends before these checkpoints are copied into its directory: %s; they are lost if the process ends "
                 "before that too, and otherwise delivered only by: rankzero sync %s",
-                self.name, ", ".join(uncopied), self.dir,
+                self.name, ", ".join(uncopied), shlex.quote(str(self.dir)),
             )  # fmt: skip
         if self._console is not None:
             self._console.close()
@@ -714,7 +715,9 @@ class Run:
             for key, view in self._deliveries.views().items():
                 log.info("view it in %s: %s", key, view)
             for key in self._deliveries.offline():
-                log.info("%s has it on this machine only; send it with: rankzero sync %s", key, self._info.dir)
+                log.info(
+                    "%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir)
+                )
 
     def _wait_for_threads(self, deadline: float) -> bool:
         """Wait until this process has written all that was logged; return whether that was so by ``deadline``."""
@@ -850,7 +853,7 @@ class Run:
             self._warn_once(
                 "finished",
                 f"the run {self.name} is finished; what is logged now is kept in its journal, and delivered only by: "
-                f"rankzero sync {self._info.dir}",
+                f"rankzero sync {shlex.quote(self._info.dir)}",
             )
         self._append(encode(event))
 

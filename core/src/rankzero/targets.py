@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def _from_journal(run_dir: Path, key: str, recorded: Mapping[str, Any], options:
         raise ConfigError(
             f"the logger {key!r} of {run_dir} is an object of {recorded.get('class', 'a class')}, which no plugin "
             "provides, and rankzero does not import a class because a journal names it. Give the class a name with an "
-            f"entry point, and run: rankzero sync {run_dir} --to NAME; or deliver from Python: "
+            f"entry point, and run: rankzero sync {shlex.quote(str(run_dir))} --to NAME; or deliver from Python: "
             "rankzero.deliver(run_dir, logger)"
         )
     journal = str(run_dir / JOURNAL)
@@ -141,8 +142,9 @@ def _add_secrets(spec: LoggerSpec, run_dir: Path, names: Sequence[str]) -> None:
         were = f"the options {listed} were not written down because they are secrets; give them"
         given = " ".join(f"-o {name}='${{ENV_NAME}}'" for name in missing)
         raise ConfigError(
-            f"{spec.source}: {was if len(missing) == 1 else were} with {given}, as in: rankzero sync {run_dir} "
-            f"--to {spec.key} {given}; or in the options that a config file has for {spec.plugin!r}"
+            f"{spec.source}: {was if len(missing) == 1 else were} with {given}, as in: "
+            f"rankzero sync {shlex.quote(str(run_dir))} --to {spec.key} {given}; or in the options "
+            f"that a config file has for {spec.plugin!r}"
         )
 
 

@@ -114,6 +114,8 @@ def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
 def _next_commands(place: str, loggers: tuple[str, ...]) -> list[tuple[str, str]]:
     from rankzero.plugins import get_plugins
 
+    place = terminal.argument(place)
+
     others = (
         info.name
         for info in get_plugins().available().values()
