@@ -38,6 +38,15 @@ def hparams(log_dir: str | Path) -> dict[str, object]:
     }
 
 
+def hparams_metrics(log_dir: str | Path) -> list[str]:
+    """The metrics that were chosen for the table; nothing if it shows every scalar."""
+    content = accumulated(log_dir).summary_metadata.get(hparams_metadata.EXPERIMENT_TAG)
+    if content is None:
+        return []
+    experiment = hparams_metadata.parse_experiment_plugin_data(content.plugin_data.content)
+    return [info.name.tag for info in experiment.metric_infos]
+
+
 def tracked(log_dir: str | Path) -> Tracked:
     """Everything, for `LoggerContract.read_back`."""
     found = Tracked(params=hparams(log_dir))

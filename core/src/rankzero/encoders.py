@@ -26,6 +26,15 @@ _LARGEST_FLOAT = sys.float_info.max
 _LARGEST_OF_UNIT = 2.0
 """A picture of 0..1 may overshoot after resampling or denoising; one of 0..255 with nothing above this is black."""
 _VIDEO_FRAMES_PER_SECOND = 4
+_WRAPPERS = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "_FabricModule": "module",
+}
+"""Classes of wrappers around a model → the attribute that holds it."""
+_WRAPPING_PACKAGES = ("lightning", "lightning_fabric", "torch")
 
 
 class Histogram(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -178,8 +187,17 @@ def _dataframe_rows(frame: Any) -> tuple[list[str], list[list[Any]]]:
     return [str(name) for name in frame.columns], [list(row) for row in frame.itertuples(index=False, name=None)]
 
 
+def unwrap_model(model: Any) -> Any:
+    """Return the module that Fabric, ``torch.compile`` or data parallelism has wrapped; any other as it is."""
+    for each in type(model).__mro__:
+        if each.__qualname__ in _WRAPPERS and each.__module__.partition(".")[0] in _WRAPPING_PACKAGES:
+            return unwrap_model(getattr(model, _WRAPPERS[each.__qualname__]))
+    return model
+
+
 def describe_model(model: Any) -> Mapping[str, Any]:
     """Return what can be kept of a model without its code: its printed form, modules and parameter counts."""
+    model = unwrap_model(model)
     named_modules = getattr(model, "named_modules", None)
     modules = [
         {

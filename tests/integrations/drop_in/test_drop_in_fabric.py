@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from integrations.drop_in.page import compare
 from lightning.fabric import Fabric
 from lightning.fabric import loggers as fabric
 from servers.event_files import accumulated, hparams, scalars
+from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 import rankzero
 from rankzero_tensorboard import TensorBoardLogger
@@ -59,6 +61,24 @@ def test_a_graph(tmp_path):
         logger.finalize("success")
         found.append({"log_graph of TensorBoardLogger": bool(accumulated(logger.log_dir).Tags()["graph"])})
     compare("fabric", *found)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, of its own trace
+def test_the_graph_is_of_the_model_that_fabric_has_set_up(tmp_path):
+    model = Fabric(accelerator="cpu", devices=1).setup(torch.compile(torch.nn.Sequential(torch.nn.Linear(2, 1))))
+    drawn = []
+    for kind in BOTH["tensorboard"]:
+        logger = kind(tmp_path / kind.__module__, **({"log_graph": True} if kind is TensorBoardLogger else {}))
+        logger.log_graph(model, torch.ones(1, 2))
+        logger.finalize("success")
+        graph = GraphDef.FromString(accumulated(logger.log_dir)._graph)
+        drawn.append({node.name for node in graph.node})
+    assert "Sequential/Linear[0]/weight/weight" in drawn[0]
+    assert drawn[0] == drawn[1]
+    with rankzero.start("csv", dir=tmp_path, delivery="off") as run:
+        run.log_graph(model)
+    (kept,) = run.dir.rglob("media/**/*.json")
+    assert json.loads(kept.read_text())["modules"][0]["type"] == "Sequential"
 
 
 def test_the_order_of_arguments():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from integrations.drop_in.page import compare
-from servers.event_files import accumulated, hparams, scalars
+from servers.event_files import accumulated, hparams, hparams_metrics, scalars
 from torch.utils.tensorboard import SummaryWriter
 
 pytestmark = pytest.mark.parametrize("tracker", ["tensorboard"])
@@ -34,6 +34,8 @@ def test_hyperparameters(bench, case):
         yaml = Path(logger.log_dir, "hparams.yaml")
         seen = (scalars(logger.log_dir), hparams(logger.log_dir), yaml.read_text() if yaml.exists() else None)
         found.append({f"log_hyperparams {case}": seen, "logger.hparams": dict(logger.hparams)})
+        if params:
+            found[-1][f"metrics in the HPARAMS tab, log_hyperparams {case}"] = hparams_metrics(logger.log_dir)
     compare(bench.tracker, *found)
 
 

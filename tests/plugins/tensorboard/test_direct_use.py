@@ -10,6 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
 from servers.event_files import accumulated, events, scalars, tracked
 
 import rankzero
@@ -27,6 +28,40 @@ def test_directories(tmp_path, monkeypatch):
     assert logger.log_dir == str(tmp_path / "experiments/mnist/version_3/train")
     assert TensorBoardLogger("logs", name="", version="best").log_dir == os.path.join("logs", "best")
     assert TensorBoardLogger("logs", name=None, version=0).log_dir == os.path.join("logs", "version_0")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "directory"),
+    [
+        ("name", "mine", "logs/mine/version_0"),
+        ("version", "mine", "logs/lightning_logs/mine"),
+        ("save_dir", "mine", "mine/lightning_logs/version_0"),
+        ("root_dir", "mine", "mine/version_0"),
+        ("log_dir", "mine", "mine"),
+    ],
+)
+def test_a_subclass_says_where(tmp_path, monkeypatch, attribute, value, directory):
+    monkeypatch.chdir(tmp_path)
+    logger = type("Mine", (TensorBoardLogger,), {attribute: property(lambda self: value)})("logs")
+    logger.log_hyperparams({"lr": 0.1})
+    logger.log_metrics({"loss": 0.5}, 1)
+    logger.experiment.add_scalar("raw", 1.0, 2)
+    logger.close()
+    assert logger.log_dir == directory
+    assert scalars(directory) == {"hp_metric": [(0, -1.0)], "loss": [(1, 0.5)], "raw": [(2, 1.0)]}
+    assert {path.parent for path in Path().rglob("*") if path.is_file()} == {Path(directory)}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, of its own trace
+def test_attributes_that_scripts_set_as_with_lightnings_logger(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    logger._default_hp_metric = None
+    logger._log_graph = True
+    logger.log_hyperparams({"lr": 0.1})
+    logger.log_graph(torch.nn.Linear(2, 1), torch.ones(1, 2))
+    logger.close()
+    assert accumulated(logger.log_dir).Tags()["graph"]
+    assert scalars(logger.log_dir) == {}
 
 
 def test_without_a_directory_it_is_the_working_directory(tmp_path, monkeypatch):

@@ -54,6 +54,19 @@ def test_several_metrics(tmp_path, loader):
     }
 
 
+def test_the_table_shows_the_metrics_that_were_chosen(tmp_path, loader):
+    for number in range(2):  # the second process says nothing of metrics, and takes none away
+        logger = TensorBoardLogger(tmp_path, version=0, prefix="p")
+        logger.log_hyperparams({"lr": 0.1, "deep": True}, {"hp/metric_1": 0} if number == 0 else None)
+        logger.log_metrics({"hp/metric_1": 0.5, "loss": 3.0, "grad_norm": 9.0}, step=number)
+        logger.close()
+    names, metrics, rows = table(tmp_path, loader)
+    assert (sorted(names), metrics) == (["deep", "lr"], ["p-hp/metric_1"])
+    assert rows == {
+        "lightning_logs/version_0": {"lr": 0.1, "deep": True, "p-hp/metric_1": 0.5, "status": "STATUS_UNKNOWN"}
+    }
+
+
 def test_calls_merge_across_processes_and_the_last_end_counts(tmp_path, loader):
     for status, params in (("failed", {"lr": 0.1, "model": {"layers": 3, "act": "relu"}}), ("success", {"lr": 0.2})):
         logger = attached(tmp_path, "r1")

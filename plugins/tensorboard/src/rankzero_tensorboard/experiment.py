@@ -7,6 +7,7 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 
+from rankzero.encoders import unwrap_model
 from rankzero.errors import PluginNotInstalledError
 from rankzero.notices import describe
 from rankzero.rank import rank_zero_warn
@@ -50,6 +51,7 @@ def trace(experiment: Experiment, model: Any, inputs: Any) -> None:
         model: a module, perhaps Lightning's.
         inputs: a tensor, or a tuple of the arguments of ``forward``; ``model.example_input_array`` if None.
     """
+    model = unwrap_model(model)
     inputs = getattr(model, "example_input_array", None) if inputs is None else inputs
     if inputs is None:
         rank_zero_warn("the model's graph is not logged: the model has no example_input_array to run it with")

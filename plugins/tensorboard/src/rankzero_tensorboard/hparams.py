@@ -1,14 +1,15 @@
 """Hyperparameters: ``hparams.yaml``, and the event file that TensorBoard's HPARAMS tab reads.
 
 Of several statements about a run's hyperparameters TensorBoard believes the first. So they have an event file of
-their own, which sorts before the others and is replaced as a whole. What its table shows as metrics are the scalars of
-the runs: TensorBoard looks for them itself unless an experiment summary names some, so there is none.
+their own, which sorts before the others and is replaced as a whole. Its table shows every scalar of the runs as a
+metric, unless an experiment summary names some: there is one if the user chose metrics for the table. TensorBoard takes
+the columns of the whole table from the first run that has one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -19,13 +20,18 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from rankzero.hparams_file import HparamsFile
 from rankzero.places import Place, replace_file
 from rankzero.values import flatten
-from rankzero_tensorboard.records import record
+from rankzero_tensorboard.records import read_records, record
 from rankzero_tensorboard.summaries import file_header
 
 EVENTS = "events.out.tfevents.0.hparams"
 
 _LARGEST_INT = 2**53  # in the table numbers are float64
 _GOOD = ("success", "finished")
+_KINDS = {
+    "bool_value": "DATA_TYPE_BOOL",
+    "number_value": "DATA_TYPE_FLOAT64",
+    "string_value": "DATA_TYPE_STRING",
+}
 
 
 class Hparams:
@@ -40,17 +46,27 @@ class Hparams:
         self._place = place
         self._began = began
         self._file = HparamsFile(place)
+        self._metrics = self._read_metrics()
 
     @property
     def values(self) -> dict[str, Any]:
         """What JSON can hold, nested."""
         return self._file.values
 
-    def add(self, values: Mapping[str, Any]) -> None:
-        """Add to what is there."""
-        if values:
-            self._file.add(values)
-            self._write_events()
+    def add(self, values: Mapping[str, Any], metrics: Iterable[str] = ()) -> None:
+        """Add to what is there.
+
+        Args:
+            values: name → value, perhaps nested.
+            metrics: the names of the metrics that the table is to show; of all calls, or every scalar if none is named.
+        """
+        chosen = dict.fromkeys([*self._metrics, *metrics])
+        if values or len(chosen) > len(self._metrics):
+            self._metrics = list(chosen)
+            if values:
+                self._file.add(values)
+            if self.values:
+                self._write_events()
 
     def end(self, status: str, time: float) -> None:
         """Say how the run ended, and when."""
@@ -60,9 +76,16 @@ class Hparams:
 
     def _write_events(self, end: SessionEndInfo | None = None) -> None:
         start = SessionStartInfo(start_time_secs=self._began)
+        experiment = api_pb2.Experiment(time_created_secs=self._began)
         for name, value in flatten(self.values):
             _put(start.hparams[name], value)
+            kind = _KINDS[start.hparams[name].WhichOneof("kind")]
+            experiment.hparam_infos.add(name=name, type=api_pb2.DataType.Value(kind))
+        for name in self._metrics:
+            experiment.metric_infos.add(name=api_pb2.MetricName(tag=name))
         told = {metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start)}
+        if self._metrics:
+            told[metadata.EXPERIMENT_TAG] = HParamsPluginData(experiment=experiment)
         if end is not None:
             told[metadata.SESSION_END_INFO_TAG] = HParamsPluginData(session_end_info=end)
         summary = Summary()
@@ -71,6 +94,17 @@ class Hparams:
             summary.value.add(tag=tag, metadata=details, tensor=metadata.NULL_TENSOR)
         event = Event(wall_time=self._began, summary=summary).SerializeToString(deterministic=True)
         replace_file(self._place, EVENTS, record(file_header(self._began)) + record(event))
+
+    def _read_metrics(self) -> list[str]:
+        """Return the metrics that former processes chose."""
+        self._place.pull(EVENTS)
+        path = self._place.path / EVENTS
+        for _, data in read_records(path) if path.exists() else ():
+            for value in Event.FromString(data).summary.value:
+                if value.tag == metadata.EXPERIMENT_TAG:
+                    experiment = metadata.parse_experiment_plugin_data(value.metadata.plugin_data.content)
+                    return [info.name.tag for info in experiment.metric_infos]
+        return []
 
 
 def _put(field: Any, value: Any) -> None:

@@ -9,22 +9,26 @@ import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rankzero import hparams_file
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
 from rankzero.logger import MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile
-from rankzero.places import is_url
-from rankzero.values import Number, clean, split_metrics, to_number
+from rankzero.places import is_url, next_version
+from rankzero.values import Number, clean, flatten, split_metrics, to_number
 from rankzero_tensorboard.media_verbs import MediaVerbs
-from rankzero_tensorboard.run_directory import DEFAULT_NAME, RunDirectory
+from rankzero_tensorboard.run_directory import expand, label
 from rankzero_tensorboard.writers import Writers
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
+    from rankzero_tensorboard.run_writer import RunWriter
+
+_DEFAULT_NAME = "lightning_logs"
 _LARGEST_FLOAT32 = 3.4028234663852886e38
 
 
@@ -61,7 +65,7 @@ class TensorBoardLogger(MediaVerbs):
     def __init__(
         self,
         save_dir: str | os.PathLike[str] | None = None,
-        name: str | None = DEFAULT_NAME,
+        name: str | None = _DEFAULT_NAME,
         version: int | str | None = None,
         log_graph: bool = False,
         default_hp_metric: bool = True,
@@ -78,11 +82,16 @@ class TensorBoardLogger(MediaVerbs):
         if importlib.util.find_spec("tensorboard") is None:
             raise PluginNotInstalledError("TensorBoardLogger needs tensorboard: pip install tensorboard")
         super().__init__()
-        self._directory = RunDirectory(root_dir if save_dir is None else save_dir, name, version, sub_dir)
-        self._writers = Writers(self._directory, filename_suffix, flush_secs, purge_step)
+        save_dir = root_dir if save_dir is None else save_dir
+        self._save_dir = None if save_dir is None else expand(save_dir)
+        self._name = name or ""
+        self._version = version
+        self._next_version: int | None = None
+        self._sub_dir = None if sub_dir is None else os.fspath(sub_dir)
+        self._writers = Writers(filename_suffix, flush_secs, purge_step)
         self._experiment: Any = None
-        self._traces = log_graph
-        self._wants_hp_metric = default_hp_metric
+        self._log_graph = log_graph
+        self._default_hp_metric = default_hp_metric
         self._prefix = f"{prefix}{self.LOGGER_JOIN_CHAR}" if prefix else ""
         self._suffix = filename_suffix
         self._stepless = 0
@@ -96,28 +105,38 @@ class TensorBoardLogger(MediaVerbs):
 
     @property
     def name(self) -> str:
-        return self._directory.name
+        return self.run_info.project if self.run_info is not None and self._name == _DEFAULT_NAME else self._name
 
     @property
     def version(self) -> int | str:
-        return self._directory.version
+        if self._version is not None:
+            return self._version
+        if self.run_info is not None:
+            return label(self.run_info)
+        if self._next_version is None:
+            self._next_version = next_version(self.root_dir)
+        return self._next_version
 
     @property
     def save_dir(self) -> str:
-        return self._directory.save_dir
+        if self._save_dir is not None:
+            return self._save_dir
+        return os.getcwd() if self.run_info is None else os.path.join(self.run_info.runs_dir, "tensorboard")
 
     @property
     def root_dir(self) -> str:
-        return self._directory.root_dir
+        return expand(os.path.join(self.save_dir, self.name))
 
     @property
     def sub_dir(self) -> str | None:
         """As given."""
-        return self._directory.sub_dir
+        return self._sub_dir
 
     @property
     def log_dir(self) -> str:
-        return self._directory.path
+        version = self.version
+        last = version if isinstance(version, str) else f"version_{version}"
+        return expand(os.path.join(self.root_dir, last, *filter(None, [self.sub_dir])))
 
     @property
     def experiment(self) -> Any:
@@ -129,8 +148,10 @@ class TensorBoardLogger(MediaVerbs):
         if self._experiment is None:
             from rankzero_tensorboard.experiment import Experiment
 
-            open_writer = self._writers.main if self.run_info is None else self._writers.joined
-            self._experiment = Experiment(self.log_dir, open_writer, filename_suffix=self._suffix)
+            directory, run = self.log_dir, self.run_info
+            # No method of this logger: a cycle would keep it, and what it has still to upload, alive.
+            open_writer = partial(self._writers.main if run is None else self._writers.joined, directory, run)
+            self._experiment = Experiment(directory, open_writer, filename_suffix=self._suffix)
         return self._experiment
 
     def how_to_view(self) -> str:
@@ -142,12 +163,11 @@ class TensorBoardLogger(MediaVerbs):
     def attach(self, run: RunInfo) -> None:
         self._writers.forget()  # what was not flushed is handed over again
         self._experiment = None
-        self._directory.run = run
         super().attach(run)
 
     def watermark(self) -> int:
         with self._writing():
-            return self._writers.main().lines
+            return self._writer().lines
 
     def flush(self) -> None:
         with self._writing():
@@ -181,7 +201,7 @@ class TensorBoardLogger(MediaVerbs):
         if self._prefix:
             values = {f"{self._prefix}{name}": value for name, value in values.items()}
         if values:
-            self._writers.main().add_scalars(values, step, moment)
+            self._writer().add_scalars(values, step, moment)
 
     def _numbers(self, metrics: Mapping[str, Any], step: int) -> dict[str, Number]:
         """Return what is a number among what anyone may log; log the rest as text."""
@@ -205,29 +225,33 @@ class TensorBoardLogger(MediaVerbs):
     ) -> None:
         values = vars(params) if isinstance(params, Namespace) else dict(params or {})
         self.hparams.update(values)
+        initial = {"hp_metric": metrics} if metrics is not None and not isinstance(metrics, Mapping) else metrics or {}
         with self._writing():
-            known = self._writers.main().hparams
+            known = self._writer().hparams
             is_first = not known.values
-            known.add(values)
-        if metrics is None and values and is_first and self._wants_hp_metric and self.run_info is None:
-            metrics = -1
-        if metrics is not None:
-            self.log_metrics(dict(metrics) if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step or 0)
+            known.add(values, [f"{self._prefix}{clean(name)}" for name, _ in flatten(initial)])
+        if metrics is None and values and is_first and self._default_hp_metric and self.run_info is None:
+            initial = {"hp_metric": -1}
+        if initial:
+            self.log_metrics(dict(initial), step or 0)
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
-        if self._traces and not isinstance(model, MediaFile):
+        if self._log_graph and not isinstance(model, MediaFile):
             from rankzero_tensorboard.experiment import trace
 
             trace(self.experiment, model, input_array)
         else:
             super().log_graph(model, input_array)
 
+    def _writer(self) -> RunWriter:
+        return self._writers.main(self.log_dir, self.run_info)
+
     def _add_summary(self, summary: Summary, step: int | None) -> None:
         moment = self.moment
-        self._writers.main().add_summary(summary, self._step(step, moment), moment)
+        self._writer().add_summary(summary, self._step(step, moment), moment)
 
     def _add_event(self, event: Event) -> None:
-        self._writers.main().add(event, self.moment.line)
+        self._writer().add(event, self.moment.line)
 
     def _step(self, step: int | None, moment: Moment) -> int:
         """Return the step; without one, the event's line in the journal, or a number that counts up."""
@@ -246,7 +270,7 @@ class TensorBoardLogger(MediaVerbs):
     def finalize(self, status: str) -> None:
         if self._writers.is_open or self.run_info is not None:
             with self._writing():
-                self._writers.main().hparams.end(status, self.moment.time)
+                self._writer().hparams.end(status, self.moment.time)
         if self._experiment is not None:
             self._experiment.flush()
         self.flush()

@@ -5,24 +5,23 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rankzero_tensorboard.run_directory import RunDirectory, event_file_of, joined_event_file_of, new_event_file
+from rankzero.logger import RunInfo
+from rankzero_tensorboard.run_directory import event_file_of, joined_event_file_of, new_event_file
 
 if TYPE_CHECKING:
     from rankzero_tensorboard.run_writer import RunWriter
 
 
 class Writers:
-    """Writes into ``directory``: for the logger's verbs, and beside a courier for `TensorBoardLogger.experiment`.
+    """Writes for the verbs of a logger, and beside a courier for `TensorBoardLogger.experiment`.
 
     Args:
-        directory: where to.
         suffix: put behind the names of event files.
         flush_secs: see `RunWriter`.
         purge_step: see `RunWriter`; without effect under a Run.
     """
 
-    def __init__(self, directory: RunDirectory, suffix: str, flush_secs: float, purge_step: int | None) -> None:
-        self._directory = directory
+    def __init__(self, suffix: str, flush_secs: float, purge_step: int | None) -> None:
         self._suffix = suffix
         self._flush_secs = flush_secs
         self._purge_step = purge_step
@@ -42,20 +41,18 @@ class Writers:
         """Whether the verbs have written something."""
         return self._main is not None
 
-    def main(self) -> RunWriter:
-        """Return the writer of the verbs; under a Run it continues what other couriers wrote."""
+    def main(self, log_dir: str, run: RunInfo | None) -> RunWriter:
+        """Return the writer of the verbs in ``log_dir``; under a Run it continues what other couriers wrote."""
         if self._main is None:
-            run = self._directory.run
             self._name = self._name or (new_event_file() if run is None else event_file_of(run))
             purge_step = self._purge_step if run is None else None
-            self._main = self._make(self._name, waits=run is not None, purge_step=purge_step)
+            self._main = self._make(log_dir, self._name, run, waits=run is not None, purge_step=purge_step)
         return self._main
 
-    def joined(self) -> RunWriter:
+    def joined(self, log_dir: str, run: RunInfo) -> RunWriter:
         """Return the writer that a courier's stands beside."""
         if self._joined is None:
-            assert self._directory.run is not None
-            self._joined = self._make(joined_event_file_of(self._directory.run), waits=False)
+            self._joined = self._make(log_dir, joined_event_file_of(run), run, waits=False)
         return self._joined
 
     def flush(self) -> None:
@@ -70,13 +67,14 @@ class Writers:
         for writer in opened:
             writer.close()
 
-    def _make(self, name: str, *, waits: bool, purge_step: int | None = None) -> RunWriter:
+    def _make(
+        self, log_dir: str, name: str, run: RunInfo | None, *, waits: bool, purge_step: int | None = None
+    ) -> RunWriter:
         from rankzero_tensorboard.run_writer import RunWriter
 
-        run = self._directory.run
         began = time.time() if run is None else run.started
         return RunWriter(
-            self._directory.path,
+            log_dir,
             name + self._suffix,
             began,
             waits=waits,
