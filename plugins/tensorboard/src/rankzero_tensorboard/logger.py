@@ -150,7 +150,8 @@ class TensorBoardLogger(MediaVerbs):
 
             directory, run = self.log_dir, self.run_info
             # No method of this logger: a cycle would keep it, and what it has still to upload, alive.
-            open_writer = partial(self._writers.main if run is None else self._writers.joined, directory, run)
+            writers = self._writers
+            open_writer = partial(writers.joined, directory, run) if run else partial(writers.main, directory, run)
             self._experiment = Experiment(directory, open_writer, filename_suffix=self._suffix)
         return self._experiment
 
