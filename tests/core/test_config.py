@@ -195,8 +195,10 @@ def test_environment_beats_file(place, monkeypatch):
     monkeypatch.setenv("RANKZERO_DIR", str(place / "env"))
     monkeypatch.setenv("RANKZERO_RUN_ID", "r7")
     monkeypatch.setenv("RANKZERO_DELIVERY", "off")
+    monkeypatch.setenv("RANKZERO_FINISH_TIMEOUT", "20")
     monkeypatch.setenv("RANKZERO_DISABLED", "TRUE")
     config = resolve()
+    assert (config.finish_timeout, config.down_timeout) == (20.0, 5.0)
     assert options_of(config) == {"csv": {}, "wandb": {"entity": "file", "offline": True}}
     assert (config.dir, config.run_id, config.delivery, config.disabled) == (place / "env", "r7", "off", True)
     assert config.project == "from-file"
@@ -393,6 +395,9 @@ def test_missing_file(place, name, message):
     ("variable", "text", "message"),
     [
         ("RANKZERO_DELIVERY", "proces", "RANKZERO_DELIVERY: must be .* not 'proces'.*Did you mean 'process'"),
+        ("RANKZERO_DOWN_TIMEOUT", "5 s", "RANKZERO_DOWN_TIMEOUT: must be a number of seconds, not '5 s'"),
+        ("RANKZERO_FINISH_TIMEOUT", "-1", "RANKZERO_FINISH_TIMEOUT: must be a number of seconds, not -1.0"),
+        ("RANKZERO_FINISH_TIMEOUT", "nan", "RANKZERO_FINISH_TIMEOUT: must be a number of seconds, not nan"),
         ("RANKZERO_DISABLED", "maybe", "RANKZERO_DISABLED: must be true or false, not 'maybe'"),
         ("RANKZERO_RUN_ID", "a/b", "RANKZERO_RUN_ID: 'run_id' becomes the name of a directory"),
         ("RANKZERO_DIR", "${NO_SUCH}/x", "RANKZERO_DIR: .*NO_SUCH, which is not set"),

@@ -303,6 +303,20 @@ def test_retries_wait_longer_and_longer_with_jitter(run_dir, tracker, monkeypatc
     assert len(set(waits)) > 6
 
 
+def test_pauses_are_shorter_once_the_run_is_over(run_dir, tracker, monkeypatch):
+    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_fixed(3600))
+    monkeypatch.setattr("rankzero.courier._LONGEST_PAUSE_AT_END", 0.1)
+    write(run_dir, *metrics(0))
+    fail(tracker, "log_metrics", "unavailable", times=2)
+    lock = WriterLock(run_dir)
+    with running(courier(run_dir, tracker, follow=True)):
+        until(lambda: load_position(run_dir, "file").problem)
+        write(run_dir, Finish(2.0, "success"))
+        lock.release()
+        until(lambda: load_position(run_dir, "file").closed)
+    assert steps(tracker) == [0]
+
+
 def test_after_three_failures_the_logger_is_made_anew(run_dir, tracker):
     write(run_dir, *metrics(0))
     fail(tracker, "log_metrics", "unavailable", times=4)

@@ -43,9 +43,7 @@ def test_several_runs_share_the_time_that_an_exit_may_take(training):
     fail(training.tracker, "log_metrics", "unavailable")
     began = time.monotonic()
     training.run("""
-        from rankzero import lifecycle
-        lifecycle.FINISH_TIMEOUT = 1.0
-        runs = [begin(run_id=f"r{number}", delivery="thread") for number in range(1, 31)]
+        runs = [begin(run_id=f"r{number}", delivery="thread", finish_timeout=1.0) for number in range(1, 31)]
         for run in runs:
             run.log_metrics({"loss": 1.0})
     """)

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import sys
 import time
 import warnings
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image as PILImage
 from servers.child import log_fifty
 from servers.file_logger import FileLogger, calls, fail, rows
-from waiting import A_WHILE
+from waiting import A_WHILE, SOON
 
 import rankzero
 from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
@@ -545,6 +546,54 @@ class Viewed(FileLogger):
 class ViewedElsewhere(FileLogger):
     def how_to_view(self):
         return "https://tracker/runs/1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "status"),
+    [
+        ({"status": 30}, r"the first argument is the status; write run\.finish\(timeout=30\)", "failed"),
+        ({"status": np.float32(0.5)}, "the first argument is the status", "failed"),
+        ({"status": True}, "takes a status as text, not bool; the run ends with the status 'failed'", "failed"),
+        ({"status": "sucess"}, "do not know this status.* Did you mean 'success'", "sucess"),
+        ({"timeout": "x"}, r"run\.finish\(\) takes a timeout in seconds, not str; it waits 60 seconds", "failed"),
+        ({"status": "success", "timeout": float("nan")}, "takes a timeout in seconds", "success"),
+        ({"status": "aborted", "timeout": float("inf")}, None, "aborted"),
+        ({"timeout": -1}, None, "failed"),
+    ],
+)
+def test_a_wrong_call_of_finish_ends_the_run_all_the_same(run, arguments, says, status):
+    run.finalize("failed")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run.finish(**arguments)
+    assert [event.status for event in events(run, Finish)] == [status]
+    assert len(caught) == (says is not None)
+    assert all(re.search(says, str(each.message)) and each.filename == __file__ for each in caught)
+
+
+def test_a_number_in_the_place_of_the_status_is_the_timeout(begin, tracker):
+    fail(tracker, "log_metrics", "hang")
+    run = begin()
+    run.log_metrics({"loss": 1.0})
+    began = time.monotonic()
+    with pytest.warns(match="the first argument is the status"):
+        run.finish(0.1)
+    assert time.monotonic() - began < SOON
+
+
+class Unspeakable:
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def test_a_wrong_call_of_flush_or_finalize_is_said(run, tracker):
+    run.log_metrics({"loss": 1.0})
+    with pytest.warns(match=r"run\.flush\(\) takes a timeout in seconds, not str"):
+        assert run.flush("x")
+    with pytest.warns(match="the status is no text"):
+        run.finalize(Unspeakable())
+    run.finish()
+    assert [call["status"] for call in calls(tracker, "finalize")] == ["success"]
 
 
 def test_finish_says_how_to_view_the_run(tmp_path, caplog):

@@ -6,8 +6,10 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
+import msgspec
 import psutil
 import pytest
 from servers.file_logger import FileLogger, calls, fail, heal, rows
@@ -16,7 +18,9 @@ from waiting import A_WHILE, SOON, until
 
 import rankzero
 from rankzero.courier import Courier
+from rankzero.delivery import _start_process
 from rankzero.journal import JOURNAL, read_events
+from rankzero.position import Position, load_position
 
 SECRET = "hunter2-hunter2"
 
@@ -125,6 +129,31 @@ def test_who_waits_at_a_terminal_sees_how_far_it_is_and_why_it_takes_long(traini
     assert "the tracker is" in shown
 
 
+def test_a_tracker_that_is_known_to_be_down_is_not_waited_for(training, tracker, begin):
+    """Runs of a sweep end one after another."""
+    fail(tracker, "log_metrics", "unavailable")
+    began = time.monotonic()
+    for number in range(2):
+        log(run := begin(run_id=f"r{number}", finish_timeout=A_WHILE, down_timeout=0.1), 0)
+        until(lambda run=run: load_position(run.dir, "file").problem)
+        assert not run.flush()
+        run.finish()
+    assert time.monotonic() - began < SOON
+    heal(tracker)
+    until(lambda: len(calls(tracker, "finalize")) == 2)
+
+
+@pytest.mark.parametrize("verb", ["make", "log_metrics"])
+def test_a_tracker_that_is_slow_or_was_down_yesterday_is_waited_for(training, tracker, begin, verb):
+    log(run := begin(delivery="off"), 0)
+    run.finish()
+    (run.dir / "file.position.json").write_bytes(msgspec.json.encode(Position(problem="down", updated=1.0)))
+    fail(tracker, verb, "slow", seconds=0.5)
+    log(run := begin(finish_timeout=A_WHILE, down_timeout=0.1), 1)
+    run.finish()
+    assert steps(tracker) == [0, 1]
+
+
 @pytest.mark.parametrize("verb", ["make", "log_metrics", "flush", "close"])
 def test_an_sdk_that_hangs_holds_nobody_up(training, tracker, begin, verb):
     run = begin()
@@ -156,12 +185,12 @@ def test_a_slow_tracker_does_not_slow_the_loop(tracker, begin):
 
 def test_one_tracker_does_not_hurt_another(training, tracker, begin, tmp_path):
     others = [tmp_path / "good", tmp_path / "bad", tmp_path / "worst"]
-    run = begin([FileLogger(path) for path in others])
+    run = begin([FileLogger(path) for path in others], finish_timeout=A_WHILE, down_timeout=0.1)
     assert run.loggers == ("file", "file-2", "file-3")
     fail(others[1], "log_metrics", "unavailable")
     fail(others[2], "log_metrics", "exit")
     log(run, *range(5))
-    run.finish(timeout=1)
+    run.finish()
     assert steps(others[0]) == list(range(5))
     assert [call["status"] for call in calls(others[0], "finalize")] == ["success"]
     assert [training.position(key).closed for key in run.loggers] == [True, False, False]
@@ -196,15 +225,24 @@ def test_a_courier_that_its_sdk_kills_is_started_again(training, tracker, begin,
     assert "courier.log" in caplog.text
 
 
-def test_a_courier_that_dies_while_the_training_goes_on_is_started_again(training, tracker, begin):
+def test_a_courier_that_dies_while_the_training_goes_on_is_started_again(training, tracker, begin, monkeypatch):
     run = begin()
     only_courier(training).kill()
+    threads = []
+
+    def start_process(orders):
+        threads.append(threading.current_thread())
+        return _start_process(orders)
+
+    monkeypatch.setattr("rankzero.delivery._start_process", start_process)
     for step in range(10**6):
         run.log_metrics({"loss": 1.0}, step)
         time.sleep(0.02)
         if steps(tracker):
             break
     assert len(training.couriers()) == 1
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()  # to start a process takes milliseconds
 
 
 def test_an_sdk_that_always_kills_its_process_is_given_up_at_once_and_the_run_can_be_delivered(

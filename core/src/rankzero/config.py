@@ -4,7 +4,8 @@ For each field the first that says something decides:
 
 1. the arguments of ``rankzero.start()``;
 2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``,
-   ``RANKZERO_DELIVERY``, ``RANKZERO_DISABLED``; a variable that is empty counts as not set;
+   ``RANKZERO_DELIVERY``, ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_DISABLED``; a variable that
+   is empty counts as not set;
 3. a config file: the one whose path was passed, else the nearest (see `rankzero.config_files`);
 4. the defaults: the logger ``csv``, the project ``default`` and the directory ``rankzero-runs``.
 
@@ -18,7 +19,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
@@ -31,6 +32,7 @@ from rankzero.suggest import did_you_mean, nearest
 
 Delivery = Literal["process", "thread", "off"]
 Resume = Literal["allow", "must", "never"]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class RunConfig(msgspec.Struct):
@@ -46,6 +48,10 @@ class RunConfig(msgspec.Struct):
     run_id: str | None
     resume: Resume
     delivery: Delivery
+    finish_timeout: float
+    """In seconds."""
+    down_timeout: float
+    """In seconds."""
     disabled: bool
 
 
@@ -80,6 +86,13 @@ def _parse_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _parse_seconds(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _parse_bool(text: str) -> Any:
     word = text.strip().lower()
     if word in ("1", "true", "yes", "on"):
@@ -97,6 +110,8 @@ _FIELDS = {
     "run_id": _Field(str, "text", None, "RANKZERO_RUN_ID"),
     "resume": _Field(Resume, "'allow', 'must' or 'never'", "allow"),
     "delivery": _Field(Delivery, "'process', 'thread' or 'off'", "process", "RANKZERO_DELIVERY"),
+    "finish_timeout": _Field(Seconds, "a number of seconds", 60.0, "RANKZERO_FINISH_TIMEOUT", _parse_seconds),
+    "down_timeout": _Field(Seconds, "a number of seconds", 5.0, "RANKZERO_DOWN_TIMEOUT", _parse_seconds),
     "disabled": _Field(bool, "true or false", False, "RANKZERO_DISABLED", _parse_bool),
 }
 
@@ -112,6 +127,8 @@ def resolve(
     run_id: str | None = None,
     resume: str | None = None,
     delivery: str | None = None,
+    finish_timeout: float | None = None,
+    down_timeout: float | None = None,
     config_file: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> RunConfig:
@@ -132,6 +149,8 @@ def resolve(
         run_id: the run to resume, or the id of a new one.
         resume: ``allow``, ``must`` or ``never``.
         delivery: ``process``, ``thread`` or ``off``.
+        finish_timeout: for how many seconds the end of a run waits for its delivery.
+        down_timeout: the same for a tracker that is known to be down.
         config_file: instead of the one that would be found.
         options: for the only logger.
 
@@ -152,6 +171,8 @@ def resolve(
         "run_id": run_id,
         "resume": resume,
         "delivery": delivery,
+        "finish_timeout": finish_timeout,
+        "down_timeout": down_timeout,
     }
     passed = {field: _plain(value, field) for field, value in passed.items()}
     arguments = [_Layer(START, passed)]

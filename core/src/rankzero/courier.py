@@ -40,6 +40,8 @@ log = logging.getLogger("rankzero.courier")
 POLL = 0.25
 """Seconds between two looks at a journal that has nothing new."""
 
+_LONGEST_PAUSE = 60.0  # seconds between two tries of a tracker that fails
+_LONGEST_PAUSE_AT_END = 10.0  # the same when the run is over
 _MOST_FILES = 200
 _DATA_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
@@ -308,7 +310,7 @@ class Courier:
 
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
-            wait=tenacity.wait_random_exponential(multiplier=0.5, min=0.1, max=60),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, min=0.1, max=_LONGEST_PAUSE),
             stop=self._gives_up,
             sleep=self._sleep,
             before_sleep=self._before_retry,
@@ -316,13 +318,21 @@ class Courier:
         )
 
     def _sleep(self, seconds: float) -> None:
-        """Wait before the next try, unless somebody is waiting for it, or is going to do it instead."""
-        end = time.monotonic() + seconds
+        """Wait before the next try, unless somebody is waiting for it, or is going to do it instead.
+
+        Once the run is over people look for it in the tracker, so the pauses are shorter, also that which has begun.
+        """
+        began = time.monotonic()
+        short = max(min(seconds, 1.0), seconds * _LONGEST_PAUSE_AT_END / _LONGEST_PAUSE)
         woken = wake_time(self.run_dir, self.key)
-        while (rest := end - time.monotonic()) > 0 and wake_time(self.run_dir, self.key) == woken:
+
+        def rest() -> float:
+            return began + (short if self._is_writer_gone() else seconds) - time.monotonic()
+
+        while (remaining := rest()) > 0 and wake_time(self.run_dir, self.key) == woken:
             if stop_time(self.run_dir, self.key) > self._began:
                 self.stop()
-            if self._stopping.wait(min(rest, POLL)):
+            if self._stopping.wait(min(remaining, POLL)):
                 return
 
     def _before_retry(self, state: tenacity.RetryCallState) -> None:

@@ -54,6 +54,7 @@ class ProcessDelivery:
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
         self._revivals = 0
+        self._starting = threading.Lock()
         self._process = _start_process(orders)
 
     def is_running(self) -> bool:
@@ -66,13 +67,18 @@ class ProcessDelivery:
         Returns:
             Whether it had died and was started.
         """
-        if not self._process.poll() or self._revivals >= _MAX_REVIVALS:
-            return False
-        self._revivals += 1
-        log.warning("the courier for %s died (%s); starting it again", self._orders.key, self.death)
-        with suppress(OSError):
-            self._process = _start_process(self._orders)
-        return True
+        with self._starting:
+            if not self.is_to_be_revived():
+                return False
+            self._revivals += 1
+            log.warning("the courier for %s died (%s); starting it again", self._orders.key, self.death)
+            with suppress(OSError):
+                self._process = _start_process(self._orders)
+            return True
+
+    def is_to_be_revived(self) -> bool:
+        """Return whether it died, and may be started again."""
+        return bool(self._process.poll()) and self._revivals < _MAX_REVIVALS
 
     @property
     def death(self) -> str | None:
@@ -85,7 +91,8 @@ class ProcessDelivery:
 
     def let_go(self) -> None:
         """Leave it alone."""
-        leave_alone(self._process)
+        with self._starting:
+            leave_alone(self._process)
 
 
 _left_alone: list[int] = []
@@ -168,6 +175,10 @@ class ThreadDelivery:
         """Do nothing: what ended a thread would end the next one too."""
         return False
 
+    def is_to_be_revived(self) -> bool:
+        """Return False."""
+        return False
+
     def stop(self) -> None:
         """End it after the batch that it is delivering, as test suites ask of a thread."""
         self.courier.stop()
@@ -188,8 +199,11 @@ class ThreadDelivery:
 class Deliveries:
     """All couriers of one run."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, down_timeout: float) -> None:
         self._run_dir = run_dir
+        self._down_timeout = down_timeout
+        self._began = time.time()
+        self._reviver: threading.Thread | None = None
         self._deliveries: dict[str, ProcessDelivery | ThreadDelivery] = {}
         self._in_trouble: dict[str, float] = {}  # key → since when, in time.monotonic()
         self._told: set[str] = set()
@@ -215,13 +229,20 @@ class Deliveries:
         revived = [delivery.revive() for delivery in self._deliveries.values()]  # all of them, not up to the first
         return any(revived)
 
+    def revive_soon(self) -> None:
+        """Do the same in a thread, without waiting for it: to start a process takes milliseconds."""
+        is_busy = self._reviver is not None and self._reviver.is_alive()
+        if not is_busy and any(delivery.is_to_be_revived() for delivery in self._deliveries.values()):
+            self._reviver = threading.Thread(target=self.revive, name="rankzero-reviver", daemon=True)
+            self._reviver.start()
+
     def tell_troubles(self) -> None:
         """Say, once, that a tracker takes nothing and why, and that it does again."""
         now = time.monotonic()
         for key, delivery in self._deliveries.items():
             if not delivery.outlives:
                 continue  # a courier in this process speaks for itself
-            problem = load_position(self._run_dir, key).problem
+            problem = self._problem(load_position(self._run_dir, key))
             if problem is None:
                 self._in_trouble.pop(key, None)
                 if key in self._told:
@@ -233,8 +254,14 @@ class Deliveries:
                     "%s takes no events now, which wait in the journal while training goes on: %s", key, problem
                 )
 
+    def _problem(self, position: Position) -> str | None:
+        """Return why a tracker takes nothing now, as far as the couriers of this process found out."""
+        return position.problem if position.updated >= self._began else None
+
     def wait(self, target: int, timeout: float, *, until_closed: bool = False) -> bool:
         """Wait until every courier has delivered ``target`` bytes of the journal.
+
+        One whose tracker takes nothing is waited for only as long as ``down_timeout``.
 
         Args:
             target: a byte offset in the journal.
@@ -247,18 +274,23 @@ class Deliveries:
         deadline = time.monotonic() + timeout
         with _Progress(list(self._deliveries), target, is_end=until_closed) as progress:
             wake_at = time.monotonic()
+            down = {key: _Down() for key in self._deliveries}
             while time.monotonic() < deadline:
                 is_time_to_wake = time.monotonic() >= wake_at
                 wake_at += _WAKE_EVERY if is_time_to_wake else 0.0
                 missing = 0
+                self.revive()
                 for key, delivery in self._deliveries.items():
                     position = load_position(self._run_dir, key)
                     progress.show(key, position)
-                    if is_time_to_wake and position.problem:
+                    problem = self._problem(position)
+                    if is_time_to_wake and problem:
                         wake(self._run_dir, key)
                     is_done = position.offset >= target and not (until_closed and delivery.is_running())
-                    missing += not is_done and delivery.is_running()
-                if not self.revive() and not missing:
+                    is_hopeless = down[key].seconds(position.offset, problem) >= self._down_timeout
+                    goes_on = delivery.is_running() or delivery.is_to_be_revived()
+                    missing += not is_done and not is_hopeless and goes_on
+                if not missing:
                     break
                 time.sleep(_LOOK_EVERY)
         return all(load_position(self._run_dir, key).offset >= target for key in self._deliveries)
@@ -282,6 +314,23 @@ class Deliveries:
             delivery.let_go()
             sentences += _what_is_left(self._run_dir, key, position, target, is_running and delivery.outlives)
         return sentences
+
+
+class _Down:
+    """For how long a tracker has taken nothing, while somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._offset = -1
+        self._since = 0.0
+
+    def seconds(self, offset: int, problem: str | None) -> float:
+        """Return for how long there has been a problem and no progress; -1 if that is not so."""
+        if problem is None:
+            self._offset = -1
+            return -1.0
+        if offset != self._offset:
+            self._offset, self._since = offset, time.monotonic()
+        return time.monotonic() - self._since
 
 
 def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes_on: bool) -> Iterator[str]:

@@ -48,6 +48,8 @@ def start(
     run_id: str | None = None,
     resume: str | None = None,
     delivery: str | None = None,
+    finish_timeout: float | None = None,
+    down_timeout: float | None = None,
     **options: Any,
 ) -> Run:
     """Start a run; returns in milliseconds, but for what trackers take to say whether they know the user.
@@ -69,6 +71,9 @@ def start(
             (raise if there is none) or ``never`` (raise if there is one).
         delivery: who delivers: ``process`` (a process for each logger, the default), ``thread`` (a thread, for
             the live object in `Run.experiment`) or ``off`` (nobody until ``rankzero deliver`` or ``sync``).
+        finish_timeout: for how many seconds `Run.finish`, or the end of the process, waits for the delivery; 60 by
+            default.
+        down_timeout: for how many of these it waits for a tracker that is known to take nothing now; 5 by default.
         **options: go to the logger when there is exactly one.
 
     Raises:
@@ -79,7 +84,7 @@ def start(
     """
     asked = resolve(
         loggers, project=project, name=name, tags=tags, notes=notes, dir=dir, run_id=run_id, resume=resume,
-        delivery=delivery, options=options,
+        delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout, options=options,
     )  # fmt: skip
     params = to_jsonable({} if config is None else config)
     if not isinstance(params, dict):
@@ -125,9 +130,10 @@ def start(
     if "surroundings" in wants:
         _look_around(run, info.program, secrets)
     if asked.delivery != "off":
-        deliveries = _start_couriers(plans, run_dir, asked.delivery)
+        deliveries = _start_couriers(plans, run_dir, asked)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
     announcement.tell()
+    run.finish_timeout = asked.finish_timeout
     run.own(lock, deliveries, announcement, _live_experiment(plans, deliveries, info), _info_elsewhere(asked, number))
     if "console" in wants:
         run.record_console(secrets)
@@ -262,14 +268,14 @@ def _look_around(run: Run, program: str, secrets: list[str]) -> None:
         log.debug("what surrounds the run is not recorded: %s", error)
 
 
-def _start_couriers(plans: list[Plan], run_dir: Path, delivery: str) -> Deliveries:
+def _start_couriers(plans: list[Plan], run_dir: Path, asked: RunConfig) -> Deliveries:
     def on_failure(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
         get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)
 
-    deliveries = Deliveries(run_dir)
+    deliveries = Deliveries(run_dir, asked.down_timeout)
     for each in plans:
-        in_thread = delivery == "thread" or each.needs_thread
-        if in_thread and delivery == "process":
+        in_thread = asked.delivery == "thread" or each.needs_thread
+        if in_thread and asked.delivery == "process":
             log.info(
                 "%s cannot be made in another process, so a thread delivers to it; put its class into a module "
                 "that can be imported, and give it arguments that can be pickled",

@@ -13,9 +13,6 @@ from typing import Protocol
 
 from rankzero.integrations import lightning
 
-FINISH_TIMEOUT = 60.0
-"""For how many seconds a process that ends waits for its couriers."""
-
 _GRACE = 5.0
 """The same after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
 
@@ -33,12 +30,12 @@ class Endable(Protocol):
         """Be told that this process is a forked child."""
 
 
-_open_runs: dict[Endable, None] = {}  # a run goes on when its variable is gone
+_open_runs: dict[Endable, float] = {}  # a run goes on when its variable is gone; for how long its end may take
 _owner_pid = 0
 
 
-def watch_over(run: Endable) -> None:
-    """End ``run`` with this process, unless it is ended before."""
+def watch_over(run: Endable, timeout: float = 60.0) -> None:
+    """End ``run`` with this process, unless it is ended before; that may take ``timeout`` seconds."""
     global _owner_pid
     if _owner_pid == 0:
         atexit.register(_at_exit)
@@ -46,7 +43,7 @@ def watch_over(run: Endable) -> None:
     if _owner_pid != os.getpid():
         _owner_pid = os.getpid()
         _end_with_multiprocessing()
-    _open_runs[run] = None
+    _open_runs[run] = timeout
     _take_sigterm()
 
 
@@ -88,7 +85,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _at_exit() -> None:
-    _end_all(_status_at_exit(), FINISH_TIMEOUT)
+    _end_all(_status_at_exit(), max(_open_runs.values(), default=0.0))
 
 
 def _end_all(status: str | None, timeout: float) -> None:

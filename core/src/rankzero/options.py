@@ -21,7 +21,8 @@ START = "start()"
 """What `LoggerSpec.source` says of what was passed to ``rankzero.start()``."""
 
 START_PARAMETERS = (
-    "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery"
+    "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
+    "finish_timeout", "down_timeout",
 )  # fmt: skip
 
 _REFERENCE = re.compile(r"\$?\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")

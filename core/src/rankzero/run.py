@@ -11,6 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from numbers import Real
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
@@ -48,7 +49,6 @@ from rankzero.events import (
 from rankzero.experiment import DummyExperiment
 from rankzero.identity import UNKNOWN, Announcement
 from rankzero.journal import JOURNAL, Journal
-from rankzero.lifecycle import FINISH_TIMEOUT
 from rankzero.live import LiveExperiment
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
@@ -58,6 +58,7 @@ from rankzero.options import scrub
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.saved_checkpoints import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
+from rankzero.suggest import did_you_mean
 from rankzero.values import (
     Number,
     SplitMetrics,
@@ -83,6 +84,8 @@ _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
 _FULL_DISK_TIMEOUT = 5.0  # seconds, for what could not be written to the journal
+_LONGEST_TIMEOUT = 1e9  # seconds
+_STATUSES = ("success", "finished", "failed", "aborted", "killed", "crashed")
 _LAST_LOOK = 0.1  # seconds, for checkpoints that a thread of the framework still writes
 _now = time.time
 
@@ -138,6 +141,8 @@ class Run:
         self._is_finished = False
         self._is_silenced = False
         self._elsewhere: Callable[[], RunInfo] | None = None
+        self.finish_timeout = 60.0
+        """For how many seconds the end of the run waits for its delivery, if `finish` is not told."""
         self.resumed = False
         """Whether the run existed before."""
         self._reset()
@@ -642,37 +647,49 @@ class Run:
     def finalize(self, status: str) -> None:
         """Note how the run would end if it ended now; it goes on. Frameworks call this after each fit."""
         if self._is_active:
-            self._status = str(status)
+            try:
+                self._status = str(status)
+            except Exception as error:
+                self._warn_once("status", f"run.finalize(): the status is no text: {describe(error)}")
             self._log_aggregated()
             self._log_late_checkpoints(LATE_TIMEOUT)
             self._record(Status(_now(), self._status))
 
-    def flush(self, timeout: float = FINISH_TIMEOUT) -> bool:
-        """Wait until the trackers have everything logged so far; return whether that was so in ``timeout`` seconds."""
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until the trackers have everything logged so far; return whether that was so in ``timeout`` seconds.
+
+        By default that is the ``finish_timeout`` of `rankzero.start`; a tracker that is known to take nothing now is
+        waited for only as long as its ``down_timeout``.
+        """
         if not self._is_active or self._journal is None:
             return True
         self._log_aggregated()
         self._log_late_checkpoints(0.0)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + self._seconds("flush", timeout)
         is_written = self._wait_for_threads(deadline)
         is_written = self._journal.flush(_until(deadline)) and is_written
         if self._deliveries is None:
             return is_written
         return self._deliveries.wait(self._journal.size(), _until(deadline)) and is_written
 
-    def finish(self, status: str | None = None, timeout: float = FINISH_TIMEOUT) -> None:
+    def finish(self, status: str | None = None, timeout: float | None = None) -> None:
         """End the run, and wait until the trackers have all of it, with a progress bar if that takes long.
+
+        Wrong arguments are warned of and never keep the run from ending: a number in the place of the status is taken
+        for the timeout, any other status that is no text is ignored.
 
         Args:
             status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
-            timeout: in seconds, for all of it; a courier that needs longer goes on by itself, which is said, and so is
-                which checkpoints are not yet copied into the run's directory.
+            timeout: in seconds, for all of it; the ``finish_timeout`` of `rankzero.start` if not given. A tracker that
+                is known to take nothing now is waited for only as long as its ``down_timeout``. A courier that needs
+                longer goes on by itself, which is said, and so is which checkpoints are not yet copied into the run's
+                directory.
         """
         if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
             return
         assert self._journal is not None
         assert self._lock is not None
-        status = str(status or self._status)
+        status, timeout = self._how_to_end(status, timeout)
         self.unwatch()
         self._call_at_end(status)
         self._log_aggregated()
@@ -718,6 +735,36 @@ class Run:
                 log.info(
                     "%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir)
                 )
+
+    def _how_to_end(self, status: Any, timeout: Any) -> tuple[str, float]:
+        """Return the status and the timeout in seconds that a call of `finish` means."""
+        if isinstance(status, Real) and not isinstance(status, bool):
+            warn_user(f"run.finish({status!r}): the first argument is the status; write run.finish(timeout={status!r})")
+            status, timeout = None, status if timeout is None else timeout
+        elif status is not None and not isinstance(status, str):
+            kind = type(status).__name__
+            warn_user(f"run.finish() takes a status as text, not {kind}; the run ends with the status {self._status!r}")
+            status = None
+        elif status and status not in _STATUSES:
+            known = ", ".join(map(repr, _STATUSES))
+            warn_user(
+                f"run.finish({status!r}): trackers do not know this status, and may show the run as failed."
+                f"{did_you_mean(status, _STATUSES)} They know {known}."
+            )
+        return str(status or self._status), self._seconds("finish", timeout)
+
+    def _seconds(self, verb: str, timeout: Any) -> float:
+        if timeout is None:
+            return self.finish_timeout
+        try:
+            seconds = float(timeout)
+        except Exception:
+            seconds = math.nan
+        if math.isnan(seconds):
+            kind = type(timeout).__name__
+            warn_user(f"run.{verb}() takes a timeout in seconds, not {kind}; it waits {self.finish_timeout:g} seconds")
+            return self.finish_timeout
+        return min(seconds, _LONGEST_TIMEOUT)
 
     def _wait_for_threads(self, deadline: float) -> bool:
         """Wait until this process has written all that was logged; return whether that was so by ``deadline``."""
@@ -822,7 +869,7 @@ class Run:
         self._announcement = announcement
         self._experiment = experiment
         self._elsewhere = elsewhere
-        lifecycle.watch_over(self)
+        lifecycle.watch_over(self, self.finish_timeout)
 
     def record_console(self, secrets: Sequence[str] = ()) -> None:
         """Record what is printed until the run ends, without ``secrets``; called by `rankzero.start`."""
@@ -892,7 +939,7 @@ class Run:
         if self._journal is not None:
             self._journal.check()
         if self._deliveries is not None:
-            self._deliveries.revive()
+            self._deliveries.revive_soon()
             self._deliveries.tell_troubles()
         return True
 
