@@ -16,7 +16,7 @@ from waiting import A_WHILE, SOON, until
 from rankzero.checkpoints import snapshot
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import RejectedError, RunNotFoundError
-from rankzero.events import Checkpoint, Console, Finish, Image, Metrics, Params, Start, Text, encode
+from rankzero.events import Checkpoint, Console, DefineMetric, Finish, Image, Metrics, Params, Start, Text, encode
 from rankzero.journal import JOURNAL
 from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
@@ -220,10 +220,11 @@ def test_what_a_model_checkpoint_has_left_is_uploaded_at_the_end(run_dir, tracke
     assert verbs(tracker).index("log_checkpoint") > verbs(tracker).index("log_metrics")
 
 
-def test_a_checkpoint_that_is_refused_at_the_end_leaves_no_run_open(run_dir, tracker, tmp_path):
+@pytest.mark.parametrize("deed", ["rejected", "permission"])
+def test_a_checkpoint_that_is_refused_at_the_end_leaves_no_run_open(run_dir, tracker, tmp_path, deed):
     saved(run_dir, tmp_path / "1", "best", "latest")
     write(run_dir, Finish(1.0, "success"))
-    fail(tracker, "log_checkpoint", "rejected")
+    fail(tracker, "log_checkpoint", deed)
     position = deliver(run_dir, tracker, Choosy)
     assert (position.closed, position.rejected) == (True, 1)
     (entry,) = rejected(run_dir)
@@ -325,8 +326,8 @@ def test_after_three_failures_the_logger_is_made_anew(run_dir, tracker):
 
 
 @pytest.mark.parametrize("kind", [FileLogger, BatchFileLogger])
-@pytest.mark.parametrize("deed", ["rejected", "type"])
-@pytest.mark.parametrize("poison", [{0}, {7}, {13}, {3, 4}, {0, 6, 13}])
+@pytest.mark.parametrize("deed", ["rejected", "type", "possibly", "permission"])
+@pytest.mark.parametrize("poison", [{0}, {7}, {3, 4}, {0, 6, 12, 13}])
 def test_what_the_tracker_refuses_is_set_aside_and_its_neighbours_arrive(run_dir, tracker, kind, deed, poison):
     good = [step for step in range(14) if step not in poison]
     for step in range(14):
@@ -360,11 +361,40 @@ def test_an_event_that_flush_refuses_is_found_and_set_aside(run_dir, tracker, ki
     assert (position.rejected, position.closed) == (1, True)
 
 
-def test_a_data_error_is_tried_three_times(run_dir, tracker):
-    write(run_dir, *metrics(0))
-    fail(tracker, "log_metrics", "type", times=2)
+@pytest.mark.parametrize("tries", [1, 4, 9, 60])
+@pytest.mark.parametrize("where", ["log_metrics", "flush"])
+@pytest.mark.parametrize("deed", ["type", "possibly", "permission"])
+def test_nothing_is_rejected_when_the_tracker_refused_everything_for_a_while(run_dir, tracker, deed, where, tries):
+    """No event that follows is taken, so none is to blame."""
+    write(run_dir, *metrics(0, 1, 2), Console(1.0, "no proof"), DefineMetric(1.0, "loss"), Finish(2.0, "success"))
+    for verb in (where, "define_metric", "finalize"):
+        fail(tracker, verb, deed)
+    failures = []
+
+    def on_failure(run_info, key, error, retrying):
+        assert load_position(run_dir, "file").line <= 1
+        failures.append(error)
+        if len(failures) == tries:
+            heal(tracker)
+
+    position = deliver(run_dir, tracker, on_failure=on_failure)
+    assert (position.rejected, position.closed) == (0, True)
+    assert list(dict.fromkeys(steps(tracker))) == [0, 1, 2]
+    assert where == "flush" or steps(tracker) == [0, 1, 2]
+
+
+def test_a_full_disk_is_no_events_fault(run_dir, tracker):
+    write(run_dir, *metrics(0, 1), Finish(2.0, "success"))
+    fail(tracker, "log_metrics", "full", key='"step": 0', times=9)
     assert deliver(run_dir, tracker).rejected == 0
-    assert steps(tracker) == [0]
+    assert steps(tracker) == [0, 1]
+
+
+def test_the_last_event_of_a_run_that_died_may_be_to_blame(run_dir, tracker):
+    write(run_dir, *metrics(0, 1))
+    fail(tracker, "log_metrics", "possibly", key='"step": 1')
+    position = deliver(run_dir, tracker)
+    assert (position.rejected, position.status, position.closed) == (1, "crashed", True)
 
 
 def test_an_outage_does_not_count_as_a_data_error(run_dir, tracker):

@@ -6,6 +6,7 @@ fail(tmp_path / "tracker", "log_metrics", "unavailable", times=2)
 calls(tmp_path / "tracker", "log_metrics")
 """
 
+import errno
 import inspect
 import json
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from rankzero import Logger
-from rankzero.errors import RejectedError, TrackerUnavailableError
+from rankzero.errors import PossiblyRejectedError, RejectedError, TrackerUnavailableError
 
 CALLS = "calls.jsonl"
 FAULTS = "faults.json"
@@ -34,6 +35,9 @@ DEEDS = {
     "unavailable": lambda fault: _raise(TrackerUnavailableError(f"the tracker is down {fault['text']}")),
     "connection": lambda fault: _raise(ConnectionError(f"connection refused {fault['text']}")),
     "rejected": lambda fault: _raise(RejectedError(f"400 Bad Request {fault['text']}")),
+    "possibly": lambda fault: _raise(PossiblyRejectedError(f"cannot take this: 422 {fault['text']}")),
+    "permission": lambda fault: _raise(PermissionError(errno.EACCES, "cannot take this", fault["text"])),
+    "full": lambda fault: _raise(OSError(errno.ENOSPC, "No space left on device")),
     "type": lambda fault: _raise(TypeError(f"cannot take this {fault['text']}")),
     "hang": lambda fault: time.sleep(3600),
     "slow": lambda fault: time.sleep(fault["seconds"]),

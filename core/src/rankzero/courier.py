@@ -1,8 +1,9 @@
 """The courier: delivers one run's journal to one logger, in order, until the run is over.
 
 A position is saved only after the logger's ``flush()`` said that the tracker has everything, so that whatever
-happens delivery is at least once. What a tracker refuses for good goes to a reject list; any other failure is
-retried with exponential backoff and jitter, after "Exponential Backoff And Jitter" (M. Brooker, 2015).
+happens delivery is at least once. What a tracker refuses for good goes to a reject list; so does an event that fails
+again and again while the tracker takes the one behind it. Any other failure is retried with exponential backoff and
+jitter, after "Exponential Backoff And Jitter" (M. Brooker, 2015).
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ import platform
 import shlex
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
-from json import JSONDecodeError
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,15 @@ import tenacity
 from filelock import FileLock
 
 from rankzero.checkpoints import SnapshotSweeper
-from rankzero.errors import AccessError, DeliveryError, FlushPostponedError, RejectedError, RunNotFoundError
+from rankzero.errors import (
+    AccessError,
+    DeliveryError,
+    FlushPostponedError,
+    RejectedError,
+    RunNotFoundError,
+    is_data_error,
+    may_be_refusal,
+)
 from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.files import open_own
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
@@ -43,12 +51,8 @@ POLL = 0.25
 _LONGEST_PAUSE = 60.0  # seconds between two tries of a tracker that fails
 _LONGEST_PAUSE_AT_END = 10.0  # the same when the run is over
 _MOST_FILES = 200
-_DATA_ERRORS = (
-    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
-)  # fmt: skip
-_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_TRACKER_ERRORS = (OSError, JSONDecodeError, DeliveryError)  # some are ValueErrors, too: an answer that is no JSON
-_DATA_ERROR_TRIES = 3
+_TRIES = 3  # of what may be refused for good
+_MOST_DOUBTED = 20  # events, before the pauses between tries grow
 _TRIES_BEFORE_REOPENING = 3
 
 OnFailure = Callable[[RunInfo, str, Exception, bool], object]
@@ -108,7 +112,9 @@ class Courier:
         self._pending: deque[_Item] = deque()
         self._postponed: list[_Item] = []  # the first of them, which the open logger has been told but not flushed
         self._suspects = 0  # so many of the pending events were refused together
-        self._failures = 0  # of the first pending event alone
+        self._failures = 0  # of one pending event alone: the first that is not doubted
+        self._doubted: set[int] = set()  # lines of pending events that failed so often that they may be to blame
+        self._failed_uploads: Counter[int] = Counter()  # of what a ModelCheckpoint has left, by line
         self._closed_at = 0  # the line after the last Finish: no watermark may send us back over it
         self._failed_makings = 0  # for a reason that no retry mends: it was given wrong arguments
         self._gone_since: float | None = None
@@ -127,7 +133,7 @@ class Courier:
             RunNotFoundError: the directory holds no journal.
         """
         with FileLock(courier_lock(self.run_dir, self.key), mode=0o600):
-            self._began = time.time()
+            self._began, self._woken = time.time(), wake_time(self.run_dir, self.key)
             self._position = load_position(self.run_dir, self.key)
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
             start = read_start(self.run_dir / JOURNAL)
@@ -174,6 +180,9 @@ class Courier:
             self._position.problem = None
             save_position(self.run_dir, self.key, self._position)
             return
+        if self._doubted:
+            self._try_past_doubted()
+            return
         logger = self.logger or self._open()
         handed, self._postponed = self._postponed, []
         failure: Exception | None = None
@@ -199,7 +208,7 @@ class Courier:
                 self._postponed = handed
                 self._read_on()
                 return
-            except RejectedError as error:  # any of them may be to blame
+            except Exception as error:  # any of them may be to blame
                 self._failed(error, handed)
                 return
             if any(item.event.is_for(logger) for item in handed):  # what opens late is open now
@@ -264,6 +273,7 @@ class Courier:
             self._pending.popleft()
         self._suspects = max(0, self._suspects - len(items))
         self._failures = 0
+        self._doubted.clear()
         line, event = items[-1]
         self._position.offset, self._position.line = line.end, line.number + 1
         self._position.problem = None
@@ -283,22 +293,79 @@ class Courier:
     # Failures
 
     def _failed(self, error: Exception, unit: list[_Item]) -> None:
-        """Reject the event if it is to blame, otherwise raise ``error`` so that it is tried again."""
-        is_data_error = _is_data_error(error)
-        if not is_data_error and not isinstance(error, RejectedError):
+        """Find out which event is to blame and reject it, or else raise ``error`` so that it is tried again."""
+        if not may_be_refusal(error):
+            self._failures = 0
+            self._doubted.clear()
             raise error
         if len(unit) > 1:
             self._suspects = len(unit)
-            return
-        self._failures += 1
-        if is_data_error and self._failures < _DATA_ERROR_TRIES:
-            raise error
-        self._reject(unit[0], error)
+        elif isinstance(error, RejectedError) and not self._doubted:
+            self._reject([(unit[0], error)], unit)
+        else:
+            self._doubt(error, unit[0])
 
-    def _reject(self, item: _Item, error: Exception) -> None:
-        self._set_aside(item.line.number, item.line.data, error)
-        self._acknowledged([item])
-        self._tell(error, retrying=False)
+    def _doubt(self, error: Exception, item: _Item) -> None:
+        """Count a failure of one event; once there were enough, it is retried together with what follows it."""
+        self._failures += 1
+        if self._failures < _TRIES and not isinstance(error, RejectedError):
+            raise error
+        self._failures = 0
+        self._doubted.add(item.line.number)
+        if len(self._doubted) > _MOST_DOUBTED:
+            raise error
+
+    def _try_past_doubted(self) -> None:
+        """Retry the doubted events, then try the next: if it is taken, the tracker was not what made them fail.
+
+        This takes place at once, so that hardly any outage can end in between and make them look guilty.
+        """
+        refused: list[tuple[_Item, Exception]] = []
+        number = 0
+        while item := self._pending_item(number):
+            if (logger := self._open_here()) is None:
+                return
+            number += 1
+            if not (item.event.is_for(logger) or isinstance(item.event, Finish)):
+                continue  # it shows nothing
+            try:
+                self._deliver_alone(logger, item)
+            except Exception as error:
+                self._drop_logger()  # it may still hold a part of the event
+                if not may_be_refusal(error) or item.line.number not in self._doubted:
+                    self._failed(error, [item])
+                    return
+                refused.append((item, error))
+            else:
+                self._reject(refused, list(islice(self._pending, number)))
+                return
+        if not self._is_writer_gone():
+            raise refused[-1][1]  # wait for what will be logged next
+        if logger := self._open_here():
+            self._end(logger, self._position.status or "crashed")
+            self._reject(refused, list(self._pending))
+
+    def _pending_item(self, number: int) -> _Item | None:
+        while number >= len(self._pending) and self._read_on():
+            pass
+        return self._pending[number] if number < len(self._pending) else None
+
+    def _deliver_alone(self, logger: Logger, item: _Item) -> None:
+        self._hand_over(logger, [item])
+        if self.logger is None:  # it was a Finish
+            return
+        try:
+            logger.flush()
+        except FlushPostponedError:  # raised once for each flush
+            logger.flush()
+
+    def _reject(self, refused: list[tuple[_Item, Exception]], items: list[_Item]) -> None:
+        """Reject some of the first pending events; the others of ``items`` are delivered."""
+        for item, error in refused:
+            self._set_aside(item.line.number, item.line.data, error)
+        self._acknowledged(items)
+        for _, error in refused:
+            self._tell(error, retrying=False)
 
     def _set_aside(self, line: int, event: bytes, error: Exception) -> None:
         reason = self._describe(error)
@@ -324,20 +391,20 @@ class Courier:
         """
         began = time.monotonic()
         short = max(min(seconds, 1.0), seconds * _LONGEST_PAUSE_AT_END / _LONGEST_PAUSE)
-        woken = wake_time(self.run_dir, self.key)
 
         def rest() -> float:
             return began + (short if self._is_writer_gone() else seconds) - time.monotonic()
 
-        while (remaining := rest()) > 0 and wake_time(self.run_dir, self.key) == woken:
+        while (remaining := rest()) > 0 and wake_time(self.run_dir, self.key) == self._woken:
             if stop_time(self.run_dir, self.key) > self._began:
                 self.stop()
             if self._stopping.wait(min(remaining, POLL)):
                 return
+        self._woken = wake_time(self.run_dir, self.key)
 
     def _before_retry(self, state: tenacity.RetryCallState) -> None:
         error = _error_of(state)
-        if state.attempt_number >= _TRIES_BEFORE_REOPENING and not _is_data_error(error):
+        if state.attempt_number >= _TRIES_BEFORE_REOPENING:
             self._drop_logger()
         self._say_problem(error)
         self._tell(error, retrying=True)
@@ -345,7 +412,7 @@ class Courier:
     def _gives_up(self, state: tenacity.RetryCallState) -> bool:
         return (
             self._stopping.is_set()
-            or self._failed_makings >= _DATA_ERROR_TRIES
+            or self._failed_makings >= _TRIES
             or (not self._retries_access and isinstance(_error_of(state), AccessError))
             or (self._is_writer_gone() and time.monotonic() - (self._gone_since or 0) > self._linger)
         )
@@ -387,6 +454,7 @@ class Courier:
             log.info("%s holds %d lines of the journal; going there", self.key, watermark)
             self._pending.clear()
             self._suspects = self._failures = 0
+            self._doubted.clear()
             if watermark > self._position.line:
                 self._position.status = self._status_before(watermark)
             self._tail.seek_line(watermark)
@@ -397,11 +465,17 @@ class Courier:
         self._is_view_asked = False
         return logger
 
+    def _open_here(self) -> Logger | None:
+        """Return the open logger; None if its watermark sent us to another place of the journal."""
+        line = self._position.line
+        logger = self.logger or self._open()
+        return logger if self._position.line == line else None
+
     def _made(self) -> Logger:
         try:
             return self._make_logger()
         except Exception as error:
-            self._failed_makings += _is_data_error(error)
+            self._failed_makings += is_data_error(error)
             raise
 
     def _believe(self, watermark: object) -> int | None:
@@ -438,18 +512,25 @@ class Courier:
         except Exception as error:
             log.debug("%s.how_to_view() failed: %s", self.key, self._describe(error))
 
-    def _upload_what_is_left(self, logger: Logger) -> None:
+    def _upload_what_is_left(self, logger: Logger) -> list[tuple[int, Checkpoint, Exception]]:
+        """Upload what a ModelCheckpoint has left; return what was refused: the run is to be closed all the same."""
+        refused: list[tuple[int, Checkpoint, Exception]] = []
         for line, checkpoint in self._sweeper.left():
             try:
                 checkpoint.upload(logger, self.run_dir)
-            except RejectedError as error:  # the run is to be closed all the same
-                self._set_aside(line, encode(checkpoint).rstrip(), error)
+            except Exception as error:
+                self._failed_uploads[line] += may_be_refusal(error)
+                if not isinstance(error, RejectedError) and self._failed_uploads[line] < _TRIES:
+                    raise
+                refused.append((line, checkpoint, error))
+        return refused
 
     def _end(self, logger: Logger, status: str) -> None:
-        if logger.log_model is True:
-            self._upload_what_is_left(logger)
+        refused = self._upload_what_is_left(logger) if logger.log_model is True else []
         logger.finalize(status)
         logger.flush()
+        for line, checkpoint, error in refused:
+            self._set_aside(line, encode(checkpoint).rstrip(), error)
         self._ask_how_to_view(logger)
         logger.close()
         self.logger = None
@@ -482,10 +563,8 @@ class Courier:
         self._retrying()(self._finalize)
 
     def _finalize(self) -> None:
-        line = self._position.line
-        logger = self.logger or self._open()
-        if self._position.line != line:
-            return  # the watermark sent us elsewhere
+        if (logger := self._open_here()) is None:
+            return
         self._position.status = self._position.status or "crashed"
         self._end(logger, self._position.status)
         self._position.closed = True
@@ -498,13 +577,6 @@ def _end_of_files(items: Sequence[_Item]) -> int:
     """Return how many of some events hold as many files as are to be sent before a flush."""
     with_files = [index for index, item in enumerate(items) if item.event.has_files]
     return with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)
-
-
-def _is_data_error(error: Exception) -> bool:
-    """Return whether it may be the event that is wrong, and not the tracker."""
-    return isinstance(error, _FILE_ERRORS) or (
-        isinstance(error, _DATA_ERRORS) and not isinstance(error, _TRACKER_ERRORS)
-    )
 
 
 def _error_of(state: tenacity.RetryCallState) -> Exception:

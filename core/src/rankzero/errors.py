@@ -20,12 +20,28 @@ The tree::
     │   ├── TrackerUnavailableError                try again later
     │   │   └── AccessError                        a person must act first: the user or the project is not accepted
     │   ├── FlushPostponedError                    go on first, if there is more: the rest takes a while
+    │   ├── PossiblyRejectedError                  try again; reject it if the tracker takes what follows
     │   └── RejectedError                          never try again: goes to the reject list
     ├── RecorderError (also a ValueError)          a recorder was used wrongly; raised by the call
     └── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
+
+`may_be_refusal` says what any other exception that a logger raises means to a courier.
 """
 
 from __future__ import annotations
+
+import errno
+from json import JSONDecodeError
+
+_DATA_ERRORS = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
+)  # fmt: skip
+_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_OF_FILES = ("builtins", "shutil", "PIL")  # whose OSErrors are about a file; those of HTTP clients have other modules
+_OF_MACHINE_OR_NETWORK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENETDOWN,
+    errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENOTCONN,
+}  # fmt: skip
 
 
 class RankzeroError(Exception):
@@ -108,7 +124,18 @@ class FlushPostponedError(DeliveryError):
 
 
 class RejectedError(DeliveryError):
-    """The tracker refused an event for good; no retry can mend it."""
+    """The tracker refused an event for good; no retry can mend it.
+
+    For a refusal that is certain: the tracker's API says of the event itself that it is invalid or too large.
+    """
+
+
+class PossiblyRejectedError(DeliveryError):
+    """The tracker refused an event, perhaps for good: a 400 or 422 that does not say why, or may be a proxy's.
+
+    The event is tried again. It is rejected when it has failed several times and the tracker then takes the event that
+    follows it, and never while the tracker takes nothing.
+    """
 
 
 class RecorderError(RankzeroError, ValueError):
@@ -117,3 +144,28 @@ class RecorderError(RankzeroError, ValueError):
 
 class ExperimentUnavailableError(RankzeroError):
     """The live SDK object lives in a courier process, and this tracker cannot be joined from a second one."""
+
+
+def is_data_error(error: Exception) -> bool:
+    """Return whether an exception is of a kind that wrong values and arguments cause."""
+    if isinstance(error, OSError):
+        return isinstance(error, _FILE_ERRORS)
+    return isinstance(error, _DATA_ERRORS) and not isinstance(error, JSONDecodeError)  # an answer that is no JSON
+
+
+def may_be_refusal(error: Exception) -> bool:
+    """Return whether an exception of a logger may be due to the event; otherwise the tracker is unavailable.
+
+    It may be if it is a `RejectedError` or `PossiblyRejectedError`, an exception of wrong values (``TypeError``, …), a
+    ``RuntimeError``, ``MemoryError`` or ``EOFError``, or about a file (``PermissionError``, …). It is not if the
+    network, an HTTP client, a full disk or an answer that is no JSON is the cause.
+    """
+    if isinstance(error, DeliveryError):
+        return isinstance(error, RejectedError | PossiblyRejectedError)
+    if isinstance(error, OSError):
+        return (
+            type(error).__module__.partition(".")[0] in _OF_FILES
+            and not isinstance(error, ConnectionError | TimeoutError)
+            and error.errno not in _OF_MACHINE_OR_NETWORK
+        )
+    return is_data_error(error) or isinstance(error, RuntimeError | MemoryError | EOFError)

@@ -279,8 +279,9 @@ class Logger(ABC):
     def flush(self) -> None:
         """Return only when the tracker has acknowledged everything handed over so far; raise otherwise.
 
-        Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can, and
-        `AccessError` where a person must act first: the key is wrong, the project does not exist.
+        Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can,
+        `PossiblyRejectedError` if that is not certain, and `AccessError` where a person must act first: the key is wrong,
+        the project does not exist.
         """
 
     def how_to_view(self) -> str | None:

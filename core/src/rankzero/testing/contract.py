@@ -21,8 +21,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from rankzero.courier import _is_data_error
-from rankzero.errors import RejectedError
+from rankzero.errors import RejectedError, is_data_error
 from rankzero.events import Finish, Params, Start
 from rankzero.experiment import DummyExperiment
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
@@ -442,7 +441,7 @@ class LoggerContract:
             "flush() returned while the tracker failed: its values would count as delivered, and be lost. Let the "
             "error through, or raise TrackerUnavailableError"
         )
-        is_blamed = isinstance(error, RejectedError) or (where == "log_metrics()" and _is_data_error(error))
+        is_blamed = isinstance(error, RejectedError) or (where == "log_metrics()" and is_data_error(error))
         assert not is_blamed, (
             f"{where} raised {error!r} while the tracker failed: that puts the blame on the event, which would be "
             "rejected. Raise TrackerUnavailableError"
