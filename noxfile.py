@@ -77,25 +77,40 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def install(session: nox.Session) -> None:
-    """Build the wheels and use them as a user would: in clean environments, from outside the repository."""
-    session.install("uv")
-    tmp = Path(session.create_tmp()).resolve()
+    """Install as users do, in clean environments: released wheels, and with pip from the checkout."""
+    session.install("pip", "uv")
+    core, tmp = Path("core").resolve(), Path(session.create_tmp()).resolve()
     session.run("uv", "build", "--quiet", "--all-packages", "--clear", "--out-dir", str(tmp / "dist"))
-    session.chdir(tmp)
+    session.chdir(tmp)  # a checkout that is the working directory would be imported
     wheels = {path.name.partition("-")[0]: str(path) for path in (tmp / "dist").glob("*.whl")}
-    use(session, "rankzero", wheels["rankzero"])
+    check(session, environment(session, "rankzero", wheels["rankzero"]))
     for name in PLUGINS:
-        use(session, f"rankzero_{name}", f"{wheels['rankzero']}[{name}]", wheels[f"rankzero_{name}"])
+        venv = environment(session, name, f"{wheels['rankzero']}[{name}]", wheels[f"rankzero_{name}"])
+        check(session, venv, name)
+    # What the plugins need is there already, and only rankzero is installed anew.
+    first, *_, last = PLUGINS
+    session.run("uv", "pip", "uninstall", "--quiet", "--python", str(venv), "rankzero", f"rankzero-{last}")
+    pip = ("pip", "--python", str(venv), "install", "--quiet")
+    session.run(*pip, f"{core}[{last}]")
+    check(session, venv, last)
+    session.run(*pip, f"rankzero[{first}]")  # as `rankzero loggers` says
+    check(session, venv, first, last)
 
 
-def use(session: nox.Session, module: str, *wheels: str) -> None:
-    """Install wheels in an environment of their own, and see that there are a module with types and a command."""
-    venv = Path.cwd() / module
-    scripts = venv / ("Scripts" if os.name == "nt" else "bin")
+def environment(session: nox.Session, name: str, *wheels: str) -> Path:
+    """Make an environment with wheels."""
+    venv = Path.cwd() / name
     session.run("uv", "venv", "--quiet", "--clear", "--python", session.python or sys.executable, str(venv))
     session.run("uv", "pip", "install", "--quiet", "--no-config", "--python", str(venv), *wheels)
-    typed = f"import importlib.resources as r, {module}; assert r.files({module!r}).joinpath('py.typed').is_file()"
-    session.run(str(scripts / "python"), "-c", typed, external=True)
+    return venv
+
+
+def check(session: nox.Session, venv: Path, *plugins: str) -> None:
+    """See that an environment has modules with types, loggers that are in order, and the command."""
+    scripts = venv / ("Scripts" if os.name == "nt" else "bin")
+    for module in ("rankzero", *(f"rankzero_{name}" for name in plugins)):
+        typed = f"import importlib.resources as r, {module}; assert r.files({module!r}).joinpath('py.typed').is_file()"
+        session.run(str(scripts / "python"), "-c", typed, external=True)
     session.run(str(scripts / "rankzero"), "loggers", external=True)
 
 

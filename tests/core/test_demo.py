@@ -169,5 +169,5 @@ def test_a_logger_that_is_not_installed(demo, tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert f"{missing!r}" in done.stderr
-    assert f'is not installed. Run: pip install "rankzero[{missing}]"' in done.stderr
+    assert f"is not installed. Run: {known_loggers()[missing]}" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -274,8 +274,20 @@ def known_loggers() -> dict[str, str]:
     for requirement in _requirements(_OURSELVES):
         found = re.match(r"rankzero-([\w-]+)\b[^;]*;.*\bextra == ['\"]([\w-]+)['\"]", requirement)
         if found and found[1] == found[2]:
-            known[found[1]] = f'pip install "rankzero[{found[1]}]"'
+            known[found[1]] = f'pip install "{_source()}[{found[1]}]"'
     return known
+
+
+@functools.cache
+def _source() -> str:
+    """Return what rankzero was installed from: the directory of a checkout, or its name on an index."""
+    from importlib.metadata import distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    origin = msgspec.json.decode(distribution(_OURSELVES).read_text("direct_url.json") or "{}")
+    path = url2pathname(urlsplit(origin.get("url", "")).path)
+    return path if "dir_info" in origin and os.path.isdir(path) else _OURSELVES
 
 
 def _allowed_names() -> set[str] | None:
