@@ -1,8 +1,17 @@
 """What holds for all tests."""
 
+import os
 import signal
+
+import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a background job and on many CI runners. Whatever the tests start would inherit it and could not be
     # interrupted either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state(tmp_path_factory):
+    """Keep the key by which one's own runs are recognised out of the home directory."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))

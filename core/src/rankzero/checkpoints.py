@@ -18,6 +18,7 @@ from rankzero import kept_files
 from rankzero.events import Checkpoint
 from rankzero.journal import JOURNAL, Tail
 from rankzero.position import load_position
+from rankzero.trust import own_snapshot
 
 log = logging.getLogger("rankzero")
 
@@ -232,5 +233,6 @@ class SnapshotSweeper:
             source = checkpoint.source
             is_gone = source and (self._newest[source] > line or not os.path.exists(source))
             if line < everyone_is_past and is_gone:
-                _remove((self._run_dir / checkpoint.path).parent)
+                if (directory := own_snapshot(self._run_dir, checkpoint.path)) is not None:
+                    _remove(directory)
                 del self._delivered[line]

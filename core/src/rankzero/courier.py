@@ -30,6 +30,8 @@ from rankzero.errors import (
     AccessError,
     DeliveryError,
     FlushPostponedError,
+    NotAFileError,
+    OutsideError,
     RejectedError,
     RunNotFoundError,
     is_data_error,
@@ -42,6 +44,7 @@ from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
 from rankzero.options import scrub
 from rankzero.position import courier_lock, load_position, reject_list, save_position, stop_time, wake_time
+from rankzero.trust import check_files
 
 log = logging.getLogger("rankzero.courier")
 
@@ -80,6 +83,7 @@ class Courier:
         dead_after: for how many seconds a journal must rest before its writer counts as dead, where the lock
             cannot tell because it was taken on another machine.
         secrets: strings that must not appear in a message.
+        is_own: this user started the run; of another one only files in its directory are delivered.
         on_failure: called with (run, key, error, retrying) after each failure.
     """
 
@@ -94,6 +98,7 @@ class Courier:
         retries_access: bool = True,
         dead_after: float = 3600.0,
         secrets: Sequence[str] = (),
+        is_own: bool = True,
         on_failure: OnFailure | None = None,
     ) -> None:
         self.run_dir = run_dir.resolve()
@@ -106,6 +111,7 @@ class Courier:
         self._retries_access = retries_access
         self._dead_after = dead_after
         self._secrets = secrets
+        self._is_own = is_own
         self._on_failure = on_failure
         self._stopping = threading.Event()
         self._batch_bytes = Logger.batch_bytes
@@ -170,8 +176,11 @@ class Courier:
     def _read_on(self) -> bool:
         lines = self._tail.read(self._batch_bytes)
         decoded = ((line, line.decode()) for line in lines)
-        self._pending.extend(_Item(line, event) for line, event in decoded if event is not None)
+        self._pending.extend(_Item(line, self._allowed(event)) for line, event in decoded if event is not None)
         return bool(lines)
+
+    def _allowed(self, event: AnyEvent) -> AnyEvent:
+        return event if self._is_own or not isinstance(event, Checkpoint) else event.without_source()
 
     # One attempt: hand over, have it acknowledged, save the position
 
@@ -264,9 +273,16 @@ class Courier:
             if isinstance(event, Finish):
                 self._end(logger, event.status)
             elif event.is_for(logger):
+                self._check_files(event)
                 event.hand_to(logger, self.run_dir)
         if isinstance(event, Checkpoint):
             self._sweeper.note(line.number, event)  # a Finish that comes before the next flush is to know of it
+
+    def _check_files(self, event: AnyEvent) -> None:
+        try:
+            check_files(self.run_dir, event.paths)
+        except (OutsideError, NotAFileError) as error:
+            raise RejectedError(str(error)) from error
 
     def _acknowledged(self, items: list[_Item]) -> None:
         for _ in items:
@@ -517,6 +533,7 @@ class Courier:
         refused: list[tuple[int, Checkpoint, Exception]] = []
         for line, checkpoint in self._sweeper.left():
             try:
+                self._check_files(checkpoint)
                 checkpoint.upload(logger, self.run_dir)
             except Exception as error:
                 self._failed_uploads[line] += may_be_refusal(error)

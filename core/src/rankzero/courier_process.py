@@ -74,6 +74,7 @@ def _deliver(orders: Orders) -> int:
         lambda: make_logger(orders),
         linger=orders.linger,
         secrets=orders.secrets,
+        is_own=orders.is_own,
         on_failure=on_failure,
     )
     signal.signal(signal.SIGTERM, lambda *_: _on_sigterm(courier))

@@ -153,6 +153,7 @@ class ThreadDelivery:
             lambda: make_logger(orders),
             linger=orders.linger,
             secrets=orders.secrets,
+            is_own=orders.is_own,
             on_failure=on_failure,
         )
         self._thread = threading.Thread(target=self._run, name=f"rankzero-courier-{orders.key}", daemon=True)

@@ -187,6 +187,7 @@ class Errand:
             linger=orders.linger,
             retries_access=patience is None,
             secrets=orders.secrets,
+            is_own=orders.is_own,
             on_failure=_tell_plugins,
         )
         self._thread = threading.Thread(target=self._run, name=f"rankzero-{self.key}", daemon=True)

@@ -11,14 +11,17 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 
 from rankzero.encoders import Histogram as HistogramValues
-from rankzero.errors import RejectedError
+from rankzero.errors import OutsideError, RejectedError
+from rankzero.files import inside
 from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile, read_table
+from rankzero.seals import is_sealed, seal
+from rankzero.trust import LATEST, check_depth, check_loggers, check_path, check_run
 from rankzero.values import NonFinite, Number, to_jsonable, unspell, unspell_all
 
 if TYPE_CHECKING:
@@ -30,13 +33,23 @@ else:
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag=str.lower):
     """What was logged, and when."""
 
-    time: float
+    time: Annotated[float, msgspec.Meta(ge=-LATEST, lt=LATEST)]
     """Unix time in seconds."""
 
     is_logged: ClassVar[bool] = True
     """Whether a logger is told; False for what only the journal's readers need."""
     has_files: ClassVar[bool] = False
     """Whether a logger is given files, which take longer than lines."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The files and directories that it names, relative to the run's directory."""
+        return []
+
+    def check(self) -> None:
+        """Raise ValueError if a journal may not say this: see `rankzero.trust`."""
+        for path in self.paths:
+            check_path(path)
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         """Call the verb of ``logger`` that this event stands for."""
@@ -62,8 +75,27 @@ class Start(Event, frozen=True):
     host: str = ""
     pid: int = 0
     resumed: bool = False
+    seal: str = ""
+    """What proves to the user who started it that nobody else wrote ``loggers``: see `rankzero.seals`."""
 
     is_logged = False
+
+    def check(self) -> None:
+        check_run(self.run.id, self.run.project)
+        check_loggers(self.loggers)
+        check_depth(self.loggers)
+        if not 0 <= self.run.started < LATEST:
+            raise ValueError("the run's start is no time")
+
+    def sealed(self) -> Start:
+        """Return the event with the seal of the user whom this process belongs to."""
+        as_read = msgspec.json.decode(encode(self), type=Start)
+        return msgspec.structs.replace(self, seal=seal(as_read.run.id, as_read.loggers))
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this user started the run, and nobody changed where it goes."""
+        return is_sealed(self.run.id, self.loggers, self.seal)
 
 
 class Params(Event, frozen=True):
@@ -72,6 +104,9 @@ class Params(Event, frozen=True):
     values: dict[str, Any]
     metrics: dict[str, Number | NonFinite] = {}
     """Initial values to show beside the hyperparameters."""
+
+    def check(self) -> None:
+        check_depth(self.values)
 
     def params(self) -> dict[str, Any]:
         """Return ``values`` with NaN and infinity as the numbers that they are."""
@@ -132,6 +167,14 @@ class _Files(Event, frozen=True):
 
     has_files = True
 
+    @property
+    def paths(self) -> list[str]:
+        return [file.path for file in self.files]
+
+    def check(self) -> None:
+        super().check()
+        check_depth(self.extra)
+
     def _hand(self, verb: Callable[..., None], run_dir: Path) -> None:
         captions = [file.caption or "" for file in self.files]
         files = [file.under(run_dir) for file in self.files]
@@ -168,6 +211,10 @@ class Figure(Event, frozen=True):
 
     has_files = True
 
+    @property
+    def paths(self) -> list[str]:
+        return [self.file.path]
+
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_figure(self.key, self.file.under(run_dir), step=self.step)
 
@@ -181,8 +228,15 @@ class Table(Event, frozen=True):
 
     has_files = True
 
+    @property
+    def paths(self) -> list[str]:
+        return [self.file.path]
+
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        columns, rows = read_table(run_dir / self.file.path)
+        try:
+            columns, rows = read_table(run_dir / self.file.path)
+        except OutsideError as error:
+            raise RejectedError(f"a cell of the table: {error}") from error
         logger.log_table(self.key, columns=columns, data=rows, step=self.step)
 
 
@@ -193,6 +247,9 @@ class Text(Event, frozen=True):
     columns: list[str]
     data: list[list[Any]]
     step: int | None = None
+
+    def check(self) -> None:
+        check_depth(self.data)
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_text(self.key, columns=self.columns, data=self.data, step=self.step)
@@ -216,6 +273,10 @@ class Graph(Event, frozen=True):
 
     has_files = True
 
+    @property
+    def paths(self) -> list[str]:
+        return [self.file.path]
+
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_graph(self.file.under(run_dir))
 
@@ -230,6 +291,14 @@ class Artifact(Event, frozen=True):
     metadata: dict[str, Any] = {}
 
     has_files = True
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.path]
+
+    def check(self) -> None:
+        super().check()
+        check_depth(self.metadata)
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_artifact(
@@ -257,13 +326,29 @@ class Checkpoint(Event, frozen=True):
 
     has_files = True
 
+    @property
+    def paths(self) -> list[str]:
+        return [self.path]
+
+    def check(self) -> None:
+        super().check()
+        check_depth(self.metadata)
+
     def __post_init__(self) -> None:
         if isinstance(self.score, str):
             msgspec.structs.force_setattr(self, "score", unspell(self.score))
 
+    def without_source(self) -> Checkpoint:
+        """Return the checkpoint of a run that somebody else may have written, whose word gives no right to a file."""
+        return msgspec.structs.replace(self, source="")
+
     def find(self, run_dir: Path) -> Path | None:
-        """Return where the checkpoint is: its snapshot, or else what the script saved, unless that was overwritten."""
-        snapshot = run_dir / self.path
+        """Return where the checkpoint is: its snapshot, or else what the script saved, unless that was overwritten.
+
+        Raises:
+            OutsideError: the snapshot is not in the run's directory.
+        """
+        snapshot = inside(run_dir, self.path)
         if snapshot.exists():
             return snapshot
         try:
@@ -410,8 +495,10 @@ def decode(line: bytes) -> AnyEvent:
 
     Raises:
         msgspec.MsgspecError: the line is no event of a known type.
+        ValueError: it says what a journal may not say.
     """
     event: AnyEvent = _decoder.decode(line)
+    event.check()
     return event
 
 

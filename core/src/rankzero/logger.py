@@ -423,7 +423,7 @@ class Logger(ABC):
                 file = store.figure(item)
             else:
                 file = getattr(store, kind)(item, caption=text, **options)
-            files.append(file.under(directory))
+            files.append(msgspec.structs.replace(file, path=str(directory / file.path)))
         return files
 
     def log_table(

@@ -26,8 +26,8 @@ from rankzero.encoders import (
     encode_video,
     pillow,
 )
-from rankzero.errors import PluginNotInstalledError
-from rankzero.files import make_directory
+from rankzero.errors import OutsideError, PluginNotInstalledError
+from rankzero.files import inside, make_directory, open_regular
 from rankzero.notices import warn_user
 from rankzero.values import NON_FINITE, clean, to_jsonable
 
@@ -59,8 +59,12 @@ class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
             return np.asarray(image, dtype=dtype)
 
     def under(self, directory: Path) -> MediaFile:
-        """Return the same file with its path made absolute."""
-        return msgspec.structs.replace(self, path=str(directory / self.path))
+        """Return the same file with its path made absolute.
+
+        Raises:
+            OutsideError: it is not in the directory.
+        """
+        return msgspec.structs.replace(self, path=str(inside(directory, self.path)))
 
 
 class MediaStore:
@@ -169,9 +173,17 @@ def captioned(items: Any, captions: Sequence[str] | str | None) -> Iterator[tupl
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
-    """Read what `MediaStore.table` wrote: (columns, rows); images are `MediaFile` objects again, paths absolute."""
-    table = json.loads(Path(path).read_bytes())
-    directory = Path(path).parents[2]
+    """Read what `MediaStore.table` wrote: (columns, rows); images are `MediaFile` objects again, paths absolute.
+
+    Raises:
+        OutsideError: a picture is not in the run's directory.
+    """
+    path = Path(path)
+    if len(path.parts) < 4 or path.parts[-3] != MEDIA:
+        raise OutsideError(f"{path} is not in a run's {MEDIA}/")
+    with open_regular(path) as file:
+        table = json.loads(file.read())
+    directory = path.parents[2]
     return table["columns"], [[_read_cell(cell, directory) for cell in row] for row in table["data"]]
 
 

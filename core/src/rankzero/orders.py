@@ -25,6 +25,8 @@ class Orders(NamedTuple):
     """The training process's sys.path."""
     online: bool = False
     """Whether a logger that is told to stay offline delivers all the same."""
+    is_own: bool = True
+    """Whether this user started the run: see `rankzero.seals`."""
 
 
 def make_logger(orders: Orders) -> Logger:

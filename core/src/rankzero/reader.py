@@ -42,6 +42,7 @@ from rankzero.events import (
     decode,
     decode_after_fragment,
 )
+from rankzero.files import inside
 from rankzero.journal import JOURNAL
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, read_table
@@ -206,6 +207,7 @@ class _Reading:
     def __init__(self, journal: Path) -> None:
         self._run = RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
         self._metrics = SeriesCollector()
+        self._is_own = False
         self._holders: dict[str, int] = {}  # alias → index of its newest checkpoint
         for chunk in _complete_lines(journal):
             self._take_chunk(chunk)
@@ -237,7 +239,7 @@ class _Reading:
         if len(metrics) < len(events):
             for event in events:
                 if event.__class__ is not Metrics:
-                    self._take(event)
+                    self._take_checked(event)
 
     def _decode(self, chunk: bytes) -> list[AnyEvent]:
         try:
@@ -251,6 +253,13 @@ class _Reading:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             self._run.damaged += 1
             return decode_after_fragment(line)
+
+    def _take_checked(self, event: Event) -> None:
+        try:
+            event.check()
+            self._take(event)
+        except ValueError:
+            self._run.damaged += 1
 
     def _take(self, event: Event) -> None:
         run = self._run
@@ -269,7 +278,7 @@ class _Reading:
                 file = LoggedFile("figure", event.step, event.time, event.file.under(run.dir))
                 run.media.setdefault(event.key, []).append(file)
             case Table():
-                table = LoggedTable(event.step, event.time, run.dir / event.file.path)
+                table = LoggedTable(event.step, event.time, inside(run.dir, event.file.path))
                 run.tables.setdefault(event.key, []).append(table)
             case Text():
                 text = LoggedText(event.step, event.time, event.columns, event.data)
@@ -280,7 +289,7 @@ class _Reading:
             case Graph():
                 run.graphs.append(event.file.under(run.dir))
             case Artifact():
-                run.artifacts.append(msgspec.structs.replace(event, path=str(run.dir / event.path)))
+                run.artifacts.append(msgspec.structs.replace(event, path=str(inside(run.dir, event.path))))
             case Checkpoint():
                 self._take_checkpoint(event)
             case DefineMetric():
@@ -300,12 +309,14 @@ class _Reading:
         run.loggers.update(start.loggers)
         if not run.info.id:
             started = start.run.started or start.time
+            self._is_own = start.is_own
             run.info = msgspec.structs.replace(start.run, dir=str(run.dir), started=started)
 
     def _take_checkpoint(self, checkpoint: Checkpoint) -> None:
         run = self._run
+        found = (checkpoint if self._is_own else checkpoint.without_source()).find(run.dir)
         self._holders.update(dict.fromkeys(checkpoint.aliases, len(run.checkpoints)))
-        path = str(checkpoint.find(run.dir) or run.dir / checkpoint.path)
+        path = str(found or run.dir / checkpoint.path)
         run.checkpoints.append(msgspec.structs.replace(checkpoint, path=path))
 
 

@@ -843,7 +843,8 @@ class Run:
         self._open_journal()
         self._filter_events()
         described = {key: dict(each) for key, each in loggers.items()}
-        self._append(encode(Start(_now(), self._info, described, platform.node(), os.getpid(), self.resumed)))
+        start = Start(_now(), self._info, described, platform.node(), os.getpid(), self.resumed)
+        self._append(encode(start.sealed()))
 
     def _open_journal(self) -> None:
         self._journal = Journal(self.dir / JOURNAL)

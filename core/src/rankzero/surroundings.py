@@ -24,7 +24,8 @@ from typing import TypeVar
 import msgspec
 
 from rankzero.delivery import COURIER_LOG, bury_the_dead, leave_alone
-from rankzero.files import inside, open_own
+from rankzero.errors import OutsideError
+from rankzero.files import inside, open_own, read_own
 from rankzero.options import mask_arguments
 from rankzero.rank import RANK_VARIABLES
 from rankzero.values import clean
@@ -120,8 +121,23 @@ def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> 
 
 def _read(run_dir: Path, number: int) -> Surroundings | None:
     try:
-        return msgspec.json.decode((run_dir / SURROUNDINGS / str(number) / _FILE).read_bytes(), type=Surroundings)
+        found = msgspec.json.decode(read_own(inside(run_dir, f"{SURROUNDINGS}/{number}/{_FILE}")), type=Surroundings)
     except (OSError, msgspec.MsgspecError, ValueError):
+        return None
+    return msgspec.structs.replace(
+        found,
+        pid=max(0, found.pid),  # the negative ones stand for many processes
+        packages=_inside(run_dir, found.packages),
+        code=_inside(run_dir, found.code),
+        git=found.git and msgspec.structs.replace(found.git, diff=_inside(run_dir, found.git.diff)),
+    )
+
+
+def _inside(run_dir: Path, path: str | None) -> str | None:
+    """Return the path of a file of the run's; None if it is another, or none."""
+    try:
+        return path if path and inside(run_dir, path).is_file() else None
+    except OutsideError:
         return None
 
 

@@ -105,7 +105,11 @@ class TensorBoardLogger(MediaVerbs):
 
     @property
     def name(self) -> str:
-        return self.run_info.project if self.run_info is not None and self._name == _DEFAULT_NAME else self._name
+        return self.run_info.project if self._is_named_by_run and self.run_info is not None else self._name
+
+    @property
+    def _is_named_by_run(self) -> bool:
+        return self.run_info is not None and self._name == _DEFAULT_NAME
 
     @property
     def version(self) -> int | str:
@@ -125,7 +129,8 @@ class TensorBoardLogger(MediaVerbs):
 
     @property
     def root_dir(self) -> str:
-        return expand(os.path.join(self.save_dir, self.name))
+        # What a journal says is not expanded: somebody else may have written it.
+        return os.path.join(self.save_dir, self.name if self._is_named_by_run else expand(self.name))
 
     @property
     def sub_dir(self) -> str | None:
@@ -136,7 +141,8 @@ class TensorBoardLogger(MediaVerbs):
     def log_dir(self) -> str:
         version = self.version
         last = version if isinstance(version, str) else f"version_{version}"
-        return expand(os.path.join(self.root_dir, last, *filter(None, [self.sub_dir])))
+        last = last if self._version is None else expand(last)
+        return os.path.join(self.root_dir, last, *map(expand, filter(None, [self.sub_dir])))
 
     @property
     def experiment(self) -> Any:

@@ -54,7 +54,7 @@ def as_it_was(settings: Settings, run: RunInfo, surroundings: Surroundings | Non
 
 
 def _is_running_here(run: RunInfo, surroundings: Surroundings) -> bool:
-    return surroundings.host == platform.node() and writer_state(Path(run.dir)) is Writer.ALIVE
+    return surroundings.pid > 0 and surroundings.host == platform.node() and writer_state(Path(run.dir)) is Writer.ALIVE
 
 
 def _relative_program(surroundings: Surroundings) -> str | None:
