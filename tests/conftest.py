@@ -10,6 +10,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # interrupted either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# It costs a process for each run that a test starts; the tests that are about it, and those of plugins, have it on.
+os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def state(tmp_path_factory):

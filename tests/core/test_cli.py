@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet
 import pytest
 from filelock import FileLock
@@ -30,6 +31,7 @@ from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.plugins import get_plugins
 from rankzero.position import Position, load_position, save_position, wake_time
+from rankzero.surroundings import Git, Surroundings
 
 COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "import", "loggers", "check"]
 
@@ -354,6 +356,26 @@ def test_what_ls_prints_can_be_pasted(command, monkeypatch, width):
         first, *_, last = shlex.split(lines[row])
         for word in (first, last):
             assert json.loads(command("show", word, "--json")[1])["id"] == run_id
+
+
+def test_show_says_what_the_run_was_started_in(command):
+    run_dir = make_run()
+    assert "$" not in command("show", "a1")[1]
+    assert json.loads(command("show", "a1", "--json")[1])["environment"] is None
+    (run_dir / "surroundings" / "1").mkdir(parents=True)
+    git = Git("/code", "1a2b3c4d5e6f", branch="trunk", dirty=True)
+    found = Surroundings(
+        host="node7", argv=("train.py", "--note=[bold] x"), python="3.12.1", torch="2.9.0", cpu="Fast CPU", cpus=16,
+        memory=64_000_000_000, gpus=("H200", "H200"), git=git,
+    )  # fmt: skip
+    (run_dir / "surroundings" / "1" / "surroundings.json").write_bytes(msgspec.json.encode(found))
+    assert command("show", "a1")[1].splitlines()[3:6] == [
+        "$ train.py '--note=[bold] x'",
+        "git 1a2b3c4d5e (trunk, with changes) · Python 3.12.1 · torch 2.9.0",
+        "node7 · 16 × Fast CPU · 64.0 GB · 2 × H200",
+    ]
+    shown = json.loads(command("show", "a1", "--json")[1])["environment"]
+    assert (shown["git"]["dirty"], shown["gpus"]) == (True, ["H200", "H200"])
 
 
 def test_show_says_when_nobody_delivers_what_is_missing(command):

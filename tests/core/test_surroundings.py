@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 from servers.file_logger import FileLogger
 from servers.training import Training
@@ -24,10 +26,9 @@ from rankzero.surroundings import Surroundings, look_around, read_surroundings, 
 FOUND = "surroundings.json"
 
 
-class Curious(FileLogger):
-    """Wants to know."""
-
-    wants = frozenset({"surroundings"})
+@pytest.fixture(autouse=True)
+def as_by_default(monkeypatch):
+    monkeypatch.delenv("RANKZERO_CAPTURE_ENVIRONMENT")
 
 
 @pytest.fixture
@@ -75,7 +76,9 @@ def complete(run_dir):
 
 
 def begin(tmp_path, **options):
-    return rankzero.start([Curious(tmp_path / "tracker")], **{"dir": tmp_path / "runs", "delivery": "off", **options})
+    return rankzero.start(
+        [FileLogger(tmp_path / "tracker")], **{"dir": tmp_path / "runs", "delivery": "off", **options}
+    )
 
 
 # What is found
@@ -89,6 +92,9 @@ def test_the_process_and_its_machine(look, monkeypatch, tmp_path):
     assert (found.host, found.pid, found.user) == (platform.node(), os.getpid(), getpass.getuser())
     assert (found.cwd, found.argv) == (str(tmp_path), ("train.py", "--lr", "1", "\\udcff"))
     assert (found.program, found.code) == ("", None)
+    assert (found.cpus, found.torch) == (os.cpu_count(), version("torch") if find_spec("torch") else "")
+    assert found.cpu
+    assert found.memory == psutil.virtual_memory().total
     assert (found.executable, found.python) == (sys.executable, platform.python_version())
     assert before <= found.started <= time.time()
 
@@ -127,6 +133,16 @@ def test_a_program_that_cannot_be_copied(look, tmp_path, make):
     assert found.packages
 
 
+@pytest.mark.parametrize(("status", "names"), [(0, ("NVIDIA H200", "NVIDIA H200")), (9, ())])
+def test_the_gpus(look, monkeypatch, tmp_path, status, names):
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\nprintf 'NVIDIA H200\\nNVIDIA H200\\n'; exit {status}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    assert look()[1].gpus == names
+
+
 # git
 
 
@@ -144,6 +160,7 @@ def test_a_repository_with_changes(look, repository):
     assert (repository / "train.py").read_text() == "lr = 2\n"
     assert (repository / "staged.py").read_text() == "new\n"
     assert "untracked" not in (run_dir / found.git.diff).read_text()
+    assert found.git.dirty
 
 
 def test_a_program_below_the_root_of_a_clean_repository_without_a_branch(look, repository):
@@ -153,6 +170,7 @@ def test_a_program_below_the_root_of_a_clean_repository_without_a_branch(look, r
     index = (repository / ".git" / "index").read_bytes()
     _, found = look(repository / "below" / "gone.py")
     assert (found.git.root, found.git.branch, found.git.diff) == (str(repository), None, None)
+    assert found.git.dirty is False
     assert (repository / ".git" / "index").read_bytes() == index
 
 
@@ -191,7 +209,7 @@ def test_a_huge_diff_is_left_out(look, repository):
     (repository / "train.py").write_text("x = 1\n" * 2_000_000)
     run_dir, found = look(repository / "train.py")
     assert found.git.commit
-    assert found.git.diff is None
+    assert (found.git.diff, found.git.dirty) == (None, True)
     assert not list(run_dir.rglob("*.patch"))
 
 
@@ -234,7 +252,7 @@ def test_git_that_hangs_is_not_waited_for(repository, monkeypatch, tmp_path):
     slow = tmp_path / "git"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
-    monkeypatch.setattr(surroundings, "_GIT_TIMEOUT", 0.2)
+    monkeypatch.setattr(surroundings, "_TIMEOUT", 0.2)
     began = time.monotonic()
     assert surroundings._Asker(str(slow), str(repository))("rev-parse") is None
     assert time.monotonic() - began < SOON
@@ -282,7 +300,7 @@ def test_a_header_is_masked_to_its_end():
 
 def test_no_secret_reaches_the_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["train.py", "--api-key", "k3y-k3y", "--note=hunter2-hunter2"])
-    logger = Curious(tmp_path / "tracker", password="hunter2-hunter2")
+    logger = FileLogger(tmp_path / "tracker", password="hunter2-hunter2")
     with rankzero.start([logger], dir=tmp_path / "runs", delivery="thread") as run:
         found = read_surroundings(run.dir, timeout=A_WHILE)
     assert found.argv == ("train.py", "--api-key", "***", "--note=***")
@@ -305,9 +323,14 @@ def test_every_start_of_a_run_counts(tmp_path, how):
     assert sorted(path.name for path in (run.dir / "surroundings").iterdir()) == ["1", "2"]
 
 
-def test_nothing_is_looked_at_for_loggers_that_do_not_want_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(surroundings, "look_around", lambda *_: pytest.fail("asked"))
-    with rankzero.start([FileLogger(tmp_path / "tracker")], dir=tmp_path, delivery="off") as run:
+@pytest.mark.parametrize("how", ["start()", "environment", "file"])
+def test_it_can_be_turned_off(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    if how == "file":
+        Path("rankzero.toml").write_text("capture_environment = false\n")
+    elif how == "environment":
+        monkeypatch.setenv("RANKZERO_CAPTURE_ENVIRONMENT", "0")
+    with begin(tmp_path, **({"capture_environment": False} if how == "start()" else {})) as run:
         pass
     assert not (run.dir / "surroundings").exists()
 
@@ -346,12 +369,10 @@ def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, mon
 
 def test_it_goes_on_when_the_training_process_is_killed(tmp_path):
     training = Training(tmp_path)
-    training.run(
-        "FileLogger.wants = frozenset({'surroundings'})\nbegin(delivery='off')\nos.kill(os.getpid(), signal.SIGKILL)"
-    )
+    training.run("begin(delivery='off')\nos.kill(os.getpid(), signal.SIGKILL)")
     found = read_surroundings(training.run_dir, timeout=A_WHILE)
     assert found.argv == found.argv[:1] == (found.program,) == (str(tmp_path / "train.py"),)
-    assert "FileLogger.wants" in (training.run_dir / found.code).read_text()
+    assert "begin(delivery=" in (training.run_dir / found.code).read_text()
 
 
 def test_a_run_that_was_deleted_does_not_come_back(look, tmp_path):

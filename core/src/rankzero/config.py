@@ -4,8 +4,8 @@ For each field the first that says something decides:
 
 1. the arguments of ``rankzero.start()``;
 2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``,
-   ``RANKZERO_DELIVERY``, ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_DISABLED``; a variable that
-   is empty counts as not set;
+   ``RANKZERO_DELIVERY``, ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_CAPTURE_ENVIRONMENT``,
+   ``RANKZERO_DISABLED``; a variable that is empty counts as not set;
 3. a config file: the one whose path was passed, else the nearest (see `rankzero.config_files`);
 4. the defaults: the logger ``csv``, the project ``default`` and the directory ``rankzero-runs``.
 
@@ -52,6 +52,7 @@ class RunConfig(msgspec.Struct):
     """In seconds."""
     down_timeout: float
     """In seconds."""
+    capture_environment: bool
     disabled: bool
 
 
@@ -112,6 +113,7 @@ _FIELDS = {
     "delivery": _Field(Delivery, "'process', 'thread' or 'off'", "process", "RANKZERO_DELIVERY"),
     "finish_timeout": _Field(Seconds, "a number of seconds", 60.0, "RANKZERO_FINISH_TIMEOUT", _parse_seconds),
     "down_timeout": _Field(Seconds, "a number of seconds", 5.0, "RANKZERO_DOWN_TIMEOUT", _parse_seconds),
+    "capture_environment": _Field(bool, "true or false", True, "RANKZERO_CAPTURE_ENVIRONMENT", _parse_bool),
     "disabled": _Field(bool, "true or false", False, "RANKZERO_DISABLED", _parse_bool),
 }
 
@@ -129,6 +131,7 @@ def resolve(
     delivery: str | None = None,
     finish_timeout: float | None = None,
     down_timeout: float | None = None,
+    capture_environment: bool | None = None,
     config_file: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> RunConfig:
@@ -151,6 +154,7 @@ def resolve(
         delivery: ``process``, ``thread`` or ``off``.
         finish_timeout: for how many seconds the end of a run waits for its delivery.
         down_timeout: the same for a tracker that is known to be down.
+        capture_environment: whether to record what surrounds the training process.
         config_file: instead of the one that would be found.
         options: for the only logger.
 
@@ -173,6 +177,7 @@ def resolve(
         "delivery": delivery,
         "finish_timeout": finish_timeout,
         "down_timeout": down_timeout,
+        "capture_environment": capture_environment,
     }
     passed = {field: _plain(value, field) for field, value in passed.items()}
     arguments = [_Layer(START, passed)]

@@ -50,6 +50,7 @@ def start(
     delivery: str | None = None,
     finish_timeout: float | None = None,
     down_timeout: float | None = None,
+    capture_environment: bool | None = None,
     **options: Any,
 ) -> Run:
     """Start a run; returns in milliseconds, but for what trackers take to say whether they know the user.
@@ -74,6 +75,9 @@ def start(
         finish_timeout: for how many seconds `Run.finish`, or the end of the process, waits for the delivery; 60 by
             default.
         down_timeout: for how many of these it waits for a tracker that is known to take nothing now; 5 by default.
+        capture_environment: whether a process of its own writes into the run's directory what the run was started in:
+            command line without secrets, script, git commit and changes, installed packages, user and machine. True by
+            default; trackers that show such things get them from there.
         **options: go to the logger when there is exactly one.
 
     Raises:
@@ -84,7 +88,8 @@ def start(
     """
     asked = resolve(
         loggers, project=project, name=name, tags=tags, notes=notes, dir=dir, run_id=run_id, resume=resume,
-        delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout, options=options,
+        delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout,
+        capture_environment=capture_environment, options=options,
     )  # fmt: skip
     params = to_jsonable({} if config is None else config)
     if not isinstance(params, dict):
@@ -127,7 +132,7 @@ def start(
     deliveries = None
     wants = frozenset[str]().union(*(each.wants for each in plans))
     secrets = [secret for each in plans for secret in each.secrets]
-    if "surroundings" in wants:
+    if asked.capture_environment:
         _look_around(run, info.program, secrets)
     if asked.delivery != "off":
         deliveries = _start_couriers(plans, run_dir, asked)

@@ -179,7 +179,7 @@ class Logger(ABC):
     """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
 
     wants: frozenset[str] = frozenset()
-    """What a Run is to record for this logger beyond what is logged: ``console`` and ``surroundings``.
+    """What a Run is to record for this logger beyond what is logged: ``console``, what the training process prints.
 
     An instance may set its own.
     """
@@ -280,8 +280,8 @@ class Logger(ABC):
         """Return only when the tracker has acknowledged everything handed over so far; raise otherwise.
 
         Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can,
-        `PossiblyRejectedError` if that is not certain, and `AccessError` where a person must act first: the key is wrong,
-        the project does not exist.
+        `PossiblyRejectedError` if that is not certain, and `AccessError` where a person must act first: the key is
+        wrong, the project does not exist.
         """
 
     def how_to_view(self) -> str | None:

@@ -22,7 +22,7 @@ START = "start()"
 
 START_PARAMETERS = (
     "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
-    "finish_timeout", "down_timeout",
+    "finish_timeout", "down_timeout", "capture_environment",
 )  # fmt: skip
 
 _REFERENCE = re.compile(r"\$?\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")

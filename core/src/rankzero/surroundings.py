@@ -41,7 +41,7 @@ _FILE = "surroundings.json"
 _DIFF, _PACKAGES, _CODE = "diff.patch", "requirements.txt", "code"
 _MOST_BYTES = 10_000_000  # of a diff, or a program
 _NICENESS = 10
-_GIT_TIMEOUT = 60.0
+_TIMEOUT = 60.0
 _LOOK_EVERY = 0.02
 _USER_IN_URL = re.compile(r"(\w://)[^/?#]*@")
 _ONLY_USER_OF_SSH = re.compile(r"ssh://[^/@:]+@[^@]*")
@@ -56,6 +56,8 @@ class Git(msgspec.Struct, frozen=True, omit_defaults=True):
     """None if none is checked out."""
     remote: str | None = None
     """The URL of ``origin``, or else of the first remote, without a password."""
+    dirty: bool | None = None
+    """Whether tracked files differ from the commit; None if that is not known."""
     diff: str | None = None
     """The file with what differs from the commit; without untracked files, and None above 10 MB.
 
@@ -80,6 +82,16 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Its version."""
     started: float = 0.0
     """Unix time in seconds."""
+    cpu: str = ""
+    """The processor's name."""
+    cpus: int = 0
+    """How many logical processors the machine has."""
+    memory: int = 0
+    """The machine's memory in bytes."""
+    gpus: tuple[str, ...] = ()
+    """The names of the machine's NVIDIA GPUs, as ``nvidia-smi`` tells them."""
+    torch: str = ""
+    """The version of torch that is installed."""
     git: Git | None = None
     """None without git, outside a repository, and before its first commit."""
     packages: str | None = None
@@ -87,7 +99,7 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str | None = None
     """A copy of the program."""
     is_complete: bool = True
-    """Whether git, the packages and the user's name were looked at already."""
+    """Whether git, the packages, the machine and the user's name were looked at already."""
 
 
 class _Told(msgspec.Struct):
@@ -223,6 +235,11 @@ def main() -> None:
     found = msgspec.structs.replace(
         known,
         user=_attempt(getpass.getuser) or "",
+        cpu=_attempt(_cpu_name) or "",
+        cpus=os.cpu_count() or 0,
+        memory=_attempt(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) or 0,
+        gpus=_attempt(_gpu_names) or (),
+        torch=_attempt(_torch_version) or "",
         git=git and msgspec.structs.replace(git, diff=kept(git.diff)),
         packages=kept(_attempt(lambda: _list_packages(directory))),
         code=kept(_attempt(lambda: _copy_program(directory, known.program))),
@@ -238,6 +255,34 @@ def _attempt(look: Callable[[], T]) -> T | None:
         return look()
     except Exception as error:
         log.warning("%s: %s", type(error).__name__, error)
+        return None
+
+
+def _cpu_name() -> str:
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu_names() -> tuple[str, ...]:
+    import shutil
+
+    ask = shutil.which("nvidia-smi")
+    if ask is None:
+        return ()
+    command = [ask, "--query-gpu=name", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
+    return tuple(filter(None, map(str.strip, answer.stdout.splitlines()))) if answer.returncode == 0 else ()
+
+
+def _torch_version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("torch")
+    except PackageNotFoundError:
         return None
 
 
@@ -281,11 +326,13 @@ def _look_at_git(directory: Path, places: list[str]) -> Git | None:
             remotes = (ask("remote") or "").split()
             remote = "origin" if "origin" in remotes or not remotes else remotes[0]
             url = ask("remote", "get-url", remote) if remotes else None
+            changes = ask.read("status", "--porcelain", "--untracked-files=no")
             return Git(
                 root=root,
                 commit=commit,
                 branch=ask("symbolic-ref", "--short", "--quiet", "HEAD"),
                 remote=url and without_password(url),
+                dirty=None if changes is None else bool(changes),
                 diff=_attempt(functools.partial(_write_diff, git, root, directory / _DIFF)),
             )
     return None
@@ -340,7 +387,7 @@ class _Asker:
             stderr=subprocess.DEVNULL,
         )
         assert process.stdout is not None
-        timer = threading.Timer(_GIT_TIMEOUT, process.kill)
+        timer = threading.Timer(_TIMEOUT, process.kill)
         timer.start()
         with process, process.stdout:
             answer = process.stdout.read(_MOST_BYTES + 1)

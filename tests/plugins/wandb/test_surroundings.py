@@ -112,6 +112,19 @@ def test_a_late_sync_shows_the_old_state(server, repository, tmp_path, where):
     assert run.files["code/scripts/train.py"] == code
 
 
+def test_a_run_that_was_not_for_wandb_shows_it_too(server, repository):
+    commit = git(repository, "rev-parse", "HEAD").strip()
+    body = TRAIN.replace('"wandb"', '"csv"')
+    repository.write(body)
+    diff = git(repository, "diff", "HEAD")
+    repository.train(body, "--lr=1")
+    wait_for_surroundings(repository.run_dir)
+    repository.sync(repository.run_dir, "--to", "wandb")
+    run = check_code(server, repository, commit, diff)
+    assert run.metadata["args"] == ["--lr=1"]
+    assert b"msgspec==" in run.files["requirements.txt"]
+
+
 def test_the_program_is_kept_on_request(server, repository):
     repository.train(TRAIN.replace('"p"', '"p", save_code=True'))
     run = only_run(server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rankzero.runs import Delivered
 
 _MOST_ROWS = 40
+_LONGEST_COMMAND = 400
 
 
 def show(
@@ -31,7 +33,7 @@ def show(
 ) -> None:
     """Show a run.
 
-    That is its parameters, metrics and files, and how far each delivery is.
+    That is what it was started in, its parameters, metrics and files, and how far each delivery is.
 
     Example: rankzero show amber-otter-12 --plot train/loss
 
@@ -57,6 +59,7 @@ def show(
 
 def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) -> Iterator[RenderableType]:
     yield from _heading(data)
+    yield from _environment(data)
     if data.params:
         yield ""
         yield _params(data)
@@ -90,6 +93,34 @@ def _heading(data: RunData) -> Iterator[str]:
     yield f"[dim]{terminal.escape(str(data.dir))}[/]"
     if info.notes:
         yield terminal.escape(info.notes)
+
+
+def _environment(data: RunData) -> Iterator[str]:
+    """Yield what the run was started in: command line, versions, machine."""
+    from rankzero.surroundings import read_surroundings
+
+    found = read_surroundings(data.dir)
+    if found is None:
+        return
+    command = shlex.join(found.argv)
+    cut = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}…"
+    git = found.git
+    state = ", ".join(filter(None, (git.branch, "with changes" if git.dirty else ""))) if git else ""
+    versions = [
+        f"git {git.commit[:10]}{f' ({state})' if state else ''}" if git else "",
+        f"Python {found.python}" if found.python else "",
+        f"torch {found.torch}" if found.torch else "",
+    ]
+    gpus = [f"{count} × {name}" if count > 1 else name for name, count in Counter(found.gpus).items()]
+    machine = [
+        found.host,
+        f"{found.cpus} × {found.cpu}" if found.cpus and found.cpu else "",
+        terminal.size(found.memory) if found.memory else "",
+        *gpus,
+    ]
+    for line in (f"$ {cut}" if cut else "", " · ".join(filter(None, versions)), " · ".join(filter(None, machine))):
+        if line:
+            yield f"[dim]{terminal.escape(line)}[/]"
 
 
 def _params(data: RunData) -> RenderableType:
@@ -218,6 +249,11 @@ def _plot(data: RunData, name: str, console: Console) -> None:
 
 
 def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
+    import msgspec
+
+    from rankzero.surroundings import read_surroundings
+
+    environment = read_surroundings(data.dir)
     return {
         "id": data.info.id,
         "name": data.info.name,
@@ -229,6 +265,7 @@ def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
         "started": data.started,
         "finished": data.finished,
         "updated": data.updated,
+        "environment": msgspec.to_builtins(environment) if environment else None,
         "params": data.params,
         "metrics": {
             name: {

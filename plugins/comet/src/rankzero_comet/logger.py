@@ -57,7 +57,7 @@ class CometLogger(MediaVerbs):
     known_options: ClassVar[frozenset[str]] = OPTIONS.union(DEPRECATED)
     joinable = True
     batch_bytes = 1 << 15  # a batch of metrics is one request, of about as many values as Comet's client sends
-    wants = frozenset(["console", "surroundings"])
+    wants = frozenset(["console"])
 
     def __init__(
         self,

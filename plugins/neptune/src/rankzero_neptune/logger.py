@@ -55,7 +55,7 @@ class NeptuneLogger(MediaVerbs):
     PARAMETERS_KEY = "hyperparams"
     joinable = True
     batch_bytes = 1 << 20
-    wants = frozenset(["console", "surroundings"])
+    wants = frozenset(["console"])
     secret_options: ClassVar[frozenset[str]] = frozenset(["api_key", "proxies"])
     known_options: ClassVar[frozenset[str]] = INIT_OPTIONS
 

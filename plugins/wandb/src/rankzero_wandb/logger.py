@@ -66,7 +66,7 @@ class WandbLogger(MediaVerbs):
     LOGGER_JOIN_CHAR = "-"
     finalize_acknowledges = True
     batch_bytes = 1 << 21  # W&B's client sends rows once a second
-    wants = frozenset(["console", "surroundings"])
+    wants = frozenset(["console"])
     known_options: ClassVar[frozenset[str]] = frozenset(
         [
             "allow_val_change", "config", "entity", "force", "fork_from", "group", "job_type", "mode", "monitor_gym",
