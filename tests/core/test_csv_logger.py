@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import json
 import math
 import multiprocessing
@@ -375,6 +376,40 @@ def test_files_are_found_by_key_and_step(tmp_path):
     assert json.loads(rows[-1]["details"]) == {"score": 0.5, "aliases": ["best"]}
     assert rows[-1]["path"] == str(tmp_path / "model.ckpt")
     assert all((directory / row["path"]).exists() for row in rows)
+
+
+def test_a_key_whose_name_is_too_long_in_bytes_is_kept_under_a_shorter_one(tmp_path):
+    logger = CSVLogger(tmp_path)
+    logger.log_image("损失函数" * 22 + "/" + "损失函数" * 22, [png()], step=3)
+    logger.close()
+    (row,) = read(tmp_path / "lightning_logs" / "version_0" / "files.csv")
+    assert row["key"] == "损失函数" * 22 + "/" + "损失函数" * 22
+    assert (tmp_path / "lightning_logs" / "version_0" / row["path"]).read_bytes() == png()
+
+
+def test_a_copy_that_breaks_off_is_not_taken_for_the_file(tmp_path, monkeypatch):
+    """On another file system there are no hard links."""
+
+    class Breaking(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().read(20)
+
+    monkeypatch.setattr("rankzero.files.os.link", lambda *_, **__: _raise(OSError(errno.EXDEV, "another file system")))
+    logger = CSVLogger(tmp_path)
+    with monkeypatch.context() as full:
+        full.setattr("rankzero.files.open_regular", lambda path: Breaking(png()))
+        with pytest.raises(OSError, match="No space"):
+            logger.log_image("digits", [png()], step=3)
+    logger.log_image("digits", [png()], step=3)
+    logger.close()
+    (kept,) = (tmp_path / "lightning_logs" / "version_0" / "images").iterdir()
+    assert kept.read_bytes() == png()
+
+
+def _raise(error):
+    raise error
 
 
 def test_works_in_a_spawned_process(tmp_path):

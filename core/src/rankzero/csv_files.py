@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rankzero.csv_file import CsvFile
+from rankzero.files import link_or_copy, make_directory
 from rankzero.places import Place
 from rankzero.values import to_jsonable
 
@@ -23,7 +22,7 @@ _DIRECTORIES = {
     "image": "images", "video": "videos", "figure": "figures", "table": "tables", "histogram": "histograms",
     "graph": "graphs",
 }  # fmt: skip
-_LONGEST = 100  # characters of a key that a file's name takes over
+_LONGEST = 150  # bytes of a part of a key that a file's name takes over: file systems take 255 in all
 
 
 class KeptFiles:
@@ -44,13 +43,7 @@ class KeptFiles:
         *parents, last = [_clean(part) for part in key.split("/") if part.strip(".")] or ["_"]
         name = "-".join(part for part in (last, None if step is None else str(step), source.stem[:8]) if part)
         relative = Path(_DIRECTORIES.get(kind, kind), *parents, name + source.suffix)
-        target = self._place.path / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            try:
-                os.link(source, target)
-            except OSError:
-                shutil.copyfile(source, target)
+        link_or_copy(source, make_directory(self._place.path, relative.parent) / relative.name)
         self._place.push(relative.as_posix())
         return relative.as_posix()
 
@@ -70,6 +63,5 @@ class KeptFiles:
 
 
 def _clean(part: str) -> str:
-    return "".join("_" if character in '\\:*?"<>|' or ord(character) < 32 else character for character in part)[
-        :_LONGEST
-    ]
+    safe = "".join("_" if character in '\\:*?"<>|' or ord(character) < 32 else character for character in part)
+    return safe.encode(errors="replace")[:_LONGEST].decode(errors="ignore")

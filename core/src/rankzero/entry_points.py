@@ -7,6 +7,7 @@ here; ``importlib.metadata`` is asked only about what is no directory (a zip fil
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import sys
@@ -125,3 +126,11 @@ def _read(path: str) -> str:
 def _field(header: str, name: str) -> str:
     found = re.search(rf"^{name}:\s*(\S+)", header, re.MULTILINE)
     return found[1] if found else ""
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be imported; nothing is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # a test has put a stand-in without a spec into sys.modules
+        return True

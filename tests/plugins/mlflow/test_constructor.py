@@ -2,6 +2,8 @@
 
 import importlib.util
 import pickle
+import sys
+from unittest.mock import MagicMock
 
 import pytest
 from plugins.mlflow.tracked import Held
@@ -68,6 +70,20 @@ def test_mlflow_is_missing(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install mlflow"):
         MLFlowLogger()
+
+
+def test_mlflow_is_a_stand_in(monkeypatch):
+    """As in the test suites of those who log."""
+    monkeypatch.setitem(sys.modules, "mlflow", MagicMock())
+    assert MLFlowLogger(tracking_uri="http://127.0.0.1:1").tracking_uri == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "directory"), [("file:./x", "./x"), ("file:/tmp/x", "/tmp/x"), ("sqlite:///x.db", None)]
+)
+def test_the_directory_of_files_is_that_of_lightnings_logger(uri, directory, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert MLFlowLogger(tracking_uri=uri).save_dir == directory
 
 
 def test_arguments_as_of_lightnings_logger(store, tmp_path):

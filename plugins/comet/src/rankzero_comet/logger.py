@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import MetricsRow, RunInfo
 from rankzero.values import Number, to_jsonable
@@ -75,7 +75,7 @@ class CometLogger(MediaVerbs):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        if importlib.util.find_spec("comet_ml") is None:
+        if not is_installed("comet_ml"):
             raise PluginNotInstalledError("CometLogger needs comet_ml: pip install comet-ml")
         if log_model not in (True, False, "all", None):
             raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import MetricsRow, RunInfo
 from rankzero.rank import is_rank_zero
@@ -76,7 +76,7 @@ class MLFlowLogger(MediaVerbs):
         log_system_metrics: bool | None = None,
     ) -> None:
         super().__init__()
-        if importlib.util.find_spec("mlflow") is None:
+        if not is_installed("mlflow"):
             raise PluginNotInstalledError("MLFlowLogger needs MLflow: pip install mlflow")
         if log_model not in (True, False, "all"):
             raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
@@ -127,7 +127,7 @@ class MLFlowLogger(MediaVerbs):
 
     @property
     def save_dir(self) -> str | None:
-        """The directory of the database; None if a ``tracking_uri`` was given."""
+        """The directory of the database, or of a ``file:`` URI; None if another ``tracking_uri`` was given."""
         return self._session.save_dir
 
     @property

@@ -18,6 +18,7 @@ from rankzero_mlflow.opening import Settings, artifacts_beside, connect, databas
 from rankzero_mlflow.system_metrics import SystemMetrics
 from rankzero_mlflow.tracked_run import TrackedRun
 
+_FILES = "file:"
 _STATUSES = {"success": "FINISHED", "finished": "FINISHED", "aborted": "KILLED", "killed": "KILLED"}
 
 
@@ -48,9 +49,10 @@ class Session:
 
     @property
     def save_dir(self) -> str | None:
-        """The directory of the database; None if a tracking URI was given."""
-        if self._settings.tracking_uri is not None:
-            return None
+        """The directory of the database or of the files; None if another tracking URI was given."""
+        uri = self._settings.tracking_uri
+        if uri is not None:
+            return uri.removeprefix(_FILES) if uri.startswith(_FILES) else None
         return self._settings.save_dir or (self.run_info.runs_dir if self.run_info is not None else os.getcwd())
 
     @property

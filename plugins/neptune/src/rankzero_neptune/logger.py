@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import MetricsRow, RunInfo
 from rankzero.rank import rank_zero_only
@@ -71,7 +71,7 @@ class NeptuneLogger(MediaVerbs):
         **neptune_run_kwargs: Any,
     ) -> None:
         super().__init__()
-        if importlib.util.find_spec("neptune") is None:
+        if not is_installed("neptune"):
             raise PluginNotInstalledError("NeptuneLogger needs neptune: pip install neptune")
         if isinstance(neptune_run_kwargs.get("tags"), str):
             neptune_run_kwargs["tags"] = [neptune_run_kwargs["tags"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 import shlex
@@ -13,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rankzero import hparams_file
+from rankzero.entry_points import is_installed
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
 from rankzero.logger import MetricsRow, Moment, RunInfo
 from rankzero.media import MediaFile
@@ -79,7 +79,7 @@ class TensorBoardLogger(MediaVerbs):
         filename_suffix: str = "",
         root_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if importlib.util.find_spec("tensorboard") is None:
+        if not is_installed("tensorboard"):
             raise PluginNotInstalledError("TensorBoardLogger needs tensorboard: pip install tensorboard")
         super().__init__()
         save_dir = root_dir if save_dir is None else save_dir

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.logger import RunInfo
 from rankzero.rank import is_rank_zero
@@ -94,7 +94,7 @@ class WandbLogger(MediaVerbs):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        if importlib.util.find_spec("wandb") is None:
+        if not is_installed("wandb"):
             raise PluginNotInstalledError("WandbLogger needs wandb: pip install wandb")
         if not isinstance(offline, bool):
             raise ConfigError(f"offline is True or False, not {offline!r}")
