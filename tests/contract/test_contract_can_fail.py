@@ -264,6 +264,20 @@ class TestKeepsImagesAsFigures(MemoryContract):
             super().log_figure(key, images[0], step)
 
 
+class TestForgetsItsBufferWhenClosed(MemoryContract):
+    class logger(MemoryLogger):
+        def __init__(self, calls):
+            super().__init__(calls)
+            self.rows = []
+
+        def log_metrics(self, metrics, step=None):
+            self.rows.append((metrics, step))
+
+        def flush(self):
+            while self.rows:
+                super().log_metrics(*self.rows.pop(0))
+
+
 class TestReadsNothingBack(MemoryContract):
     def read_back(self, logger):
         pass
@@ -325,6 +339,7 @@ MESSAGES = {
     "TestDropsInitialValues::test_initial_values_beside_hyperparameters": "'hp_loss' came back as []",
     "TestSwallowsErrors::test_flush_lets_the_trackers_errors_through": "flush() returned while the tracker failed",
     "TestBlamesTheEvent::test_flush_lets_the_trackers_errors_through": "flush() raised RejectedError('no')",
+    "TestForgetsItsBufferWhenClosed::test_metrics": "close() must write it: call self.flush() there",
     "TestReadsNothingBack::test_metrics": "read_back() returned None",
 }
 

@@ -1,16 +1,53 @@
 """The plugin of the how-to can be built, installed and used by name."""
 
+import inspect
 import os
 import subprocess
 import sys
 
 import pytest
 
+from rankzero import Logger
 from rankzero.testing import CAPABILITIES
 from rankzero.testing.samples import KINDS
 
 from .test_samples import ROOT, blocks, caption_of
 
+PAGE = ROOT / "docs" / "how-to" / "write-a-plugin.md"
+ROWS_CONTRACT = """
+import json
+import sqlite3
+from contextlib import closing
+from unittest import mock
+
+from rankzero.testing import LoggerContract, Tracked
+from rankzero_rows import TABLES, RowsLogger
+
+
+class TestRowsLogger(LoggerContract):
+    capabilities = frozenset(
+        "nan float64 signed_zero big_ints any_name order repeated_steps times typed_params acknowledges resume "
+        "several_runs exactly_once".split()
+    )
+
+    def make_logger(self, tmp_path):
+        return RowsLogger(str(tmp_path / "rows.db"))
+
+    def read_back(self, logger):
+        tracked = Tracked()
+        with closing(sqlite3.connect(logger.path)) as database:
+            database.executescript(TABLES)
+            chosen = "SELECT kind, name, step, value, time FROM logged WHERE run = ?"
+            for kind, name, step, value, time in database.execute(chosen, [logger.version]):
+                if kind == "metric":
+                    tracked.add_metric(name, step, json.loads(value), time)
+                else:
+                    tracked.params[name] = json.loads(value)
+        return tracked
+
+    def break_tracker(self, logger):
+        return mock.patch("sqlite3.connect", side_effect=OSError("the disk is full"))
+"""
 TESTING = ROOT / "docs" / "reference" / "testing.md"
 
 
@@ -18,7 +55,7 @@ TESTING = ROOT / "docs" / "reference" / "testing.md"
 def installed(tmp_path_factory):
     """The environment of a process that finds the plugin, and rankzero itself, installed."""
     project, site = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("site")
-    for _, content in blocks(ROOT / "docs" / "how-to" / "write-a-plugin.md"):
+    for _, content in blocks(PAGE):
         if caption := caption_of(content):
             (project / caption).write_text(content.partition("\n")[2].lstrip("\n"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -35,6 +72,29 @@ def run(command, environment, directory):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def verbs(owner):
+    """Name and arguments of each public method, without annotations."""
+    for name, function in vars(owner).items():
+        if inspect.isfunction(function) and not name.startswith("_"):
+            parameters = list(inspect.signature(function).parameters.values())[1:]
+            arguments = ", ".join(str(each.replace(annotation=each.empty)) for each in parameters)
+            yield f"{name}({arguments})"
+
+
+def test_the_page_has_the_signature_of_every_verb():
+    (listed,) = (content for info, content in blocks(PAGE) if info == "text")
+    tools = ("at(", "as_files(", "agg_and_log_metrics(", "update_agg_funcs(")
+    assert sorted(listed.splitlines()) == sorted(each for each in verbs(Logger) if not each.startswith(tools))
+
+
+def test_the_logger_that_buffers_keeps_the_contract(installed, tmp_path):
+    (logger,) = (content for info, content in blocks(PAGE) if caption_of(content) == "rankzero_rows.py")
+    (tmp_path / "rankzero_rows.py").write_text(logger.partition("\n")[2])
+    (tmp_path / "test_rows.py").write_text(ROWS_CONTRACT)
+    done = run(["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_rows.py"], installed, tmp_path)
+    assert "failed" not in done
 
 
 def test_plugin_can_be_chosen_by_name(installed, tmp_path):

@@ -51,6 +51,7 @@ ROWS: list[tuple[int, dict[str, Number]]] = [
     (3, {"train/acc": 1 / 3}),
     (4, {"loss": -1e-300, "n": 0, "late": 7.0}),
 ]
+_CLOSE_WRITES = "If the logger buffers what it is given, close() must write it: call self.flush() there"
 _FALLBACKS = {"text": ("table", "artifact"), "checkpoint": ("artifact",)}
 
 
@@ -139,7 +140,8 @@ class LoggerContract:
         for name, points in expected.items():
             if name not in found:
                 there = few([repr(other) for other in sorted(found)])
-                pytest.fail(f"all values of {name!r} are missing; there are the metrics {there}")
+                hint = "" if delivered else f". {_CLOSE_WRITES}"
+                pytest.fail(f"all values of {name!r} are missing; there are the metrics {there}{hint}")
             wanted, got = self._series(points), self._series(found[name])
             problem = difference(name, wanted, got, again=at_least_once, delivered=delivered)
             if problem is not None:
@@ -160,7 +162,8 @@ class LoggerContract:
         for name, points in expected.items():
             if self._series(points) not in series:
                 wanted = few(self._series(points))
-                pytest.fail(f"values of {name!r}, as (step, value), are missing: no metric came back with {wanted}")
+                missing = f"values of {name!r}, as (step, value), are missing: no metric came back with {wanted}"
+                pytest.fail(f"{missing}. {_CLOSE_WRITES}")
         if len(found) < len(expected):
             pytest.fail(f"{len(expected)} metrics came back under {len(found)} names: {sorted(found)}")
 
