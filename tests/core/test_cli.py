@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,9 +21,10 @@ from filelock import FileLock
 from waiting import A_WHILE, SOON, until
 
 import rankzero
-from rankzero import cli
+from rankzero import cli, couriers
 from rankzero.commands import terminal
 from rankzero.courier import Courier
+from rankzero.couriers import at_work
 from rankzero.errands import Errand
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events import Checkpoint, Finish, Metrics, Params, Start, Text, encode
@@ -33,7 +35,7 @@ from rankzero.plugins import get_plugins
 from rankzero.position import Position, load_position, save_position, wake_time
 from rankzero.surroundings import Git, Surroundings
 
-COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "import", "loggers", "check"]
+COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "ps", "stop", "import", "loggers", "check"]
 
 # A tracker that is a file: what arrived stands in it, line by line. It is down while `path`.down exists.
 BOX = """
@@ -88,6 +90,7 @@ def place(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("RANKZERO_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     get_plugins.cache_clear()
@@ -1171,6 +1174,103 @@ def test_deliver_watches_a_tracker_that_is_down(watching):
     watching.send_signal(signal.SIGINT)
     watching.communicate(timeout=A_WHILE)
     assert watching.returncode == 0
+
+
+# ps and stop
+
+
+@pytest.fixture
+def training(tmp_path):
+    """Start a run below another directory whose box is in trouble: ``down`` or ``hangs``."""
+    runs = []
+
+    def training(trouble, delivery):
+        Path(f"box.jsonl.{trouble}").touch()
+        options = {"path": os.path.abspath("box.jsonl"), "dir": tmp_path / "elsewhere", "delivery": delivery}
+        runs.append(rankzero.start("box", name="amber-otter-12", **options))
+        runs[-1].log_metrics({"loss": 0.5})
+        return runs[-1]
+
+    yield training
+    for run in runs:
+        run.finish(timeout=0.0)
+        for each in at_work(run.dir):
+            couriers.kill(each)
+
+
+@pytest.mark.parametrize("delivery", ["process", "thread"])
+def test_a_courier_that_retries_is_listed_and_can_be_stopped(command, training, delivery):
+    run = training("down", delivery)
+    until(lambda: load_position(run.dir, "box").problem)
+    status, out, _ = command("ps")
+    pid = load_position(run.dir, "box").pid
+    assert status == 0
+    assert re.search(rf"amber-otter-12 +box +\d+%, \d+ B behind +.+ +{pid} on \S+ +retrying: .*the box is locked", out)
+    (listed,) = json.loads(command("ps", "--json")[1])
+    assert (listed["dir"], listed["logger"], listed["pid"]) == (str(run.dir), "box", pid)
+    assert "box retrying, " in command("ls", run.dir)[1]
+    status, out, _ = command("stop", "amber-otter-12", "--timeout", A_WHILE)
+    assert status == 0
+    assert re.search(
+        rf"^amber-otter-12 → box: stopped; \d+ B wait in the journal; deliver them with: .* {run.dir}$", out
+    )
+    assert command("ps") == (0, "", "no courier is at work\n")
+    assert "retrying" not in command("ls", run.dir)[1]
+    run._next_tick = 0.0
+    run.log_metrics({"loss": 0.25})
+    run.finish()
+    assert not at_work(run.dir)  # training has not started it again
+    Path("box.jsonl.down").unlink()
+    assert command("sync", run.dir)[0] == 0
+    assert [each[2] for each in in_box() if each[1] == "metrics"] == [{"loss": 0.5}, {"loss": 0.25}]
+
+
+@pytest.mark.parametrize("delivery", ["process", "thread"])
+def test_a_courier_that_hangs_is_killed_only_if_nothing_else_dies_with_it(command, training, delivery):
+    run = training("hangs", delivery)
+    until(lambda: at_work(run.dir))
+    time.sleep(0.5)  # it may just have been asked before it began to hang
+    status, _, err = command("stop", run.id, "--timeout", "0.2")
+    assert status == 1
+    assert "ends when it has sent what it is sending; end it now with --kill" in err
+    status, out, err = command("stop", run.id[:-1], "--timeout", "0.2", "--kill")
+    if delivery == "thread":
+        assert status == 1
+        assert "is not killed: it also does something else" in err
+        return
+    assert status == 0
+    assert "amber-otter-12 → box: killed;" in out
+    run._next_tick = 0.0
+    run.log_metrics({"loss": 0.25})
+    run.finish()
+    assert not at_work(run.dir)
+
+
+def test_stop_says_what_it_does_not_find(command):
+    make_run()
+    status, _, err = command("stop", "a1")
+    assert status == 2
+    assert "there is no run 'a1' that is being delivered." in err
+    assert err.endswith("list runs with: rankzero ps\n")
+    status, _, err = command("stop", "rankzero-runs/digits/a1", "--logger", "box")
+    assert status == 2
+    assert "digits/a1 to 'box' now; list those that are at work with: rankzero ps" in err
+
+
+def test_a_note_of_a_courier_that_is_gone_means_nothing(command):
+    """It was killed; another process may have its id now."""
+    run_dir = make_run().resolve()
+    with couriers.noted(run_dir, "box"):
+        (note,) = Path(os.environ["XDG_STATE_HOME"], "rankzero", "couriers").iterdir()
+        content = json.loads(note.read_text())
+    content["process"]["started"] -= 1
+    note.write_text(json.dumps(content))
+    with FileLock(run_dir / "box.courier.lock"):
+        (courier,) = at_work(run_dir)
+        assert courier.pid == os.getpid()
+        assert not couriers.kill(courier)
+    assert command("ps") == (0, "", "no courier is at work\n")
+    assert not note.exists()
 
 
 # How things are shown

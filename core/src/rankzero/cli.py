@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import rankzero
-from rankzero.commands import check, deliver, demo, export, import_, loggers, ls, show, sync
+from rankzero.commands import check, deliver, demo, export, import_, loggers, ls, ps, show, stop, sync
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
 
 OK, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Look at, deliver and export training runs.\n\nExit status: 0 all is well, 1 trouble found, 2 wrong usage.",
 )
 
-for _module in (demo, ls, show, export, sync, deliver, loggers, check):
+for _module in (demo, ls, show, export, sync, deliver, ps, stop, loggers, check):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
 app.command("import", cls=import_.CommandThatListsImporters)(import_.import_)
 

@@ -26,6 +26,7 @@ import tenacity
 from filelock import FileLock
 
 from rankzero.checkpoints import SnapshotSweeper
+from rankzero.couriers import noted
 from rankzero.errors import (
     AccessError,
     DeliveryError,
@@ -138,7 +139,7 @@ class Courier:
             GaveUpError: the tracker stayed unavailable; the position says how far delivery came.
             RunNotFoundError: the directory holds no journal.
         """
-        with FileLock(courier_lock(self.run_dir, self.key), mode=0o600):
+        with FileLock(courier_lock(self.run_dir, self.key), mode=0o600), noted(self.run_dir, self.key):
             self._began, self._woken = time.time(), wake_time(self.run_dir, self.key)
             self._position = load_position(self.run_dir, self.key)
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
@@ -156,7 +157,7 @@ class Courier:
                 self._drop_logger()
 
     def _deliver_all(self) -> None:
-        while not self._stopping.is_set():
+        while not self._is_to_stop():
             if self._pending or self._read():
                 self._retrying()(self._attempt)
             elif self._position.closed:
@@ -167,6 +168,12 @@ class Courier:
                 self._stopping.wait(POLL)
             else:
                 return
+
+    def _is_to_stop(self) -> bool:
+        if not self._stopping.is_set() and stop_time(self.run_dir, self.key) > self._began:
+            log.info("told to stop; what %s lacks waits for rankzero sync", self.key)
+            self.stop()
+        return self._stopping.is_set()
 
     def _read(self) -> bool:
         while not self._pending and self._read_on():
@@ -412,9 +419,7 @@ class Courier:
             return began + (short if self._is_writer_gone() else seconds) - time.monotonic()
 
         while (remaining := rest()) > 0 and wake_time(self.run_dir, self.key) == self._woken:
-            if stop_time(self.run_dir, self.key) > self._began:
-                self.stop()
-            if self._stopping.wait(min(remaining, POLL)):
+            if self._is_to_stop() or self._stopping.wait(min(remaining, POLL)):
                 return
         self._woken = wake_time(self.run_dir, self.key)
 

@@ -23,7 +23,7 @@ from rankzero.files import open_own
 from rankzero.journal import JOURNAL
 from rankzero.logger import Logger, RunInfo
 from rankzero.orders import Orders, make_logger
-from rankzero.position import Position, describe_rejected, load_position, wake
+from rankzero.position import Position, describe_rejected, load_position, stop_time, wake
 from rankzero.rank import RANK_VARIABLES
 
 log = logging.getLogger("rankzero")
@@ -55,6 +55,7 @@ class ProcessDelivery:
         self._orders = orders
         self._revivals = 0
         self._starting = threading.Lock()
+        self._began = time.time()
         self._process = _start_process(orders)
 
     def is_running(self) -> bool:
@@ -77,8 +78,10 @@ class ProcessDelivery:
             return True
 
     def is_to_be_revived(self) -> bool:
-        """Return whether it died, and may be started again."""
-        return bool(self._process.poll()) and self._revivals < _MAX_REVIVALS
+        """Return whether it died, and may be started again: nobody wanted it to stop."""
+        if not self._process.poll() or self._revivals >= _MAX_REVIVALS:
+            return False
+        return stop_time(self._orders.run_dir, self._orders.key) < self._began
 
     @property
     def death(self) -> str | None:
@@ -343,7 +346,7 @@ def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes
     count = _count_lines(run_dir / JOURNAL, position.offset, target)
     lacks = f"{key} lacks {count:,} event{'s' * (count != 1)} of the run{why}. Nothing is lost"
     if goes_on:
-        yield f"{lacks}: its courier goes on in the background"
+        yield f"{lacks}: its courier goes on in the background, see: rankzero ps"
     else:
         yield f"{lacks}; deliver the rest with: rankzero sync {shlex.quote(str(run_dir))}"
 

@@ -25,7 +25,16 @@ from rankzero.options import LoggerSpec, check_options
 from rankzero.orders import Orders, make_logger
 from rankzero.plans import check_login, plan, reveal, try_making
 from rankzero.plugins import get_plugins
-from rankzero.position import Position, ask_to_stop, courier_lock, describe_rejected, load_position, set_aside, wake
+from rankzero.position import (
+    Position,
+    ask_to_stop,
+    courier_lock,
+    describe_rejected,
+    is_served,
+    load_position,
+    set_aside,
+    wake,
+)
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
 from rankzero.runs import Delivered, complete_size, delivered, find_run
 
@@ -302,15 +311,6 @@ class Errand:
         elif silence > max(self._patience, _HANGING):
             self.error = f"no word from the tracker for {silence:.0f} s; give it longer with --timeout"
             self.stop()
-
-
-def is_served(run_dir: Path, key: str) -> bool:
-    """Return whether a courier delivers this run to this logger now."""
-    try:
-        with _courier_lock(run_dir, key):
-            return False
-    except Timeout:
-        return True
 
 
 def _courier_lock(run_dir: Path, key: str) -> FileLock:

@@ -178,6 +178,18 @@ def make_directory(directory: Path, path: str | os.PathLike[str]) -> Path:
     return made
 
 
+def state_directory() -> Path:
+    """Return the directory of what rankzero keeps for the user; it need not exist.
+
+    Raises:
+        FileNotFoundError: the user has no home directory.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    if not os.path.isabs(state):
+        raise FileNotFoundError("the user has no home directory")
+    return Path(state, "rankzero")
+
+
 def _opened(path: str | os.PathLike[str], flags: int, mode: str, permissions: int = 0o666) -> BinaryIO:
     file: IO[bytes] = os.fdopen(_open(path, flags, permissions), mode)
     return file  # type: ignore[return-value]

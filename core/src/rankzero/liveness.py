@@ -80,12 +80,12 @@ class WriterLock:
             is_taken = False
             log.warning("%s cannot be locked (%s); a crash is noticed only after a while", self._path, error.strerror)
         owner = _read_owner(self._fd)
-        if is_taken or (owner is not None and owner.pid != os.getpid() and _is_running(owner)):
+        if is_taken or (owner is not None and owner.pid != os.getpid() and is_running(owner)):
             who = f"process {owner.pid} on {owner.host}" if owner else "another process"
             raise RunInUseError(
                 f"the run in {run_dir} is being written by {who}; wait for it to end, or give another run_id"
             )
-        me = msgspec.json.encode(_this_process())
+        me = msgspec.json.encode(this_process())
         os.pwrite(self._fd, me, 0)
         os.ftruncate(self._fd, len(me))
 
@@ -132,7 +132,7 @@ def writer_state(run_dir: Path) -> Writer:
         owner = _read_owner(fd)
         if owner is None or owner.boot != _boot_id():
             return Writer.UNKNOWN
-        return Writer.ALIVE if _is_running(owner) else Writer.DEAD
+        return Writer.ALIVE if is_running(owner) else Writer.DEAD
     finally:
         os.close(fd)
 
@@ -144,11 +144,12 @@ def _read_owner(fd: int) -> Owner | None:
         return None
 
 
-def _this_process() -> Owner:
+def this_process() -> Owner:
+    """Return what identifies this process."""
     return Owner(platform.node(), _boot_id(), os.getpid(), _start_time(os.getpid()))
 
 
-def _is_running(owner: Owner) -> bool:
+def is_running(owner: Owner) -> bool:
     """Return whether the very process runs on this machine.
 
     It then writes the run even if the lock is free: a script that copies the run's directory opens and closes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from contextlib import suppress
@@ -10,9 +11,10 @@ from pathlib import Path
 import msgspec
 
 from rankzero.errors import NotAFileError
-from rankzero.files import check_own, open_own, read_own, write_file
+from rankzero.files import check_own, open_descriptor, open_own, read_own, write_file
 
 _SUFFIX = ".position.json"
+_LOCK_SUFFIX = ".courier.lock"
 
 
 class Position(msgspec.Struct, omit_defaults=True):
@@ -71,7 +73,30 @@ def courier_lock(run_dir: Path, key: str) -> Path:
     Raises:
         NotAFileError: something else is there.
     """
-    return check_own(run_dir / f"{key}.courier.lock")
+    return check_own(run_dir / (key + _LOCK_SUFFIX))
+
+
+def is_served(run_dir: Path, key: str) -> bool:
+    """Return whether a courier delivers this run to this logger now; nothing is written for that."""
+    try:
+        descriptor = open_descriptor(run_dir / (key + _LOCK_SUFFIX), os.O_RDONLY)
+    except (OSError, NotAFileError, ValueError):
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def served_keys(run_dir: Path) -> list[str]:
+    """Return the loggers that couriers deliver this run to now."""
+    keys = (path.name.removesuffix(_LOCK_SUFFIX) for path in run_dir.glob("*" + _LOCK_SUFFIX))
+    return sorted(key for key in keys if is_served(run_dir, key))
 
 
 def describe_rejected(run_dir: Path, key: str, count: int) -> str:
@@ -98,7 +123,7 @@ def wake_time(run_dir: Path, key: str) -> float:
 
 
 def ask_to_stop(run_dir: Path, key: str) -> None:
-    """Ask the courier of a logger to leave the rest to another one, if it waits before its next try."""
+    """Ask the courier of a logger to end after what it is sending."""
     _touch(run_dir / f"{key}.stop")
 
 

@@ -15,7 +15,7 @@ from rankzero.events import AnyEvent, Finish, Start
 from rankzero.journal import JOURNAL, Line, last_step, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import RunInfo
-from rankzero.position import Position, load_position, positions
+from rankzero.position import Position, is_served, load_position, positions
 from rankzero.suggest import did_you_mean
 
 _TAIL = 1 << 16
@@ -29,6 +29,8 @@ class Delivered:
     position: Position
     behind: int
     """Bytes of the journal that wait for delivery."""
+    is_retried: bool = False
+    """Whether a courier failed to deliver them and tries again."""
 
     @property
     def is_complete(self) -> bool:
@@ -93,7 +95,21 @@ def find_run(wanted: str | None, directory: Path) -> Path:
         return path
     if path.is_dir():
         raise RunNotFoundError(f"there is no run in {wanted}: it holds no {JOURNAL}. Find runs with: rankzero ls")
-    runs = find_runs(directory)
+    return choose_run(wanted, find_runs(directory), f"in {directory}", "rankzero ls")
+
+
+def choose_run(wanted: str, runs: list[Path], where: str, command: str) -> Path:
+    """Return the one of some runs that has an id or name, or a part of it.
+
+    Args:
+        wanted: as in `find_run`.
+        runs: their directories.
+        where: they are, for the message.
+        command: what lists them, for the message.
+
+    Raises:
+        RunNotFoundError: there is no such run, or more than one.
+    """
     by_id = [run for run in runs if run.name == wanted]
     if len(by_id) == 1:
         return by_id[0]
@@ -102,8 +118,8 @@ def find_run(wanted: str | None, directory: Path) -> Path:
     if not matching:
         hint = did_you_mean(wanted, [text for info in known.values() for text in (info.name, info.id)])
         raise RunNotFoundError(
-            f"there is no run {wanted!r} in {directory}.{hint} It is looked for by path, id and name; "
-            "list runs with: rankzero ls"
+            f"there is no run {wanted!r} {where}.{hint} It is looked for by path, id and name; "
+            f"list runs with: {command}"
         )
     if len(matching) > 1:
         raise RunNotFoundError(_describe_choice(wanted, matching, known))
@@ -187,7 +203,14 @@ def delivered(run_dir: Path, keys: list[str]) -> dict[str, Delivered]:
     """Return how far the loggers ``keys``, and all others that a courier has served, have come."""
     size = complete_size(run_dir)
     found = {key: load_position(run_dir, key) for key in keys} | positions(run_dir)
-    return {key: Delivered(position, max(0, size - position.offset)) for key, position in found.items()}
+    return {
+        key: Delivered(
+            position,
+            behind := max(0, size - position.offset),
+            is_retried=bool(behind and position.problem) and is_served(run_dir, key),
+        )
+        for key, position in found.items()
+    }
 
 
 def status_without_end(run_dir: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from rankzero.files import read_own
+from rankzero.files import read_own, state_directory
 
 _SIZE = 32  # bytes of the key
 
@@ -69,7 +69,4 @@ def _make_key() -> bytes | None:
 
 
 def _key_file() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    if not os.path.isabs(state):
-        raise FileNotFoundError("the user has no home directory")
-    return Path(state, "rankzero", "key")
+    return state_directory() / "key"

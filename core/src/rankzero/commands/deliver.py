@@ -153,8 +153,8 @@ class _Watch:
                 continue
             bars.remove_task(bar)
             del self._jobs[place]
-            if errand.error:
-                log.warning("%s: %s; tried again in %.0f s", errand.title, errand.error, _TRY_AGAIN_AFTER)
+            if why := errand.shortfall:
+                log.warning("%s: %s; tried again in %.0f s", errand.title, why, _TRY_AGAIN_AFTER)
                 self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
             elif errand.rejection:
                 log.warning("%s is delivered; %s", errand.title, errand.rejection)

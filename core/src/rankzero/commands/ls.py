@@ -100,7 +100,8 @@ def describe(key: str, delivered: Delivered) -> str:
     """Return how far one delivery is, in rich's markup."""
     rejected = f", [red]{delivered.position.rejected} rejected[/]" if delivered.position.rejected else ""
     if delivered.behind:
-        return f"[yellow]{terminal.escape(key)} {terminal.size(delivered.behind)} behind[/]{rejected}"
+        retrying = "retrying, " if delivered.is_retried else ""
+        return f"[yellow]{terminal.escape(key)} {retrying}{terminal.size(delivered.behind)} behind[/]{rejected}"
     if delivered.position.offline:
         return f"[yellow]{terminal.escape(key)} offline[/]{rejected}"
     return f"[green]{terminal.escape(key)} ✓[/]{rejected}"
@@ -130,6 +131,7 @@ def delivery_as_json(delivered: Delivered) -> dict[str, Any]:
         "closed": position.closed,
         "offline": position.offline,
         "rejected": position.rejected,
+        "retrying": delivered.is_retried,
         "problem": position.problem,
         "view": position.view,
     }

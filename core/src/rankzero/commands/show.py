@@ -228,7 +228,7 @@ def _red(text: str) -> str:
 
 
 def _is_served(data: RunData, key: str) -> bool:
-    from rankzero.errands import is_served  # a courier's libraries take a while to import
+    from rankzero.position import is_served
 
     return is_served(data.dir, key)
 

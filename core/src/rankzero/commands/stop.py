@@ -1,0 +1,67 @@
+"""``rankzero stop``: end the couriers of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rankzero.commands import terminal
+from rankzero.commands.arguments import runs_directory
+
+if TYPE_CHECKING:
+    from rankzero.couriers import CourierAtWork
+
+_KILLED_WITHIN = 10.0
+
+
+def stop(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, id or name, as in: rankzero ps")],
+    logger: Annotated[str | None, typer.Option("--logger", help="End only the courier for this logger.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for what is being sent.")] = 10.0,
+    kill: Annotated[bool, typer.Option("--kill", help="Then kill a courier that is still there.")] = False,
+) -> None:
+    """End the couriers of a run.
+
+    A courier ends after what it is sending. Nothing is lost: what is not delivered waits in the journal, and is
+    delivered by rankzero sync. The run itself goes on, if it has not ended.
+
+    Example: rankzero stop amber-otter-12 --logger csv
+
+    The exit status is 1 if one is still at work.
+    """
+    from rankzero import couriers
+
+    chosen = couriers.choose(couriers.at_work(runs_directory(None)), run, logger)
+    stopped = [_stop(each, timeout, kill) for each in chosen]
+    if not all(stopped):
+        raise typer.Exit(1)
+
+
+def _stop(courier: CourierAtWork, timeout: float, kill: bool) -> bool:
+    from rankzero import couriers
+
+    title = f"{courier.run_name} → {courier.key}"
+    if couriers.stop(courier, timeout):
+        typer.echo(f"{title}: stopped; {_rest(courier)}")
+        return True
+    who = f"process {courier.pid} on {courier.host}" if courier.pid else "its process"
+    if not kill:
+        typer.echo(f"{title}: {who} ends when it has sent what it is sending; end it now with --kill", err=True)
+        return False
+    if couriers.kill(courier) and couriers.stop(courier, _KILLED_WITHIN):
+        typer.echo(f"{title}: killed; {_rest(courier)}")
+        return True
+    why = "it also does something else, runs on another machine, or cannot be identified for sure"
+    typer.echo(f"{title}: {who} is not killed: {why}", err=True)
+    return False
+
+
+def _rest(courier: CourierAtWork) -> str:
+    from rankzero.runs import delivered
+
+    behind = delivered(courier.run_dir, [courier.key])[courier.key].behind
+    command = f"rankzero sync {terminal.argument(str(courier.run_dir))}"
+    if behind:
+        return f"{terminal.size(behind)} wait in the journal; deliver them with: {command}"
+    return f"what is logged from now on is delivered by: {command}" if courier.is_live else "all of it is delivered"
