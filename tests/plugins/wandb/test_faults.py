@@ -8,16 +8,22 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from servers.faulty_proxy import lost, status, truncated
+import wandb
+from servers.faulty_proxy import Answer, lost, status, truncated
+from servers.full_disk import full_disk
 from servers.training import Training
 from servers.wandb_mock.faults import dies, dropped, stalled
 from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
+from rankzero.errors import TrackerUnavailableError
+from rankzero.logger import Moment
 from rankzero.position import load_position, reject_list
+from rankzero_wandb import confirmation
 from rankzero_wandb.history import History
 from rankzero_wandb.state import State
 from rankzero_wandb.upload_log import UploadLog
@@ -35,6 +41,8 @@ FAULTS = {
     "lost": lost,
     "truncated": truncated,
     "dies": dies,
+    "login page": status(200, "<html>Log in</html>", content_type="text/html"),
+    "empty": status(200),
 }
 
 
@@ -48,11 +56,11 @@ def training(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def begin(here, training, tmp_path):
+def begin(training, here, tmp_path):
     runs = []
 
-    def begin():
-        runs.append(rankzero.start("wandb", project="p", dir=tmp_path / "runs"))
+    def begin(**options):
+        runs.append(rankzero.start("wandb", project="p", dir=tmp_path / "runs", **options))
         return runs[-1]
 
     yield begin
@@ -146,7 +154,7 @@ def test_a_fault_in_between_costs_nothing(server, begin, training, fault):
     check(server, run, training, 150)
 
 
-@pytest.mark.parametrize("fault", ["500", "404", "stalled", "dies"])
+@pytest.mark.parametrize("fault", ["500", "404", "stalled", "dies", "login page", "empty"])
 def test_a_fault_at_the_end_costs_nothing(server, begin, training, fault):
     run = begin()
     log(run, 0, 50)
@@ -189,6 +197,77 @@ def test_a_fault_of_files_and_artifacts_costs_nothing(server, begin, training, t
     assert list(server.artifact("weights", "p").files.values()) == [b"weights"]
     (picture,) = server.run(run.id).media("picture")
     assert picture.files[0].startswith(b"\x89PNG")
+
+
+# Answers with 200 to what was not taken
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Have a courier that is a thread wait a short time for rows that W&B's client has sent."""
+    monkeypatch.setattr(confirmation, "_PATIENCE", 3.0)
+
+
+def accepted(handler):
+    """Say that a request was taken, and do not take it."""
+    return Answer(200, {"Content-Type": "application/json"}, b"{}")
+
+
+def test_rows_that_w_and_b_does_not_hold_are_sent_again(server, begin, impatient):
+    run = begin(delivery="thread")
+    log(run, 0, 10)
+    assert run.flush(A_WHILE)
+    server.fail("file_stream", accepted, body="wandb-history")
+    log(run, 10, 20)
+    assert "has not taken rows" in until(lambda: problem_of(run))
+    heal(server)
+    run.finish(timeout=A_WHILE)
+    assert arrived(server, run) == [(step, step / 3) for step in range(20)]
+    assert server.run(run.id).state == "finished"
+
+
+def test_an_end_that_w_and_b_does_not_know_of_is_sent_again(server, begin, impatient):
+    run = begin(delivery="thread")
+    log(run, 0, 10)
+    server.fail("file_stream", accepted, times=1, body='"complete":true')
+    run.finish(timeout=A_WHILE)
+    assert arrived(server, run) == [(step, step / 3) for step in range(10)]
+    assert server.run(run.id).state == "finished"
+
+
+def test_rows_that_w_and_b_counts_late_are_not_sent_again(server, begin):
+    def late(handler):
+        answer = handler.ask()
+        return answer._replace(body=answer.body.replace(b'"historyLineCount": 1,', b'"historyLineCount": 0,'))
+
+    server.fail("RunState", late, times=3)
+    run = begin(delivery="thread")
+    log(run, 0, 1)
+    assert run.flush(A_WHILE)
+    assert server.count("RunState") == 4
+    assert server.count("RunResumeStatus") == 1
+    run.finish(timeout=A_WHILE)
+    assert arrived(server, run) == [(0, 0.0)]
+
+
+def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monkeypatch):
+    hand_over = History._hand_over
+
+    def in_two_requests(self, values, *args, **kwargs):
+        hand_over(self, values, *args, **kwargs)
+        if values.get(STEP) == 14 and not lost:
+            lost.append(until(lambda: server.count("file_stream") > sent))
+
+    lost = []
+    run = begin(delivery="thread")
+    log(run, 0, 10)
+    assert run.flush(A_WHILE)
+    monkeypatch.setattr(History, "_hand_over", in_two_requests)
+    sent = server.count("file_stream")
+    server.fail("file_stream", status(200), times=1)
+    log(run, 10, 20)
+    run.finish(timeout=A_WHILE)
+    assert sorted(arrived(server, run)) == [(step, step / 3) for step in range(20)]
 
 
 # A key
@@ -293,6 +372,24 @@ def test_a_refused_row_is_rejected_and_holds_nothing_up(server, begin):
     run.finish(timeout=A_WHILE)
     assert arrived(server, run) == [(step, step / 3) for step in range(10)]
     assert rejected(run) == ["metrics"]
+
+
+# A full disk
+
+
+def test_a_run_that_could_not_be_opened_on_a_full_disk_is_opened_when_there_is_room(server, make_logger, run_info):
+    wandb.setup().ensure_service()  # not on the full disk
+    logger = make_logger()
+    logger.attach(run_info)
+    with logger.at(Moment(1.7e9, line=1)):
+        for _ in range(2):
+            with full_disk(), pytest.raises(TrackerUnavailableError):
+                logger.log_metrics({"loss": 0.5}, 0)
+        with suppress(TrackerUnavailableError):  # what is left is cleared away
+            logger.log_metrics({"loss": 0.5}, 0)
+        logger.log_metrics({"loss": 0.5}, 0)
+    logger.flush()
+    assert [row["loss"] for row in server.run(run_info.id).history] == [0.5]
 
 
 # What was uploaded

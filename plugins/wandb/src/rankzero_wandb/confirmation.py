@@ -113,18 +113,32 @@ class Confirmation:
         self._wait_for_rows()
         self._is_postponed = True
         self._wait_for_files_and_settings()
+        self._wait_for_the_end()
         self._history.note_acknowledged()
 
     def _wait_for_rows(self) -> None:
         seen, deadline = -1, time.monotonic() + _PATIENCE
-        while not self._history.is_acknowledged():
+        while True:
+            is_acknowledged = self._history.is_acknowledged()
             if self._uploads.fatal:
                 raise refused(self._uploads.fatal)
+            if is_acknowledged:
+                return
             if self._uploads.rows > seen:
                 seen, deadline = self._uploads.rows, time.monotonic() + _PATIENCE
             if time.monotonic() > deadline:
+                self._is_lost = self._history.is_sent  # as far as its client knows
                 raise TrackerUnavailableError(f"W&B has not taken rows for {_PATIENCE:.0f} s")
             time.sleep(_LOOK_EVERY)
+
+    def _wait_for_the_end(self) -> None:
+        if not self._run.settings.x_update_finish_state or self._run.settings._shared:
+            return  # others write to the run, too
+        deadline = time.monotonic() + _PATIENCE
+        while not self._read_back.progress().has_ended:
+            if time.monotonic() > deadline:
+                raise TrackerUnavailableError(f"W&B has not noticed for {_PATIENCE:.0f} s that the run has ended")
+            time.sleep(_ASK_EVERY)
 
     def _wait_for_artifacts(self) -> None:
         while self._artifacts:

@@ -85,7 +85,7 @@ class CourierSession(Session):
             self._run = open_for_courier(self.settings, self._info, self._params, line, is_new=is_new)
             our_runs.add(self._run)
             try:
-                if self.settings.real_mode != "disabled":
+                if not self.settings.is_disabled:
                     self._begin_acknowledging(known, is_ours=is_ours)
             except Exception:
                 self.close()
@@ -126,7 +126,8 @@ class CourierSession(Session):
         self._save_state()
         uploads = UploadLog(Path(self._run.settings.log_internal))
         read_back = ReadBack.of(self._run) if self.settings.is_online else None
-        history = History(self._run, self._state, self._save_state, uploads, read_back)
+        is_alone = not self._run.settings._shared  # W&B counts the rows of all who write to a run
+        history = History(self._run, self._state, self._save_state, uploads, read_back if is_alone else None)
         define_step(self._run)
         for definition in self._state.definitions:
             self._tell(definition)
@@ -248,6 +249,9 @@ class CourierSession(Session):
     def close(self) -> None:
         """Have the run opened anew the next time."""
         run = self._run
+        if self._confirmation is not None and self._confirmation.is_hopeless:
+            self._state.has_gaps = True
+            self._save_state()
         self._forget()
         if run is not None:
             with suppress(Exception):  # what counts is acknowledged

@@ -31,17 +31,22 @@ def opening(run_id: str | None) -> Iterator[None]:
 
 
 def _clear_away(run_id: str | None, error: Exception) -> None:
-    """Have W&B's client able to open the run another time: it takes a run that it could not open for an open one."""
+    """Have W&B's client able to open the run another time.
+
+    It takes a run that it could not open for an open one, whatever the reason: W&B did not answer, or the disk is full.
+    """
     import wandb
     from wandb.sdk.mailbox import MailboxClosedError
 
     if isinstance(error, ConnectionError | MailboxClosedError):  # wandb-core has died
         wandb.teardown()
-    elif isinstance(error, wandb.errors.Error) and run_id:
+    elif run_id:
         service = wandb.setup().ensure_service()
         _, interface = service.inform_attach(run_id)
-        interface.deliver_exit(1).wait_or(timeout=10)  # without it wandb-core waits for more, for ever
-        service.inform_finish(run_id)
+        try:
+            interface.deliver_exit(1).wait_or(timeout=10)  # without it wandb-core waits for more, for ever
+        finally:  # also if the run has got that far before
+            service.inform_finish(run_id)
 
 
 def refused(reason: str) -> DeliveryError:
@@ -59,12 +64,13 @@ def translated(what: str) -> Iterator[None]:
     found before it is sent, and raised as ValueError or TypeError.
     """
     import wandb
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
     try:
         yield
     except _OF_FILES:  # the courier knows what a missing file means
         raise
-    except (wandb.errors.Error, OSError, TimeoutError) as error:
+    except (wandb.errors.Error, WandbApiFailedError, OSError, TimeoutError) as error:
         raise TrackerUnavailableError(f"{what}: {describe(error)}") from error
 
 

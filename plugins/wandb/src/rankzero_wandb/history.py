@@ -18,7 +18,7 @@ from rankzero_wandb.readback import ReadBack
 from rankzero_wandb.state import State
 from rankzero_wandb.upload_log import UploadLog
 
-_ASK_EVERY = 0.5  # seconds
+_ASK_EVERY = (0.25, 4.0)  # seconds, at first and at most: W&B may take a moment to count what it was sent
 
 
 class History:
@@ -29,7 +29,7 @@ class History:
         state: which numbers rows have; changed in place.
         save: called when it has changed.
         uploads: what was uploaded.
-        read_back: what W&B says itself, which is asked only of a run that the script logs to as well.
+        read_back: what W&B says itself; None if it cannot be asked: then what was uploaded is in W&B.
     """
 
     def __init__(
@@ -45,11 +45,14 @@ class History:
         self._logged = 0
         self._lock = threading.RLock()
         self._asked_at = -math.inf
-        self._times: frozenset[float] | None = None  # of rows that are perhaps the script's
+        self._asked_of = 0  # rows that were sent
+        self._ask_after = _ASK_EVERY[0]
+        self._times: frozenset[float] | None = None  # of rows that are perhaps the script's, or before a gap
         if state.is_shared:
             self.share()
-            if read_back is not None and state.next_number < self._held:
-                self._times = read_back.times(state.next_number, self._held)
+        has_doubts = state.is_shared or state.has_gaps
+        if has_doubts and read_back is not None and state.next_number < self._held:
+            self._times = read_back.times(state.next_number, self._held)
 
     def share(self) -> None:
         """Let the script log rows, too, but none while one of ours gets its number."""
@@ -111,19 +114,33 @@ class History:
             self._run._local_step = self._next_number = number + 1
             self._logged += 1
 
+    @property
+    def is_sent(self) -> bool:
+        """Whether W&B's client has sent all rows, and was answered."""
+        return self._uploads.rows >= self._logged
+
     def is_acknowledged(self) -> bool:
         """Return whether W&B has all rows."""
         self._uploads.read()
-        if self._read_back is not None and self._state.is_shared:  # the rows that were uploaded are not only ours
-            return self._logged == 0 or self._has_arrived(self._read_back)
-        return self._uploads.rows >= self._logged
+        if self._logged == 0 or self._read_back is None:
+            return self.is_sent
+        return self.is_sent and self._has_arrived(self._read_back)
 
     def _has_arrived(self, read_back: ReadBack) -> bool:
-        if time.monotonic() - self._asked_at < _ASK_EVERY:
+        if self._uploads.rows != self._asked_of:
+            self._asked_of, self._ask_after = self._uploads.rows, _ASK_EVERY[0]
+        elif time.monotonic() - self._asked_at < self._ask_after:
             return False
+        else:
+            self._ask_after = min(2 * self._ask_after, _ASK_EVERY[1])
+        if self._state.is_shared:  # the rows that were sent are not only ours
+            has_arrived = read_back.last_number() >= self._next_number - 1
+        else:
+            has_arrived = read_back.progress().rows >= self._uploads.end
         self._asked_at = time.monotonic()
-        return read_back.last_number() >= self._next_number - 1
+        return has_arrived
 
     def note_acknowledged(self) -> None:
         """Have the state say that W&B has all rows."""
         self._state.next_number = max(self._state.next_number, self._next_number)
+        self._state.has_gaps = False

@@ -46,7 +46,7 @@ class WandbLogger(MediaVerbs):
         id: W&B's id of the run, which is continued if there is one; ``$WANDB_RUN_ID``, the Run's id, or one that W&B
             makes up, if not given.
         anonymous: without effect, for W&B no longer has anonymous runs.
-        project: W&B's project; the Run's, ``$WANDB_PROJECT``, or ``lightning_logs``, if not given.
+        project: W&B's project; the Run's, ``$WANDB_PROJECT`` as it is now, or ``lightning_logs``, if not given.
         log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
             (``"all"``), or nothing.
         experiment: a run that ``wandb.init`` returned, to log to.
@@ -125,6 +125,7 @@ class WandbLogger(MediaVerbs):
             mode="offline" if offline else mode,
             init=kwargs,
             environment=environment,
+            project_variable=os.environ.get("WANDB_PROJECT"),
         )
         check(settings)
         self._session: Session = DirectSession(settings, experiment)
@@ -182,6 +183,10 @@ class WandbLogger(MediaVerbs):
     @property
     def is_offline(self) -> bool:
         return self._session.settings.is_offline
+
+    @property
+    def is_disabled(self) -> bool:
+        return self._session.settings.is_disabled
 
     def go_online(self) -> None:
         if self.is_offline:

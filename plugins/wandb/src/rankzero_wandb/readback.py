@@ -1,9 +1,11 @@
-"""What W&B holds of a run, asked of the service itself: files and settings, of which its client reports nothing."""
+"""What W&B holds of a run, asked of the service itself: its client reports nothing of files and settings, and takes
+any answer for success.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from rankzero_wandb.failures import translated
 
@@ -12,6 +14,18 @@ MARK = "rankzero"
 
 MOST_NAMES = 50
 """How many files can be asked for in a request."""
+
+_PROGRESS = """query RunState($project: String!, $entity: String!, $name: String!) {
+    project(name: $project, entityName: $entity) { run(name: $name) { historyLineCount state } }
+}"""
+
+
+class Progress(NamedTuple):
+    """How far a run is in W&B."""
+
+    rows: int
+    """How many rows W&B has."""
+    has_ended: bool
 
 
 class ReadBack:
@@ -25,6 +39,7 @@ class ReadBack:
 
     def __init__(self, path: str, base_url: str | None, api_key: str | None) -> None:
         self._path = path
+        self._api: Any = None
         self._overrides = {"base_url": base_url} if base_url else {}
         self._api_key = api_key
         self._found: Any = None
@@ -51,10 +66,18 @@ class ReadBack:
             mark = self._run(is_fresh=True).config.get(MARK)
         return mark if isinstance(mark, dict) else {}
 
+    def progress(self) -> Progress:
+        """Return how far the run is, with one small request."""
+        with translated("W&B cannot be asked for a run's rows"):
+            entity, project, name = self._path.split("/")
+            variables = {"entity": entity, "project": project, "name": name}
+            found = self._client()._service_api.execute_graphql(_PROGRESS, variables)
+            run = (found.get("project") or {}).get("run") or {}
+        return Progress(int(run.get("historyLineCount") or 0), run.get("state", "running") != "running")
+
     def last_number(self) -> int:
         """Return the number of the last row that W&B has."""
         with translated("W&B cannot be asked for a run's rows"):
-            self._found = None  # loading it again does not bring the rows
             return int(self._run(is_fresh=False).lastHistoryStep)
 
     def times(self, first: int, end: int) -> frozenset[float]:
@@ -64,11 +87,17 @@ class ReadBack:
             return frozenset(row["_timestamp"] for row in rows if "_timestamp" in row)
 
     def _run(self, *, is_fresh: bool) -> Any:
-        """Return W&B's answer, asked for anew if it must be; of W&B's API there is one, as each holds connections."""
-        import wandb
-
+        """Return W&B's answer, asked for anew if it must be."""
         if self._found is None:
-            self._found = wandb.Api(overrides=self._overrides, api_key=self._api_key).run(self._path)
+            self._found = self._client().run(self._path)
         elif is_fresh:
             self._found.load(force=True)
         return self._found
+
+    def _client(self) -> Any:
+        """Return W&B's API, of which there is one, as each holds connections."""
+        import wandb
+
+        if self._api is None:
+            self._api = wandb.Api(overrides=self._overrides, api_key=self._api_key)
+        return self._api

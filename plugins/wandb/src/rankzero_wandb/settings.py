@@ -46,9 +46,13 @@ class Settings(NamedTuple):
     """Further arguments of ``wandb.init``."""
     environment: Mapping[str, str] | None = None
     """Variables of the training process; None for those of this one."""
+    project_variable: str | None = None
+    """``$WANDB_PROJECT`` when the logger was made, so that each of several can have a project of its own."""
 
     def variable(self, name: str) -> str | None:
         """Return an environment variable, None if it is not set or empty."""
+        if self.environment is None and name == "WANDB_PROJECT":
+            return self.project_variable or None
         known = os.environ if self.environment is None else self.environment
         return known.get(name) or (os.environ.get(name) if name in _ALSO_OF_WHO_SYNCS else None) or None
 
@@ -105,9 +109,14 @@ class Settings(NamedTuple):
         return self.real_mode == "offline"
 
     @property
+    def is_disabled(self) -> bool:
+        """Whether W&B's client does nothing."""
+        return self.real_mode == _OFF
+
+    @property
     def is_online(self) -> bool:
         """Whether W&B gets what is logged."""
-        return self.real_mode not in ("offline", _OFF)
+        return not (self.is_offline or self.is_disabled)
 
     def project_of(self, run: RunInfo | None) -> str:
         """Return the project."""

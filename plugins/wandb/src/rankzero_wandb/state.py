@@ -29,6 +29,8 @@ class State(msgspec.Struct, omit_defaults=True):
     """Whether the script may log rows itself, on the live run."""
     next_number: int = 0
     """The rows before the one with this number are acknowledged."""
+    has_gaps: bool = False
+    """Whether W&B may lack some of the rows from ``next_number`` on, and have later ones."""
     ended: int = 0
     """The lines of the journal before this one are in files of an offline run that has ended, and are whole."""
     shifts: list[tuple[int, int]] = []

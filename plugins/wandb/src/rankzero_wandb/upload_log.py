@@ -1,7 +1,8 @@
 """What W&B's client has uploaded, as it tells nowhere but in the log that it keeps of a run.
 
 ``run.log`` and even ``run.finish`` return normally when everything was lost; ``debug-internal.log`` has a line of JSON
-before and after each request that carries rows (wandb 0.31).
+before and after each request that carries rows (wandb 0.31). The client takes any answer with a status of 2xx for
+success. If the body is not JSON, as from a login page or a proxy, another line says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ _OPENED = "stream: starting"
 _SENDING = "filestream: sending request"
 _SENT = "filestream: request sent"
 _FATAL = "filestream: fatal error"
+_NOT_JSON = "filestream: json decode error"
 _FILES_FAILED = ("file transfer: upload: failed", "runfiles: CreateRunFiles returned error")
 _SETTINGS_FAILED = "runupserter: failed to upload changes"
 _OURS = tuple(f'"{begin}'.encode() for begin in ("filestream: ", "stream: ", *_FILES_FAILED, _SETTINGS_FAILED))
@@ -49,8 +51,10 @@ class UploadLog:
     def _begin(self) -> None:
         self._on_its_way = _Line()
         self._first: int | None = None  # where W&B had the first of our rows
+        self.end = 0
+        """How many rows W&B has in all if it has taken what was sent."""
         self.rows = 0
-        """How many rows W&B has of those that were logged since this opening."""
+        """How many rows were sent of those that were logged since this opening."""
         self.files = 0
         """How many files W&B was told of that they are uploaded."""
         self.is_complete = False
@@ -90,6 +94,9 @@ class UploadLog:
             self._on_its_way = _Line()
         elif line.msg.startswith(_FATAL):
             self.fatal = _said(line).removeprefix(_FATAL).strip(": ") or "no reason"
+        elif line.msg.startswith(_NOT_JSON):  # the client goes on, and what it sent is lost
+            reason = _said(line).removeprefix(_NOT_JSON).strip(": ")
+            self.fatal = f"what answers is not W&B's API, but perhaps a login page or a proxy: {reason}"
         elif line.msg.startswith(_FILES_FAILED):
             file = _FILE.search(line.task)
             self.failures[file[1] if file else ""] = _said(line)
@@ -100,7 +107,8 @@ class UploadLog:
         if request.history_offset is not None:
             if self._first is None:
                 self._first = request.history_offset
-            self.rows = request.history_offset + request.history_lines - self._first
+            self.end = request.history_offset + request.history_lines
+            self.rows = self.end - self._first
         self.files += request.uploaded_len
         self.is_complete = self.is_complete or request.complete
 
