@@ -15,7 +15,7 @@ import pytest
 import rankzero
 from rankzero import liveness
 from rankzero.errors import RunInUseError
-from rankzero.liveness import LOCK, Owner, Writer, WriterLock, writer_state
+from rankzero.liveness import LOCK, Owner, Writer, WriterLock, writer_pid, writer_state
 
 HOLDER = """
 import os, sys, time
@@ -93,6 +93,17 @@ def test_held_and_released(tmp_path):
     lock.release()  # this process lives on
     assert (writer_state(tmp_path), ask_elsewhere(tmp_path)) == (Writer.DEAD, Writer.DEAD)
     WriterLock(tmp_path).release()
+
+
+def test_the_kernel_says_who_writes_not_the_file(tmp_path, hold):
+    assert writer_pid(tmp_path) is None
+    (tmp_path / LOCK).write_bytes(msgspec.json.encode(liveness._this_process()))
+    assert writer_pid(tmp_path) is None
+    lock = WriterLock(tmp_path)
+    assert writer_pid(tmp_path) == os.getpid()
+    lock.release()
+    holder = hold()
+    assert writer_pid(tmp_path) == holder.process.pid
 
 
 def test_killed(tmp_path, hold):

@@ -482,7 +482,7 @@ class Courier:
             self._position.offset, self._position.line = self._tail.offset, self._tail.line
         self.logger = logger
         self._batch_bytes = logger.batch_bytes
-        self._position.offline = logger.is_offline
+        self._position.offline, self._position.disabled = logger.is_offline, logger.is_disabled
         self._is_view_asked = False
         return logger
 

@@ -12,6 +12,8 @@ import fcntl
 import logging
 import os
 import platform
+import struct
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +27,9 @@ log = logging.getLogger("rankzero.journal")
 
 LOCK = "writer.lock"
 _PATIENCE = 1.0  # seconds; a courier that asks holds the lock for an instant
+
+# The kernel's struct flock, in which the range is all zeros: the whole file.
+_FLOCK, _TYPE, _PID = (struct.Struct("qqihh"), 3, 2) if sys.platform == "darwin" else (struct.Struct("hhqqi"), 0, 4)
 
 _held: set[tuple[int, Path]] = set()
 """With the id of the process that took it: a forked child must ask the kernel."""
@@ -135,6 +140,29 @@ def writer_state(run_dir: Path) -> Writer:
         return Writer.ALIVE if is_running(owner) else Writer.DEAD
     finally:
         os.close(fd)
+
+
+def writer_pid(run_dir: Path) -> int | None:
+    """Return the id of the process of this machine that holds the lock of a run, as the kernel says; None if none does.
+
+    What the lock's file says of its owner does not count: it may have come with a run directory from somebody else.
+    """
+    path = run_dir.resolve() / LOCK
+    if (os.getpid(), path) in _held:
+        return os.getpid()
+    try:
+        fd = open_descriptor(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(*(fcntl.F_WRLCK if at == _TYPE else 0 for at in range(5))))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    fields = _FLOCK.unpack(answer)
+    is_locked, pid = fields[_TYPE] != fcntl.F_UNLCK, int(fields[_PID])
+    return pid if is_locked and pid > 1 else None  # a negative one is of another machine
 
 
 def _read_owner(fd: int) -> Owner | None:

@@ -311,6 +311,11 @@ class Logger(ABC):
         """Whether what is logged stays on this machine for now, as the user asked of the tracker's SDK."""
         return False
 
+    @property
+    def is_disabled(self) -> bool:
+        """Whether the user told the tracker's SDK to do nothing: what is logged is in the journal only."""
+        return False
+
     def go_online(self) -> None:
         """Deliver to the tracker itself, whatever the constructor was told.
 

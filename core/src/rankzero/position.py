@@ -36,6 +36,8 @@ class Position(msgspec.Struct, omit_defaults=True):
     """How a person looks at the run: a URL, or a command to type; None if the logger did not say."""
     offline: bool = False
     """Whether it was delivered to an offline logger: to files on this machine, not to the tracker."""
+    disabled: bool = False
+    """Whether it was delivered to a disabled logger: nowhere."""
     pid: int = 0
     host: str = ""
     updated: float = 0.0

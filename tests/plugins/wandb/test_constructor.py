@@ -3,6 +3,8 @@
 import importlib.util
 import inspect
 import os
+import sys
+from unittest.mock import MagicMock
 
 import pytest
 import wandb
@@ -150,3 +152,24 @@ def test_a_run_of_the_users_own_is_for_direct_use(make_logger, tmp_path):
         with pytest.raises(ConfigError, match="is for a logger that is used directly"):
             rankzero.start([logger], dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_project_of_the_environment_is_that_of_when_the_logger_was_made(monkeypatch):
+    loggers = []
+    for name in ("first", "second"):
+        monkeypatch.setenv("WANDB_PROJECT", name)
+        loggers.append(WandbLogger())
+    assert [logger.name for logger in loggers] == ["first", "second"]
+    assert [logger.fixed_options()["environment"]["WANDB_PROJECT"] for logger in loggers] == ["first", "second"]
+
+
+def test_a_client_that_a_test_suite_replaced(monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
+        monkeypatch.delitem(sys.modules, name)
+    stub = MagicMock(run=None)
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    logger = WandbLogger(project="p")
+    logger.log_metrics({"loss": 0.5}, 3)
+    assert logger.experiment is stub.init.return_value
+    logger.experiment.log.assert_called_once_with({"loss": 0.5, "trainer/global_step": 3})
+    logger.finalize("success")

@@ -204,6 +204,10 @@ def test_disabled(server, shell, options, variables):
         "success"
     ]
     assert load_position(shell.run_dir, "wandb").closed
+    for command in ("show", "ls"):
+        shown = shell.run(sys.executable, "-m", "rankzero.cli", command, *[shell.run_dir] * (command == "show")).stdout
+        assert "disabled" in shown
+        assert "✓" not in shown
     shell.sync(shell.run_dir)
     check_nothing_was_sent(server)
 

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import datetime
 
 import psutil
@@ -13,7 +14,9 @@ import pytest
 from plugins.wandb.scripts import Shell
 from waiting import A_WHILE, until
 
-from rankzero.surroundings import read_surroundings
+from rankzero.surroundings import Surroundings, read_surroundings
+from rankzero_wandb import WandbLogger
+from rankzero_wandb.training_process import as_it_was
 
 MEGABYTE = 1 << 20
 TRAIN = """
@@ -150,6 +153,24 @@ def test_what_nobody_may_see_is_not_sent(server, repository, variables, settings
     assert ("diff.patch" in run.files) == has_diff
     assert ("code/scripts/train.py" in run.files) == has_code
     assert "s3cret" not in "".join(map(str, run.files.values()))
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_stop_run_interrupts_who_writes_the_run_and_nobody_whom_a_file_names(run_info, is_written):
+    code = "from rankzero.liveness import WriterLock; import sys, pathlib\n"
+    code += "lock = WriterLock(pathlib.Path(sys.argv[1])) if len(sys.argv) > 1 else None\n"
+    code += "try:\n  print('ready', flush=True); sys.stdin.read()\nexcept KeyboardInterrupt: print('interrupted')"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen([sys.executable, "-c", code, *[run_info.dir] * is_written], **pipes) as training,
+        subprocess.Popen([sys.executable, "-c", code], **pipes) as other,
+    ):
+        assert [each.stdout.readline() for each in (training, other)] == ["ready\n"] * 2
+        told = Surroundings(host=platform.node(), pid=other.pid)
+        with nullcontext() if is_written else pytest.warns(match="is not on this machine"):
+            as_it_was(WandbLogger()._session.settings, run_info, told)["stop_fn"]()
+        assert training.communicate(timeout=60)[0] == "interrupted\n" * is_written
+        assert other.communicate(timeout=60)[0] == ""
 
 
 def wait_for_surroundings(run_dir):

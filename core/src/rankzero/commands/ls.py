@@ -102,6 +102,8 @@ def describe(key: str, delivered: Delivered) -> str:
     if delivered.behind:
         retrying = "retrying, " if delivered.is_retried else ""
         return f"[yellow]{terminal.escape(key)} {retrying}{terminal.size(delivered.behind)} behind[/]{rejected}"
+    if delivered.position.disabled:
+        return f"[dim]{terminal.escape(key)} disabled[/]"
     if delivered.position.offline:
         return f"[yellow]{terminal.escape(key)} offline[/]{rejected}"
     return f"[green]{terminal.escape(key)} ✓[/]{rejected}"
@@ -130,6 +132,7 @@ def delivery_as_json(delivered: Delivered) -> dict[str, Any]:
         "behind_bytes": delivered.behind,
         "closed": position.closed,
         "offline": position.offline,
+        "disabled": position.disabled,
         "rejected": position.rejected,
         "retrying": delivered.is_retried,
         "problem": position.problem,

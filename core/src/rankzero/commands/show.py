@@ -213,6 +213,8 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
             notes.append(f"[yellow]only on this machine; rankzero sync {run} sends it[/]")
         lines = max(0, data.lines - each.position.line)
         behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all of it[/]"
+        if each.position.disabled:
+            behind, notes = "[dim]nothing: disabled[/]", []
         table.add_row(terminal.escape(key), behind, "; ".join(notes))
     return table
 

@@ -135,6 +135,10 @@ class CometLogger(MediaVerbs):
         settings = self._session.settings
         return not settings.is_online and not settings.is_disabled
 
+    @property
+    def is_disabled(self) -> bool:
+        return self._session.settings.is_disabled
+
     def go_online(self) -> None:
         if self.is_offline:
             self._session.settings = self._session.settings._replace(online=True)

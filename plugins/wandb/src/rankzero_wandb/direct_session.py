@@ -97,13 +97,14 @@ class DirectSession(Session):
 
     def _attached(self) -> Any:
         """Return the run if the process that this logger came from has it open."""
+        attach_id, self._attach_id = self._attach_id, None
+        if attach_id is None:
+            return None
         import wandb
         from wandb.sdk.wandb_init import _attach
 
-        attach_id, self._attach_id = self._attach_id, None
-        if attach_id is not None:
-            with suppress(wandb.errors.Error):
-                return _attach(attach_id)
+        with suppress(wandb.errors.Error):
+            return _attach(attach_id)
         return None
 
     def _let_go(self) -> None:

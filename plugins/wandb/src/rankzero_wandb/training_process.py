@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.liveness import Writer, writer_state
+from rankzero.liveness import Writer, writer_pid, writer_state
 from rankzero.logger import RunInfo
 from rankzero.surroundings import Surroundings
 from rankzero_wandb.settings import Settings
@@ -34,7 +34,7 @@ def as_it_was(settings: Settings, run: RunInfo, surroundings: Surroundings | Non
         "disable_git": True,  # as it is now, not as it was
         "x_save_requirements": False,
         "x_skip_transaction_log": not settings.is_offline,  # the journal has everything
-        "stop_fn": lambda: _stop(run, surroundings),
+        "stop_fn": lambda: _stop(run),
     }
     if surroundings is None:
         return {**told, "x_disable_stats": True, "x_disable_machine_info": True}
@@ -106,9 +106,13 @@ def _save(opened: Any, name: str, content: bytes) -> None:
     opened.save(str(kept), base_path=opened.dir, policy="now", glob=False)
 
 
-def _stop(run: RunInfo, surroundings: Surroundings | None) -> None:
-    """Pass on that somebody pressed "Stop run" in W&B, as W&B's client does in the process that it runs in."""
-    if surroundings is not None and _is_running_here(run, surroundings):
-        os.kill(surroundings.pid, signal.SIGINT)
+def _stop(run: RunInfo) -> None:
+    """Pass on that somebody pressed "Stop run" in W&B, as W&B's client does in the process that it runs in.
+
+    Only to the process of which the kernel says that it writes the run: whatever stands in the run's directory, others
+    may have written.
+    """
+    if (writer := writer_pid(Path(run.dir))) is not None:
+        os.kill(writer, signal.SIGINT)
     else:
         rank_zero_warn(f"W&B was told to stop the run {run.name}, whose process is not on this machine")
