@@ -1,12 +1,14 @@
 """How a run ends that its script does not end: at exit, by an exception, by a signal."""
 
 import signal
+import subprocess
+import sys
 import textwrap
 import time
 
 import pytest
 from servers.file_logger import calls, fail, rows
-from servers.training import Training
+from servers.training import TESTS, Training
 from waiting import SOON, until
 
 
@@ -37,6 +39,18 @@ def test_a_process_that_ends_ends_its_runs(training, ending, exit_status, status
     returned, _, _ = training.run(f"run = begin()\nrun.log_metrics({{'loss': 1.0}})\n{ending}")
     assert (returned, training.statuses(), finalized(training)) == (exit_status, [status], [status])
     assert rows(training.tracker)[0] == (0, {"loss": 1.0})
+
+
+def test_what_tests_start_can_be_interrupted_where_sigint_came_ignored():
+    """As a background job and many CI runners have it, and would pass it on."""
+    child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    script = f"""
+import runpy, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+runpy.run_path({str(TESTS / "conftest.py")!r})
+subprocess.run([sys.executable, "-c", {child!r}])
+"""
+    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True).stdout == "True\n"
 
 
 def test_several_runs_share_the_time_that_an_exit_may_take(training):
