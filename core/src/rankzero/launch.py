@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from rankzero import notebooks
 from rankzero.config import RunConfig, resolve
 from rankzero.delivery import Deliveries, ThreadDelivery
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
@@ -110,6 +111,7 @@ def start(
     for problem in plugins.load_hooks():
         rank_zero_warn(str(problem))
 
+    notebooks.end_run_of_same_cell()
     if asked.resume != "must":
         with suppress(OSError):  # `_take` says what is wrong
             make_runs_directory(asked.dir)
@@ -140,6 +142,7 @@ def start(
     announcement.tell()
     run.finish_timeout = asked.finish_timeout
     run.own(lock, deliveries, announcement, _live_experiment(plans, deliveries, info), _info_elsewhere(asked, number))
+    notebooks.remember(run)
     if "console" in wants:
         run.record_console(secrets)
     if params:

@@ -52,6 +52,11 @@ def forget(run: Endable) -> None:
     _open_runs.pop(run, None)
 
 
+def is_open(run: Endable) -> bool:
+    """Return whether ``run`` is to be ended with this process."""
+    return run in _open_runs
+
+
 def status_after(error: BaseException | None) -> str | None:
     """Return the status of a run that ``error`` ended; None if it was no error."""
     if error is None or (isinstance(error, SystemExit) and not error.code):

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from rankzero import checkpoints, lifecycle
+from rankzero import checkpoints, lifecycle, notebooks
 from rankzero.aggregate import Reduce, StepAggregator, mean
 from rankzero.console import Capture
 from rankzero.delivery import Deliveries
@@ -236,6 +236,14 @@ class Run:
         return (
             f"<rankzero.Run {info.name} ({info.id}) in {info.dir}>" if isinstance(info, RunInfo) else "<rankzero.Run>"
         )
+
+    def _repr_html_(self) -> str:
+        info = self._known_info
+        if not isinstance(info, RunInfo):
+            return notebooks.as_html("a run of another rank", "", UNKNOWN, "", "logged by rank zero", {})
+        status = (self._status if self._is_finished else "running") if self._is_active else "not logged by this process"
+        views = self._deliveries.views() if self._deliveries is not None else {}
+        return notebooks.as_html(info.name, info.project, info.id, info.dir, status, views)
 
     # Metrics
 
@@ -713,6 +721,7 @@ class Run:
             )  # fmt: skip
         if self._console is not None:
             self._console.close()
+        self._status = status
         self._record(Finish(_now(), status))
         self._is_finished = True
         self._is_plain = False
