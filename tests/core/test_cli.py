@@ -58,6 +58,7 @@ class Box(Logger):
         if os.path.exists(self.path + ".down"):
             raise TrackerUnavailableError("the box is locked")
         if os.path.exists(self.path + ".hangs"):
+            open(self.path + ".hanging", "w").close()
             if os.environ.get("STUBBORN"):  # as the threads of some SDKs
                 threading.Thread(target=time.sleep, args=(60,), daemon=False).start()
             time.sleep(60)
@@ -1228,8 +1229,7 @@ def test_a_courier_that_retries_is_listed_and_can_be_stopped(command, training, 
 @pytest.mark.parametrize("delivery", ["process", "thread"])
 def test_a_courier_that_hangs_is_killed_only_if_nothing_else_dies_with_it(command, training, delivery):
     run = training("hangs", delivery)
-    until(lambda: at_work(run.dir))
-    time.sleep(0.5)  # it may just have been asked before it began to hang
+    until(Path("box.jsonl.hanging").exists)
     status, _, err = command("stop", run.id, "--timeout", "0.2")
     assert status == 1
     assert "ends when it has sent what it is sending; end it now with --kill" in err

@@ -237,7 +237,8 @@ class Deliveries:
         """Do the same in a thread, without waiting for it: to start a process takes milliseconds."""
         is_busy = self._reviver is not None and self._reviver.is_alive()
         if not is_busy and any(delivery.is_to_be_revived() for delivery in self._deliveries.values()):
-            self._reviver = threading.Thread(target=self.revive, name="rankzero-reviver", daemon=True)
+            self._reviver = threading.Timer(_LOOK_EVERY, self.revive)  # not while the caller waits for the interpreter
+            self._reviver.daemon = True
             self._reviver.start()
 
     def tell_troubles(self) -> None:
