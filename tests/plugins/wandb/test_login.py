@@ -5,6 +5,7 @@ import sys
 import psutil
 import pytest
 from plugins.wandb.scripts import Shell
+from servers.faulty_proxy import status
 from servers.wandb_mock.faults import stalled
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE, SOON
@@ -225,13 +226,30 @@ def test_who_sends_nothing_needs_no_login(server, shell, known, variables):
     assert server.requests == []
 
 
-def test_delivery_later_says_that_nobody_is_logged_in(server, shell, known):
-    shell.train(logs(), RANKZERO_DELIVERY="off")
-    ended = shell.sync(shell.run_dir, "--timeout", 3, returns=1, WANDB_BASE_URL=known["WANDB_BASE_URL"])
-    assert "wandb login" in ended.stderr
-    assert "not delivered" in ended.stderr
+def test_delivery_later_says_at_once_who_is_not_let_in(server, shell, known):
+    def refused(**variables):
+        ended = shell.sync(shell.run_dir, "--timeout", 600, returns=None, **{**known, **variables})
+        assert ended.status in (1, 2)
+        return ended.stderr
+
+    server.store.unknown_entities.add("team")
+    shell.train(logs(), RANKZERO_DELIVERY="off", WANDB_ENTITY="team")
+    assert "nobody is logged in to W&B: run `wandb login`" in refused(WANDB_API_KEY=None)
+    assert "refuses the W&B API key" in refused(WANDB_API_KEY=WRONG)
+    assert "has no entity (account or team) 'team'" in refused()
+    server.store.unknown_entities.clear()
+    server.fail("UpsertBucket", status(403))
+    assert "AccessError: the run cannot be opened in W&B: " in refused()
+    server.heal()
     shell.sync(shell.run_dir, **known)
     check_arrived(server)
+
+
+def test_delivery_later_asks_the_server_that_the_run_is_for(server, shell, known, tmp_path):
+    shell.train(logs(), RANKZERO_DELIVERY="off", **known)
+    elsewhere = Shell(tmp_path / "elsewhere", shell.environment)
+    ended = elsewhere.sync(shell.run_dir, "--timeout", 600, returns=None, WANDB_API_KEY=WRONG)
+    assert f"{server.url.removeprefix('http://')} refuses the W&B API key" in ended.stderr
 
 
 def test_the_key_of_another_server_is_not_sent(server, shell, known):

@@ -38,9 +38,12 @@ def viewer(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
     """Who the key belongs to."""
     name = store.entity
     user = {"id": encoded("User:1"), "name": name, "username": name, "email": f"{name}@example.com", "entity": name}
+    entity = variables.get("entity")
+    asked = None if entity in store.unknown_entities else {"id": encoded(f"Entity:{entity}")}
     no_edges: dict[str, Any] = {"edges": []}
     return {
-        "viewer": {**user, "admin": False, "flags": "{}", "deletedAt": None, "teams": no_edges, "apiKeys": no_edges}
+        "viewer": {**user, "admin": False, "flags": "{}", "deletedAt": None, "teams": no_edges, "apiKeys": no_edges},
+        "entity": asked,
     }
 
 

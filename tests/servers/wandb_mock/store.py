@@ -25,6 +25,8 @@ class Store:
     runs: dict[tuple[str, str, str], StoredRun] = field(default_factory=dict)
     artifacts: Artifacts = field(default_factory=Artifacts)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
+    unknown_entities: set[str] = field(default_factory=set)
+    """The accounts that there are not; there is each other one that is asked for."""
 
     def place(self, entity: str | None, project: str | None) -> tuple[str, str]:
         """Return entity and project, where the client left them out."""

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
+from rankzero.errors import AccessError, DeliveryError, RejectedError, TrackerUnavailableError
 
 _NEVER_TAKEN = ("400", "413", "422")
+_UNKNOWN_USER = re.compile(r"\b401\b|API key|api_key|not logged in|permission denied")
+_NO_ACCESS = re.compile(rf"{_UNKNOWN_USER.pattern}|\b40[34]\b|<no message>")  # the last is what 401 comes as
 _OF_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _STATUS = re.compile(r"\b(?:error|status:|upload:) (\d{3})\b")
 
@@ -16,6 +18,8 @@ _STATUS = re.compile(r"\b(?:error|status:|upload:) (\d{3})\b")
 @contextmanager
 def opening(run_id: str | None) -> Iterator[None]:
     """Raise `TrackerUnavailableError` for whatever hinders a run from being opened: no event is to blame for it.
+
+    It is an `AccessError` where W&B refuses the user, or does not know the entity or project.
 
     Args:
         run_id: W&B's id of the run.
@@ -27,7 +31,8 @@ def opening(run_id: str | None) -> Iterator[None]:
     except Exception as error:
         with suppress(Exception, SystemExit):
             _clear_away(run_id, error)
-        raise TrackerUnavailableError(f"the run cannot be opened in W&B: {describe(error)}") from error
+        kind = AccessError if _NO_ACCESS.search(str(error)) else TrackerUnavailableError
+        raise kind(f"the run cannot be opened in W&B: {describe(error)}") from error
 
 
 def _clear_away(run_id: str | None, error: Exception) -> None:
@@ -81,6 +86,6 @@ def describe(error: Exception) -> str:
 
 
 def _advised(text: str) -> str:
-    if any(word in text for word in ("401", "API key", "api_key", "not logged in", "permission denied")):
+    if _UNKNOWN_USER.search(text):
         return f"{text}; if the key is wrong or was revoked: wandb login, or set WANDB_API_KEY"
     return text

@@ -175,7 +175,7 @@ class WandbLogger(MediaVerbs):
             )
         check_for_client(settings)
         if settings.is_online:
-            check_login(settings.for_client)
+            check_login(settings.base_url, settings.for_client.get("api_key"), settings.entity)
 
     def fixed_options(self) -> dict[str, Any]:
         return fixed_options(self._session.settings)

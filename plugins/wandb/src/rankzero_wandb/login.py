@@ -11,37 +11,49 @@ import configparser
 import json
 import netrc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from rankzero.errors import ConfigError
-from rankzero.login import is_refused
+from rankzero.login import ask
 
 _HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
-_QUERY = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
+_REFUSED = 401  # not 403, which a firewall answers, too
+_QUERY = "query Viewer { viewer { id } }"
+_QUERY_WITH_ENTITY = "query Viewer($entity: String!) { viewer { id } entity(name: $entity) { id } }"
 
 
-def check_login(settings: Mapping[str, Any]) -> None:
+def check_login(base_url: str | None, api_key: str | None, entity: str | None) -> None:
     """Ask W&B, with one short request, whether it takes the user's key; no answer is as good as yes.
 
     Args:
-        settings: what the user set of ``wandb.Settings``.
+        base_url: the server; the client's default if None.
+        api_key: the key, if the user set it among the settings.
+        entity: the account or team that the run belongs to; None for the user's own.
 
     Raises:
-        ConfigError: there is no key, or W&B refuses it.
+        ConfigError: there is no key, W&B refuses it, or there is no such entity.
     """
-    url = settings.get("base_url") or os.environ.get("WANDB_BASE_URL") or _url_of_client()
-    key = settings.get("api_key") or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
+    url = base_url or _url_of_client()
+    key = api_key or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
     if key is None and not _is_known_to_client():
         raise ConfigError(
             "nobody is logged in to W&B: run `wandb login`, or set WANDB_API_KEY; or start with offline=True and "
             "deliver later with rankzero sync"
         )
-    if key is not None and _is_refused(str(url), str(key)):
-        raise ConfigError(f"{urlsplit(url).netloc} refuses the W&B API key: run `wandb login`, or set WANDB_API_KEY")
+    if key is None:
+        return
+    host, known = urlsplit(url).netloc, _ask(url, key, entity)
+    if known == {} or (known and known.get("viewer") is None):
+        raise ConfigError(f"{host} refuses the W&B API key: run `wandb login`, or set WANDB_API_KEY")
+    if known and entity and known.get("entity", entity) is None:
+        raise ConfigError(
+            f"{host} has no entity (account or team) {entity!r} that the user of the key may see; change entity=... "
+            "or WANDB_ENTITY"
+        )
 
 
 def setting_from_files(name: str) -> str | None:
@@ -81,7 +93,20 @@ def _is_known_to_client() -> bool:
     return wandb.run is not None or bool(wandb.login(prompt=False, verify=False))
 
 
-def _is_refused(url: str, key: str) -> bool:
+def _ask(url: str, key: str, entity: str | None) -> dict[str, Any] | None:
+    """Return what W&B knows of the user and the entity; {} if it refuses the key, None if it does not say."""
+    import http.client  # with a request only
+    import urllib.error
+
     token = base64.b64encode(f"api:{key}".encode()).decode()
     headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
-    return is_refused(f"{url.rstrip('/')}/graphql", headers, _QUERY)
+    query = _QUERY_WITH_ENTITY if entity else _QUERY
+    data = json.dumps({"query": query, "variables": {"entity": entity} if entity else {}}).encode()
+    try:
+        answer = json.loads(ask(f"{url.rstrip('/')}/graphql", headers, data))
+    except urllib.error.HTTPError as error:
+        return {} if error.code == _REFUSED else None
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    found = answer.get("data") if isinstance(answer, dict) else None
+    return found or None
