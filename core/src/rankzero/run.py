@@ -54,7 +54,7 @@ from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.notices import describe, warn_user
-from rankzero.options import scrub
+from rankzero.options import mask_params, scrub
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.saved_checkpoints import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
@@ -399,6 +399,8 @@ class Run:
     ) -> Event | None:
         """Log hyperparameters: a mapping, Namespace, dataclass or OmegaConf node; repeated calls merge.
 
+        A text whose name says that it is a secret (``api_key``, ``password``, …) is written as ``***``.
+
         Args:
             params: nested as you like.
             metrics: initial values to show beside them; a number alone is ``hp_metric``.
@@ -407,7 +409,7 @@ class Run:
         if not isinstance(values, dict):
             raise TypeError(f"hyperparameters are a mapping, not {type(params).__name__}")
         initial = metrics if isinstance(metrics, Mapping) or metrics is None else {"hp_metric": metrics}
-        return Params(_now(), values, dict(split_metrics(initial or {}).numbers))
+        return Params(_now(), mask_params(values), dict(split_metrics(initial or {}).numbers))
 
     @_verb
     def log_image(
