@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import logging
 import os
 import signal
 
@@ -18,3 +19,16 @@ os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
 def state(tmp_path_factory):
     """Keep the key by which one's own runs are recognised out of the home directory."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True)
+def swallowed_warnings():
+    """Fail a test that met a warning without expecting it; where warnings are errors, rankzero only logs them."""
+    swallowed = []
+    handler = logging.Handler()
+    handler.emit = lambda record: swallowed.append(record.getMessage())
+    log = logging.getLogger("rankzero.warnings")
+    log.addHandler(handler)
+    yield swallowed
+    log.removeHandler(handler)
+    assert swallowed == []

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -168,17 +169,78 @@ def test_what_was_written_again_leaves_nothing(tmp_path, may_copy):
     assert left(tmp_path) == []
 
 
+@pytest.fixture
+def odd_directory(tmp_path):
+    """A directory with all that cannot be copied as it is, and where the runs are kept."""
+    source = tmp_path / "work"
+    (source / "data").mkdir(parents=True)
+    (source / "data" / "a").write_text("content")
+    (source / "file").symlink_to("data/a")
+    (source / "best").symlink_to("data")
+    (source / "here").symlink_to(".")
+    (source / "data" / "up").symlink_to("..")
+    (source / "broken").symlink_to("nowhere")
+    os.mkfifo(source / "pipe")
+    return source
+
+
+LEFT_OUT = ["best/up", "broken", "data/up", "here", "pipe", "rankzero-runs"]
+
+
+@pytest.mark.parametrize("way", ["log_artifact", "log_checkpoint", "copied", "linked"])
+def test_a_directory_is_kept_without_runs_loops_and_pipes(odd_directory, caplog, way):
+    with rankzero.start("csv", dir=odd_directory / "rankzero-runs", delivery="off") as run:
+        run.log_text("note", "kept")
+        if way.startswith("log"):
+            getattr(run, way)(odd_directory)
+            (kept,) = (run.dir / "checkpoints").glob("*/work")
+        else:
+            snapshots, kept = Snapshots(), run.dir / place(odd_directory)
+            snapshots.take(odd_directory, kept, lambda: None, may_change=way == "copied")
+            assert snapshots.wait(60)
+    found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
+    assert found == dict.fromkeys(["best/a", "data/a", "file"], "content")
+    (said,) = [record.getMessage() for record in caplog.records if "is not kept" in record.getMessage()]
+    assert [each.split(" (")[0] for each in said.partition("kept: ")[2].split("), ")] == LEFT_OUT
+
+
+@pytest.mark.parametrize("verb", ["log_artifact", "log_checkpoint", "log_image"])
+def test_a_pipe_is_no_file_and_holds_nothing_up(odd_directory, caplog, verb):
+    caplog.set_level("WARNING")
+    with rankzero.start("csv", dir=odd_directory / "rankzero-runs", delivery="off") as run:
+        args = [odd_directory / "pipe"] if verb != "log_image" else ["i", odd_directory / "pipe"]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            getattr(run, verb)(*args)
+    assert ["pipe" in text for text in [str(each.message) for each in caught] + caplog.messages] == [True]
+
+
 @pytest.mark.parametrize("may_change", [False, True])
-def test_what_cannot_be_read_leaves_nothing(tmp_path, may_change):
-    source = tmp_path / "sharded"
-    source.mkdir()
-    (source / "a").write_text("content")
-    (source / "b").symlink_to("nowhere")
-    with pytest.raises(OSError, match=r"nowhere|'.*b'"):
+def test_what_is_not_there_leaves_nothing(tmp_path, may_change):
+    source = tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError):
         Snapshots().take(source, tmp_path / "run" / place(source), pytest.fail, may_change=may_change)
-    with pytest.raises(OSError, match=r"nowhere|'.*b'"):
+    with pytest.raises(FileNotFoundError):
         snapshot(source, tmp_path / "run")
     assert left(tmp_path) == []
+
+
+def test_a_checkpoint_that_is_not_there_is_said_each_time(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model-1.pt").touch()
+    with rankzero.start("csv", dir=tmp_path, delivery="off") as run:
+        caplog.clear()
+        for _ in range(2):
+            run.log_checkpoint("model_1.pt")
+        run.log_checkpoint({"weight": 1.0})
+        run.log_checkpoint("nowhere/model.pt")
+    first, second, third, fourth = caplog.messages
+    assert first == second
+    assert f"no file or directory {tmp_path / 'model_1.pt'} (the working directory is {tmp_path})" in first
+    assert "Did you mean 'model-1.pt'?" in first
+    assert "torch.save(state, 'model.pt')" in third
+    assert f"no directory {tmp_path / 'nowhere'} either" in fourth
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
 
 
 def test_a_directory_of_many_files_leaves_room_for_other_files(tmp_path, may_copy):

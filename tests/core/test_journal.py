@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import rankzero
 from rankzero.errors import RunNotFoundError
 from rankzero.events import (
     Alert,
@@ -32,7 +33,7 @@ from rankzero.events import (
     decode,
     encode,
 )
-from rankzero.journal import Journal, Tail, cut_torn_tail, last_step, read_events, read_start
+from rankzero.journal import JOURNAL, Journal, Tail, cut_torn_tail, last_step, read_events, read_start
 from rankzero.logger import RunInfo
 
 INFO = RunInfo("r1", "amber-otter-1", "digits", "/runs/r1")
@@ -474,3 +475,36 @@ def test_damage_at_random_costs_only_what_it_hits(path):
             row for row in found if row in rows and row.step not in neighbours
         ]
         assert len(found) <= len(rows) + 1
+
+
+def test_no_file_of_a_run_takes_the_place_of_stdio(tmp_path):
+    code = f"""if True:
+        import os
+        os.closerange(0, 3)
+        import rankzero
+        run = rankzero.start("csv", dir={str(tmp_path)!r}, run_id="r", delivery="off")
+        run.log_metrics({{"a": 1.0}}, 1)
+        for descriptor in range(3):
+            try:
+                os.write(descriptor, b"what a C library prints")
+            except OSError:
+                pass
+        run.finish()
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+    found = [type(event).__name__ for _, event in read_events(tmp_path / "default/r" / JOURNAL)]
+    assert found == ["Start", "Metrics", "Finish"]
+    assert all(b"C library" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("umask", "group"), [(0o022, False), (0o002, True)])
+def test_the_group_goes_on_with_a_run_if_the_umask_lets_it_write(tmp_path, umask, group):
+    before = os.umask(umask)
+    try:
+        run = rankzero.start("csv", dir=tmp_path, delivery="off")
+        run.finish()
+    finally:
+        os.umask(before)
+    journal, lock = ((run.dir / name).stat().st_mode for name in (JOURNAL, "writer.lock"))
+    assert bool(journal & 0o020) == group
+    assert lock & 0o077 == (0o060 if group else 0)

@@ -607,3 +607,44 @@ def test_a_picture_in_an_sdks_own_type(tmp_path):
     assert store.image(SdkPicture(picture)) == store.image(picture)
     table = store.table(["a"], [[SdkPicture(picture)]])
     assert read_table(tmp_path / table.path) == read_table(tmp_path / store.table(["a"], [[picture]]).path)
+
+
+SLOW_PILLOW = """
+import time
+print("importing", flush=True)
+time.sleep(0.5)
+
+def preinit():
+    pass
+
+class fromarray:
+    def __init__(self, array):
+        pass
+
+    def save(self, file, format):
+        file.write(b"picture")
+"""
+
+
+def test_a_fork_while_a_thread_logs_its_first_picture(tmp_path):
+    """The child would wait for ever for the import that only its parent goes on with."""
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").touch()
+    (tmp_path / "PIL" / "Image.py").write_text(SLOW_PILLOW)
+    code = f"""if True:
+        import os, signal, sys, threading, time, numpy, rankzero
+        run = rankzero.start("csv", dir={str(tmp_path)!r}, delivery="off")
+        thread = threading.Thread(target=run.log_image, args=("i", numpy.zeros((2, 2))))
+        thread.start()
+        while "PIL.Image" not in sys.modules:
+            time.sleep(0.01)
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            run.log_image("i", numpy.zeros((2, 2)))
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    (journal,) = (tmp_path / "default").glob(f"*/{JOURNAL}")
+    assert len([event for _, event in read_events(journal) if isinstance(event, events.Image)]) == 2

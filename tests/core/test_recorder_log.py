@@ -1,6 +1,7 @@
 """Recorder.log: defaults of each place, what may be logged, weights, and the message for each misuse."""
 
 import warnings
+import weakref
 from collections import namedtuple
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from core.recorder_rows import rows, series
+from odd_values import Gone, Hostile
 from torchmetrics import ConfusionMatrix, MeanMetric, MetricCollection
 
 import rankzero
@@ -525,3 +527,17 @@ def test_all_of_one_step_is_one_row(run, rec):
         {"a_step": 1.0, "b_step": 2.0, "c_step": 3},
         {"a_epoch": 1.0, "b_epoch": 2.0, "c_epoch": 3},
     ]
+
+
+@pytest.mark.parametrize("make", [Hostile, Gone, lambda: weakref.proxy(Gone())], ids=["hostile", "gone", "dead proxy"])
+def test_a_value_that_cannot_be_read_is_refused_like_any_other(rec, make):
+    for _ in rec.train([BATCH]):
+        for name, value in [("x", make()), (make(), 1.0)]:
+            with pytest.raises(RecorderError):
+                rec.log(name, value)
+
+
+def test_a_sparse_tensor_of_one_element(run, rec):
+    for _ in rec.train([BATCH]):
+        rec.log("x", torch.tensor([2.0]).to_sparse())
+    assert series(run, "x") == [(0, 2.0)]

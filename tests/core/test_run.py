@@ -297,6 +297,11 @@ def test_a_database_named_by_a_relative_path_is_the_same_from_everywhere(tmp_pat
     run.finish()
 
 
+def test_a_project_that_no_directory_can_be_called_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="'project' becomes the name of a directory"):
+        rankzero.start("csv", project="\ud800", dir=tmp_path)
+
+
 def test_tags_that_are_a_dictionary_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="tags"):
         rankzero.start("csv", tags={"team": "vision"}, dir=tmp_path)
@@ -395,6 +400,17 @@ def test_aggregation(run, delivered):
     assert [(call["step"], call["metrics"]) for call in delivered("log_metrics")][1:] == [(1, {"loss": 5.0, "n": 3})]
 
 
+def test_what_is_aggregated_may_be_filled_anew(run):
+    metrics, array, tensor = {}, np.zeros(1), pytest.importorskip("torch").zeros(1)
+    for step in range(3):
+        array[0] = tensor[0] = metrics["number"] = step
+        metrics["nested"] = {"array": array, "tensor": tensor}
+        run.agg_and_log_metrics(metrics, step)
+    run.finish()
+    rows = [(row.step, set(row.numbers().values())) for row in events(run, Metrics)]
+    assert rows == [(0, {0}), (1, {1}), (2, {2})]
+
+
 # What cannot be recorded
 
 
@@ -410,10 +426,7 @@ BROKEN = {
     "log_text": (["t", ["a"], 3], {}),
     "log_histogram": (["h", ["x", "y"]], {}),
     "log_artifact": (["/no/such/file"], {}),
-    "log_checkpoint": (["/no/such.ckpt"], {}),
-    "log_tags": ([3], {}),
     "alert": (["loss", "it is NaN", "WARNING"], {}),
-    "alert title": ([3], {}),
     "update_agg_funcs": ([3], {}),
     "agg_and_log_metrics": ([3, 1], {}),
     "watch": (["no model"], {}),
@@ -852,7 +865,7 @@ def test_one_alias_or_tag_may_be_given_without_a_list(run, tmp_path):
 
 @pytest.mark.parametrize(("step", "recorded"), [(17.9, 17), ("abc", 0), (float("nan"), 0)])
 def test_a_step_that_is_no_whole_number_is_said(run, step, recorded):
-    with pytest.warns(UserWarning, match="no whole number"):
+    with pytest.warns(UserWarning, match="not a whole number"):
         run.log_metrics({"loss": 1.0}, step)
     assert [row.step for row in events(run, Metrics)] == [recorded]
 
@@ -893,3 +906,43 @@ def test_the_verbs_of_a_run_are_those_of_a_logger(verb):
         return [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD and each.name != "self"]
 
     assert names(rankzero.Run)[: len(names(rankzero.Logger))] == names(rankzero.Logger)
+
+
+# Trouble on the disk
+
+
+def test_a_working_directory_that_was_deleted(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with rankzero.start("csv", dir=tmp_path, delivery="off") as run:
+        run.log_metrics({"a": 1.0})
+    assert [row.values for row in events(run, Metrics)] == [{"a": 1.0}]
+
+
+@pytest.mark.parametrize("damage", ["unreadable position", "no descriptors", "no directory"])
+def test_trouble_with_the_files_of_delivery_costs_no_row(tmp_path, monkeypatch, damage):
+    run = rankzero.start([FileLogger(tmp_path / "tracker")], dir=tmp_path)
+    (tmp_path / "aside").mkdir()
+
+    def refuse(*args, **kwargs):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        if damage == "unreadable position":
+            patch.setattr("rankzero.position.read_own", refuse)
+        elif damage == "no descriptors":
+            patch.setattr("rankzero.run.Deliveries.tell_troubles", refuse)
+        else:
+            os.rename(run.dir, tmp_path / "aside" / run.id)
+        run._next_tick = 0.0
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run.log_metrics({"a": 1.0}, 3)
+            if damage == "no directory":
+                run.finish(timeout=0)
+    assert [("Too many open files" in str(each.message)) for each in caught] == [True] * (damage == "no descriptors")
+    run.finish(timeout=5)
+    directory = tmp_path / "aside" / run.id if damage == "no directory" else run.dir
+    rows = [event.numbers() for _, event in read_events(directory / JOURNAL) if isinstance(event, Metrics)]
+    assert rows == [{"a": 1.0}]

@@ -47,3 +47,14 @@ def test_a_directory_that_comes_late_is_taken_when_nothing_changes_in_it_any_lon
         assert saved.late() == []
     assert [found.path for found in saved.late()] == [str(path)]
     assert saved.late() == []
+
+
+def test_a_save_that_is_announced_twice_is_not_awaited(tmp_path):
+    path, saved = tmp_path / "last.ckpt", SavedCheckpoints()
+    path.write_bytes(b"1")
+    assert [each.path for each in saved.after_save(callback(path))] == [str(path)]
+    assert saved.after_save(callback(path)) == []
+    assert saved.late(30.0) == []  # it would wait, and warn
+    assert saved.after_save(callback(path, steps=40)) == []  # a thread of the framework has yet to write it
+    path.write_bytes(b"22")
+    assert [each.step for each in saved.late(30.0)] == [39]

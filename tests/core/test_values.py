@@ -8,8 +8,8 @@ import enum
 import functools
 import math
 import pathlib
-import struct
 import types
+import warnings
 from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
@@ -21,6 +21,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odd_values import Gone, Hostile, Word, same
 
 import rankzero
 from rankzero.events import Artifact, Metrics, Params, Text, decode, encode
@@ -44,13 +45,6 @@ def logged(run, value):
     (row,) = events(run, Metrics)
     assert row.step == 3
     return row.numbers()["m"]
-
-
-def same(left, right):
-    """Whether two numbers are of one type and equal to the last bit."""
-    if type(left) is not type(right):
-        return False
-    return struct.pack("d", left) == struct.pack("d", right) if isinstance(left, float) else left == right
 
 
 class Score(float):
@@ -177,6 +171,10 @@ NO_NUMBERS = {
     "datetime64": (np.datetime64("2026-01-02"), "2026-01-02"),
     "class": (dict, "builtins.dict"),
     "lone surrogate": ("\ud800é", "\\ud800é"),
+    "np.str_": (np.str_("adam"), "adam"),
+    "str subclass": (Word("adam"), "adam"),
+    "float8 tensor": (torch.ones(2).to(torch.float8_e4m3fn), [1.0, 1.0]),
+    "sparse tensor": (torch.eye(2).to_sparse(), [[1.0, 0.0], [0.0, 1.0]]),
 }
 
 
@@ -204,29 +202,58 @@ def test_none_is_said_and_left_out(run):
     assert not events(run, Text)
 
 
-def test_large_array_goes_to_a_file(run):
-    array = np.arange(2000, dtype=np.float32).reshape(2, 1000)
+LARGE = np.arange(2000, dtype=np.float32).reshape(2, 1000) % 2
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        LARGE,
+        torch.tensor(LARGE),
+        torch.tensor(LARGE).to_sparse(),
+        torch.tensor(LARGE).to(torch.float8_e5m2),
+        torch.tensor(LARGE).bfloat16(),
+    ],
+    ids=["numpy", "torch", "sparse", "float8", "bfloat16"],
+)
+def test_large_array_goes_to_a_file(run, array):
     with pytest.warns(UserWarning, match=r"kept as an \.npy file"):
         run.log_metrics({"m": array}, 3)
     (artifact,) = events(run, Artifact)
-    np.testing.assert_array_equal(np.load(run.dir / artifact.path), array, strict=True)
+    np.testing.assert_array_equal(np.load(run.dir / artifact.path), LARGE, strict=True)
     assert (artifact.name, artifact.metadata) == ("m", {"step": 3})
 
 
-class Hostile:
-    """Raises whatever is asked of it."""
-
-    def __getattr__(self, name):
-        raise RuntimeError(name)
-
-    def __repr__(self):
-        raise RuntimeError("repr")
+BROKEN_VALUES = {
+    "hostile": Hostile,
+    "gone": Gone,
+    "large array of objects": lambda: np.array([object()] * 1001),
+    "large meta tensor": lambda: torch.ones(1001, device="meta"),
+}
 
 
-def test_broken_object_costs_only_itself(run):
-    with pytest.warns(UserWarning, match="m"):
-        run.log_metrics({"m": Hostile(), "loss": torch.tensor(0.5)}, 3)
-    assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
+@pytest.mark.parametrize("make", BROKEN_VALUES.values(), ids=BROKEN_VALUES)
+def test_broken_object_costs_only_itself(run, make):
+    value = make()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(2):
+            run.log_metrics({"m": value, "loss": torch.tensor(0.5), "text": "kept", "n": {Gone(): 1}}, step)
+    assert len([each for each in caught if "'m'" in str(each.message)]) == 1
+    assert [list(row.numbers().values()) for row in events(run, Metrics)] == [[0.5, 1]] * 2
+    assert [text.data for text in events(run, Text) if text.key == "text"] == [[["kept"]]] * 2
+
+
+def test_each_loss_is_said(run):
+    for key in ("first", "second"):
+        with pytest.warns(UserWarning, match=f"'{key}' could not be recorded"):
+            run.log_metrics({key: torch.ones(1001, device="meta")}, 1)
+
+
+def test_values_under_one_key_are_said(run):
+    with pytest.warns(UserWarning, match="several values for the metric 'a/b'"):
+        run.log_metrics({"a/b": 1, "a": {"b": 2}}, 1)
+    assert events(run, Metrics)[0].numbers() == {"a/b": 2}
 
 
 def test_class_is_kept_by_its_name(run):
@@ -272,10 +299,11 @@ def test_lone_surrogate_in_a_key_is_escaped(run):
     assert events(run, Metrics)[0].numbers() == {"\\ud800": 0.5}
 
 
-def test_keys_that_are_no_strings(run):
-    run.log_metrics({1: 0.5, Level.HIGH: 0.25}, 3)
-    run.log_metrics({1: torch.tensor(0.5), None: 0.25}, 4)
-    assert [list(row.values) for row in events(run, Metrics)] == [["1", "3"], ["1", "None"]]
+@pytest.mark.parametrize("other", [0.25, torch.tensor(0.25)], ids=["plain", "tensor"])
+def test_keys_that_are_no_strings(run, other):
+    run.log_metrics({1: 0.5, Level.HIGH: 0.25, b"k": 1, 0.5: 1, Word("a"): 1, np.str_("b"): other}, 3)
+    run.log_metrics({None: other}, 4)
+    assert [list(row.values) for row in events(run, Metrics)] == [["1", "3", "aw==", "0.5", "a", "b"], ["None"]]
 
 
 @pytest.mark.parametrize("step", [5, 5.0, np.int64(5), torch.tensor(5), np.array([5])])
@@ -283,6 +311,16 @@ def test_step_of_any_type(run, step):
     run.log_metrics({"loss": 0.5}, step)
     run.log_metrics({"loss": 0.5})
     assert [row.step for row in events(run, Metrics)] == [5, 6]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_step_that_no_journal_holds(run, sign):
+    step = sign * 10**5000
+    with pytest.warns(UserWarning, match="not a whole number, or too large"):
+        run.log_metrics({"loss": 0.5}, step, epoch=10**5000)
+    run.log_text("note", "kept", step=step)
+    assert [(row.step, row.epoch) for row in events(run, Metrics)] == [(0, None)]
+    assert events(run, Text)[0].step is None
 
 
 # Hyperparameters
@@ -352,6 +390,12 @@ HYPERPARAMS = {
     "Decimal": ({"a": Decimal("0.5")}, {"a": 0.5}),
     "huge int": ({"a": 10**5000}, {"a": "Infinity"}),
     "date": ({"a": datetime.timedelta(days=1)}, {"a": "P1D"}),
+    "np.str_": (
+        {"a": np.random.choice(["adam", "adam"]), np.str_("k"): Word("v"), Word("w"): [Word("x")]},
+        {"a": "adam", "k": "v", "w": ["x"]},
+    ),
+    "sparse tensor": ({"a": torch.eye(2).to_sparse()}, {"a": [[1.0, 0.0], [0.0, 1.0]]}),
+    "float8 tensor": ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, {"a": [1.0, 1.0]}),
     "broken repr": ({"a": Broken(), "b": 1}, {"a": None, "b": 1}),
     "hostile": ({"a": Hostile(), "b": 1}, {"a": None, "b": 1}),
     "meta tensor": ({"a": torch.ones(2, device="meta"), "b": 1}, {"a": None, "b": 1}),
@@ -387,6 +431,22 @@ def test_hyperparams_inside_themselves(run):
     assert event.values["a"] == 1
     assert isinstance(event.values["self"], str)
     assert isinstance(event.values["node"]["next"], str)
+
+
+def test_containers_that_hold_each_other_end(run):
+    """Walked through on all ways, nine lists that hold each other would take minutes, and their text gigabytes."""
+    knot, nested = [[] for _ in range(9)], {}
+    for each in knot:
+        each.extend(knot)
+    for _ in range(40):
+        nested = {"a": nested, "b": nested}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run.log_metrics({"loss": 0.5, "knot": knot}, 3)
+    run.log_hyperparams({"lr": 0.1, "knot": knot, "nested": nested})
+    assert events(run, Metrics)[0].numbers()["loss"] == 0.5
+    assert events(run, Params)[0].values["lr"] == 0.1
+    assert (run.dir / JOURNAL).stat().st_size < 20e6
 
 
 def test_very_deep_hyperparams_are_cut_not_lost(run):

@@ -46,6 +46,18 @@ def merge_dicts(
     return merged
 
 
+def _kept(value: Any) -> Any:
+    """Return a copy of metrics, which the caller may fill anew or compute in place."""
+    try:
+        if isinstance(value, Mapping):
+            return {key: _kept(each) for key, each in value.items()}
+        if hasattr(value, "detach"):
+            return value.detach().clone()
+        return value.copy() if hasattr(value, "dtype") or isinstance(value, list) else value
+    except Exception:  # an odd object, or a mapping inside itself
+        return value
+
+
 class StepAggregator:
     """Buffers the metrics of one step and gives them back, merged, when the step is over."""
 
@@ -73,7 +85,7 @@ class StepAggregator:
             return self.take() if step != self._step else None
         finally:  # values of the last step that cannot be merged cost this one nothing
             self._step = step
-            self._buffer.append(metrics)
+            self._buffer.append(_kept(metrics))
 
     def take(self) -> tuple[int | None, dict[str, Any]] | None:
         """Return what is buffered as one (step, metrics), or None; the buffer is empty afterwards."""

@@ -7,18 +7,22 @@ import os
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from rankzero import kept_files
 from rankzero.events import Checkpoint
+from rankzero.files import copy_file
 from rankzero.journal import JOURNAL, Tail
+from rankzero.notices import describe
 from rankzero.position import load_position
+from rankzero.suggest import did_you_mean
 from rankzero.trust import own_snapshot
+from rankzero.values import clean, is_a
 
 log = logging.getLogger("rankzero")
 
@@ -39,16 +43,39 @@ def snapshot(source: Path, run_dir: Path) -> str:
     kept = place(source)
     target = run_dir / kept
     with _made(target.parent):
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copy2(source, target)
+        for each, copied in kept_files.files_of(source, target):
+            try:
+                copy_file(each, copied)
+                shutil.copymode(each, copied)
+            except FileNotFoundError:
+                if each == source:
+                    raise
+                log.warning("%s is not kept: it was deleted before it could be copied", each)
     return kept
 
 
 def place(source: Path) -> str:
     """Return a new path for a snapshot of ``source``, relative to the run's directory."""
-    return Path(DIRECTORY, uuid.uuid4().hex[:8], source.name).as_posix()
+    return Path(DIRECTORY, uuid.uuid4().hex[:8], clean(source.absolute().name) or "files").as_posix()
+
+
+def why_lost(path: Any, error: Exception) -> str:
+    """Return a sentence that says why a checkpoint could not be kept, and what to do."""
+    if is_a(path, Mapping) or hasattr(path, "state_dict"):
+        state = "state" if is_a(path, Mapping) else "model.state_dict()"
+        return (
+            f"log_checkpoint() takes the path of a file, not a {type(path).__name__}. Save it first: "
+            f"torch.save({state}, 'model.pt'); run.log_checkpoint('model.pt')"
+        )
+    if not isinstance(error, FileNotFoundError) or os.path.exists(path):
+        return describe(error)
+    absolute, here = os.path.abspath(path), os.getcwd()
+    directory, name = os.path.split(absolute)
+    try:
+        near = did_you_mean(name, os.listdir(directory))
+    except OSError:
+        near = f" There is no directory {directory} either."
+    return f"there is no file or directory {absolute} (the working directory is {here}).{near}"
 
 
 class Snapshots:

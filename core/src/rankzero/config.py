@@ -29,6 +29,7 @@ from rankzero.options import START, START_PARAMETERS, LoggerSpec, expand_secrets
 from rankzero.plugins import ALLOW_LIST
 from rankzero.rank import rank_zero_warn
 from rankzero.suggest import did_you_mean, nearest
+from rankzero.trust import is_name
 
 Delivery = Literal["process", "thread", "off"]
 Resume = Literal["allow", "must", "never"]
@@ -270,7 +271,7 @@ def _check_path_part(layer: _Layer, key: str) -> None:
         return
     value = layer.values[key]
     parts = value.split("/") if key == "project" else [value]
-    if any(part in ("", ".", "..") or re.search(r"[/\\\0-\x1f]", part) for part in parts):
+    if not all(map(is_name, parts)):
         raise ConfigError(
             f"{layer.source}: {key!r} becomes the name of a directory, which {value!r} cannot be. "
             "Use letters, digits, '-', '_' and '.'."

@@ -39,12 +39,12 @@ from rankzero.errors import (
     may_be_refusal,
 )
 from rankzero.events import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
-from rankzero.files import open_own
+from rankzero.files import lock_permissions, open_own
 from rankzero.journal import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
 from rankzero.options import scrub
-from rankzero.position import courier_lock, load_position, reject_list, save_position, stop_time, wake_time
+from rankzero.position import courier_lock, read_position, reject_list, save_position, stop_time, wake_time
 from rankzero.trust import check_files
 
 log = logging.getLogger("rankzero.courier")
@@ -139,9 +139,9 @@ class Courier:
             GaveUpError: the tracker stayed unavailable; the position says how far delivery came.
             RunNotFoundError: the directory holds no journal.
         """
-        with FileLock(courier_lock(self.run_dir, self.key), mode=0o600), noted(self.run_dir, self.key):
+        with FileLock(courier_lock(self.run_dir, self.key), mode=lock_permissions()), noted(self.run_dir, self.key):
             self._began, self._woken = time.time(), wake_time(self.run_dir, self.key)
-            self._position = load_position(self.run_dir, self.key)
+            self._position = read_position(self.run_dir, self.key)
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
             start = read_start(self.run_dir / JOURNAL)
             if start is None:

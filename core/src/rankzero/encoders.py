@@ -6,14 +6,16 @@ Pillow and numpy are imported only when needed.
 from __future__ import annotations
 
 import io
+import os
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from rankzero.errors import PluginNotInstalledError
-from rankzero.values import is_spread, to_jsonable
+from rankzero.values import dense, holds_itself, is_spread, to_jsonable, to_text
 
 Encoded = tuple[bytes, str]
 """The bytes of a file, and its suffix with the dot."""
@@ -173,9 +175,9 @@ def as_table(
     """Return (columns, rows) of the three ways to give a table; a dataframe may be pandas', polars' or Arrow's."""
     if dataframe is not None:
         return _dataframe_rows(dataframe)
-    rows = [list(row) for row in data or []]
+    rows = [list(row) for row in ([] if data is None else data)]
     width = max((len(row) for row in rows), default=0)
-    return list(columns) if columns is not None else [f"column {i}" for i in range(width)], rows
+    return [to_text(name) for name in columns] if columns is not None else [f"column {i}" for i in range(width)], rows
 
 
 def _dataframe_rows(frame: Any) -> tuple[list[str], list[list[Any]]]:
@@ -184,7 +186,7 @@ def _dataframe_rows(frame: Any) -> tuple[list[str], list[list[Any]]]:
     if hasattr(frame, "to_pylist"):  # Arrow
         names = list(frame.column_names)
         return names, [[row[name] for name in names] for row in frame.to_pylist()]
-    return [str(name) for name in frame.columns], [list(row) for row in frame.itertuples(index=False, name=None)]
+    return [to_text(name) for name in frame.columns], [list(row) for row in frame.itertuples(index=False, name=None)]
 
 
 def unwrap_model(model: Any) -> Any:
@@ -207,7 +209,7 @@ def describe_model(model: Any) -> Mapping[str, Any]:
         }
         for name, module in (named_modules() if named_modules else ())
     ]
-    return {"text": repr(model), "modules": modules, "parameters": sum(m["parameters"] for m in modules)}
+    return {"text": to_text(model), "modules": modules, "parameters": sum(m["parameters"] for m in modules)}
 
 
 def _suffix(data: bytes | bytearray, signatures: Mapping[bytes, str], default: str) -> str:
@@ -219,12 +221,15 @@ def to_array(value: Any) -> Any:
     np = _numpy()
     if is_spread(value):
         raise TypeError("it is a DTensor, spread over the ranks; log its full_tensor(), which all ranks must call")
+    if holds_itself(value):
+        raise ValueError("these lists hold each other and are no array")
     if hasattr(value, "detach"):
         # numpy would pin the memory of a parameter, which FSDP gives back and takes again.
         value = value.detach().clone() if value.requires_grad and value.is_leaf else value.detach()
-        value = value.cpu()
-        # numpy has no bfloat16; float32 holds each of its values.
-        value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
+        value = dense(value.cpu())
+        # numpy has no bfloat16 and no float8; float32 holds each of their values.
+        is_narrow = str(value.dtype).startswith(("torch.bfloat16", "torch.float8"))
+        value = value.float().numpy() if is_narrow else value.numpy()
     return np.asarray(value)
 
 
@@ -253,9 +258,15 @@ def _pixels(array: Any, brightest: float | None = None) -> Any:
     return np.round(values * (255 / brightest)).astype(np.uint8)
 
 
+_importing = threading.RLock()
+# A process that forks while another thread imports would leave its child waiting for that import for ever.
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+
+
 def _numpy() -> Any:
     try:
-        import numpy
+        with _importing:
+            import numpy
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError("arrays need numpy: pip install 'rankzero[media]'") from error
     return numpy
@@ -264,7 +275,10 @@ def _numpy() -> Any:
 def pillow() -> Any:
     """Import ``PIL.Image``, or say how to install it."""
     try:
-        from PIL import Image
+        with _importing:
+            from PIL import Image
+
+            Image.preinit()  # it imports its formats only when it opens or saves the first picture
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError("images need Pillow: pip install 'rankzero[media]'") from error
     return Image

@@ -8,6 +8,7 @@ be a regular file itself. Copies are made in the same way: a file under its fina
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import uuid
@@ -125,6 +126,16 @@ def open_descriptor(path: str | os.PathLike[str], flags: int, permissions: int =
     return _open(path, flags | _OLD, permissions)
 
 
+def lock_permissions() -> int:
+    """Return the permissions of a lock's file: the group may lock only if the umask lets it write, others never."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        umask = int(status.partition("\nUmask:")[2].split()[0], 8)
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 0o600
+    return 0o600 if umask & 0o020 else 0o660
+
+
 def read_own(path: str | os.PathLike[str]) -> bytes:
     """Return what is in a file that rankzero wrote.
 
@@ -202,6 +213,9 @@ def _open(path: str | os.PathLike[str], flags: int, permissions: int) -> int:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe, a directory
             raise _not_a_file(path) from None
         raise
+    if descriptor <= 2:  # the process was started without stdio, and what C libraries print must not land in our files
+        low, descriptor = descriptor, fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+        os.close(low)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _not_a_file(path)

@@ -48,7 +48,7 @@ class Journal:
             OSError: the file cannot be opened.
         """
         self.path = path
-        self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         # Closed with the last reference, not before: a thread that logs late must never write to a reused descriptor.
         weakref.finalize(self, os.close, self._fd).atexit = False
         self._backlog = Backlog(self._fd, is_active=not _ends_with_newline(self._fd))
@@ -206,22 +206,6 @@ def read_events(path: Path) -> Iterator[tuple[Line, AnyEvent]]:
                     yield line, event
     finally:
         tail.close()
-
-
-def count_damaged(path: Path) -> int:
-    """Return how many complete lines of a journal cannot be read."""
-    tail = Tail(path)
-    try:
-        return sum(not _is_readable(line.data) for lines in iter(tail.read, []) for line in lines)
-    finally:
-        tail.close()
-
-
-def _is_readable(data: bytes) -> bool:
-    try:
-        return not data or decode(data) is not None
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
 
 
 def read_start(path: Path) -> Start | None:

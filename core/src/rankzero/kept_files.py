@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from rankzero.errors import NotAFileError
 
 log = logging.getLogger("rankzero")
 
 _CHUNK = 1 << 20
 _MOST_OPEN = 64  # of one checkpoint, for a process may often have no more than 1024
+_MOST_NAMED = 10
+_OWN_DIRECTORIES = 5  # RUNS/PROJECT/RUN/checkpoints/ID, in which nothing that is kept in itself may be
+_DEEPEST_LINK = 16  # directories, after which links that lead to each other's neighbours would multiply without end
 
 
 class OpenFile(NamedTuple):
@@ -25,15 +31,76 @@ class OpenFile(NamedTuple):
 
 
 def files_of(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Return what files ``source`` consists of, and where each is to be kept; make the directories for it."""
+    """Return what files ``source`` consists of, and where each is to be kept; make the directories for it.
+
+    Links are followed. What of a directory cannot be kept is left out, which is said: broken links, links to a
+    directory around them, pipes, what cannot be read, and the directories that ``target`` is in.
+
+    Args:
+        source: a file or a directory.
+        target: ``RUNS/PROJECT/RUN/checkpoints/ID/NAME``.
+
+    Raises:
+        NotAFileError: ``source`` is a pipe or a device.
+        OSError: ``target`` cannot be written.
+    """
     if not source.is_dir():
+        if source.exists() and not source.is_file():
+            raise NotAFileError(f"{source} is not a file or directory, but a pipe, a socket or a device")
         return [(source, target)]
-    found = []
-    for directory, _, names in os.walk(source, followlinks=True):
-        there = target / os.path.relpath(directory, source)
+    walk = _Walk(source, target)
+    walk.enter(source, target, ())
+    if walk.left_out:
+        more = f" and {len(walk.left_out) - _MOST_NAMED:,} more" if len(walk.left_out) > _MOST_NAMED else ""
+        log.warning("of %s is not kept: %s%s", source, ", ".join(walk.left_out[:_MOST_NAMED]), more)
+    return walk.found
+
+
+class _Walk:
+    """Looks for what there is to keep in a directory."""
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self.found: list[tuple[Path, Path]] = []
+        self.left_out: list[str] = []
+        self._source = source
+        around = {os.path.realpath(each) for each in target.parents[:_OWN_DIRECTORIES]}
+        self._own = around - {os.path.realpath(source)}
+
+    def enter(self, directory: Path, there: Path, parents: tuple[str, ...]) -> None:
+        """Look through ``directory``, which is to be kept ``there`` and was reached through ``parents``."""
+        parents = (*parents, os.path.realpath(directory))
         there.mkdir(parents=True)
-        found += [(Path(directory, name), there / name) for name in names]
-    return found
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError as error:
+            self._leave_out(directory, str(error.strerror))
+            return
+        for name in names:
+            self._look_at(directory / name, there / name, parents)
+
+    def _look_at(self, path: Path, kept: Path, parents: tuple[str, ...]) -> None:
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            self._leave_out(path, "a broken link" if path.is_symlink() else str(error.strerror))
+            return
+        if stat.S_ISDIR(mode):
+            real = os.path.realpath(path)
+            if real in self._own:
+                self._leave_out(path, "runs are kept there")
+            elif real in parents or (path.is_symlink() and len(parents) > _DEEPEST_LINK):
+                self._leave_out(path, "a link to a directory around it")
+            else:
+                self.enter(path, kept, parents)
+        elif not stat.S_ISREG(mode):
+            self._leave_out(path, "a pipe, a socket or a device")
+        elif os.access(path, os.R_OK):
+            self.found.append((path, kept))
+        else:
+            self._leave_out(path, "cannot be read")
+
+    def _leave_out(self, path: Path, why: str) -> None:
+        self.left_out.append(f"{path.relative_to(self._source)} ({why})")
 
 
 def link(files: list[tuple[Path, Path]]) -> bool:

@@ -338,5 +338,8 @@ def _show_messages() -> None:
 
 
 def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
+    try:
+        relative = os.path.relpath(path)
+    except OSError:  # the working directory was deleted
+        return str(path)
     return relative if len(relative) < len(str(path)) else str(path)

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from rankzero.errors import RunInUseError
-from rankzero.files import open_descriptor
+from rankzero.files import lock_permissions, open_descriptor
 
 log = logging.getLogger("rankzero.journal")
 
@@ -67,7 +67,7 @@ class WriterLock:
         self._path = run_dir.resolve() / LOCK
         if (os.getpid(), self._path) in _held:
             raise RunInUseError(f"the run in {run_dir} is open in this process already; finish() it first")
-        self._fd = open_descriptor(self._path, os.O_RDWR | os.O_CREAT, 0o600)  # who may not write may not lock either
+        self._fd = open_descriptor(self._path, os.O_RDWR | os.O_CREAT, lock_permissions())
         try:
             self._take(run_dir)
         except BaseException:

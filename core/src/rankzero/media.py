@@ -29,7 +29,7 @@ from rankzero.encoders import (
 from rankzero.errors import OutsideError, PluginNotInstalledError
 from rankzero.files import inside, make_directory, open_regular
 from rankzero.notices import warn_user
-from rankzero.values import NON_FINITE, clean, to_jsonable
+from rankzero.values import NON_FINITE, listed, to_jsonable, to_text
 
 MEDIA = "media"
 """The directory's name in a run's directory."""
@@ -93,7 +93,7 @@ class MediaStore:
         path = Path(source)
         suffix = path.suffix if path.suffix.isascii() and len(path.suffix) <= _LONGEST_SUFFIX else ""
         digest = hashlib.sha256()
-        with open(path, "rb") as original, self._part() as part:
+        with open_regular(path) as original, self._part() as part:
             with open(part, "wb") as copy:
                 while chunk := original.read(_CHUNK):  # hashed as copied: it may be growing
                     digest.update(chunk)
@@ -137,7 +137,7 @@ class MediaStore:
         A picture in a cell becomes ``{"media": …}``, a `MediaFile`; NaN and ±Infinity become ``{"float": "NaN"}``.
         """
         rows = [[self._cell(cell) for cell in row] for row in data]
-        names = [clean(str(name)) for name in columns]
+        names = [to_text(name) for name in columns]
         return self.put_bytes((msgspec.json.encode({"columns": names, "data": rows}), ".json"))
 
     def _cell(self, cell: Any) -> Any:
@@ -163,13 +163,14 @@ class MediaStore:
         return self.put_bytes(encoded, caption=caption)
 
 
-def captioned(items: Any, captions: Sequence[str] | str | None) -> Iterator[tuple[Any, str | None]]:
+def captioned(items: Any, captions: Any) -> Iterator[tuple[Any, str | None]]:
     """Yield each item with its caption; a single item, or caption, need not be in a list."""
-    listed = list(items) if isinstance(items, list | tuple) else [items]
-    texts = [captions] if isinstance(captions, str) else list(captions or [])
-    if len(texts) not in (0, len(listed)):
-        warn_user(f"{len(listed)} items were logged with {len(texts)} captions; give one for each, or none")
-    return zip(listed, (texts + [None] * len(listed))[: len(listed)], strict=True)
+    each = list(items) if isinstance(items, list | tuple) else [items]
+    texts = listed(captions)
+    if len(texts) not in (0, len(each)):
+        warn_user(f"{len(each)} items were logged with {len(texts)} captions; give one for each, or none")
+    padded = (texts + [None] * len(each))[: len(each)]
+    return zip(each, (None if text is None else to_text(text) for text in padded), strict=True)
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:

@@ -1,17 +1,28 @@
-"""Warnings that point at the user's line, not into this package."""
+"""Warnings that point at the user's line, not into this package, and that never become errors."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 
+log = logging.getLogger("rankzero.warnings")
+
+
+def warn(message: str, category: type[Warning], stacklevel: int) -> None:
+    """Warn as `warnings.warn` does; log what the filters make an error, for a warning ends no training."""
+    try:
+        warnings.warn(message, category, stacklevel=stacklevel + 1)
+    except Exception:
+        log.warning("%s", message)
+
 
 def warn_user(message: str) -> None:
-    """Warn, with the nearest caller outside this package as the place."""
+    """Warn, with the nearest caller outside this package as the place; never raises."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "rankzero":
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warn(message, UserWarning, level)
 
 
 class OnceWarner:

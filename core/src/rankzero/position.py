@@ -45,7 +45,19 @@ class Position(msgspec.Struct, omit_defaults=True):
 
 
 def load_position(run_dir: Path, key: str) -> Position:
-    """Return the position of the logger ``key``; the beginning if nothing was delivered yet."""
+    """Return the position of the logger ``key``; the beginning if it cannot be read, and so nothing is known."""
+    try:
+        return read_position(run_dir, key)
+    except OSError:
+        return Position()
+
+
+def read_position(run_dir: Path, key: str) -> Position:
+    """Return the position of the logger ``key``; the beginning if nothing was delivered yet.
+
+    Raises:
+        OSError: it cannot be read, and to begin again would deliver everything twice.
+    """
     try:
         return msgspec.json.decode(read_own(_path(run_dir, key)), type=Position)
     except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, ValueError):

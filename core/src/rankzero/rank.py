@@ -10,10 +10,11 @@ import functools
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
+
+from rankzero.notices import warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,8 +106,11 @@ def rank_zero_debug(message: str, *args: Any) -> None:
 
 @rank_zero_only
 def rank_zero_warn(message: str, category: type[Warning] = UserWarning, stacklevel: int = 2) -> None:
-    """Warn on rank zero only; ``stacklevel`` counts from the caller, as in `warnings.warn`."""
-    warnings.warn(message, category, stacklevel=stacklevel + 1)
+    """Warn on rank zero only; ``stacklevel`` counts from the caller, as in `warnings.warn`.
+
+    A warning that the filters make an error (``python -W error``) is logged instead of raised.
+    """
+    warn(message, category, stacklevel + 1)
 
 
 def launch_key() -> str | None:

@@ -54,7 +54,7 @@ from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.notices import describe, warn_user
-from rankzero.options import mask_params, scrub
+from rankzero.options import scrub
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.saved_checkpoints import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
@@ -62,13 +62,17 @@ from rankzero.suggest import did_you_mean
 from rankzero.values import (
     Number,
     SplitMetrics,
-    clean,
+    flatten,
+    is_a,
     is_spread,
+    listed,
     size_of,
     spell,
     split_metrics,
+    to_int,
     to_jsonable,
     to_number,
+    to_text,
 )
 from rankzero.watch import ModelWatch
 
@@ -102,7 +106,7 @@ def _verb(build: Callable[Concatenate[Run, P], Event | None]) -> Callable[Concat
             if event is not None:
                 self._record(event)
         except Exception as error:
-            subject = repr(args[0]) if args and isinstance(args[0], str) else "…"
+            subject = repr(to_text(args[0])) if args and is_a(args[0], str) else "…"
             self._warn_once(
                 f"{build.__name__} {subject} {type(error).__name__}",
                 f"run.{build.__name__}({subject}) could not be recorded: {describe(error)}",
@@ -295,17 +299,20 @@ class Run:
             self._append(line)
 
     def _log_any_metrics(self, now: float, metrics: Mapping[str, Any], step: Any, epoch: Any, stage: Any) -> None:
+        whole = to_int(step)
+        if whole is None or whole != to_number(step):
+            self._warn_once(
+                "step", f"the step of run.log_metrics() is not a whole number, or too large ({type(step).__name__})"
+            )
+        self._step = step = self._step + 1 if whole is None else whole
         try:
-            whole = self._whole(step)
-            if whole is None or whole != to_number(step):
-                self._warn_once("step", f"the step of run.log_metrics() is no whole number ({type(step).__name__})")
-            self._step = step = self._step + 1 if whole is None else whole
             if not isinstance(metrics, Mapping):
                 raise TypeError(f"metrics are a mapping from name to number, not {type(metrics).__name__}")
-            self._log_split_metrics(now, split_metrics(metrics), step, self._whole(epoch), stage and str(stage))
+            named = None if stage is None else to_text(stage)
+            self._log_split_metrics(now, split_metrics(metrics), step, to_int(epoch), named)
         except Exception as error:
             self._warn_once(
-                f"log_metrics {type(error).__name__}",
+                f"log_metrics {describe(error)}",
                 f"run.log_metrics() at step {step} could not be recorded: {describe(error)}",
             )
 
@@ -313,7 +320,7 @@ class Run:
         self, now: float, split: SplitMetrics, step: int, epoch: int | None, stage: str | None
     ) -> None:
         def write(from_device: Mapping[str, Number]) -> None:
-            values = {clean(key): spell(number) for key, number in {**split.numbers, **from_device}.items()}
+            values = {key: spell(number) for key, number in {**split.numbers, **from_device}.items()}
             if values:
                 self._record(Metrics(now, step, values, epoch, stage))
 
@@ -322,8 +329,13 @@ class Run:
             self._device_rows.put(DeviceCopy(split.on_device), write)
         else:
             write({})
+        for key in split.repeated:
+            self._warn_once(f"twice {key}", f"one call has several values for the metric {key!r}; the last is kept")
         for key, value in split.rest.items():
-            self._log_no_number(key, value, step)
+            try:
+                self._log_no_number(key, value, step)
+            except Exception as error:
+                self._warn_once(f"lost {key}", f"the metric {key!r} could not be recorded: {describe(error)}")
 
     def _log_no_number(self, key: str, value: Any, step: int) -> None:
         if value is None:
@@ -341,8 +353,7 @@ class Run:
             kept = "an .npy file"
             self._record_file(self._media.put_bytes(encode_raw(value)), key, "array", {"step": step})
         else:
-            text = value if isinstance(value, str) else to_jsonable(value)
-            self.log_text(key, ["value"], [[text]], step=step)
+            self.log_text(key, ["value"], [[value]], step=step)
         self._warn_once(
             f"not a number {key}",
             f"the metric {key!r} is no single number but {type(value).__name__}; it is kept as {kept}. "
@@ -399,8 +410,6 @@ class Run:
     ) -> Event | None:
         """Log hyperparameters: a mapping, Namespace, dataclass or OmegaConf node; repeated calls merge.
 
-        A text whose name says that it is a secret (``api_key``, ``password``, …) is written as ``***``.
-
         Args:
             params: nested as you like.
             metrics: initial values to show beside them; a number alone is ``hp_metric``.
@@ -408,8 +417,9 @@ class Run:
         values = to_jsonable(params if params is not None else {})
         if not isinstance(values, dict):
             raise TypeError(f"hyperparameters are a mapping, not {type(params).__name__}")
-        initial = metrics if isinstance(metrics, Mapping) or metrics is None else {"hp_metric": metrics}
-        return Params(_now(), mask_params(values), dict(split_metrics(initial or {}).numbers))
+        initial = metrics if isinstance(metrics, Mapping) else {} if metrics is None else {"hp_metric": metrics}
+        numbers = {key: to_number(value) for key, value in flatten(initial)}
+        return Params(_now(), values, {key: spell(number) for key, number in numbers.items() if number is not None})
 
     @_verb
     def log_image(
@@ -431,7 +441,7 @@ class Run:
             **extra: for trackers that take more, one entry for each picture (masks, boxes).
         """
         files = [self._media.image(image, text) for image, text in captioned(images, caption)]
-        return Image(_now(), key, files, self._at(step), to_jsonable(extra))
+        return Image(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
 
     @_verb
     def log_audio(
@@ -446,7 +456,7 @@ class Run:
     ) -> Event | None:
         """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz (44,100 by default)."""
         files = [self._media.audio(audio, sample_rate, text) for audio, text in captioned(audios, caption)]
-        return Audio(_now(), key, files, self._at(step), to_jsonable(extra))
+        return Audio(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
 
     @_verb
     def log_video(
@@ -461,12 +471,12 @@ class Run:
     ) -> Event | None:
         """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
         files = [self._media.video(video, fps, text) for video, text in captioned(videos, caption)]
-        return Video(_now(), key, files, self._at(step), to_jsonable(extra))
+        return Video(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
 
     @_verb
     def log_figure(self, key: str, figure: Any, step: int | None = None) -> Event | None:
         """Log a matplotlib or plotly figure."""
-        return Figure(_now(), key, self._media.figure(figure), self._at(step))
+        return Figure(_now(), to_text(key), self._media.figure(figure), self._at(step))
 
     @_verb
     def log_table(
@@ -479,7 +489,7 @@ class Run:
     ) -> Event | None:
         """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
         names, rows = as_table(columns, data, dataframe)
-        return Table(_now(), key, self._media.table(names, rows), self._at(step))
+        return Table(_now(), to_text(key), self._media.table(names, rows), self._at(step))
 
     @_verb
     def log_text(
@@ -491,10 +501,10 @@ class Run:
         step: int | None = None,
     ) -> Event | None:
         """Log texts, given as a table, or as one string."""
-        if isinstance(columns, str):
-            columns, data = ["text"], [[columns]]
+        if isinstance(columns, str) or (columns is not None and not hasattr(columns, "__iter__")):
+            columns, data = ["text"], [[to_text(columns)]]
         names, rows = as_table(columns, data, dataframe)
-        return Text(_now(), key, names, to_jsonable(rows), self._at(step))
+        return Text(_now(), to_text(key), names, to_jsonable(rows), self._at(step))
 
     @_verb
     def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> Event | None:
@@ -505,12 +515,12 @@ class Run:
                 f"histogram {key}",
                 f"{counted.non_finite} values of the histogram {key!r} are NaN or infinite, in no bin",
             )
-        return Histogram(_now(), key, counted, self._at(step))
+        return Histogram(_now(), to_text(key), counted, self._at(step))
 
     @_verb
     def log_graph(self, model: Any, input_array: Any = None) -> Event | None:
         """Log a model's structure: its printed form, modules and parameter counts."""
-        return Graph(_now(), self._media.put_bytes((encode_json(describe_model(model)), ".json")))
+        return Graph(_now(), self._media.put_bytes((encode_json(to_jsonable(describe_model(model))), ".json")))
 
     @_verb
     def log_artifact(
@@ -521,10 +531,15 @@ class Run:
         aliases: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Event | None:
-        """Log a file or directory; it is copied now, so it may change or vanish afterwards."""
-        source = Path(path)
+        """Log a file or directory; it is copied now, so it may change or vanish afterwards.
+
+        Of a directory are left out, which is logged as a warning: the directory where runs are kept, broken links,
+        links to a directory around them, pipes, and files that cannot be read. Other links are followed.
+        """
+        source = _path(path)
         kept = checkpoints.snapshot(source, self.dir) if source.is_dir() else self._media.put_file(source).path
-        return Artifact(_now(), kept, name or source.name, type, _listed(aliases), to_jsonable(metadata or {}))
+        named, kind = to_text(name) if name else source.name, _optional(type)
+        return Artifact(_now(), kept, named, kind, _texts(aliases), _details(metadata))
 
     @_verb
     def log_checkpoint(
@@ -538,7 +553,8 @@ class Run:
         """Log a checkpoint, a file or directory.
 
         It is copied now, so the script may overwrite or delete it. The copy is deleted when every logger has
-        it, the script has deleted or overwritten the original, and a later one has its aliases.
+        it, the script has deleted or overwritten the original, and a later one has its aliases. What is left out of a
+        directory is said under `log_artifact`. A path that is not there is logged as an error each time.
 
         Args:
             path: where the script saved it.
@@ -547,7 +563,11 @@ class Run:
             aliases: such as ``latest`` and ``best``.
             metadata: anything else.
         """
-        kept = checkpoints.snapshot(Path(path), self.dir)
+        try:
+            kept = checkpoints.snapshot(_path(path), self.dir)
+        except Exception as error:  # said each time: who learns of it after a week has lost that week
+            log.error("THE CHECKPOINT IS NOT KEPT: %s", checkpoints.why_lost(path, error))
+            return None
         return self._checkpoint(kept, Path(path), score, step, aliases, metadata)
 
     @_verb
@@ -555,12 +575,12 @@ class Run:
         self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
     ) -> Event | None:
         """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
-        return DefineMetric(_now(), name, step_metric, summary, goal)
+        return DefineMetric(_now(), to_text(name), _optional(step_metric), _optional(summary), _optional(goal))
 
     @_verb
     def log_tags(self, tags: Sequence[str]) -> Event | None:
         """Add tags to the run."""
-        return Tags(_now(), _listed(tags))
+        return Tags(_now(), _texts(tags))
 
     @_verb
     def alert(self, title: str, text: str = "", level: str = "INFO") -> Event | None:
@@ -571,11 +591,12 @@ class Run:
             text: the rest.
             level: ``INFO``, ``WARN`` or ``ERROR``.
         """
-        named = str(getattr(level, "value", level)).upper()  # an SDK may have an enumeration
+        named = to_text(level).upper()  # an SDK may have an enumeration
         if named not in _ALERT_LEVELS:
-            self._warn_once(f"level {level}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {level!r}")
+            given = to_text(level)
+            self._warn_once(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
             named = _ALERT_LEVELS[0]
-        return Alert(_now(), title, text, named)
+        return Alert(_now(), to_text(title), to_text(text), named)
 
     @_verb
     def watch(
@@ -645,8 +666,8 @@ class Run:
         automatic: bool = False,
     ) -> Checkpoint:
         return Checkpoint(
-            _now(), kept, str(path.absolute()), to_number(score), self._at(step), _listed(aliases),
-            to_jsonable(metadata or {}), automatic,
+            _now(), kept, str(path.absolute()), to_number(score), self._at(step), _texts(aliases),
+            _details(metadata), automatic,
         )  # fmt: skip
 
     # Endings
@@ -658,7 +679,7 @@ class Run:
         """Note how the run would end if it ended now; it goes on. Frameworks call this after each fit."""
         if self._is_active:
             try:
-                self._status = str(status)
+                self._status = to_text(status) if is_a(status, str) else str(status)
             except Exception as error:
                 self._warn_once("status", f"run.finalize(): the status is no text: {describe(error)}")
             self._log_aggregated()
@@ -935,24 +956,23 @@ class Run:
     def _at(self, step: Any) -> int | None:
         if step is None:
             return self._step if self._step >= 0 else None
-        return self._whole(step)
-
-    def _whole(self, value: Any) -> int | None:
-        number = to_number(value)
-        return int(number) if number is not None and math.isfinite(number) else None
+        return to_int(step)
 
     def _tick(self, now: float) -> bool:
         """Look at what may change while a run goes on, about once a second; return whether it may log on."""
         self._next_tick = now + 1.0
         if not self._may_log():
             return False
-        if self._announcement is not None:
-            self._announcement.tell()
-        if self._journal is not None:
-            self._journal.check()
-        if self._deliveries is not None:
-            self._deliveries.revive_soon()
-            self._deliveries.tell_troubles()
+        try:
+            if self._announcement is not None:
+                self._announcement.tell()
+            if self._journal is not None:
+                self._journal.check()
+            if self._deliveries is not None:
+                self._deliveries.revive_soon()
+                self._deliveries.tell_troubles()
+        except Exception as error:  # it concerns the delivery, not the row that is being logged
+            self._warn_once("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
         return True
 
     def _may_log(self) -> bool:
@@ -987,5 +1007,21 @@ def _until(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
 
-def _listed(names: Sequence[str] | str) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _path(path: Any) -> Path:
+    if is_a(path, str) and not path:
+        raise ValueError("the path is empty")  # it would mean the working directory
+    return Path(path)
+
+
+def _texts(names: Any) -> list[str]:
+    return [to_text(name) for name in listed(names)]
+
+
+def _optional(text: Any) -> str | None:
+    return None if text is None else to_text(text)
+
+
+def _details(metadata: Any) -> dict[str, Any]:
+    """Return metadata as a JSON object."""
+    plain = to_jsonable({} if metadata is None else metadata)
+    return plain if isinstance(plain, dict) else {"metadata": plain}

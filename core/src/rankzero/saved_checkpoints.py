@@ -50,6 +50,7 @@ class SavedCheckpoints:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Stamp] = {}
+        self._steps: dict[str, int | None] = {}  # when each of them was saved
         self._awaited: dict[str, SavedCheckpoint] = {}
         self._looked: dict[str, _Stamp] = {}  # of awaited directories, when they were looked at last
         self._is_rewritten: dict[str, bool] = {}  # path → whether it is saved in place; not known of most
@@ -107,12 +108,12 @@ class SavedCheckpoints:
                 continue
             stamp, before = _stamp(saved.path), self._seen.get(saved.path)
             if stamp is not None and stamp != before and self._is_whole(saved.path, stamp):
-                self._seen[saved.path] = stamp
+                self._seen[saved.path], self._steps[saved.path] = stamp, saved.step
                 if before is not None:
                     self._is_rewritten[saved.path] = stamp.inode == before.inode
                 found.append(saved._replace(may_change=self._is_rewritten.get(saved.path, saved.may_change)))
-            elif saved.path == awaited:
-                self._awaited[saved.path] = saved
+            elif saved.path == awaited and (stamp is None or saved.step != self._steps.get(saved.path)):
+                self._awaited[saved.path] = saved  # otherwise one save was announced twice
         return found
 
     def _is_whole(self, path: str, stamp: _Stamp) -> bool:

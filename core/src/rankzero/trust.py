@@ -23,7 +23,7 @@ LATEST = 253402300800.0
 _LONGEST = 255  # bytes of a name in a directory
 _LONGEST_KEY = 200  # a key gets endings such as .position.json
 _DEEPEST = 200  # levels of lists and mappings; what walks through them needs a few frames for each
-_UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
+_UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _OURS = re.compile(r"checkpoints/[0-9a-f]{1,32}/[^/\x00]+")
 
 

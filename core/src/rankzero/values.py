@@ -9,6 +9,7 @@ import enum
 import math
 import numbers
 import os
+import reprlib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Literal
@@ -24,6 +25,9 @@ NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _SPELLING: dict[float, NonFinite] = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _LONGEST_INT = 14_000  # bits; Python and JSON decoders read no more than 4,300 digits
 _DEEPEST = 100
+_MOST_VISITS = 1000  # of containers met before: a few that hold each other could be walked through for ever
+_shortened = reprlib.Repr()
+_shortened.maxlevel = 2
 
 
 class SplitMetrics(msgspec.Struct):
@@ -34,12 +38,18 @@ class SplitMetrics(msgspec.Struct):
     """One-element tensors on an accelerator, whose value is perhaps not computed yet."""
     rest: dict[str, Any] = {}
     """What is no number: text, lists, arrays of several elements, None, …"""
+    repeated: list[str] = []
+    """Keys that several values have, as ``a/b`` in ``{"a/b": 1, "a": {"b": 2}}``."""
 
 
 def split_metrics(metrics: Mapping[Any, Any]) -> SplitMetrics:
     """Sort the values of one log call; nested mappings are flattened with ``/``."""
     split = SplitMetrics()
+    seen: set[str] = set()
     for key, value in flatten(metrics):
+        if key in seen:
+            split.repeated.append(key)
+        seen.add(key)
         if _is_awaited(value):
             split.on_device[key] = value.to_local() if hasattr(value, "to_local") else value
             continue
@@ -51,18 +61,69 @@ def split_metrics(metrics: Mapping[Any, Any]) -> SplitMetrics:
     return split
 
 
-def flatten(mapping: Mapping[Any, Any], prefix: str = "", parents: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+def flatten(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """Yield (key, leaf) of a nested mapping, the keys of one path joined with ``/``.
 
     A mapping that stands inside itself is a leaf there.
     """
+    return _flatten(mapping, "", (), _Walk())
+
+
+def _flatten(
+    mapping: Mapping[Any, Any], prefix: str, parents: tuple[int, ...], walk: _Walk
+) -> Iterator[tuple[str, Any]]:
     parents = (*parents, id(mapping))
     for key, value in mapping.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and id(value) not in parents and len(parents) < _DEEPEST:
-            yield from flatten(value, f"{name}/", parents)
-        else:
+        name = f"{prefix}{to_key(key)}"
+        if not is_a(value, Mapping):
             yield name, value
+        elif walk.may_enter(value, parents):
+            yield from _flatten(value, f"{name}/", parents, walk)
+        else:
+            yield name, _text(value)
+
+
+class _Walk:
+    """Where a walk through nested containers has been, so that it ends."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Any] = {}  # kept, so that no id is used again
+        self._visits_left = _MOST_VISITS
+
+    def may_enter(self, container: Any, parents: tuple[int, ...]) -> bool:
+        """Return whether to go into ``container``, which stands in those with the ids ``parents``."""
+        if id(container) in parents or len(parents) > _DEEPEST:
+            return False
+        if id(container) in self._seen:
+            self._visits_left -= 1
+            return self._visits_left >= 0
+        self._seen[id(container)] = container
+        return True
+
+
+def holds_itself(value: Any) -> bool:
+    """Return whether nested lists and tuples hold each other, which numpy would walk through for ever."""
+    done: set[int] = set()
+
+    def is_on_a_way_back(container: Any, parents: frozenset[int]) -> bool:
+        if id(container) in parents:
+            return True
+        if id(container) in done:
+            return False
+        within = parents | {id(container)}
+        found = any(is_on_a_way_back(each, within) for each in container if isinstance(each, list | tuple))
+        done.add(id(container))
+        return found
+
+    return is_a(value, list | tuple) and is_on_a_way_back(value, frozenset())
+
+
+def is_a(value: Any, kind: Any) -> bool:
+    """Return ``isinstance(value, kind)``; False of what cannot be asked, such as a weak proxy of what is gone."""
+    try:
+        return isinstance(value, kind)
+    except Exception:
+        return False
 
 
 def _is_awaited(value: Any) -> bool:
@@ -148,8 +209,48 @@ def unspell_all(value: Any) -> Any:
 
 
 def clean(text: str) -> str:
-    """Return ``text`` as UTF-8 can hold it: a lone surrogate becomes its escape."""
+    """Return ``text`` as a plain str that UTF-8 can hold: a lone surrogate becomes its escape."""
+    text = str.__str__(text)  # numpy.str_ and other subclasses may say something else of themselves
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def to_text(value: Any) -> str:
+    """Return a text as it is, and ``str()`` of anything else, as UTF-8 can hold it; never raises."""
+    try:
+        if isinstance(value, enum.Enum) and isinstance(value.value, str):
+            value = value.value
+        if _is_taken_apart(value):
+            value = to_jsonable(value)
+        return clean(value if isinstance(value, str) else str(value))
+    except Exception:
+        return _text(value)
+
+
+def to_key(key: Any) -> str:
+    """Return a mapping's key as text: as JSON encoders write it, which numbers beside it need not be, or `to_text`."""
+    if is_a(key, str):
+        return clean(key)
+    try:
+        (written,) = msgspec.json.decode(msgspec.json.encode({key: None}))
+        return str(written)
+    except Exception:
+        return to_text(key)
+
+
+def listed(values: Any) -> list[Any]:
+    """Return what was given as a list: a text, and what is no collection, as the only one; nothing for None."""
+    if values is None:
+        return []
+    is_one = isinstance(values, str | bytes) or not hasattr(values, "__iter__")
+    return [values] if is_one else list(values)
+
+
+def to_int(value: Any) -> int | None:
+    """Return a finite number as an int, None for anything else and for an int of more than 4,200 digits."""
+    number = to_number(value)
+    if number is None or (isinstance(number, float) and not math.isfinite(number)):
+        return None
+    return int(number) if number.__class__ is float or int(number).bit_length() <= _LONGEST_INT else None
 
 
 def to_jsonable(value: Any) -> Any:
@@ -158,53 +259,62 @@ def to_jsonable(value: Any) -> Any:
     Hyperparameters come as anything: Namespaces, dataclasses, enums, OmegaConf nodes, tensors, classes.
     What has no JSON form becomes its name or, at last, its ``repr``; so does what stands inside itself.
     """
-    return _to_jsonable(value, ())
+    return _to_jsonable(value, (), _Walk())
 
 
-def _to_jsonable(value: Any, parents: tuple[int, ...]) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, enum.Enum):
-        value = value.value
-    if isinstance(value, str):
-        return clean(value)
-    if id(value) in parents or len(parents) > _DEEPEST:
-        return _text(value)
+def _to_jsonable(value: Any, parents: tuple[int, ...], walk: _Walk) -> Any:
     try:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, enum.Enum):
+            value = value.value
+        if isinstance(value, str):
+            return clean(value)
         if is_spread(value):
             return "a DTensor that is spread over ranks"
         number = to_number(value)
-        return spell(number) if number is not None else _take_apart(value, (*parents, id(value)))
+        if number is not None:
+            return spell(number)
+        if not walk.may_enter(value, parents):
+            is_met_again = _is_taken_apart(value) and len(parents) <= _DEEPEST
+            return _type_name(value) if is_met_again else _text(value)
+        return _take_apart(value, (*parents, id(value)), walk)
     except Exception:
         return _text(value)
 
 
-def _take_apart(value: Any, parents: tuple[int, ...]) -> Any:
+def _take_apart(value: Any, parents: tuple[int, ...], walk: _Walk) -> Any:
     if type(value).__module__.startswith("omegaconf."):
         value = _from_omegaconf(value)
     if hasattr(type(value), "__dataclass_fields__"):
         import dataclasses
 
-        value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        value = {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
     if hasattr(type(value), "model_fields") and hasattr(value, "model_dump"):  # pydantic's
         value = {name: getattr(value, name) for name in type(value).model_fields}
     if type(value).__name__ in ("Namespace", "SimpleNamespace"):
         value = vars(value)
     if isinstance(value, Mapping):
-        return {clean(str(key)): _to_jsonable(each, parents) for key, each in value.items()}
+        return {to_key(key): _to_jsonable(each, parents, walk) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_to_jsonable(each, parents) for each in value]
+        return [_to_jsonable(each, parents, walk) for each in value]
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return clean(f"{value.__module__}.{value.__qualname__}")
     if hasattr(value, "tolist"):
-        return _to_jsonable(value.tolist(), parents)
+        return _to_jsonable(dense(value).tolist(), parents, walk)
     if hasattr(value, "__fspath__"):
         return clean(os.fsdecode(value))
     if hasattr(value, "isoformat"):  # a date, pandas' Timestamp
         return clean(str(value.isoformat()))
     # Dates, bytes, UUIDs, msgspec's and attrs' classes; what it does not know comes back here and becomes its repr.
-    plain = msgspec.to_builtins(value, enc_hook=lambda each: _to_jsonable(each, parents), str_keys=True)
-    return plain if isinstance(plain, str) else _to_jsonable(plain, parents)
+    plain = msgspec.to_builtins(value, enc_hook=lambda each: _to_jsonable(each, parents, walk), str_keys=True)
+    return plain if isinstance(plain, str) else _to_jsonable(plain, parents, walk)
+
+
+def dense(tensor: Any) -> Any:
+    """Return a sparse tensor as a dense one, and anything else as it is."""
+    is_sparse = hasattr(tensor, "to_dense") and str(getattr(tensor, "layout", "")) != "torch.strided"
+    return tensor.to_dense() if is_sparse else tensor
 
 
 def _from_omegaconf(node: Any) -> Any:
@@ -219,6 +329,19 @@ def _from_omegaconf(node: Any) -> Any:
 
 def _text(value: Any) -> str:
     try:
+        if type(value) in (list, tuple, set, frozenset, dict):
+            return clean(_shortened.repr(value))  # those that hold each other have a repr without end
+        if _is_taken_apart(value):
+            return _type_name(value)
         return clean(repr(value))
     except Exception:
-        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+        return _type_name(value)
+
+
+def _is_taken_apart(value: Any) -> bool:
+    is_record = hasattr(type(value), "__dataclass_fields__") or type(value).__name__ in ("Namespace", "SimpleNamespace")
+    return is_record or isinstance(value, Mapping | list | tuple | set | frozenset)
+
+
+def _type_name(value: Any) -> str:
+    return clean(f"<{type(value).__module__}.{type(value).__qualname__}>")

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from rankzero.commands import terminal
 from rankzero.commands.arguments import RUN_HELP, chosen_run
 
 
@@ -48,7 +47,7 @@ def export(
             frames.write_csv(metrics, file)
     if output is not None:
         points = sum(map(len, metrics.values()))
-        terminal.say(f"{points} points of {len(metrics)} metrics written to {output}", err=True)
+        typer.echo(f"{points} points of {len(metrics)} metrics written to {output}", err=True)
 
 
 def _format_of(output: Path | None) -> Format:

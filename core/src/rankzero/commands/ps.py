@@ -35,7 +35,7 @@ def ps(
     elif couriers:
         _print(couriers)
     else:
-        terminal.say("no courier is at work", err=True)
+        typer.echo("no courier is at work", err=True)
 
 
 def _print(couriers: list[CourierAtWork]) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _NEEDS_QUOTES = re.compile(r"^$|^[~#=]|[\s!\"$&'()*;<>?\[\\\]`{|}]")
 _PIPE_WIDTH = 200
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""Control characters, what changes the direction of text, and halves of characters."""
 _WIDEST_PLOT = 100
 
 
@@ -33,23 +31,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
-def printable(text: str) -> str:
-    """Return a text as one line that cannot change a terminal's state: control characters are spelled out."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
-
-
 def escape(text: str) -> str:
-    """Return what people wrote so that neither rich nor the terminal takes it for more than text; it may have lines."""
+    """Return what people wrote so that rich does not read it as markup."""
     from rich.markup import escape
 
-    return escape("\n".join(map(printable, text.split("\n"))))
-
-
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line in which something that people wrote may stand."""
-    import typer
-
-    typer.echo(printable(text), err=err)
+    return escape(text)
 
 
 def argument(text: str) -> str:
@@ -64,12 +50,7 @@ def print_json(value: Any) -> None:
 
     from rankzero.values import to_jsonable
 
-    text = msgspec.json.format(msgspec.json.encode(to_jsonable(value)).decode(), indent=2)
-    # JSON itself escapes only what is below U+0020.
-    typer.echo(_BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
-
-
-_BEYOND_JSON = re.compile(_CONTROL.pattern.replace("\x00-\x1f", ""))
+    typer.echo(msgspec.json.format(msgspec.json.encode(to_jsonable(value)), indent=2))
 
 
 def number(value: float | None) -> str:
@@ -111,10 +92,7 @@ def duration(seconds: float) -> str:
 
 def when(timestamp: float) -> str:
     """Return a time of the local clock, the day only if it is not today."""
-    try:
-        moment = time.localtime(timestamp)
-    except (OverflowError, ValueError, OSError):
-        return "?"
+    moment = time.localtime(timestamp)
     is_today = moment[:3] == time.localtime()[:3]
     return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", moment)
 
@@ -126,9 +104,8 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     if not finite:
         return ""
     low, high = min(finite), max(finite)
-    span = high / 2 - low / 2  # halved, as the whole may be more than a float holds
-    share = [None if value is None else (value / 2 - low / 2) / span if span else 0.0 for value in means]
-    return "".join(" " if each is None else _BLOCKS[round(each * (len(_BLOCKS) - 1))] for each in share)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(" " if value is None else _BLOCKS[round((value - low) * scale)] for value in means)
 
 
 def _means(values: Sequence[float], width: int) -> list[float | None]:
@@ -139,7 +116,7 @@ def _means(values: Sequence[float], width: int) -> list[float | None]:
         first, last = column * count // columns, (column + 1) * count // columns
         every = max(1, (last - first) // 1000)  # a thousand points tell the mean well enough
         finite = [float(value) for value in values[first:last:every] if math.isfinite(value)]
-        means.append(sum(value / len(finite) for value in finite) if finite else None)
+        means.append(sum(finite) / len(finite) if finite else None)
     return means
 
 

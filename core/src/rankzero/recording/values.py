@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rankzero.errors import RecorderError
-from rankzero.values import is_spread, size_of, to_number
+from rankzero.notices import describe
+from rankzero.values import dense, is_spread, size_of, to_number
 
 _LARGEST_INT = 1 << 1000  # a float holds no more than 1 << 1024
 
@@ -37,6 +38,15 @@ def checked(name: Any, value: Any) -> Any:
     Raises:
         RecorderError: it is none of these.
     """
+    try:
+        return _checked(name, value)
+    except RecorderError:
+        raise
+    except Exception as error:  # an object that raises when it is asked what it is
+        raise RecorderError(f"log() was given a value that cannot be read: {describe(error)}") from error
+
+
+def _checked(name: Any, value: Any) -> Any:
     if not (isinstance(name, str) and name):
         what = "empty" if name == "" else f"of type {type(name).__name__}"
         raise RecorderError(f"log() takes a name and a value, and the name is {what}; log_dict() takes several at once")
@@ -73,7 +83,7 @@ def _checked_tensor(name: str, tensor: Any) -> Any:
         raise RecorderError(f"log({name!r}, …) takes a real number; log the parts of a complex one by themselves")
     if type(tensor).__name__ == "DTensor":
         tensor = _local_tensor(name, tensor)
-    return tensor if tensor.dim() == 0 else tensor.reshape(())
+    return dense(tensor).reshape(()) if tensor.is_sparse or tensor.dim() else tensor
 
 
 def _local_tensor(name: str, tensor: Any) -> Any:
