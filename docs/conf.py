@@ -12,6 +12,8 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"rankzero {release}"
 
+smartquotes = False  # it makes a dash of the two hyphens of an option
+
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 

@@ -128,7 +128,7 @@ def make_run(run_id="a1", *events, name="amber-otter-12", loggers=None, finished
 def add(run_dir, *events):
     journal = Journal(run_dir / "journal.jsonl")
     for event in events:
-        journal.append(encode(event))
+        journal.append(encode(event.sealed() if isinstance(event, Start) else event))
 
 
 def in_box(path="box.jsonl"):
@@ -187,9 +187,9 @@ def test_no_arguments_show_the_help(command):
 
 
 def test_a_defect_is_one_line_too(command, monkeypatch):
-    monkeypatch.setattr("rankzero.runs.glance", lambda run_dir: 1 / 0)
-    make_run()
-    status, _, err = command("ls")
+    monkeypatch.setattr("rankzero.reader.read_run", lambda path: 1 / 0)
+    run_dir = make_run()
+    status, _, err = command("show", run_dir)
     assert status == 1
     assert "a defect in rankzero" in err
     assert "ZeroDivisionError" in err

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 import rankzero
-from rankzero.commands import check, deliver, demo, export, import_, loggers, ls, ps, show, stop, sync
+from rankzero.commands import check, deliver, demo, export, import_, loggers, ls, ps, show, stop, sync, terminal
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
 
 OK, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -47,7 +49,11 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal is UTF-8
     logging.getLogger("rankzero").addHandler(logging.NullHandler())  # the commands say themselves what is wrong
+    warnings.showwarning = _show_warning
     try:
         status = app(args=arguments, standalone_mode=False)
     except RankzeroError as error:
@@ -66,9 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else OK
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    terminal.say(f"{category.__name__}: {message}", err=True)
+
+
 def _fail(message: str, status: int, hint: str = "") -> int:
     if message:  # none when the help was printed instead
-        typer.echo(f"rankzero: {' '.join(message.split())}{hint}", err=True)
+        terminal.say(f"rankzero: {' '.join(message.split())}{hint}", err=True)
     return status
 
 

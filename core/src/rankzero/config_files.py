@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rankzero.errors import ConfigError
+from rankzero.rank import rank_zero_warn
 from rankzero.suggest import did_you_mean
 
 SUFFIXES = (".toml", ".yaml", ".yml")
@@ -23,11 +24,33 @@ SUFFIXES = (".toml", ".yaml", ".yml")
 def find_config_file() -> Path | None:
     """Return the config file that holds for the working directory, if there is one."""
     for directory in search_path():
-        if (own := directory / "rankzero.toml").is_file():
+        if (own := directory / "rankzero.toml").is_file() and _is_obeyed(own):
             return own
-        if _has_section(directory / "pyproject.toml"):
-            return directory / "pyproject.toml"
+        project = directory / "pyproject.toml"
+        if _has_section(project) and _is_obeyed(project):
+            return project
     return None
+
+
+_said: set[Path] = set()
+
+
+def _is_obeyed(path: Path) -> bool:
+    """Return whether a file that was found, not named, is the user's or the system's; say it if it is not.
+
+    Whoever may write to a directory above could otherwise say where the runs below are kept and sent. In a container
+    the user is often root, and the files are those of a user outside: there the working directory's owner counts.
+    """
+    owner, user = path.lstat().st_uid, os.geteuid()
+    if owner in (0, user) or (user == 0 and owner == os.stat(".").st_uid):
+        return True
+    if path not in _said:
+        _said.add(path)
+        rank_zero_warn(
+            f"{shown(path)} belongs to another user (id {owner}) and is not used; to use it, copy it, or name it: "
+            f'rankzero.start("{path}")'
+        )
+    return False
 
 
 def search_path() -> Iterator[Path]:

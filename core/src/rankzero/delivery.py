@@ -32,6 +32,9 @@ COURIER_LOG = "courier.log"
 
 OnFailure = Callable[[RunInfo, str, Exception, bool], object]
 
+_RUN_MODULE = (
+    "import runpy, sys; sys.path.append(sys.argv.pop()); runpy.run_module(sys.argv[1], {}, '__main__', alter_sys=True)"
+)
 _MAX_REVIVALS = 3
 _LOOK_EVERY = 0.02
 _WAKE_EVERY = 2.0
@@ -119,6 +122,19 @@ def bury_the_dead() -> None:
         _left_alone.remove(pid)
 
 
+def module_command(module: str) -> list[str]:
+    """Return the command that runs a module of rankzero, and nothing of the same name in the working directory.
+
+    Like this process it looks at the environment and the user's packages, or not. It is told where rankzero lies.
+    """
+    flags = [("-I", sys.flags.isolated), ("-E", sys.flags.ignore_environment), ("-s", sys.flags.no_user_site)]
+    package = os.path.dirname(os.path.abspath(__file__))
+    return [
+        sys.executable, "-P", *(flag for flag, is_set in flags if is_set), "-c", _RUN_MODULE, module,
+        os.path.dirname(package),
+    ]  # fmt: skip
+
+
 def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
     """Start a courier and return at once."""
     bury_the_dead()
@@ -127,7 +143,7 @@ def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     with open_own(orders.run_dir / COURIER_LOG, "ab") as courier_log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rankzero.courier_process"],
+            module_command("rankzero.courier_process"),
             stdin=subprocess.PIPE,
             stdout=courier_log,
             stderr=courier_log,

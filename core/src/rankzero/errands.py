@@ -19,7 +19,7 @@ from rankzero.config import resolve
 from rankzero.courier import Courier, GaveUpError
 from rankzero.errors import ConfigError, DeliveryError, RankzeroError
 from rankzero.files import lock_permissions
-from rankzero.journal import JOURNAL, read_start
+from rankzero.journal import JOURNAL, count_damaged, read_start
 from rankzero.liveness import Writer, writer_state
 from rankzero.logger import Logger, RunInfo
 from rankzero.options import LoggerSpec, check_options
@@ -65,7 +65,19 @@ def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
     logger_class = get_plugins().load_logger(spec.plugin or spec.key, spec.source)
     check_options(spec, logger_class)
     options, secrets = reveal(spec, logger_class.secret_options)
-    return Orders(run_dir, spec.key, spec.plugin or spec.key, (), options, secrets, _FOREVER, sys.path, online=True)
+    start = read_start(run_dir / JOURNAL)
+    return Orders(
+        run_dir,
+        spec.key,
+        spec.plugin or spec.key,
+        (),
+        options,
+        secrets,
+        _FOREVER,
+        sys.path,
+        online=True,
+        is_own=start is not None and start.is_own,
+    )
 
 
 class LoginCheck:
@@ -145,7 +157,9 @@ def deliver(
     spec = resolve([logger]).loggers[0]
     spec.key = key or spec.key
     path = find_run(os.fspath(run_dir), Path(run_dir))
-    orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER)
+    start = read_start(path / JOURNAL)
+    is_own = start is not None and start.is_own
+    orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER, is_own=is_own)
     errand = Errand(orders, patience=timeout)
     try:
         while not errand.tend():
@@ -261,6 +275,18 @@ class Errand:
         """How many events could not be delivered whatever was tried, and where they are; None if there is none."""
         count = self.position.rejected
         return describe_rejected(self.run_dir, self.key, count) if count else None
+
+    @property
+    def damage(self) -> str | None:
+        """What of the journal no logger got; None if all of it could be read."""
+        count = count_damaged(self.run_dir / JOURNAL)
+        if not count:
+            return None
+        lines, were = ("line", "was") if count == 1 else ("lines", "were")
+        return (
+            f"{count:,} {lines} of the journal {were} left out, damaged or written by a newer version of rankzero; "
+            "what could be read is delivered"
+        )
 
     @property
     def had_all(self) -> bool:

@@ -15,7 +15,8 @@ The tree::
     │   ├── RunNotFoundError                       no journal under this path or run id
     │   ├── RunInUseError                          another living process writes this run's journal
     │   ├── NotAFileError (also an OSError)        a link, a pipe or a directory where a file is to be
-    │   └── OutsideError (also a ValueError)       a path leads out of the run's directory
+    │   ├── OutsideError (also a ValueError)       a path leads out of the run's directory
+    │   └── UntrustedRunError                      somebody else's run names a place to deliver to
     ├── DeliveryError                              raised by loggers, caught by the courier
     │   ├── TrackerUnavailableError                try again later
     │   │   └── AccessError                        a person must act first: the user or the project is not accepted
@@ -98,6 +99,10 @@ class NotAFileError(RunError, OSError):
 
 class OutsideError(RunError, ValueError):
     """A path that must stay in a directory, as those in a journal must, leads out of it."""
+
+
+class UntrustedRunError(RunError):
+    """A run that the user did not start names where it is to be delivered, and the user did not agree."""
 
 
 class DeliveryError(RankzeroError):

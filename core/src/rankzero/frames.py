@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from rankzero.errors import PluginNotInstalledError
 from rankzero.series import Series
 
+_BEYOND = 2.0**63
 COLUMNS = ("name", "step", "time", "value")
 
 
@@ -31,7 +32,7 @@ def to_pandas(metrics: Mapping[str, Series]) -> Any:
 
 
 def _whole(pd: Any, step: Any) -> Any:
-    return step if step.dtype.kind == "i" else pd.array(step, dtype="Int64")
+    return step if step.dtype.kind == "i" else pd.array(_steps(step), dtype="Int64")
 
 
 def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
@@ -39,7 +40,7 @@ def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
     pd = _need("pandas")
     columns = {}
     for name, series in metrics.items():
-        column = pd.Series(series.value, index=series.step, name=name)
+        column = pd.Series(series.value, index=_steps(series.step), name=name)
         column = column[column.index.notna()]
         columns[name] = column[~column.index.duplicated(keep="last")]
     frame = pd.DataFrame(columns).sort_index()
@@ -62,7 +63,7 @@ def to_arrow(metrics: Mapping[str, Series]) -> Any:
         pa.record_batch(
             [
                 pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(code, pa.int32()), len(series)), names),
-                pa.array(series.step, from_pandas=True).cast(pa.int64()),
+                pa.array(_steps(series.step), from_pandas=True).cast(pa.int64()),
                 pa.array(series.time),
                 pa.array(series.value).cast(schema.field("value").type, safe=False),
             ],
@@ -71,6 +72,16 @@ def to_arrow(metrics: Mapping[str, Series]) -> Any:
         for code, series in enumerate(metrics.values())
     ]
     return pa.Table.from_batches(batches, schema)
+
+
+def _steps(numbers: Any) -> Any:
+    """Return steps of which those that do not fit into 64 bits are missing."""
+    if _is_whole(numbers):
+        return numbers
+    if hasattr(numbers, "dtype"):
+        np = _need("numpy")
+        return np.where(np.abs(numbers) < _BEYOND, numbers, np.nan)
+    return [step if abs(step) < _BEYOND else math.nan for step in numbers]
 
 
 def _is_whole(numbers: Any) -> bool:

@@ -208,6 +208,22 @@ def read_events(path: Path) -> Iterator[tuple[Line, AnyEvent]]:
         tail.close()
 
 
+def count_damaged(path: Path) -> int:
+    """Return how many complete lines of a journal cannot be read."""
+    tail = Tail(path)
+    try:
+        return sum(not _is_readable(line.data) for lines in iter(tail.read, []) for line in lines)
+    finally:
+        tail.close()
+
+
+def _is_readable(data: bytes) -> bool:
+    try:
+        return not data or decode(data) is not None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+
+
 def read_start(path: Path) -> Start | None:
     """Return the first start event of a journal, None if nothing in it can be read.
 

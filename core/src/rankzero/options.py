@@ -28,9 +28,24 @@ START_PARAMETERS = (
 _REFERENCE = re.compile(r"\$?\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
 # A secret that is nothing but references, perhaps after the scheme of an Authorization header.
 _ONLY_REFERENCES = re.compile(r"(?:(?:bearer|basic|token) )?(?:\$\{[A-Za-z_]\w*\})+", re.IGNORECASE)
-_SECRET_WORDS = r"(?:api_?key|access_?key|private_?key|token|password|passwd|secret|credentials?|authorization)"
+_SECRET_WORDS = (
+    r"(?:api_?key|access_?key|private_?key|token|password|passwd|passphrase|pwd|secret|credentials?|auth|authorization)"
+)
 _SECRET_NAME = re.compile(rf"{_SECRET_WORDS}$")
-_PASSWORD_IN_URL = re.compile(r"\w://[^/@\s:]*:([^/@\s]+)@")
+# Hyperparameters called pad_token or mask_token are none.
+_SECRET_PARAM = re.compile(
+    _SECRET_WORDS.replace("token", "(?<![a-z_])token|(?:api|access|auth|bearer|hf|hub|git(?:hub|lab)|refresh)_?token")
+    + "$"
+)
+_SECRET_IN_URL = re.compile(
+    r"\w://[^/@\s:]*:((?!\d+/)[^@\s]+)@"  # a password may hold a slash; a port is followed by one
+    r"|https?://([^/@\s:$]+)@"  # a token instead of a user
+    rf"|[?&;]{_SECRET_WORDS.replace('_?', '[-_]?')}=((?!\$\{{)[^&;#\s\"']+)",
+    re.IGNORECASE,
+)
+_LITERAL = re.compile(r"""([A-Za-z_][\w.-]*)(["']?\s*[=:]\s*)(["'])([^"'\s]{8,})\3""")
+MASK = "***"
+"""What stands for a secret."""
 
 
 class LoggerSpec(msgspec.Struct):
@@ -171,7 +186,7 @@ def redact(options: Mapping[str, Any], secret_names: Iterable[str] = ()) -> dict
 
 
 def _holds_secret(path: str, value: Any, declared: frozenset[str]) -> bool:
-    if isinstance(value, str) and _PASSWORD_IN_URL.search(value):
+    if isinstance(value, str) and _SECRET_IN_URL.search(value):
         return True
     return any(is_secret(part, declared) for part in path.split("."))
 
@@ -196,7 +211,9 @@ def secret_values(options: Mapping[str, Any], secret_names: Iterable[str], sourc
         references = [found[0] for found in _REFERENCE.finditer(value)]
         if references or _holds_secret(path, value, declared):
             values.extend(expand_secrets({path: each}, source)[path] for each in (value, *references))
-            values.extend(found[1] for found in _PASSWORD_IN_URL.finditer(values[-1 - len(references)]))
+            values.extend(
+                found[found.lastindex or 0] for found in _SECRET_IN_URL.finditer(values[-1 - len(references)])
+            )
         return value
 
     _walk(options, collect)
@@ -211,6 +228,53 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
+def mask_urls(text: str) -> str:
+    """Return a text with ``***`` for passwords and tokens in URLs.
+
+    >>> mask_urls("postgresql://me:a/b@host, https://t0k3n@host and http://host/?password=p4ss&x=1")
+    'postgresql://me:***@host, https://***@host and http://host/?password=***&x=1'
+    """
+
+    def mask(found: re.Match[str]) -> str:
+        start, end = found.span(found.lastindex or 0)
+        return f"{found[0][: start - found.start()]}{MASK}{found[0][end - found.start() :]}"
+
+    return _SECRET_IN_URL.sub(mask, text)
+
+
+def mask_params(params: Any) -> Any:
+    """Return hyperparameters with ``***`` for texts that their names call secrets, and for those in URLs.
+
+    >>> mask_params({"lr": 0.1, "api_key": "k3y", "pad_token": "<pad>", "db": {"url": "mysql://me:pw@host"}})
+    {'lr': 0.1, 'api_key': '***', 'pad_token': '<pad>', 'db': {'url': 'mysql://me:***@host'}}
+    """
+
+    def mask(path: str, value: Any) -> Any:
+        if not isinstance(value, str) or not value:
+            return value
+        return MASK if _is_secret_param(path.rpartition(".")[2]) else mask_urls(value) if "://" in value else value
+
+    return _walk(params, mask)
+
+
+def mask_source(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return a program, or a diff, with ``***`` for the literals that it gives to names of secrets.
+
+    >>> mask_source('API_KEY = "0123456789"; pad_token = "<|endoftext|>"; token = os.environ["TOKEN"]')
+    'API_KEY = "***"; pad_token = "<|endoftext|>"; token = os.environ["TOKEN"]'
+    """
+
+    def mask(found: re.Match[str]) -> str:
+        name, between, quote, _ = found.groups()
+        return f"{name}{between}{quote}{MASK}{quote}" if _is_secret_param(name) else found[0]
+
+    return scrub(_LITERAL.sub(mask, mask_urls(text)), secrets)
+
+
+def _is_secret_param(name: str) -> bool:
+    return _SECRET_PARAM.search(name.lower().replace("-", "_").rpartition(".")[2]) is not None
+
+
 def mask_arguments(arguments: Iterable[str], secrets: Iterable[str] = ()) -> list[str]:
     """Return a command line that may be shown: ``***`` stands for the values of options that hold secrets.
 
@@ -219,8 +283,7 @@ def mask_arguments(arguments: Iterable[str], secrets: Iterable[str] = ()) -> lis
     """
 
     def shown(text: str) -> str:
-        text = _PASSWORD_IN_URL.sub(lambda found: found[0].replace(found[1], "***"), text)
-        return scrub(_SECRET_SETTING.sub(r"\1***", text), secrets)
+        return scrub(_SECRET_SETTING.sub(r"\1***", mask_urls(text)), secrets)
 
     masked: list[str] = []
     is_value = False

@@ -54,7 +54,7 @@ from rankzero.liveness import WriterLock
 from rankzero.logger import RunInfo
 from rankzero.media import MediaFile, MediaStore, captioned
 from rankzero.notices import describe, warn_user
-from rankzero.options import scrub
+from rankzero.options import mask_params, scrub
 from rankzero.plugins import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.saved_checkpoints import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
@@ -410,6 +410,8 @@ class Run:
     ) -> Event | None:
         """Log hyperparameters: a mapping, Namespace, dataclass or OmegaConf node; repeated calls merge.
 
+        A text whose name says that it is a secret (``api_key``, ``password``, …) is written as ``***``.
+
         Args:
             params: nested as you like.
             metrics: initial values to show beside them; a number alone is ``hp_metric``.
@@ -419,7 +421,8 @@ class Run:
             raise TypeError(f"hyperparameters are a mapping, not {type(params).__name__}")
         initial = metrics if isinstance(metrics, Mapping) else {} if metrics is None else {"hp_metric": metrics}
         numbers = {key: to_number(value) for key, value in flatten(initial)}
-        return Params(_now(), values, {key: spell(number) for key, number in numbers.items() if number is not None})
+        initial = {key: spell(number) for key, number in numbers.items() if number is not None}
+        return Params(_now(), mask_params(values), initial)
 
     @_verb
     def log_image(

@@ -23,10 +23,10 @@ from typing import TypeVar
 
 import msgspec
 
-from rankzero.delivery import COURIER_LOG, bury_the_dead, leave_alone
+from rankzero.delivery import COURIER_LOG, bury_the_dead, leave_alone, module_command
 from rankzero.errors import OutsideError
 from rankzero.files import inside, open_own, read_own
-from rankzero.options import mask_arguments
+from rankzero.options import mask_arguments, mask_source
 from rankzero.rank import RANK_VARIABLES
 from rankzero.values import clean
 
@@ -110,6 +110,8 @@ class _Told(msgspec.Struct):
     directory: str
     path: list[str]
     """Its sys.path."""
+    secrets: list[str] = []
+    """What may not stand in what is copied."""
 
 
 def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> Surroundings | None:
@@ -189,11 +191,11 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
         is_complete=False,
     )
     (directory / _FILE).write_bytes(msgspec.json.encode(known))
-    told = _Told(known, clean(str(run_dir)), clean(str(directory)), [clean(str(each)) for each in sys.path])
+    told = _Told(known, clean(str(run_dir)), clean(str(directory)), [clean(str(each)) for each in sys.path], secrets)
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rankzero.surroundings"],
+            module_command("rankzero.surroundings"),
             stdin=subprocess.PIPE,
             stdout=courier_log,
             stderr=courier_log,
@@ -231,7 +233,7 @@ def main() -> None:
     def kept(name: str | None) -> str | None:
         return None if name is None else os.path.relpath(directory / name, told.run_dir)
 
-    git = _attempt(lambda: _look_at_git(directory, [os.path.dirname(known.program), known.cwd]))
+    git = _attempt(lambda: _look_at_git(directory, told.secrets, [os.path.dirname(known.program), known.cwd]))
     found = msgspec.structs.replace(
         known,
         user=_attempt(getpass.getuser) or "",
@@ -242,7 +244,7 @@ def main() -> None:
         torch=_attempt(_torch_version) or "",
         git=git and msgspec.structs.replace(git, diff=kept(git.diff)),
         packages=kept(_attempt(lambda: _list_packages(directory))),
-        code=kept(_attempt(lambda: _copy_program(directory, known.program))),
+        code=kept(_attempt(lambda: _copy_program(directory, known.program, told.secrets))),
         is_complete=True,
     )
     if directory.is_dir():  # otherwise the run was deleted meanwhile
@@ -298,18 +300,21 @@ def _list_packages(directory: Path) -> str:
     return _PACKAGES
 
 
-def _copy_program(directory: Path, program: str) -> str | None:
-    import shutil
-
+def _copy_program(directory: Path, program: str, secrets: list[str]) -> str | None:
     if not os.path.isfile(program) or os.path.getsize(program) > _MOST_BYTES:
         return None
     (directory / _CODE).mkdir()
     name = f"{_CODE}/{os.path.basename(program)}"
-    shutil.copyfile(program, directory / name)
+    (directory / name).write_bytes(_masked(Path(program).read_bytes(), secrets))
     return name
 
 
-def _look_at_git(directory: Path, places: list[str]) -> Git | None:
+def _masked(text: bytes, secrets: list[str]) -> bytes:
+    """Return a text, whatever its encoding, without literals that are secrets."""
+    return mask_source(text.decode("utf-8", "surrogateescape"), secrets).encode("utf-8", "surrogateescape")
+
+
+def _look_at_git(directory: Path, secrets: list[str], places: list[str]) -> Git | None:
     """Return the state of the repository that the first of some places which is in one belongs to."""
     import shutil
 
@@ -333,7 +338,7 @@ def _look_at_git(directory: Path, places: list[str]) -> Git | None:
                 branch=ask("symbolic-ref", "--short", "--quiet", "HEAD"),
                 remote=url and without_password(url),
                 dirty=None if changes is None else bool(changes),
-                diff=_attempt(functools.partial(_write_diff, git, root, directory / _DIFF)),
+                diff=_attempt(functools.partial(_write_diff, git, root, directory / _DIFF, secrets)),
             )
     return None
 
@@ -347,7 +352,7 @@ def without_password(url: str) -> str:
     return url if _ONLY_USER_OF_SSH.fullmatch(url) else _USER_IN_URL.sub(r"\1", url)
 
 
-def _write_diff(git: str, root: str, path: Path) -> str | None:
+def _write_diff(git: str, root: str, path: Path, secrets: list[str]) -> str | None:
     import shutil
     import tempfile
 
@@ -360,7 +365,7 @@ def _write_diff(git: str, root: str, path: Path) -> str | None:
         diff = ask.read("diff", *options, "HEAD")
     if not diff:
         return None
-    path.write_bytes(diff)
+    path.write_bytes(_masked(diff, secrets))
     return path.name
 
 

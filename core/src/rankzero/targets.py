@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from rankzero.config import resolve
+from rankzero.destinations import Consent, agree, check_references, foreign_options
 from rankzero.errors import ConfigError
 from rankzero.events import Start
 from rankzero.journal import JOURNAL, Tail
@@ -37,7 +38,13 @@ class RecordedLoggers:
     def __init__(self, run_dir: Path) -> None:
         self._journal = run_dir / JOURNAL
         self._offset = 0
-        self._found: dict[str, dict[str, Any]] = {}
+        self.known: dict[str, dict[str, Any]] = {}
+        """What the last look found."""
+        self._own: set[str] = set()
+
+    def is_own(self, key: str) -> bool:
+        """Return whether this user wrote down what was found of a logger."""
+        return key in self._own
 
     def look(self) -> dict[str, dict[str, Any]]:
         """Return key → ``{"plugin": name, "options": {…}, "left_out": [secret, …]}`` or ``{"class": …}``."""
@@ -47,11 +54,13 @@ class RecordedLoggers:
                 for line in lines:
                     event = line.decode() if line.data.startswith(_START) else None
                     if isinstance(event, Start):
-                        self._found.update(event.loggers)
+                        self.known.update(event.loggers)
+                        keys = event.loggers.keys()
+                        self._own = self._own | keys if event.is_own else self._own - keys
         finally:
             tail.close()
         self._offset = tail.offset
-        return self._found
+        return self.known
 
 
 def choose_loggers(
@@ -59,6 +68,7 @@ def choose_loggers(
     names: Sequence[str],
     options: Mapping[str, Any],
     recorded: RecordedLoggers | None = None,
+    consent: Consent | None = None,
 ) -> list[LoggerSpec]:
     """Return the loggers to deliver a run to.
 
@@ -67,17 +77,21 @@ def choose_loggers(
         names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
         options: added to those that the journal or a config file has for each of them.
         recorded: what is known of the run from before.
+        consent: asked about a run that this user did not start; without it such a run goes only where this machine's
+            own configuration sends it.
 
     Raises:
+        UntrustedRunError: the journal names another place.
         ConfigError: none is known, one cannot be made again, or a secret of it is not known.
         PluginError: one that is given options cannot be loaded.
     """
-    known = (recorded or RecordedLoggers(run_dir)).look()
+    recorded = recorded or RecordedLoggers(run_dir)
+    known = recorded.look()
     if not names and not known:
         raise ConfigError(f"{run_dir} names no logger; say where it is to go: --to NAME")
     if names:
-        return [_choose_named(run_dir, name, known.get(name), options) for name in names]
-    return [_from_journal(run_dir, key, each, options) for key, each in known.items()]
+        return [_choose_named(run_dir, name, recorded, options, consent) for name in names]
+    return [_from_journal(run_dir, key, recorded, options, consent) for key in known]
 
 
 def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
@@ -89,11 +103,12 @@ def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
 
 
 def _choose_named(
-    run_dir: Path, name: str, recorded: Mapping[str, Any] | None, options: Mapping[str, Any]
+    run_dir: Path, name: str, recorded: RecordedLoggers, options: Mapping[str, Any], consent: Consent | None
 ) -> LoggerSpec:
     available = get_plugins().available()
-    if recorded is not None and ("plugin" in recorded or name not in available):
-        return _from_journal(run_dir, name, recorded, options)
+    known = recorded.known.get(name)
+    if known is not None and ("plugin" in known or name not in available):
+        return _from_journal(run_dir, name, recorded, options, consent, is_named=True)
     own = _OWN_KEY.fullmatch(name)
     if own and name not in available and name in positions(run_dir):
         raise ConfigError(
@@ -106,23 +121,60 @@ def _choose_named(
     return spec
 
 
-def _from_journal(run_dir: Path, key: str, recorded: Mapping[str, Any], options: Mapping[str, Any]) -> LoggerSpec:
-    if "plugin" not in recorded:
+def _from_journal(
+    run_dir: Path,
+    key: str,
+    recorded: RecordedLoggers,
+    options: Mapping[str, Any],
+    consent: Consent | None,
+    *,
+    is_named: bool = False,
+) -> LoggerSpec:
+    known = recorded.known[key]
+    if "plugin" not in known:
         raise ConfigError(
-            f"the logger {key!r} of {run_dir} is an object of {recorded.get('class', 'a class')}, which no plugin "
+            f"the logger {key!r} of {run_dir} is an object of {known.get('class', 'a class')}, which no plugin "
             "provides, and rankzero does not import a class because a journal names it. Give the class a name with an "
             f"entry point, and run: rankzero sync {shlex.quote(str(run_dir))} --to NAME; or deliver from Python: "
             "rankzero.deliver(run_dir, logger)"
         )
-    journal = str(run_dir / JOURNAL)
-    written = recorded.get("options", {})
-    spec = LoggerSpec(key, recorded["plugin"], {**written, **options}, source=journal)
+    written = known.get("options", {})
+    spec = LoggerSpec(key, known["plugin"], {**written, **options}, source=str(run_dir / JOURNAL))
     spec.option_sources = dict.fromkeys(options, _COMMAND_LINE)
-    left_out = list(recorded.get("left_out", ()))
+    left_out = list(known.get("left_out", ()))
+    changed = dict(options)
+    if not recorded.is_own(key):
+        changed |= _distrust(spec, run_dir, written, options, consent, is_named=is_named)
     _add_secrets(spec, run_dir, [each for each in left_out if each not in options])
-    if options:
-        spec.key = _key(spec, options, written, left_out)
+    if changed:
+        spec.key = _key(spec, changed, written, left_out)
     return spec
+
+
+def _distrust(
+    spec: LoggerSpec,
+    run_dir: Path,
+    written: Mapping[str, Any],
+    options: Mapping[str, Any],
+    consent: Consent | None,
+    *,
+    is_named: bool,
+) -> dict[str, Any]:
+    """Take from a journal that the user did not write only what the user agrees to; return what is other than there."""
+    assert spec.plugin is not None
+    foreign = {name: value for name, value in foreign_options(spec.plugin, written).items() if name not in options}
+    if not foreign:
+        return {}
+    if is_named and consent is None:  # the user named the logger, so it is the user's own
+        config = logger_from_config(spec.plugin, {})
+        kept = {name: value for name, value in written.items() if name not in foreign}
+        spec.options = {**kept, **config.options, **options}
+        spec.option_sources = {**{name: config.where(name) for name in config.options}, **spec.option_sources}
+        return {name: spec.options.get(name) for name in foreign}
+    agree(str(run_dir), spec.plugin, foreign, consent)
+    secret_names = get_plugins().load_logger(spec.plugin, spec.source).secret_options
+    check_references(spec.source, spec.plugin, written, options, secret_names)
+    return {}
 
 
 def _add_secrets(spec: LoggerSpec, run_dir: Path, names: Sequence[str]) -> None:

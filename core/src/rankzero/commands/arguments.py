@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from rankzero.commands import terminal
 
 Options = Annotated[
     list[str] | None,
@@ -20,6 +22,10 @@ To = Annotated[
     typer.Option("--to", metavar="NAME", help="A logger to deliver to, instead of those the run was started with."),
 ]
 RUN_HELP = "A run's directory, id or name, or the beginning of one; … stands for what ls leaves out."
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Also deliver runs that you did not start here to where their journals say."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -37,6 +43,17 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
         except msgspec.DecodeError:
             options[key.strip()] = value
     return options
+
+
+def consent(trust: bool) -> Callable[[str], bool] | None:
+    """Return what asks the user whether a run may go where its journal says; None where nobody can be asked."""
+    import sys
+
+    if trust:
+        return lambda what: True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda what: typer.confirm(f"rankzero: {terminal.printable(what)}. Deliver it there?", err=True)
 
 
 def runs_directory(directory: Path | None) -> Path:

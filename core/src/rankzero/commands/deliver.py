@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from rankzero.commands import terminal
-from rankzero.commands.arguments import To, runs_directory
+from rankzero.commands.arguments import To, Trust, consent, runs_directory
 from rankzero.commands.sync import deliver_now, progress_bars, update_bar
 
 if TYPE_CHECKING:
@@ -35,10 +35,14 @@ def deliver(
     directory: Annotated[Path | None, typer.Argument(help="Where runs are kept.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on with runs that are written or appear later.")] = False,
     to: To = None,
+    trust: Trust = False,
 ) -> None:
     """Deliver all runs below a directory.
 
     With --watch it goes on until Ctrl-C or SIGTERM, e.g. on a login node for compute nodes without internet.
+
+    Runs that you did not start on this machine go where your own configuration says. One whose journal names another
+    place is asked about first, or, with --watch and without a terminal, named and left out unless --trust is given.
 
     Example: rankzero deliver --watch /shared/rankzero-runs
 
@@ -48,7 +52,7 @@ def deliver(
 
     directory = runs_directory(directory)
     if watch:  # perhaps before the first run
-        _Watch(directory, to or ()).run()
+        _Watch(directory, to or (), (lambda what: True) if trust else None).run()
         return
     if not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory} to deliver from")
@@ -56,15 +60,18 @@ def deliver(
     from rankzero.runs import find_runs
     from rankzero.targets import choose_loggers
 
-    errands, is_fine, login = [], True, LoginCheck()
+    errands, is_fine, login, agreed = [], True, LoginCheck(), consent(trust)
     for run_dir in find_runs(directory):
         try:
-            for spec in choose_loggers(run_dir, to or (), {}):
+            for spec in choose_loggers(run_dir, to or (), {}, consent=agreed):
                 orders = prepare(run_dir, spec)
                 login.ask(spec, orders)
                 errands.append(Errand(orders))
         except RankzeroError as error:
-            typer.echo(f"rankzero: {error}", err=True)
+            terminal.say(f"rankzero: {error}", err=True)
+            is_fine = False
+        except Exception as error:  # whatever is wrong with one run, the others are delivered
+            terminal.say(f"rankzero: {run_dir} cannot be delivered: {type(error).__name__}: {error}", err=True)
             is_fine = False
     if not (deliver_now(errands) and is_fine):
         raise typer.Exit(1)
@@ -82,8 +89,9 @@ class _Job(NamedTuple):
 class _Watch:
     """Delivers what is in a directory, and what comes."""
 
-    def __init__(self, directory: Path, to: Sequence[str]) -> None:
+    def __init__(self, directory: Path, to: Sequence[str], consent: Callable[[str], bool] | None = None) -> None:
         self._directory = directory
+        self._consent = consent
         self._to = to
         self._jobs: dict[tuple[Path, str], _Job] = {}
         self._recorded: dict[Path, RecordedLoggers] = {}
@@ -123,10 +131,12 @@ class _Watch:
         for run_dir in find_runs(self._directory):
             try:
                 recorded = self._recorded.setdefault(run_dir, RecordedLoggers(run_dir))
-                for spec in choose_loggers(run_dir, self._to, {}, recorded):
+                for spec in choose_loggers(run_dir, self._to, {}, recorded, self._consent):
                     self._begin(run_dir, spec, bars)
             except (RankzeroError, OSError) as error:
                 self._say_once(str(error))
+            except Exception as error:  # whatever is wrong with one run, the others are delivered
+                self._say_once(f"{run_dir} cannot be delivered: {type(error).__name__}: {error}")
 
     def _begin(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
         """Begin an errand if there is something to do and room for it."""
@@ -142,7 +152,7 @@ class _Watch:
         if not is_live and sum(not job.is_live for job in self._jobs.values()) >= _MOST_ENDED_RUNS:
             return
         errand = Errand(prepare(run_dir, spec), follow=True, patience=None)
-        self._jobs[place] = _Job(errand, bars.add_task(errand.title, total=None, note=""), is_live)
+        self._jobs[place] = _Job(errand, bars.add_task(terminal.printable(errand.title), total=None, note=""), is_live)
         log.info("%s begins", errand.title)
 
     def _tend(self, bars: Any) -> None:
@@ -156,8 +166,8 @@ class _Watch:
             if why := errand.shortfall:
                 log.warning("%s: %s; tried again in %.0f s", errand.title, why, _TRY_AGAIN_AFTER)
                 self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
-            elif errand.rejection:
-                log.warning("%s is delivered; %s", errand.title, errand.rejection)
+            elif left_out := errand.rejection or errand.damage:
+                log.warning("%s is delivered; %s", errand.title, left_out)
             else:
                 log.info("%s is delivered: %s", errand.title, terminal.counted(errand.position.line, "event"))
 
@@ -180,6 +190,11 @@ def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = terminal.printable(record.getMessage()), ()
+    return True
+
+
 def _log_to(console: Any) -> None:
     """Show what happens: above the progress bars on a terminal, as lines with a time elsewhere."""
     if console.is_terminal:
@@ -189,6 +204,7 @@ def _log_to(console: Any) -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_make_printable)
     root = logging.getLogger("rankzero")
     root.addHandler(handler)
     root.setLevel(logging.INFO)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rankzero.commands import terminal
 from rankzero.commands.arguments import RUN_HELP, chosen_run
 
 
@@ -47,7 +48,7 @@ def export(
             frames.write_csv(metrics, file)
     if output is not None:
         points = sum(map(len, metrics.values()))
-        typer.echo(f"{points} points of {len(metrics)} metrics written to {output}", err=True)
+        terminal.say(f"{points} points of {len(metrics)} metrics written to {output}", err=True)
 
 
 def _format_of(output: Path | None) -> Format:

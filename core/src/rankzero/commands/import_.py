@@ -181,4 +181,4 @@ def _tell_taken(result: Imported) -> None:
 
 def _say(text: str, *, err: bool = False) -> None:
     """Print a line; what would move a terminal's cursor, or begin another line, is spelled out."""
-    typer.echo("".join(each if each.isprintable() else repr(each)[1:-1] for each in text), err=err)
+    terminal.say(text, err=err)

@@ -40,15 +40,17 @@ def ls(
             found.append(glance(run_dir))
         except (RankzeroError, OSError) as error:
             unreadable.append(str(error))
+        except Exception as error:  # whatever is wrong with one run, the others are listed
+            unreadable.append(f"{run_dir} cannot be read: {type(error).__name__}: {error}")
     found.sort(key=lambda each: each.info.started)
     if json:
         terminal.print_json([as_json(each) for each in found])
     elif found:
         _print(found)
     else:
-        typer.echo(f"no runs in {directory}", err=True)
+        terminal.say(f"no runs in {directory}", err=True)
     for message in unreadable:
-        typer.echo(f"rankzero: {message}", err=True)
+        terminal.say(f"rankzero: {message}", err=True)
     if unreadable:
         raise typer.Exit(1)
 

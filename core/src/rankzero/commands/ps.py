@@ -35,7 +35,7 @@ def ps(
     elif couriers:
         _print(couriers)
     else:
-        typer.echo("no courier is at work", err=True)
+        terminal.say("no courier is at work", err=True)
 
 
 def _print(couriers: list[CourierAtWork]) -> None:

@@ -43,17 +43,17 @@ def _stop(courier: CourierAtWork, timeout: float, kill: bool) -> bool:
 
     title = f"{courier.run_name} → {courier.key}"
     if couriers.stop(courier, timeout):
-        typer.echo(f"{title}: stopped; {_rest(courier)}")
+        terminal.say(f"{title}: stopped; {_rest(courier)}")
         return True
     who = f"process {courier.pid} on {courier.host}" if courier.pid else "its process"
     if not kill:
-        typer.echo(f"{title}: {who} ends when it has sent what it is sending; end it now with --kill", err=True)
+        terminal.say(f"{title}: {who} ends when it has sent what it is sending; end it now with --kill", err=True)
         return False
     if couriers.kill(courier) and couriers.stop(courier, _KILLED_WITHIN):
-        typer.echo(f"{title}: killed; {_rest(courier)}")
+        terminal.say(f"{title}: killed; {_rest(courier)}")
         return True
     why = "it also does something else, runs on another machine, or cannot be identified for sure"
-    typer.echo(f"{title}: {who} is not killed: {why}", err=True)
+    terminal.say(f"{title}: {who} is not killed: {why}", err=True)
     return False
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rankzero.commands import terminal
-from rankzero.commands.arguments import Options, To, chosen_run, parse_options
+from rankzero.commands.arguments import Options, To, Trust, chosen_run, consent, parse_options
 
 if TYPE_CHECKING:
     from rankzero.errands import Errand
@@ -25,6 +25,7 @@ def sync(
     again: Annotated[
         bool, typer.Option("--again", help="Deliver from the beginning, also what was delivered.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Deliver runs now.
 
@@ -36,15 +37,19 @@ def sync(
 
     Example: rankzero sync rankzero-runs/digits/2025… --to csv
 
+    A run that you did not start on this machine goes where your own configuration says. Where its journal names another
+    place, you are asked first; without a terminal it needs --trust.
+
     The exit status is 1 if something could not be delivered, or is not delivered yet.
     """
     from rankzero.errands import Errand, LoginCheck, begin_again, prepare
     from rankzero.targets import choose_loggers
 
     options = parse_options(option)
+    agreed = consent(trust)
     run_dirs = [chosen_run(run) for run in runs]
     # All loggers are made sure of first: a wrong name at the end would come too late.
-    specs = [(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options)]
+    specs = [(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options, consent=agreed)]
     orders = [prepare(each, spec) for each, spec in specs]
     login = LoginCheck()
     for (_, spec), each in zip(specs, orders, strict=True):
@@ -68,10 +73,12 @@ def deliver_now(errands: Sequence[Errand], hint: str = "") -> bool:
 
     act_as_rank_zero()
     for problem in get_plugins().load_hooks():
-        typer.echo(f"rankzero: {problem}", err=True)
+        terminal.say(f"rankzero: {problem}", err=True)
     try:
         with progress_bars() as bars:
-            tasks = [(errand, bars.add_task(errand.title, total=None, note="")) for errand in errands]
+            tasks = [
+                (errand, bars.add_task(terminal.printable(errand.title), total=None, note="")) for errand in errands
+            ]
             waiting = list(tasks)
             while waiting:
                 waiting = [(errand, task) for errand, task in waiting if not _look(errand, bars, task)]
@@ -119,13 +126,15 @@ def _report(errand: Errand, hint: str) -> bool:
     """Print how an errand ended; return whether everything arrived."""
     why, rejection = errand.shortfall, errand.rejection
     if why:
-        typer.echo(f"{errand.title}: {terminal.size(errand.delivered.behind)} not delivered: {why}", err=True)
+        terminal.say(f"{errand.title}: {terminal.size(errand.delivered.behind)} not delivered: {why}", err=True)
     if rejection:
-        typer.echo(f"{errand.run_name}: {rejection}", err=True)
-    if why or rejection:
+        terminal.say(f"{errand.run_name}: {rejection}", err=True)
+    if damage := errand.damage:
+        terminal.say(f"{errand.run_name}: {damage}", err=True)
+    if why or rejection or damage:
         return False
     if errand.had_all:
-        typer.echo(f"{errand.run_name}: {errand.key} has all of it already{hint}")
+        terminal.say(f"{errand.run_name}: {errand.key} has all of it already{hint}")
     else:
-        typer.echo(f"{errand.title}: delivered, {terminal.counted(errand.position.line, 'event')}")
+        terminal.say(f"{errand.title}: delivered, {terminal.counted(errand.position.line, 'event')}")
     return True

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _NEEDS_QUOTES = re.compile(r"^$|^[~#=]|[\s!\"$&'()*;<>?\[\\\]`{|}]")
 _PIPE_WIDTH = 200
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters, what changes the direction of text, and halves of characters."""
 _WIDEST_PLOT = 100
 
 
@@ -31,11 +33,23 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
 
 
+def printable(text: str) -> str:
+    """Return a text as one line that cannot change a terminal's state: control characters are spelled out."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 def escape(text: str) -> str:
-    """Return what people wrote so that rich does not read it as markup."""
+    """Return what people wrote so that neither rich nor the terminal takes it for more than text; it may have lines."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape("\n".join(map(printable, text.split("\n"))))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line in which something that people wrote may stand."""
+    import typer
+
+    typer.echo(printable(text), err=err)
 
 
 def argument(text: str) -> str:
@@ -50,7 +64,12 @@ def print_json(value: Any) -> None:
 
     from rankzero.values import to_jsonable
 
-    typer.echo(msgspec.json.format(msgspec.json.encode(to_jsonable(value)), indent=2))
+    text = msgspec.json.format(msgspec.json.encode(to_jsonable(value)).decode(), indent=2)
+    # JSON itself escapes only what is below U+0020.
+    typer.echo(_BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+_BEYOND_JSON = re.compile(_CONTROL.pattern.replace("\x00-\x1f", ""))
 
 
 def number(value: float | None) -> str:
@@ -92,7 +111,10 @@ def duration(seconds: float) -> str:
 
 def when(timestamp: float) -> str:
     """Return a time of the local clock, the day only if it is not today."""
-    moment = time.localtime(timestamp)
+    try:
+        moment = time.localtime(timestamp)
+    except (OverflowError, ValueError, OSError):
+        return "?"
     is_today = moment[:3] == time.localtime()[:3]
     return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", moment)
 
@@ -104,8 +126,9 @@ def sparkline(values: Sequence[float], width: int = 24) -> str:
     if not finite:
         return ""
     low, high = min(finite), max(finite)
-    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(" " if value is None else _BLOCKS[round((value - low) * scale)] for value in means)
+    span = high / 2 - low / 2  # halved, as the whole may be more than a float holds
+    share = [None if value is None else (value / 2 - low / 2) / span if span else 0.0 for value in means]
+    return "".join(" " if each is None else _BLOCKS[round(each * (len(_BLOCKS) - 1))] for each in share)
 
 
 def _means(values: Sequence[float], width: int) -> list[float | None]:
@@ -116,7 +139,7 @@ def _means(values: Sequence[float], width: int) -> list[float | None]:
         first, last = column * count // columns, (column + 1) * count // columns
         every = max(1, (last - first) // 1000)  # a thousand points tell the mean well enough
         finite = [float(value) for value in values[first:last:every] if math.isfinite(value)]
-        means.append(sum(finite) / len(finite) if finite else None)
+        means.append(sum(value / len(finite) for value in finite) if finite else None)
     return means
 
 
