@@ -217,7 +217,8 @@ def test_classes_of_one_name_are_told_apart():
 
 
 def test_what_an_optimizer_does_not_have_is_zero():
-    monitor = LearningRateMonitor([LBFGS(parameters(), lr=0.1)], log_momentum=True, log_weight_decay=True)
+    with pytest.warns(UserWarning, match="LBFGS has no momentum; 0 is logged"):
+        monitor = LearningRateMonitor([LBFGS(parameters(), lr=0.1)], log_momentum=True, log_weight_decay=True)
     assert monitor.read() == {"lr-LBFGS": 0.1, "lr-LBFGS-momentum": 0, "lr-LBFGS-weight_decay": 0}
 
 

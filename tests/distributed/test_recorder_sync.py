@@ -82,6 +82,25 @@ def test_step_values(synced, ranks):
             ]
 
 
+def test_a_step_value_is_read_reduced(synced, ranks):
+    def over_all(epoch, step):
+        sizes, values = zip(*(data(rank, 5, epoch)[step] for rank in range(ranks)), strict=True)
+        return np.average(values, weights=sizes), max(values)
+
+    expected = {}
+    for epoch, last in ((0, 4), (1, 2)):  # the second loop is left by break
+        for step in range(3):
+            mean, largest = over_all(epoch, step)
+            expected[f"{epoch}/{step}"] = [mean, mean, largest]
+        mean, largest = over_all(epoch, last)
+        of_epoch = weighted(range(ranks), [last + 1] * ranks, epoch)
+        expected[f"{epoch}/end"] = [largest, of_epoch, mean, of_epoch, of_epoch]
+    for report in told(synced, "reading"):
+        assert report["read"] == {key: pytest.approx(values) for key, values in expected.items()}
+        # `metrics` takes no other rank: it has what was reduced before, never this rank's own value
+        assert report["unread"] == [None, pytest.approx(over_all(0, 4)[1])]
+
+
 def test_one_all_reduce_for_each_step_that_is_written_and_one_for_the_epoch(synced):
     for report in told(synced, "steps"):
         assert report["collectives"][1:] == [[4, 0]] * 2

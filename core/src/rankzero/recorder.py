@@ -292,8 +292,9 @@ class Recorder:
     def __getitem__(self, name: str) -> float:
         """Return the newest value of a metric: for a scheduler, or to stop early. This waits for its device.
 
-        What was logged with ``sync_dist`` between the loops, or in a loop that was left by ``break``, is reduced when
-        it is first read; so all ranks must read it.
+        What was logged with ``sync_dist`` and is not reduced yet (the value of a step whose row is not written, of a
+        loop that was left by ``break``, or of what stands between the loops) is reduced now. So all ranks must read it;
+        `metrics` does without the others.
 
         Raises:
             KeyError: nothing was logged under that name, or on rank zero only.
@@ -320,7 +321,7 @@ class Recorder:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The newest value of each metric, but for what is still to be reduced."""
+        """The newest value of each metric; of one that is still to be reduced, the newest that was, if any."""
         return {name: _as_float(value) for name, value in self._readable().items()}
 
     def _read(self, name: str) -> Any:

@@ -66,6 +66,24 @@ def steps(run, rank, ranks):
     return {"read": [rec.metrics], "collectives": collectives}
 
 
+def reading(run, rank, ranks):
+    """Decisions by step values whose rows are mostly not written: each rank must read the same."""
+    rec = run.recorder(log_every_n_steps=3, progress_bar=None)
+    read, unread = {}, []
+    for epoch in rec.epochs(2):
+        for index, (_, value) in enumerate(rec.train(batches(rank, 5, epoch))):
+            rec.log("loss", torch.tensor(value), on_step=True, on_epoch=True, sync_dist=True)
+            rec.log("plain", value, sync_dist=True, reduce_fx="max")
+            if index == 0:
+                unread.append(rec.metrics.get("plain"))
+            if index < 3:
+                read[f"{epoch}/{index}"] = [rec["loss"], rec["loss_step"], rec["plain"]]
+            if epoch == 1 and index == 2 and rec["plain"] > 1.0:
+                break
+        read[f"{epoch}/end"] = [rec["plain"], rec["loss"], rec["loss_step"], rec["loss_epoch"], rec["loss"]]
+    return {"read": read, "unread": unread}
+
+
 def uneven(run, rank, ranks):
     """Steps that only some ranks have: who is at the end takes part in those of the others."""
     rec = run.recorder(log_every_n_steps=1, sync_dist=True, progress_bar=None)
@@ -114,7 +132,7 @@ if __name__ == "__main__":
     rank, ranks = dist.get_rank(), dist.get_world_size()
     count_collectives()
     told = {}
-    for scene in (reduced, steps, uneven, some, differing):
+    for scene in (reduced, steps, reading, uneven, some, differing):
         with rankzero.start(name=scene.__name__, delivery="off") as run:
             taken()
             told[scene.__name__] = scene(run, rank, ranks)

@@ -46,6 +46,7 @@ class Course:
         self._warner = OnceWarner()
         self._open: list[Loop] = []  # a loop's body may hold another loop
         self._left: list[Loop] = []  # by `break`, and not completed yet
+        self._trained: Loop | None = None  # the last loop of training that is completed
         self._between = self._new_loop(None, Place.EPOCH)
 
     @property
@@ -279,6 +280,11 @@ class Course:
             self.settle()
         if self._between.gathers(name) and self._rows.takes_others(self._between):
             self.complete_between()
+        for loop in self._open:
+            if loop.place is Place.TRAIN:
+                self._rows.reduce_for(loop, name, is_over=False)
+        if self._trained is not None:
+            self._rows.reduce_for(self._trained, name, is_over=True)
 
     def complete_between(self) -> None:
         """Write what was logged between the loops so far."""
@@ -306,6 +312,8 @@ class Course:
 
     def _complete(self, loop: Loop, *, is_alone: bool = False) -> None:
         step = self._row_step() if loop.left_at is None else loop.left_at
+        if loop.place is Place.TRAIN:
+            self._trained = loop
         self._rows.complete(loop, step, self.position.epoch_under_way, is_alone=is_alone)
 
     def _row_step(self) -> int:

@@ -50,8 +50,15 @@ class Entry:
         self.last: Any = None
         """The value of the last step that had one."""
         self.last_weight: Any = 1
+        self.last_of_all: float | None = None
+        """`last` over all ranks, once that was reduced."""
         self.is_fresh = False
         """Whether `last` has come since a row was written."""
+
+    @property
+    def newest(self) -> Any:
+        """The value of the last step that had one: over all ranks, if that was reduced."""
+        return self.last if self.last_of_all is None else self.last_of_all
 
     @property
     def is_synced(self) -> bool:
@@ -102,6 +109,7 @@ class NumberEntry(Entry):
         if self.on_step:
             self.last = value
             self.last_weight = weight
+            self.last_of_all = None
             self.is_fresh = True
         if self.on_epoch:
             self.reduction.add(value, weight, keep_graph=keep_graph)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rankzero.errors import RecorderError
+from rankzero.rank import rank_zero_warn
 
 _INTERVALS = ("step", "epoch")
 
@@ -35,7 +36,7 @@ class LearningRateMonitor:
             optimizers: torch optimizers, learning rate schedulers, and wrappers that keep one as ``optimizer`` or
                 ``scheduler``; one optimizer that comes several times counts once.
             logging_interval: ``step`` or ``epoch``; kept for whoever asks when to read.
-            log_momentum: also read the momentum, or the first of ``betas``; 0 where there is neither.
+            log_momentum: also read the momentum, or the first of ``betas``; 0, with a warning, where there is neither.
             log_weight_decay: also read the weight decay; 0 where there is none.
             log_key_prefix: is put in front of every name.
 
@@ -52,6 +53,9 @@ class LearningRateMonitor:
         self._prefix = log_key_prefix
         self._optimizers = _distinct(optimizers)
         self._names()
+        without = [type(each).__name__ for each in self._optimizers if not _has_momentum(each)]
+        if log_momentum and without:
+            rank_zero_warn(f"log_momentum=True: {', '.join(without)} has no momentum; 0 is logged for it")
 
     def read(self) -> dict[str, Any]:
         """Return each name with its number; a tensor where an optimizer keeps one, which is not looked into.
@@ -121,6 +125,10 @@ def _group_names(name: str, groups: Sequence[dict[str, Any]]) -> list[str]:
             "apart; give each group a name of its own"
         )
     return [f"{name}/{suffix}" for suffix in suffixes]
+
+
+def _has_momentum(optimizer: Any) -> bool:
+    return any("betas" in group or "momentum" in group for group in optimizer.param_groups)
 
 
 def _momentum(group: dict[str, Any]) -> Any:

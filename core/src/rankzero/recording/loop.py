@@ -154,9 +154,10 @@ class Loop:
         yield from self._entries.values()
 
     def gathers(self, name: str) -> bool:
-        """Return whether ``name`` is the name of a value of this loop's epoch."""
-        names = ((entry.epoch.name, entry.epoch.plain_name) for entry in self._entries.values() if entry.on_epoch)
-        return any(name in each for each in names)
+        """Return whether ``name`` is the name of a value of this loop's epoch, or of a step that is to be reduced."""
+        epochs = (entry.epoch for entry in self._entries.values() if entry.on_epoch)
+        steps = (entry.step for entry in self._entries.values() if entry.on_step and entry.is_synced)
+        return any(name in (label.name, label.plain_name) for label in (*epochs, *steps))
 
 
 def _difference(before: LogOptions, now: LogOptions) -> str:

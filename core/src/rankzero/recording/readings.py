@@ -65,14 +65,19 @@ class Readings:
                 continue
             if entry.given.rank_zero_only:
                 self.hide(entry.step)
-            if not (is_reduced(entry) and entry.step.name in self._values):
-                found[entry.step.plain_name] = found[entry.step.name] = entry.last
+            if not waits_for_ranks(entry):  # this rank's own value would part the ranks that decide by it
+                found[entry.step.plain_name] = found[entry.step.name] = entry.newest
         return found
 
     def _between(self, loop: Loop) -> dict[str, Any]:
         entries = loop.entries() if loop.place is Place.EPOCH else ()
         alone = [entry for entry in entries if not entry.given.rank_zero_only and not is_reduced(entry)]
         return {entry.epoch.name: entry.epoch_value() for entry in alone}
+
+
+def waits_for_ranks(entry: Entry) -> bool:
+    """Return whether an entry's step value is still to be reduced over several ranks."""
+    return entry.last is not None and entry.last_of_all is None and is_reduced(entry)
 
 
 def is_reduced(entry: Entry) -> bool:

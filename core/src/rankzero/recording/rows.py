@@ -12,7 +12,7 @@ from rankzero.recording.entries import Entry, Label, MetricEntry
 from rankzero.recording.exchange import is_distributed
 from rankzero.recording.loop import Loop
 from rankzero.recording.options import Place
-from rankzero.recording.readings import Readings, is_reduced
+from rankzero.recording.readings import Readings, is_reduced, waits_for_ranks
 from rankzero.recording.syncing import Syncing
 from rankzero.values import to_number
 
@@ -66,11 +66,26 @@ class Rows:
         values = {} if is_alone else self._syncing.step_values(loop.stage, fresh)
         for label in values if loop.place is Place.TRAIN else ():
             self._readings.note(label, values[label])
-        values = {entry.step: entry.last for entry in fresh} | values
+        values = {entry.step: entry.newest for entry in fresh} | values
         for entry in fresh:
             entry.is_fresh = False
         row = {**(beside or {}), **_for_loggers(values)}
         self.write(row, step, epoch, loop.stage, may_name_step=loop.place is Place.TRAIN)
+
+    def reduce_for(self, loop: Loop, name: str, *, is_over: bool) -> None:
+        """Reduce the step value that is read as ``name``, if that was not done; it takes the other ranks.
+
+        Args:
+            loop: of training.
+            name: after the loop, a name that is written both for steps and epochs is the epoch's.
+            is_over: whether the loop has ended.
+        """
+        waiting = [entry for entry in loop.entries() if waits_for_ranks(entry)]
+        named = [each for each in waiting if name == each.step.name or (name == each.step.plain_name and not is_over)]
+        if named:
+            self._syncing.step_values(loop.stage, named)
+        if is_over:
+            self._readings.note_plain({entry.step.name: entry.newest for entry in named})
 
     def complete(self, loop: Loop, step: int, epoch: int, *, is_alone: bool = False) -> None:
         """Write what the loop's values amount to, and begin anew.

@@ -26,17 +26,19 @@ class Syncing:
         return bool(self._exchanges_of(stage, _synced(entries)))
 
     def step_values(self, stage: str | None, entries: Iterable[Entry]) -> dict[Label, float]:
-        """Return what the step's fresh values are over all ranks; empty without other ranks."""
-        fresh = [entry for entry in _synced(entries) if entry.is_fresh]
+        """Reduce the last values of the step that were not reduced yet; return them, empty without other ranks."""
+        synced = [entry for entry in _synced(entries) if entry.last_of_all is None]
         found: dict[Label, float] = {}
-        for exchange in self._exchanges_of(stage, fresh):
+        for exchange in self._exchanges_of(stage, synced):
             mine = {
                 Key("step", entry.step.name, entry.reduce_fx): Offer(entry.step, entry.step_reduction())
-                for entry in fresh
+                for entry in synced
                 if _belongs(entry, exchange)
             }
             if mine or exchange.has_step_values:
                 found.update(exchange.round(mine, at_end=False) or {})
+        for entry in synced:
+            entry.last_of_all = found.get(entry.step)
         return found
 
     def epoch_values(self, stage: str | None, entries: Iterable[Entry]) -> dict[Label, float]:
