@@ -1,7 +1,9 @@
 """Who decides what, what is said about a mistake, and where secrets do not go."""
 
 import datetime
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -244,6 +246,19 @@ def test_disabled(text, disabled, monkeypatch):
 
 
 # --- files
+
+
+@pytest.mark.parametrize("name", ["rankzero.toml", "pyproject.toml"])
+@pytest.mark.parametrize(("owner", "user", "is_obeyed"), [(7, 7, True), (0, 7, True), (8, 7, False), (8, 0, False)])
+def test_a_file_of_another_user_is_not_obeyed(place, monkeypatch, name, owner, user, is_obeyed):
+    section = "[tool.rankzero]\n" if name == "pyproject.toml" else ""
+    (place / name).write_text(section + 'project = "theirs"')
+    lstat = Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda path: SimpleNamespace(st_uid=owner) if path.name == name else lstat(path))
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    with nullcontext() if is_obeyed else pytest.warns(UserWarning, match="belongs to another user"):
+        assert resolve().project == ("theirs" if is_obeyed else "default")
+    assert resolve(loggers=place / name).project == "theirs"  # it was named
 
 
 def test_nearest_file_upward(place, monkeypatch):
@@ -557,6 +572,11 @@ CASES = [
     ("credentials", {"user": "me", "pin": [1]}, {"pin": []}),
     ("settings", {"password": SECRET, "mode": "x"}, {"mode": "x"}),
     ("uri", f"postgresql://me:{SECRET}@host/db", LEFT_OUT),
+    ("uri", f"postgresql://me:pa/{SECRET}@host/db", LEFT_OUT),
+    ("uri", f"postgresql://host/db?user=me&password={SECRET}", LEFT_OUT),
+    ("uri", f"http://{SECRET}@host", LEFT_OUT),
+    ("uri", "http://${KEY}@host/?token=${KEY}", "http://${KEY}@host/?token=${KEY}"),
+    ("uri", "postgresql://me@host/db?sslmode=x", "postgresql://me@host/db?sslmode=x"),
     ("uri", "https://host:80/x@y", "https://host:80/x@y"),
     ("entity", "me", "me"),
     ("entity", "${WHO:-me}", "${WHO:-me}"),

@@ -433,6 +433,21 @@ def test_surroundings_name_only_files_of_the_run(run_dir, home):
     assert found.pid == 0
 
 
+@pytest.mark.parametrize("name", ["logging", "tenacity", "filelock", "rankzero"])
+def test_couriers_import_nothing_from_the_working_directory(tmp_path, home, name):
+    (home / "work" / f"{name}.py").write_text("open('executed', 'w')")
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "train.py"
+    script.write_text(
+        "import rankzero\nwith rankzero.start('csv', dir='runs', capture_environment=True) as run: pass\n"
+    )
+    subprocess.run([sys.executable, script], check=True, capture_output=True, timeout=A_WHILE)
+    (run_dir,) = (home / "work" / "runs" / "default").iterdir()
+    assert load_position(run_dir, "csv").closed
+    assert read_surroundings(run_dir, timeout=A_WHILE).is_complete
+    assert not (home / "work" / "executed").exists()
+
+
 def test_a_received_run_says_what_of_it_is_damaged(run_dir, capsys):
     write(run_dir, start({"csv": {"plugin": "csv"}}), {"type": "of-the-future", "time": 2.0}, Finish(4.0, "success"))
     for _ in range(2):  # also when all of it was there already

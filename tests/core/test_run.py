@@ -102,6 +102,16 @@ def test_hyperparams(run, delivered, params, values):
     assert third["kwargs"] == {"metrics": {"hp_metric": 3.0}}
 
 
+def test_hyperparams_that_are_secrets_are_masked(run):
+    run.log_hyperparams({"api_key": "k3y", "db": {"password": "k3y", "url": "mysql://me:k3y@h"}, "eos_token": "</s>"})
+    run.log_hyperparams(Namespace(hf_token="k3y", max_tokens=5, auth=True, secret=None))
+    read = rankzero.read_run(run.dir).params
+    assert read["db"] == {"password": "***", "url": "mysql://me:***@h"}
+    assert [read[name] for name in ("api_key", "hf_token", "eos_token")] == ["***", "***", "</s>"]
+    assert [read[name] for name in ("max_tokens", "auth", "secret")] == [5, True, None]
+    assert b"k3y" not in (run.dir / "journal.jsonl").read_bytes()
+
+
 def test_metrics(run, delivered):
     before = time.time()
     run.log_metrics({"loss": 0.1, "n": 3}, 5, epoch=1, stage="train")

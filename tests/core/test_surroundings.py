@@ -120,6 +120,16 @@ def test_the_program_is_copied(look, repository):
     assert (run_dir / found.code).read_text() == "lr = 1\n"
 
 
+def test_literals_that_are_secrets_are_in_neither_copy(look, repository):
+    lines = 'API_KEY = "k3y-k3y-k3y"\npad_token = "<|endoftext|>"\npassword = os.environ["PW"]\n# \xe9 http://me:k3y-k3y@h\n'
+    (repository / "train.py").write_text(lines, encoding="latin-1")
+    run_dir, found = look(repository / "train.py")
+    masked = lines.replace("k3y-k3y-k3y", "***").replace("k3y-k3y", "***")
+    assert (run_dir / found.code).read_text(encoding="latin-1") == masked
+    assert "+API_KEY = " in (run_dir / found.git.diff).read_text(encoding="latin-1")
+    assert "k3y" not in (run_dir / found.git.diff).read_text(encoding="latin-1")
+
+
 @pytest.mark.parametrize("make", ["none", "directory", "large"])
 def test_a_program_that_cannot_be_copied(look, tmp_path, make):
     program = tmp_path / "program"
@@ -282,6 +292,9 @@ def test_one_thing_that_fails_is_no_reason_to_lack_the_others(tmp_path):
         ("--x-token=k3y logger.password=k3y", "--x-token=*** logger.password=***"),
         ("-token k3y", "-token ***"),
         ("--token --lr=1", "--token --lr=1"),
+        ("--pwd k3y --auth=k3y --passphrase k3y --author me", "--pwd *** --auth=*** --passphrase *** --author me"),
+        ("https://k3y@example.org git@example.org", "https://***@example.org git@example.org"),
+        ("postgresql://me:k3/y@h/d?x=1&password=k3y", "postgresql://me:***@h/d?x=1&password=***"),
         ("--max-tokens=5 --tokenizer bert token", "--max-tokens=5 --tokenizer bert token"),
         ("https://me:k3y@example.org/?token=k3y", "https://me:***@example.org/?token=***"),
         ("https://me:k3y@example.org/", "https://me:***@example.org/"),
