@@ -374,7 +374,7 @@ def test_show_says_what_the_run_was_started_in(command):
     )  # fmt: skip
     (run_dir / "surroundings" / "1" / "surroundings.json").write_bytes(msgspec.json.encode(found))
     assert command("show", "a1")[1].splitlines()[3:6] == [
-        "$ train.py '--note=[bold] x'",
+        "$ python train.py '--note=[bold] x'",
         "git 1a2b3c4d5e (trunk, with changes) · Python 3.12.1 · torch 2.9.0",
         "node7 · 16 × Fast CPU · 64.0 GB · 2 × H200",
     ]

@@ -209,9 +209,10 @@ def find_runs_directory() -> Path:
     """
     directory = resolve().dir
     default = str(_FIELDS["dir"].default)
-    if directory.exists() or directory != Path.cwd() / default:
+    candidates = [each / default for each in search_path()]
+    if directory.exists() or directory not in candidates[:1]:
         return directory
-    return next((path for each in search_path() if (path := each / default).is_dir()), directory)
+    return next(filter(Path.is_dir, candidates), directory)
 
 
 def _read(path: Path) -> _Layer:

@@ -102,7 +102,8 @@ def _environment(data: RunData) -> Iterator[str]:
     found = read_surroundings(data.dir)
     if found is None:
         return
-    command = shlex.join(found.argv)
+    started_by = ["python"] if found.argv and found.argv[0].endswith(".py") else []
+    command = shlex.join([*started_by, *found.argv])
     cut = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}…"
     git = found.git
     state = ", ".join(filter(None, (git.branch, "with changes" if git.dirty else ""))) if git else ""
