@@ -4,12 +4,16 @@ import logging
 import os
 import signal
 
+import hypothesis
 import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a background job and on many CI runners. Whatever the tests start would inherit it and could not be
     # interrupted either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes more than 200 ms for anything
+hypothesis.settings.load_profile("any machine")
 
 # It costs a process for each run that a test starts; the tests that are about it, and those of plugins, have it on.
 os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
