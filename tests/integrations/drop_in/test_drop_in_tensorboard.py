@@ -39,6 +39,16 @@ def test_hyperparameters(bench, case):
     compare(bench.tracker, *found)
 
 
+def test_nothing_is_logged(bench):
+    found = []
+    for kind in bench.each():
+        logger = bench.make(kind, "a")
+        logger.save()
+        logger.finalize("success")
+        found.append({"files of a logger that nothing was logged to": Path(logger.log_dir).exists()})
+    compare(bench.tracker, *found)
+
+
 class Net(torch.nn.Module):
     def __init__(self, example=None):
         super().__init__()
