@@ -12,6 +12,7 @@ from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.courier import Courier, GaveUpError
+from rankzero.errors import AccessError
 from rankzero.position import load_position, reject_list
 from rankzero_mlflow import MLFlowLogger
 
@@ -26,6 +27,7 @@ ONCE = {
     "no connection": status(400, json.dumps({"error_code": "BAD_REQUEST", "message": NO_CONNECTION})),
     "page": status(400, "<html>The plain HTTP request was sent to HTTPS port</html>"),
     "malformed": status(200, "<html>Sign in</html>"),
+    "empty": status(200),
     "truncated": truncated,
     "lost": lost,
     "timeout": silent(1.5),
@@ -47,8 +49,6 @@ LOGGED = {
     "end": "runs/update",
 }
 AFFECTED = {
-    # To an upload, any page that comes with 200 says that all is well: MLflow's client does not look at it.
-    "malformed": LOGGED.keys() - {"long param", "image", "thumbnail", "checkpoint"},
     "timeout": {"metrics", "checkpoint", "creation", "end"},  # each takes seconds
 }
 
@@ -110,6 +110,13 @@ def test_each_failure_may_befall_any_request(mlflow_server, proxy, tmp_path, mon
     assert load_position(run_dir, "mlflow").rejected == 0
 
 
+@pytest.mark.parametrize("what", ["long param", "image", "checkpoint"])
+def test_a_file_that_a_proxy_took_with_an_empty_answer_is_sent_again(mlflow_server, proxy, tmp_path, what):
+    proxy.fail(LOGGED[what], status(200), times=1)
+    deliver(run_dir := journal_of_everything(tmp_path), proxy.uri)
+    check_everything(mlflow_server, run_dir)
+
+
 def test_a_run_whose_creation_was_not_answered_is_not_created_again(proxy, one_metric, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     proxy.fail("runs/create", lost, times=1)
@@ -129,8 +136,9 @@ def test_a_server_that_says_when_to_come_again_is_obeyed(mlflow_server, proxy, o
 @pytest.mark.parametrize(("code", "error"), [(401, "You are not authenticated"), (403, "Permission denied")])
 def test_who_may_not_write_waits_until_he_may(mlflow_server, proxy, one_metric, code, error):
     proxy.fail("log-batch", status(code, error))
-    with pytest.raises(GaveUpError, match=error):
+    with pytest.raises(GaveUpError, match=error) as raised:
         deliver(one_metric, proxy.uri, linger=0)
+    assert isinstance(raised.value.__cause__, AccessError)  # it ends rankzero sync at once
     position = load_position(one_metric, "mlflow")
     assert str(code) in position.problem
     assert error in position.problem
@@ -140,8 +148,16 @@ def test_who_may_not_write_waits_until_he_may(mlflow_server, proxy, one_metric, 
     check_metrics(mlflow_server, one_metric)
 
 
-def test_an_artifact_that_is_too_large_is_rejected_and_the_rest_arrives(mlflow_server, proxy, tmp_path):
-    proxy.fail("large.bin", status(413, "<html>413 Request Entity Too Large</html>"))
+REFUSALS = {
+    "413": "<html>413 Request Entity Too Large</html>",
+    "400": "<html>Bad Request</html>",
+    "422": '{"detail": "Unprocessable Entity"}',
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_an_artifact_that_is_refused_is_rejected_and_the_rest_arrives(mlflow_server, proxy, tmp_path, code):
+    proxy.fail("large.bin", status(int(code), REFUSALS[code]))
     with rankzero.start(dir=tmp_path / "runs", run_id=uuid.uuid4().hex, delivery="off") as run:
         run.log_metrics({"loss": 0.5}, 0)
         (tmp_path / "large.bin").write_bytes(b"x" * 1000)
@@ -150,7 +166,7 @@ def test_an_artifact_that_is_too_large_is_rejected_and_the_rest_arrives(mlflow_s
     deliver(run.dir, proxy.uri)
     check_metrics(mlflow_server, run.dir)
     (entry,) = rejected(run.dir)
-    assert "413" in entry["reason"]
+    assert code in entry["reason"]
     assert entry["event"]["type"] == "artifact"
 
 
@@ -160,6 +176,7 @@ BLAMES = {
         400, json.dumps({"error_code": "BAD_REQUEST", "message": "(pymysql.err.DataError) (1366, 'ö')"})
     ),
     "size": status(413, "<html>413 Request Entity Too Large</html>"),
+    "nobody": status(422, '{"detail": "Unprocessable Entity"}'),
 }
 
 

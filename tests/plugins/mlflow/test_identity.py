@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from plugins.mlflow.tracked import Held, runs_tagged
 from waiting import A_WHILE
 
-from rankzero.errors import TrackerUnavailableError
+from rankzero.errors import AccessError, TrackerUnavailableError
 from rankzero.testing.journals import JournalOf
 
 
@@ -189,6 +189,26 @@ def test_a_deleted_run_waits_to_be_restored(make_logger, run_info, client):
     deliver(journal, make_logger)
     assert [point[:2] for point in Held(journal.last).points("a")] == [(0, 1.5), (1, 2.5)]
     assert len(runs_tagged(client, run_info.id)) == 1
+
+
+def test_a_run_that_was_deleted_for_good_is_not_made_a_second_time(make_logger, run_info, client):
+    journal = JournalOf(run_info)
+    journal.log_all([(0, {"a": 1.5})])
+    deliver(journal, make_logger)
+    client._tracking_client.store._hard_delete_run(journal.last.run_id)
+    with pytest.raises(AccessError, match=r"deleted for good.*delete .*mlflow\.runs\.json and then: .* --again"):
+        attached(make_logger, run_info).log_metrics({"a": 2.5}, 1)
+    assert runs_tagged(client, run_info.id) == []
+    Path(run_info.dir, "mlflow.runs.json").unlink()  # as the message says
+    attached(make_logger, run_info).log_metrics({"a": 2.5}, 1)
+    assert len(runs_tagged(client, run_info.id)) == 1
+
+
+def test_a_run_that_a_search_does_not_show_is_not_made_a_second_time(make_logger, run_info, client):
+    first = attached(make_logger, run_info)
+    first.log_metrics({"a": 1.5}, 0)
+    client.delete_tag(first.run_id, "rankzero.run_id")
+    assert attached(make_logger, run_info).run_id == first.run_id
 
 
 def test_a_run_that_is_deleted_while_it_is_written(make_logger, run_info, client):

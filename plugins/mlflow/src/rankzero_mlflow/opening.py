@@ -1,15 +1,17 @@
-"""Which run of MLflow is written to: found by its id or tag, made if there is none."""
+"""Which run of MLflow is written to: the one of the id that was kept, found by its tag, or made if there is none."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankzero.errors import ConfigError, TrackerUnavailableError
+from rankzero.errors import AccessError, ConfigError, TrackerUnavailableError
 from rankzero.logger import RunInfo
-from rankzero_mlflow.failures import AlreadyThereError, CheckedClient
+from rankzero_mlflow.failures import AlreadyThereError, CheckedClient, NotThereError, without_password
+from rankzero_mlflow.kept_ids import KeptIds
 from rankzero_mlflow.names import LONGEST_TAG, metric_name
 
 RUN_TAG = "rankzero.run_id"
@@ -97,32 +99,75 @@ def connect(uri: str) -> Any:
         return MlflowClient(uri)
 
 
-def find_or_create(client: CheckedClient, settings: Settings, run: RunInfo | None) -> Any:
-    """Return MLflow's ``Run`` of ``run``; a new one for a logger that is used directly."""
-    experiment_id = settings.experiment_id or _experiment(client, settings, run)
+def find_or_create(client: CheckedClient, settings: Settings, run: RunInfo | None, uri: str) -> Any:
+    """Return MLflow's ``Run`` of ``run``; a new one for a logger that is used directly.
+
+    Raises:
+        AccessError: the run that was written to before, or its experiment, was deleted.
+    """
+    name = settings.experiment_name or (run.project if run is not None else "lightning_logs")
     if run is None:
-        return _create(client, settings, experiment_id, run)
+        return _create(client, settings, settings.experiment_id or _experiment(client, settings, name), run)
     from filelock import FileLock
 
     # Nobody else on this machine may look for it between our looking and our making it.
     with FileLock(Path(run.dir, "mlflow.lock")):
-        return _find(client, experiment_id, run.id) or _create(client, settings, experiment_id, run)
+        ids = KeptIds(run.dir)
+        place = f"{without_password(uri)} {settings.experiment_id or name} {run.id}"
+        known = ids.get(place)
+        if known is not None:
+            return _reopen(client, known, run, ids)
+        experiment_id = settings.experiment_id or _experiment(client, settings, name)
+        found = _find(client, experiment_id, run.id) or _create(client, settings, experiment_id, run)
+        ids.keep(place, found.info.run_id)
+        return found
 
 
-def _experiment(client: CheckedClient, settings: Settings, run: RunInfo | None) -> str:
-    name = settings.experiment_name or (run.project if run is not None else "lightning_logs")
+def _reopen(client: CheckedClient, run_id: str, run: RunInfo, ids: KeptIds) -> Any:
+    """Return the run of this id, which was written to before."""
+    try:
+        found = client.get_run(run_id)
+    except NotThereError as error:
+        raise AccessError(
+            f"the run {run_id} that this one was delivered to is no longer in MLflow: it was deleted for good. To "
+            f"deliver all of it to a new run, delete {ids.path} and then: rankzero sync {shlex.quote(run.dir)} --again"
+        ) from error
+    if found.info.lifecycle_stage == "deleted":
+        _check_experiment(client.get_experiment(found.info.experiment_id))
+        raise _deleted(run_id)
+    return _identified(found)
+
+
+def _identified(run: Any) -> Any:
+    """Return a run that MLflow told of, if it did."""
+    if not run.info.run_id:
+        raise TrackerUnavailableError("MLflow's answer names no run; perhaps something else answers for it")
+    return run
+
+
+def _deleted(run_id: str) -> AccessError:
+    return AccessError(f"the run was deleted in MLflow. Restore it: mlflow runs restore --run-id {run_id}")
+
+
+def _experiment(client: CheckedClient, settings: Settings, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
             return str(client.create_experiment(name, settings.artifact_location, tags=_OF_TRAINING))
         except AlreadyThereError:
             experiment = client.get_experiment_by_name(name)
+    _check_experiment(experiment)
+    return str(experiment.experiment_id)
+
+
+def _check_experiment(experiment: Any) -> None:
     if experiment.lifecycle_stage == "deleted":
-        raise TrackerUnavailableError(
-            f"the experiment {name!r} was deleted in MLflow. Restore it: "
+        raise AccessError(
+            f"the experiment {experiment.name!r} was deleted in MLflow. Restore it: "
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return str(experiment.experiment_id)
+    if not experiment.experiment_id:
+        raise TrackerUnavailableError("MLflow's answer names no experiment; perhaps something else answers for it")
 
 
 def _find(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
@@ -131,9 +176,7 @@ def _find(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
     found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run_id}'", run_view_type=ViewType.ALL)
     active = [each for each in found if each.info.lifecycle_stage == "active"]
     if found and not active:
-        raise TrackerUnavailableError(
-            f"the run was deleted in MLflow. Restore it: mlflow runs restore --run-id {found[0].info.run_id}"
-        )
+        raise _deleted(found[0].info.run_id)
     return active[0] if active else None
 
 
@@ -145,10 +188,12 @@ def _create(client: CheckedClient, settings: Settings, experiment_id: str, run: 
         tags[MLFLOW_PARENT_RUN_ID] = _parent(client, experiment_id, settings.parent_run_id)
     name = tags.pop(MLFLOW_RUN_NAME, None)  # MLflow refuses to be told it twice
     if run is None:
-        return client.create_run(experiment_id, tags=_context() | tags, run_name=settings.run_name or name)
+        tags = _context() | tags
+        return _identified(client.create_run(experiment_id, tags=tags, run_name=settings.run_name or name))
     tags = _context_of(run) | tags | {RUN_TAG: run.id}
     started = round(run.started * 1000) or None
-    return client.create_run(experiment_id, start_time=started, tags=tags, run_name=settings.run_name or run.name)
+    name = settings.run_name or run.name
+    return _identified(client.create_run(experiment_id, start_time=started, tags=tags, run_name=name))
 
 
 def tags_of(settings: Settings, run: RunInfo | None) -> dict[str, str]:

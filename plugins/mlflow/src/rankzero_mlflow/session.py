@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import RejectedError, TrackerUnavailableError
+from rankzero.errors import AccessError, DeliveryError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
 from rankzero.lifecycle import forget, watch_over
 from rankzero.logger import RunInfo
 from rankzero.rank import rank_zero_warn
@@ -69,6 +69,8 @@ class Session:
             try:
                 self._run = self._open()
             except RejectedError as error:  # what the user said of the run is to blame, no event
+                raise AccessError(f"the run cannot be opened: {error}") from error
+            except PossiblyRejectedError as error:
                 raise TrackerUnavailableError(f"the run cannot be opened: {error}") from error
         return self._run
 
@@ -102,7 +104,7 @@ class Session:
         settings = settings._replace(artifact_location=location)
         client = self._client(is_patient=not has_courier)
         if self._mlflow_id is None:
-            found = find_or_create(client, settings, self.run_info)
+            found = find_or_create(client, settings, self.run_info, self.tracking_uri)
             self._mlflow_id = found.info.run_id
             self._own()
         else:
@@ -118,8 +120,13 @@ class Session:
 
     def wait(self) -> None:
         """Wait for what was sent and not waited for."""
-        if self._run is not None:
+        if self._run is None:
+            return
+        try:
             self._run.wait()
+        except DeliveryError:
+            self._run = self._artifacts = None  # they remember as sent what MLflow does not have
+            raise
 
     def end(self, status: str, moment: float) -> None:
         """Have the run marked as ended; in direct use only if it was opened."""

@@ -205,10 +205,11 @@ class TrackedRun:
                     self._operations.popleft().wait()
 
     def wait(self) -> None:
-        """Wait for what was sent and not waited for."""
+        """Wait for what was sent and not waited for, and ask for what was not answered."""
         with translated():
             while self._operations:
                 self._operations.popleft().wait()
+        self.client.confirm_uploads()
 
     def _say_once(self, message: str) -> None:
         if message not in self._said:
