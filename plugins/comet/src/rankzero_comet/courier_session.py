@@ -14,12 +14,13 @@ from rankzero import rank_zero_warn
 from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
 from rankzero.logger import MetricsRow, Moment, RunInfo
 from rankzero_comet.console_lines import ConsoleLines
-from rankzero_comet.failures import is_unknown, opening
+from rankzero_comet.failures import UnconfirmedError, is_unknown, opening
 from rankzero_comet.files import ASSET, Artifact, Upload
 from rankzero_comet.heartbeat import Heartbeat
 from rankzero_comet.joining import join
 from rankzero_comet.names import Names, flat_params
-from rankzero_comet.server import Server, Value
+from rankzero_comet.points import Value
+from rankzero_comet.server import Server
 from rankzero_comet.session import CREATED_FROM, Session
 from rankzero_comet.settings import Settings
 from rankzero_comet.training_process import described
@@ -63,8 +64,11 @@ class CourierSession(Session):
         self._experiment: Any = None
         self._names = Names()
         self._heartbeat: Heartbeat | None = None
+        self._is_in_doubt = False  # what is handed over now may have been sent before, with no answer that arrived
+        self._has_failed = False  # what was handed over last: it is not what is acknowledged next
+        self._asks_for_files = False  # before the next one is sent
         self._line: int | None = None  # of the event whose files were uploaded last
-        self._uploaded: set[tuple[Any, ...]] = set()  # which of them: when it is tried again, only the others are sent
+        self._uploaded: set[str] = set()  # the ids of those that Comet has
         self._console = _unsent.setdefault(self._run.dir, ConsoleLines())
         self._has_sent = False
 
@@ -109,7 +113,10 @@ class CourierSession(Session):
     def _introduce(self, server: Server) -> None:
         """Say what the run is called; not again later, when a person may have changed it in Comet."""
         others = server.others()
-        if others.get(RUN_ID) != self._run.id:
+        self._is_in_doubt = self._asks_for_files = (
+            others.get(RUN_ID) == self._run.id
+        )  # a killed courier may have sent it
+        if not self._is_in_doubt:
             started = self._run.started or time.time()
             said = {"Name": self.settings.name or self._run.name, "notes": self._run.notes}
             for name, value in {**said, "Created from": CREATED_FROM}.items():
@@ -149,7 +156,26 @@ class CourierSession(Session):
     # What is logged
 
     def log_metrics(self, rows: Iterable[MetricsRow]) -> None:
-        self._taking.log_metrics(value for row in rows for value in self._values(row))
+        values = [value for row in rows for value in self._values(row)]
+        server = self._taking
+        with self._in_doubt_after_failure():
+            if self._is_in_doubt:
+                values = server.missing(values)
+            try:
+                if values:
+                    server.log_metrics(values)
+            except UnconfirmedError:
+                if server.missing(values):
+                    raise
+
+    @contextmanager
+    def _in_doubt_after_failure(self) -> Iterator[None]:
+        self._has_failed = False
+        try:
+            yield
+        except TrackerUnavailableError:
+            self._has_failed = self._is_in_doubt = self._asks_for_files = True
+            raise
 
     def _values(self, row: MetricsRow) -> Iterator[Value]:
         for name, number in row.values.items():
@@ -181,13 +207,18 @@ class CourierSession(Session):
         self._taking.add_tags(tags)
 
     def upload(self, file: Upload) -> None:
-        if file.line is None or file.line != self._line:
+        files = self._taking.files
+        file_id = files.id_of(file)
+        with self._in_doubt_after_failure():
+            if not self._is_in_doubt and (file.line is None or file.line != self._line):
+                self._uploaded.clear()
             self._line = file.line
-            self._uploaded.clear()
-        known = file.name, file.step, repr(file.metadata)
-        if known not in self._uploaded:
-            self._taking.files.upload(file)
-            self._uploaded.add(known)
+            if self._asks_for_files:
+                self._uploaded |= files.held()
+                self._asks_for_files = False
+            if file_id not in self._uploaded:
+                files.upload(file, file_id)
+                self._uploaded.add(file_id)
 
     def log_html(self, html: str, moment: Moment) -> None:
         self._taking.log_html(html, moment.time)
@@ -226,6 +257,8 @@ class CourierSession(Session):
                 self._console.clear()  # it is handed over again
                 raise
         self._has_sent = False
+        if not self._has_failed:
+            self._is_in_doubt = self._asks_for_files = False
 
     def _print(self) -> None:
         for portion in self._console.portions():

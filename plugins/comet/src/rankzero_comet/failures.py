@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
 
 _WRONG = (400, 422)  # if Comet says so, and not something before it
 _TOO_MUCH = (413,)
 _OF_FILES = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_NO_CONTENT = 204
 _WITHOUT_BODY = (301, 302, 303)
 _OF_THE_USER = frozenset([90210, 90212, 90219, 98219, 1341241, 7000011, 7000020, 7000023, 34323])
 """Codes that Comet sends with 400 for who the user is, or where the run is to be: no event is to blame."""
 _LOGIN = "; if the key is wrong or was revoked: comet login, or set COMET_API_KEY"
 _LONGEST = 300
+_FIELDS = frozenset(
+    [
+        "msg",
+        "code",
+        "sdk_error_code",
+        "assetId",
+        "imageId",
+        "artifactVersionId",
+        "runId",
+        "is_alive_beat_duration_millis",
+    ]
+)
+"""Of these Comet's answer to what it has taken has one at least, as its documentation and its client have it."""
+_LASTING = 600.0
+"""Seconds after which an answer without them counts as a yes: Comet's answers to its own client are not documented."""
 STRANGE_ANSWERS = (ValueError, TypeError, LookupError, AttributeError)
 """What Comet's client raises at an answer that is no JSON, or not the JSON that it knows."""
+
+log = logging.getLogger("rankzero.courier")
+_strange_since: dict[str, float] = {}
+"""The paths whose last answer was none of Comet's, and the monotonic time at which that began."""
+
+
+class UnconfirmedError(TrackerUnavailableError):
+    """The answer to what was sent is not one that Comet is known to give: an empty one, say, of a proxy.
+
+    Args:
+        response: the answer.
+    """
+
+    def __init__(self, response: Any) -> None:
+        path = urlsplit(response.url).path
+        begin = response.text.lstrip()[:20]
+        what = f"what begins with {begin!r}" if begin else "nothing"
+        super().__init__(f"{path} answered {response.status_code} with {what}, which is no answer of Comet's")
+        since = _strange_since.setdefault(path, time.monotonic())
+        self.is_lasting = time.monotonic() - since > _LASTING
+        """Whether it has been so for so long that Comet, which answers other requests, may mean a yes."""
 
 
 @contextmanager
@@ -48,6 +88,21 @@ def translated(what: str, *errors: type[Exception], never: Collection[int] = ())
         raise TrackerUnavailableError(f"{what}: {_described(error)}") from error
 
 
+@contextmanager
+def taken(what: str, *errors: type[Exception], never: Collection[int] = ()) -> Iterator[None]:
+    """Raise as `translated` does, for one request whose effect cannot be read back.
+
+    An answer that is none of Comet's counts as a yes in the end: what follows would wait for ever.
+    """
+    try:
+        with translated(what, *errors, never=never):
+            yield
+    except UnconfirmedError as error:
+        if not error.is_lasting:
+            raise
+        log.warning("%s; it is taken for a yes", error)
+
+
 def refused(what: str, response: Any, never: Collection[int] = ()) -> DeliveryError:
     """Return the error to raise for an answer that is no yes; for these statuses it says that none will come."""
     said = _words(response)
@@ -67,6 +122,7 @@ def check_answer(response: Any, **_: object) -> None:
 
     Raises:
         TrackerUnavailableError: it is a page, say one to sign in, or leads to where what was sent does not go along.
+        UnconfirmedError: it is something else that Comet is not known to answer.
     """
     if response.request.method == "GET" or response.status_code >= 400:
         return
@@ -75,6 +131,9 @@ def check_answer(response: Any, **_: object) -> None:
         response.close()
         what = "a page" if page else f"a redirect to {response.headers.get('Location')}"
         raise TrackerUnavailableError(f"{response.url} answered with {what}, which Comet does not")
+    if response.status_code != _NO_CONTENT and not _FIELDS & _words(response).keys():
+        raise UnconfirmedError(response)
+    _strange_since.pop(urlsplit(response.url).path, None)
 
 
 @contextmanager
@@ -85,6 +144,11 @@ def opening() -> Iterator[None]:
             yield
     except RejectedError as error:
         raise TrackerUnavailableError(str(error)) from error
+    except UnconfirmedError:
+        raise
+    except DeliveryError:
+        _strange_since.clear()  # it is not Comet that answers now
+        raise
 
 
 def is_unknown(error: DeliveryError) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero_comet.connection import Connection
-from rankzero_comet.failures import refused, translated
+from rankzero_comet.failures import STRANGE_ANSWERS, UnconfirmedError, refused, taken, translated
 from rankzero_comet.files import ASSET, IMAGE, Artifact, Upload
 
 
@@ -32,19 +32,43 @@ class ServerFiles:
         self._connection = connection
         self._rest, self._key = connection.rest, connection.key
 
-    def upload(self, file: Upload, artifact_version: str | None = None) -> None:
+    def id_of(self, file: Upload) -> str:
+        """Return the id under which Comet holds a file, the same whenever it is sent."""
+        if file.line is None:
+            return uuid.uuid4().hex
+        seed = self._key, file.line, file.name, file.step, dict(file.metadata)
+        return uuid.uuid5(uuid.NAMESPACE_OID, repr(seed)).hex
+
+    def held(self) -> set[str]:
+        """Return the ids of the files that Comet holds."""
+        with translated("Comet's list of the files cannot be read", *STRANGE_ANSWERS):
+            listed: Any = self._rest.get_experiment_asset_list(self._key, "all")
+            return {each["assetId"] for each in listed or []}
+
+    def upload(self, file: Upload, file_id: str, artifact_version: str | None = None) -> None:
         """Send a file.
 
         Args:
             file: the file.
+            file_id: what Comet is to call it by.
             artifact_version: Comet's id of the version of an artifact that it belongs to; none if None.
         """
+        what = f"the file {file.name!r} was not taken"
+        try:
+            self._send(file, file_id, artifact_version, what)
+        except UnconfirmedError:
+            if file_id in self.held():
+                return
+            with taken(what):
+                raise
+
+    def _send(self, file: Upload, file_id: str, artifact_version: str | None, what: str) -> None:
         from comet_ml.connection.connection_upload import send_file
 
         of_type = (
-            {"figName": file.name, "imageId": uuid.uuid4().hex}
+            {"figName": file.name, "imageId": file_id}
             if file.type == IMAGE
-            else {"fileName": file.name, "assetId": uuid.uuid4().hex, "type": file.type}
+            else {"fileName": file.name, "assetId": file_id, "type": file.type}
         )
         params = {
             "experimentId": self._key,
@@ -57,7 +81,6 @@ class ServerFiles:
             "artifactVersionId": artifact_version,
             **of_type,
         }
-        what = f"the file {file.name!r} was not taken"
         with translated(what):
             answer = send_file(
                 self._connection.logs.get_upload_url(file.type),
@@ -101,9 +124,9 @@ class ServerFiles:
     def _complete(self, artifact: Artifact, begun: _Begun) -> None:
         for name, path in artifact.files.items():
             if name not in begun.sent:
-                self.upload(Upload(path, ASSET, name), begun.version)
+                self.upload(Upload(path, ASSET, name), uuid.uuid4().hex, begun.version)
                 begun.sent.add(name)
-        with translated(f"the artifact {artifact.name!r} was not taken"):
+        with taken(f"the artifact {artifact.name!r} was not taken"):
             state = {"artifactVersionId": begun.version, "experimentKey": self._key, "state": "CLOSED"}
             self._rest.post_from_endpoint("write/artifacts/state", state)
 
