@@ -31,6 +31,8 @@ FAULTS = {
     "402": status(402, '{"title": "hours"}'),
     "limit": status(422, '{"title": "storage", "errorType": "PROJECT_LIMITS_EXCEEDED"}'),
     "html": status(200, "<html>a portal</html>"),
+    "empty": status(200),
+    "JSON of something else": status(200, "{}", content_type="application/json"),
     "stalled": stalled(),
     "dropped": dropped,
     "lost": lost,
@@ -171,6 +173,27 @@ def test_a_hanging_server_holds_no_courier_up(server, attached, tmp_path, monkey
     assert failures == len(hanging)
     run = server.run(attached.run_info.id)
     assert [(p.value, p.step) for p in run.series("training/loss")] == [(1.0, 0.0)]
+    assert run.file("training/artifacts/weights/file") == b"weights"
+
+
+@pytest.mark.parametrize("body", ["", "<html>a portal</html>"], ids=["empty", "page"])
+@pytest.mark.parametrize("name", ["create", "attributes/operations", "file/upload", ""])
+def test_an_answer_that_is_not_neptunes_is_no_yes(server, attached, tmp_path, name, body):
+    """Something before the server answers in its place, and nothing is applied; with "", every request."""
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    server.fail(name, status(200, body), times=2)
+    for again in range(10):
+        attached.log_metrics({"loss": 1.0}, step=0)
+        attached.log_hyperparams({"lr": 0.1})
+        attached.log_artifact(tmp_path / "weights.bin", name="weights")
+        try:
+            attached.flush()
+            break
+        except TrackerUnavailableError:
+            assert again < 9
+    run = server.run(attached.run_info.id)
+    assert [(p.value, p.step) for p in run.series("training/loss")] == [(1.0, 0.0)]
+    assert run.value("training/hyperparams/lr") == 0.1
     assert run.file("training/artifacts/weights/file") == b"weights"
 
 

@@ -1,6 +1,7 @@
-"""Bounds on how long Neptune's client waits and tries, for a courier that does both itself.
+"""Bounds on how long Neptune's client waits and tries, and on what it takes for an answer, for a courier's requests.
 
-By itself the client waits ten minutes for an answer, and for ever for that to an upload or a login.
+By itself the client waits ten minutes for an answer, and for ever for that to an upload or a login. And it takes an
+empty answer for a yes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
+_OK = 200
+_OPERATIONS = "/attributes/operations"  # answered with the list of what was refused
 _SLOWEST = 50_000  # bytes a second at which files are uploaded
 _ONE_TRY = 0.5  # seconds after which the client does not try again
 _TIMEOUT = 60.0
@@ -111,7 +115,28 @@ def _bound(session: Any) -> Any:
     adapter = _make_adapter()
     session.mount("https://", adapter)
     session.mount("http://", adapter)
+    if _check_answer not in session.hooks["response"]:
+        session.hooks["response"].append(_check_answer)
     return session
+
+
+def _check_answer(response: Any, **_: object) -> None:
+    """Raise what has the client try again if the answer to operations is not Neptune's.
+
+    It takes an empty one for a yes; all other answers it checks itself.
+    """
+    from requests import ConnectionError
+
+    if response.status_code != _OK or not urlsplit(response.url).path.endswith(_OPERATIONS):
+        return
+    try:
+        is_neptunes = isinstance(response.json(), list)
+    except ValueError:
+        is_neptunes = False
+    if not is_neptunes:
+        begin = response.text.lstrip()[:20]
+        what = f"what begins with {begin!r}" if begin else "nothing"
+        raise ConnectionError(f"{response.url} answered with {what}, which is no answer of Neptune's")
 
 
 def _make_adapter() -> Any:
