@@ -2,15 +2,18 @@
 
 import base64
 import json
+import re
 import time
 
 import pytest
+from plugins.comet.journals import journal_of_rows
 from plugins.comet.scripts import CometShell
-from servers.comet_mock.faults import stalled
+from servers.comet_mock.faults import refused, stalled
 from servers.comet_server import CometServer
 from servers.faulty_proxy import status
 from waiting import A_WHILE, SOON, until
 
+from rankzero import cli
 from rankzero_comet import CometLogger
 
 KEY = "k3y" * 8 + "x"
@@ -190,3 +193,32 @@ def test_delivery_later_says_that_nobody_is_logged_in(server, shell):
     assert "not delivered" in ended.stderr
     shell.sync(shell.run_dir, "--to", "comet", COMET_API_KEY=KEY, COMET_URL_OVERRIDE=server.url)
     check_arrived(server)
+
+
+# Later
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (refused(90219, "no such team"), "AccessError: .*no workspace 'nowhere'"),
+        (refused(7000011, "view only"), "AccessError: .*(?i:view.only)"),
+        (refused(90212, "API key is not registered"), "AccessError: .*refuses the API key"),
+        (status(401), "AccessError: .*answered 401"),
+    ],
+    ids=["workspace", "permission", "key", "401"],
+)
+def test_sync_says_at_once_what_only_a_person_can_mend(server, here, tmp_path, capsys, fault, message):
+    run_dir = journal_of_rows(tmp_path, {"loss": 0.5})
+    server.fail("logger/add/run", fault)
+    assert cli.main(["sync", str(run_dir), "--to", "comet", "-o", "workspace=nowhere", "--timeout", "60"]) == 1
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert server.count("logger/add/run") == 1
+
+
+def test_sync_without_a_key_says_so_at_once(server, here, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("COMET_API_KEY")
+    run_dir = journal_of_rows(tmp_path, {"loss": 0.5})
+    assert cli.main(["sync", str(run_dir), "--to", "comet", "--timeout", "600"]) == 2
+    assert "nobody is logged in to Comet" in " ".join(capsys.readouterr().err.split())
+    assert server.requests == []

@@ -42,6 +42,10 @@ CALLS = {
     connection_api.RestServerConnection.get_upload_url: ["upload_type"],
     connection_api.RestServerConnection.send_notification: ["title", "status", "experiment_name", "experiment_link"],
     connection_api.RestApiClient.get_experiment_others_summaries: ["experiment_key"],
+    connection_api.RestApiClient.get_experiment_parameters_summaries: ["experiment_key"],
+    connection_api.RestApiClient.get_experiment_metrics_summaries: ["experiment_key"],
+    connection_api.RestApiClient.get_experiment_metric: ["experiment_key", "metric"],
+    connection_api.RestApiClient.get_experiment_asset_list: ["experiment_key", "asset_type"],
     connection_api.RestApiClient.log_experiment_other: ["experiment_key", "key", "value", "timestamp"],
     connection_api.RestApiClient.log_experiment_html: ["experiment_key", "html", "timestamp"],
     connection_api.RestApiClient.log_experiment_output: ["experiment_key", "output", "stderr", "timestamp"],
@@ -90,7 +94,8 @@ def test_what_is_called_is_there(name):
 def test_constants_and_exceptions():
     assert messages.ParameterMessage.source_manual, CHANGED
     assert issubclass(exceptions.CometRestApiException, exceptions.CometException), CHANGED
-    assert issubclass(exceptions.InvalidAPIKey, exceptions.CometException), CHANGED
+    for error in (exceptions.InvalidAPIKey, exceptions.InvalidWorkspace, exceptions.ExperimentNotFound):
+        assert issubclass(error, exceptions.CometException), CHANGED
 
 
 def test_nothing_else_is_used():
@@ -161,5 +166,5 @@ def test_a_file_is_refused_by_an_answer_and_not_by_silence(server, here, tmp_pat
     spoken = Server(Settings(), "k" * 32, "p")
     server.fail("asset/upload", status(429), times=1)
     with pytest.raises(TrackerUnavailableError, match=r"the file 'a.txt' was not taken: Comet answered 429"):
-        spoken.files.upload(Upload(Path(tmp_path / "a.txt"), ASSET, "a.txt"))
+        spoken.files.upload(Upload(Path(tmp_path / "a.txt"), ASSET, "a.txt"), "i" * 32)
     spoken.close()

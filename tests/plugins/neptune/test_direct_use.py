@@ -264,17 +264,34 @@ def test_times_are_right_in_any_zone(server, make_logger, monkeypatch):
         assert all(began - 0.01 <= each <= time.time() for each in times)
 
 
-def test_a_given_run_that_has_ended_is_not_taken_for_another(server, here, quiet):
+def test_what_is_logged_after_a_given_run_was_stopped_warns(server, here, quiet, tmp_path):
     run = neptune.init_run(**quiet)
-    logger = NeptuneLogger(run=run["fold/1"])
+    logger = NeptuneLogger(run=run)
     logger.log_metrics({"loss": 1.0}, step=0)
-    copied = pickle.loads(pickle.dumps(logger))
     run.stop()
-    for each in (logger, copied):
-        with pytest.raises(ConfigError, match=r"given to NeptuneLogger as run=\.\.\., RUN-1, has ended"):
-            each.log_metrics({"loss": 2.0}, step=1)
-        each.finalize("success")
-        each.close()
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    with pytest.warns(UserWarning, match=r"RUN-1, which was given to NeptuneLogger as run=\.\.\., was stopped"):
+        logger.log_metrics({"test_loss": 2.0}, step=1)
+    logger.log_hyperparams({"lr": 0.1})
+    logger.log_image("picture", [np.zeros((4, 4, 3), np.uint8)])
+    logger.log_text("note", ["text"], [["said"]])
+    logger.log_tags(["late"])
+    logger.log_checkpoint(tmp_path / "weights.bin", aliases=["best"])
+    logger.log_artifact(tmp_path / "weights.bin")
+    logger.finalize("success")
+    logger.close()
+    assert server.run("RUN-1").values("training/") == {}
+    assert len(server.store.runs) == 1
+
+
+def test_a_copy_of_a_logger_of_a_given_run_has_no_run(server, here, quiet):
+    run = neptune.init_run(**quiet)
+    copied = pickle.loads(pickle.dumps(NeptuneLogger(run=run["fold/1"])))
+    run.stop()
+    with pytest.raises(ConfigError, match=r"given to NeptuneLogger as run=\.\.\., RUN-1, has ended"):
+        copied.log_metrics({"loss": 2.0}, step=1)
+    copied.finalize("success")
+    copied.close()
     assert len(server.store.runs) == 1
 
 

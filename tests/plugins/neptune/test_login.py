@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from servers.neptune_mock.sessions import api_token
 from waiting import SOON
 
 import rankzero
+from rankzero import cli
 from rankzero.errors import ConfigError, TrackerUnavailableError
 from rankzero_neptune import NeptuneLogger
 from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
@@ -50,6 +52,25 @@ def test_a_text_that_is_no_token(server, here, monkeypatch, tmp_path):
 def test_no_project(server, here, monkeypatch, tmp_path):
     monkeypatch.delenv("NEPTUNE_PROJECT")
     refused(r"which project of Neptune's .* NEPTUNE_PROJECT", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"NEPTUNE_PROJECT": "workspace/other"}, "AccessError: .*workspace/other"),
+        ({"NEPTUNE_PROJECT": None}, "NEPTUNE_PROJECT"),
+        ({"NEPTUNE_API_TOKEN": None}, "nobody is logged in to Neptune"),
+    ],
+    ids=["no such project", "no project", "no token"],
+)
+def test_sync_says_at_once_what_only_a_person_can_mend(server, here, monkeypatch, tmp_path, capsys, fault, message):
+    with rankzero.start("csv", dir=tmp_path / "runs", delivery="off") as run:
+        run.log_metrics({"loss": 0.5}, 0)
+    for name, value in fault.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    assert cli.main(["sync", str(run.dir), "--to", "neptune", "--timeout", "600"]) != 0
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert server.count("projects/get") <= 1
 
 
 def test_a_run_that_the_user_opened_is_for_direct_use(server, make_logger, tmp_path):

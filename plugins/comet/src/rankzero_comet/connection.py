@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rankzero.errors import TrackerUnavailableError
+from rankzero.errors import AccessError
 from rankzero_comet.failures import check_answer, opening
 from rankzero_comet.sdk import load_sdk
 from rankzero_comet.settings import Settings
@@ -31,6 +31,7 @@ class Connection:
 
     Raises:
         TrackerUnavailableError: the experiment cannot be opened now.
+        AccessError: it cannot be opened before a person acts.
     """
 
     def __init__(self, settings: Settings, key: str, project: str | None) -> None:
@@ -48,7 +49,7 @@ class Connection:
         config = get_config()
         api_key = get_api_key(settings.api_key, config)
         if not api_key:
-            raise TrackerUnavailableError("nobody is logged in to Comet: run `comet login`, or set COMET_API_KEY")
+            raise AccessError("nobody is logged in to Comet: run `comet login`, or set COMET_API_KEY")
         address = settings.server_url or get_backend_address(get_config())  # the key may have named another one
         self.api_key = api_key
         self.file_timeout = float(config["comet.timeout.file_upload"])

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
+from rankzero.errors import AccessError, DeliveryError, RejectedError, TrackerUnavailableError
 
 _WRONG = (400, 422)  # if Comet says so, and not something before it
 _TOO_MUCH = (413,)
@@ -71,17 +71,41 @@ def translated(what: str, *errors: type[Exception], never: Collection[int] = ())
 
     Raises:
         RejectedError: Comet refuses what it was given, whenever it is asked.
+        AccessError: it refuses the user, or does not have the workspace, project or experiment.
         TrackerUnavailableError: anything else.
     """
     import requests
-    from comet_ml.exceptions import CometException, CometRestApiException, InvalidAPIKey
+    from comet_ml.exceptions import (
+        CometException,
+        CometRestApiException,
+        ExperimentNotFound,
+        InvalidAPIKey,
+        InvalidWorkspace,
+        ProjectNameEmpty,
+        ProjectNameIsTooLong,
+        ServiceAccountWorkspaceRestricted,
+        ViewOnlyAccessException,
+    )
+
+    of_the_user = (
+        ExperimentNotFound,
+        ProjectNameEmpty,
+        ProjectNameIsTooLong,
+        ServiceAccountWorkspaceRestricted,
+        ViewOnlyAccessException,
+    )
 
     try:
         yield
     except (DeliveryError, *_OF_FILES):  # the courier knows what a missing file means
         raise
     except InvalidAPIKey:  # its text holds the key
-        raise TrackerUnavailableError(f"{what}: Comet refuses the API key{_LOGIN}") from None
+        raise AccessError(f"{what}: Comet refuses the API key{_LOGIN}") from None
+    except InvalidWorkspace as error:  # its text is the name
+        advice = "set workspace=... or COMET_WORKSPACE to one that is there"
+        raise AccessError(f"{what}: the API key's owner has no workspace {str(error)!r}; {advice}") from error
+    except of_the_user as error:
+        raise AccessError(f"{what}: {_described(error)}") from error
     except CometRestApiException as error:
         raise refused(what, error.response, never) from error
     except (CometException, requests.RequestException, OSError, *errors) as error:
@@ -110,7 +134,9 @@ def refused(what: str, response: Any, never: Collection[int] = ()) -> DeliveryEr
     reason = f"{what}: Comet answered {response.status_code}" + (f" ({text})" if text else "")
     if response.status_code in never:
         return RejectedError(reason)
-    if response.status_code in (401, 403) or said.get("sdk_error_code") in _OF_THE_USER:
+    if response.status_code == 401 or said.get("sdk_error_code") in _OF_THE_USER:
+        return AccessError(reason + _LOGIN)
+    if response.status_code == 403:  # a firewall answers it, too
         return TrackerUnavailableError(reason + _LOGIN)
     if response.status_code in _TOO_MUCH or (response.status_code in _WRONG and said):
         return RejectedError(reason)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import ConfigError, RejectedError, TrackerUnavailableError
+from rankzero.errors import AccessError, ConfigError, RejectedError, TrackerUnavailableError
 from rankzero.logger import RunInfo
 from rankzero_neptune import operations
 from rankzero_neptune.backend import Backend, Held
@@ -114,7 +114,9 @@ class CourierSession(Session):
             if self._backend is None:
                 try:
                     self._backend = self._opened()
-                except (ConfigError, RejectedError) as error:  # no event is to blame
+                except ConfigError as error:
+                    raise AccessError(f"the run cannot be opened in Neptune: {error}") from error
+                except RejectedError as error:  # no event is to blame
                     raise TrackerUnavailableError(f"the run cannot be opened in Neptune: {error}") from error
             return self._backend
 
@@ -125,7 +127,7 @@ class CourierSession(Session):
         self._short_id, self._url = backend.short_id, backend.url
         mark = self._held.get(MARK)
         if mark is None and self._was_opened:
-            raise TrackerUnavailableError(
+            raise AccessError(
                 f"{backend.url}: the run was deleted in Neptune, and what it had is not there; to deliver all of it "
                 f"once more: rankzero sync {self._info.id} --to neptune --again"
             )

@@ -100,6 +100,18 @@ class DirectSession(Session):
             return self.is_given
         return bool(_root(self._run).get_state() == "stopped")
 
+    @property
+    def _writable(self) -> Any:
+        """The run to write to; None, with a warning, if the user stopped the run that was given."""
+        if self.is_given and self._run is not None and self._has_ended:
+            self._say(
+                "ended",
+                f"{self._short_id}, which was given to NeptuneLogger as run=..., was stopped: what is logged from now "
+                "on is not in Neptune. To log more, stop it later, or make a logger with project=... and with_id=...",
+            )
+            return None
+        return self.experiment
+
     def _open(self) -> None:
         import neptune
 
@@ -152,8 +164,8 @@ class DirectSession(Session):
     # Write
 
     def log_points(self, path: str, points: list[Point]) -> None:
-        run = self.experiment
-        for there, fitting in self._fitted(path, points) if points else ():
+        run = self._writable
+        for there, fitting in self._fitted(path, points) if points and run is not None else ():
             for point in fitting:
                 run[there].append(point.value, step=point.step, timestamp=(point.time + 0.5) / 1000)
 
@@ -169,38 +181,44 @@ class DirectSession(Session):
     def log_picture(self, path: str, picture: Picture) -> None:
         from neptune.types import File
 
+        run = self._writable
+        if run is None:
+            return
         if png_in_base64(picture.file) is None:
             self.upload(f"{path}_files/{at(picture.step)}", picture.file)
             return
         there = self._claimed(path, "imageSeries")
         content = File.from_content(Path(picture.file).read_bytes(), extension=Path(picture.file).suffix[1:])
-        run = self.experiment
         moment = {"step": picture.step, "timestamp": (picture.time + 0.5) / 1000}
         run[there].append(content, name=Path(picture.file).name, description=picture.caption, **moment)
 
     def assign(self, path: str, value: bool | int | float | str) -> None:
-        run, kind = self.experiment, _KINDS[type(value)]
+        run, kind = self._writable, _KINDS[type(value)]
+        if run is None:
+            return
         if self._paths.type_of(path) in ATOMS - {kind}:
             self._paths.free(path)
             run.pop(path)
         run[self._claimed(path, kind)].assign(value)
 
     def add_strings(self, path: str, values: Iterable[str]) -> None:
-        values = list(values)
-        if values:
-            self.experiment[self._claimed(path, "stringSet")].add(values)
+        values, run = list(values), self._writable
+        if values and run is not None:
+            run[self._claimed(path, "stringSet")].add(values)
 
     def upload(self, path: str, file: str) -> None:
         from neptune.types import File
 
-        run = self.experiment
+        run = self._writable
+        if run is None:
+            return
         # A copy: the client uploads later, when the file may be another, or deleted.
         with open(file, "rb") as stream:
             run[self._claimed(path, "file")].upload(File.from_stream(stream, extension=Path(file).suffix[1:]))
 
     def delete(self, path: str) -> None:
-        run = self.experiment
-        for each in self._paths.at(path):
+        run = self._writable
+        for each in self._paths.at(path) if run is not None else ():
             self._paths.free(each)
             run.pop(each)
 
@@ -215,17 +233,16 @@ class DirectSession(Session):
     # Read
 
     def texts_below(self, path: str) -> dict[str, str]:
-        run, found = self.experiment, {}
+        run, found = self._writable, {}
         begin = f"{path}/"
-        for each in self._paths.at(path):
+        for each in self._paths.at(path) if run is not None else ():
             if self._paths.type_of(each) == "string" and each.startswith(begin):
                 with suppress(Exception):  # where the client cannot read: offline
                     found[each.removeprefix(begin)] = run[each].fetch()
         return found
 
     def files_below(self, path: str) -> list[str]:
-        _ = self.experiment
-        return self._paths.at(path)
+        return self._paths.at(path) if self._writable is not None else []
 
     def download(self, path: str, destination: str) -> None:
         run = self.experiment

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rankzero.errors import RejectedError, TrackerUnavailableError
+from rankzero.errors import AccessError, RejectedError, TrackerUnavailableError
 from rankzero_neptune.bounds import request_timeout
 from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
 
@@ -26,11 +26,16 @@ def translated(server: str) -> Iterator[None]:
 
     Raises:
         RejectedError: the server refuses what it was given, whenever it is asked.
-        TrackerUnavailableError: anything else: it is down, overloaded, full, or does not know who asks.
+        AccessError: it does not know who asks, or does not have the project or the run.
+        TrackerUnavailableError: anything else: it is down, overloaded, or full.
     """
     from neptune.common.exceptions import Forbidden, NeptuneInvalidApiTokenException, Unauthorized
     from neptune.common.oauth import OAuth2Error
-    from neptune.exceptions import NeptuneFieldCountLimitExceedException, NeptuneLimitExceedException
+    from neptune.exceptions import (
+        MetadataContainerNotFound,
+        NeptuneFieldCountLimitExceedException,
+        NeptuneLimitExceedException,
+    )
 
     try:
         yield
@@ -39,8 +44,10 @@ def translated(server: str) -> Iterator[None]:
         raise TrackerUnavailableError(_advised(text, server)) from error
     except NeptuneLimitExceedException as error:  # of 402 and of 422: limits can be raised
         raise TrackerUnavailableError(_advised(brief(error), server)) from error
+    except MetadataContainerNotFound as error:
+        raise AccessError(_advised(brief(error), server)) from error
     except (Unauthorized, NeptuneInvalidApiTokenException, OAuth2Error) as error:
-        raise TrackerUnavailableError(_advised("it refuses the login; set NEPTUNE_API_TOKEN", server)) from error
+        raise AccessError(_advised("it refuses the login; set NEPTUNE_API_TOKEN", server)) from error
     except NeptuneFieldCountLimitExceedException as error:
         raise RejectedError(f"Neptune: {brief(error)}") from error
     except Exception as error:  # the client raises anything when it does not understand an answer
