@@ -6,6 +6,7 @@ import uuid
 import pytest
 import wandb
 from servers.wandb_server import WandbServer
+from waiting import A_WHILE
 
 from rankzero.logger import RunInfo
 from rankzero_wandb import WandbLogger
@@ -20,8 +21,8 @@ def server():
 
 @pytest.fixture
 def environment(server, tmp_path):
-    """What a process needs to log to the server."""
-    return server.environment(tmp_path)
+    """What a process needs to log to the server, and to wait at its end for one that was down a moment ago."""
+    return {**server.environment(tmp_path), "RANKZERO_DOWN_TIMEOUT": str(A_WHILE)}
 
 
 @pytest.fixture
