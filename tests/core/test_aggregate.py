@@ -1,5 +1,8 @@
 """`merge_dicts`, and what `Logger.agg_and_log_metrics` does with several calls for one step."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -85,3 +88,16 @@ def test_functions_are_added_and_the_default_replaced_if_given():
     for value in (1.0, 2.0):
         aggregator.add(dict.fromkeys("abc", value), 0)
     assert aggregator.take() == (0, {"a": 2.0, "b": 2.0, "c": 1.0})
+
+
+def test_tensors_without_a_value_are_not_added_up():
+    """That would import torch's compiler, which took a log call 6 seconds."""
+    code = """if True:
+        import sys, torch
+        from rankzero import merge_dicts
+        metrics = {"a": torch.ones(1, device="meta"), "b": 1.0}
+        before = set(sys.modules)
+        assert merge_dicts([metrics, metrics])["b"] == 1.0
+        assert not set(sys.modules) - before
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)

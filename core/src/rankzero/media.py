@@ -29,7 +29,7 @@ from rankzero.encoders import (
 from rankzero.errors import OutsideError, PluginNotInstalledError
 from rankzero.files import inside, make_directory, open_regular
 from rankzero.notices import warn_user
-from rankzero.values import NON_FINITE, listed, to_jsonable, to_text
+from rankzero.values import NON_FINITE, is_a, listed, to_jsonable, to_text
 
 MEDIA = "media"
 """The directory's name in a run's directory."""
@@ -141,14 +141,17 @@ class MediaStore:
         return self.put_bytes((msgspec.json.encode({"columns": names, "data": rows}), ".json"))
 
     def _cell(self, cell: Any) -> Any:
-        if isinstance(cell, MediaFile):
-            return {"media": self.put_file(cell)}
-        if _is_picture(cell := _unwrapped(cell)):
-            return {"media": self.image(cell)}
+        try:
+            if isinstance(cell, MediaFile):
+                return {"media": self.put_file(cell)}
+            if _is_picture(picture := _unwrapped(cell)):
+                return {"media": self.image(picture)}
+        except OSError:
+            raise
+        except Exception:  # an odd object, which costs the other cells nothing
+            pass
         plain = to_jsonable(cell)
-        return (
-            {"float": plain} if isinstance(plain, str) and not isinstance(cell, str) and plain in NON_FINITE else plain
-        )
+        return {"float": plain} if isinstance(plain, str) and not is_a(cell, str) and plain in NON_FINITE else plain
 
     def _file_or(self, encode: Callable[[Any], Encoded], value: Any, caption: str | None) -> MediaFile:
         if isinstance(value, MediaFile) and caption is None:

@@ -220,7 +220,7 @@ def to_text(value: Any) -> str:
         if isinstance(value, enum.Enum) and isinstance(value.value, str):
             value = value.value
         if _is_taken_apart(value):
-            value = to_jsonable(value)
+            value = _text(value) if holds_itself(value) else to_jsonable(value)
         return clean(value if isinstance(value, str) else str(value))
     except Exception:
         return _text(value)
