@@ -62,7 +62,8 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, or those named: nox -s tests -- tests/core -k journal."""
-    session.install(*editable(packages()), *group("test"), *FRAMEWORKS)
+    # Hundreds of processes import torch or an SDK; under PYTHONDONTWRITEBYTECODE each would compile it again.
+    session.install("--compile", *editable(packages()), *group("test"), *FRAMEWORKS)
     # One thread for each worker: torch would otherwise start one for each core in every one of them.
     env = {"OMP_NUM_THREADS": "1"}
     session.run("pytest", "-n", "logical", "--maxprocesses", "4", *session.posargs, env=env)
