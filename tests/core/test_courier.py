@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import threading
 import time
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import tenacity
 from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, rows, set_watermark
 from waiting import A_WHILE, SOON, until
 
@@ -28,7 +28,7 @@ SECRET = "hunter2-hunter2"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_none())
+    monkeypatch.setattr("rankzero.courier._pause", lambda _: 0.0)
     monkeypatch.setattr("rankzero.courier.POLL", 0.01)
 
 
@@ -297,7 +297,9 @@ def test_retries_wait_longer_and_longer_with_jitter(run_dir, tracker, monkeypatc
     fail(tracker, "log_metrics", "unavailable", times=12)
     waits = []
     monkeypatch.setattr(Courier, "_sleep", lambda self, seconds: waits.append(seconds))
+    seeded = random.getstate()
     deliver(run_dir, tracker)
+    assert random.getstate() == seeded, "with delivery='thread' the user's random numbers would be others"
     assert len(waits) == 12
     assert all(0 <= wait <= 60 for wait in waits)
     assert max(waits[:3]) <= 2 < max(waits[6:])
@@ -305,7 +307,7 @@ def test_retries_wait_longer_and_longer_with_jitter(run_dir, tracker, monkeypatc
 
 
 def test_pauses_are_shorter_once_the_run_is_over(run_dir, tracker, monkeypatch):
-    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_fixed(3600))
+    monkeypatch.setattr("rankzero.courier._pause", lambda _: 3600.0)
     monkeypatch.setattr("rankzero.courier._LONGEST_PAUSE_AT_END", 0.1)
     write(run_dir, *metrics(0))
     fail(tracker, "log_metrics", "unavailable", times=2)
@@ -579,7 +581,7 @@ def test_a_writer_elsewhere_counts_as_dead_only_when_the_journal_rests(run_dir, 
 
 @pytest.mark.parametrize("fault", [None, "unavailable"])
 def test_stop_is_prompt(run_dir, tracker, fault, monkeypatch):
-    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_fixed(60))
+    monkeypatch.setattr("rankzero.courier._pause", lambda _: 60.0)
     write(run_dir, *metrics(0))
     if fault:
         fail(tracker, "log_metrics", fault)
@@ -731,7 +733,7 @@ def test_a_watermark_that_cannot_be_true_is_not_believed(run_dir, tracker, caplo
 
 
 def test_a_courier_that_waits_can_be_woken(run_dir, tracker, monkeypatch):
-    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_fixed(60))
+    monkeypatch.setattr("rankzero.courier._pause", lambda _: 60.0)
     write(run_dir, *metrics(0), Finish(3.0, "success"))
     fail(tracker, "log_metrics", "refuse")
     with running(courier(run_dir, tracker)):
@@ -743,7 +745,7 @@ def test_a_courier_that_waits_can_be_woken(run_dir, tracker, monkeypatch):
 
 
 def test_a_courier_that_waits_can_be_relieved(run_dir, tracker, monkeypatch):
-    monkeypatch.setattr(tenacity, "wait_random_exponential", lambda **_: tenacity.wait_fixed(60))
+    monkeypatch.setattr("rankzero.courier._pause", lambda _: 60.0)
     write(run_dir, *metrics(0), Finish(3.0, "success"))
     fail(tracker, "log_metrics", "unavailable")
     with running(courier(run_dir, tracker)) as stuck:

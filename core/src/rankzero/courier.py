@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import random
 import shlex
 import threading
 import time
@@ -54,6 +55,7 @@ POLL = 0.25
 
 _LONGEST_PAUSE = 60.0  # seconds between two tries of a tracker that fails
 _LONGEST_PAUSE_AT_END = 10.0  # the same when the run is over
+_jitter = random.Random()  # not the global generator, which the user has seeded
 _MOST_FILES = 200
 _TRIES = 3  # of what may be refused for good
 _MOST_DOUBTED = 20  # events, before the pauses between tries grow
@@ -400,7 +402,7 @@ class Courier:
 
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
-            wait=tenacity.wait_random_exponential(multiplier=0.5, min=0.1, max=_LONGEST_PAUSE),
+            wait=_pause,
             stop=self._gives_up,
             sleep=self._sleep,
             before_sleep=self._before_retry,
@@ -599,6 +601,12 @@ def _end_of_files(items: Sequence[_Item]) -> int:
     """Return how many of some events hold as many files as are to be sent before a flush."""
     with_files = [index for index, item in enumerate(items) if item.event.has_files]
     return with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """Return for how many seconds to wait before the next try."""
+    longest = min(_LONGEST_PAUSE, 0.25 * 2 ** min(state.attempt_number, 10))
+    return _jitter.uniform(0.1, longest)
 
 
 def _error_of(state: tenacity.RetryCallState) -> Exception:
