@@ -137,6 +137,27 @@ def test_a_table_cannot_take_files_from_outside(take, tmp_path):
     assert err.count("not taken: f:") == 2
 
 
+def test_what_makes_no_sense_costs_only_itself(take, tmp_path):
+    (tmp_path / "secret").write_text("key")
+    (tmp_path / "e" / "files").mkdir(parents=True)
+    (tmp_path / "e" / "files" / "link").symlink_to(tmp_path / "secret")
+    (tmp_path / "e" / "files" / "mine").write_text("mine")
+    histogram = {"type": "COUNTING", "edges": None, "values": [1.0]}
+    rows = [
+        row("all", "file", {"path": "."}),
+        row("nul", "file", {"path": "a\0b"}),
+        row(None, "float_series", 1.0, 1, 1_700_000_000.0),
+        row("h", "histogram_series", histogram, 1, 1_700_000_000.0),
+        row("loss", "float_series", 0.5, 1, 1_700_000_000.0),
+    ]
+    export(tmp_path / "e" / "data" / "1_part_0.parquet", rows)
+    status, (run,), err = take(tmp_path / "e" / "data")
+    assert (status, points(run, "loss")) == (1, [(1, 1_700_000_000.0, 0.5)])
+    assert [each.name for each in run.artifacts] == ["all/mine"]
+    for name in ("all/link", "nul", "an attribute", "h"):
+        assert f"not taken: {name}: " in err
+
+
 def test_several_runs_in_a_file(take, tmp_path):
     table = [row("loss", "float_series", float(step), step, 1e9 + step, run=f"R-{step % 3}") for step in range(30)]
     export(tmp_path / "e" / "part_0.parquet", table[:20], row_group_size=7)

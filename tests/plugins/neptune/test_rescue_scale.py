@@ -195,6 +195,37 @@ def test_a_file_that_is_no_database_inside_is_said(tmp_path, capsys):
     assert not list((tmp_path / "runs").rglob("journal*"))
 
 
+@pytest.mark.parametrize("number", [1 << 62, -(1 << 62)])
+def test_numbers_that_lie_far_apart_are_not_counted_through(logs, tmp_path, number):
+    change(logs, tmp_path, f"UPDATE run_operations SET sequence_id = {number} WHERE sequence_id = 1")
+    _, run = take(tmp_path / "logs", tmp_path / "runs")
+    assert len(points(run, "train/loss")) == len(told.LOSS)
+
+
+def test_text_that_is_not_utf_8_costs_no_run(logs, tmp_path):
+    change(logs, tmp_path, "UPDATE metadata SET project = CAST(x'ff41' AS TEXT)")
+    _, run = take(tmp_path / "logs", tmp_path / "runs")
+    assert len(points(run, "train/loss")) == len(told.LOSS)
+
+
+def test_a_view_that_never_ends_is_not_asked(logs, tmp_path):
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i AS project, i AS run_id FROM n"
+    change(logs, tmp_path, "DROP TABLE metadata", f"CREATE VIEW metadata AS {endless} WHERE i > 1")
+    assert cli.main(["import", "neptune", str(tmp_path / "logs"), "--dir", str(tmp_path / "runs")]) == 0
+    assert not list((tmp_path / "runs").rglob("journal*"))
+
+
+def change(logs, tmp_path, *statements):
+    """Change a copy of a database."""
+    shutil.copytree(logs, tmp_path / "logs")
+    (database,) = tmp_path.rglob("*.sqlite3")
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
 def test_other_databases_are_passed_over(logs, tmp_path):
     shutil.copytree(logs, tmp_path / "logs")
     with sqlite3.connect(tmp_path / "logs" / "other.sqlite3") as connection:

@@ -162,6 +162,29 @@ def test_a_pipe_is_not_waited_for(log, take):
     assert (status, said) == (1, [f"brave try: not taken: f: {log / 'pipe'}: it is no regular file"])
 
 
+@pytest.mark.parametrize("name", ["data-99999.log", "metadata.json", "last_put_version"])
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_what_never_ends_is_not_waited_for(log, take, name, kind):
+    (log / name).unlink(missing_ok=True)
+    os.mkfifo(log / name) if kind == "pipe" else (log / name).symlink_to("/dev/zero")
+    _, run, _, _ = take()
+    assert len(losses(run)) > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "path"),
+    [("tmp_file_name", "/etc/hostname"), ("tmp_file_name", "../metadata.json"), ("file_path", "a\0b")],
+)
+def test_a_path_that_leads_elsewhere_or_is_none_costs_only_itself(log, take, field, path):
+    with open(log / "data-1.log", "a") as file:
+        upload = {"type": "UploadFile", "path": ["f"], "ext": "", field: path}
+        file.write(json.dumps({"obj": upload, "version": len(lines_of(log)) + 1}) + "\n")
+    status, run, said, _ = take()
+    assert (status, len(said)) == (1, 1)
+    assert "not taken: f" in said[0]
+    assert len(losses(run)) > 0
+
+
 @pytest.mark.parametrize("content", [None, "", "{torn", "[]"])
 def test_missing_metadata(log, take, content):
     (log / "metadata.json").unlink()

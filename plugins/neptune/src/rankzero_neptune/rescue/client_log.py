@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from rankzero.files import open_regular
 from rankzero_neptune.rescue import operations as op
 from rankzero_neptune.rescue.operations import Record, Unknown, decode_record, decode_records, record_from
 
@@ -155,15 +156,17 @@ def _first_version(file: Path) -> int:
 
 def _read_metadata(path: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        with open_regular(path) as file:
+            metadata = json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
         return {}
     return metadata if isinstance(metadata, dict) else {}
 
 
 def _read_number(path: Path) -> int:
     try:
-        return int(path.read_text() or 0)
+        with open_regular(path) as file:
+            return int(file.read() or 0)
     except (OSError, ValueError):
         return 0
 
@@ -202,7 +205,7 @@ def _chunks(file: Path, say: Say) -> Iterator[tuple[bool, bytes]]:
 def _part(file: Path, offset: int, size: int, say: Say) -> bytes:
     """Return a part of a file, which is not kept open: the logs of many processes are read side by side."""
     try:
-        with open(file, "rb") as opened:
+        with open_regular(file) as opened:
             opened.seek(offset)
             return opened.read(size)
     except OSError as error:

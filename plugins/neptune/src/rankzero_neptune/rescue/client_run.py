@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.events import Event
+from rankzero.files import inside
 from rankzero.importing import FoundRun, Header, Report, SkipRun
 from rankzero.media import MediaStore
 from rankzero_neptune.rescue import operations as op
@@ -159,7 +160,10 @@ class _Reading:
         if kind is op.LogFloats:  # nearly all are
             self._numbers(operation)  # type: ignore[arg-type]
         elif (take := self._takes.get(kind)) is not None:
-            take(operation, at)
+            try:
+                take(operation, at)
+            except ValueError as error:  # a NUL in a path, or one that leads elsewhere
+                self._report.leave_out(operation.name, f"the operation cannot be taken: {error}")
 
     def _numbers(self, each: op.LogFloats) -> None:
         name = "/".join(each.path)
@@ -180,8 +184,10 @@ class _Reading:
         self._to.param(each.name, each.value, at)
 
     def _file(self, each: op.UploadFile, at: float) -> None:
-        if each.file_path or each.tmp_file_name:
-            self._to.file(each.name, Path(each.file_path or self.uploads / str(each.tmp_file_name)), at)
+        if each.file_path:
+            self._to.file(each.name, Path(each.file_path), at)
+        elif each.tmp_file_name:
+            self._to.file(each.name, inside(self.uploads, each.tmp_file_name), at)
         else:
             self._report.leave_out(each.name, "the client did not say which file it is")
 

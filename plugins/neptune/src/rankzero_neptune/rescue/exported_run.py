@@ -149,6 +149,10 @@ class _Reading:
         times, numbers = seconds(batch.column("timestamp")), batch.column("float_value").to_pylist()
         rows = zip(names, kinds, steps(batch), times, numbers, strict=True)
         for index, (name, kind, step, time, number) in enumerate(rows):
+            if name is None:
+                self._report.leave_out("an attribute", "the export does not say its name")
+                yield
+                continue
             at = started if time is None else time
             is_point = time is not None or step is not None
             if kind == "float_series" and (is_point or number is not None):
@@ -169,7 +173,10 @@ class _Reading:
         if take is None:
             self._report.leave_out(name, f"values of the kind {kind} are not known")
         else:
-            take(name, value, step, time)
+            try:
+                take(name, value, step, time)
+            except (ValueError, TypeError, KeyError) as error:  # a NUL in a path, a histogram without edges
+                self._report.leave_out(name, f"the export holds what is no {kind}: {error}")
 
     def _param(self, name: str, value: Any, step: float | None, time: float) -> None:
         self._to.param(name, value, time)
@@ -190,6 +197,9 @@ class _Reading:
                 folders.sort()
                 for each in sorted(names):
                     inner = Path(directory, each)
+                    if not inner.resolve().is_relative_to(path):
+                        self._report.leave_out(f"{name}/{each}", "it is a link that leads out of the export")
+                        continue
                     self._to.file(f"{name}/{inner.relative_to(path).as_posix()}", inner, time, step)
         else:
             self._to.file(name, path, time, step)

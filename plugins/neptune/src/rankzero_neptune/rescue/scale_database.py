@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ROWS = 500
+_MOST_DAMAGED = 1_000_000  # operations in a row; the number of the last one may be damaged, too
+_GREATEST = (1 << 63) - 1
 _MOST_COPIES = 5  # the last one is read whatever it is
 
 
@@ -45,10 +47,10 @@ class ScaleDatabase:
         """Return whether this is a file of neptune-scale."""
         try:
             with self._open() as database:
-                names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+                names = set(database.execute("SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')"))
         except sqlite3.DatabaseError:
             return True  # damaged; `rows` says how
-        return "run_operations" in names
+        return ("table", "run_operations") in names and not any(kind == "view" for kind, _ in names)  # one may not end
 
     def metadata(self) -> tuple[str, str] | None:
         """Return the project and the id of the run; None if they cannot be read."""
@@ -90,16 +92,22 @@ class ScaleDatabase:
             except sqlite3.DatabaseError as error:
                 say(self.path.name, f"it cannot be read: {error}", 1)
                 return
-            for start in range(first, last + 1, _ROWS):
-                end = min(start + _ROWS - 1, last)
+            damaged = 0
+            while first <= last and damaged < _MOST_DAMAGED:
                 try:
-                    yield from _between(database, start, end)
+                    found = _from(database, first)
+                    yield from found
+                    if not found:
+                        return
+                    first, damaged = found[-1].number + 1, 0
                 except sqlite3.DatabaseError as error:
-                    for number in range(start, end + 1):
+                    for number in range(first, min(first + _ROWS, last + 1)):
                         try:
-                            yield from _between(database, number, number)
+                            yield from _from(database, number, number)
                         except sqlite3.DatabaseError:
                             say(f"operations in {self.path.name}", f"the file is damaged: {error}", 1)
+                    first += _ROWS
+                    damaged += _ROWS
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -109,6 +117,7 @@ class ScaleDatabase:
             _copy_together([self.path, self._log], self._copy)
         copy = self._copy
         database = _connect(self.path) if copy is None else sqlite3.connect(copy / self.path.name)
+        database.text_factory = lambda text: text.decode(errors="replace")  # of a damaged file it is anything
         with closing(database):
             yield database
 
@@ -147,11 +156,12 @@ def _bounds(database: sqlite3.Connection) -> tuple[int, int]:
         return (1, row[0]) if row else (1, 0)
 
 
-def _between(database: sqlite3.Connection, first: int, last: int) -> list[Row]:
+def _from(database: sqlite3.Connection, first: int, last: int = _GREATEST) -> list[Row]:
+    """Return the next operations, in order: their numbers may have gaps of any size."""
     found = database.execute(
         "SELECT sequence_id, timestamp, operation_type, operation FROM run_operations "
-        "WHERE sequence_id BETWEEN ? AND ? ORDER BY sequence_id",
-        (first, last),
+        "WHERE sequence_id BETWEEN ? AND ? ORDER BY sequence_id LIMIT ?",
+        (first, last, _ROWS),
     )
     rows = found.fetchall()
     if not all(isinstance(time, int) and isinstance(data, bytes) for _, time, _, data in rows):
