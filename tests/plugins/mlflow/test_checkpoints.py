@@ -8,6 +8,7 @@ import torch
 from plugins.mlflow.tracked import Held
 
 from rankzero import events
+from rankzero.checkpoints import snapshot
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 
 TIME = 1_700_000_000.25
@@ -114,9 +115,9 @@ def test_versions_of_a_model(registering, saved):
 
 
 def test_a_checkpoint_that_is_delivered_again_is_one_version(make_logger, mlflow_server, run_info, saved):
-    path = saved("a.ckpt")
     journal = JournalOf(run_info)
-    journal.add(events.Checkpoint(TIME, str(path), score=math.inf, step=1, aliases=["best"]))
+    kept = snapshot(saved("a.ckpt"), Path(run_info.dir))
+    journal.add(events.Checkpoint(TIME, kept, score=math.inf, step=1, aliases=["best"]))
 
     def make():
         return make_logger(tracking_uri=mlflow_server.uri, registered_model_name="delivered-again")
