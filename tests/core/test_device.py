@@ -131,7 +131,7 @@ def test_finish_waits_for_them(run):
     assert isinstance(found[-1], Finish)
 
 
-def test_finish_and_flush_wait_only_so_long(run, monkeypatch):
+def test_finish_and_flush_wait_only_so_long(run, monkeypatch, swallowed_warnings):
     """An accelerator that hangs must not keep a job from ending."""
     monkeypatch.setattr("rankzero.run._DEVICE_TIMEOUT", 0.1)
     loss = FakeTensor(0.5)
@@ -142,6 +142,8 @@ def test_finish_and_flush_wait_only_so_long(run, monkeypatch):
     assert time.monotonic() - start < SOON
     assert rows(run) == []
     loss.ready.set()
+    run.flush()
+    assert "is finished" in swallowed_warnings.pop()
 
 
 def test_a_copy_that_fails_costs_only_itself(run):
@@ -154,7 +156,7 @@ def test_a_copy_that_fails_costs_only_itself(run):
     assert numbers(run) == [(1, {"lr": 0.1}), (2, {"loss": 0.5})]
 
 
-def test_the_thread_survives_warnings_that_are_errors(run):
+def test_the_thread_survives_warnings_that_are_errors(run, swallowed_warnings):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for step in range(3):
@@ -162,6 +164,7 @@ def test_the_thread_survives_warnings_that_are_errors(run):
         run.log_metrics({"loss": FakeTensor(0.5, is_ready=True)}, 3)
         assert run.flush()
     assert numbers(run)[-1] == (3, {"loss": 0.5})
+    assert ["loss are lost" in swallowed_warnings.pop() for _ in range(3)] == [True] * 3
 
 
 def test_the_thread_survives_a_write_that_fails():
