@@ -6,6 +6,7 @@ import uuid
 import pytest
 from plugins.comet.direct import QUIET
 from servers.comet_server import CometServer
+from waiting import A_WHILE
 
 from rankzero.logger import RunInfo
 from rankzero_comet import CometLogger
@@ -33,6 +34,7 @@ def here(environment, monkeypatch, tmp_path):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RANKZERO_DOWN_TIMEOUT", str(A_WHILE))  # a tracker that is back is waited for
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import uuid
 import pytest
 from mlflow import MlflowClient
 from servers.mlflow_server import MlflowServer
+from waiting import A_WHILE
 
 from rankzero.logger import RunInfo
 from rankzero_mlflow import MLFlowLogger
@@ -34,6 +35,7 @@ def _environment(monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("RANKZERO_DOWN_TIMEOUT", str(A_WHILE))  # a tracker that is back is waited for
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 from servers.neptune_server import NeptuneServer
+from waiting import A_WHILE
 
 from rankzero.logger import RunInfo
 from rankzero_neptune import NeptuneLogger
@@ -32,6 +33,7 @@ def server():
 def here(server, monkeypatch, tmp_path):
     """Have this process log to the server, and keep what it writes to itself."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANKZERO_DOWN_TIMEOUT", str(A_WHILE))  # a tracker that is back is waited for
     for name in [name for name in os.environ if name.startswith("NEPTUNE_")]:
         monkeypatch.delenv(name)
     for name, value in server.environment(tmp_path / ".neptune").items():
