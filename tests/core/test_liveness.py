@@ -97,7 +97,7 @@ def test_held_and_released(tmp_path):
 
 def test_the_kernel_says_who_writes_not_the_file(tmp_path, hold):
     assert writer_pid(tmp_path) is None
-    (tmp_path / LOCK).write_bytes(msgspec.json.encode(liveness._this_process()))
+    (tmp_path / LOCK).write_bytes(msgspec.json.encode(liveness.this_process()))
     assert writer_pid(tmp_path) is None
     lock = WriterLock(tmp_path)
     assert writer_pid(tmp_path) == os.getpid()
