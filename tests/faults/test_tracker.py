@@ -143,6 +143,17 @@ def test_a_tracker_that_is_known_to_be_down_is_not_waited_for(training, tracker,
     until(lambda: len(calls(tracker, "finalize")) == 2)
 
 
+def test_who_says_how_long_to_wait_waits_for_a_tracker_that_is_down_too(training, tracker, begin):
+    fail(tracker, "log_metrics", "unavailable")
+    log(run := begin(down_timeout=0.0), 0)
+    until(lambda: load_position(run.dir, "file").problem)
+    healing = threading.Timer(0.5, heal, [tracker])
+    healing.start()
+    assert run.flush(A_WHILE)
+    run.finish(timeout=A_WHILE)
+    assert [call["status"] for call in calls(tracker, "finalize")] == ["success"]
+
+
 @pytest.mark.parametrize("verb", ["make", "log_metrics"])
 def test_a_tracker_that_is_slow_or_was_down_yesterday_is_waited_for(training, tracker, begin, verb):
     log(run := begin(delivery="off"), 0)

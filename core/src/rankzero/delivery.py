@@ -279,15 +279,14 @@ class Deliveries:
         """Return why a tracker takes nothing now, as far as the couriers of this process found out."""
         return position.problem if position.updated >= self._began else None
 
-    def wait(self, target: int, timeout: float, *, until_closed: bool = False) -> bool:
+    def wait(self, target: int, timeout: float, *, until_closed: bool = False, even_if_down: bool = False) -> bool:
         """Wait until every courier has delivered ``target`` bytes of the journal.
-
-        One whose tracker takes nothing is waited for only as long as ``down_timeout``.
 
         Args:
             target: a byte offset in the journal.
             timeout: in seconds.
             until_closed: wait until the couriers have closed the run and ended, too.
+            even_if_down: wait for a tracker that takes nothing, too, for longer than ``down_timeout``.
 
         Returns:
             Whether that was so within ``timeout``.
@@ -296,6 +295,7 @@ class Deliveries:
         with _Progress(list(self._deliveries), target, is_end=until_closed) as progress:
             wake_at = time.monotonic()
             down = {key: _Down() for key in self._deliveries}
+            down_timeout = math.inf if even_if_down else self._down_timeout
             while time.monotonic() < deadline:
                 is_time_to_wake = time.monotonic() >= wake_at
                 wake_at += _WAKE_EVERY if is_time_to_wake else 0.0
@@ -308,7 +308,7 @@ class Deliveries:
                     if is_time_to_wake and problem:
                         wake(self._run_dir, key)
                     is_done = position.offset >= target and not (until_closed and delivery.is_running())
-                    is_hopeless = down[key].seconds(position.offset, problem) >= self._down_timeout
+                    is_hopeless = down[key].seconds(position.offset, problem) >= down_timeout
                     goes_on = delivery.is_running() or delivery.is_to_be_revived()
                     missing += not is_done and not is_hopeless and goes_on
                 if not missing:

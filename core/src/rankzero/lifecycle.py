@@ -20,8 +20,10 @@ _GRACE = 5.0
 class Endable(Protocol):
     """What is ended here: a run."""
 
-    def finish(self, status: str | None, timeout: float) -> None:
-        """End the run, waiting at most ``timeout`` seconds for its delivery.
+    finish_timeout: float
+
+    def finish(self, status: str | None) -> None:
+        """End the run, waiting at most ``finish_timeout`` seconds for its delivery.
 
         Without a status it ends as it noted itself.
         """
@@ -96,7 +98,8 @@ def _at_exit() -> None:
 def _end_all(status: str | None, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     for run in list(_open_runs):
-        run.finish(status, max(0.0, deadline - time.monotonic()))
+        run.finish_timeout = max(0.0, deadline - time.monotonic())
+        run.finish(status)
 
 
 def _status_at_exit() -> str | None:

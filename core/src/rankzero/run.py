@@ -692,8 +692,8 @@ class Run:
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until the trackers have everything logged so far; return whether that was so in ``timeout`` seconds.
 
-        By default that is the ``finish_timeout`` of `rankzero.start`; a tracker that is known to take nothing now is
-        waited for only as long as its ``down_timeout``.
+        By default that is the ``finish_timeout`` of `rankzero.start`, and its ``down_timeout`` for a tracker that is
+        known to take nothing now.
         """
         if not self._is_active or self._journal is None:
             return True
@@ -704,7 +704,8 @@ class Run:
         is_written = self._journal.flush(_until(deadline)) and is_written
         if self._deliveries is None:
             return is_written
-        return self._deliveries.wait(self._journal.size(), _until(deadline)) and is_written
+        is_asked_for = timeout is not None
+        return self._deliveries.wait(self._journal.size(), _until(deadline), even_if_down=is_asked_for) and is_written
 
     def finish(self, status: str | None = None, timeout: float | None = None) -> None:
         """End the run, and wait until the trackers have all of it, with a progress bar if that takes long.
@@ -714,21 +715,21 @@ class Run:
 
         Args:
             status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
-            timeout: in seconds, for all of it; the ``finish_timeout`` of `rankzero.start` if not given. A tracker that
-                is known to take nothing now is waited for only as long as its ``down_timeout``. A courier that needs
-                longer goes on by itself, which is said, and so is which checkpoints are not yet copied into the run's
-                directory.
+            timeout: in seconds, for all of it. If not given, it is the ``finish_timeout`` of `rankzero.start`, and its
+                ``down_timeout`` for a tracker that is known to take nothing now. A courier that needs longer goes on by
+                itself, which is said, and so is which checkpoints are not yet copied into the run's directory.
         """
         if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
             return
         assert self._journal is not None
         assert self._lock is not None
         status, timeout = self._how_to_end(status, timeout)
+        seconds = self._seconds("finish", timeout)
         self.unwatch()
         self._call_at_end(status)
         self._log_aggregated()
-        deadline = time.monotonic() + timeout
-        self._log_late_checkpoints(min(timeout, _LAST_LOOK))
+        deadline = time.monotonic() + seconds
+        self._log_late_checkpoints(min(seconds, _LAST_LOOK))
         try:
             self._wait_for_threads(deadline)
         except KeyboardInterrupt:
@@ -759,7 +760,7 @@ class Run:
             self._experiment.leave(_until(deadline))
         if self._deliveries is not None:
             try:
-                self._deliveries.wait(size, _until(deadline), until_closed=True)
+                self._deliveries.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)
             except KeyboardInterrupt:
                 log.warning("not waiting any longer for the delivery of %s", self.name)
             for sentence in self._deliveries.leave(size):
@@ -771,8 +772,8 @@ class Run:
                     "%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir)
                 )
 
-    def _how_to_end(self, status: Any, timeout: Any) -> tuple[str, float]:
-        """Return the status and the timeout in seconds that a call of `finish` means."""
+    def _how_to_end(self, status: Any, timeout: Any) -> tuple[str, Any]:
+        """Return the status and the timeout that a call of `finish` means."""
         if isinstance(status, Real) and not isinstance(status, bool):
             warn_user(f"run.finish({status!r}): the first argument is the status; write run.finish(timeout={status!r})")
             status, timeout = None, status if timeout is None else timeout
@@ -786,7 +787,7 @@ class Run:
                 f"run.finish({status!r}): trackers do not know this status, and may show the run as failed."
                 f"{did_you_mean(status, _STATUSES)} They know {known}."
             )
-        return str(status or self._status), self._seconds("finish", timeout)
+        return str(status or self._status), timeout
 
     def _seconds(self, verb: str, timeout: Any) -> float:
         if timeout is None:

@@ -665,6 +665,7 @@ def _check_watermark(watermark: object) -> None:
         )
 
 
+@functools.cache  # a run has begun at one time, whoever asks
 def _run_info(tmp_path: Path, run: str) -> RunInfo:
     identity = uuid.uuid5(uuid.NAMESPACE_URL, str(tmp_path / run)).hex  # the same again in this test, in no other
     directory = tmp_path / "runs" / "contract" / identity
