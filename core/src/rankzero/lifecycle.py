@@ -20,10 +20,8 @@ _GRACE = 5.0
 class Endable(Protocol):
     """What is ended here: a run."""
 
-    finish_timeout: float
-
-    def finish(self, status: str | None) -> None:
-        """End the run, waiting at most ``finish_timeout`` seconds for its delivery.
+    def end_with_process(self, status: str | None, timeout: float) -> None:
+        """End the run, waiting at most ``timeout`` seconds for its delivery.
 
         Without a status it ends as it noted itself.
         """
@@ -98,8 +96,7 @@ def _at_exit() -> None:
 def _end_all(status: str | None, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     for run in list(_open_runs):
-        run.finish_timeout = max(0.0, deadline - time.monotonic())
-        run.finish(status)
+        run.end_with_process(status, max(0.0, deadline - time.monotonic()))
 
 
 def _status_at_exit() -> str | None:

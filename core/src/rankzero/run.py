@@ -824,6 +824,11 @@ class Run:
 
     # For rankzero.lifecycle
 
+    def end_with_process(self, status: str | None, timeout: float) -> None:
+        """Finish with the process, which may take ``timeout`` seconds; a tracker that is down gets less."""
+        self.finish_timeout = timeout
+        self.finish(status)
+
     def after_fork(self) -> None:
         """Go on in a forked child: it appends to the same journal, and ends nothing."""
         self._device_rows = DeviceRows()

@@ -152,7 +152,7 @@ class Session:
         self._is_ours = False
         forget(self)
 
-    def finish(self, status: str | None, timeout: float) -> None:
+    def end_with_process(self, status: str | None, timeout: float) -> None:
         """Be told that the process ends: in direct use, a run that nobody ended would be running for ever."""
         try:
             if self._run is not None:
