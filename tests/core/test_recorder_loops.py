@@ -1,6 +1,7 @@
 """The recorder's loops: which batches step, which rows are written when, at which step, and loops that end early."""
 
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -636,3 +637,21 @@ def test_an_epoch_with_a_train_loop_that_was_left_is_done_if_it_went_on(run):
         break
     assert (rec.state_dict()["epoch"], rec.epoch) == (1, 1)
     assert list(rec.epochs(2)) == [1]
+
+
+def test_a_recorder_of_a_resumed_run_that_begins_anew_says_so(tmp_path):
+    state = {}
+    for name in ("first", "forgotten", "restored"):
+        with rankzero.start(dir=tmp_path, run_id="r", delivery="off") as run:
+            rec = run.recorder(log_every_n_steps=1)
+            if name == "restored":
+                rec.load_state_dict(state)
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                for _ in range(2):  # it is said once
+                    for index in rec.train(range(3)):
+                        rec.log("x", index)
+            expected = ["the run goes on after step 5, but "] if name == "forgotten" else []
+            assert [str(each.message)[:34] for each in said] == expected
+            assert all(each.filename == __file__ for each in said)
+            state = rec.state_dict()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rankzero.errors import RecorderError
+from rankzero.notices import warn_user
 from rankzero.rank import is_rank_zero
 from rankzero.recording.batches import Batches, length_of, total_length
 from rankzero.recording.course import Course
@@ -58,6 +59,7 @@ class Recorder:
         progress = make_progress(progress_bar, run.version if is_rank_zero() else "")
         self._course = Course(self._rows, progress, self._read_learning_rates, every=every, accumulate=accumulate)
         self._monitors: list[LearningRateMonitor] = []
+        self._resumed_at = getattr(run, "step", -1) if getattr(run, "resumed", False) else -1
         run.call_at_end(self.close)
 
     # Where training stands
@@ -118,7 +120,16 @@ class Recorder:
         Args:
             batches: a DataLoader, or anything else that can be iterated over.
         """
+        self._warn_of_beginning_anew()
         return Batches(lambda: self._course.train(batches), length_of(batches))
+
+    def _warn_of_beginning_anew(self) -> None:
+        if self.global_step == 0 and self._resumed_at >= 0 and is_rank_zero():
+            warn_user(
+                f"the run goes on after step {self._resumed_at}, but its recorder counts steps from 0. To go on where "
+                "training stood, save rec.state_dict() with each checkpoint, and give it to rec.load_state_dict()"
+            )
+        self._resumed_at = -1
 
     def validate(self, *loaders: Iterable[Any]) -> Batches:
         """Return the batches of each loader in turn, to iterate over; may stand in the body of `train`, too.

@@ -143,7 +143,7 @@ def test_a_process_that_ends_while_the_server_is_down(make_logger, mlflow_server
     with monkeypatch.context() as broken:
         broken.setattr("requests.Session.request", _refuse)
         with pytest.warns(UserWarning, match="it could not be told that it ended: .*the server is down"):
-            logger._session.finish("failed", 1.0)
+            logger._session.end_with_process("failed", 1.0)
     assert Held(logger).info.status == "RUNNING"
 
 
