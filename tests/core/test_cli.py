@@ -118,7 +118,7 @@ def make_run(run_id="a1", *events, name="amber-otter-12", loggers=None, finished
     run_dir.mkdir(parents=True)
     if loggers is None:
         loggers = {"box": {"plugin": "box", "options": {"path": os.path.abspath("box.jsonl")}}}
-    info = RunInfo(run_id, name, "digits", str(run_dir), started=100.0)
+    info = RunInfo(run_id, name, "digits", os.path.abspath(run_dir), started=100.0)
     metrics = [Metrics(101.0 + step, step, {"loss": 1 / (step + 1)}) for step in range(3)]
     end = [Finish(110.0, "success")] if finished else []
     add(run_dir, Start(100.0, info, loggers), Params(100.5, {"lr": 0.1}), *metrics, *events, *end)
@@ -912,7 +912,7 @@ def test_sync_expands_secrets(command, monkeypatch):
 def test_sync_takes_the_loggers_of_a_resumed_run_too(command):
     run_dir = make_run()
     later = {"later": {"plugin": "box", "options": {"path": "later.jsonl"}}}
-    add(run_dir, Start(111.0, RunInfo("a1", "n", "p", ""), later, resumed=True), Finish(112.0, "success"))
+    add(run_dir, Start(111.0, RunInfo("a1", "n", "p", str(run_dir)), later, resumed=True), Finish(112.0, "success"))
     status, out, _ = command("sync", "a1")
     assert status == 0
     assert [line.split(":")[0] for line in out.splitlines()] == ["amber-otter-12 → box", "amber-otter-12 → later"]

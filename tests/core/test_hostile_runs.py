@@ -6,10 +6,12 @@ of it may change, and nothing that is only the user's may reach a logger.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -22,9 +24,10 @@ from rankzero.commands.sync import progress_bars
 from rankzero.courier import Courier
 from rankzero.errors import ConfigError, UntrustedRunError
 from rankzero.events import Artifact, Checkpoint, Figure, Finish, Graph, Image, Metrics, Params, Start, Table, Tags
+from rankzero.files import state_directory
 from rankzero.logger import Logger, RunInfo
 from rankzero.media import MEDIA, MediaFile
-from rankzero.position import load_position
+from rankzero.position import Position, load_position
 from rankzero.seals import is_sealed, seal
 from rankzero.surroundings import read_surroundings
 from rankzero.targets import choose_loggers
@@ -300,6 +303,35 @@ def test_a_received_run_does_no_harm(name, run_dir, home, capsys, swallowed_warn
     swallowed_warnings.clear()  # of what CSV cannot hold
 
 
+def test_a_position_that_came_with_a_run_gives_no_right_to_a_file_and_claims_no_delivery(run_dir, home, capsys):
+    key = home / "key"
+    os.utime(key, (0.5, 0.5))
+    write(run_dir, start({"csv": {"plugin": "csv"}}), Checkpoint(1.0, "checkpoints/0/a", str(key), automatic=True))
+    forged = Position((run_dir / "journal.jsonl").stat().st_size, 2, closed=True, view="/home/of/the/sender")
+    write(run_dir, Metrics(3.0, 3, {"kept": 3.0}), Finish(4.0, "success"))
+    for place in ("/where/the/sender/has/it", str(run_dir.resolve())):
+        forged.place = place
+        for name in ("csv", "grabber"):
+            (run_dir / f"{name}.position.json").write_bytes(msgspec.json.encode(forged))
+        is_believed = place == str(run_dir.resolve())  # then it still hands over no file
+        grabber = Grabber()
+        grabber.log_model = True
+        assert ("/home/of" in run_command(capsys, "show", run_dir)[1]) == is_believed
+        Courier(run_dir, "grabber", lambda: grabber, follow=False, is_own=False, linger=0.0).run()  # noqa: B023
+        assert CANARY not in repr(grabber.seen)
+        assert "kept" in repr(grabber.seen)
+    (run_dir / "csv.position.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(forged, place="/x")))
+    assert "had all" not in run_command(capsys, "sync", run_dir, "--to", "csv")[1]
+    assert "kept" in next(run_dir.rglob("metrics.csv")).read_text()
+
+
+def test_the_position_of_a_run_that_its_owner_moved_counts(tmp_path):
+    with rankzero.start("csv", dir=tmp_path / "runs") as run:
+        run.log_metrics({"a": 1.0})
+    moved = run.dir.rename(tmp_path / "moved")
+    assert load_position(moved, "csv").closed
+
+
 # Where it goes
 
 
@@ -311,6 +343,10 @@ PLACES = {
     "settings": {"settings": {"x": 1}},
     "a name upward": {"name": "../../x"},
     "a host": {"host": "elsewhere"},
+    "a file URL": {"artifact_location": "file:/home/me/.config/autostart"},
+    "a path in Windows": {"store": "C:x"},
+    "a path below": {"store": "a/b"},
+    "a path in a list": {"stores": ["a", "~you"]},
     "a secret": {"api_key": "${CANARY}"},
 }
 
@@ -345,7 +381,8 @@ def test_what_the_journal_says_of_secrets_is_only_used_where_secrets_belong(run_
 
 
 def test_what_is_no_place_needs_no_consent(run_dir):
-    received(run_dir, {"prefix": "a", "flush_logs_every_n_steps": 5, "version": None})
+    harmless = {"log_model": True, "tags": ["a b", "v1.0"], "rate": 0.5}
+    received(run_dir, {"prefix": "a", "flush_logs_every_n_steps": 5, "version": None, **harmless})
     assert choose_loggers(run_dir, [], {})[0].options["prefix"] == "a"
 
 
@@ -364,27 +401,73 @@ def test_a_run_of_ones_own_needs_no_consent_and_no_change_of_it_passes(run_dir, 
     with pytest.raises(UntrustedRunError):
         choose_loggers(run.dir, [], {})
     journal.write_bytes(journal.read_bytes().replace(b"/bad", b"/out"))
+    replayed = run_dir.parent / "replayed"
+    shutil.copytree(run.dir, replayed)
+    with pytest.raises(UntrustedRunError):
+        choose_loggers(replayed, [], {})
+    (tmp_path / "mounted").symlink_to(run.dir.parent)
+    assert choose_loggers(tmp_path / "mounted" / run.dir.name, [], {})
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "of somebody else"))
     with pytest.raises(UntrustedRunError):
         choose_loggers(run.dir, [], {})
 
 
-def test_a_home_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monkeypatch):
+def test_a_home_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with rankzero.start("csv", delivery="off", dir="runs") as run:
         pass
     assert b'"seal"' not in (run.dir / "journal.jsonl").read_bytes()
+    assert "cannot be marked as yours" in caplog.text
 
 
 def test_the_key_is_made_once_and_only_the_user_can_read_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with ThreadPoolExecutor(4) as pool:
-        seals = set(pool.map(lambda _: seal("r", {"csv": {}}), range(16)))
+        seals = set(pool.map(lambda _: seal(*SEALED), range(16)))
     assert len(seals) == 1
-    assert is_sealed("r", {"csv": {}}, seals.pop())
+    assert is_sealed(*SEALED, seals.pop())
     assert (tmp_path / "state" / "rankzero" / "key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in (tmp_path / "state" / "rankzero").iterdir()] == ["key"]
+
+
+SEALED = ("r", "/runs/r", {"csv": {}})
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short", b"l" * 33], ids=repr)
+def test_a_broken_key_is_replaced_and_needs_no_hard_links(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "link", lambda *_, **__: os.stat("/nonexistent"))
+    if content is not None:
+        (tmp_path / "rankzero").mkdir()
+        (tmp_path / "rankzero" / "key").write_bytes(content)
+    assert is_sealed(*SEALED, seal(*SEALED))
+    assert [path.name for path in (tmp_path / "rankzero").iterdir()] == ["key"]
+
+
+def test_a_key_of_somebody_else_counts_only_for_root_in_that_users_home(home, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    made = seal(*SEALED)
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert (seal(*SEALED), is_sealed(*SEALED, made)) == ("", False)
+    for path in (home, state_directory() / "key"):
+        try:
+            os.chown(path, 4711, -1)
+        except PermissionError:
+            pytest.skip("only root can give files away")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert is_sealed(*SEALED, made)
+
+
+def test_where_blake2_is_forbidden_nothing_is_sealed(monkeypatch):
+    made = seal(*SEALED)
+
+    def forbidden(*_, **__):
+        raise ValueError("disabled for FIPS")
+
+    monkeypatch.setitem(sys.modules, "_blake2", SimpleNamespace(blake2b=forbidden))
+    assert (seal(*SEALED), is_sealed(*SEALED, made)) == ("", False)
 
 
 def test_sync_refuses_then_trusts(run_dir, tmp_path, capsys):

@@ -205,11 +205,17 @@ class SnapshotSweeper:
 
     Without this a run that keeps its three best checkpoints would fill the disk with all of them. The newest
     holder of each alias (``latest``, ``best``) stays, so that the run can be delivered again.
+
+    Args:
+        run_dir: the run's directory.
+        keys: its loggers.
+        is_own: this user started the run; of another one no file outside its directory is looked at.
     """
 
-    def __init__(self, run_dir: Path, keys: Iterable[str]) -> None:
+    def __init__(self, run_dir: Path, keys: Iterable[str], *, is_own: bool = True) -> None:
         self._run_dir = run_dir
         self._keys = list(keys)
+        self._is_own = is_own
         self._delivered: dict[int, Checkpoint] = {}
         self._last = -1  # of the lines that were noted
         self._holders: dict[str, int] = {}
@@ -236,6 +242,7 @@ class SnapshotSweeper:
         if line <= self._last:
             return
         self._last = line
+        checkpoint = checkpoint if self._is_own else checkpoint.without_source()
         self._delivered[line] = checkpoint
         self._holders.update(dict.fromkeys(checkpoint.aliases, line))
         self._newest[checkpoint.source] = line

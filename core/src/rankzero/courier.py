@@ -149,7 +149,7 @@ class Courier:
             if start is None:
                 raise RunNotFoundError(f"{self.run_dir / JOURNAL} holds no run: it has no start event")
             self._run_info = msgspec.structs.replace(start.run, dir=str(self.run_dir))
-            self._sweeper = SnapshotSweeper(self.run_dir, {*start.loggers, self.key})
+            self._sweeper = SnapshotSweeper(self.run_dir, {*start.loggers, self.key}, is_own=self._is_own)
             self._sweeper.catch_up(self._position.line)
             self._position.pid, self._position.host = os.getpid(), platform.node()
             try:

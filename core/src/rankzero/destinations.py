@@ -21,9 +21,10 @@ Consent = Callable[[str], bool]
 """Told where a run would go, it returns whether that may be."""
 
 _SAYS_WHERE = re.compile(
-    r"ur[il]|host|domain|endpoint|server|addr|proxy|port$|socket|dir|path|file|root|bucket|ssl|tls|verify|cert|insecure"
+    r"ur[il]|host|domain|endpoint|server|addr|proxy|port$|socket|dir|path|file|root|location|bucket"
+    r"|ssl|tls|verify|cert|insecure"
 )
-_IS_PLACE = re.compile(r"://|^[/~\\$]|\$\{|(^|[/\\])\.\.([/\\]|$)")
+_IS_HARMLESS = re.compile(r"(?!.*\.\.)[\w .,;+=()\[\]#!-]{0,200}")  # no path, no URL, no variable
 
 
 def foreign_options(plugin: str, written: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def _says_where(name: str, value: Any) -> bool:
     return (
         bool(_SAYS_WHERE.search(name.lower()))
         or isinstance(value, Mapping)  # of settings of an SDK nobody knows all
-        or any(_IS_PLACE.search(text) for text in _texts(value))
+        or not all(_IS_HARMLESS.fullmatch(text) for text in _texts(value))
     )
 
 

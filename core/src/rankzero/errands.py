@@ -76,7 +76,7 @@ def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
         _FOREVER,
         sys.path,
         online=True,
-        is_own=start is not None and start.is_own,
+        is_own=start is not None and start.is_own(run_dir),
     )
 
 
@@ -158,7 +158,7 @@ def deliver(
     spec.key = key or spec.key
     path = find_run(os.fspath(run_dir), Path(run_dir))
     start = read_start(path / JOURNAL)
-    is_own = start is not None and start.is_own
+    is_own = start is not None and start.is_own(path)
     orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER, is_own=is_own)
     errand = Errand(orders, patience=timeout)
     try:

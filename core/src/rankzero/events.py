@@ -76,7 +76,7 @@ class Start(Event, frozen=True):
     pid: int = 0
     resumed: bool = False
     seal: str = ""
-    """What proves to the user who started it that nobody else wrote ``loggers``: see `rankzero.seals`."""
+    """What proves to the user who started it that nobody else wrote ``loggers`` and the directory: `rankzero.seals`."""
 
     is_logged = False
 
@@ -90,12 +90,19 @@ class Start(Event, frozen=True):
     def sealed(self) -> Start:
         """Return the event with the seal of the user whom this process belongs to."""
         as_read = msgspec.json.decode(encode(self), type=Start)
-        return msgspec.structs.replace(self, seal=seal(as_read.run.id, as_read.loggers))
+        return msgspec.structs.replace(self, seal=seal(as_read.run.id, as_read.run.dir, as_read.loggers))
 
-    @property
-    def is_own(self) -> bool:
-        """Whether this user started the run, and nobody changed where it goes."""
-        return is_sealed(self.run.id, self.loggers, self.seal)
+    def is_own(self, run_dir: Path) -> bool:
+        """Return whether this user started the run, in ``run_dir``, and nobody changed where it goes."""
+        try:
+            is_at_home = os.path.samefile(self.run.dir, run_dir)
+        except (OSError, ValueError):
+            return False
+        return is_at_home and self.is_sealed()
+
+    def is_sealed(self) -> bool:
+        """Return whether this user started the run, wherever it lies now."""
+        return is_sealed(self.run.id, self.run.dir, self.loggers, self.seal)
 
 
 class Params(Event, frozen=True):

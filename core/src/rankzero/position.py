@@ -12,6 +12,7 @@ import msgspec
 
 from rankzero.errors import NotAFileError
 from rankzero.files import check_own, open_descriptor, open_own, read_own, write_file
+from rankzero.journal import JOURNAL, read_start
 
 _SUFFIX = ".position.json"
 _LOCK_SUFFIX = ".courier.lock"
@@ -38,6 +39,8 @@ class Position(msgspec.Struct, omit_defaults=True):
     """Whether it was delivered to an offline logger: to files on this machine, not to the tracker."""
     disabled: bool = False
     """Whether it was delivered to a disabled logger: nowhere."""
+    place: str = ""
+    """The run's directory, all links followed; a copy of the run elsewhere may not have been delivered."""
     pid: int = 0
     host: str = ""
     updated: float = 0.0
@@ -55,25 +58,51 @@ def load_position(run_dir: Path, key: str) -> Position:
 def read_position(run_dir: Path, key: str) -> Position:
     """Return the position of the logger ``key``; the beginning if nothing was delivered yet.
 
+    One that came here with a run which this user did not start does not count: it tells of the sender's deliveries.
+
     Raises:
         OSError: it cannot be read, and to begin again would deliver everything twice.
     """
+    return _read(run_dir, key) or Position()
+
+
+def _read(run_dir: Path, key: str) -> Position | None:
     try:
-        return msgspec.json.decode(read_own(_path(run_dir, key)), type=Position)
+        position = msgspec.json.decode(read_own(_path(run_dir, key)), type=Position)
     except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, ValueError):
-        return Position()
+        return None
+    return position if position.place == _place(run_dir) or _is_sealed(run_dir) else None
+
+
+def _place(run_dir: Path) -> str:
+    return os.fsencode(os.path.realpath(run_dir)).decode(errors="backslashreplace")
+
+
+def _is_sealed(run_dir: Path) -> bool:
+    try:
+        start = read_start(run_dir / JOURNAL)
+    except (FileNotFoundError, NotAFileError):  # there is no journal
+        return False
+    return start is not None and start.is_sealed()
 
 
 def save_position(run_dir: Path, key: str, position: Position) -> None:
     """Replace the file at once, so that a reader, or a crash, never meets a half-written one."""
     position.updated = time.time()
+    position.place = _place(run_dir)
     write_file(_path(run_dir, key), msgspec.json.encode(position))
 
 
 def positions(run_dir: Path) -> dict[str, Position]:
     """Return the positions of all loggers that a courier has served."""
     keys = sorted(path.name.removesuffix(_SUFFIX) for path in run_dir.glob("*" + _SUFFIX))
-    return {key: load_position(run_dir, key) for key in keys}
+    found = {}
+    for key in keys:
+        try:
+            found[key] = _read(run_dir, key)
+        except OSError:
+            found[key] = Position()
+    return {key: position for key, position in found.items() if position is not None}
 
 
 def reject_list(run_dir: Path, key: str) -> Path:

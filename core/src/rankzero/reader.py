@@ -309,7 +309,7 @@ class _Reading:
         run.loggers.update(start.loggers)
         if not run.info.id:
             started = start.run.started or start.time
-            self._is_own = start.is_own
+            self._is_own = start.is_own(run.dir)
             run.info = msgspec.structs.replace(start.run, dir=str(run.dir), started=started)
 
     def _take_checkpoint(self, checkpoint: Checkpoint) -> None:

@@ -36,6 +36,7 @@ class RecordedLoggers:
     """The loggers that a run was to go to, as its journal tells; looking again reads only what is new."""
 
     def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
         self._journal = run_dir / JOURNAL
         self._offset = 0
         self.known: dict[str, dict[str, Any]] = {}
@@ -56,7 +57,7 @@ class RecordedLoggers:
                     if isinstance(event, Start):
                         self.known.update(event.loggers)
                         keys = event.loggers.keys()
-                        self._own = self._own | keys if event.is_own else self._own - keys
+                        self._own = self._own | keys if event.is_own(self._run_dir) else self._own - keys
         finally:
             tail.close()
         self._offset = tail.offset
