@@ -54,6 +54,9 @@ class Box(Logger):
     name = property(lambda self: "box")
     version = property(lambda self: self.run_info.id)
 
+    def how_to_view(self):
+        return os.environ.get("BOX_VIEW")
+
     def _put(self, *what):
         if os.path.exists(self.path + ".down"):
             raise TrackerUnavailableError("the box is locked")
@@ -160,7 +163,9 @@ def test_help_lists_every_command(command):
         (["lss"], "No such command 'lss'"),
         (["ls", "--jsn"], "--jsn"),
         (["show"], "there are no runs in"),
-        (["export"], "Missing argument 'RUN'"),
+        (["export"], "there are no runs in"),
+        (["export", "--format", "xlsx"], "'--format': 'xlsx' is not one of 'csv', 'parquet'. See: "),
+        (["export", "-o", "x.xlsx"], "or give --format. See: "),
         (["show", "nothing"], "there is no run 'nothing'"),
         (["show", "."], "there is no run in ."),
         (["ls", "nowhere"], "there is no directory nowhere"),
@@ -269,6 +274,22 @@ def test_ls_of_a_running_and_of_a_resumed_run(command):
     lock.release()
 
 
+@pytest.mark.parametrize("width", ["60", "80", "200"])
+def test_tables_fit_the_terminal(command, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", width)
+    loggers = {key: {"plugin": "box", "options": {}} for key in ("tensorboard", "mlflow-0a1b2c3d")}
+    run_dir = make_run("20251121151326aaaabbbbccccdddd", name="x" * 100, loggers=loggers).resolve()
+    save_position(run_dir, "tensorboard", Position(problem="the box is locked, " * 50))
+    with FileLock(run_dir / "tensorboard.courier.lock"):
+        listed, at_work = command("ls")[1].splitlines(), command("ps")[1].splitlines()
+        shown = command("show")[1]
+    assert {"run", "status", "delivered", "id"} <= {*listed[0].split()}
+    assert {"run", "logger", "delivered", "state"} <= {*at_work[0].split()}
+    assert len(at_work) == 3
+    assert max(map(len, listed + at_work)) <= int(width)
+    assert [line for line in (*listed, *at_work, *shown.splitlines()) if line != line.rstrip()] == []
+
+
 # show
 
 
@@ -320,7 +341,9 @@ def test_of_several_runs_the_candidates_are_listed(command, wanted):
     make_run("a2")
     status, out, err = command("show", wanted)
     assert (status, out) == (2, "")
-    assert f"2 runs match '{wanted}': amber-otter-12 (a1), amber-otter-12 (a2). Give the id" in err
+    assert f"2 runs match '{wanted}': " in err
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(100))
+    assert f"amber-otter-12 (a1, success, {when}), amber-otter-12 (a2, success, {when}). Give the id" in err
 
 
 def test_of_runs_with_the_same_id_the_paths_are_listed(command):
@@ -482,7 +505,7 @@ def test_export_parquet(command, arguments):
     make_run()
     status, out, err = command("export", "a1", *arguments)
     assert (status, out) == (0, "")
-    assert "3 points" in err
+    assert "3 points of 1 metric written" in err
     table = pyarrow.parquet.read_table("m.parquet")
     assert table["name"].to_pylist() == ["loss"] * 3
     assert table["value"].to_pylist() == [1.0, 0.5, 1 / 3]
@@ -681,6 +704,16 @@ def test_sync_delivers_to_the_loggers_of_the_run(command):
         ["a1", "end", "success"],
     ]
     assert load_position(run_dir, "box").closed
+
+
+def test_sync_counts_what_it_delivers_and_says_where_it_is(command, monkeypatch):
+    monkeypatch.setenv("BOX_VIEW", "open box")
+    run_dir = make_run()
+    first = (run_dir / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
+    save_position(run_dir, "box", Position(offset=len(first), line=1))
+    assert "box 5 events behind" in command("ls")[1]
+    assert "5 events behind" in command("show", "a1")[1]
+    assert command("sync", "a1")[1] == "amber-otter-12 → box: delivered, 5 events\nview it in box: open box\n"
 
 
 def test_sync_delivers_from_the_shell_of_any_rank(command, monkeypatch):
@@ -952,7 +985,7 @@ def test_sync_gives_up_on_a_tracker_that_stays_down(command):
     began = time.monotonic()
     status, out, err = command("sync", "a1", "--timeout", "0.5")
     assert (status, out) == (1, "")
-    assert "not delivered: TrackerUnavailableError: the box is locked" in err
+    assert "5 events not delivered: the box is locked" in err
     assert 0.5 < time.monotonic() - began < SOON
     Path("box.jsonl.down").unlink()
     assert command("sync", run_dir)[0] == 0
@@ -994,7 +1027,7 @@ def test_sync_gives_up_watching_a_courier_whose_tracker_is_down(command):
     with FileLock(run_dir / "box.courier.lock"):
         status, out, err = command("sync", "a1", "--timeout", "2.5")
     assert (status, out) == (1, "")
-    assert f"process 4711 on node7 delivers it, and goes on by itself: {problem}" in err
+    assert "process 4711 on node7 delivers it, and goes on by itself: the box is locked" in err
     assert err.count("\n") == 1
     assert 2.5 < time.monotonic() - began < SOON
     assert wake_time(run_dir, "box") > 0
@@ -1048,7 +1081,7 @@ def test_sync_goes_on_watching_a_courier_that_makes_progress(command):
     status, out, _ = command("sync", "a1", "--timeout", "1")
     other.join()
     lock.release()
-    assert (status, out) == (0, "amber-otter-12 → box: delivered, 6 events\n")
+    assert (status, out.partition(", ")[0]) == (0, "amber-otter-12 → box: delivered")
 
 
 def test_sync_of_a_run_that_is_still_written_ends(command):
@@ -1206,14 +1239,17 @@ def test_a_courier_that_retries_is_listed_and_can_be_stopped(command, training, 
     status, out, _ = command("ps")
     pid = load_position(run.dir, "box").pid
     assert status == 0
-    assert re.search(rf"amber-otter-12 +box +\d+%, \d+ B behind +.+ +{pid} on \S+ +retrying: .*the box is locked", out)
+    heading, line, reason = out.splitlines()
+    assert heading.split() == ["run", "logger", "delivered", "since", "process", "state"]
+    assert re.fullmatch(rf"amber-otter-12 +box +nothing yet +\S+ +{pid} +retrying", line)
+    assert reason == "  the box is locked"
     (listed,) = json.loads(command("ps", "--json")[1])
     assert (listed["dir"], listed["logger"], listed["pid"]) == (str(run.dir), "box", pid)
     assert "box retrying, " in command("ls", run.dir)[1]
     status, out, _ = command("stop", "amber-otter-12", "--timeout", A_WHILE)
     assert status == 0
     assert re.search(
-        rf"^amber-otter-12 → box: stopped; \d+ B wait in the journal; deliver them with: .* {run.dir}$", out
+        rf"^amber-otter-12 → box: stopped; \d+ events? waits? in the journal; deliver with: .* {run.dir}$", out
     )
     assert command("ps") == (0, "", "no courier is at work\n")
     assert "retrying" not in command("ls", run.dir)[1]
@@ -1290,6 +1326,27 @@ def test_a_note_of_a_courier_that_is_gone_means_nothing(command):
 )
 def test_duration(seconds, shown):
     assert terminal.duration(seconds) == shown
+
+
+_POOL = "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url: /api/2.0 (Caused by "
+_REFUSED = f'{_POOL}NewConnectionError("HTTPConnection(...): Failed to establish: [Errno 111] Connection refused"))'
+
+
+@pytest.mark.parametrize(
+    ("problem", "shown"),
+    [
+        (f"TrackerUnavailableError: API request to http://127.0.0.1:9/api/2.0 failed with exception {_REFUSED}",
+         "cannot reach http://127.0.0.1:9: connection refused"),
+        (f"process 7 on a delivers it: requests.ConnectionError: {_REFUSED}",
+         "process 7 on a delivers it: cannot reach 127.0.0.1:9: connection refused"),
+        ("ReadTimeout: https://me:secret@box.org/a timed out", "cannot reach https://box.org: no answer in time"),
+        ("AccessError: no such\nproject; see https://box.org", "no such project; see https://box.org"),
+        ("PermissionError: the pin is wrong", "PermissionError: the pin is wrong"),
+        ("x" * 500, "x" * 199 + "…"),
+    ],
+)  # fmt: skip
+def test_reason(problem, shown):
+    assert terminal.reason(problem) == shown
 
 
 @pytest.mark.parametrize(("count", "shown"), [(0, "0 events"), (1, "1 event"), (1200, "1,200 events")])

@@ -85,7 +85,9 @@ def _show_warning(
 
 def _fail(message: str, status: int, hint: str = "") -> int:
     if message:  # none when the help was printed instead
-        terminal.say(f"rankzero: {' '.join(message.split())}{hint}", err=True)
+        line = " ".join(message.split()).replace(": Value error, ", ": ")  # pydantic's words, where typer has it
+        stop = "." if hint and line[-1:] not in ".!?" else ""
+        terminal.say(f"rankzero: {line}{stop}{hint}", err=True)
     return status
 
 

@@ -153,7 +153,7 @@ def start(
         run.name,
         "goes on" if run.resumed else "is kept",
         _short(run_dir),
-        "to be delivered later" if asked.delivery == "off" else "delivered",
+        "to be delivered later" if asked.delivery == "off" else "to be delivered",
         ", ".join(run.loggers) or "nobody",
     )
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from rankzero.errors import RunNotFoundError
+from rankzero.errors import RunError, RunNotFoundError
 from rankzero.events import AnyEvent, Finish, Start
 from rankzero.journal import JOURNAL, Line, last_step, read_start
 from rankzero.liveness import Writer, writer_state
@@ -19,6 +20,7 @@ from rankzero.position import Position, is_served, load_position, positions
 from rankzero.suggest import did_you_mean
 
 _TAIL = 1 << 16
+_CHUNK = 1 << 20
 _MOST_CANDIDATES = 5
 
 
@@ -169,10 +171,17 @@ def _split_at_ellipsis(text: str) -> tuple[str, str, str]:
 def _describe_choice(wanted: str, matching: list[Path], known: Mapping[Path, RunInfo]) -> str:
     has_ids = len({run.name for run in matching}) == len(matching)
     newest = sorted(matching, key=lambda run: known[run].started if run in known else 0.0)[-_MOST_CANDIDATES:]
-    named = [f"{known[run].name} ({run.name})" if has_ids and run in known else str(run) for run in newest]
+    named = [_told_apart(run, known[run]) if has_ids and run in known else str(run) for run in newest]
     more = f" and {len(matching) - len(named)} older ones" if len(matching) > len(named) else ""
     what = "id" if has_ids else "path"
     return f"{len(matching)} runs match {wanted!r}: {', '.join(named)}{more}. Give the {what} of one of them."
+
+
+def _told_apart(run_dir: Path, info: RunInfo) -> str:
+    parts = [run_dir.name]
+    with suppress(RunError, OSError, OverflowError, ValueError):
+        parts += [glance(run_dir).status, time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))]
+    return f"{info.name} ({', '.join(parts)})"
 
 
 def glance(run_dir: Path) -> Glance:
@@ -230,6 +239,16 @@ def complete_size(run_dir: Path) -> int:
                 return start + newline + 1
             end = start
     return 0
+
+
+def events_behind(run_dir: Path, position: Position) -> int:
+    """Return how many events of a journal wait for delivery."""
+    count = 0
+    with open(run_dir / JOURNAL, "rb") as file:
+        file.seek(position.offset)
+        while chunk := file.read(_CHUNK):
+            count += chunk.count(b"\n")
+    return count
 
 
 def _last_events(journal: Path) -> list[AnyEvent]:

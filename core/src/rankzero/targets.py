@@ -98,7 +98,7 @@ def choose_loggers(
 def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
     """Return the logger ``name`` with the options that a config file has for it, and those given on top."""
     spec = resolve({name: dict(options)}).loggers[0]
-    spec.source = _COMMAND_LINE
+    spec.source = name  # the user named it; where an option was found, it says itself
     spec.option_sources.update(dict.fromkeys(options, _COMMAND_LINE))
     return spec
 

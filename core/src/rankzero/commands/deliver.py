@@ -164,7 +164,7 @@ class _Watch:
             bars.remove_task(bar)
             del self._jobs[place]
             if why := errand.shortfall:
-                log.warning("%s: %s; tried again in %.0f s", errand.title, why, _TRY_AGAIN_AFTER)
+                log.warning("%s: %s; tried again in %.0f s", errand.title, terminal.reason(why), _TRY_AGAIN_AFTER)
                 self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
             elif left_out := errand.rejection or errand.damage:
                 log.warning("%s is delivered; %s", errand.title, left_out)

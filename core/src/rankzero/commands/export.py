@@ -21,7 +21,7 @@ class Format(enum.StrEnum):
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help=f"{RUN_HELP} By default the newest run.")] = None,
     format: Annotated[Format | None, typer.Option(help="By default what --output ends in, else csv.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV goes to standard output if none.")] = None,
 ) -> None:
@@ -47,14 +47,14 @@ def export(
         with open(output, "w", newline="", encoding="utf-8") as file:
             frames.write_csv(metrics, file)
     if output is not None:
-        points = sum(map(len, metrics.values()))
-        terminal.say(f"{points} points of {len(metrics)} metrics written to {output}", err=True)
+        points = terminal.counted(sum(map(len, metrics.values())), "point")
+        terminal.say(f"{points} of {terminal.counted(len(metrics), 'metric')} written to {output}", err=True)
 
 
 def _format_of(output: Path | None) -> Format:
     ending = output.suffix.lower().removeprefix(".") if output is not None else ""
     if ending and ending not in set(Format):
         raise typer.BadParameter(
-            f"--output {output} ends in .{ending}; .csv and .parquet can be written, or say which with --format"
+            f"--output {output} ends in .{ending}; .csv and .parquet can be written; name one of them, or give --format"
         )
     return Format(ending or Format.CSV)

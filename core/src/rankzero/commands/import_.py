@@ -91,7 +91,7 @@ def _list(offered: dict[str, str]) -> None:
     table.add_column("reads")
     for name, summary in offered.items():
         table.add_row(terminal.escape(name), terminal.escape(summary))
-    terminal.console().print(table)
+    terminal.show(table, terminal.console())
 
 
 def _import_all(found: Sequence[FoundRun], directory: Path, project_of: Callable[[FoundRun], str]) -> bool:

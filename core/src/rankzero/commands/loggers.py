@@ -61,7 +61,7 @@ def loggers(json: Json = False) -> None:
             package = f"{row.package} {row.version}" if row.package else "–"
             todo = terminal.escape(row.what_to_do or "")
             table.add_row(row.name, f"[{style}]{row.state}[/]", package, row.sdk or "–", todo)
-        terminal.console().print(table)
+        terminal.show(table, terminal.console())
     if any(row.state not in ("ok", "hooks", "not installed") for row in rows):
         raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rankzero.runs import Delivered, Glance
 
 _LONGEST_NAME = 20
+_LEAST_NEEDED = ("took", "project", "step", "started")
 
 STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
 
@@ -56,40 +57,26 @@ def ls(
 
 
 def _print(found: list[Glance]) -> None:
-    from rich.table import Table
-
     console = terminal.console()
     is_narrow = console.width < 120
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    names = [
-        terminal.argument(_cut(each.info.name, _LONGEST_NAME if is_narrow else 2 * _LONGEST_NAME)) for each in found
-    ]
-    table.add_column("run", no_wrap=True)
-    table.add_column("project", overflow="fold")
-    table.add_column("status", no_wrap=True)
-    table.add_column("started", overflow="fold")
-    table.add_column("took", no_wrap=True)
-    table.add_column("step", justify="right", no_wrap=True)
-    table.add_column("delivered", overflow="fold")
+    length = _LONGEST_NAME if is_narrow else 2 * _LONGEST_NAME
     ids = [each.info.id for each in found]
-    shown_ids = _suffixes(ids) if is_narrow else ids
-    table.add_column("id", no_wrap=True)
-    for each, name, run_id in zip(found, names, shown_ids, strict=True):
-        table.add_row(
-            terminal.escape(name),
-            terminal.escape(each.info.project),
-            f"[{STATUS_STYLES.get(each.status, 'red')}]{terminal.escape(each.status)}[/]",
-            terminal.when(each.info.started),
-            terminal.duration(each.updated - each.info.started),
-            terminal.number(each.step),
-            "\n".join(describe(key, delivered) for key, delivered in each.deliveries.items()) or "[dim]nowhere[/]",
-            f"[dim]{terminal.escape(run_id)}[/]",
-        )
-    console.print(table)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    columns = {
+        "run": [terminal.escape(terminal.argument(terminal.cut(each.info.name, length))) for each in found],
+        "project": [terminal.escape(each.info.project) for each in found],
+        "status": [f"[{STATUS_STYLES.get(each.status, 'red')}]{terminal.escape(each.status)}[/]" for each in found],
+        "started": [terminal.when(each.info.started) for each in found],
+        "took": [terminal.duration(each.updated - each.info.started) for each in found],
+        "step": [terminal.number(each.step) for each in found],
+        "delivered": [
+            "\n".join(describe(each.info.dir, key, delivered) for key, delivered in each.deliveries.items())
+            or "[dim]nowhere[/]"
+            for each in found
+        ],
+        "id": [f"[dim]{terminal.escape(each)}[/]" for each in (_suffixes(ids) if is_narrow else ids)],
+    }
+    for line in terminal.table_lines(columns, console, droppable=_LEAST_NEEDED, folded="delivered", right="step"):
+        typer.echo(line)
 
 
 def _suffixes(ids: list[str]) -> list[str]:
@@ -98,12 +85,15 @@ def _suffixes(ids: list[str]) -> list[str]:
     return [f"…{each[-length:]}" if len(each) > length + 1 else each for each in ids]
 
 
-def describe(key: str, delivered: Delivered) -> str:
+def describe(run_dir: str, key: str, delivered: Delivered) -> str:
     """Return how far one delivery is, in rich's markup."""
+    from rankzero.runs import events_behind
+
     rejected = f", [red]{delivered.position.rejected} rejected[/]" if delivered.position.rejected else ""
     if delivered.behind:
         retrying = "retrying, " if delivered.is_retried else ""
-        return f"[yellow]{terminal.escape(key)} {retrying}{terminal.size(delivered.behind)} behind[/]{rejected}"
+        behind = terminal.counted(events_behind(Path(run_dir), delivered.position), "event")
+        return f"[yellow]{terminal.escape(key)} {retrying}{behind} behind[/]{rejected}"
     if delivered.position.disabled:
         return f"[dim]{terminal.escape(key)} disabled[/]"
     if delivered.position.offline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,9 @@ from rankzero.commands.arguments import Json, runs_directory
 
 if TYPE_CHECKING:
     from rankzero.couriers import CourierAtWork
+
+
+_LONGEST_NAME = 20
 
 
 def ps(
@@ -39,34 +43,49 @@ def ps(
 
 
 def _print(couriers: list[CourierAtWork]) -> None:
-    from rich.table import Table
+    console = terminal.console()
+    here = platform.node()
+    columns = {
+        "run": [terminal.argument(terminal.cut(terminal.printable(each.run_name), _LONGEST_NAME)) for each in couriers],
+        "logger": [each.key for each in couriers],
+        "delivered": [_delivered(each) for each in couriers],
+        "since": [terminal.when(each.note.began) if each.note else "–" for each in couriers],
+        "process": [_process(each, here) for each in couriers],
+        "state": [_state(each) for each in couriers],
+    }
+    escaped = {heading: [*map(terminal.escape, cells)] for heading, cells in columns.items()}
+    heading, *rows = terminal.table_lines(escaped, console, droppable=["since", "process"])
+    typer.echo(heading)
+    for each, row in zip(couriers, rows, strict=True):
+        typer.echo(row)
+        if each.problem:
+            terminal.say(f"  {terminal.reason(each.problem, console.width - 2)}")
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "logger", "delivered", "since", "process"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("", overflow="fold")
-    for each in couriers:
-        table.add_row(
-            terminal.escape(terminal.argument(each.run_name)),
-            terminal.escape(each.key),
-            f"{_share(each):.0%}, {terminal.size(each.behind)} behind" if each.behind else "100%",
-            terminal.when(each.note.began) if each.note else "–",
-            terminal.escape(f"{each.pid} on {each.host}" if each.pid else "–"),
-            f"[yellow]{terminal.escape(_state(each))}[/]" if each.problem else _state(each),
-        )
-    terminal.console().print(table)
+
+def _delivered(each: CourierAtWork) -> str:
+    from rankzero.position import load_position
+    from rankzero.runs import events_behind
+
+    position = load_position(each.run_dir, each.key)
+    if not each.behind:
+        return "all of it"
+    if position.line <= 1:  # the first event says only which run it is
+        return "nothing yet"
+    return f"{position.line:,} of {terminal.counted(position.line + events_behind(each.run_dir, position), 'event')}"
 
 
-def _share(each: CourierAtWork) -> float:
-    return 1.0 - each.behind / each.size if each.size else 1.0
+def _process(each: CourierAtWork, here: str) -> str:
+    if not each.pid:
+        return "–"
+    return str(each.pid) if each.host == here else f"{each.pid} on {each.host}"
 
 
 def _state(each: CourierAtWork) -> str:
     if each.problem:
-        return f"retrying: {each.problem}"
+        return "retrying"
     if each.behind:
         return "delivering"
-    return "waiting for more" if each.is_live else "ending"
+    return "waiting" if each.is_live else "ending"
 
 
 def _as_json(each: CourierAtWork) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def show(
     else:
         console = terminal.console()
         for part in _parts(data, deliveries, console):
-            console.print(part, soft_wrap=isinstance(part, str))
+            terminal.show(part, console)
         for name in plot or ():
             _plot(data, name, console)
     has_problem = any(each.position.problem or each.position.rejected for each in deliveries.values())
@@ -205,7 +205,7 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
     table.add_column("", overflow="fold")
     run = terminal.escape(terminal.argument(_reference(data)))
     for key, each in deliveries.items():
-        notes = [_red(each.position.problem)] if each.position.problem else []
+        notes = [_red(terminal.reason(each.position.problem))] if each.position.problem else []
         if each.position.rejected:
             notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
         if each.behind and not _is_served(data, key):

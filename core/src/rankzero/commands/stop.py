@@ -58,10 +58,12 @@ def _stop(courier: CourierAtWork, timeout: float, kill: bool) -> bool:
 
 
 def _rest(courier: CourierAtWork) -> str:
-    from rankzero.runs import delivered
+    from rankzero.position import load_position
+    from rankzero.runs import events_behind
 
-    behind = delivered(courier.run_dir, [courier.key])[courier.key].behind
+    behind = events_behind(courier.run_dir, load_position(courier.run_dir, courier.key))
     command = f"rankzero sync {terminal.argument(str(courier.run_dir))}"
     if behind:
-        return f"{terminal.size(behind)} wait in the journal; deliver them with: {command}"
+        wait = "event waits" if behind == 1 else "events wait"
+        return f"{behind:,} {wait} in the journal; deliver with: {command}"
     return f"what is logged from now on is delivered by: {command}" if courier.is_live else "all of it is delivered"

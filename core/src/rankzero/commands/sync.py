@@ -72,6 +72,8 @@ def deliver_now(errands: Sequence[Errand], hint: str = "") -> bool:
     from rankzero.plugins import get_plugins
 
     act_as_rank_zero()
+    # What was kept offline is sent from the beginning.
+    before = [0 if position.offline else position.line for position in (errand.position for errand in errands)]
     for problem in get_plugins().load_hooks():
         terminal.say(f"rankzero: {problem}", err=True)
     try:
@@ -88,7 +90,7 @@ def deliver_now(errands: Sequence[Errand], hint: str = "") -> bool:
             errand.stop()
         for errand in errands:
             errand.join()
-    arrived = [_report(errand, hint) for errand in errands]
+    arrived = [_report(errand, lines, hint) for errand, lines in zip(errands, before, strict=True)]
     return all(arrived)
 
 
@@ -112,7 +114,7 @@ def progress_bars() -> Any:
 def update_bar(errand: Errand, bars: Any, task: Any) -> None:
     """Show how far an errand is."""
     position, target = errand.position, errand.target
-    note = "another courier delivers it" if errand.is_elsewhere else position.problem or ""
+    note = "another courier delivers it" if errand.is_elsewhere else terminal.reason(position.problem or "")
     bars.update(task, total=target, completed=min(position.offset, target), note=terminal.escape(note))
 
 
@@ -122,11 +124,14 @@ def _look(errand: Errand, bars: Any, task: Any) -> bool:
     return is_over
 
 
-def _report(errand: Errand, hint: str) -> bool:
+def _report(errand: Errand, lines_before: int, hint: str) -> bool:
     """Print how an errand ended; return whether everything arrived."""
+    from rankzero.runs import events_behind
+
     why, rejection = errand.shortfall, errand.rejection
     if why:
-        terminal.say(f"{errand.title}: {terminal.size(errand.delivered.behind)} not delivered: {why}", err=True)
+        behind = terminal.counted(events_behind(errand.run_dir, errand.position), "event")
+        terminal.say(f"{errand.title}: {behind} not delivered: {terminal.reason(why)}", err=True)
     if rejection:
         terminal.say(f"{errand.run_name}: {rejection}", err=True)
     if damage := errand.damage:
@@ -136,5 +141,8 @@ def _report(errand: Errand, hint: str) -> bool:
     if errand.had_all:
         terminal.say(f"{errand.run_name}: {errand.key} has all of it already{hint}")
     else:
-        terminal.say(f"{errand.title}: delivered, {terminal.counted(errand.position.line, 'event')}")
+        position = errand.position
+        terminal.say(f"{errand.title}: delivered, {terminal.counted(position.line - lines_before, 'event')}")
+        if position.view:
+            terminal.say(f"view it in {errand.key}: {position.view}")
     return True

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from rankzero.series import Series
 
@@ -22,6 +23,20 @@ _PIPE_WIDTH = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, what changes the direction of text, and halves of characters."""
 _WIDEST_PLOT = 100
+_UNLIMITED = 10_000
+_LONGEST_REASON = 200
+_EXCEPTION = re.compile(r"(?:^|(?<=\s))(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Timeout)): ")
+_URL = re.compile(r"(\w+://)(?:[^\s/'\"]*@)?([^\s/'\"()<>,;]+)")
+_HOST = re.compile(r"host='([^']+)', port=(\d+)")
+_CAUSES = {
+    "connection refused": "connection refused",
+    "name or service not known|name resolution|nodename nor servname|getaddrinfo failed": "its name is not known",
+    "network is unreachable|no route to host": "there is no way to it on the network",
+    "certificate verify failed": "its certificate is not trusted",
+    "connection reset|connection aborted|remote end closed|server disconnected": "the connection broke off",
+    "timed out|timeout": "no answer in time",
+}
+"""What clients of HTTP write of a server that they cannot reach, and how that is put for people."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -31,6 +46,78 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+
+
+def show(part: RenderableType, console: Console) -> None:
+    """Print something without blanks at the ends of its lines."""
+    import typer
+
+    typer.echo("\n".join(_lines(part, console)))
+
+
+def _lines(part: RenderableType, console: Console) -> list[str]:
+    with console.capture() as captured:
+        console.print(part, soft_wrap=isinstance(part, str))
+    return [line.rstrip() for line in captured.get().removesuffix("\n").split("\n")]
+
+
+def table_lines(
+    columns: Mapping[str, Sequence[str]],
+    console: Console,
+    *,
+    droppable: Sequence[str] = (),
+    folded: str = "",
+    right: str = "",
+) -> list[str]:
+    """Return the lines of a table, the headings first.
+
+    Args:
+        columns: heading → cells, in rich's markup.
+        console: as wide as this.
+        droppable: headings of columns that are left out, in this order, until the others fit.
+        folded: heading of the column whose cells may take several lines.
+        right: heading of the column that is aligned on the right.
+    """
+    shown = dict(columns)
+    table = _table(shown, folded, right)
+    for heading in droppable:
+        if console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum <= console.width:
+            break
+        del shown[heading]
+        table = _table(shown, folded, right)
+    return _lines(table, console)
+
+
+def _table(columns: Mapping[str, Sequence[str]], folded: str, right: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for each in columns:
+        table.add_column(each, justify="right" if each == right else "left", no_wrap=each != folded, overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def reason(problem: str, length: int = _LONGEST_REASON) -> str:
+    """Return why a delivery fails as one readable line; all of it stands in ``courier.log`` and ``--json``."""
+    from rankzero import errors
+
+    text = " ".join(problem.split())
+    found = _EXCEPTION.search(text)
+    before, after = (text[: found.start()], text[found.end() :]) if found else ("", text)
+    where = _URL.search(after) or _HOST.search(after)
+    why = next((short for words, short in _CAUSES.items() if re.search(words, after, re.IGNORECASE)), None)
+    if where and why:
+        text = f"{before}cannot reach {(':' if where.re is _HOST else '').join(where.groups())}: {why}"
+    elif found and hasattr(errors, found[1]):
+        text = before + after
+    return cut(text, length)
+
+
+def cut(text: str, length: int) -> str:
+    """Return a text of at most this many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def printable(text: str) -> str:
