@@ -1052,6 +1052,25 @@ def test_sync_relieves_a_courier_that_was_given_the_wrong_password(command, monk
     assert in_box()
 
 
+def test_sync_says_that_the_courier_it_relieved_has_ended(command, monkeypatch):
+    monkeypatch.setattr("rankzero.errands._TAKE_OVER_AFTER", 0.5)
+    run_dir = make_run()
+    Path("box.jsonl.down").touch()
+
+    def make():
+        raise TrackerUnavailableError("down")
+
+    thread = threading.Thread(target=Courier(run_dir, "box", make).run)
+    thread.start()
+    while not load_position(run_dir, "box").problem:
+        time.sleep(0.01)
+    status, _, err = command("sync", "a1", "--timeout", "2")
+    thread.join(A_WHILE)
+    assert status == 1
+    assert "the box is locked" in err
+    assert "nothing is retried now: run rankzero sync again when box takes events" in err
+
+
 def test_sync_wakes_the_courier_that_waits_again_and_again(command, monkeypatch):
     run_dir = make_run()
     woken = []

@@ -15,11 +15,11 @@ from waiting import A_WHILE, SOON, until
 
 from rankzero.checkpoints import snapshot
 from rankzero.courier import Courier, GaveUpError
-from rankzero.errors import RejectedError, RunNotFoundError
+from rankzero.errors import PossiblyRejectedError, RejectedError, RunNotFoundError
 from rankzero.events import Checkpoint, Console, DefineMetric, Finish, Image, Metrics, Params, Start, Text, encode
 from rankzero.journal import JOURNAL
 from rankzero.liveness import WriterLock
-from rankzero.logger import RunInfo
+from rankzero.logger import Logger, RunInfo
 from rankzero.media import MediaFile
 from rankzero.position import ask_to_stop, load_position, positions, reject_list, save_position, wake
 
@@ -250,6 +250,12 @@ def test_a_later_courier_goes_on_where_the_first_one_stopped(run_dir, tracker):
     assert steps(tracker) == [0, 1, 2]
 
 
+def test_a_run_in_a_directory_whose_name_is_not_utf8_is_delivered(run_dir, tracker, tmp_path):
+    write(run_dir, *metrics(0), Finish(2.0, "success"))
+    run_dir = run_dir.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    assert deliver(run_dir, tracker).closed
+
+
 def test_damaged_lines_are_skipped_and_a_torn_one_is_waited_for(run_dir, tracker):
     first, second = (encode(event) for event in metrics(1, 2))
     with open(run_dir / JOURNAL, "ab") as file:
@@ -385,9 +391,53 @@ def test_nothing_is_rejected_when_the_tracker_refused_everything_for_a_while(run
     assert where == "flush" or steps(tracker) == [0, 1, 2]
 
 
-def test_a_full_disk_is_no_events_fault(run_dir, tracker):
+@pytest.mark.parametrize("end", range(6, 28, 3))
+def test_an_outage_that_ends_while_doubted_events_are_retried_rejects_none(run_dir, tracker, end):
+    tries = []
+
+    class Recovering(FileLogger):
+        def _act(self, verb, *args):
+            if verb in ("log_metrics", "finalize"):
+                tries.append(verb)
+                if len(tries) < end:
+                    raise PossiblyRejectedError("400")
+            super()._act(verb, *args)
+
+    write(run_dir, *metrics(0, 1, 2, 3), Finish(2.0, "success"))
+    position = deliver(run_dir, tracker, Recovering)
+    assert (position.rejected, position.closed, position.line) == (0, True, 6)
+    assert set(steps(tracker)) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("finish", [[], [Finish(2.0, "success")]], ids=["crashed", "finished"])
+def test_an_end_that_the_tracker_is_not_told_of_makes_no_event_rejected(run_dir, tracker, finish):
+    class Untold(Logger):
+        name = version = "untold"
+
+        def __init__(self, directory, password):
+            self.tracker = FileLogger(directory)
+
+        def log_hyperparams(self, params):
+            raise NotImplementedError
+
+        def log_metrics(self, metrics, step=None):
+            self.tracker.log_metrics(metrics, step)
+
+    write(run_dir, *metrics(0, 1), *finish)
+    fail(tracker, "log_metrics", "possibly")
+    with pytest.raises(GaveUpError, match="rankzero sync"):
+        deliver(run_dir, tracker, Untold, linger=0.1)
+    position = load_position(run_dir, "file")
+    assert (position.rejected, position.closed, "422" in position.problem) == (0, False, True)
+    heal(tracker)
+    assert deliver(run_dir, tracker, Untold).closed
+    assert steps(tracker) == [0, 1]
+
+
+@pytest.mark.parametrize("deed", ["full", "mount"])
+def test_a_full_disk_is_no_events_fault(run_dir, tracker, deed):
     write(run_dir, *metrics(0, 1), Finish(2.0, "success"))
-    fail(tracker, "log_metrics", "full", key='"step": 0', times=9)
+    fail(tracker, "log_metrics", deed, key='"step": 0', times=9)
     assert deliver(run_dir, tracker).rejected == 0
     assert steps(tracker) == [0, 1]
 
@@ -755,6 +805,14 @@ def test_a_courier_that_waits_can_be_relieved(run_dir, tracker, monkeypatch):
         assert deliver(run_dir, tracker).closed
         assert not stuck.is_alive()
     assert steps(tracker) == [0]
+
+
+def test_a_request_to_stop_from_before_the_courier_began_is_not_for_it(run_dir, tracker):
+    """A file server's clock may be ahead of this machine's."""
+    write(run_dir, *metrics(0), Finish(3.0, "success"))
+    ask_to_stop(run_dir, "file")
+    os.utime(run_dir / "file.stop", (time.time() + 1000,) * 2)
+    assert deliver(run_dir, tracker).closed
 
 
 def test_initial_metrics_reach_a_logger_that_takes_none_with_the_params(run_dir, tracker):

@@ -1,8 +1,11 @@
 """Run, in this process: each verb as an event and as a logger's call, what cannot be recorded, and a run's life."""
 
 import copy
+import errno
 import inspect
+import io
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -25,6 +28,8 @@ import rankzero
 from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
 from rankzero.events import Alert, Artifact, Checkpoint, Finish, Metrics, Start, Status
 from rankzero.journal import JOURNAL, read_events
+from rankzero.launch import _show_messages
+from rankzero.liveness import Writer, writer_state
 from rankzero.logger import VERBS
 from rankzero.media import read_table
 from rankzero.plugins import get_plugins
@@ -928,6 +933,39 @@ def test_a_working_directory_that_was_deleted(tmp_path, monkeypatch):
     with rankzero.start("csv", dir=tmp_path, delivery="off") as run:
         run.log_metrics({"a": 1.0})
     assert [row.values for row in events(run, Metrics)] == [{"a": 1.0}]
+
+
+def test_neither_a_stale_file_handle_nor_a_closed_stderr_reaches_the_end_of_a_run(begin, monkeypatch):
+    run = begin()
+    run.log_metrics({"a": 1.0})
+    stderr = io.StringIO()
+    stderr.close()
+    real = os.fstat
+
+    def fstat(fd):
+        if fd == run._journal._fd:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", fstat)
+        patch.setattr(sys, "stderr", stderr)
+        patch.setattr("rankzero.delivery._SHOW_AFTER", 0.0)
+        run.flush(5)
+        run.finish(timeout=5)
+    assert writer_state(run.dir) is Writer.DEAD
+    assert load_position(run.dir, "file").closed
+
+
+def test_a_closed_stream_makes_no_message_raise(monkeypatch):
+    log = logging.getLogger("rankzero")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    _show_messages()
+    stderr.close()
+    log.warning("nobody sees this")
 
 
 @pytest.mark.parametrize("damage", ["unreadable position", "no descriptors", "no directory"])

@@ -18,7 +18,7 @@ from waiting import A_WHILE, SOON, until
 
 import rankzero
 from rankzero.courier import Courier
-from rankzero.delivery import _start_process
+from rankzero.delivery import _start_process, bury_the_dead
 from rankzero.journal import JOURNAL, read_events
 from rankzero.position import Position, load_position
 
@@ -163,6 +163,35 @@ def test_a_tracker_that_is_slow_or_was_down_yesterday_is_waited_for(training, tr
     log(run := begin(finish_timeout=A_WHILE, down_timeout=0.1), 1)
     run.finish()
     assert steps(tracker) == [0, 1]
+
+
+def test_a_tracker_that_is_back_and_busy_is_waited_for(tracker, begin):
+    fail(tracker, "log_metrics", "unavailable", times=1)
+    fail(tracker, "log_metrics", "slow", seconds=1.5)
+    log(run := begin(finish_timeout=A_WHILE, down_timeout=0.1), 0)
+    until(lambda: load_position(run.dir, "file").problem)
+    run.finish()
+    assert steps(tracker) == [0]
+
+
+def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(tracker, begin, monkeypatch):
+    run = begin()
+    delivery = run._deliveries.get("file")
+    delivery._process.kill()
+    delivery._process.wait()
+    handlers = [delivery.revive]
+
+    def start_process(orders):
+        if handlers:
+            handlers.pop()()
+        return _start_process(orders)
+
+    monkeypatch.setattr("rankzero.delivery._start_process", start_process)
+    thread = threading.Thread(target=delivery.revive, daemon=True)
+    thread.start()
+    thread.join(SOON)
+    assert not thread.is_alive()
+    run.finish(timeout=A_WHILE)
 
 
 @pytest.mark.parametrize("verb", ["make", "log_metrics", "flush", "close"])
@@ -348,6 +377,17 @@ def test_twenty_runs_at_once_leave_nothing_behind(training, begin):
     assert not training.couriers()
     children = psutil.Process().children(recursive=True)
     assert [child for child in children if child.status() == psutil.STATUS_ZOMBIE] == []
+
+
+def test_two_threads_may_ask_for_the_same_exit_status(monkeypatch):
+    def waitpid(pid, options):  # the other thread is faster
+        _left_alone.remove(pid)
+        return pid, 0
+
+    monkeypatch.setattr("rankzero.delivery._left_alone", _left_alone := [4711])
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    bury_the_dead()
+    assert _left_alone == []
 
 
 def test_a_courier_that_was_left_alone_is_no_zombie_for_long(training, tracker, begin):

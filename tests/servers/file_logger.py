@@ -38,6 +38,7 @@ DEEDS = {
     "possibly": lambda fault: _raise(PossiblyRejectedError(f"cannot take this: 422 {fault['text']}")),
     "permission": lambda fault: _raise(PermissionError(errno.EACCES, "cannot take this", fault["text"])),
     "full": lambda fault: _raise(OSError(errno.ENOSPC, "No space left on device")),
+    "mount": lambda fault: _raise(OSError(errno.EIO, "Input/output error")),
     "type": lambda fault: _raise(TypeError(f"cannot take this {fault['text']}")),
     "hang": lambda fault: time.sleep(3600),
     "slow": lambda fault: time.sleep(fault["seconds"]),

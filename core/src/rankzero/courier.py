@@ -58,7 +58,7 @@ _LONGEST_PAUSE_AT_END = 10.0  # the same when the run is over
 _jitter = random.Random()  # not the global generator, which the user has seeded
 _MOST_FILES = 200
 _TRIES = 3  # of what may be refused for good
-_MOST_DOUBTED = 20  # events, before the pauses between tries grow
+_MOST_DOUBTED = 2  # events, before the pauses between tries grow
 _TRIES_BEFORE_REOPENING = 3
 
 OnFailure = Callable[[RunInfo, str, Exception, bool], object]
@@ -142,7 +142,8 @@ class Courier:
             RunNotFoundError: the directory holds no journal.
         """
         with FileLock(courier_lock(self.run_dir, self.key), mode=lock_permissions()), noted(self.run_dir, self.key):
-            self._began, self._woken = time.time(), wake_time(self.run_dir, self.key)
+            self._asked_to_stop = stop_time(self.run_dir, self.key)
+            self._woken = wake_time(self.run_dir, self.key)
             self._position = read_position(self.run_dir, self.key)
             self._tail = Tail(self.run_dir / JOURNAL, self._position.offset, self._position.line)
             start = read_start(self.run_dir / JOURNAL)
@@ -172,7 +173,7 @@ class Courier:
                 return
 
     def _is_to_stop(self) -> bool:
-        if not self._stopping.is_set() and stop_time(self.run_dir, self.key) > self._began:
+        if not self._stopping.is_set() and stop_time(self.run_dir, self.key) != self._asked_to_stop:
             log.info("told to stop; what %s lacks waits for rankzero sync", self.key)
             self.stop()
         return self._stopping.is_set()
@@ -273,12 +274,15 @@ class Courier:
         following = self._pending[len(handed)]
         return following if isinstance(following.event, Finish) else None
 
-    def _hand_over(self, logger: Logger, unit: list[_Item]) -> None:
+    def _hand_over(self, logger: Logger, unit: list[_Item], *, is_late: bool = False) -> None:
         if len(unit) > 1:
             logger.log_metrics_batch([i.event.row(i.line.number) for i in unit if isinstance(i.event, Metrics)])
             return
         line, event = unit[0]
-        with logger.at(event.moment(line.number)):  # for all events: a logger may keep count of the lines
+        moment = event.moment(line.number)
+        if is_late:  # a logger that has a later line would leave this one out
+            moment = msgspec.structs.replace(moment, line=None)
+        with logger.at(moment):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
                 self._end(logger, event.status)
             elif event.is_for(logger):
@@ -343,7 +347,7 @@ class Courier:
     def _try_past_doubted(self) -> None:
         """Retry the doubted events, then try the next: if it is taken, the tracker was not what made them fail.
 
-        This takes place at once, so that hardly any outage can end in between and make them look guilty.
+        An outage may end on the way, so what was refused before an event was taken is retried once more.
         """
         refused: list[tuple[_Item, Exception]] = []
         number = 0
@@ -351,6 +355,8 @@ class Courier:
             if (logger := self._open_here()) is None:
                 return
             number += 1
+            if isinstance(item.event, Finish) and not _tells_of_the_end(logger):
+                raise refused[-1][1]  # nothing shows whether the tracker takes anything
             if not (item.event.is_for(logger) or isinstance(item.event, Finish)):
                 continue  # it shows nothing
             try:
@@ -362,21 +368,40 @@ class Courier:
                     return
                 refused.append((item, error))
             else:
-                self._reject(refused, list(islice(self._pending, number)))
+                still_refused = self._retry_once(refused)
+                if isinstance(item.event, Finish):
+                    self._hand_over(self.logger or self._open(believes=False), [item])
+                self._reject(still_refused, list(islice(self._pending, number)))
                 return
         if not self._is_writer_gone():
             raise refused[-1][1]  # wait for what will be logged next
-        if logger := self._open_here():
-            self._end(logger, self._position.status or "crashed")
-            self._reject(refused, list(self._pending))
+        if (logger := self._open_here()) is None:
+            return
+        if not _tells_of_the_end(logger):
+            raise refused[-1][1]
+        self._end(logger, self._position.status or "crashed")
+        self._reject(self._retry_once(refused), list(self._pending))
+
+    def _retry_once(self, refused: list[tuple[_Item, Exception]]) -> list[tuple[_Item, Exception]]:
+        """Deliver what was refused before the tracker took a later event; return what it refuses again."""
+        again: list[tuple[_Item, Exception]] = []
+        for item, _ in refused:
+            try:
+                self._deliver_alone(self.logger or self._open(believes=False), item, is_late=True)
+            except Exception as error:
+                self._drop_logger()
+                if not may_be_refusal(error):
+                    self._failed(error, [item])
+                again.append((item, error))
+        return again
 
     def _pending_item(self, number: int) -> _Item | None:
         while number >= len(self._pending) and self._read_on():
             pass
         return self._pending[number] if number < len(self._pending) else None
 
-    def _deliver_alone(self, logger: Logger, item: _Item) -> None:
-        self._hand_over(logger, [item])
+    def _deliver_alone(self, logger: Logger, item: _Item, *, is_late: bool = False) -> None:
+        self._hand_over(logger, [item], is_late=is_late)
         if self.logger is None:  # it was a Finish
             return
         try:
@@ -468,11 +493,12 @@ class Courier:
 
     # Opening and closing
 
-    def _open(self) -> Logger:
+    def _open(self, *, believes: bool = True) -> Logger:
+        """Open a logger, and go where its watermark says if that is to be believed."""
         self._postponed = []
         logger = self._made()
         logger.attach(self._run_info)
-        watermark = self._believe(logger.watermark())
+        watermark = self._believe(logger.watermark()) if believes else None
         if watermark is not None and watermark != self._position.line:
             log.info("%s holds %d lines of the journal; going there", self.key, watermark)
             self._pending.clear()
@@ -601,6 +627,11 @@ def _end_of_files(items: Sequence[_Item]) -> int:
     """Return how many of some events hold as many files as are to be sent before a flush."""
     with_files = [index for index, item in enumerate(items) if item.event.has_files]
     return with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)
+
+
+def _tells_of_the_end(logger: Logger) -> bool:
+    """Return whether a `finalize` that succeeds says something of the tracker: the inherited one does nothing."""
+    return logger.finalize_acknowledges or type(logger).finalize is not Logger.finalize
 
 
 def _pause(state: tenacity.RetryCallState) -> float:

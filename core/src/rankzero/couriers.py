@@ -68,10 +68,10 @@ class CourierAtWork(NamedTuple):
 def noted(run_dir: Path, key: str) -> Iterator[None]:
     """Note that this process delivers a run to a logger, for as long as that goes on."""
     path: Path | None = None
-    with suppress(OSError):  # there is no home directory, or it cannot be written
+    with suppress(Exception):  # no home directory, one that cannot be written, a path that is not UTF-8
         directory = _directory()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = directory / f"{hashlib.sha256(f'{run_dir}/{key}'.encode()).hexdigest()[:32]}.json"
+        path = directory / f"{hashlib.sha256(os.fsencode(run_dir / key)).hexdigest()[:32]}.json"
         is_alone = threading.current_thread() is threading.main_thread()
         write_file(path, msgspec.json.encode(Note(str(run_dir), key, this_process(), is_alone, time.time())))
     try:

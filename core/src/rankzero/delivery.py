@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rankzero.console import unheard
 from rankzero.errors import DeliveryError
@@ -57,8 +57,8 @@ class ProcessDelivery:
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
         self._revivals = 0
-        self._starting = threading.Lock()
-        self._began = time.time()
+        self._starting = threading.RLock()  # a SIGTERM may end the run in the middle of this
+        self._asked_to_stop = stop_time(orders.run_dir, orders.key)
         self._process = _start_process(orders)
 
     def is_running(self) -> bool:
@@ -76,15 +76,19 @@ class ProcessDelivery:
                 return False
             self._revivals += 1
             log.warning("the courier for %s died (%s); starting it again", self._orders.key, self.death)
+            died = self._process
             with suppress(OSError):
-                self._process = _start_process(self._orders)
+                started = _start_process(self._orders)
+                if self._process is not died:  # by a signal handler; of the two, one waits for the other
+                    leave_alone(self._process)
+                self._process = started
             return True
 
     def is_to_be_revived(self) -> bool:
         """Return whether it died, and may be started again: nobody wanted it to stop."""
         if not self._process.poll() or self._revivals >= _MAX_REVIVALS:
             return False
-        return stop_time(self._orders.run_dir, self._orders.key) < self._began
+        return stop_time(self._orders.run_dir, self._orders.key) == self._asked_to_stop
 
     @property
     def death(self) -> str | None:
@@ -119,7 +123,8 @@ def bury_the_dead() -> None:
         with suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
                 continue
-        _left_alone.remove(pid)
+        with suppress(ValueError):  # another thread was faster
+            _left_alone.remove(pid)
 
 
 def module_command(module: str) -> list[str]:
@@ -308,7 +313,7 @@ class Deliveries:
                     if is_time_to_wake and problem:
                         wake(self._run_dir, key)
                     is_done = position.offset >= target and not (until_closed and delivery.is_running())
-                    is_hopeless = down[key].seconds(position.offset, problem) >= down_timeout
+                    is_hopeless = down[key].seconds(position, problem) >= down_timeout
                     goes_on = delivery.is_running() or delivery.is_to_be_revived()
                     missing += not is_done and not is_hopeless and goes_on
                 if not missing:
@@ -338,20 +343,26 @@ class Deliveries:
 
 
 class _Down:
-    """For how long a tracker has taken nothing, while somebody waits for it."""
+    """For how long a tracker has failed again and again, while somebody waits for it."""
 
     def __init__(self) -> None:
         self._offset = -1
-        self._since = 0.0
+        self._since = self._failed_at = self._updated = 0.0
 
-    def seconds(self, offset: int, problem: str | None) -> float:
-        """Return for how long there has been a problem and no progress; -1 if that is not so."""
+    def seconds(self, position: Position, problem: str | None) -> float:
+        """Return how long after the problem was seen first the last failure came; -1 if there is no problem.
+
+        A tracker that is back needs time to take what waits, in which the courier reports nothing.
+        """
         if problem is None:
             self._offset = -1
             return -1.0
-        if offset != self._offset:
-            self._offset, self._since = offset, time.monotonic()
-        return time.monotonic() - self._since
+        now = time.monotonic()
+        if position.offset != self._offset:
+            self._offset, self._updated, self._since, self._failed_at = position.offset, position.updated, now, now
+        elif position.updated != self._updated:
+            self._updated, self._failed_at = position.updated, now
+        return self._failed_at - self._since
 
 
 def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes_on: bool) -> Iterator[str]:
@@ -377,13 +388,19 @@ def _count_lines(path: Path, start: int, end: int) -> int:
         return 0
 
 
+def _is_terminal(stream: TextIO | None) -> bool:
+    with suppress(Exception):  # it is closed, or no stream
+        return stream is not None and stream.isatty()
+    return False
+
+
 class _Progress:
     """A progress bar for each logger, once waiting takes long; at the end of a run without a terminal, one line."""
 
     def __init__(self, keys: list[str], target: int, *, is_end: bool) -> None:
         self._keys = keys
         self._target = max(1, target)
-        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._is_terminal = _is_terminal(sys.stderr)
         self._shown_from = time.monotonic() + _SHOW_AFTER if self._is_terminal or is_end else math.inf
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}

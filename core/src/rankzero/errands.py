@@ -194,6 +194,7 @@ class Errand:
         """Why it ended early, if it did."""
         self.is_elsewhere = False
         """Whether another courier has it."""
+        self._has_relieved = False
         self._goes_online = orders.online
         self._follow = follow
         self._patience = patience
@@ -268,7 +269,13 @@ class Errand:
         state = self.delivered
         if not (self.error or state.behind):
             return None
-        return " ".join((self.error or state.position.problem or "interrupted").split())
+        why = " ".join((self.error or state.position.problem or "interrupted").split())
+        if self._has_relieved and self._thread.ident is not None:
+            why += (
+                "; the courier that went on in the background has ended, and nothing is retried now: "
+                f"run rankzero sync again when {self.key} takes events"
+            )
+        return why
 
     @property
     def rejection(self) -> str | None:
@@ -308,6 +315,7 @@ class Errand:
         position, now = self.position, time.monotonic()
         is_stuck = position.problem and now - self._seen_at > _TAKE_OVER_AFTER
         if is_stuck and writer_state(self.run_dir) is not Writer.ALIVE:
+            self._has_relieved = True
             ask_to_stop(self.run_dir, self.key)  # it may have been given a wrong password, and we the right one
         if now >= self._wake_at:
             wake(self.run_dir, self.key)

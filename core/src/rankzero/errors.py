@@ -39,7 +39,8 @@ _DATA_ERRORS = (
 )  # fmt: skip
 _FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 _OF_FILES = ("builtins", "shutil", "PIL")  # whose OSErrors are about a file; those of HTTP clients have other modules
-_OF_MACHINE_OR_NETWORK = {
+_OF_MACHINE_OR_NETWORK = {  # a mount that is gone, too
+    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO,
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENETDOWN,
     errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENOTCONN,
 }  # fmt: skip

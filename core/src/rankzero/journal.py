@@ -12,6 +12,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,7 @@ class Journal:
         self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         # Closed with the last reference, not before: a thread that logs late must never write to a reused descriptor.
         weakref.finalize(self, os.close, self._fd).atexit = False
+        self._size = 0
         self._backlog = Backlog(self._fd, is_active=not _ends_with_newline(self._fd))
         self._said: set[object] = set()
 
@@ -119,8 +121,10 @@ class Journal:
             warn_user(message)
 
     def size(self) -> int:
-        """Return the journal's length in bytes."""
-        return os.fstat(self._fd).st_size
+        """Return the journal's length in bytes; the last one known if the file system does not say."""
+        with suppress(OSError):
+            self._size = os.fstat(self._fd).st_size
+        return self._size
 
 
 def _ends_with_newline(fd: int) -> bool:

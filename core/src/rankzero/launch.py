@@ -331,7 +331,8 @@ def _show_messages() -> None:
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("rankzero: %(message)s"))
-    handler.addFilter(lambda record: not logging.getLogger().handlers)
+    # To write to a closed stream would raise into the script, and not only with this message.
+    handler.addFilter(lambda record: not (logging.getLogger().handlers or getattr(handler.stream, "closed", False)))
     log.addHandler(handler)
     if log.level == logging.NOTSET:
         log.setLevel(logging.INFO)

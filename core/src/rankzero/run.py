@@ -752,10 +752,12 @@ class Run:
         self._record(Finish(_now(), status))
         self._is_finished = True
         self._is_plain = False
-        if not self._journal.flush(min(_until(deadline), _FULL_DISK_TIMEOUT)):
-            self._journal.give_up()
+        try:
+            if not self._journal.flush(min(_until(deadline), _FULL_DISK_TIMEOUT)):
+                self._journal.give_up()
+        finally:
+            self._lock.release()
         size = self._journal.size()
-        self._lock.release()
         if self._experiment is not None:
             self._experiment.leave(_until(deadline))
         if self._deliveries is not None:
