@@ -706,6 +706,12 @@ def test_sync_delivers_to_the_loggers_of_the_run(command):
     assert load_position(run_dir, "box").closed
 
 
+def test_ls_and_show_of_a_position_that_makes_no_sense(command):
+    save_position(make_run(), "box", Position(offset=-5))
+    assert "box" in command("ls")[1]
+    assert "box" in command("show", "a1")[1]
+
+
 def test_sync_counts_what_it_delivers_and_says_where_it_is(command, monkeypatch):
     monkeypatch.setenv("BOX_VIEW", "open box")
     run_dir = make_run()

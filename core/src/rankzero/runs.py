@@ -245,7 +245,7 @@ def events_behind(run_dir: Path, position: Position) -> int:
     """Return how many events of a journal wait for delivery."""
     count = 0
     with open(run_dir / JOURNAL, "rb") as file:
-        file.seek(position.offset)
+        file.seek(min(max(0, position.offset), file.seek(0, os.SEEK_END)))  # a received position may hold anything
         while chunk := file.read(_CHUNK):
             count += chunk.count(b"\n")
     return count
