@@ -1365,9 +1365,9 @@ _REFUSED = f'{_POOL}NewConnectionError("HTTPConnection(...): Failed to establish
         (f"process 7 on a delivers it: requests.ConnectionError: {_REFUSED}",
          "process 7 on a delivers it: cannot reach 127.0.0.1:9: connection refused"),
         ("ReadTimeout: https://me:secret@box.org/a timed out", "cannot reach https://box.org: no answer in time"),
-        ("AccessError: no such\nproject; see https://box.org", "no such project; see https://box.org"),
+        ("AccessError: no such\nproject; see https://box.org", "AccessError: no such project; see https://box.org"),
         ("PermissionError: the pin is wrong", "PermissionError: the pin is wrong"),
-        ("x" * 500, "x" * 199 + "…"),
+        ("x" * 500, "x" * 399 + "…"),
     ],
 )  # fmt: skip
 def test_reason(problem, shown):

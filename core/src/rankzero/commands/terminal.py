@@ -24,7 +24,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\
 """Control characters, what changes the direction of text, and halves of characters."""
 _WIDEST_PLOT = 100
 _UNLIMITED = 10_000
-_LONGEST_REASON = 200
+_LONGEST_REASON = 400
 _EXCEPTION = re.compile(r"(?:^|(?<=\s))(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Timeout)): ")
 _URL = re.compile(r"(\w+://)(?:[^\s/'\"]*@)?([^\s/'\"()<>,;]+)")
 _HOST = re.compile(r"host='([^']+)', port=(\d+)")
@@ -101,7 +101,7 @@ def _table(columns: Mapping[str, Sequence[str]], folded: str, right: str) -> Tab
 
 def reason(problem: str, length: int = _LONGEST_REASON) -> str:
     """Return why a delivery fails as one readable line; all of it stands in ``courier.log`` and ``--json``."""
-    from rankzero import errors
+    from rankzero.errors import TrackerUnavailableError
 
     text = " ".join(problem.split())
     found = _EXCEPTION.search(text)
@@ -110,7 +110,7 @@ def reason(problem: str, length: int = _LONGEST_REASON) -> str:
     why = next((short for words, short in _CAUSES.items() if re.search(words, after, re.IGNORECASE)), None)
     if where and why:
         text = f"{before}cannot reach {(':' if where.re is _HOST else '').join(where.groups())}: {why}"
-    elif found and hasattr(errors, found[1]):
+    elif found and found[1] == TrackerUnavailableError.__name__:  # retried, as everybody can see
         text = before + after
     return cut(text, length)
 
