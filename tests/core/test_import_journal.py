@@ -94,6 +94,7 @@ def test_the_same_source_gives_the_same_bytes(tmp_path):
     assert lines(tmp_path) == first
 
 
+@pytest.mark.filterwarnings("ignore:CSVLogger has no tags")
 def test_what_is_new_is_appended_and_delivered(tmp_path):
     write(Diary(*EVENTS[:3]), tmp_path)
     before = lines(tmp_path)

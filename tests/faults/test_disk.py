@@ -257,12 +257,12 @@ def test_a_run_that_ends_on_a_full_disk(tmp_path, limit, monkeypatch, comes_back
 def test_where_the_console_is_recorded_a_loss_counts_once(tmp_path, limit, small):
     """The warnings are printed, and what is printed is recorded: that must not be one more loss."""
     small(0)
-    with rankzero.start(dir=tmp_path, delivery="off") as run:
-        run.record_console()
-        limit((run.dir / JOURNAL).stat().st_size)
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+        with rankzero.start(dir=tmp_path, delivery="off") as run:
+            run.record_console()
+            limit((run.dir / JOURNAL).stat().st_size)
             for step in range(3):
                 run.log_metrics({"loss": 0.5}, step)
             limit(None)

@@ -31,7 +31,7 @@ if rank == 0:
     time.sleep(1)  # the others ask before there is an answer
 run = rankzero.start("csv", name="given once" if attempt == 0 else None)
 first = run.step + 1
-report(10 * attempt + rank, known=identity(run), first=first, resumed=run.resumed)
+report(10 * attempt + rank, known=identity(run), first=first, resumed=run.resumed, attempt=attempt)
 if dist.is_initialized():
     train(run, each_step=each_step)
 else:
