@@ -102,6 +102,7 @@ def neptune_server(tmp_path, monkeypatch):
         assert server.problems == []
 
 
+@pytest.mark.filterwarnings("ignore:CSVLogger has no tags")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_samples_run(page, tmp_path, monkeypatch, request):
     if page.stem in SERVERS:
