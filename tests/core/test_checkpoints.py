@@ -288,7 +288,9 @@ def test_a_flush_has_one_deadline(tmp_path, may_copy, monkeypatch):
     with rankzero.start(dir=tmp_path / "runs", delivery="thread") as run:
         run.after_save_checkpoint(callback(path))
         given, wait = [], run._deliveries.wait
-        monkeypatch.setattr(run._deliveries, "wait", lambda size, timeout: (given.append(timeout), wait(size, timeout)))
+        monkeypatch.setattr(
+            run._deliveries, "wait", lambda size, timeout, **kw: (given.append(timeout), wait(size, timeout, **kw))
+        )
         assert not run.flush(timeout=0.5)
         assert given == [0.0]
         monkeypatch.undo()
