@@ -234,7 +234,7 @@ def to_key(key: Any) -> str:
         (written,) = msgspec.json.decode(msgspec.json.encode({key: None}))
         return str(written)
     except Exception:
-        return _text(key) if isinstance(key, tuple) else to_text(key)
+        return _text(key) if is_a(key, tuple) else to_text(key)
 
 
 def listed(values: Any) -> list[Any]:
