@@ -29,6 +29,7 @@ def finalized(training):
         ("pass", 0, "success"),
         ("raise ValueError", 1, "failed"),
         ("run.finalize('success'); raise ValueError", 1, "failed"),
+        ("import IPython; raise ValueError", 1, "failed"),  # as MLflow does
         ("run.finalize('failed')", 0, "failed"),
         ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT, "aborted"),
         ("with run: raise ValueError", 1, "failed"),

@@ -280,7 +280,8 @@ class Courier:
             return
         line, event = unit[0]
         moment = event.moment(line.number)
-        if is_late:  # a logger that has a later line would leave this one out
+        counts_lines = type(logger).watermark is not Logger.watermark
+        if is_late and counts_lines:  # having a later line, it would leave this one out; others know events by lines
             moment = msgspec.structs.replace(moment, line=None)
         with logger.at(moment):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):

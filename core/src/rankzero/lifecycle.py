@@ -100,8 +100,9 @@ def _end_all(status: str | None, timeout: float) -> None:
 
 
 def _status_at_exit() -> str | None:
-    # The interpreter keeps the exception that ended the script; in a notebook that may be any old one.
-    if hasattr(sys, "ps1") or "IPython" in sys.modules:
+    # The interpreter keeps the exception that ended the script; in a notebook that may be any old one. That IPython is
+    # imported says nothing: SDKs import it.
+    if hasattr(sys, "ps1") or getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)() is not None:
         return None
     return status_after(sys.exception() or getattr(sys, "last_value", None))
 

@@ -266,9 +266,11 @@ def refusing(function, part):
 
 
 def test_a_log_that_cannot_be_read_is_named(take, tmp_path, monkeypatch):
+    import os
+
     write_log(tmp_path / "project", losses([1]))
     write_log(tmp_path / "project", losses([2], first=2), first=2)
-    monkeypatch.setattr("builtins.open", refusing(open, "data-2.log"))
+    monkeypatch.setattr(os, "open", refusing(os.open, "data-2.log"))
     status, run, said = take()
     assert (status, points(run, "loss")) == (1, [(1, 1 / 3)])
     assert "not taken: data-2.log: it cannot be read: Permission denied" in said

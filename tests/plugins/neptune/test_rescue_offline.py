@@ -151,6 +151,7 @@ def test_a_path_may_be(project, where, tmp_path):
     assert points(read_run(run_dir), "training/loss") == told.LOSS
 
 
+@pytest.mark.filterwarnings("ignore:CSVLogger has no tags")
 def test_it_can_be_delivered(imported, tmp_path):
     copy = tmp_path / "runs" / imported.info.id
     shutil.copytree(imported.dir, copy)

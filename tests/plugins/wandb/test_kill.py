@@ -143,7 +143,7 @@ def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, trainin
         process.kill()
     training.process.stdin.write("go on\n")
     training.process.stdin.flush()
-    returned, _, errors = training.wait(A_WHILE)
+    returned, _, errors = training.wait()
     assert returned == 0, errors
     assert load_position(training.run_dir, "wandb").closed, (training.run_dir / "courier.log").read_text()
     assert rows(server) == [(step, step / 3) for step in range(200)]

@@ -302,6 +302,7 @@ def test_many_pictures_under_one_key(delivered):
     assert first[1]["captions"] + rest[1]["captions"] == [str(shade) for shade in range(120)]
 
 
+@pytest.mark.filterwarnings("ignore:W&B cannot show")
 def test_what_w_and_b_cannot_show_is_kept_as_an_artifact(delivered):
     def log(run):
         run.log_image("broken", [written(delivered.directory, "c.png", b"broken")], step=1)
