@@ -5,6 +5,7 @@ Pillow and numpy are imported only when needed.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -263,13 +264,17 @@ _importing = threading.RLock()
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
+def import_alone(name: str) -> Any:
+    """Import a module while no process forks."""
+    with _importing:
+        return importlib.import_module(name)
+
+
 def _numpy() -> Any:
     try:
-        with _importing:
-            import numpy
+        return import_alone("numpy")
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError("arrays need numpy: pip install 'rankzero[media]'") from error
-    return numpy
 
 
 def pillow() -> Any:

@@ -24,6 +24,7 @@ from rankzero.encoders import (
     encode_image,
     encode_raw,
     encode_video,
+    import_alone,
     pillow,
 )
 from rankzero.errors import OutsideError, PluginNotInstalledError
@@ -75,7 +76,7 @@ class MediaStore:
 
     def put_bytes(self, encoded: Encoded, name: str = "", caption: str | None = None) -> MediaFile:
         """Store bytes."""
-        import hashlib
+        hashlib = import_alone("hashlib")
 
         data, suffix = encoded
         stored = hashlib.sha256(data).hexdigest() + suffix
@@ -88,7 +89,7 @@ class MediaStore:
 
     def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
         """Store a copy of an existing file."""
-        import hashlib
+        hashlib = import_alone("hashlib")
 
         path = Path(source)
         suffix = path.suffix if path.suffix.isascii() and len(path.suffix) <= _LONGEST_SUFFIX else ""
