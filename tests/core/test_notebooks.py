@@ -1,5 +1,6 @@
 """Runs in a real Jupyter kernel: cells that are run again, interrupted or fail, and what is shown of a run."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -167,5 +168,5 @@ def test_only_an_address_of_the_web_becomes_a_link():
 
 def test_without_ipython_nothing_is_ended(monkeypatch):
     monkeypatch.setattr(notebooks, "_open_runs", lambda: pytest.fail("looked at"))
-    monkeypatch.setitem(notebooks.sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
     notebooks.end_run_of_same_cell()

@@ -65,7 +65,6 @@ def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
     logger_class = get_plugins().load_logger(spec.plugin or spec.key, spec.source)
     check_options(spec, logger_class)
     options, secrets = reveal(spec, logger_class.secret_options)
-    start = read_start(run_dir / JOURNAL)
     return Orders(
         run_dir,
         spec.key,
@@ -76,8 +75,13 @@ def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
         _FOREVER,
         sys.path,
         online=True,
-        is_own=start is not None and start.is_own(run_dir),
+        is_own=_is_own(run_dir),
     )
+
+
+def _is_own(run_dir: Path) -> bool:
+    start = read_start(run_dir / JOURNAL)
+    return start is not None and start.is_own(run_dir)
 
 
 class LoginCheck:
@@ -157,9 +161,7 @@ def deliver(
     spec = resolve([logger]).loggers[0]
     spec.key = key or spec.key
     path = find_run(os.fspath(run_dir), Path(run_dir))
-    start = read_start(path / JOURNAL)
-    is_own = start is not None and start.is_own(path)
-    orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER, is_own=is_own)
+    orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER, is_own=_is_own(path))
     errand = Errand(orders, patience=timeout)
     try:
         while not errand.tend():

@@ -288,20 +288,25 @@ class Graph(Event, frozen=True):
         logger.log_graph(self.file.under(run_dir))
 
 
-class Artifact(Event, frozen=True):
-    """A file or directory."""
+class _Kept(Event, frozen=True):
+    """A file or directory of its own."""
 
     path: str
-    name: str
-    kind: str | None = None
-    aliases: list[str] = []
-    metadata: dict[str, Any] = {}
 
     has_files = True
 
     @property
     def paths(self) -> list[str]:
         return [self.path]
+
+
+class Artifact(_Kept, frozen=True):
+    """A file or directory."""
+
+    name: str
+    kind: str | None = None
+    aliases: list[str] = []
+    metadata: dict[str, Any] = {}
 
     def check(self) -> None:
         super().check()
@@ -317,11 +322,9 @@ class Artifact(Event, frozen=True):
         )
 
 
-class Checkpoint(Event, frozen=True):
-    """A saved model."""
+class Checkpoint(_Kept, frozen=True):
+    """A saved model; ``path`` is the snapshot in the run's ``checkpoints/``."""
 
-    path: str
-    """The snapshot in the run's ``checkpoints/``."""
     source: str = ""
     """Where the training script saved it, absolute."""
     score: _Score | None = None
@@ -330,12 +333,6 @@ class Checkpoint(Event, frozen=True):
     metadata: dict[str, Any] = {}
     automatic: bool = False
     """Whether a ModelCheckpoint saved it: see `Logger.log_model`."""
-
-    has_files = True
-
-    @property
-    def paths(self) -> list[str]:
-        return [self.path]
 
     def check(self) -> None:
         super().check()

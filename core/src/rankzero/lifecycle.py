@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rankzero.integrations import lightning
 
@@ -64,6 +64,11 @@ def status_after(error: BaseException | None) -> str | None:
     return "failed" if isinstance(error, Exception | SystemExit) else "aborted"
 
 
+def ipython_shell() -> Any:
+    """Return the shell if this process runs in IPython or Jupyter, else None; IPython is not imported for it."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
 def _end_with_multiprocessing() -> None:
     # The children of multiprocessing, and so of torch.multiprocessing.spawn, leave without calling atexit.
     if "multiprocessing.process" in sys.modules:
@@ -102,7 +107,7 @@ def _end_all(status: str | None, timeout: float) -> None:
 def _status_at_exit() -> str | None:
     # The interpreter keeps the exception that ended the script; in a notebook that may be any old one. That IPython is
     # imported says nothing: SDKs import it.
-    if hasattr(sys, "ps1") or getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)() is not None:
+    if hasattr(sys, "ps1") or ipython_shell() is not None:
         return None
     return status_after(sys.exception() or getattr(sys, "last_value", None))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -41,7 +40,7 @@ def end_run_of_same_cell() -> None:
 
     Called before a run is started; several that one execution starts are several on purpose.
     """
-    shell = _shell()
+    shell = lifecycle.ipython_shell()
     if shell is None:
         return
     now = _current_cell(shell)
@@ -58,7 +57,7 @@ def end_run_of_same_cell() -> None:
 
 def remember(run: Run) -> None:
     """Remember which cell started a run, and watch how cells end; outside IPython nothing is done."""
-    shell = _shell()
+    shell = lifecycle.ipython_shell()
     if shell is None:
         return
     _cells[run] = _current_cell(shell)
@@ -83,10 +82,6 @@ def as_html(name: str, project: str, run_id: str, directory: str, status: str, v
 def _link(view: str) -> str:
     is_url = view.startswith(("http://", "https://"))
     return f'<a href="{view}" target="_blank" rel="noopener">{view}</a>' if is_url else f"<code>{view}</code>"
-
-
-def _shell() -> Any:
-    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
 
 
 def _current_cell(shell: Any) -> _Cell:

@@ -52,7 +52,7 @@ def deliver(
 
     directory = runs_directory(directory)
     if watch:  # perhaps before the first run
-        _Watch(directory, to or (), (lambda what: True) if trust else None).run()
+        _Watch(directory, to or (), consent(trust) if trust else None).run()
         return
     if not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory} to deliver from")

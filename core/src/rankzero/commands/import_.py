@@ -131,13 +131,13 @@ def _tell(found: FoundRun, result: Imported | Exception) -> bool:
     from rankzero.importing import SkipRun
 
     if isinstance(result, SkipRun):
-        _say(f"{found.source}: passed over: {result}")
+        terminal.say(f"{found.source}: passed over: {result}")
         return True
     if isinstance(result, Exception):
-        _say(f"{found.source}: not imported: {_reason(result)}", err=True)
+        terminal.say(f"{found.source}: not imported: {_reason(result)}", err=True)
         return False
     if (refusal := _refusal(result)) is not None:
-        _say(f"{found.source}: not imported: {refusal}", err=True)
+        terminal.say(f"{found.source}: not imported: {refusal}", err=True)
         return False
     _tell_taken(result)
     return not result.report.not_taken
@@ -173,12 +173,7 @@ def _tell_taken(result: Imported) -> None:
     name, outcome = result.info.name, result.outcome
     counts = f"{terminal.counted(result.values, 'value')}, {terminal.counted(result.files, 'file')}"
     what = "imported already, nothing is new" if outcome is Outcome.UNCHANGED else f"{outcome.value}: {counts}"
-    _say(f"{name}: {what}; it is in {result.info.dir}")
+    terminal.say(f"{name}: {what}; it is in {result.info.dir}")
     for (left_out, why), count in result.report.not_taken.items():
         times = f" ({count:,} times)" if count > 1 else ""
-        _say(f"{name}: not taken: {left_out}{times}: {why}", err=True)
-
-
-def _say(text: str, *, err: bool = False) -> None:
-    """Print a line; what would move a terminal's cursor, or begin another line, is spelled out."""
-    terminal.say(text, err=err)
+        terminal.say(f"{name}: not taken: {left_out}{times}: {why}", err=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rankzero.errors import PluginNotInstalledError, RecorderError
+from rankzero.lifecycle import ipython_shell
 from rankzero.rank import is_rank_zero
 from rankzero.recording.progress_line import TerminalLine, is_terminal
 from rankzero.recording.progress_loops import LoopProgress, Screen
@@ -90,8 +91,7 @@ def _is_in_terminal() -> bool:
 
 
 def _is_notebook() -> bool:
-    get_shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
-    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(get_shell()).__mro__)
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(ipython_shell()).__mro__)
 
 
 def _screen(kind: str) -> Screen | None:
