@@ -61,7 +61,7 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, or those named: nox -s tests -- tests/core -k journal."""
+    """Run the tests, or those named: nox -s tests -- tests/journal."""
     # Hundreds of processes import torch or an SDK; under PYTHONDONTWRITEBYTECODE each would compile it again.
     session.install("--compile", *editable(packages()), *group("test"), *FRAMEWORKS)
     # One thread for each worker: torch would otherwise start one for each core in every one of them.

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from rankzero.csv_logger import CSVLogger
-from rankzero.logger import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.loggers.csv.logger import CSVLogger
 
 BATCH = 1000
 ROUNDS = 40

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from servers.down_logger import DownLogger
 
 import rankzero
-from rankzero.events import Metrics
+from rankzero.events.structs import Metrics
 
 CALLS = 2000
 ROUNDS = 40

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from rankzero.events import Metrics, Start, encode, encode_lines
-from rankzero.logger import RunInfo
-from rankzero.reader import read_run
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import Metrics, Start, encode, encode_lines
+from rankzero.reader.run_data import read_run
 
 ROWS = 1_000_000
 NAMES = [f"train/metric_{index}" for index in range(10)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from rankzero.imported_journal import import_run
+from rankzero.importers.writing import import_run
 from rankzero_neptune.rescue.importer import NeptuneImporter
 
 STEPS = 100_000

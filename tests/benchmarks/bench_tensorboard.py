@@ -13,7 +13,7 @@ from statistics import median
 from measuring import Table, by_turns, median_ratio
 from torch.utils.tensorboard import SummaryWriter
 
-from rankzero.logger import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
 from rankzero_tensorboard import TensorBoardLogger
 
 ROUNDS = 10

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from waiting import A_WHILE
 
-from rankzero.events import Event, Finish, Metrics
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Event, Finish, Metrics
+from rankzero.journal.tail import JOURNAL, read_events
 
 HERE = Path(__file__).parent
 LAUNCHER_PREFIXES = ("RANKZERO_", "SLURM_", "TORCHELASTIC_", "OMPI_", "PMI", "WANDB_")

@@ -4,8 +4,8 @@ import pytest
 
 import rankzero
 from rankzero.errors import RecorderError
-from rankzero.events import Metrics, Params
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Metrics, Params
+from rankzero.journal.tail import JOURNAL, read_events
 
 pytest.importorskip("torch")
 import torch

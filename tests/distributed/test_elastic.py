@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from rankzero.events import Start
+from rankzero.events.structs import Start
 
 pytestmark = pytest.mark.slow
 

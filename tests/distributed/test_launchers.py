@@ -12,9 +12,9 @@ import time
 import pytest
 from waiting import A_WHILE, SOON
 
-import rankzero.launch
-from rankzero import identity
-from rankzero.events import Metrics
+import rankzero.run.start
+from rankzero.events.structs import Metrics
+from rankzero.run import identity
 
 SLURM = {"SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3", "SLURM_NTASKS": "3"}
 SRUN = {**SLURM, "SLURM_CLUSTER_NAME": "c", "SLURM_STEP_LAUNCHER_PORT": "41234"}
@@ -124,15 +124,15 @@ def test_program_that_starts_in_the_same_moment(job, monkeypatch):
     environment = {**SRUN, "SLURM_PROCID": "0", "SLURM_NTASKS": "8", "RANKZERO_DIR": job.environment["RANKZERO_DIR"]}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    existing_start = rankzero.launch._existing_start
+    existing_start = rankzero.run.start._existing_start
 
     def meanwhile(*arguments):
-        monkeypatch.setattr(rankzero.launch, "_existing_start", existing_start)
+        monkeypatch.setattr(rankzero.run.start, "_existing_start", existing_start)
         launch(job, lambda place: environment, [0])
         return existing_start(*arguments)
 
-    monkeypatch.setattr(rankzero.launch, "next_start", lambda: 0)
-    monkeypatch.setattr(rankzero.launch, "_existing_start", meanwhile)
+    monkeypatch.setattr(rankzero.run.start, "next_start", lambda: 0)
+    monkeypatch.setattr(rankzero.run.start, "_existing_start", meanwhile)
     with rankzero.start(delivery="off") as run:
         assert not run.resumed
     assert {each.name for each in job.runs} == {run.id, job.reports()[0]["known"][0]}

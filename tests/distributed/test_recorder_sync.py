@@ -5,7 +5,7 @@ import pytest
 from distributed.scripts.synced_data import BATCHES, data
 from waiting import SOON
 
-from rankzero.events import Metrics, Start
+from rankzero.events.structs import Metrics, Start
 
 EPOCHS = range(4)
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from rankzero.events import Metrics
+from rankzero.events.structs import Metrics
 
 STEP = {"SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "3", "SLURM_NTASKS": "3"}
 

@@ -1,6 +1,6 @@
 """Ranks without a launcher: processes of torch.multiprocessing, whose rank no environment variable tells."""
 
-from rankzero.events import Params, Start, Text
+from rankzero.events.structs import Params, Start, Text
 
 
 def test_run_started_in_each_worker(job):

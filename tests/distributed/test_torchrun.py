@@ -8,7 +8,7 @@ from servers.wandb_server import WandbServer
 from waiting import A_MOMENT, SOON
 
 import rankzero
-from rankzero.events import Params, Start
+from rankzero.events.structs import Params, Start
 
 
 @pytest.fixture(scope="module")

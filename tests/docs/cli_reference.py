@@ -5,7 +5,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from rankzero.cli import app
+from rankzero.cli.app import app
 
 
 def render() -> str:

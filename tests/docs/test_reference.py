@@ -8,9 +8,10 @@ import pytest
 from docs.cli_reference import render
 
 import rankzero
-from rankzero import config, hookspecs
-from rankzero.events import EVENT_TYPES
-from rankzero.options import START_PARAMETERS
+from rankzero.config import resolving
+from rankzero.config.options import START_PARAMETERS
+from rankzero.events.structs import EVENT_TYPES
+from rankzero.plugins import hookspecs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -37,17 +38,17 @@ def test_every_environment_variable_is_documented():
 
 
 def test_every_setting_is_documented():
-    assert first_column(page("config")) == set(config._FIELDS)
+    assert first_column(page("config")) == set(resolving._FIELDS)
 
 
 def test_start_takes_every_setting():
-    assert set(START_PARAMETERS) == (set(config._FIELDS) - {"disabled"}) | {"config"}
+    assert set(START_PARAMETERS) == (set(resolving._FIELDS) - {"disabled"}) | {"config"}
 
 
 def test_every_hook_is_documented_with_an_example():
     hooks = [name for name in vars(hookspecs) if name.startswith("rankzero_")]
     assert hooks
-    assert "automodule:: rankzero.hookspecs" in page("hooks")
+    assert "automodule:: rankzero.plugins.hookspecs" in page("hooks")
     for name in hooks:
         doc = inspect.getdoc(getattr(hookspecs, name))
         assert f">>> @rankzero.hookimpl\n    ... def {name}(" in doc

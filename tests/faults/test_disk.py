@@ -16,13 +16,14 @@ import pytest
 
 import rankzero
 from rankzero.errors import ConfigError
-from rankzero.events import Lost, Metrics, Params, encode
-from rankzero.journal import JOURNAL, Journal, read_events
-from rankzero.reader import read_run
+from rankzero.events.structs import Lost, Metrics, Params, encode
+from rankzero.journal.append import Journal
+from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.reader.run_data import read_run
 
 HOG = """
 import json, os, random, resource, signal, sys, warnings
-import rankzero, rankzero.backlog
+import rankzero, rankzero.journal.backlog
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as Python does by itself: a write fails with EFBIG instead
 said = []
@@ -30,7 +31,7 @@ warnings.showwarning = lambda message, *rest: said.append(str(message))
 warnings.simplefilter("always")
 
 directory, room = sys.argv[1], int(sys.argv[2])
-rankzero.backlog.MOST_BYTES = int(sys.argv[3])
+rankzero.journal.backlog.MOST_BYTES = int(sys.argv[3])
 run = rankzero.start(dir=directory, run_id="r1", delivery="off")
 journal = run.dir / "journal.jsonl"
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -114,7 +115,7 @@ def kept_and_lost(path):
 @pytest.fixture
 def small(monkeypatch):
     """Let only so many bytes wait in memory."""
-    return lambda size: monkeypatch.setattr("rankzero.backlog.MOST_BYTES", size)
+    return lambda size: monkeypatch.setattr("rankzero.journal.backlog.MOST_BYTES", size)
 
 
 @pytest.mark.parametrize("more", range(0, 250, 31))
@@ -171,7 +172,7 @@ def test_no_space_left_on_device(tmp_path, caplog, small):
     assert "No space left on device. Training goes on, and what is logged is kept in memory" in kept
     assert "what is logged now is lost" in lost
     mend()
-    with caplog.at_level(logging.WARNING, "rankzero.journal"):
+    with caplog.at_level(logging.WARNING, "rankzero.journal.append"):
         journal.append(line(100))
     kept, (lost,) = kept_and_lost(path)
     assert kept == [*range(100 - lost), 100]
@@ -236,7 +237,7 @@ def test_a_forked_child_writes_and_reports_only_its_own(tmp_path, limit, small):
 
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_run_that_ends_on_a_full_disk(tmp_path, limit, monkeypatch, comes_back):
-    monkeypatch.setattr("rankzero.run._FULL_DISK_TIMEOUT", 60.0 if comes_back else 0.1)
+    monkeypatch.setattr("rankzero.run.run._FULL_DISK_TIMEOUT", 60.0 if comes_back else 0.1)
     run = rankzero.start(dir=tmp_path, delivery="off")
     run.log_metrics({"loss": 0.5}, 0)
     limit((run.dir / JOURNAL).stat().st_size)

@@ -13,8 +13,8 @@ import pytest
 from waiting import until
 
 import rankzero
-from rankzero.events import Metrics, Start
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Metrics, Start
+from rankzero.journal.tail import JOURNAL, read_events
 
 
 def values(step):

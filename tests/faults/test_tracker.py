@@ -17,10 +17,10 @@ from servers.training import TESTS, Training
 from waiting import A_WHILE, SOON, until
 
 import rankzero
-from rankzero.courier import Courier
-from rankzero.delivery import _start_process, bury_the_dead
-from rankzero.journal import JOURNAL, read_events
-from rankzero.position import Position, load_position
+from rankzero.delivery.courier import Courier
+from rankzero.delivery.supervisor import _start_process, bury_the_dead
+from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.rundir.positions import Position, load_position
 
 SECRET = "hunter2-hunter2"
 
@@ -186,7 +186,7 @@ def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(track
             handlers.pop()()
         return _start_process(orders)
 
-    monkeypatch.setattr("rankzero.delivery._start_process", start_process)
+    monkeypatch.setattr("rankzero.delivery.supervisor._start_process", start_process)
     thread = threading.Thread(target=delivery.revive, daemon=True)
     thread.start()
     thread.join(SOON)
@@ -274,7 +274,7 @@ def test_a_courier_that_dies_while_the_training_goes_on_is_started_again(trainin
         threads.append(threading.current_thread())
         return _start_process(orders)
 
-    monkeypatch.setattr("rankzero.delivery._start_process", start_process)
+    monkeypatch.setattr("rankzero.delivery.supervisor._start_process", start_process)
     for step in range(10**6):
         run.log_metrics({"loss": 1.0}, step)
         time.sleep(0.02)
@@ -384,7 +384,7 @@ def test_two_threads_may_ask_for_the_same_exit_status(monkeypatch):
         _left_alone.remove(pid)
         return pid, 0
 
-    monkeypatch.setattr("rankzero.delivery._left_alone", _left_alone := [4711])
+    monkeypatch.setattr("rankzero.delivery.supervisor._left_alone", _left_alone := [4711])
     monkeypatch.setattr(os, "waitpid", waitpid)
     bury_the_dead()
     assert _left_alone == []
@@ -451,7 +451,7 @@ def test_a_courier_that_cannot_be_started_is_said_and_the_run_kept(training, tra
 
 def test_orders_that_cannot_be_read_end_a_courier_with_a_word(tmp_path):
     told = pickle.dumps([*sys.path, str(TESTS)]) + b"no pickle"
-    courier = [sys.executable, "-m", "rankzero.courier_process"]
+    courier = [sys.executable, "-m", "rankzero.delivery.worker"]
     ended = subprocess.run(courier, input=told, capture_output=True, cwd=tmp_path, timeout=A_WHILE)
     assert ended.returncode == 1
     assert b"UnpicklingError" in ended.stderr

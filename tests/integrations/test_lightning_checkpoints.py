@@ -15,8 +15,8 @@ from servers.lightning_model import Model, data, trainer
 from waiting import A_WHILE
 
 import rankzero
-from rankzero.events import Checkpoint
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Checkpoint
+from rankzero.journal.tail import JOURNAL, read_events
 
 pytest.importorskip("lightning")
 import torch
@@ -37,12 +37,17 @@ def digest(path):
 
 
 class Noting(TorchCheckpointIO):
-    """Notes what was saved: Lightning's own writer, which replaces a file as a whole."""
+    """Notes what was saved: Lightning's own writer, which replaces a file as a whole.
 
-    def __init__(self):
+    Given a run, it waits until the run has copied what was saved before.
+    """
+
+    def __init__(self, run=None):
         self.saved = []
+        self._run = run
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
+        assert self._run is None or self._run.flush(A_WHILE)
         self.write(checkpoint, path)
         self.saved.append((str(path), digest(path)))
 
@@ -149,7 +154,7 @@ def test_every_checkpoint_is_delivered_as_it_was_saved(tmp_path, late, keepers):
 )
 def test_writers_of_other_kinds(tmp_path, io, options, saves):
     with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
-        writer = io()
+        writer = io(run)
         fit(run, tmp_path, writer, keeper(**options))
     assert recorded(run) == writer.saved
     assert len(writer.saved) == saves

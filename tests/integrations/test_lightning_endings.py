@@ -10,8 +10,8 @@ from servers.lightning_model import Model, data, trainer
 from servers.lightning_scripts import run_script
 
 import rankzero
-from rankzero.events import Finish, Metrics, Status
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Finish, Metrics, Status
+from rankzero.journal.tail import JOURNAL, read_events
 
 pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import Callback

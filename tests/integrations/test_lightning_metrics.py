@@ -6,8 +6,8 @@ import pytest
 from servers.lightning_model import SCORES, Model, data, trainer
 
 import rankzero
-from rankzero.events import Graph, Image, Metrics, Params, Table
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Graph, Image, Metrics, Params, Table
+from rankzero.journal.tail import JOURNAL, read_events
 
 pytest.importorskip("lightning")
 import torch

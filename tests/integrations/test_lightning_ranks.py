@@ -4,8 +4,8 @@ import pytest
 from servers.lightning_scripts import run_script
 
 import rankzero
-from rankzero.events import Checkpoint
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Checkpoint
+from rankzero.journal.tail import JOURNAL, read_events
 
 pytest.importorskip("lightning")
 

@@ -6,8 +6,8 @@ import pytest
 from servers.lightning_model import Model, data, trainer
 
 import rankzero
-from rankzero.events import Checkpoint, Params
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Checkpoint, Params
+from rankzero.journal.tail import JOURNAL, read_events
 
 pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import ModelCheckpoint

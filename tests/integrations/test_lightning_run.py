@@ -6,8 +6,8 @@ import pytest
 from servers.file_logger import FileLogger, calls
 
 import rankzero
-from rankzero.events import Checkpoint, Finish, Graph, Metrics, Params, Status
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Checkpoint, Finish, Graph, Metrics, Params, Status
+from rankzero.journal.tail import JOURNAL, read_events
 
 pytest.importorskip("lightning")
 import torch

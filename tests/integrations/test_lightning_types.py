@@ -59,7 +59,7 @@ def test_so_the_trainers_directory_is_that_of_the_version(tmp_path):
 @pytest.mark.parametrize(
     "order",
     [
-        ["rankzero", "rankzero.csv_logger", "lightning.fabric", "lightning.pytorch", "pytorch_lightning"],
+        ["rankzero", "rankzero.loggers.csv.logger", "lightning.fabric", "lightning.pytorch", "pytorch_lightning"],
         ["lightning.pytorch", "rankzero"],
     ],
     ids=["rankzero first", "lightning first"],
@@ -84,7 +84,7 @@ def test_in_any_order_of_imports(order):
 def test_nothing_of_lightning_is_imported():
     code = "import sys, rankzero; rankzero.CSVLogger; print([n for n in sys.modules if 'lightning' in n])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=A_WHILE)
-    assert done.stdout.strip() == "['rankzero.integrations.lightning']"
+    assert done.stdout.strip() == "['rankzero.loggers.lightning']"
 
 
 def test_modules_that_are_only_named_like_lightnings(tmp_path):

@@ -7,8 +7,8 @@ import numpy as np
 from waiting import A_WHILE
 
 import rankzero
-from rankzero.courier import Courier
-from rankzero.position import reject_list
+from rankzero.delivery.courier import Courier
+from rankzero.rundir.positions import reject_list
 
 
 class EagerCourier(Courier):

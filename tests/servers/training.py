@@ -9,16 +9,16 @@ from pathlib import Path
 import psutil
 from waiting import A_WHILE, until
 
-from rankzero.events import Finish
-from rankzero.journal import JOURNAL, read_events
-from rankzero.position import load_position
+from rankzero.events.structs import Finish
+from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.rundir.positions import load_position
 
 TESTS = Path(__file__).parents[1]
 PREAMBLE = """
 import os, signal, sys, time
 from pathlib import Path
 import rankzero
-from rankzero.position import load_position
+from rankzero.rundir.positions import load_position
 from servers.file_logger import BatchFileLogger, FileLogger, fail, heal
 from waiting import A_WHILE
 
@@ -68,7 +68,7 @@ class Training:
 
     def couriers(self):
         """The courier processes that live, zombies included."""
-        return [process for process in self.processes() if "rankzero.courier_process" in " ".join(_command(process))]
+        return [process for process in self.processes() if "rankzero.delivery.worker" in " ".join(_command(process))]
 
     def processes(self):
         found = []

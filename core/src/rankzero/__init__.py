@@ -12,20 +12,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rankzero.aggregate import merge_dicts
-from rankzero.collection import DummyLogger, LoggerCollection
-from rankzero.experiment import DummyExperiment, rank_zero_experiment
-from rankzero.launch import start
-from rankzero.logger import Logger
+from rankzero.loggers.aggregate import merge_dicts
+from rankzero.loggers.base import Logger
+from rankzero.loggers.collection import DummyLogger, LoggerCollection
+from rankzero.loggers.experiment import DummyExperiment, rank_zero_experiment
 from rankzero.rank import is_rank_zero, rank_zero_debug, rank_zero_info, rank_zero_only, rank_zero_warn
-from rankzero.run import Run
+from rankzero.run.run import Run
+from rankzero.run.start import start
 
 if TYPE_CHECKING:
-    from rankzero.csv_logger import CSVLogger
-    from rankzero.errands import deliver
-    from rankzero.hookspecs import hookimpl
-    from rankzero.reader import RunData, read_run
-    from rankzero.recorder import Recorder
+    from rankzero.delivery.sync_job import deliver
+    from rankzero.loggers.csv.logger import CSVLogger
+    from rankzero.plugins.hookspecs import hookimpl
+    from rankzero.reader.run_data import RunData, read_run
+    from rankzero.recorder.recorder import Recorder
 
 __version__ = "0.1.0"
 
@@ -53,12 +53,12 @@ __all__ = [
 
 # A training script needs these seldom, and they bring pluggy and more with them: imported when first asked for.
 _HOMES = {
-    "CSVLogger": "csv_logger",
-    "Recorder": "recorder",
-    "RunData": "reader",
-    "deliver": "errands",
-    "hookimpl": "hookspecs",
-    "read_run": "reader",
+    "CSVLogger": "loggers.csv.logger",
+    "Recorder": "recorder.recorder",
+    "RunData": "reader.run_data",
+    "deliver": "delivery.sync_job",
+    "hookimpl": "plugins.hookspecs",
+    "read_run": "reader.run_data",
 }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from rankzero.notices import warn
+from rankzero.messages import warn
 
 P = ParamSpec("P")
 R = TypeVar("R")

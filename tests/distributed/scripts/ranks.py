@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-LOADED_ON_RANK_ZERO = ["rankzero.csv_logger", "rankzero.courier", "pluggy"]
+LOADED_ON_RANK_ZERO = ["rankzero.loggers.csv.logger", "rankzero.delivery.courier", "pluggy"]
 
 
 def identity(run):
@@ -28,7 +28,7 @@ def count_couriers():
     for process in psutil.process_iter():
         try:
             is_ours = process.environ().get("RANKZERO_DIR") == os.environ["RANKZERO_DIR"]
-            count += is_ours and "rankzero.courier_process" in process.cmdline()
+            count += is_ours and "rankzero.delivery.worker" in process.cmdline()
         except psutil.Error:
             continue
     return count

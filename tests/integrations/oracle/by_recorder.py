@@ -7,8 +7,8 @@ from pathlib import Path
 from integrations.oracle.training import LogCalls, Outcome, Point, Training
 
 import rankzero
-from rankzero.events import Metrics
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Metrics
+from rankzero.journal.tail import JOURNAL, read_events
 
 
 def run_with_recorder(training: Training, directory: Path) -> Outcome:

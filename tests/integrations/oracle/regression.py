@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanAbsoluteError
 
 import rankzero
-from rankzero.events import Metrics
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Metrics
+from rankzero.journal.tail import JOURNAL, read_events
 
 EPOCHS, ACCUMULATE, LOG_EVERY = 8, 2, 2
 Rows = dict[str, list[tuple[int, float]]]

@@ -8,7 +8,7 @@ from plugins.comet.direct import QUIET
 from servers.comet_server import CometServer
 from waiting import A_WHILE
 
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_comet import CometLogger
 
 

@@ -6,10 +6,10 @@ import uuid
 import numpy as np
 
 import rankzero
-from rankzero.courier import Courier
-from rankzero.events import Metrics
-from rankzero.journal import JOURNAL, read_events
-from rankzero.position import reject_list
+from rankzero.delivery.courier import Courier
+from rankzero.events.structs import Metrics
+from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.rundir.positions import reject_list
 from rankzero_comet import CometLogger
 
 ROWS = 30

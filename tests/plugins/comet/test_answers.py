@@ -18,9 +18,9 @@ from servers.comet_mock.faults import dropped, late, refused, stalled
 from servers.faulty_proxy import lost, status, truncated
 from waiting import A_WHILE
 
-from rankzero.courier import GaveUpError
-from rankzero.logger import Logger
-from rankzero.position import load_position
+from rankzero.delivery.courier import GaveUpError
+from rankzero.loggers.base import Logger
+from rankzero.rundir.positions import load_position
 from rankzero_comet import CometLogger
 
 METRICS = "batch/logger/experiment/metric"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rankzero.logger import Moment
+from rankzero.events.run_info import Moment
 
 WEIGHTS = bytes(range(256)) * 1000 + b"\r\n--\r\n"
 

@@ -16,7 +16,7 @@ from servers.comet_mock.faults import dropped
 from servers.faulty_proxy import status
 from waiting import A_WHILE
 
-from rankzero.experiment import DummyExperiment
+from rankzero.loggers.experiment import DummyExperiment
 
 KEY = "k" * 40
 FAINT = np.full((6, 6), 50, np.uint8)

@@ -11,7 +11,7 @@ from servers.training import Training
 from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
-from rankzero.position import load_position
+from rankzero.rundir.positions import load_position
 
 METRICS = "batch/logger/experiment/metric"
 FAULTS = {

@@ -5,8 +5,8 @@ from plugins.comet.journals import deliver, journal_of_rows, points_in, points_l
 from plugins.comet.scripts import CometShell
 
 import rankzero
-from rankzero.courier import GaveUpError
-from rankzero.logger import RunInfo
+from rankzero.delivery.courier import GaveUpError
+from rankzero.events.run_info import RunInfo
 from rankzero_comet.settings import Settings
 
 LOGS = """

@@ -13,7 +13,7 @@ from servers.comet_mock.faults import late, stalled
 from servers.training import Training
 from waiting import A_WHILE, until
 
-from rankzero.position import load_position
+from rankzero.rundir.positions import load_position
 
 KEY = "r" * 32
 SCRIPT = f"""

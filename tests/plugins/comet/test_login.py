@@ -13,7 +13,7 @@ from servers.comet_server import CometServer
 from servers.faulty_proxy import status
 from waiting import A_WHILE, SOON, until
 
-from rankzero import cli
+from rankzero.cli import app as cli
 from rankzero_comet import CometLogger
 
 KEY = "k3y" * 8 + "x"
@@ -188,7 +188,7 @@ def test_who_sends_nothing_needs_no_login(server, shell, variables):
 @pytest.mark.slow
 def test_delivery_later_says_that_nobody_is_logged_in(server, shell):
     shell.train(logs(), RANKZERO_DELIVERY="off")
-    ended = shell.sync(shell.run_dir, "--to", "comet", "--timeout", 5, returns=1, COMET_URL_OVERRIDE=server.url)
+    ended = shell.sync(shell.run_dir, "--to", "comet", "--timeout", 60, returns=1, COMET_URL_OVERRIDE=server.url)
     assert "comet login" in ended.stderr
     assert "not delivered" in ended.stderr
     shell.sync(shell.run_dir, "--to", "comet", COMET_API_KEY=KEY, COMET_URL_OVERRIDE=server.url)

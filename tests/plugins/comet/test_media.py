@@ -12,9 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
-from rankzero.encoders import Histogram
-from rankzero.logger import Moment
-from rankzero.media import MediaFile
+from rankzero.events.run_info import Moment
+from rankzero.media.encoders import Histogram
+from rankzero.media.store import MediaFile
 from rankzero.testing.samples import GIF, FigureSample, png, wav
 
 RANDOM = np.random.default_rng(1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankzero.logger import MetricsRow, Moment
+from rankzero.events.run_info import MetricsRow, Moment
 from rankzero_comet import CometLogger
 
 NUMBERS = {

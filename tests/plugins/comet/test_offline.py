@@ -6,7 +6,7 @@ import pytest
 from plugins.comet.journals import check_everything, points_in, points_logged
 from plugins.comet.scripts import CometShell
 
-from rankzero.position import load_position
+from rankzero.rundir.positions import load_position
 
 EVERYTHING = """
     from pathlib import Path

@@ -8,7 +8,7 @@ from servers.faulty_proxy import status
 import rankzero
 from rankzero import deliver as deliver_run
 from rankzero.errors import TrackerUnavailableError
-from rankzero.logger import Moment
+from rankzero.events.run_info import Moment
 from rankzero_comet import CometLogger
 
 OUTPUT = "write/experiment/output"

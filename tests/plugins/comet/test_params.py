@@ -150,7 +150,7 @@ def test_an_alert_says_whose_it_is(attached, stored):
 
 
 def test_params_keep_their_time(attached, stored):
-    from rankzero.logger import Moment
+    from rankzero.events.run_info import Moment
 
     with attached.at(Moment(PARAMS_TIME)):
         attached.log_hyperparams({"lr": 1, "net": {"depth": 2}})

@@ -11,9 +11,9 @@ from servers.faulty_proxy import status as answer
 from waiting import A_WHILE, until
 
 import rankzero
-from rankzero.events import Finish, Start
-from rankzero.journal import JOURNAL, read_events
-from rankzero.logger import Moment
+from rankzero.events.run_info import Moment
+from rankzero.events.structs import Finish, Start
+from rankzero.journal.tail import JOURNAL, read_events
 from rankzero_comet import CometLogger, heartbeat
 
 

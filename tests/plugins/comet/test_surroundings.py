@@ -11,7 +11,7 @@ from plugins.comet.journals import deliver
 from plugins.comet.scripts import CometShell
 from waiting import until
 
-from rankzero.surroundings import read_surroundings
+from rankzero.capture.environment import read_surroundings
 
 TRAIN = """
     with rankzero.start("comet", project="p"{}) as run:

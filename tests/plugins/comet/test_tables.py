@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rankzero.media import MediaFile
+from rankzero.media.store import MediaFile
 from rankzero.testing.samples import png
 
 PICTURE = np.random.default_rng(2).integers(0, 256, (4, 5, 3), np.uint8)

@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from plugins.mlflow.tracked import files_of, runs_tagged
 
 import rankzero
-from rankzero.events import Metrics
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Metrics
+from rankzero.journal.tail import JOURNAL, read_events
 
 ROWS = 30
 SUMMARISED = "val/loss"

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from servers.mlflow_server import MlflowServer
 from waiting import A_WHILE
 
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_mlflow import MLFlowLogger
 
 

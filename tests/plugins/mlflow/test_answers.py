@@ -11,9 +11,9 @@ from servers.faulty_proxy import FaultyProxy, lost, silent, status, truncated
 from waiting import A_WHILE, until
 
 import rankzero
-from rankzero.courier import Courier, GaveUpError
+from rankzero.delivery.courier import Courier, GaveUpError
 from rankzero.errors import AccessError
-from rankzero.position import load_position, reject_list
+from rankzero.rundir.positions import load_position, reject_list
 from rankzero_mlflow import MLFlowLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:MLflow refuses the name", "ignore:the param 'long' is whole in")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from plugins.mlflow.tracked import Held
 
-from rankzero import events
-from rankzero.checkpoints import snapshot
+from rankzero.events import structs
+from rankzero.run.snapshots import snapshot
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 
 TIME = 1_700_000_000.25
@@ -117,7 +117,7 @@ def test_versions_of_a_model(registering, saved):
 def test_a_checkpoint_that_is_delivered_again_is_one_version(make_logger, mlflow_server, run_info, saved):
     journal = JournalOf(run_info)
     kept = snapshot(saved("a.ckpt"), Path(run_info.dir))
-    journal.add(events.Checkpoint(TIME, kept, score=math.inf, step=1, aliases=["best"]))
+    journal.add(structs.Checkpoint(TIME, kept, score=math.inf, step=1, aliases=["best"]))
 
     def make():
         return make_logger(tracking_uri=mlflow_server.uri, registered_model_name="delivered-again")
@@ -152,8 +152,8 @@ def test_artifacts_of_a_run_have_their_names(make_logger, run_info):
     (stored / "abcdef.csv").write_bytes(b"1")
     journal = JournalOf(run_info)
     journal.add(
-        events.Artifact(TIME, "media/ab/abcdef.csv", "data.csv"),
-        events.Artifact(TIME, "media/ab/abcdef.csv", "../#"),
+        structs.Artifact(TIME, "media/ab/abcdef.csv", "data.csv"),
+        structs.Artifact(TIME, "media/ab/abcdef.csv", "../#"),
     )
     journal.deliver(make_logger)
     held = Held(journal.last)

@@ -10,10 +10,10 @@ from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 from PIL import Image
 from plugins.mlflow.tracked import Held
 
-from rankzero import events
-from rankzero.encoders import Histogram
-from rankzero.logger import Moment
-from rankzero.media import MediaFile, MediaStore
+from rankzero.events import structs
+from rankzero.events.run_info import Moment
+from rankzero.media.encoders import Histogram
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 from rankzero.testing.samples import GIF, png, wav
 
@@ -124,13 +124,13 @@ def test_what_is_delivered_again_is_there_once(make_logger, run_info, tmp_path):
     picture, sound, film = store.image(png()), store.audio(wav()), store.video(GIF)
     table = store.table(["a"], [[1]])
     logged = [
-        events.Image(TIME, "image", [picture, picture], 1),
-        events.Audio(TIME, "sound", [sound], 1),
-        events.Video(TIME, "film", [film], 1),
-        events.Figure(TIME, "figure", picture, 1),
-        events.Table(TIME, "table", table, 1),
-        events.Text(TIME, "text", ["value"], [["a"]], 1),
-        events.Histogram(TIME, "histogram", Histogram([1], [0.0, 1.0]), 1),
+        structs.Image(TIME, "image", [picture, picture], 1),
+        structs.Audio(TIME, "sound", [sound], 1),
+        structs.Video(TIME, "film", [film], 1),
+        structs.Figure(TIME, "figure", picture, 1),
+        structs.Table(TIME, "table", table, 1),
+        structs.Text(TIME, "text", ["value"], [["a"]], 1),
+        structs.Histogram(TIME, "histogram", Histogram([1], [0.0, 1.0]), 1),
     ]
     journal = JournalOf(run_info)
     journal.add(*logged)
@@ -153,9 +153,9 @@ def test_one_step_logged_twice_in_a_moment_keeps_both(make_logger, run_info, tmp
     journal = JournalOf(run_info)
     for picture, text in zip(pictures, ["a", "b"], strict=True):
         journal.add(
-            events.Image(TIME, "key", [picture], 1),
-            events.Figure(TIME, "key", picture, 1),
-            events.Text(TIME, "key", ["value"], [[text]], 1),
+            structs.Image(TIME, "key", [picture], 1),
+            structs.Figure(TIME, "key", picture, 1),
+            structs.Text(TIME, "key", ["value"], [[text]], 1),
         )
     journal.deliver(make_logger)
     held = Held(journal.last)

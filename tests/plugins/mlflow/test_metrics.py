@@ -10,8 +10,8 @@ import torch
 from mlflow import MlflowClient
 from plugins.mlflow.tracked import Held
 
-from rankzero.events import DefineMetric, Finish, Metrics
-from rankzero.logger import MetricsRow, Moment
+from rankzero.events.run_info import MetricsRow, Moment
+from rankzero.events.structs import DefineMetric, Finish, Metrics
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 
 TIME = 1_700_000_000.123

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from plugins.mlflow.tracked import Held, runs_tagged
 
 import rankzero
-from rankzero.cli import main
+from rankzero.cli.app import main
 from rankzero.testing.samples import png
 
 

@@ -10,7 +10,7 @@ from plugins.mlflow.tracked import Held
 from requests import ConnectionError
 from waiting import A_WHILE
 
-from rankzero.events import Finish, Metrics, Start
+from rankzero.events.structs import Finish, Metrics, Start
 from rankzero.testing.journals import TIME, JournalOf
 
 

@@ -8,7 +8,7 @@ import pytest
 from plugins.mlflow.tracked import Held
 from waiting import until
 
-from rankzero.logger import MetricsRow, Moment
+from rankzero.events.run_info import MetricsRow, Moment
 
 INTERVAL = 0.2
 

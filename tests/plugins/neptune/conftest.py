@@ -8,7 +8,7 @@ import pytest
 from servers.neptune_server import NeptuneServer
 from waiting import A_WHILE
 
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_neptune import NeptuneLogger
 
 with warnings.catch_warnings():  # of its dependencies, about each other

@@ -4,9 +4,9 @@ import json
 
 from plugins.neptune.arrived import arrived
 
-from rankzero.events import Metrics
-from rankzero.journal import JOURNAL, read_events
-from rankzero.position import load_position, reject_list
+from rankzero.events.structs import Metrics
+from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.rundir.positions import load_position, reject_list
 
 
 def points_logged(run_dir, name="loss"):

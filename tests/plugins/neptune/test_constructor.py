@@ -7,7 +7,7 @@ import neptune
 import pytest
 
 from rankzero.errors import ConfigError
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_neptune import NeptuneLogger
 from rankzero_neptune.settings import INIT_OPTIONS, Settings
 

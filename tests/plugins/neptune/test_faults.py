@@ -17,8 +17,8 @@ from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.errors import RejectedError, TrackerUnavailableError
-from rankzero.logger import Moment, RunInfo
-from rankzero.position import load_position
+from rankzero.events.run_info import Moment, RunInfo
+from rankzero.rundir.positions import load_position
 
 OPERATIONS = "attributes/operations"
 FAULTS = {

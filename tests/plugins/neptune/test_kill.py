@@ -14,8 +14,8 @@ from servers.neptune_server import NeptuneServer
 from servers.training import Training
 from waiting import A_WHILE, until
 
-from rankzero.journal import JOURNAL, read_start
-from rankzero.position import load_position
+from rankzero.journal.tail import JOURNAL, read_start
+from rankzero.rundir.positions import load_position
 
 SCRIPT = """
     import numpy as np

@@ -12,7 +12,7 @@ from servers.neptune_mock.sessions import api_token
 from waiting import SOON
 
 import rankzero
-from rankzero import cli
+from rankzero.cli import app as cli
 from rankzero.errors import ConfigError, TrackerUnavailableError
 from rankzero_neptune import NeptuneLogger
 from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted

@@ -12,7 +12,7 @@ from servers.event_files import events, scalars
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE
 
-from rankzero import cli
+from rankzero.cli import app as cli
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from plugins.neptune import rescue_samples as told
 from plugins.neptune.rescue_exports import export, row
 from waiting import A_WHILE
 
-from rankzero import cli
-from rankzero.reader import read_run
+from rankzero.cli import app as cli
+from rankzero.reader.run_data import read_run
 
 PROJECT = "team_digits_0a1b2c3d"
 """The exporter's directory of the project team/digits, beside the Parquet files and in files/; paths begin below it."""
@@ -305,7 +305,7 @@ def test_many_files_need_few_open_ones(tmp_path):
         export(tmp_path / "e" / f"R-{number}_part_0.parquet", [row("n", "int", number, run=f"R-{number}")])
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))\n"
-        "from rankzero import cli; sys.exit(cli.main(sys.argv[1:]))"
+        "from rankzero.cli import app as cli; sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "import", "neptune", str(tmp_path / "e"), "--dir", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)

@@ -10,8 +10,8 @@ import pytest
 from plugins.neptune.rescue_logs import RUN, operation, piece, value, write_log
 from waiting import A_WHILE
 
-from rankzero import cli
-from rankzero.reader import read_run
+from rankzero.cli import app as cli
+from rankzero.reader.run_data import read_run
 from rankzero_neptune.rescue.printed import Printed
 
 T = 1_700_000_000.0
@@ -322,7 +322,7 @@ def test_a_run_of_many_processes_needs_few_open_files(tmp_path):
         write_log(tmp_path, losses([number]), f"{number}__aaaaaaaa")
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
-        "from rankzero import cli; sys.exit(cli.main(sys.argv[1:]))"
+        "from rankzero.cli import app as cli; sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "import", "neptune", str(tmp_path), "--dir", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)

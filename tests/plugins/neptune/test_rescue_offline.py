@@ -12,8 +12,8 @@ import pytest
 from plugins.neptune import rescue_samples as told
 
 import rankzero
-from rankzero import cli
-from rankzero.reader import read_run
+from rankzero.cli import app as cli
+from rankzero.reader.run_data import read_run
 
 
 @pytest.fixture(scope="module")

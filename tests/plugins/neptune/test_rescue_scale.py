@@ -8,9 +8,9 @@ import sqlite3
 import pytest
 from plugins.neptune import rescue_samples as told
 
-from rankzero import cli
-from rankzero.importing import Report
-from rankzero.reader import read_run
+from rankzero.cli import app as cli
+from rankzero.importers.base import Report
+from rankzero.reader.run_data import read_run
 from rankzero_neptune.rescue.scale_database import ScaleDatabase
 
 

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from plugins.neptune import rescue_samples as told
 
-from rankzero import cli
-from rankzero.reader import read_run
+from rankzero.cli import app as cli
+from rankzero.reader.run_data import read_run
 
 LOSS = [(step, value) for step, _, value in told.LOSS]
 

@@ -8,8 +8,8 @@ from plugins.neptune import rescue_samples as told
 from servers.neptune_server import NeptuneServer
 from waiting import A_WHILE
 
-from rankzero import cli
-from rankzero.reader import read_run
+from rankzero.cli import app as cli
+from rankzero.reader.run_data import read_run
 
 
 @pytest.fixture(scope="module")

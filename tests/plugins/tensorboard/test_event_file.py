@@ -8,7 +8,7 @@ from servers.event_files import accumulated, events, scalars
 from servers.full_disk import full_disk
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.logger import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
 from rankzero_tensorboard import TensorBoardLogger
 from rankzero_tensorboard.event_file import EventFile
 from rankzero_tensorboard.records import record

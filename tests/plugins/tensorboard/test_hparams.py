@@ -5,7 +5,7 @@ import yaml
 from servers.event_files import hparams, scalars
 from servers.tensorboard_server import LOADERS, tensorboard
 
-from rankzero.logger import Moment, RunInfo
+from rankzero.events.run_info import Moment, RunInfo
 from rankzero_tensorboard import TensorBoardLogger
 
 

@@ -11,9 +11,9 @@ from servers.tensorboard_server import LOADERS, tensorboard
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.util.tensor_util import make_ndarray
 
-from rankzero.encoders import Histogram, describe_model
-from rankzero.logger import RunInfo
-from rankzero.media import MediaFile
+from rankzero.events.run_info import RunInfo
+from rankzero.media.encoders import Histogram, describe_model
+from rankzero.media.store import MediaFile
 from rankzero_tensorboard import TensorBoardLogger
 
 RUN = "lightning_logs/version_0"

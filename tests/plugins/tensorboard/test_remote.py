@@ -8,7 +8,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from servers.event_files import hparams, scalars
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.logger import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
 from rankzero_tensorboard import TensorBoardLogger, run_writer
 
 

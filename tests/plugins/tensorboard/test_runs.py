@@ -11,7 +11,7 @@ from servers.event_files import events, hparams, scalars
 from servers.tensorboard_server import LOADERS, tensorboard
 
 import rankzero
-from rankzero.position import load_position
+from rankzero.rundir.positions import load_position
 from rankzero_tensorboard import TensorBoardLogger
 
 

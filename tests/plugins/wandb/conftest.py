@@ -8,7 +8,7 @@ import wandb
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE
 
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_wandb import WandbLogger
 
 

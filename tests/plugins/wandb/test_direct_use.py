@@ -13,7 +13,7 @@ import wandb
 from plugins.wandb.arrived import STEP
 from plugins.wandb.scripts import Shell
 
-from rankzero.experiment import DummyExperiment
+from rankzero.loggers.experiment import DummyExperiment
 
 
 def points(run, key):

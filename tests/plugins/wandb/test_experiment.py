@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from rankzero.logger import Moment
+from rankzero.events.run_info import Moment
 
 
 def test_a_courier_and_who_uses_the_run_open_it_once(server, make_logger, run_info):

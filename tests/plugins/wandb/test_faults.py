@@ -21,8 +21,8 @@ from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.errors import TrackerUnavailableError
-from rankzero.logger import Moment
-from rankzero.position import load_position, reject_list
+from rankzero.events.run_info import Moment
+from rankzero.rundir.positions import load_position, reject_list
 from rankzero_wandb import confirmation
 from rankzero_wandb.history import History
 from rankzero_wandb.state import State

@@ -15,7 +15,7 @@ from servers.wandb_mock.faults import stalled
 from servers.wandb_mock.run import HISTORY
 from waiting import A_WHILE, until
 
-from rankzero.position import load_position, reject_list
+from rankzero.rundir.positions import load_position, reject_list
 
 STEP = "trainer/global_step"
 SCRIPT = """

@@ -123,7 +123,7 @@ def stop_courier(shell):
 
 def is_courier(process, directory):
     try:
-        return process.cwd() == str(directory) and "rankzero.courier_process" in process.cmdline()
+        return process.cwd() == str(directory) and "rankzero.delivery.worker" in process.cmdline()
     except psutil.Error:
         return False
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 from plugins.wandb.delivered import Delivered, rejected, rows, wandb_server
 
-from rankzero.encoders import Histogram
+from rankzero.media.encoders import Histogram
 from rankzero.testing.samples import GIF, FigureSample, png, wav
 
 RANDOM = np.random.default_rng(1)

@@ -10,8 +10,8 @@ import torch
 import wandb
 from plugins.wandb.delivered import Delivered, table_in, values, wandb_server
 
-from rankzero.events import Metrics
-from rankzero.journal import JOURNAL, read_events
+from rankzero.events.structs import Metrics
+from rankzero.journal.tail import JOURNAL, read_events
 from rankzero_wandb import WandbLogger
 
 STEP = "trainer/global_step"

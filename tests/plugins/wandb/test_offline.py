@@ -10,9 +10,9 @@ from plugins.wandb.arrived import arrived
 from plugins.wandb.scripts import Shell
 from waiting import A_WHILE, until
 
-from rankzero.events import Finish
-from rankzero.journal import JOURNAL, read_events
-from rankzero.position import load_position
+from rankzero.events.structs import Finish
+from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.rundir.positions import load_position
 
 EVERYTHING = """
     import numpy as np

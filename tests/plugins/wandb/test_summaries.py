@@ -7,7 +7,7 @@ import pytest
 import wandb
 from plugins.wandb.delivered import Delivered, wandb_server
 
-from rankzero.events import DefineMetric, Finish
+from rankzero.events.structs import DefineMetric, Finish
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 from rankzero_wandb import WandbLogger
 from rankzero_wandb.state import State, StateFile

@@ -14,7 +14,7 @@ import pytest
 from plugins.wandb.scripts import Shell
 from waiting import A_WHILE, until
 
-from rankzero.surroundings import Surroundings, read_surroundings
+from rankzero.capture.environment import Surroundings, read_surroundings
 from rankzero_wandb import WandbLogger
 from rankzero_wandb.training_process import as_it_was
 
@@ -157,7 +157,7 @@ def test_what_nobody_may_see_is_not_sent(server, repository, variables, settings
 
 @pytest.mark.parametrize("is_written", [True, False])
 def test_stop_run_interrupts_who_writes_the_run_and_nobody_whom_a_file_names(run_info, is_written):
-    code = "from rankzero.liveness import WriterLock; import sys, pathlib\n"
+    code = "from rankzero.rundir.writer_lock import WriterLock; import sys, pathlib\n"
     code += "lock = WriterLock(pathlib.Path(sys.argv[1])) if len(sys.argv) > 1 else None\n"
     code += "try:\n  print('ready', flush=True); sys.stdin.read()\nexcept KeyboardInterrupt: print('interrupted')"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -22,9 +22,10 @@ from typing import Any, ClassVar
 import pytest
 
 from rankzero.errors import RejectedError, is_data_error
-from rankzero.events import Finish, Params, Start
-from rankzero.experiment import DummyExperiment
-from rankzero.logger import Logger, MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.structs import Finish, Params, Start
+from rankzero.loggers.base import Logger
+from rankzero.loggers.experiment import DummyExperiment
 from rankzero.rank import RANK_VARIABLES
 from rankzero.testing.capabilities import ALL
 from rankzero.testing.compare import difference, few, item_difference, keys_by_kind, params_difference

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankzero.courier import Courier
-from rankzero.events import Event, Metrics, Start, encode
-from rankzero.journal import JOURNAL, Journal
-from rankzero.logger import Logger, RunInfo
+from rankzero.delivery.courier import Courier
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import Event, Metrics, Start, encode
+from rankzero.journal.append import Journal
+from rankzero.journal.tail import JOURNAL
+from rankzero.loggers.base import Logger
 from rankzero.values import Number, spell
 
 TIME = 1_700_000_000.25

@@ -7,7 +7,8 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from rankzero.logger import Logger, Moment, RunInfo
+from rankzero.events.run_info import Moment, RunInfo
+from rankzero.loggers.base import Logger
 from rankzero.testing.tracked import Point, Tracked
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankzero.encoders import Histogram
-from rankzero.logger import Logger
-from rankzero.media import MediaFile
+from rankzero.loggers.base import Logger
+from rankzero.media.encoders import Histogram
+from rankzero.media.store import MediaFile
 
 STEP = 3
 COLUMNS = ["x", "label"]

@@ -42,7 +42,7 @@ class Tracked:
     """By the kinds of `rankzero.testing.CAPABILITIES`: ``image``, ``table``, ``checkpoint``, …"""
     tags: list[str] = field(default_factory=list)
     status: str | None = None
-    """``success`` or one of the others that `rankzero.logger.Status` names."""
+    """``success`` or one of the others that `rankzero.events.run_info.Status` names."""
 
     def add_metric(self, name: str, step: int | None, value: Number, time: float | None = None) -> None:
         """Add one value."""

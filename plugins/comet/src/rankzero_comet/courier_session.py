@@ -12,7 +12,7 @@ from typing import Any
 
 from rankzero import rank_zero_warn
 from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
-from rankzero.logger import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
 from rankzero_comet.console_lines import ConsoleLines
 from rankzero_comet.failures import UnconfirmedError, is_unknown, opening
 from rankzero_comet.files import ASSET, Artifact, Upload

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.logger import MetricsRow, Moment
+from rankzero.events.run_info import MetricsRow, Moment
 from rankzero_comet.files import AUDIO, HISTOGRAM, IMAGE, TEXT, VIDEO, Artifact, Upload
 from rankzero_comet.joining import is_ours, start
 from rankzero_comet.names import Names, flat_params

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from rankzero.encoders import Histogram
-from rankzero.media import MediaFile
+from rankzero.media.encoders import Histogram
+from rankzero.media.store import MediaFile
 from rankzero_comet.sdk import load_sdk
 
 IMAGE, AUDIO, VIDEO, TEXT, HISTOGRAM, ASSET = (

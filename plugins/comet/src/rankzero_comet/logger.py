@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
-from rankzero.logger import MetricsRow, RunInfo
+from rankzero.events.run_info import MetricsRow, RunInfo
+from rankzero.plugins.entry_points import is_installed
 from rankzero.values import Number, to_jsonable
 from rankzero_comet.courier_session import CourierSession
 from rankzero_comet.direct_session import DirectSession

@@ -8,7 +8,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from rankzero.errors import ConfigError
-from rankzero.login import is_refused
+from rankzero.loggers.login import is_refused
 from rankzero_comet.config_files import setting
 from rankzero_comet.sdk import load_sdk
 from rankzero_comet.settings import Settings

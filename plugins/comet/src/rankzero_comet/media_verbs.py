@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import Logger
-from rankzero.encoders import as_table, histogram
-from rankzero.media import MediaFile, MediaStore
+from rankzero.media.encoders import as_table, histogram
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero.values import to_jsonable
 from rankzero_comet.files import (
     ASSET,

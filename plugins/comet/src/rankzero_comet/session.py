@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import ConfigError
-from rankzero.logger import MetricsRow, Moment
+from rankzero.events.run_info import MetricsRow, Moment
 from rankzero_comet.files import Artifact, Upload
 from rankzero_comet.settings import Settings
 

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from rankzero.errors import ConfigError
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
+from rankzero.messages import did_you_mean
 from rankzero.rank import rank_zero_warn
-from rankzero.suggest import did_you_mean
 from rankzero_comet.config_files import is_no, setting, variable
 
 OPTIONS = frozenset(

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rankzero.logger import RunInfo
-from rankzero.surroundings import Git, Surroundings, read_surroundings
+from rankzero.capture.environment import Git, Surroundings, read_surroundings
+from rankzero.events.run_info import RunInfo
 from rankzero_comet.settings import Settings
 
 _TIMEOUT = 10.0  # seconds: git and the list of packages may not be known yet

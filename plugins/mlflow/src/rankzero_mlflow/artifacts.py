@@ -25,8 +25,8 @@ from typing import Any
 
 import msgspec
 
-from rankzero.logger import Moment
-from rankzero.media import MediaFile
+from rankzero.events.run_info import Moment
+from rankzero.media.store import MediaFile
 from rankzero_mlflow.names import image_name, metric_name, path_name
 from rankzero_mlflow.registry import register
 from rankzero_mlflow.tracked_run import TrackedRun

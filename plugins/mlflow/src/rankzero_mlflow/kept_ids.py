@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from rankzero.errors import NotAFileError
-from rankzero.files import read_own, write_file
+from rankzero.files.writing import read_own, write_file
 
 _NAME = "mlflow.runs.json"
 

@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
-from rankzero.logger import MetricsRow, RunInfo
+from rankzero.events.run_info import MetricsRow, RunInfo
+from rankzero.plugins.entry_points import is_installed
 from rankzero.rank import is_rank_zero
 from rankzero.values import Number, flatten, to_jsonable
 from rankzero_mlflow.artifacts import Artifacts

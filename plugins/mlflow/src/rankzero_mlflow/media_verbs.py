@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import Logger
-from rankzero.encoders import as_table, histogram
-from rankzero.media import MediaFile, MediaStore
+from rankzero.media.encoders import as_table, histogram
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero.values import to_jsonable
 from rankzero_mlflow.artifacts import Artifacts
 from rankzero_mlflow.names import path_name

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rankzero.errors import AccessError, ConfigError, TrackerUnavailableError
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_mlflow.failures import AlreadyThereError, CheckedClient, NotThereError, without_password
 from rankzero_mlflow.kept_ids import KeptIds
 from rankzero_mlflow.names import LONGEST_TAG, metric_name

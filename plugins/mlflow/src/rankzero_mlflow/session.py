@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import AccessError, DeliveryError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
-from rankzero.lifecycle import forget, watch_over
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero.rank import rank_zero_warn
+from rankzero.run.endings import forget, watch_over
 from rankzero_mlflow.artifacts import Artifacts
 from rankzero_mlflow.failures import CheckedClient
 from rankzero_mlflow.names import LONGEST_TAG

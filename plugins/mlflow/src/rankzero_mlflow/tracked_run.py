@@ -12,7 +12,7 @@ import msgspec
 
 from rankzero import rank_zero_warn
 from rankzero.errors import RejectedError
-from rankzero.logger import MetricsRow
+from rankzero.events.run_info import MetricsRow
 from rankzero.values import Number
 from rankzero_mlflow.failures import CheckedClient, translated
 from rankzero_mlflow.names import LONGEST_TAG, NAME_TAG, metric_name, path_name

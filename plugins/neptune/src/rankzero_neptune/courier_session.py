@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import AccessError, ConfigError, RejectedError, TrackerUnavailableError
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_neptune import operations
 from rankzero_neptune.backend import Backend, Held
 from rankzero_neptune.batches import MOST_POINTS, batches

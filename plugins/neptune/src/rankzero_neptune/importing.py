@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import rankzero
 
 if TYPE_CHECKING:
-    from rankzero.importing import Importer
+    from rankzero.importers.base import Importer
 
 
 @rankzero.hookimpl

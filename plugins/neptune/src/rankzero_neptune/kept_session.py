@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from typing import Any, NoReturn
 
 from rankzero.errors import ExperimentUnavailableError
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_neptune.points import Point
 from rankzero_neptune.session import Picture, Say, Session
 from rankzero_neptune.settings import Settings

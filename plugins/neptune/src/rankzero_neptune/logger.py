@@ -8,9 +8,9 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
-from rankzero.logger import MetricsRow, RunInfo
+from rankzero.events.run_info import MetricsRow, RunInfo
+from rankzero.plugins.entry_points import is_installed
 from rankzero.rank import rank_zero_only
 from rankzero.values import Number, flatten, to_jsonable, unspell_all
 from rankzero_neptune.checkpoints import Checkpoints

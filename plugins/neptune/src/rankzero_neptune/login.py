@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from rankzero.errors import ConfigError
-from rankzero.login import ask, is_refused
+from rankzero.loggers.login import ask, is_refused
 from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
 
 _SWAGGER = "/api/backend/swagger.json"

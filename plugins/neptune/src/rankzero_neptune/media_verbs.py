@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rankzero.encoders import as_table, histogram
-from rankzero.logger import Logger
-from rankzero.media import MediaFile, MediaStore
+from rankzero.loggers.base import Logger
+from rankzero.media.encoders import as_table, histogram
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero.values import spell, to_jsonable
 from rankzero_neptune.checkpoints import Checkpoints, Details, upload
 from rankzero_neptune.paths import joined, named

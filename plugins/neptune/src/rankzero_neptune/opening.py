@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rankzero.capture.environment import read_surroundings
 from rankzero.errors import ConfigError
-from rankzero.logger import RunInfo
-from rankzero.surroundings import read_surroundings
+from rankzero.events.run_info import RunInfo
 from rankzero_neptune import operations
 from rankzero_neptune.backend import Backend
 from rankzero_neptune.settings import Settings

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from rankzero.errors import ConfigError
-from rankzero.logger import RunInfo
-from rankzero.suggest import did_you_mean
+from rankzero.events.run_info import RunInfo
+from rankzero.messages import did_you_mean
 
 _MODES = ("async", "sync", "offline", "debug", "read-only")
 _LONGEST_ID = 36  # characters; Neptune's client leaves out one that is longer

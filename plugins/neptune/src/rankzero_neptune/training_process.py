@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankzero.surroundings import Surroundings
+from rankzero.capture.environment import Surroundings
 
 _HOST, _CODE = "sys/hostname", "source_code"
 

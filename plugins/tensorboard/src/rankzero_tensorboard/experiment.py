@@ -7,9 +7,9 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 
-from rankzero.encoders import unwrap_model
 from rankzero.errors import PluginNotInstalledError
-from rankzero.notices import describe
+from rankzero.media.encoders import unwrap_model
+from rankzero.messages import describe
 from rankzero.rank import rank_zero_warn
 from rankzero_tensorboard.run_writer import RunWriter
 

@@ -17,8 +17,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
-from rankzero.hparams_file import HparamsFile
-from rankzero.places import Place, replace_file
+from rankzero.files.directories import Place, replace_file
+from rankzero.loggers.csv.hparams import HparamsFile
 from rankzero.values import flatten
 from rankzero_tensorboard.records import read_records, record
 from rankzero_tensorboard.summaries import file_header

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rankzero import hparams_file
-from rankzero.entry_points import is_installed
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
-from rankzero.logger import MetricsRow, Moment, RunInfo
-from rankzero.media import MediaFile
-from rankzero.places import is_url, next_version
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.files.directories import is_url, next_version
+from rankzero.loggers.csv import hparams
+from rankzero.media.store import MediaFile
+from rankzero.plugins.entry_points import is_installed
 from rankzero.values import Number, clean, flatten, split_metrics, to_number
 from rankzero_tensorboard.media_verbs import MediaVerbs
 from rankzero_tensorboard.run_directory import expand, label
@@ -60,7 +60,7 @@ class TensorBoardLogger(MediaVerbs):
 
     joinable = True
     LOGGER_JOIN_CHAR = "-"
-    NAME_HPARAMS_FILE = hparams_file.NAME
+    NAME_HPARAMS_FILE = hparams.NAME
 
     def __init__(
         self,

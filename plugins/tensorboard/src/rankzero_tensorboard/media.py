@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankzero.encoders import Encoded, encode_audio, encode_image, pillow
+from rankzero.media.encoders import Encoded, encode_audio, encode_image, pillow
 
 _SHOWN_FORMATS = ("PNG", "JPEG", "GIF", "BMP")
 

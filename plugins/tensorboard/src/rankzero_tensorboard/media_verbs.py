@@ -7,9 +7,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rankzero.encoders import Encoded, as_table, encode_figure, encode_image, encode_video, histogram
-from rankzero.logger import Logger
-from rankzero.media import MediaFile, captioned
+from rankzero.loggers.base import Logger
+from rankzero.media.encoders import Encoded, as_table, encode_figure, encode_image, encode_video, histogram
+from rankzero.media.store import MediaFile, captioned
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event

@@ -8,8 +8,8 @@ import socket
 import time
 from itertools import count
 
-from rankzero.logger import RunInfo
-from rankzero.places import is_url
+from rankzero.events.run_info import RunInfo
+from rankzero.files.directories import is_url
 
 _GENERATED_ID_LENGTH = 32
 _numbers = count()

@@ -13,8 +13,8 @@ from itertools import count, takewhile
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from rankzero.logger import Moment
-from rankzero.places import Place, place_at
+from rankzero.events.run_info import Moment
+from rankzero.files.directories import Place, place_at
 from rankzero.values import Number
 from rankzero_tensorboard.event_file import EventFile, marked
 from rankzero_tensorboard.hparams import Hparams

@@ -16,7 +16,7 @@ from tensorboard.plugins.audio import metadata as audio_metadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 
-from rankzero.encoders import Histogram
+from rankzero.media.encoders import Histogram
 from rankzero.values import clean, to_jsonable
 from rankzero_tensorboard.media import Picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero_tensorboard.run_directory import event_file_of, joined_event_file_of, new_event_file
 
 if TYPE_CHECKING:

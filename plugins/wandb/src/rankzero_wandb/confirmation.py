@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import DeliveryError, FlushPostponedError, TrackerUnavailableError
-from rankzero.liveness import Writer, writer_state
+from rankzero.rundir.writer_lock import Writer, writer_state
 from rankzero_wandb.failures import refused, translated
 from rankzero_wandb.history import History
 from rankzero_wandb.readback import MOST_NAMES, ReadBack

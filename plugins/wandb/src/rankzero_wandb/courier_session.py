@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import DeliveryError, TrackerUnavailableError
-from rankzero.logger import Moment, RunInfo
+from rankzero.events.run_info import Moment, RunInfo
 from rankzero.values import Number
 from rankzero_wandb.confirmation import Confirmation
 from rankzero_wandb.failures import opening

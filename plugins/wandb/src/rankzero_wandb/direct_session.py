@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.logger import Moment
+from rankzero.events.run_info import Moment
 from rankzero.values import Number
 from rankzero_wandb.opening import FIRST_TIME_ONLY, open_direct
 from rankzero_wandb.session import EXIT_CODES, Session, known_runs, our_runs

@@ -8,11 +8,11 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from rankzero.entry_points import is_installed
 from rankzero.errors import ConfigError, PluginNotInstalledError
-from rankzero.logger import RunInfo
+from rankzero.events.run_info import RunInfo
+from rankzero.messages import did_you_mean
+from rankzero.plugins.entry_points import is_installed
 from rankzero.rank import is_rank_zero
-from rankzero.suggest import did_you_mean
 from rankzero.values import Number, to_jsonable, to_number
 from rankzero_wandb.courier_session import CourierSession
 from rankzero_wandb.direct_session import DirectSession

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rankzero.errors import ConfigError
-from rankzero.login import ask
+from rankzero.loggers.login import ask
 
 _HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
 _REFUSED = 401  # not 403, which a firewall answers, too

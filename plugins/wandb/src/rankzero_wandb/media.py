@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankzero.encoders import Histogram, encode_image, pillow
-from rankzero.media import MediaFile
+from rankzero.media.encoders import Histogram, encode_image, pillow
+from rankzero.media.store import MediaFile
 from rankzero.values import NON_FINITE, to_jsonable, to_number
 
 Make = Callable[..., Any]

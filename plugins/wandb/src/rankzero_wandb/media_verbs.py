@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankzero import Logger
-from rankzero.encoders import as_table, histogram
-from rankzero.media import MediaFile
+from rankzero.media.encoders import as_table, histogram
+from rankzero.media.store import MediaFile
 from rankzero.values import to_jsonable
 from rankzero_wandb import media
 from rankzero_wandb.artifacts import artifact_name, checkpoint_artifact, file_artifact, without_latest

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.identity import name_of
-from rankzero.logger import RunInfo
-from rankzero.surroundings import Surroundings, read_surroundings
+from rankzero.capture.environment import Surroundings, read_surroundings
+from rankzero.events.run_info import RunInfo
+from rankzero.run.identity import name_of
 from rankzero_wandb.readback import MARK
 from rankzero_wandb.settings import ARGUMENTS, CLIENT_SETTINGS, Settings, only_known_variables
 from rankzero_wandb.training_process import as_it_was, mark, save_surroundings

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rankzero.logger import Moment
+from rankzero.events.run_info import Moment
 from rankzero.values import Number
 from rankzero_wandb.failures import translated
 from rankzero_wandb.opening import STEP

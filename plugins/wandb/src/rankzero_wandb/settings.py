@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from rankzero.errors import ConfigError
-from rankzero.logger import RunInfo
-from rankzero.suggest import did_you_mean
+from rankzero.events.run_info import RunInfo
+from rankzero.messages import did_you_mean
 from rankzero_wandb.login import setting_from_files
 from rankzero_wandb.sweeps import sweep_parameters
 

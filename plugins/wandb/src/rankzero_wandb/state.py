@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from rankzero.errors import NotAFileError
-from rankzero.files import read_own, write_file
+from rankzero.files.writing import read_own, write_file
 from rankzero_wandb.summaries import Definition, Values
 
 _UNUSABLE = re.compile(r"[^\w.-]+")

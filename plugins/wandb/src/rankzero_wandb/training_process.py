@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.liveness import Writer, writer_pid, writer_state
-from rankzero.logger import RunInfo
-from rankzero.surroundings import Surroundings
+from rankzero.capture.environment import Surroundings
+from rankzero.events.run_info import RunInfo
+from rankzero.rundir.writer_lock import Writer, writer_pid, writer_state
 from rankzero_wandb.settings import Settings
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from rankzero.files import open_regular
+from rankzero.files.writing import open_regular
 from rankzero_neptune.rescue import operations as op
 from rankzero_neptune.rescue.operations import Record, Unknown, decode_record, decode_records, record_from
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankzero.events import Event
-from rankzero.files import inside
-from rankzero.importing import FoundRun, Header, Report, SkipRun
-from rankzero.media import MediaStore
+from rankzero.events.structs import Event
+from rankzero.files.writing import inside
+from rankzero.importers.base import FoundRun, Header, Report, SkipRun
+from rankzero.media.store import MediaStore
 from rankzero_neptune.rescue import operations as op
 from rankzero_neptune.rescue.client_log import LogDirectory
 from rankzero_neptune.rescue.copies import are_files_beginnings, without_copies

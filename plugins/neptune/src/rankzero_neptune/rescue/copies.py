@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rankzero.errors import RunError
-from rankzero.importing import FoundRun, SkipRun
+from rankzero.importers.base import FoundRun, SkipRun
 from rankzero_neptune.rescue.passed_over import PassedOver
 
 T = TypeVar("T")

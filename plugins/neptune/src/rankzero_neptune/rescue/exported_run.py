@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rankzero.encoders import Histogram
 from rankzero.errors import PluginNotInstalledError, RunError
-from rankzero.events import Event
-from rankzero.importing import FoundRun, Header, Report
-from rankzero.media import MediaStore
+from rankzero.events.structs import Event
+from rankzero.importers.base import FoundRun, Header, Report
+from rankzero.media.encoders import Histogram
+from rankzero.media.store import MediaStore
 from rankzero_neptune.rescue.copies import is_file_beginning, is_sequence_beginning, without_copies
 from rankzero_neptune.rescue.exported_table import ExportedTable, seconds, steps
 from rankzero_neptune.rescue.passed_over import PassedOver

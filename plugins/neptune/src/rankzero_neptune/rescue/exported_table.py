@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import PluginNotInstalledError
-from rankzero.importing import Report
+from rankzero.importers.base import Report
 
 _ROWS = 1 << 14
 _KEY = ("project_id", "run_id")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rankzero.errors import ConfigError, RunError
-from rankzero.importing import FoundRun, Importer
+from rankzero.importers.base import FoundRun, Importer
 from rankzero_neptune.rescue.client_run import client_runs
 from rankzero_neptune.rescue.exported_run import exported_runs
 from rankzero_neptune.rescue.finding import find_sources

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rankzero.events import Event
-from rankzero.importing import FoundRun, Header, Report
-from rankzero.media import MediaStore
+from rankzero.events.structs import Event
+from rankzero.importers.base import FoundRun, Header, Report
+from rankzero.media.store import MediaStore
 
 
 class PassedOver(FoundRun):
@@ -19,7 +19,7 @@ class PassedOver(FoundRun):
 
         Args:
             source: the path.
-            reason: what `header` raises: `rankzero.importing.SkipRun` if that is no fault.
+            reason: what `header` raises: `rankzero.importers.base.SkipRun` if that is no fault.
         """
         self.identity = self.source = str(source)
         self._reason = reason

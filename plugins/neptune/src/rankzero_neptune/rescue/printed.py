@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rankzero.events import Console
+from rankzero.events.structs import Console
 
 
 @dataclass

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rankzero.encoders import Histogram
 from rankzero.errors import PluginNotInstalledError, RunError
-from rankzero.events import Event
-from rankzero.importing import FoundRun, Header, Report
-from rankzero.media import MediaStore
+from rankzero.events.structs import Event
+from rankzero.importers.base import FoundRun, Header, Report
+from rankzero.media.encoders import Histogram
+from rankzero.media.store import MediaStore
 from rankzero_neptune.rescue.copies import is_sequence_beginning, without_copies
 from rankzero_neptune.rescue.passed_over import PassedOver
 from rankzero_neptune.rescue.scale_database import Row, ScaleDatabase

@@ -16,11 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rankzero.encoders import Histogram
-from rankzero.events import Artifact, Event, Image, Metrics, Params, Tags, Text
-from rankzero.events import Histogram as HistogramEvent
-from rankzero.importing import Report
-from rankzero.media import MediaFile, MediaStore
+from rankzero.events.structs import Artifact, Event, Image, Metrics, Params, Tags, Text
+from rankzero.events.structs import Histogram as HistogramEvent
+from rankzero.importers.base import Report
+from rankzero.media.encoders import Histogram
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero_neptune.rescue.params import ParamPlaces, StringSets, put
 from rankzero_neptune.rescue.printed import Printed
 

@@ -3,7 +3,7 @@
 import msgspec
 
 import rankzero
-from rankzero.events import Metrics, Params
+from rankzero.events.structs import Metrics, Params
 
 
 @rankzero.hookimpl

@@ -1,8 +1,8 @@
 """Reads diaries: a file with a line of text for each day."""
 
 from rankzero.errors import RunNotFoundError
-from rankzero.events import Text
-from rankzero.importing import FoundRun, Header, Importer
+from rankzero.events.structs import Text
+from rankzero.importers.base import FoundRun, Header, Importer
 
 
 class DiaryImporter(Importer):

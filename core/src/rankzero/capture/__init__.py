@@ -1,0 +1,1 @@
+"""What training gives off by itself."""

@@ -1,0 +1,407 @@
+"""What a run was started in: machine, command line, state of the code, installed packages.
+
+`look_around` writes nothing itself but starts this module as a program, so that asking git and reading the packages
+costs the training process nothing. That writes into ``surroundings/N`` in the run's directory, N counting the starts
+of the run. In ``surroundings.json`` is at first what this process knows of itself, and at last everything.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from rankzero.delivery.supervisor import COURIER_LOG, bury_the_dead, leave_alone, module_command
+from rankzero.errors import OutsideError
+from rankzero.files.writing import inside, open_own, read_own
+from rankzero.rank import RANK_VARIABLES
+from rankzero.secrets import mask_arguments, mask_source
+from rankzero.values import clean
+
+T = TypeVar("T")
+
+log = logging.getLogger("rankzero.capture.environment")
+
+SURROUNDINGS = "surroundings"
+"""The directory's name in a run's directory."""
+
+_FILE = "surroundings.json"
+_DIFF, _PACKAGES, _CODE = "diff.patch", "requirements.txt", "code"
+_MOST_BYTES = 10_000_000  # of a diff, or a program
+_NICENESS = 10
+_TIMEOUT = 60.0
+_LOOK_EVERY = 0.02
+_USER_IN_URL = re.compile(r"(\w://)[^/?#]*@")
+_ONLY_USER_OF_SSH = re.compile(r"ssh://[^/@:]+@[^@]*")
+
+
+class Git(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The state of the repository that the program belongs to."""
+
+    root: str
+    commit: str
+    branch: str | None = None
+    """None if none is checked out."""
+    remote: str | None = None
+    """The URL of ``origin``, or else of the first remote, without a password."""
+    dirty: bool | None = None
+    """Whether tracked files differ from the commit; None if that is not known."""
+    diff: str | None = None
+    """The file with what differs from the commit; without untracked files, and None above 10 MB.
+
+    As all paths of files here relative to the run's directory.
+    """
+
+
+class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one start of a run found around it."""
+
+    host: str = ""
+    pid: int = 0
+    user: str = ""
+    cwd: str = ""
+    argv: tuple[str, ...] = ()
+    """The command line, with ``***`` for secrets."""
+    program: str = ""
+    """The path of the script; empty in a notebook."""
+    executable: str = ""
+    """The path of the Python interpreter."""
+    python: str = ""
+    """Its version."""
+    started: float = 0.0
+    """Unix time in seconds."""
+    cpu: str = ""
+    """The processor's name."""
+    cpus: int = 0
+    """How many logical processors the machine has."""
+    memory: int = 0
+    """The machine's memory in bytes."""
+    gpus: tuple[str, ...] = ()
+    """The names of the machine's NVIDIA GPUs, as ``nvidia-smi`` tells them."""
+    torch: str = ""
+    """The version of torch that is installed."""
+    git: Git | None = None
+    """None without git, outside a repository, and before its first commit."""
+    packages: str | None = None
+    """The file with a line ``name==version`` for each installed package."""
+    code: str | None = None
+    """A copy of the program."""
+    is_complete: bool = True
+    """Whether git, the packages, the machine and the user's name were looked at already."""
+
+
+class _Told(msgspec.Struct):
+    """What the training process says."""
+
+    known: Surroundings
+    run_dir: str
+    directory: str
+    path: list[str]
+    """Its sys.path."""
+    secrets: list[str] = []
+    """What may not stand in what is copied."""
+
+
+def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> Surroundings | None:
+    """Return the surroundings of a run's newest start, None if there are none.
+
+    Args:
+        run_dir: the run's directory.
+        timeout: for how many seconds to wait until they are complete.
+    """
+    run_dir = Path(run_dir)
+    deadline = time.monotonic() + timeout
+    while True:
+        numbers = _starts(run_dir)
+        found = ((number, _read(run_dir, number)) for number in reversed(numbers))
+        number, newest = next((each for each in found if each[1] is not None), (0, None))
+        is_newest = not numbers or (newest is not None and newest.is_complete and number == numbers[-1])
+        if is_newest or time.monotonic() >= deadline:
+            return newest
+        time.sleep(_LOOK_EVERY)
+
+
+def _read(run_dir: Path, number: int) -> Surroundings | None:
+    try:
+        found = msgspec.json.decode(read_own(inside(run_dir, f"{SURROUNDINGS}/{number}/{_FILE}")), type=Surroundings)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return None
+    return msgspec.structs.replace(
+        found,
+        pid=max(0, found.pid),  # the negative ones stand for many processes
+        packages=_inside(run_dir, found.packages),
+        code=_inside(run_dir, found.code),
+        git=found.git and msgspec.structs.replace(found.git, diff=_inside(run_dir, found.git.diff)),
+    )
+
+
+def _inside(run_dir: Path, path: str | None) -> str | None:
+    """Return the path of a file of the run's; None if it is another, or none."""
+    try:
+        return path if path and inside(run_dir, path).is_file() else None
+    except OutsideError:
+        return None
+
+
+def _starts(run_dir: Path) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(run_dir / SURROUNDINGS) if name.isdecimal())
+    except OSError:
+        return []
+
+
+# In the training process
+
+
+def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
+    """Have the surroundings of this process recorded, without waiting for that.
+
+    Args:
+        run_dir: the run's directory.
+        program: the path of the script; empty in a notebook.
+        secrets: what may not stand in the command line.
+
+    Raises:
+        OSError: the directory cannot be made, or no process started.
+    """
+    bury_the_dead()
+    directory = run_dir / SURROUNDINGS / str(max(_starts(run_dir), default=0) + 1)
+    inside(run_dir, directory.relative_to(run_dir)).mkdir(parents=True)
+    known = Surroundings(
+        host=platform.node(),
+        pid=os.getpid(),
+        cwd=clean(_cwd()),
+        argv=tuple(mask_arguments([clean(str(each)) for each in getattr(sys, "argv", ())], secrets)),
+        program=clean(program),
+        executable=clean(sys.executable or ""),
+        python=platform.python_version(),
+        started=time.time(),
+        is_complete=False,
+    )
+    (directory / _FILE).write_bytes(msgspec.json.encode(known))
+    told = _Told(known, clean(str(run_dir)), clean(str(directory)), [clean(str(each)) for each in sys.path], secrets)
+    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
+        process = subprocess.Popen(
+            module_command("rankzero.capture.environment"),
+            stdin=subprocess.PIPE,
+            stdout=courier_log,
+            stderr=courier_log,
+            start_new_session=True,
+            env=environment,
+        )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(msgspec.json.encode(told))
+    leave_alone(process)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return ""
+
+
+# In the process that looks around; what only it needs is imported here, since the training process pays for imports
+
+
+def main() -> None:
+    """Read from standard input what is known, find out the rest, and write it down."""
+    import getpass
+
+    from rankzero.files.directories import LocalPlace, replace_file
+
+    os.nice(_NICENESS)
+    logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
+    told = msgspec.json.decode(sys.stdin.buffer.read(), type=_Told)
+    sys.path[:] = told.path
+    directory, known = Path(told.directory), told.known
+
+    def kept(name: str | None) -> str | None:
+        return None if name is None else os.path.relpath(directory / name, told.run_dir)
+
+    git = _attempt(lambda: _look_at_git(directory, told.secrets, [os.path.dirname(known.program), known.cwd]))
+    found = msgspec.structs.replace(
+        known,
+        user=_attempt(getpass.getuser) or "",
+        cpu=_attempt(_cpu_name) or "",
+        cpus=os.cpu_count() or 0,
+        memory=_attempt(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) or 0,
+        gpus=_attempt(_gpu_names) or (),
+        torch=_attempt(_torch_version) or "",
+        git=git and msgspec.structs.replace(git, diff=kept(git.diff)),
+        packages=kept(_attempt(lambda: _list_packages(directory))),
+        code=kept(_attempt(lambda: _copy_program(directory, known.program, told.secrets))),
+        is_complete=True,
+    )
+    if directory.is_dir():  # otherwise the run was deleted meanwhile
+        replace_file(LocalPlace(str(directory)), _FILE, msgspec.json.encode(found))
+
+
+def _attempt(look: Callable[[], T]) -> T | None:
+    """Return what was found, None if that failed: one thing that cannot be had is no reason to lack the others."""
+    try:
+        return look()
+    except Exception as error:
+        log.warning("%s: %s", type(error).__name__, error)
+        return None
+
+
+def _cpu_name() -> str:
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu_names() -> tuple[str, ...]:
+    import shutil
+
+    ask = shutil.which("nvidia-smi")
+    if ask is None:
+        return ()
+    command = [ask, "--query-gpu=name", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
+    return tuple(filter(None, map(str.strip, answer.stdout.splitlines()))) if answer.returncode == 0 else ()
+
+
+def _torch_version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return None
+
+
+def _list_packages(directory: Path) -> str:
+    from importlib.metadata import distributions
+
+    versions: dict[str, str] = {}
+    for each in distributions():
+        with suppress(Exception):  # one whose metadata is broken
+            versions.setdefault(each.metadata["Name"], each.version)  # of two, the first is the one that is imported
+    lines = sorted((f"{name}=={version}\n" for name, version in versions.items() if name), key=str.lower)
+    (directory / _PACKAGES).write_text("".join(lines), encoding="utf-8")
+    return _PACKAGES
+
+
+def _copy_program(directory: Path, program: str, secrets: list[str]) -> str | None:
+    if not os.path.isfile(program) or os.path.getsize(program) > _MOST_BYTES:
+        return None
+    (directory / _CODE).mkdir()
+    name = f"{_CODE}/{os.path.basename(program)}"
+    (directory / name).write_bytes(_masked(Path(program).read_bytes(), secrets))
+    return name
+
+
+def _masked(text: bytes, secrets: list[str]) -> bytes:
+    """Return a text, whatever its encoding, without literals that are secrets."""
+    return mask_source(text.decode("utf-8", "surrogateescape"), secrets).encode("utf-8", "surrogateescape")
+
+
+def _look_at_git(directory: Path, secrets: list[str], places: list[str]) -> Git | None:
+    """Return the state of the repository that the first of some places which is in one belongs to."""
+    import shutil
+
+    git = shutil.which("git")
+    for place in places if git else ():
+        if not os.path.isdir(place):
+            continue
+        assert git is not None
+        ask = _Asker(git, place)
+        root = ask("rev-parse", "--show-toplevel")
+        commit = ask("rev-parse", "--verify", "--quiet", "HEAD")
+        if root and commit:
+            ask = _Asker(git, root)
+            remotes = (ask("remote") or "").split()
+            remote = "origin" if "origin" in remotes or not remotes else remotes[0]
+            url = ask("remote", "get-url", remote) if remotes else None
+            changes = ask.read("status", "--porcelain", "--untracked-files=no")
+            return Git(
+                root=root,
+                commit=commit,
+                branch=ask("symbolic-ref", "--short", "--quiet", "HEAD"),
+                remote=url and without_password(url),
+                dirty=None if changes is None else bool(changes),
+                diff=_attempt(functools.partial(_write_diff, git, root, directory / _DIFF, secrets)),
+            )
+    return None
+
+
+def without_password(url: str) -> str:
+    """Return a repository's URL without who logs in there; the user that ssh needs stays.
+
+    >>> without_password("https://me:s3cret@example.org/a.git")
+    'https://example.org/a.git'
+    """
+    return url if _ONLY_USER_OF_SSH.fullmatch(url) else _USER_IN_URL.sub(r"\1", url)
+
+
+def _write_diff(git: str, root: str, path: Path, secrets: list[str]) -> str | None:
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        # A diff brings the index up to date, and a commit of the user's would meet its lock; so it gets a copy, with
+        # the time of the original, by which git knows which entries it cannot trust.
+        index = os.path.join(root, _Asker(git, root)("rev-parse", "--git-path", "index") or "")
+        ask = _Asker(git, root, GIT_INDEX_FILE=shutil.copy2(index, scratch))
+        options = ["--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--submodule=diff"]
+        diff = ask.read("diff", *options, "HEAD")
+    if not diff:
+        return None
+    path.write_bytes(_masked(diff, secrets))
+    return path.name
+
+
+class _Asker:
+    """Asks git about the repository around a directory, changing nothing in it."""
+
+    def __init__(self, git: str, directory: str, **environment: str) -> None:
+        # A monitor is a program that the repository names, and would stay.
+        self._command = [git, "-C", directory, "-c", "core.fsmonitor=false"]
+        self._environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **environment}
+
+    def __call__(self, *arguments: str) -> str | None:
+        """Return a line that git answers, None if it says none."""
+        answer = self.read(*arguments)
+        return clean(os.fsdecode(answer)).strip() or None if answer else None
+
+    def read(self, *arguments: str) -> bytes | None:
+        """Return all that git answers; None if it fails, takes too long or says too much."""
+        process = subprocess.Popen(
+            [*self._command, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdout is not None
+        timer = threading.Timer(_TIMEOUT, process.kill)
+        timer.start()
+        with process, process.stdout:
+            answer = process.stdout.read(_MOST_BYTES + 1)
+            if len(answer) > _MOST_BYTES:
+                process.kill()
+            status = process.wait()
+        timer.cancel()
+        return answer if status == 0 else None
+
+
+if __name__ == "__main__":
+    main()

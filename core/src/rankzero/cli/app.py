@@ -1,0 +1,96 @@
+"""The ``rankzero`` command: its commands put together, and every error as one line."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import rankzero
+from rankzero.cli import check, deliver, demo, export, import_, loggers, ls, ps, show, stop, sync, terminal
+from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
+
+OK, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+"""The exit statuses."""
+
+app = typer.Typer(
+    name="rankzero",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Look at, deliver and export training runs.\n\nExit status: 0 all is well, 1 trouble found, 2 wrong usage.",
+)
+
+for _module in (demo, ls, show, export, sync, deliver, ps, stop, loggers, check):
+    app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
+app.command("import", cls=import_.CommandThatListsImporters)(import_.import_)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rankzero {rankzero.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal is UTF-8
+    logging.getLogger("rankzero").addHandler(logging.NullHandler())  # the commands say themselves what is wrong
+    warnings.showwarning = _show_warning
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except RankzeroError as error:
+        return _fail(str(error), USAGE if isinstance(error, ConfigError | RunNotFoundError) else TROUBLE)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except OSError as error:
+        return _fail(str(error), TROUBLE)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own, or click's in older versions of typer
+            return _fail(error.format_message(), USAGE, hint=_help_for(error))
+        if sys.flags.dev_mode:
+            raise
+        where = "see where with: python -X dev -m rankzero.cli ..."
+        return _fail(f"a defect in rankzero, please report it: {type(error).__name__}: {error} ({where})", TROUBLE)
+    return status if isinstance(status, int) else OK
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: object = None,
+) -> None:
+    terminal.say(f"{category.__name__}: {message}", err=True)
+
+
+def _fail(message: str, status: int, hint: str = "") -> int:
+    if message:  # none when the help was printed instead
+        line = " ".join(message.split()).replace(": Value error, ", ": ")  # pydantic's words, where typer has it
+        stop = "." if hint and line[-1:] not in ".!?" else ""
+        terminal.say(f"rankzero: {line}{stop}{hint}", err=True)
+    return status
+
+
+def _help_for(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f" See: {context.command_path} --help" if context else ""

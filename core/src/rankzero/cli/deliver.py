@@ -1,0 +1,210 @@
+"""``rankzero deliver``: deliver every run below a directory, once or for as long as runs are written there."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from rankzero.cli import terminal
+from rankzero.cli.arguments import To, Trust, consent, runs_directory
+from rankzero.cli.sync import deliver_now, progress_bars, update_bar
+
+if TYPE_CHECKING:
+    from rankzero.config.options import LoggerSpec
+    from rankzero.delivery.choosing import RecordedLoggers
+    from rankzero.delivery.sync_job import Errand
+
+log = logging.getLogger("rankzero.deliver")
+
+_LOOK_EVERY = 0.5
+_SEARCH_EVERY = 2.0  # seconds between two looks for new runs
+_TRY_AGAIN_AFTER = 60.0
+_MOST_ENDED_RUNS = 8  # at once; those that are still written are all served
+
+
+def deliver(
+    directory: Annotated[Path | None, typer.Argument(help="Where runs are kept.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with runs that are written or appear later.")] = False,
+    to: To = None,
+    trust: Trust = False,
+) -> None:
+    """Deliver all runs below a directory.
+
+    With --watch it goes on until Ctrl-C or SIGTERM, e.g. on a login node for compute nodes without internet.
+
+    Runs that you did not start on this machine go where your own configuration says. One whose journal names another
+    place is asked about first, or, with --watch and without a terminal, named and left out unless --trust is given.
+
+    Example: rankzero deliver --watch /shared/rankzero-runs
+
+    The exit status is 1 if something is not, or could not be, delivered; 0 when watching is ended.
+    """
+    from rankzero.errors import RankzeroError, RunNotFoundError
+
+    directory = runs_directory(directory)
+    if watch:  # perhaps before the first run
+        _Watch(directory, to or (), consent(trust) if trust else None).run()
+        return
+    if not directory.is_dir():
+        raise RunNotFoundError(f"there is no directory {directory} to deliver from")
+    from rankzero.delivery.choosing import choose_loggers
+    from rankzero.delivery.sync_job import Errand, LoginCheck, prepare
+    from rankzero.rundir.finding import find_runs
+
+    errands, is_fine, login, agreed = [], True, LoginCheck(), consent(trust)
+    for run_dir in find_runs(directory):
+        try:
+            for spec in choose_loggers(run_dir, to or (), {}, consent=agreed):
+                orders = prepare(run_dir, spec)
+                login.ask(spec, orders)
+                errands.append(Errand(orders))
+        except RankzeroError as error:
+            terminal.say(f"rankzero: {error}", err=True)
+            is_fine = False
+        except Exception as error:  # whatever is wrong with one run, the others are delivered
+            terminal.say(f"rankzero: {run_dir} cannot be delivered: {type(error).__name__}: {error}", err=True)
+            is_fine = False
+    if not (deliver_now(errands) and is_fine):
+        raise typer.Exit(1)
+
+
+class _Job(NamedTuple):
+    """An errand that is under way."""
+
+    errand: Errand
+    bar: Any
+    is_live: bool
+    """Whether the run may still be written."""
+
+
+class _Watch:
+    """Delivers what is in a directory, and what comes."""
+
+    def __init__(self, directory: Path, to: Sequence[str], consent: Callable[[str], bool] | None = None) -> None:
+        self._directory = directory
+        self._consent = consent
+        self._to = to
+        self._jobs: dict[tuple[Path, str], _Job] = {}
+        self._recorded: dict[Path, RecordedLoggers] = {}
+        self._not_before: dict[tuple[Path, str], float] = {}
+        self._said: set[str] = set()
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Watch until a signal comes."""
+        from rankzero.delivery.sync_job import act_as_rank_zero
+        from rankzero.plugins.registry import get_plugins
+
+        act_as_rank_zero()
+        with _stopped_by_signals(self._stopping), progress_bars() as bars:
+            _log_to(bars.console)
+            for problem in get_plugins().load_hooks():
+                log.warning("%s", problem)
+            log.info("watching %s; end with Ctrl-C", self._directory)
+            searched = 0.0
+            while not self._stopping.is_set():
+                if time.monotonic() - searched > _SEARCH_EVERY:
+                    self._search(bars)
+                    searched = time.monotonic()
+                self._tend(bars)
+                self._stopping.wait(_LOOK_EVERY)
+            for job in self._jobs.values():
+                job.errand.stop()
+            for job in self._jobs.values():
+                job.errand.join()
+            log.info("stopped; what is not delivered waits")
+
+    def _search(self, bars: Any) -> None:
+        from rankzero.delivery.choosing import RecordedLoggers, choose_loggers
+        from rankzero.errors import RankzeroError
+        from rankzero.rundir.finding import find_runs
+
+        for run_dir in find_runs(self._directory):
+            try:
+                recorded = self._recorded.setdefault(run_dir, RecordedLoggers(run_dir))
+                for spec in choose_loggers(run_dir, self._to, {}, recorded, self._consent):
+                    self._begin(run_dir, spec, bars)
+            except (RankzeroError, OSError) as error:
+                self._say_once(str(error))
+            except Exception as error:  # whatever is wrong with one run, the others are delivered
+                self._say_once(f"{run_dir} cannot be delivered: {type(error).__name__}: {error}")
+
+    def _begin(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
+        """Begin an errand if there is something to do and room for it."""
+        from rankzero.delivery.sync_job import Errand, prepare
+        from rankzero.rundir.finding import delivered, glance
+
+        place = run_dir, spec.key
+        if place in self._jobs or time.monotonic() < self._not_before.get(place, 0.0):
+            return
+        if delivered(run_dir, [spec.key])[spec.key].is_complete:
+            return
+        is_live = glance(run_dir).status in ("running", "unknown")
+        if not is_live and sum(not job.is_live for job in self._jobs.values()) >= _MOST_ENDED_RUNS:
+            return
+        errand = Errand(prepare(run_dir, spec), follow=True, patience=None)
+        self._jobs[place] = _Job(errand, bars.add_task(terminal.printable(errand.title), total=None, note=""), is_live)
+        log.info("%s begins", errand.title)
+
+    def _tend(self, bars: Any) -> None:
+        for place, (errand, bar, _) in list(self._jobs.items()):
+            is_over = errand.tend()
+            update_bar(errand, bars, bar)
+            if not is_over:
+                continue
+            bars.remove_task(bar)
+            del self._jobs[place]
+            if why := errand.shortfall:
+                log.warning("%s: %s; tried again in %.0f s", errand.title, terminal.reason(why), _TRY_AGAIN_AFTER)
+                self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
+            elif left_out := errand.rejection or errand.damage:
+                log.warning("%s is delivered; %s", errand.title, left_out)
+            else:
+                log.info("%s is delivered: %s", errand.title, terminal.counted(errand.position.line, "event"))
+
+    def _say_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            log.warning("%s", message)
+
+
+@contextmanager
+def _stopped_by_signals(stopping: threading.Event) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = terminal.printable(record.getMessage()), ()
+    return True
+
+
+def _log_to(console: Any) -> None:
+    """Show what happens: above the progress bars on a terminal, as lines with a time elsewhere."""
+    if console.is_terminal:
+        from rich.logging import RichHandler
+
+        handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_make_printable)
+    root = logging.getLogger("rankzero")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)

@@ -1,0 +1,148 @@
+"""``rankzero demo``: train for some seconds, and show what was logged."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankzero.cli import terminal
+from rankzero.cli.show import files_line, metrics_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rankzero.reader.run_data import RunData
+
+
+def demo(
+    logger: Annotated[
+        list[str] | None, typer.Option("--logger", metavar="NAME", help="Where to log; may be repeated.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How often to see all digits.")] = 20,
+    dir: Annotated[Path | None, typer.Option(help="Where to keep the run.")] = None,
+) -> None:
+    """Train on handwritten digits for a moment, and show what was logged.
+
+    Example: rankzero demo --logger csv --epochs 20
+    """
+    import logging
+
+    import rankzero
+    from rankzero.cli.demo_training import load_digits, make_classifier, steps_per_epoch, train
+    from rankzero.reader.run_data import read_run
+
+    console = terminal.console()
+    # What start() and finish() say is shown below.
+    logging.getLogger("rankzero").setLevel(logging.WARNING)
+    digits = load_digits()
+    with console.status("loading the training library") if console.is_terminal else _nothing():
+        model = make_classifier()
+    run = rankzero.start(logger, project="digits", tags=["demo"], dir=dir)
+    console.print(f"Training on {len(digits.train_y):,} handwritten digits with {model.library}.")
+    if model.library != "PyTorch":
+        console.print("[dim]PyTorch is not installed, and not needed: rankzero works with any training loop.[/]")
+    with run, _Progress(console, epochs * steps_per_epoch(digits)) as progress:
+        train(run, model, digits, epochs, progress)
+    _show(read_run(run.dir), console, run.loggers)
+
+
+class _Progress:
+    """A progress bar with the loss and accuracy."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bars = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task("training", total=steps, state="")
+
+    def __enter__(self) -> _Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, loss: float, accuracy: float) -> None:
+        measured = "" if math.isnan(accuracy) else f"  accuracy {accuracy:.3f}"
+        self._bars.update(self._task, advance=1, state=f"loss {loss:.3f}{measured}")
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
+    place = shlex.quote(_short(data.dir))
+    console.print(f"\n[bold]{data.info.name}[/] was logged:\n")
+    console.print(metrics_table(data, console.width))
+    console.print(f"\n{files_line(data)}\n", soft_wrap=True)
+    curves = {name: data.metrics[name] for name in ("train/loss", "val/accuracy")}
+    drawing = terminal.plot(curves, console.width)
+    if drawing:
+        console.print(drawing, markup=False, style="cyan", no_wrap=True, crop=False)
+    console.print(
+        f"\nIt is kept in [bold]{terminal.escape(place)}[/] and delivered to {', '.join(loggers) or 'nobody'}.",
+        soft_wrap=True,
+    )
+    views = {key: each.view for key, each in data.deliveries.items() if each.view}
+    if views:
+        console.print("\nLook at it:")
+    for key, view in views.items():
+        console.print(f"  [bold]{terminal.escape(view)}[/]", soft_wrap=True)
+        console.print(f"      [dim]in {terminal.escape(key)}[/]")
+    console.print("\nWorth typing next:")
+    for command, purpose in _next_commands(place, loggers):
+        console.print(f"  [bold]{terminal.escape(command)}[/]", soft_wrap=True)
+        console.print(f"      [dim]{purpose}[/]")
+
+
+def _next_commands(place: str, loggers: tuple[str, ...]) -> list[tuple[str, str]]:
+    from rankzero.plugins.registry import get_plugins
+
+    place = terminal.argument(place)
+
+    others = (
+        info.name
+        for info in get_plugins().available().values()
+        if info.kind == "logger" and not info.problem and info.name not in loggers
+    )
+    if other := next(filter(_takes_runs, others), None):
+        send = (f"rankzero sync {place} --to {other}", f"send this run to {other}, with its original times")
+    else:
+        send = ("rankzero loggers", "see which trackers it can be sent to, and how to install them")
+    return [
+        (f"rankzero show {place}", "the run with its parameters, metrics and deliveries"),
+        (f"rankzero export {place} --output metrics.csv", "its metrics for a spreadsheet or pandas"),
+        send,
+    ]
+
+
+def _takes_runs(name: str) -> bool:
+    """Return whether a logger takes a run as things are: without options, and with who is logged in here."""
+    from rankzero.plugins.registry import get_plugins
+
+    try:
+        get_plugins().load_logger(name)().check_login()
+    except Exception:
+        return False
+    return True
+
+
+def _short(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,304 @@
+"""``rankzero show``: one run on a screen."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankzero.cli import terminal
+from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
+from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from rankzero.reader.run_data import RunData
+    from rankzero.rundir.finding import Delivered
+
+_MOST_ROWS = 40
+_LONGEST_COMMAND = 400
+
+
+def show(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help=f"{RUN_HELP} By default the newest run.")] = None,
+    plot: Annotated[list[str] | None, typer.Option(metavar="METRIC", help="Draw a metric; may be repeated.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a run.
+
+    That is what it was started in, its parameters, metrics and files, and how far each delivery is.
+
+    Example: rankzero show amber-otter-12 --plot train/loss
+
+    The exit status is 1 if a delivery has a problem, events were rejected, lost or damaged, or a plot cannot be drawn.
+    """
+    from rankzero.reader.run_data import read_run
+    from rankzero.rundir.finding import delivered
+
+    data = read_run(chosen_run(run))
+    deliveries = delivered(data.dir, list(data.loggers))
+    if json:
+        terminal.print_json(_as_json(data, deliveries))
+    else:
+        console = terminal.console()
+        for part in _parts(data, deliveries, console):
+            terminal.show(part, console)
+        for name in plot or ():
+            _plot(data, name, console)
+    has_problem = any(each.position.problem or each.position.rejected for each in deliveries.values())
+    if has_problem or data.losses or data.damaged:
+        raise typer.Exit(1)
+
+
+def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) -> Iterator[RenderableType]:
+    yield from _heading(data)
+    yield from _environment(data)
+    if data.params:
+        yield ""
+        yield _params(data)
+    if data.metrics:
+        yield ""
+        yield metrics_table(data, console.width)
+    files = files_line(data)
+    if files:
+        yield ""
+        yield files
+    if deliveries:
+        yield ""
+        yield _deliveries(data, deliveries)
+        for key, each in deliveries.items():
+            if each.position.view:
+                yield f"view it in {terminal.escape(key)}: [bold]{terminal.escape(each.position.view)}[/]"
+    for loss in data.losses:
+        lost = f"{terminal.counted(loss.count, 'log call')} lost at {terminal.when(loss.since)}: {loss.reason}"
+        yield f"[red]{terminal.escape(lost)}[/]"
+    if data.damaged:
+        yield f"[red]left out: {terminal.counted(data.damaged, 'damaged line')} of the journal[/]"
+
+
+def _heading(data: RunData) -> Iterator[str]:
+    info, style = data.info, STATUS_STYLES.get(data.status, "red")
+    status = f"[{style}]{terminal.escape(data.status)}[/]"
+    yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
+    took = terminal.duration((data.finished or data.updated) - data.started)
+    tags = f" · {', '.join(map(terminal.escape, data.tags))}" if data.tags else ""
+    yield f"[dim]{terminal.when(data.started)} · {took}{tags}[/]"
+    yield f"[dim]{terminal.escape(str(data.dir))}[/]"
+    if info.notes:
+        yield terminal.escape(info.notes)
+
+
+def _environment(data: RunData) -> Iterator[str]:
+    """Yield what the run was started in: command line, versions, machine."""
+    from rankzero.capture.environment import read_surroundings
+
+    found = read_surroundings(data.dir)
+    if found is None:
+        return
+    started_by = ["python"] if found.argv and found.argv[0].endswith(".py") else []
+    command = shlex.join([*started_by, *found.argv])
+    cut = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}…"
+    git = found.git
+    state = ", ".join(filter(None, (git.branch, "with changes" if git.dirty else ""))) if git else ""
+    versions = [
+        f"git {git.commit[:10]}{f' ({state})' if state else ''}" if git else "",
+        f"Python {found.python}" if found.python else "",
+        f"torch {found.torch}" if found.torch else "",
+    ]
+    gpus = [f"{count} × {name}" if count > 1 else name for name, count in Counter(found.gpus).items()]
+    machine = [
+        found.host,
+        f"{found.cpus} × {found.cpu}" if found.cpus and found.cpu else "",
+        terminal.size(found.memory) if found.memory else "",
+        *gpus,
+    ]
+    for line in (f"$ {cut}" if cut else "", " · ".join(filter(None, versions)), " · ".join(filter(None, machine))):
+        if line:
+            yield f"[dim]{terminal.escape(line)}[/]"
+
+
+def _params(data: RunData) -> RenderableType:
+    from rich.table import Table
+
+    from rankzero.values import flatten
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("parameter", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, value in flatten(data.params):
+        table.add_row(terminal.escape(name), terminal.escape(str(value)))
+    return table
+
+
+def metrics_table(data: RunData, width: int) -> RenderableType:
+    """Return the metrics with their last, least and greatest values and their course."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric", no_wrap=True, overflow="ellipsis")
+    for heading in ("last", "at step", "min", "max", "points"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("course", no_wrap=True)
+    blocks = max(8, min(40, width - 70))
+    shown = list(data.metrics.items())[:_MOST_ROWS]
+    for name, series in shown:
+        last, step = series.value[-1:].tolist()[0], series.step[-1:].tolist()[0]
+        table.add_row(
+            terminal.escape(name),
+            terminal.number(last),
+            "–" if step != step else f"{int(step):,}",
+            *map(terminal.number, _range(series.value)),
+            f"{len(series):,}",
+            f"[cyan]{terminal.sparkline(series.value, blocks)}[/]",
+        )
+    if len(data.metrics) > len(shown):
+        table.add_row(f"[dim]… {len(data.metrics) - len(shown)} more: --json[/]")
+    return table
+
+
+def _range(values: Any) -> tuple[float | None, float | None]:
+    """Return the least and the greatest finite value."""
+    if hasattr(values, "dtype"):  # numpy does it for ten million values at once
+        import numpy
+
+        values = values[numpy.isfinite(values)]
+        return (values.min().item(), values.max().item()) if len(values) else (None, None)
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (None, None)
+
+
+def files_line(data: RunData) -> str:
+    """Return how many files and the like a run has, and which checkpoints are the latest and best."""
+    counts = Counter(f"{file.kind}s" for files in data.media.values() for file in files)
+    for kind in ("tables", "texts", "histograms"):
+        counts[kind] = sum(map(len, getattr(data, kind).values()))
+    counts["graphs"], counts["artifacts"] = len(data.graphs), len(data.artifacts)
+    counts["checkpoints"] = len({each.path for each in data.checkpoints if os.path.exists(each.path)})
+    counts["deleted checkpoints"] = sum(not os.path.exists(each.path) for each in data.checkpoints)
+    parts = [f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in counts.items() if count]
+    lines = [" · ".join(parts).replace("1 audios", "1 audio")] if parts else []
+    for checkpoint in data.checkpoints:
+        if checkpoint.aliases:
+            score = f", score {terminal.number(checkpoint.score)}" if checkpoint.score is not None else ""
+            step = f" at step {checkpoint.step}" if checkpoint.step is not None else ""
+            aliases = ", ".join(checkpoint.aliases)
+            path = checkpoint.path.removeprefix(f"{data.dir}/")
+            lines.append(f"{terminal.escape(aliases)}: [dim]{terminal.escape(path)}[/]{step}{score}")
+    return "\n".join(lines)
+
+
+def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableType:
+    from rich.table import Table
+
+    from rankzero.rundir.positions import describe_rejected
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("logger", no_wrap=True)
+    table.add_column("delivered", no_wrap=True)
+    table.add_column("", overflow="fold")
+    run = terminal.escape(terminal.argument(_reference(data)))
+    for key, each in deliveries.items():
+        notes = [_red(terminal.reason(each.position.problem))] if each.position.problem else []
+        if each.position.rejected:
+            notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
+        if each.behind and not _is_served(data, key):
+            notes.append(f"[yellow]nobody delivers them now; rankzero sync {run} does[/]")
+        if each.position.offline:
+            notes.append(f"[yellow]only on this machine; rankzero sync {run} sends it[/]")
+        lines = max(0, data.lines - each.position.line)
+        behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all of it[/]"
+        if each.position.disabled:
+            behind, notes = "[dim]nothing: disabled[/]", []
+        table.add_row(terminal.escape(key), behind, "; ".join(notes))
+    return table
+
+
+def _reference(data: RunData) -> str:
+    """Return by what the other commands find the run: its id, or its path where it lies elsewhere."""
+    is_below = runs_directory(None).resolve() in data.dir.parents
+    return data.dir.name if is_below else str(data.dir)
+
+
+def _red(text: str) -> str:
+    return f"[red]{terminal.escape(text)}[/]"
+
+
+def _is_served(data: RunData, key: str) -> bool:
+    from rankzero.rundir.positions import is_served
+
+    return is_served(data.dir, key)
+
+
+def _plot(data: RunData, name: str, console: Console) -> None:
+    from rankzero.errors import ConfigError, PluginNotInstalledError, RankzeroError
+    from rankzero.messages import did_you_mean
+
+    if importlib.util.find_spec("plotext") is None:
+        raise PluginNotInstalledError("--plot needs plotext: pip install plotext")
+    if name not in data.metrics:
+        raise ConfigError(f"the run has no metric {name!r}.{did_you_mean(name, data.metrics)}")
+    drawing = terminal.plot({name: data.metrics[name]}, console.width)
+    if drawing is None:
+        raise RankzeroError(f"{name!r} cannot be drawn: it has no finite values, or plotext is older than version 6")
+    console.print()
+    console.print(drawing, markup=False)
+
+
+def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
+    import msgspec
+
+    from rankzero.capture.environment import read_surroundings
+
+    environment = read_surroundings(data.dir)
+    return {
+        "id": data.info.id,
+        "name": data.info.name,
+        "project": data.info.project,
+        "dir": str(data.dir),
+        "tags": data.tags,
+        "notes": data.info.notes,
+        "status": data.status,
+        "started": data.started,
+        "finished": data.finished,
+        "updated": data.updated,
+        "environment": msgspec.to_builtins(environment) if environment else None,
+        "params": data.params,
+        "metrics": {
+            name: {
+                "last": series.value[-1:].tolist()[0],
+                "step": _step(series.step[-1:].tolist()[0]),
+                "time": series.time[-1:].tolist()[0],
+                "points": len(series),
+                **dict(zip(("min", "max"), _range(series.value), strict=True)),
+            }
+            for name, series in data.metrics.items()
+        },
+        "media": {key: len(files) for key, files in data.media.items()},
+        "tables": {key: len(tables) for key, tables in data.tables.items()},
+        "histograms": {key: len(histograms) for key, histograms in data.histograms.items()},
+        "artifacts": [artifact.path for artifact in data.artifacts],
+        "checkpoints": [
+            {
+                "path": each.path,
+                "step": each.step,
+                "score": each.score,
+                "aliases": each.aliases,
+                "exists": os.path.exists(each.path),
+            }
+            for each in data.checkpoints
+        ],
+        "deliveries": {key: delivery_as_json(each) for key, each in deliveries.items()},
+        "lost": sum(loss.count for loss in data.losses),
+        "damaged": data.damaged,
+    }
+
+
+def _step(step: float) -> int | None:
+    return None if step != step else int(step)

@@ -1,0 +1,267 @@
+"""How the commands show things: consoles, numbers, times, sparklines and plots."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from rankzero.reader.series import Series
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_NEEDS_QUOTES = re.compile(r"^$|^[~#=]|[\s!\"$&'()*;<>?\[\\\]`{|}]")
+_PIPE_WIDTH = 200
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters, what changes the direction of text, and halves of characters."""
+_WIDEST_PLOT = 100
+_UNLIMITED = 10_000
+_LONGEST_REASON = 400
+_EXCEPTION = re.compile(r"(?:^|(?<=\s))(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Timeout)): ")
+_URL = re.compile(r"(\w+://)(?:[^\s/'\"]*@)?([^\s/'\"()<>,;]+)")
+_HOST = re.compile(r"host='([^']+)', port=(\d+)")
+_CAUSES = {
+    "connection refused": "connection refused",
+    "name or service not known|name resolution|nodename nor servname|getaddrinfo failed": "its name is not known",
+    "network is unreachable|no route to host": "there is no way to it on the network",
+    "certificate verify failed": "its certificate is not trusted",
+    "connection reset|connection aborted|remote end closed|server disconnected": "the connection broke off",
+    "timed out|timeout": "no answer in time",
+}
+"""What clients of HTTP write of a server that they cannot reach, and how that is put for people."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return the console to print to: as wide as the terminal, or wide enough where there is none."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+
+
+def show(part: RenderableType, console: Console) -> None:
+    """Print something without blanks at the ends of its lines."""
+    import typer
+
+    typer.echo("\n".join(_lines(part, console)))
+
+
+def _lines(part: RenderableType, console: Console) -> list[str]:
+    with console.capture() as captured:
+        console.print(part, soft_wrap=isinstance(part, str))
+    return [line.rstrip() for line in captured.get().removesuffix("\n").split("\n")]
+
+
+def table_lines(
+    columns: Mapping[str, Sequence[str]],
+    console: Console,
+    *,
+    droppable: Sequence[str] = (),
+    folded: str = "",
+    right: str = "",
+) -> list[str]:
+    """Return the lines of a table, the headings first.
+
+    Args:
+        columns: heading → cells, in rich's markup.
+        console: as wide as this.
+        droppable: headings of columns that are left out, in this order, until the others fit.
+        folded: heading of the column whose cells may take several lines.
+        right: heading of the column that is aligned on the right.
+    """
+    shown = dict(columns)
+    table = _table(shown, folded, right)
+    for heading in droppable:
+        if console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum <= console.width:
+            break
+        del shown[heading]
+        table = _table(shown, folded, right)
+    return _lines(table, console)
+
+
+def _table(columns: Mapping[str, Sequence[str]], folded: str, right: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for each in columns:
+        table.add_column(each, justify="right" if each == right else "left", no_wrap=each != folded, overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def reason(problem: str, length: int = _LONGEST_REASON) -> str:
+    """Return why a delivery fails as one readable line; all of it stands in ``courier.log`` and ``--json``."""
+    from rankzero.errors import TrackerUnavailableError
+
+    text = " ".join(problem.split())
+    found = _EXCEPTION.search(text)
+    before, after = (text[: found.start()], text[found.end() :]) if found else ("", text)
+    where = _URL.search(after) or _HOST.search(after)
+    why = next((short for words, short in _CAUSES.items() if re.search(words, after, re.IGNORECASE)), None)
+    if where and why:
+        text = f"{before}cannot reach {(':' if where.re is _HOST else '').join(where.groups())}: {why}"
+    elif found and found[1] == TrackerUnavailableError.__name__:  # retried, as everybody can see
+        text = before + after
+    return cut(text, length)
+
+
+def cut(text: str, length: int) -> str:
+    """Return a text of at most this many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that cannot change a terminal's state: control characters are spelled out."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def escape(text: str) -> str:
+    """Return what people wrote so that neither rich nor the terminal takes it for more than text; it may have lines."""
+    from rich.markup import escape
+
+    return escape("\n".join(map(printable, text.split("\n"))))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line in which something that people wrote may stand."""
+    import typer
+
+    typer.echo(printable(text), err=err)
+
+
+def argument(text: str) -> str:
+    """Return what people wrote as an argument for a command that is pasted into a shell, in quotes only if need be."""
+    return shlex.quote(text) if _NEEDS_QUOTES.search(text) else text
+
+
+def print_json(value: Any) -> None:
+    """Print JSON, and nothing else, on standard output; NaN and infinities as text."""
+    import msgspec
+    import typer
+
+    from rankzero.values import to_jsonable
+
+    text = msgspec.json.format(msgspec.json.encode(to_jsonable(value)).decode(), indent=2)
+    # JSON itself escapes only what is below U+0020.
+    typer.echo(_BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+_BEYOND_JSON = re.compile(_CONTROL.pattern.replace("\x00-\x1f", ""))
+
+
+def number(value: float | None) -> str:
+    """Return a number as it is read, not as it is computed with."""
+    if value is None:
+        return "–"
+    is_whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e6)
+    return f"{int(value):,}" if is_whole else f"{value:.4g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many: ``1 event``, ``1,200 events``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes: ``12 kB``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Return how long: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    whole = round(max(0.0, seconds))
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    for large, small, limit in ((60, 1, 3600), (3600, 60, 86400), (86400, 3600, math.inf)):
+        if whole < limit:
+            names = {1: "s", 60: "min", 3600: "h", 86400: "d"}
+            rest = whole % large // small
+            return f"{whole // large} {names[large]}" + (f" {rest} {names[small]}" if rest else "")
+    raise AssertionError
+
+
+def when(timestamp: float) -> str:
+    """Return a time of the local clock, the day only if it is not today."""
+    try:
+        moment = time.localtime(timestamp)
+    except (OverflowError, ValueError, OSError):
+        return "?"
+    is_today = moment[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", moment)
+
+
+def sparkline(values: Sequence[float], width: int = 24) -> str:
+    """Return the course of numbers as a line of blocks; a gap where none is finite."""
+    means = _means(values, width)
+    finite = [value for value in means if value is not None]
+    if not finite:
+        return ""
+    low, high = min(finite), max(finite)
+    span = high / 2 - low / 2  # halved, as the whole may be more than a float holds
+    share = [None if value is None else (value / 2 - low / 2) / span if span else 0.0 for value in means]
+    return "".join(" " if each is None else _BLOCKS[round(each * (len(_BLOCKS) - 1))] for each in share)
+
+
+def _means(values: Sequence[float], width: int) -> list[float | None]:
+    count = len(values)
+    columns = min(width, count)
+    means: list[float | None] = []
+    for column in range(columns):
+        first, last = column * count // columns, (column + 1) * count // columns
+        every = max(1, (last - first) // 1000)  # a thousand points tell the mean well enough
+        finite = [float(value) for value in values[first:last:every] if math.isfinite(value)]
+        means.append(sum(value / len(finite) for value in finite) if finite else None)
+    return means
+
+
+def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | None:
+    """Return curves side by side as a drawing, or None where plotext is not installed."""
+    try:
+        import plotext
+
+        figure = plotext.figure
+        figure.clear()
+        figure.plot_size(min(width, _WIDEST_PLOT), height)
+        if len(series) > 1:
+            figure.subplots(1, len(series))
+        for column, (name, each) in enumerate(series.items(), 1):
+            x, y = _points(each)
+            panel = figure.subplot(1, column) if len(series) > 1 else figure
+            panel.theme("colorless")
+            panel.title(name)
+            panel.ruler("x").ticks(*_ticks(x))
+            panel.draw(panel.signal(x, y, marker="braille").lines())
+        drawing: str = figure.build().string(colorless=True)
+        figure.clear()
+        return drawing.rstrip("\n")
+    except Exception:  # a drawing is never worth an error
+        return None
+
+
+def _points(series: Series, most: int = 400) -> tuple[list[float], list[float]]:
+    every = max(1, len(series) // most)
+    pairs: Iterable[tuple[float, float]] = zip(series.step[::every], series.value[::every], strict=True)
+    finite = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+    return [x for x, _ in finite], [y for _, y in finite]
+
+
+def _ticks(x: list[float]) -> tuple[list[float], list[str]]:
+    low, high = min(x), max(x)
+    positions = sorted({round(low + (high - low) * part / 4) for part in range(5)})
+    return [float(position) for position in positions], [str(position) for position in positions]

@@ -1,0 +1,142 @@
+"""Config files: where they are looked for, and reading one as a dictionary.
+
+Without a path, the nearest directory upward from the working directory that has a ``rankzero.toml``, or a
+``pyproject.toml`` with ``[tool.rankzero]``, decides; within one directory ``rankzero.toml`` does. The search
+ends with the root of the git repository, the home directory or the file system's root, whichever comes
+first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from rankzero.errors import ConfigError
+from rankzero.messages import did_you_mean
+from rankzero.rank import rank_zero_warn
+
+SUFFIXES = (".toml", ".yaml", ".yml")
+
+
+def find_config_file() -> Path | None:
+    """Return the config file that holds for the working directory, if there is one."""
+    for directory in search_path():
+        if (own := directory / "rankzero.toml").is_file() and _is_obeyed(own):
+            return own
+        project = directory / "pyproject.toml"
+        if _has_section(project) and _is_obeyed(project):
+            return project
+    return None
+
+
+_said: set[Path] = set()
+
+
+def _is_obeyed(path: Path) -> bool:
+    """Return whether a file that was found, not named, is the user's or the system's; say it if it is not.
+
+    Whoever may write to a directory above could otherwise say where the runs below are kept and sent. In a container
+    the user is often root, and the files are those of a user outside: there the working directory's owner counts.
+    """
+    owner, user = path.lstat().st_uid, os.geteuid()
+    if owner in (0, user) or (user == 0 and owner == os.stat(".").st_uid):
+        return True
+    if path not in _said:
+        _said.add(path)
+        rank_zero_warn(
+            f"{shown(path)} belongs to another user (id {owner}) and is not used; to use it, copy it, or name it: "
+            f'rankzero.start("{path}")'
+        )
+    return False
+
+
+def search_path() -> Iterator[Path]:
+    """Yield the directories where something of the user's project is looked for, the working directory first."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return  # the working directory was deleted
+    home = os.path.expanduser("~")
+    for directory in (here, *here.parents):
+        yield directory
+        if (directory / ".git").exists() or str(directory) == home:
+            return
+
+
+def shown(path: Path) -> str:
+    """Return a file's name for messages: relative to the working directory where that is shorter."""
+    return min(os.path.relpath(path), str(path), key=len)
+
+
+def _has_section(pyproject: Path) -> bool:
+    try:
+        text = pyproject.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    # Most have none, and parsing TOML costs more than all the rest.
+    if not re.search(r"""\brankzero["']?\s*[].=]""", text):
+        return False
+    return "rankzero" in _parse_toml(text, shown(pyproject)).get("tool", {})
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Return what a TOML or YAML file says about rankzero.
+
+    That is ``[tool.rankzero]`` in a pyproject.toml; elsewhere the value of a key ``rankzero`` if there is
+    one (so that a training config can hold it beside its own), else the whole file.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{shown(path)}: a config file ends in .toml, .yaml or .yml.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{shown(path)}: there is no such file.{_did_you_mean_file(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{shown(path)}: cannot be read: {error}") from error
+    parse = _parse_toml if path.suffix.lower() == ".toml" else _parse_yaml
+    content = parse(text, shown(path))
+    if path.name == "pyproject.toml":
+        content = content.get("tool", {})
+    elif "rankzero" not in content:
+        return content
+    section = content.get("rankzero", {})
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{shown(path)}: 'rankzero' must be a table, not {type(section).__name__}.")
+    return cast("dict[str, Any]", section)
+
+
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: is not valid TOML: {error}") from None
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        # str(error) quotes the line, and a secret may stand there.
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        reason = getattr(error, "problem", None) or "cannot be parsed"
+        raise ConfigError(f"{where}: is not valid YAML: {reason}{place}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where}: must hold keys and values, not a {type(content).__name__}.")
+    return content
+
+
+def _did_you_mean_file(path: Path) -> str:
+    try:
+        return did_you_mean(path.name, (each.name for each in path.parent.iterdir() if each.suffix in SUFFIXES))
+    except OSError:
+        return ""

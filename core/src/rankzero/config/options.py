@@ -1,0 +1,100 @@
+"""A logger's options: checked against its constructor, and their secrets kept out of files and messages.
+
+A secret stands in a config as ``${NAME}``, the name of an environment variable, or ``${NAME:-default}``. It
+is put in only when the logger is made. ``$${NAME}`` is the text ``${NAME}`` itself. No message here shows an
+option's value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from rankzero.errors import ConfigError, UnknownOptionError
+from rankzero.messages import VERY_SIMILAR, nearest
+
+START = "start()"
+"""What `LoggerSpec.source` says of what was passed to ``rankzero.start()``."""
+
+START_PARAMETERS = (
+    "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
+    "finish_timeout", "down_timeout", "capture_environment",
+)  # fmt: skip
+
+
+class LoggerSpec(msgspec.Struct):
+    """One logger of a run, before it is made."""
+
+    key: str
+    """Unique in the run: ``csv``, ``csv-2``."""
+    plugin: str | None = None
+    """The name of the entry point; None if the user made the logger."""
+    options: dict[str, Any] = {}
+    """As written: ``${NAME}`` is not expanded."""
+    instance: Any = None
+    """The logger that the user made."""
+    source: str = START
+    """Where it was chosen: ``start()``, ``RANKZERO_LOGGERS``, ``rankzero.toml``, …"""
+    option_sources: dict[str, str] = {}
+    """Option → where it stands, if elsewhere than ``source``."""
+
+    def where(self, option: str) -> str:
+        """Return where an option stands."""
+        return self.option_sources.get(option, self.source)
+
+    def __repr__(self) -> str:
+        # Without the options' values: one of them may be a secret.
+        made = "" if self.instance is None else f", instance={type(self.instance).__name__}"
+        options = ", ".join(self.options)
+        return f"LoggerSpec({self.key!r}, plugin={self.plugin!r}, options=[{options}]{made}, {self.source!r})"
+
+
+def check_options(spec: LoggerSpec, logger_class: type[Any]) -> None:
+    """Raise unless ``logger_class`` can be made with the options of ``spec``.
+
+    A constructor that takes ``**kwargs`` is given what it is sent, unless that looks like a typing error for
+    a parameter that it names. The class can say what may stand there: ``known_options``, a frozenset of
+    names.
+
+    Raises:
+        UnknownOptionError: an option that the constructor does not take.
+        ConfigError: an option that it needs was not given.
+    """
+    if spec.instance is not None:
+        return
+    import inspect
+
+    # object's says that it takes everything, and takes nothing.
+    has_own = logger_class.__init__ is not object.__init__
+    parameters = list(inspect.signature(logger_class.__init__).parameters.values())[1:] if has_own else []
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    known = {each.name for each in named} | set(getattr(logger_class, "known_options", ()))
+    is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    anything_goes = is_open and not hasattr(logger_class, "known_options")
+    for option in spec.options:
+        if option not in known and not (anything_goes and not nearest(option, known, VERY_SIMILAR)):
+            raise UnknownOptionError(_unknown_option(spec, option, known))
+    missing = [each.name for each in named if each.default is each.empty and each.name not in spec.options]
+    if missing:
+        raise ConfigError(
+            f"{spec.source}: the logger {spec.plugin!r} needs {_quoted(missing)}, which was not given. "
+            f'Write it in its options: loggers={{"{spec.plugin}": {{"{missing[0]}": ...}}}}'
+        )
+
+
+def _unknown_option(spec: LoggerSpec, option: str, known: Iterable[str]) -> str:
+    where = spec.where(option)
+    found = nearest(option, known)
+    hint = f" Did you mean {found!r}?" if found else ""
+    if not found and where == START and (found := nearest(option, START_PARAMETERS)):
+        hint = f" Did you mean start({found}=...)?"
+    return (
+        f"{where}: the logger {spec.plugin!r} has no option {option!r}.{hint} "
+        f"Its options: {', '.join(sorted(known)) or 'none'}."
+    )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

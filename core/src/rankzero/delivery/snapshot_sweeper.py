@@ -1,0 +1,90 @@
+"""Deletes snapshots of checkpoints that every logger has got."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from rankzero.events.structs import Checkpoint
+from rankzero.events.trust import own_snapshot
+from rankzero.journal.tail import JOURNAL, Tail
+from rankzero.rundir.positions import load_position
+
+_CHECKPOINT = b'{"type":"checkpoint"'
+
+
+class SnapshotSweeper:
+    """Deletes snapshots that every logger of the run has got and whose source the script has deleted or overwritten.
+
+    Without this a run that keeps its three best checkpoints would fill the disk with all of them. The newest
+    holder of each alias (``latest``, ``best``) stays, so that the run can be delivered again.
+
+    Args:
+        run_dir: the run's directory.
+        keys: its loggers.
+        is_own: this user started the run; of another one no file outside its directory is looked at.
+    """
+
+    def __init__(self, run_dir: Path, keys: Iterable[str], *, is_own: bool = True) -> None:
+        self._run_dir = run_dir
+        self._keys = list(keys)
+        self._is_own = is_own
+        self._delivered: dict[int, Checkpoint] = {}
+        self._last = -1  # of the lines that were noted
+        self._holders: dict[str, int] = {}
+        self._newest: dict[str, int] = {}  # of each source
+
+    def catch_up(self, lines: int) -> None:
+        """Note the checkpoints among the first ``lines`` lines of the journal, which were delivered earlier."""
+        tail = Tail(self._run_dir / JOURNAL)
+        with closing(tail):
+            while tail.line < lines and (read := tail.read()):
+                for line in read:
+                    if line.number < lines and line.data.startswith(_CHECKPOINT):
+                        event = line.decode()
+                        if isinstance(event, Checkpoint):
+                            self.note(line.number, event)
+
+    def delivered(self, line: int, checkpoint: Checkpoint) -> None:
+        """Note that the checkpoint in this line of the journal is delivered, and sweep."""
+        self.note(line, checkpoint)
+        self.sweep()
+
+    def note(self, line: int, checkpoint: Checkpoint) -> None:
+        """Note that the checkpoint in this line of the journal was handed over, for `left`."""
+        if line <= self._last:
+            return
+        self._last = line
+        checkpoint = checkpoint if self._is_own else checkpoint.without_source()
+        self._delivered[line] = checkpoint
+        self._holders.update(dict.fromkeys(checkpoint.aliases, line))
+        self._newest[checkpoint.source] = line
+
+    def left(self) -> Iterator[tuple[int, Checkpoint]]:
+        """Yield (line, checkpoint) of what a ModelCheckpoint has left, with the aliases that it has now.
+
+        That is those that it did not delete or overwrite, and those that are the latest and the best.
+        """
+        for line, checkpoint in sorted(self._delivered.items()):
+            held = [alias for alias in checkpoint.aliases if self._holders[alias] == line]
+            is_there = self._newest[checkpoint.source] == line and os.path.exists(checkpoint.source)
+            if checkpoint.automatic and (held or is_there):
+                yield line, msgspec.structs.replace(checkpoint, aliases=held)
+
+    def sweep(self) -> None:
+        """Delete what can go."""
+        everyone_is_past = min((load_position(self._run_dir, key).line for key in self._keys), default=0)
+        for line, checkpoint in list(self._delivered.items()):
+            if line in self._holders.values():
+                continue
+            source = checkpoint.source
+            is_gone = source and (self._newest[source] > line or not os.path.exists(source))
+            if line < everyone_is_past and is_gone:
+                if (directory := own_snapshot(self._run_dir, checkpoint.path)) is not None:
+                    shutil.rmtree(directory, ignore_errors=True)
+                del self._delivered[line]

@@ -1,0 +1,367 @@
+"""Errands: one run to be brought to one logger now, by a courier in a thread of this process.
+
+If another courier serves the logger already, the errand is left to that one, which is woken and watched; one that gets
+no further is relieved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rankzero.config.options import LoggerSpec, check_options
+from rankzero.config.prepared import check_login, plan, reveal, try_making
+from rankzero.config.resolving import resolve
+from rankzero.config.worker_config import Orders, make_logger
+from rankzero.delivery.courier import Courier, GaveUpError
+from rankzero.errors import ConfigError, DeliveryError, RankzeroError
+from rankzero.events.run_info import RunInfo
+from rankzero.files.writing import lock_permissions
+from rankzero.journal.tail import JOURNAL, count_damaged, read_start
+from rankzero.loggers.base import Logger
+from rankzero.plugins.registry import get_plugins
+from rankzero.rank import RANK_VARIABLES, is_rank_zero
+from rankzero.rundir.finding import Delivered, complete_size, delivered, find_run
+from rankzero.rundir.positions import (
+    Position,
+    ask_to_stop,
+    courier_lock,
+    describe_rejected,
+    is_served,
+    load_position,
+    set_aside,
+    wake,
+)
+from rankzero.rundir.writer_lock import Writer, writer_state
+
+PATIENCE = 60.0
+"""For how many seconds a tracker may fail before an errand is given up."""
+
+_HANGING = 600.0  # seconds without a word from the SDK, which may be uploading something large
+_LAST_BATCH = 10.0  # seconds for the batch on its way when an errand is told to stop
+_LOOK_EVERY = 0.1
+_WAKE_EVERY = 2.0  # seconds between two tries of a tracker that is down, while somebody waits for it
+_TAKE_OVER_AFTER = 5.0  # seconds in which a courier that was woken gets no further
+_FOREVER = 1e9
+
+
+def act_as_rank_zero() -> None:
+    """Deliver whichever rank the launcher of this shell says that this is: a Logger does nothing on the others."""
+    for variable in RANK_VARIABLES:
+        os.environ.pop(variable, None)
+
+
+def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
+    """Return the orders for a courier.
+
+    Raises:
+        RankzeroError: the plugin cannot be loaded, or does not take these options.
+    """
+    logger_class = get_plugins().load_logger(spec.plugin or spec.key, spec.source)
+    check_options(spec, logger_class)
+    options, secrets = reveal(spec, logger_class.secret_options)
+    return Orders(
+        run_dir,
+        spec.key,
+        spec.plugin or spec.key,
+        (),
+        options,
+        secrets,
+        _FOREVER,
+        sys.path,
+        online=True,
+        is_own=_is_own(run_dir),
+    )
+
+
+def _is_own(run_dir: Path) -> bool:
+    start = read_start(run_dir / JOURNAL)
+    return start is not None and start.is_own(run_dir)
+
+
+class LoginCheck:
+    """Asks each tracker once whether it accepts the user, before anything is sent to it."""
+
+    def __init__(self) -> None:
+        self._asked: list[tuple[object, dict[str, Any], str | None]] = []
+
+    def ask(self, spec: LoggerSpec, orders: Orders, *, again: bool = False) -> None:
+        """Ask, unless there is nothing to send, or another courier sends it.
+
+        Args:
+            spec: the logger, for the message.
+            orders: what is to be delivered.
+            again: it is to be sent again, even if all of it was delivered.
+
+        Raises:
+            ConfigError: the tracker refuses the user, or the logger refuses its options.
+        """
+        state = delivered(orders.run_dir, [orders.key])[orders.key]
+        if is_served(orders.run_dir, orders.key) or (state.is_complete and not again):
+            return
+        refusal = next((why for *how, why in self._asked if how == [orders.logger, orders.options]), ...)
+        if refusal is ...:
+            refusal = _refusal(spec, orders)
+            self._asked.append((orders.logger, orders.options, refusal))
+        if refusal is not None:
+            raise ConfigError(f"{spec.source}: {refusal}")
+
+
+def _refusal(spec: LoggerSpec, orders: Orders) -> str | None:
+    try:
+        logger = try_making(spec, lambda: make_logger(orders), orders.secrets)
+        if logger is not None:
+            check_login(spec, logger, orders.secrets)
+    except ConfigError as error:
+        return str(error).removeprefix(f"{spec.source}: ")
+    return None
+
+
+def begin_again(orders: Orders) -> None:
+    """Forget how far a delivery is, and nothing else; how far it was stays in a file beside it.
+
+    Raises:
+        DeliveryError: it is under way.
+    """
+    try:
+        with _courier_lock(orders.run_dir, orders.key):
+            set_aside(orders.run_dir, orders.key)
+    except Timeout:
+        who = _deliverer(load_position(orders.run_dir, orders.key))
+        raise DeliveryError(
+            f"{who} delivers {orders.run_dir} to {orders.key} now; it can be sent again when that is over"
+        ) from None
+
+
+def deliver(
+    run_dir: str | os.PathLike[str], logger: Logger, *, key: str | None = None, timeout: float = PATIENCE
+) -> None:
+    """Deliver a run to a logger that has no name, as ``rankzero sync`` does to one that has.
+
+    What was delivered under the same key before is not sent again. On other ranks than zero nothing is done.
+
+    Args:
+        run_dir: the run's directory.
+        logger: a logger of your own; it is made again with the arguments that it was made with.
+        key: the name under which the run's directory keeps how far the delivery is; by default that which
+            ``start([logger])`` gives it. Another target needs another one.
+        timeout: for how many seconds its tracker may fail.
+
+    Raises:
+        RunNotFoundError: there is no run in the directory.
+        DeliveryError: the tracker failed, and the rest waits; or it takes some events never.
+    """
+    if not is_rank_zero():
+        return
+    spec = resolve([logger]).loggers[0]
+    spec.key = key or spec.key
+    path = find_run(os.fspath(run_dir), Path(run_dir))
+    orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER, is_own=_is_own(path))
+    errand = Errand(orders, patience=timeout)
+    try:
+        while not errand.tend():
+            time.sleep(_LOOK_EVERY)
+    finally:
+        errand.stop()
+        errand.join()
+    if why := errand.shortfall:
+        raise DeliveryError(f"{errand.title}: not all of it is delivered: {why}")
+    if why := errand.rejection:
+        raise DeliveryError(f"{errand.run_name}: {why}")
+
+
+class Errand:
+    """One run on its way to one logger; `tend` it until it is over.
+
+    Args:
+        orders: which run, and which logger made how.
+        follow: go on until the run has ended; otherwise deliver what is there now.
+        patience: for how many seconds the tracker may fail, None for ever.
+    """
+
+    def __init__(self, orders: Orders, *, follow: bool = False, patience: float | None = PATIENCE) -> None:
+        self.run_dir = orders.run_dir
+        self.key = orders.key
+        start = read_start(self.run_dir / JOURNAL)
+        self.run_name = start.run.name if start else self.run_dir.name
+        """What the run is called."""
+        self.title = f"{self.run_name} → {self.key}"
+        """How it is called, for people."""
+        self.error: str | None = None
+        """Why it ended early, if it did."""
+        self.is_elsewhere = False
+        """Whether another courier has it."""
+        self._has_relieved = False
+        self._goes_online = orders.online
+        self._follow = follow
+        self._patience = patience
+        self._began = time.time()
+        self._at_first = self._seen = _place(self.position)
+        self._seen_at = self._wake_at = time.monotonic()
+        self._failing_since: float | None = None
+        self._target = complete_size(self.run_dir)
+        self._stopped_at: float | None = None
+        self._courier = Courier(
+            orders.run_dir,
+            orders.key,
+            lambda: make_logger(orders),
+            follow=follow,
+            linger=orders.linger,
+            retries_access=patience is None,
+            secrets=orders.secrets,
+            is_own=orders.is_own,
+            on_failure=_tell_plugins,
+        )
+        self._thread = threading.Thread(target=self._run, name=f"rankzero-{self.key}", daemon=True)
+
+    @property
+    def position(self) -> Position:
+        """How far it is."""
+        return load_position(self.run_dir, self.key)
+
+    @property
+    def target(self) -> int:
+        """How far it is to go, in bytes of the journal."""
+        if self._follow:
+            self._target = complete_size(self.run_dir)
+        return self._target
+
+    @property
+    def delivered(self) -> Delivered:
+        """How far it is."""
+        position = self.position
+        return Delivered(position, max(0, self.target - position.offset))
+
+    def tend(self) -> bool:
+        """Start the courier when nobody else has the errand, end it when it hangs; return whether it is over."""
+        if self._thread.ident is None:
+            self.is_elsewhere = is_served(self.run_dir, self.key)
+            if self.is_elsewhere:
+                return not self._follow and self._watch()
+            if self._goes_online and self.position.offline:  # the tracker has nothing of what was kept offline
+                set_aside(self.run_dir, self.key)
+                self._at_first = _place(self.position)
+            self._thread.start()
+        elif not self._thread.is_alive():
+            return True
+        elif self._stopped_at is not None:
+            return time.monotonic() - self._stopped_at > _LAST_BATCH  # the SDK does not come back
+        self._give_up_if_hopeless()
+        return False
+
+    def stop(self) -> None:
+        """End it after the batch that is on its way."""
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        self._courier.stop()
+
+    def join(self) -> None:
+        """Wait, for some seconds at most, until it is stopped."""
+        if self._thread.ident is not None and self._stopped_at is not None:
+            self._thread.join(max(0.0, self._stopped_at + _LAST_BATCH - time.monotonic()))
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why not everything is delivered; None if it is."""
+        state = self.delivered
+        if not (self.error or state.behind):
+            return None
+        why = " ".join((self.error or state.position.problem or "interrupted").split())
+        if self._has_relieved and self._thread.ident is not None:
+            why += (
+                "; the courier that went on in the background has ended, and nothing is retried now: "
+                f"run rankzero sync again when {self.key} takes events"
+            )
+        return why
+
+    @property
+    def rejection(self) -> str | None:
+        """How many events could not be delivered whatever was tried, and where they are; None if there is none."""
+        count = self.position.rejected
+        return describe_rejected(self.run_dir, self.key, count) if count else None
+
+    @property
+    def damage(self) -> str | None:
+        """What of the journal no logger got; None if all of it could be read."""
+        count = count_damaged(self.run_dir / JOURNAL)
+        if not count:
+            return None
+        lines, were = ("line", "was") if count == 1 else ("lines", "were")
+        return (
+            f"{count:,} {lines} of the journal {were} left out, damaged or written by a newer version of rankzero; "
+            "what could be read is delivered"
+        )
+
+    @property
+    def had_all(self) -> bool:
+        """Whether there was nothing to deliver."""
+        return _place(self.position) == self._at_first
+
+    def _run(self) -> None:
+        try:
+            self._courier.run()
+        except (GaveUpError, RankzeroError, OSError) as error:
+            self.error = str(error)
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {error}"
+
+    def _watch(self) -> bool:
+        """Watch the courier of another process, and have it try now; return whether that is over, or hopeless."""
+        if not self.delivered.behind:
+            return True
+        position, now = self.position, time.monotonic()
+        is_stuck = position.problem and now - self._seen_at > _TAKE_OVER_AFTER
+        if is_stuck and writer_state(self.run_dir) is not Writer.ALIVE:
+            self._has_relieved = True
+            ask_to_stop(self.run_dir, self.key)  # it may have been given a wrong password, and we the right one
+        if now >= self._wake_at:
+            wake(self.run_dir, self.key)
+            self._wake_at = now + _WAKE_EVERY
+        if _place(position) != self._seen:
+            self._seen, self._seen_at = _place(position), now
+        if self._patience is None or now - self._seen_at <= self._patience:
+            return False
+        if position.problem:
+            self.error = f"{_deliverer(position)} delivers it, and goes on by itself: {position.problem}"
+        elif now - self._seen_at > _HANGING:
+            self.error = f"{_deliverer(position)} delivers it, and has not said a word for {now - self._seen_at:.0f} s"
+        return self.error is not None
+
+    def _give_up_if_hopeless(self) -> None:
+        if self._patience is None:
+            return
+        position, now = self.position, time.time()
+        if not position.problem or position.updated < self._began:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = now
+        is_failing = self._failing_since is not None and now - self._failing_since > self._patience
+        silence = now - max(position.updated, self._began)
+        if is_failing:
+            self.error = position.problem
+            self.stop()
+        elif silence > max(self._patience, _HANGING):
+            self.error = f"no word from the tracker for {silence:.0f} s; give it longer with --timeout"
+            self.stop()
+
+
+def _courier_lock(run_dir: Path, key: str) -> FileLock:
+    return FileLock(courier_lock(run_dir, key), timeout=0, mode=lock_permissions())
+
+
+def _place(position: Position) -> tuple[int, bool]:
+    return position.offset, position.closed
+
+
+def _deliverer(position: Position) -> str:
+    return f"process {position.pid} on {position.host}" if position.pid else "another process"
+
+
+def _tell_plugins(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
+    get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)

@@ -1,0 +1,120 @@
+"""What runs in a courier process: it reads its orders from standard input, delivers, and ends by itself."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from rankzero.config.worker_config import Orders, make_logger
+from rankzero.delivery.courier import Courier, GaveUpError
+from rankzero.plugins.registry import get_plugins
+from rankzero.rundir.positions import load_position, save_position
+from rankzero.rundir.writer_lock import Writer, writer_state
+from rankzero.secrets import scrub
+
+log = logging.getLogger("rankzero.delivery.courier")
+
+_LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+_NICENESS = 10
+_GRACE = 20.0  # seconds that a SIGTERM leaves for the events that are on their way
+_HANGING = 600.0  # seconds over its time after which a courier that hangs in an SDK is ended
+
+
+class _Scrubbed(io.TextIOWrapper):
+    """Standard output without secrets, whoever prints them: an SDK, a warning, a traceback."""
+
+    def __init__(self, stream: TextIO, secrets: list[str]) -> None:
+        super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
+        self._secrets = secrets
+
+    def write(self, text: str) -> int:
+        return super().write(scrub(text, self._secrets))
+
+
+def main() -> int:
+    """Read orders from standard input, deliver, and return an exit status."""
+    os.nice(_NICENESS)
+    sys.path[:] = pickle.load(sys.stdin.buffer)
+    orders: Orders = pickle.load(sys.stdin.buffer)
+    sys.stdout, sys.stderr = _Scrubbed(sys.stdout, orders.secrets), _Scrubbed(sys.stderr, orders.secrets)
+    logging.basicConfig(format=_LOG_FORMAT, level=logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        return _deliver(orders)
+    except GaveUpError as error:  # its position says why; starting it again would not help
+        log.error("%s", error)
+        return 0
+    except Exception as error:
+        log.exception("the courier for %s failed", orders.key)
+        position = load_position(orders.run_dir, orders.key)
+        position.problem = f"the courier failed: {type(error).__name__}"
+        save_position(orders.run_dir, orders.key, position)
+    return 1
+
+
+def _deliver(orders: Orders) -> int:
+    plugins = get_plugins()
+    plugins.load_hooks()
+
+    def on_failure(run_info: Any, key: str, error: Exception, retrying: bool) -> None:
+        plugins.notify("rankzero_delivery_failed", run_info=run_info, logger=key, error=error, retrying=retrying)
+
+    courier = Courier(
+        orders.run_dir,
+        orders.key,
+        lambda: make_logger(orders),
+        linger=orders.linger,
+        secrets=orders.secrets,
+        is_own=orders.is_own,
+        on_failure=on_failure,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: _on_sigterm(courier))
+    _watch(orders.run_dir, orders.linger + _HANGING)
+    courier.run()
+    return 0
+
+
+def _watch(run_dir: Path, patience: float) -> None:
+    """End this process when it is still here ``patience`` seconds after the training process went: an SDK hangs."""
+
+    def watch() -> None:
+        gone_since: float | None = None
+        while gone_since is None or time.monotonic() - gone_since < patience:
+            time.sleep(min(5.0, patience))
+            if writer_state(run_dir) is Writer.ALIVE:
+                gone_since = None
+            elif gone_since is None:
+                gone_since = time.monotonic()
+        log.error(
+            "still not done %.0f s after the training process ended; the rest waits for rankzero sync",
+            patience,
+        )
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_sigterm(courier: Courier) -> None:
+    # A scheduler ends the training process with the same signal, and its last events are still to come.
+    log.info("told to end (SIGTERM); what is not delivered waits for rankzero sync")
+    grace = _GRACE if writer_state(courier.run_dir) is Writer.ALIVE else 0.0
+    _in_background(grace, courier.stop)
+
+
+def _in_background(delay: float, action: Callable[[], None]) -> None:
+    timer = threading.Timer(delay, action)
+    timer.daemon = True
+    timer.start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

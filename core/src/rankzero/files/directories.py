@@ -1,0 +1,120 @@
+"""Directories to write into, on this machine or behind an fsspec URL such as ``s3://bucket/logs``.
+
+An object store cannot append to a file. So a directory there is worked on in a local copy, and each file that
+changed is uploaded whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rankzero.errors import PluginNotInstalledError
+from rankzero.files.writing import write_file
+
+
+class LocalPlace:
+    """A directory on this machine."""
+
+    is_remote = False
+
+    def __init__(self, directory: str) -> None:
+        self.path = Path(directory)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def pull(self, name: str) -> None:
+        """Get a file, if it exists, into ``path``."""
+
+    def push(self, name: str) -> None:
+        """Bring a file in ``path`` to its place."""
+
+    def close(self) -> None:
+        """Drop what was only needed for working."""
+
+
+class RemotePlace:
+    """A directory behind an fsspec URL; ``path`` is the local copy of what was pulled."""
+
+    is_remote = True
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = _open(url)
+        self.path = Path(tempfile.mkdtemp(prefix="rankzero-"))
+        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def pull(self, name: str) -> None:
+        """Get a file, if it exists, into ``path``."""
+        if self._fs.isfile(self._remote(name)):
+            self._fs.get_file(self._remote(name), str(self.path / name))
+
+    def push(self, name: str) -> None:
+        """Bring a file in ``path`` to its place."""
+        remote = self._remote(name)
+        self._fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
+        self._fs.put_file(str(self.path / name), remote)
+
+    def close(self) -> None:
+        """Remove the local copy."""
+        self._remove()
+
+    def _remote(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+Place = LocalPlace | RemotePlace
+
+
+def place_at(directory: str) -> Place:
+    """Return the directory, made if need be."""
+    return RemotePlace(directory) if is_url(directory) else LocalPlace(directory)
+
+
+def is_url(path: str) -> bool:
+    """Return whether ``path`` is for fsspec."""
+    return "://" in path
+
+
+def directories_in(directory: str) -> list[str]:
+    """Return the names of the directories in a directory; none if it does not exist."""
+    try:
+        if is_url(directory):
+            fs, root = _open(directory)
+            return [os.path.basename(each["name"].rstrip("/")) for each in fs.ls(root) if each["type"] == "directory"]
+        return [each.name for each in os.scandir(directory) if each.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def next_version(directory: str) -> int:
+    """Return the number N of the ``version_N`` that comes after those in a directory."""
+    numbers = (name.removeprefix("version_") for name in directories_in(directory) if name.startswith("version_"))
+    return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
+
+
+def replace_file(place: Place, name: str, content: bytes) -> None:
+    """Write a file and bring it to its place; a reader, or a crash, never meets a half-written one."""
+    write_file(place.path / name, content)
+    place.push(name)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be continued to the first free of ``name.1.suffix``, ``name.2.suffix`` and so on."""
+    names = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    kept = next(name for name in names if not name.exists())
+    path.rename(kept)
+    return kept
+
+
+def _open(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ModuleNotFoundError as error:
+        raise PluginNotInstalledError(f"{url} needs fsspec: pip install 'rankzero[remote]'") from error
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.invalidate_cache()
+    return fs, root.rstrip("/")

@@ -1,0 +1,68 @@
+"""Which importers the installed plugins offer, and making one by its name and options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from rankzero.errors import ConfigError, DuplicatePluginError, PluginNotInstalledError, UnknownOptionError
+from rankzero.importers.base import Importer
+from rankzero.messages import did_you_mean
+from rankzero.plugins.registry import get_plugins, known_loggers
+
+
+def offered_importers() -> dict[str, dict[str, type[Importer]]]:
+    """Return name → {name of the plugin: its importer}; the hook modules must have been loaded."""
+    offered: dict[str, dict[str, type[Importer]]] = {}
+    for plugin, importers in get_plugins().ask("rankzero_importers"):
+        if importers is None:
+            continue
+        if not isinstance(importers, Mapping):
+            raise ConfigError(
+                f"The plugin {plugin!r} must return a mapping from name to Importer class from rankzero_importers, "
+                f"not {type(importers).__name__}. Update or uninstall it."
+            )
+        for name, importer in importers.items():
+            offered.setdefault(name, {})[plugin] = importer
+    return dict(sorted(offered.items()))
+
+
+def make_importer(name: str, options: Mapping[str, Any]) -> Importer:
+    """Make the importer called ``name``.
+
+    Raises:
+        ConfigError: there is none of that name, or it cannot be made with these options.
+        DuplicatePluginError: two plugins offer it.
+        PluginNotInstalledError: a plugin of that name can be installed.
+    """
+    offered = offered_importers()
+    if name not in offered:
+        raise _unknown(name, list(offered))
+    owners = offered[name]
+    if len(owners) > 1:
+        raise DuplicatePluginError(
+            f"The importer {name!r} is offered by several plugins: {' and '.join(map(repr, owners))}. Uninstall all "
+            "but one of them, or choose with RANKZERO_PLUGINS."
+        )
+    importer = next(iter(owners.values()))
+    known = inspect.signature(importer).parameters
+    for option in options:
+        if option not in known:
+            raise UnknownOptionError(
+                f"The importer {name!r} has no option {option!r}.{did_you_mean(option, known)} "
+                f"Its options: {', '.join(known) or 'none'}."
+            )
+    return importer(**options)
+
+
+def _unknown(name: str, offered: list[str]) -> Exception:
+    known = known_loggers()
+    installed = get_plugins().available()
+    if name in known and name not in installed:
+        return PluginNotInstalledError(f"The importer {name!r} is not installed. Run: {known[name]}")
+    has_none = f" The plugin {name!r} has none." if name in installed else ""
+    return ConfigError(
+        f"There is no importer {name!r}.{has_none}{did_you_mean(name, offered)} "
+        f"Installed: {', '.join(offered) or 'none'}."
+    )

@@ -1,0 +1,140 @@
+"""The journal: an append-only file of one JSON object a line, the single source of truth of a run.
+
+Writing is one ``os.write`` on an ``O_APPEND`` descriptor, so that whatever a log call returned from is in the
+kernel's hands and survives the death of the process, and so that forked writers never mix their lines.
+Reading tolerates a torn last line (it is not there yet) and reports and skips damaged lines in the middle.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from rankzero.capture.console import unheard
+from rankzero.files.writing import open_descriptor, open_own
+from rankzero.journal.backlog import Backlog, Outcome
+from rankzero.messages import warn_user
+
+log = logging.getLogger("rankzero.journal.append")
+
+
+_CHUNK = 1 << 20
+_TRY_EVERY = 0.05  # seconds, while somebody waits for room on the disk
+
+
+class Journal:
+    """Appends lines to a journal. No method raises once the file is open: trouble is warned of and counted.
+
+    What cannot be written, say because the disk is full, waits in memory in a `Backlog` until it can.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path`` for appending; create it if need be.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        self.path = path
+        self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        # Closed with the last reference, not before: a thread that logs late must never write to a reused descriptor.
+        weakref.finalize(self, os.close, self._fd).atexit = False
+        self._size = 0
+        self._backlog = Backlog(self._fd, is_active=not _ends_with_newline(self._fd))
+        self._said: set[object] = set()
+
+    def append(self, line: bytes) -> None:
+        """Append one encoded event, newline included."""
+        if self._backlog.is_active:
+            self._append_late(line)
+            return
+        try:
+            written = os.write(self._fd, line)
+        except OSError:
+            written = 0
+        if written < len(line):
+            self._append_late(line, line[:written])
+
+    def flush(self, timeout: float) -> bool:
+        """Write what waits in memory, trying for ``timeout`` seconds; return whether nothing waits any more."""
+        deadline = time.monotonic() + timeout
+        while self._backlog.is_active and not self._backlog.write():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_TRY_EVERY)
+        self._say_that_it_is_written()
+        return True
+
+    def give_up(self) -> None:
+        """Warn of what cannot be written before the run ends, if anything."""
+        if lost := self._backlog.give_up():
+            why = self._backlog.reason
+            self._warn(f"{lost} events of the run could not be written to {self.path} and are lost: {why}")
+
+    def check(self) -> None:
+        """Warn, once, if the file was deleted: what is written now nobody can read."""
+        if "deleted" not in self._said and not os.fstat(self._fd).st_nlink:
+            self._said.add("deleted")
+            self._warn(f"{self.path} was deleted. Training goes on, but what is logged from now on is lost.")
+
+    def _append_late(self, line: bytes, fragment: bytes = b"") -> None:
+        outcome = self._backlog.append(line, fragment)
+        if outcome is Outcome.WRITTEN:
+            self._say_that_it_is_written()
+        elif outcome not in self._said:
+            self._said.add(outcome)
+            if outcome is Outcome.KEPT:
+                what = "what is logged is kept in memory until it can be written again"
+            else:
+                what = "what is logged now is lost, because too much waits to be written"
+            self._warn(
+                f"rankzero cannot write {self.path}: {self._backlog.reason}. Training goes on, and {what}; what was "
+                "written before is intact. Free space or check the mount."
+            )
+
+    def _say_that_it_is_written(self) -> None:
+        if not self._said & {*Outcome}:
+            return
+        self._said -= {*Outcome}
+        lost, self._backlog.lost, self._backlog.reason = self._backlog.lost, 0, ""
+        with unheard():
+            if lost:
+                log.warning("%s can be written again; %d log calls were lost", self.path, lost)
+            else:
+                log.warning("%s can be written again; nothing was lost", self.path)
+
+    def _warn(self, message: str) -> None:
+        with unheard():  # recorded, it would be one more line that cannot be written
+            warn_user(message)
+
+    def size(self) -> int:
+        """Return the journal's length in bytes; the last one known if the file system does not say."""
+        with suppress(OSError):
+            self._size = os.fstat(self._fd).st_size
+        return self._size
+
+
+def _ends_with_newline(fd: int) -> bool:
+    size = os.fstat(fd).st_size
+    return not size or os.pread(fd, 1, size - 1) == b"\n"
+
+
+def cut_torn_tail(path: Path) -> None:
+    """Remove an incomplete last line, left by a crash. Only for the one that holds the writer's lock."""
+    with open_own(path, "r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep:
+            start = max(0, keep - _CHUNK)
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep < end:
+            log.warning("%s: cut off the last %d bytes, a line that was not written to its end", path, end - keep)
+            file.truncate(keep)

@@ -1,0 +1,157 @@
+"""Reading a journal, also while it grows: a torn last line is not there yet, damaged lines are skipped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from rankzero.errors import RunNotFoundError
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import AnyEvent, Metrics, Start, decode, decode_after_fragment
+from rankzero.files.writing import open_regular
+
+log = logging.getLogger("rankzero")
+
+_CHUNK = 1 << 20
+
+JOURNAL = "journal.jsonl"
+"""The journal's name in a run's directory."""
+_METRICS = b'{"type":"metrics"'
+
+
+class Line(NamedTuple):
+    """One complete line of a journal."""
+
+    number: int
+    """From 0, damaged lines counted too."""
+    end: int
+    """The byte offset of the next line."""
+    data: bytes
+    """Without the newline."""
+
+    def decode(self) -> AnyEvent | None:
+        """Return the event, or None for a damaged line; damage is reported to the log ``rankzero.journal.append``."""
+        if not self.data:
+            return None  # the end of a torn line
+        try:
+            return decode(self.data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            log.warning("line %d of the journal is damaged and skipped: %s", self.number + 1, error)
+            return decode_after_fragment(self.data)
+
+
+class Tail:
+    """Reads a journal from a position on, as far as it has been written; later calls see what was added."""
+
+    def __init__(self, path: Path, offset: int = 0, line: int = 0) -> None:
+        """Open ``path`` for reading at a byte offset, which is where the line numbered ``line`` begins.
+
+        Raises:
+            RunNotFoundError: there is no journal.
+        """
+        try:
+            self._file = open_regular(path)
+        except FileNotFoundError as error:
+            raise RunNotFoundError(f"there is no journal at {path}") from error
+        self.offset = offset
+        self.line = line
+
+    def read(self, max_bytes: int = _CHUNK) -> list[Line]:
+        """Return the complete lines in the next ``max_bytes`` bytes (or the next line, if it is longer)."""
+        data = os.pread(self._file.fileno(), max_bytes, self.offset)
+        end = data.rfind(b"\n") + 1
+        if not end:
+            return self.read(2 * max_bytes) if len(data) == max_bytes else []
+        lines = []
+        for text in data[: end - 1].split(b"\n"):
+            self.offset += len(text) + 1
+            lines.append(Line(self.line, self.offset, text))
+            self.line += 1
+        return lines
+
+    def seek_line(self, line: int) -> None:
+        """Go to the line numbered ``line``, or to the end if there are fewer."""
+        self.offset = self.line = 0
+        while self.line < line and (lines := self.read()):
+            if self.line > line:
+                last = lines[line - lines[0].number - 1]
+                self.offset, self.line = last.end, line
+
+    def size(self) -> int:
+        """Return the journal's length in bytes."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[tuple[Line, AnyEvent]]:
+    """Yield every undamaged event of a journal, in order, in bounded memory."""
+    tail = Tail(path)
+    try:
+        while lines := tail.read():
+            for line in lines:
+                event = line.decode()
+                if event is not None:
+                    yield line, event
+    finally:
+        tail.close()
+
+
+def count_damaged(path: Path) -> int:
+    """Return how many complete lines of a journal cannot be read."""
+    tail = Tail(path)
+    try:
+        return sum(not _is_readable(line.data) for lines in iter(tail.read, []) for line in lines)
+    finally:
+        tail.close()
+
+
+def _is_readable(data: bytes) -> bool:
+    try:
+        return not data or decode(data) is not None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+
+
+def read_start(path: Path) -> Start | None:
+    """Return the first start event of a journal, None if nothing in it can be read.
+
+    Where only that line is damaged, the run's directory says which run it is.
+    """
+    first: AnyEvent | None = None
+    for _, event in read_events(path):
+        if isinstance(event, Start):
+            return event
+        first = first or event
+    if first is None:
+        return None
+    directory = path.absolute().parent
+    info = RunInfo(directory.name, directory.name, directory.parent.name, str(directory), started=first.time)
+    return Start(first.time, info)
+
+
+def last_step(path: Path) -> int:
+    """Return the step of the last metrics in a journal, -1 if there are none."""
+    size = path.stat().st_size
+    span = _CHUNK
+    while True:
+        start = max(0, size - span)
+        with open(path, "rb") as file:
+            file.seek(start)
+            lines = file.read(span).split(b"\n")
+        # The first piece may be the end of a line; the last, what stands behind the last newline.
+        for data in reversed(lines[1 if start else 0 : -1]):
+            if data.startswith(_METRICS):
+                event = Line(0, 0, data).decode()
+                if isinstance(event, Metrics) and event.step is not None:
+                    return event.step
+        if not start:
+            return -1
+        span *= 8

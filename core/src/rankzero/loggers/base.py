@@ -1,0 +1,582 @@
+"""`Logger`, the contract of a plugin.
+
+Only ``name``, ``version``, ``log_metrics`` and ``log_hyperparams`` must be written. Every other verb has a fallback
+here that keeps the data: a table becomes a CSV file, a figure an image file, and a file goes to ``log_artifact``.
+
+What an author cannot forget, because `Logger` adds it to every subclass:
+
+- each verb does nothing on other ranks than zero, and ``experiment`` is a `DummyExperiment` there;
+- ``close()`` closes once, however often it is called;
+- ``save()``, ``finalize()`` and ``close()`` first log what `Logger.agg_and_log_metrics` has buffered;
+- ``finalize()`` first logs the checkpoints that `Logger.log_model` asks for.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import msgspec
+
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo, Status
+from rankzero.loggers import lightning
+from rankzero.loggers.aggregate import Reduce, StepAggregator, mean
+from rankzero.loggers.experiment import DummyExperiment
+from rankzero.loggers.model_checkpoint import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
+from rankzero.media.encoders import as_table, histogram
+from rankzero.media.store import MediaFile, MediaStore, captioned
+from rankzero.rank import is_rank_zero, rank_zero_warn
+from rankzero.values import Number, flatten, to_number
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+VERBS = frozenset(
+    [
+        "log_metrics",
+        "log_metrics_batch",
+        "log_hyperparams",
+        "log_image",
+        "log_table",
+        "log_text",
+        "log_audio",
+        "log_video",
+        "log_histogram",
+        "log_figure",
+        "log_graph",
+        "log_artifact",
+        "log_checkpoint",
+        "define_metric",
+        "watch",
+        "unwatch",
+        "after_save_checkpoint",
+        "log_tags",
+        "log_console",
+        "alert",
+        "agg_and_log_metrics",
+        "attach",
+        "save",
+        "flush",
+        "finalize",
+        "close",
+    ]
+)
+"""The methods that do nothing on other ranks than zero."""
+
+_ENDINGS = frozenset(("save", "finalize", "close"))
+_OPENING = VERBS - _ENDINGS - {"flush"}
+
+
+def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(verb)
+    def guarded(self: Logger, *args: Any, **kwargs: Any) -> Any:
+        if not is_rank_zero():
+            return None
+        if name in _ENDINGS:
+            self._log_aggregated()
+            if name == "finalize":
+                self._log_saved_at_last()
+        elif name in _OPENING:
+            self._closed = False
+        return self._close_once(verb) if name == "close" else verb(self, *args, **kwargs)
+
+    return guarded
+
+
+def _guard_class(cls: type[Logger]) -> None:
+    for name, member in list(vars(cls).items()):
+        if name in VERBS and callable(member):
+            setattr(cls, name, _guard(name, member))
+    experiment = vars(cls).get("experiment")
+    if isinstance(experiment, property) and experiment.fget is not None:
+        getter = experiment.fget
+
+        def guarded(self: Logger) -> Any:
+            return getter(self) if is_rank_zero() else DummyExperiment()
+
+        cls.experiment = property(functools.wraps(getter)(guarded))  # type: ignore[assignment]
+
+
+class Logger(ABC):
+    """Writes to one tracker with its SDK.
+
+    A Logger used directly, without a Run, is synchronous. Under ``rankzero.start()`` a courier calls it, in another
+    process by default; it is made there again with the arguments that its constructor got here.
+
+    Args of a subclass's constructor are its own. What they leave open (project, name, run id) comes from `attach`.
+    """
+
+    secret_options: ClassVar[frozenset[str]] = frozenset()
+    """Constructor arguments that must never be written to disk."""
+
+    joinable: ClassVar[bool] = False
+    """Whether a second process may use `experiment` while a courier delivers to the same run.
+
+    There the logger is attached and nothing is logged with it; it is closed when the run ends.
+    """
+
+    batch_bytes: ClassVar[int] = 1 << 18
+    """About how much of the journal, in bytes, is handed over before a `flush`: more for a tracker that is slow to
+    acknowledge."""
+
+    finalize_acknowledges: ClassVar[bool] = False
+    """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
+
+    wants: frozenset[str] = frozenset()
+    """What a Run is to record for this logger beyond what is logged: ``console``, what the training process prints.
+
+    An instance may set its own.
+    """
+
+    log_model: bool | Literal["all"] | None = None
+    """What becomes of the files that a ModelCheckpoint saves; `log_checkpoint` has no need of it.
+
+    - False: nothing.
+    - ``"all"``: each is logged when it is saved.
+    - True: those that are left are logged at the end.
+    - None: each is logged under a Run, none in direct use.
+    """
+
+    group_separator: ClassVar[str] = "/"
+    save_dir: Any = None
+    """Where the logger writes on this machine; a subclass may set it or make it a property."""
+
+    run_info: RunInfo | None = None
+    """The run that `attach` told; None for a logger that is used directly."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _guard_class(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Logger:
+        # State lives here, so that a subclass need not call super().__init__().
+        self = super().__new__(cls)
+        self._constructor = (args, kwargs)
+        self._aggregator = StepAggregator()
+        self._moment = None
+        self._closing = self._closed = False
+        self._said = set()
+        self._checkpoint_callbacks = []
+        self._saved_checkpoints = SavedCheckpoints()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_checkpoint_callbacks": []}  # weak proxies, which cannot be pickled
+
+    _constructor: tuple[tuple[Any, ...], dict[str, Any]]
+    _aggregator: StepAggregator
+    _moment: Moment | None
+    _closing: bool
+    _closed: bool
+    _said: set[str]
+    _checkpoint_callbacks: list[Any]
+    _saved_checkpoints: SavedCheckpoints
+
+    def __init__(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
+        self.update_agg_funcs(agg_key_funcs, agg_default_func)
+
+    # Identity
+
+    @property
+    @abstractmethod
+    def name(self) -> str | None:
+        """The run's or project's name; part of the path of checkpoints, so equal on all ranks."""
+
+    @property
+    @abstractmethod
+    def version(self) -> int | str | None:
+        """The run's version; part of the path of checkpoints, so equal on all ranks."""
+
+    @property
+    def root_dir(self) -> str | None:
+        """The directory of all versions of this name."""
+        return None
+
+    @property
+    def log_dir(self) -> str | None:
+        """The directory of this version."""
+        return None
+
+    @property
+    def experiment(self) -> Any:
+        """The SDK's own object; a `DummyExperiment` on other ranks and for loggers that have none."""
+        return DummyExperiment()
+
+    # Delivery
+
+    def attach(self, run: RunInfo) -> None:
+        """Say which run the events to come belong to. Called before any verb, never for direct use.
+
+        Opening may be put off to the first verb. It must be idempotent: given the same ``run.id``, a second process
+        continues the same run in the tracker.
+        """
+        self.run_info = run
+
+    def watermark(self) -> int | None:
+        """Return how many lines of the journal the tracker holds for sure, None if it cannot tell.
+
+        Asked after `attach`. A number overrides the courier's saved position in both directions: for trackers whose
+        SDK says "done" when nothing has arrived, and for those that can make delivery exactly once.
+        """
+        return None
+
+    def flush(self) -> None:
+        """Return only when the tracker has acknowledged everything handed over so far; raise otherwise.
+
+        Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can,
+        `PossiblyRejectedError` if that is not certain, and `AccessError` where a person must act first: the key is
+        wrong, the project does not exist.
+        """
+
+    def how_to_view(self) -> str | None:
+        """Return how a person looks at the run: a URL, or a command to type; None if there is nothing to look at.
+
+        One line. Asked while the logger is open, after a `flush`; answer from what is known, without a request.
+        """
+        return None
+
+    def check_login(self) -> None:
+        """Raise `ConfigError` if the tracker refuses who the user is, or nobody is logged in.
+
+        Asked by `rankzero.start` in the training process before anything is written, unless nobody is to deliver, and
+        by ``rankzero sync`` and ``rankzero deliver``. A project or server that does not exist may be refused, too.
+        It may take one request, of a few seconds at most. A tracker that does not answer is no reason to raise.
+        """
+
+    def fixed_options(self) -> dict[str, Any]:
+        """Return constructor arguments that were not given and that the environment decides, no secrets among them.
+
+        They are kept with the run, so that it goes to the same place when it is delivered from another machine.
+        """
+        return {}
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether what is logged stays on this machine for now, as the user asked of the tracker's SDK."""
+        return False
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether the user told the tracker's SDK to do nothing: what is logged is in the journal only."""
+        return False
+
+    def go_online(self) -> None:
+        """Deliver to the tracker itself, whatever the constructor was told.
+
+        Called before `attach`, when ``rankzero sync`` delivers what an offline logger has kept on this machine.
+        """
+
+    @property
+    def moment(self) -> Moment:
+        """When the event that is being logged took place: now, unless a courier delivers it later."""
+        return self._moment or Moment(time.time())
+
+    @contextmanager
+    def at(self, moment: Moment) -> Iterator[None]:
+        """Set `moment` for the verbs called inside the ``with`` block."""
+        self._moment = moment
+        try:
+            yield
+        finally:
+            self._moment = None
+
+    # The verbs that a plugin must write
+
+    @abstractmethod
+    def log_metrics(self, metrics: dict[str, Number], step: int | None = None) -> None:
+        """Log numbers at a step."""
+
+    @abstractmethod
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Log hyperparameters; repeated calls merge. May take ``metrics``, initial values to show beside them."""
+
+    # The verbs with a fallback
+
+    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
+        """Log many rows, in order, each with its own time. Override it where the tracker takes many at once."""
+        for row in rows:
+            with self.at(row.moment):
+                self.log_metrics(metrics=row.values, step=row.step)
+
+    def log_image(
+        self,
+        key: str,
+        images: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log pictures: paths, PIL images, arrays or tensors (see `rankzero.media.encoders.encode_image`).
+
+        Args:
+            key: the name they share.
+            images: the pictures; under a Run each is a `rankzero.media.store.MediaFile`.
+            step: the step.
+            caption: a text for each.
+            **kwargs: a list each, with one entry for each picture; the tracker's own (masks, boxes).
+        """
+        for file in self.as_files("image", images, caption):
+            self._keep(key, file, "image", step)
+
+    def log_audio(
+        self,
+        key: str,
+        audios: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        sample_rate: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log sounds: paths, or samples with their ``sample_rate`` in Hz."""
+        for file in self.as_files("audio", audios, caption, sample_rate=sample_rate):
+            self._keep(key, file, "audio", step)
+
+    def log_video(
+        self,
+        key: str,
+        videos: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        fps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
+        for file in self.as_files("video", videos, caption, fps=fps):
+            self._keep(key, file, "video", step)
+
+    def log_figure(self, key: str, figure: Any, step: int | None = None, **kwargs: Any) -> None:
+        """Log a matplotlib or plotly figure; under a Run it is a `rankzero.media.store.MediaFile`."""
+        for file in self.as_files("figure", [figure]):
+            self._keep(key, file, "figure", step)
+
+    def as_files(
+        self, kind: str, media: Sequence[Any], caption: Sequence[str] | None = None, **options: Any
+    ) -> list[MediaFile]:
+        """Return media as files with absolute paths, and log nothing: for verbs that hand files to an SDK.
+
+        Args:
+            kind: ``image``, ``audio``, ``video`` or ``figure``.
+            media: what the verb was given, one or a list. Under a Run these are files already, and are returned as
+                such; in direct use they may be paths, arrays, tensors or an SDK's objects, and are written to a file
+                each.
+            caption: a text for each.
+            **options: ``sample_rate`` of arrays that are sounds, ``fps`` of those that are videos.
+        """
+        store = self._media
+        directory = store.directory.absolute()
+        files = []
+        for item, text in captioned(media, caption):
+            if isinstance(item, MediaFile):
+                file = item if text is None else msgspec.structs.replace(item, caption=text)
+            elif kind == "figure":
+                file = store.figure(item)
+            else:
+                file = getattr(store, kind)(item, caption=text, **options)
+            files.append(msgspec.structs.replace(file, path=str(directory / file.path)))
+        return files
+
+    def log_table(
+        self,
+        key: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> None:
+        """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
+        import csv
+        import io
+
+        names, rows = as_table(columns, data, dataframe)
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([names, *rows])
+        self._keep(key, self._media.put_bytes((text.getvalue().encode(), ".csv")), "table", step)
+
+    def log_text(
+        self,
+        key: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> None:
+        """Log texts, given as a table."""
+        self.log_table(key, columns, data, dataframe, step)
+
+    def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> None:
+        """Log the distribution of ``values``: numbers of any shape, or a `rankzero.media.encoders.Histogram`."""
+        encoded = msgspec.json.encode(histogram(values, bins))
+        self._keep(key, self._media.put_bytes((encoded, ".json")), "histogram", step)
+
+    def log_graph(self, model: Any, input_array: Any = None) -> None:
+        """Log a model's structure; under a Run ``model`` is a `rankzero.media.store.MediaFile` of JSON.
+
+        Frameworks call this of their own accord at the start of training; so for a logger that is used directly
+        it does nothing unless a subclass overrides it.
+        """
+        if isinstance(model, MediaFile):
+            self._keep("graph", model, "graph", None)
+
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log a file or directory."""
+        self._say_once("files", f"{_name_of(self)} cannot hold files; they stay on this machine, e.g. {path}")
+
+    def log_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        score: float | None = None,
+        step: int | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log a checkpoint, a file or directory, with its score and aliases such as ``latest`` and ``best``."""
+        details = {"score": score, "step": step, **(metadata or {})}
+        self.log_artifact(path, name=Path(path).name, type="model", aliases=aliases, metadata=details)
+
+    def define_metric(
+        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
+    ) -> None:
+        """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
+        self._say_once("define", f"{_name_of(self)} has no notion of define_metric; {name!r} shows its last value")
+
+    def log_tags(self, tags: Sequence[str]) -> None:
+        """Add tags to the run."""
+        self._say_once("tags", f"{_name_of(self)} has no tags; those of the run stay in its journal: {', '.join(tags)}")
+
+    def log_console(self, text: str, stream: str) -> None:
+        """Log lines that the training process printed; called only for loggers that want ``console``.
+
+        Args:
+            text: the lines, with a newline between them and none at the end.
+            stream: ``stdout`` or ``stderr``.
+        """
+
+    def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
+        """Tell people something; ``level`` is ``INFO``, ``WARN`` or ``ERROR``."""
+        message = f"{title}: {text}" if text else title
+        self._say_once("alert", f"{_name_of(self)} sends no alerts; they stay in the run's journal: {message}")
+
+    def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
+        """Log the model's gradients and parameters as training goes on. A Run does this for every logger."""
+        self._say_once(
+            "watch", f"{_name_of(self)} cannot watch a model by itself; use rankzero.start() and run.watch()"
+        )
+
+    def unwatch(self, model: Any = None) -> None:
+        """End `watch`."""
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Log what a ModelCheckpoint has just saved, or note to do so at the end: see `log_model`.
+
+        Called before the files that are superseded are deleted.
+        """
+        if self.log_model == "all" or (self.log_model and getattr(checkpoint_callback, "save_top_k", None) == -1):
+            self._log_saved(self._saved_checkpoints.after_save(checkpoint_callback))
+        elif self.log_model and not any(_is_same(each, checkpoint_callback) for each in self._checkpoint_callbacks):
+            self._checkpoint_callbacks.append(checkpoint_callback)
+
+    def _log_saved(self, checkpoints: Iterable[SavedCheckpoint]) -> None:
+        for saved in checkpoints:
+            self.log_checkpoint(saved.path, score=saved.score, aliases=saved.aliases, metadata=saved.metadata)
+
+    # Aggregation
+
+    def agg_and_log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
+        finished = self._aggregator.add(metrics, step)
+        if finished is not None:
+            self.log_metrics(metrics=finished[1], step=finished[0])
+
+    def update_agg_funcs(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
+        """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
+        self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
+
+    # Endings
+
+    def save(self) -> None:
+        """Write out what is buffered; cheap, for frameworks call it after every step."""
+
+    def finalize(self, status: Status) -> None:
+        """Note how the run ended. Frameworks may log on after it; `close` is the end."""
+        self.save()
+
+    def close(self) -> None:
+        """Release everything; a verb called later opens the same run again."""
+
+    def _log_aggregated(self) -> None:
+        finished = self._aggregator.take()
+        if finished is not None:
+            self.log_metrics(metrics=finished[1], step=finished[0])
+
+    def _log_saved_at_last(self) -> None:
+        while self._checkpoint_callbacks:
+            self._log_saved(self._saved_checkpoints.left(self._checkpoint_callbacks.pop(0)))
+        self._log_saved(self._saved_checkpoints.late(LATE_TIMEOUT))
+
+    def _close_once(self, close: Callable[[Any], None]) -> None:
+        if self._closed:
+            return
+        outermost = not self._closing  # a subclass's close() calls super().close()
+        self._closing = True
+        try:
+            close(self)
+        finally:
+            self._closing = not outermost
+        self._closed = outermost
+
+    @property
+    def _media(self) -> MediaStore:
+        return MediaStore(Path(self.run_info.dir if self.run_info else self.log_dir or self.save_dir or "."))
+
+    def _keep(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
+        path = self._media.directory / file.path
+        metadata = {"step": step, "caption": file.caption}
+        self.log_artifact(path, name=key, type=kind, metadata={k: v for k, v in metadata.items() if v is not None})
+
+    def _numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Number], dict[str, Any]]:
+        """Return those of nested ``metrics`` that are numbers, as such, and what else there is; None is said once."""
+        numbers: dict[str, Number] = {}
+        others: dict[str, Any] = {}
+        for key, value in flatten(metrics):
+            number = to_number(value)
+            if number is not None:
+                numbers[key] = number
+            elif value is not None:
+                others[key] = value
+            else:
+                self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
+        return numbers, others
+
+    def _say_once(self, topic: str, message: str) -> None:
+        if topic not in self._said:
+            self._said.add(topic)
+            rank_zero_warn(message, stacklevel=3)
+
+
+_guard_class(Logger)  # type: ignore[type-abstract]
+lightning.watch()
+
+
+def _is_same(callback: Any, other: Any) -> bool:
+    try:
+        return bool(callback == other)
+    except ReferenceError:  # a weak proxy of what is gone
+        return False
+
+
+def _name_of(logger: Logger) -> str:
+    return type(logger).__name__

@@ -1,0 +1,391 @@
+"""`CSVLogger`, the built-in logger: ``metrics.csv``, ``hparams.yaml``, and files beside them."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.errors import TrackerUnavailableError
+from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.files.directories import Place, next_version, place_at
+from rankzero.loggers.base import Logger
+from rankzero.loggers.csv import hparams
+from rankzero.loggers.csv.file import CsvFile, FileChangedError
+from rankzero.loggers.csv.hparams import HparamsFile
+from rankzero.loggers.csv.ledger import Ledger, ledger_name
+from rankzero.loggers.csv.media_files import KeptFiles
+from rankzero.media.store import MediaFile, MediaStore
+from rankzero.rank import rank_zero_warn
+from rankzero.values import flatten, to_jsonable, to_number
+
+
+class CSVLogger(Logger):
+    """Writes a run as files that everything can read.
+
+    Used directly, it writes to ``save_dir/name/version_N``. Under a Run, it writes into the run's directory; into
+    ``save_dir/name/<version or run id>`` if ``save_dir`` was given. What is there already is continued, never
+    deleted.
+
+    - ``metrics.csv``: a row for each log call, with the column ``step``; under a Run also ``time`` (Unix time in
+      seconds) and, when known, ``epoch`` and ``stage``. A metric with the name of such a column is written to
+      ``metric-step`` and so on, except for ``epoch``: there the metric is what counts.
+    - ``hparams.yaml``: the hyperparameters of all calls, merged.
+    - ``tables/``, ``images/`` and so on: ``<key>-<step>-<hash>``; ``files.csv`` lists them, and checkpoints and other
+      artifacts, which stay where they are.
+
+    Under a Run each value is there exactly once, whatever crashed in between.
+
+    Args:
+        save_dir: a directory, or an fsspec URL such as ``s3://bucket/logs`` (needs ``rankzero[remote]``). An object
+            store cannot append: there each flush uploads the whole of ``metrics.csv``.
+        name: the directory below ``save_dir``; none if empty or None.
+        version: a number N for ``version_N``, or the directory's name; the next free number if not given.
+        prefix: put before the names of metrics, with a ``-``.
+        flush_logs_every_n_steps: at most so many rows wait in memory. Under a Run the courier says when to write.
+        root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
+    """
+
+    LOGGER_JOIN_CHAR = "-"
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str] | None = None,
+        name: str | None = "lightning_logs",
+        version: int | str | None = None,
+        prefix: str = "",
+        flush_logs_every_n_steps: int = 100,
+        *,
+        root_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        save_dir = root_dir if save_dir is None else save_dir
+        self._save_dir = None if save_dir is None else os.fspath(save_dir)
+        self._name = name or ""
+        self._version = version
+        self._next_version: int | None = None
+        self._prefix = prefix
+        self._rows_in_memory = flush_logs_every_n_steps
+        self._writer: ExperimentWriter | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_writer": None}
+
+    # Identity
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def version(self) -> int | str:
+        if self._version is not None:
+            return self._version
+        if self.run_info is not None:
+            return self.run_info.id
+        if self._next_version is None:
+            self._next_version = next_version(self.root_dir)
+        return self._next_version
+
+    @property
+    def save_dir(self) -> str:
+        """Where the logger writes: as given, the run's directory, or else the working directory."""
+        if self._save_dir is not None:
+            return self._save_dir
+        return self.run_info.dir if self.run_info is not None else os.getcwd()
+
+    @property
+    def root_dir(self) -> str:
+        return os.path.join(self.save_dir, self.name) if self._home is None else os.path.dirname(self._home)
+
+    @property
+    def log_dir(self) -> str:
+        if self._home is not None:
+            return self._home
+        version = self.version
+        return os.path.join(self.root_dir, version if isinstance(version, str) else f"version_{version}")
+
+    @property
+    def _home(self) -> str | None:
+        """The run's directory, if that is where it writes."""
+        return self.run_info.dir if self.run_info is not None and self._save_dir is None else None
+
+    @property
+    def experiment(self) -> ExperimentWriter:
+        """The writer of the files."""
+        if self._writer is None:
+            self._writer = ExperimentWriter(self.log_dir, self.run_info, is_alone=self._version is None)
+        return self._writer
+
+    # Delivery
+
+    def attach(self, run: RunInfo) -> None:
+        self._writer = None  # what it had not flushed is delivered again
+        super().attach(run)
+
+    def watermark(self) -> int | None:
+        return self.experiment.lines
+
+    @contextmanager
+    def at(self, moment: Moment) -> Iterator[None]:
+        with super().at(moment):
+            yield
+            self._note(moment)
+
+    def _note(self, moment: Moment) -> None:
+        if self.run_info is not None and not self._closed and moment.line is not None:
+            self.experiment.note(moment.line)
+
+    def flush(self) -> None:
+        if self._writer is not None:
+            try:
+                self._writer.save()
+            except (OSError, FileChangedError) as error:
+                raise TrackerUnavailableError(f"{self.log_dir} cannot be written: {error}") from error
+
+    # Verbs
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        moment = self._moment if self.run_info is None else self.moment
+        self._log(metrics, step, moment)
+
+    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
+        for row in rows:
+            self._log(row.values, row.step, row.moment)
+            self.experiment.note(row.moment.line)
+
+    def _log(self, metrics: Mapping[str, Any], step: int | None, moment: Moment | None) -> None:
+        writer = self.experiment
+        if moment is not None and writer.holds(moment.line):
+            return
+        if self._prefix:
+            metrics = {f"{self._prefix}{self.LOGGER_JOIN_CHAR}{key}": value for key, value in metrics.items()}
+        writer.log_metrics(metrics, step, moment)
+        if self.run_info is None and len(writer.metrics) >= self._rows_in_memory:
+            self.flush()
+
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace | None = None, metrics: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        params = vars(params) if isinstance(params, Namespace) else params
+        self.experiment.log_hparams(params or {})
+        if metrics:
+            self.log_metrics(dict(metrics) if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step=0)
+
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        details = {"type": type, "aliases": aliases, "metadata": metadata}
+        self._list("artifact", name or Path(path).name, path, None, details)
+
+    def log_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        score: float | None = None,
+        step: int | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        details = {"score": score, "aliases": aliases, "metadata": metadata}
+        self._list("checkpoint", Path(path).name, path, step, details)
+
+    def _keep(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
+        path = self.experiment.files.keep(self._media.directory / file.path, kind, key, step)
+        self._list(kind, key, path, step, {"caption": file.caption})
+
+    def _list(
+        self, kind: str, key: str, path: str | os.PathLike[str], step: int | None, details: Mapping[str, Any]
+    ) -> None:
+        text = os.fspath(path)
+        with suppress(ValueError):
+            text = Path(text).relative_to(os.path.abspath(self.log_dir)).as_posix()
+        moment = self._moment if self.run_info is None else self.moment
+        self.experiment.files.list(kind, key, text, step, moment.time if moment else None, details)
+
+    @property
+    def _media(self) -> MediaStore:
+        return MediaStore(self.experiment.local_dir)
+
+    # Endings
+
+    def save(self) -> None:
+        # Frameworks call it after every step, and an upload takes a while.
+        if self._writer is not None and self.run_info is None and not self._writer.is_remote:
+            self.flush()
+
+    def finalize(self, status: str) -> None:
+        self._note(self.moment)  # the courier closes the logger before the block that would note it ends
+        self.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self.flush()
+            self._writer.close()
+            self._writer = None
+
+
+class ExperimentWriter:
+    """Writes ``metrics.csv`` and ``hparams.yaml`` in one directory.
+
+    Args:
+        log_dir: the directory, or an fsspec URL.
+        run: the run whose journal is delivered, if any.
+        is_alone: no other run writes here.
+    """
+
+    NAME_METRICS_FILE = "metrics.csv"
+    NAME_HPARAMS_FILE = hparams.NAME
+
+    def __init__(self, log_dir: str, run: RunInfo | None = None, *, is_alone: bool = False) -> None:
+        self.log_dir = log_dir
+        self.metrics_file_path = os.path.join(log_dir, self.NAME_METRICS_FILE)
+        self.metrics: list[dict[str, Any]] = []
+        """The rows that are not written yet."""
+        self._said: set[str] = set()
+        self._files: KeptFiles | None = None
+        self._place = place_at(log_dir)
+        self._hparams = HparamsFile(self._place)
+        self._place.pull(self.NAME_METRICS_FILE)
+        path = self.local_dir / self.NAME_METRICS_FILE
+        if run is None:
+            self._ledger = None
+            self._file = CsvFile(path)
+            # A process that ends without finalize() shall not lose its last rows.
+            weakref.finalize(self, _write_rest, self._file, self._place, self.metrics, os.getpid())
+        else:
+            self._place.pull(ledger_name(path.name))
+            self._ledger = Ledger(path, run.id, is_alone=is_alone)
+            self._file = self._ledger.file
+            if self._ledger.kept is not None:
+                self._place.push(self._ledger.kept.name)
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        """The hyperparameters of all calls, merged."""
+        return self._hparams.values
+
+    @property
+    def local_dir(self) -> Path:
+        """``log_dir``, or the copy of it on this machine that is being worked on."""
+        return self._place.path
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether ``log_dir`` is in an object store."""
+        return self._place.is_remote
+
+    @property
+    def metrics_keys(self) -> list[str]:
+        """The columns that are written."""
+        return self._file.columns
+
+    @property
+    def files(self) -> KeptFiles:
+        """What is kept besides numbers."""
+        if self._files is None:
+            self._files = KeptFiles(self._place)
+        return self._files
+
+    # Delivery
+
+    @property
+    def lines(self) -> int | None:
+        """How many lines of the journal are here."""
+        return self._ledger.lines if self._ledger is not None else None
+
+    def holds(self, line: int | None) -> bool:
+        """Return whether this line of the journal was handed over before."""
+        return self._ledger is not None and self._ledger.holds(line)
+
+    def note(self, line: int | None) -> None:
+        """Say that this line of the journal was handed over."""
+        if self._ledger is not None:
+            self._ledger.note(line)
+
+    # Writing
+
+    def log_metrics(
+        self, metrics_dict: Mapping[str, Any], step: int | None = None, moment: Moment | None = None
+    ) -> None:
+        """Take a row; `save` writes it.
+
+        Args:
+            metrics_dict: name → number; anything else is written as text.
+            step: the metric ``step`` if not given, or else the number of rows so far.
+            moment: adds the columns that tell when, apart from the step.
+        """
+        row = {key: _cell(value) for key, value in flatten(metrics_dict)}
+        if step is None:
+            step = row.pop("step", None)
+        if step is None:
+            step = self._file.rows + len(self.metrics)
+        context = {"step": _cell(step)}
+        if moment is not None:
+            context["time"] = moment.time
+            context["stage"] = moment.stage
+            if moment.epoch is not None:
+                row.setdefault("epoch", moment.epoch)
+        for name in context.keys() & row.keys():
+            if row[name] != context[name]:
+                self._make_way(row, name)
+        if context.get("stage", "") is None:
+            del context["stage"]
+        self.metrics.append(row | context)
+
+    def _make_way(self, row: dict[str, Any], name: str) -> None:
+        value = row.pop(name)
+        column = f"metric-{name}"
+        while column in row:
+            column = f"metric-{column}"
+        row[column] = value
+        if name not in self._said:
+            self._said.add(name)
+            rank_zero_warn(f"the metric {name!r} is in the column {column!r}: {name!r} tells when a row was logged")
+
+    def log_hparams(self, params: Mapping[str, Any]) -> None:
+        """Add hyperparameters to those that were there, and write them all."""
+        self._hparams.add(params)
+
+    def save(self) -> None:
+        """Write the rows that were taken."""
+        if self.metrics:
+            try:
+                self._file.append(self.metrics)
+            except FileChangedError:
+                if self._ledger is not None:
+                    raise  # its rows are not those that were delivered: the courier has to look again
+                self._file.reload()
+                self._file.append(self.metrics)
+            self._place.push(self.NAME_METRICS_FILE)
+            self.metrics.clear()
+        if self._ledger is not None and self._ledger.save():
+            self._place.push(ledger_name(self.NAME_METRICS_FILE))
+
+    def close(self) -> None:
+        """Drop what was only needed for working."""
+        self._place.close()
+
+
+def _write_rest(file: CsvFile, place: Place, rows: list[dict[str, Any]], pid: int) -> None:
+    if rows and os.getpid() == pid:
+        with suppress(Exception):  # nobody is left to be told
+            file.append(rows)
+            place.push(file.path.name)
+
+
+def _cell(value: Any) -> Any:
+    if value.__class__ is float or value.__class__ is int or value is None or isinstance(value, str):
+        return value
+    number = to_number(value)
+    return msgspec.json.encode(to_jsonable(value)).decode() if number is None else number

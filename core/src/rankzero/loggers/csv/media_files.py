@@ -1,0 +1,67 @@
+"""What `CSVLogger` keeps besides numbers: files named by key and step, and ``files.csv``, which lists them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.files.directories import Place
+from rankzero.files.writing import link_or_copy, make_directory
+from rankzero.loggers.csv.file import CsvFile
+from rankzero.values import to_jsonable
+
+NAME = "files.csv"
+COLUMNS = ("time", "step", "kind", "key", "path", "details")
+"""``details`` is JSON: caption, score, aliases, metadata; ``path`` is relative if it lies in the same directory."""
+
+_DIRECTORIES = {
+    "image": "images", "video": "videos", "figure": "figures", "table": "tables", "histogram": "histograms",
+    "graph": "graphs",
+}  # fmt: skip
+_LONGEST = 150  # bytes of a part of a key that a file's name takes over: file systems take 255 in all
+
+
+class KeptFiles:
+    """The files in one place."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        place.pull(NAME)
+        path = place.path / NAME
+        self._file = CsvFile(path, COLUMNS)
+        self._listed: set[tuple[str, ...]] = set()
+        if self._file.size:
+            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                self._listed.update(tuple(row) for row in csv.reader(file))
+
+    def keep(self, source: Path, kind: str, key: str, step: int | None) -> str:
+        """Give a file a name that tells what it is; return its path in the place."""
+        *parents, last = [_clean(part) for part in key.split("/") if part.strip(".")] or ["_"]
+        name = "-".join(part for part in (last, None if step is None else str(step), source.stem[:8]) if part)
+        relative = Path(_DIRECTORIES.get(kind, kind), *parents, name + source.suffix)
+        link_or_copy(source, make_directory(self._place.path, relative.parent) / relative.name)
+        self._place.push(relative.as_posix())
+        return relative.as_posix()
+
+    def list(
+        self, kind: str, key: str, path: str, step: int | None, time: float | None, details: Mapping[str, Any]
+    ) -> None:
+        """Add a row to ``files.csv``, unless an event of this very time stands there: it was delivered again."""
+        known = {name: value for name, value in details.items() if value not in (None, (), [], {})}
+        text = msgspec.json.encode(to_jsonable(known)).decode() if known else ""
+        values = (time, step, kind, key, path, text)
+        row = tuple("" if value is None else str(value) for value in values)
+        if time is not None and row in self._listed:
+            return
+        self._file.append([dict(zip(COLUMNS, row, strict=True))])
+        self._listed.add(row)
+        self._place.push(NAME)
+
+
+def _clean(part: str) -> str:
+    safe = "".join("_" if character in '\\:*?"<>|' or ord(character) < 32 else character for character in part)
+    return safe.encode(errors="replace")[:_LONGEST].decode(errors="ignore")

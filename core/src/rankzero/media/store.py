@@ -1,0 +1,211 @@
+"""What people log besides numbers → files, named by their content, in one directory.
+
+Naming a file by its SHA-256 makes writing it idempotent: an image logged every epoch is stored once, and a
+reader can verify what it reads. The modules for hashing and copying are imported by those who log a file:
+together they take 15 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.errors import OutsideError, PluginNotInstalledError
+from rankzero.files.writing import inside, make_directory, open_regular
+from rankzero.media.encoders import (
+    Encoded,
+    encode_audio,
+    encode_figure,
+    encode_image,
+    encode_raw,
+    encode_video,
+    import_alone,
+    pillow,
+)
+from rankzero.messages import warn_user
+from rankzero.values import NON_FINITE, is_a, listed, to_jsonable, to_text
+
+MEDIA = "media"
+"""The directory's name in a run's directory."""
+
+_CHUNK = 1 << 20
+_LONGEST_SUFFIX = 32
+
+
+class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file that was logged. It is an `os.PathLike`, and ``numpy.asarray`` decodes it if it is an image.
+
+    In a journal ``path`` is relative to the run's directory; a logger gets it absolute.
+    """
+
+    path: str
+    name: str = ""
+    """The name of the file it came from, if it came from a file."""
+    caption: str | None = None
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import numpy as np
+
+        with pillow().open(self.path) as image:
+            return np.asarray(image, dtype=dtype)
+
+    def under(self, directory: Path) -> MediaFile:
+        """Return the same file with its path made absolute.
+
+        Raises:
+            OutsideError: it is not in the directory.
+        """
+        return msgspec.structs.replace(self, path=str(inside(directory, self.path)))
+
+
+class MediaStore:
+    """Writes files into ``directory/media``, each named by its SHA-256; paths are relative to ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def put_bytes(self, encoded: Encoded, name: str = "", caption: str | None = None) -> MediaFile:
+        """Store bytes."""
+        hashlib = import_alone("hashlib")
+
+        data, suffix = encoded
+        stored = hashlib.sha256(data).hexdigest() + suffix
+        relative = Path(MEDIA, stored[:2], stored).as_posix()
+        if not (self.directory / relative).exists():
+            with self._part() as part:
+                part.write_bytes(data)
+                self._keep(part, stored)
+        return MediaFile(relative, name, caption)
+
+    def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
+        """Store a copy of an existing file."""
+        hashlib = import_alone("hashlib")
+
+        path = Path(source)
+        suffix = path.suffix if path.suffix.isascii() and len(path.suffix) <= _LONGEST_SUFFIX else ""
+        digest = hashlib.sha256()
+        with open_regular(path) as original, self._part() as part:
+            with open(part, "wb") as copy:
+                while chunk := original.read(_CHUNK):  # hashed as copied: it may be growing
+                    digest.update(chunk)
+                    copy.write(chunk)
+            relative = self._keep(part, digest.hexdigest() + suffix)
+        return MediaFile(relative, path.name, caption)
+
+    @contextmanager
+    def _part(self) -> Iterator[Path]:
+        """Yield a path to write to: never a half-written file under the final name, as a courier may be reading."""
+        part = make_directory(self.directory, MEDIA) / f".{uuid.uuid4().hex}.part"
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _keep(self, part: Path, name: str) -> str:
+        relative = Path(MEDIA, name[:2], name)
+        os.replace(part, make_directory(self.directory, relative.parent) / name)
+        return relative.as_posix()
+
+    def image(self, image: Any, caption: str | None = None) -> MediaFile:
+        """Store an image: a path, encoded bytes, a PIL image, a figure, or an array or tensor (see `encode_image`)."""
+        return self._file_or(encode_image, _unwrapped(image), caption)
+
+    def audio(self, audio: Any, sample_rate: int | None = None, caption: str | None = None) -> MediaFile:
+        """Store a sound: a path, encoded bytes, or samples with their rate in Hz (see `encode_audio`)."""
+        return self._file_or(lambda value: encode_audio(value, sample_rate), audio, caption)
+
+    def video(self, video: Any, fps: int | None = None, caption: str | None = None) -> MediaFile:
+        """Store a video: a path, encoded bytes, or frames (see `encode_video`)."""
+        return self._file_or(lambda value: encode_video(value, fps), video, caption)
+
+    def figure(self, figure: Any) -> MediaFile:
+        """Store a matplotlib figure as PNG, a plotly figure as HTML."""
+        return self._file_or(encode_figure, figure, None)
+
+    def table(self, columns: Sequence[str], data: Iterable[Iterable[Any]]) -> MediaFile:
+        """Store a table as JSON ``{"columns": […], "data": [[…], …]}``.
+
+        A picture in a cell becomes ``{"media": …}``, a `MediaFile`; NaN and ±Infinity become ``{"float": "NaN"}``.
+        """
+        rows = [[self._cell(cell) for cell in row] for row in data]
+        names = [to_text(name) for name in columns]
+        return self.put_bytes((msgspec.json.encode({"columns": names, "data": rows}), ".json"))
+
+    def _cell(self, cell: Any) -> Any:
+        try:
+            if isinstance(cell, MediaFile):
+                return {"media": self.put_file(cell)}
+            if _is_picture(picture := _unwrapped(cell)):
+                return {"media": self.image(picture)}
+        except OSError:
+            raise
+        except Exception:  # an odd object, which costs the other cells nothing
+            pass
+        plain = to_jsonable(cell)
+        return {"float": plain} if isinstance(plain, str) and not is_a(cell, str) and plain in NON_FINITE else plain
+
+    def _file_or(self, encode: Callable[[Any], Encoded], value: Any, caption: str | None) -> MediaFile:
+        if isinstance(value, MediaFile) and caption is None:
+            caption = value.caption
+        if isinstance(value, str | os.PathLike):
+            return self.put_file(value, caption)
+        try:
+            encoded = encode(value)
+        except (PluginNotInstalledError, TypeError, ValueError) as error:
+            warn_user(f"{error}; kept as raw numbers instead")
+            encoded = encode_raw(value)
+        return self.put_bytes(encoded, caption=caption)
+
+
+def captioned(items: Any, captions: Any) -> Iterator[tuple[Any, str | None]]:
+    """Yield each item with its caption; a single item, or caption, need not be in a list."""
+    each = list(items) if isinstance(items, list | tuple) else [items]
+    texts = listed(captions)
+    if len(texts) not in (0, len(each)):
+        warn_user(f"{len(each)} items were logged with {len(texts)} captions; give one for each, or none")
+    padded = (texts + [None] * len(each))[: len(each)]
+    return zip(each, (None if text is None else to_text(text) for text in padded), strict=True)
+
+
+def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
+    """Read what `MediaStore.table` wrote: (columns, rows); images are `MediaFile` objects again, paths absolute.
+
+    Raises:
+        OutsideError: a picture is not in the run's directory.
+    """
+    path = Path(path)
+    if len(path.parts) < 4 or path.parts[-3] != MEDIA:
+        raise OutsideError(f"{path} is not in a run's {MEDIA}/")
+    with open_regular(path) as file:
+        table = json.loads(file.read())
+    directory = path.parents[2]
+    return table["columns"], [[_read_cell(cell, directory) for cell in row] for row in table["data"]]
+
+
+def _read_cell(cell: Any, directory: Path) -> Any:
+    match cell:
+        case {"media": {"path": str()} as file} if len(cell) == 1:
+            return msgspec.convert(file, MediaFile).under(directory)
+        case {"float": str(number)} if len(cell) == 1:
+            return NON_FINITE.get(number, cell)
+    return cell
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the PIL image of an SDK's own type for pictures, anything else as it is."""
+    inner = getattr(value, "image", None)
+    return inner if hasattr(inner, "save") and hasattr(inner, "mode") else value
+
+
+def _is_picture(value: Any) -> bool:
+    return hasattr(value, "savefig") or (hasattr(value, "save") and hasattr(value, "convert"))

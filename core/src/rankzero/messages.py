@@ -1,0 +1,73 @@
+"""Messages: warnings that point at the user's line and never become errors; the nearest right name."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterable
+
+log = logging.getLogger("rankzero.warnings")
+
+SIMILAR = 0.6
+VERY_SIMILAR = 0.85
+
+
+def warn(message: str, category: type[Warning], stacklevel: int) -> None:
+    """Warn as `warnings.warn` does; log what the filters make an error, for a warning ends no training."""
+    try:
+        warnings.warn(message, category, stacklevel=stacklevel + 1)
+    except Exception:
+        log.warning("%s", message)
+
+
+def warn_user(message: str) -> None:
+    """Warn, with the nearest caller outside this package as the place; never raises."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "rankzero":
+        frame, level = frame.f_back, level + 1
+    warn(message, UserWarning, level)
+
+
+class OnceWarner:
+    """Warns of each topic once."""
+
+    def __init__(self) -> None:
+        self._topics: set[str] = set()
+
+    def warn(self, topic: str, message: str) -> None:
+        """Warn, unless that was done for ``topic``."""
+        if topic not in self._topics:
+            self._topics.add(topic)
+            warn_user(message)
+
+
+def describe(error: BaseException) -> str:
+    """Return ``Type: message``; just the type where the message cannot be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
+
+
+def nearest(word: str, candidates: Iterable[str], similarity: float = SIMILAR) -> str | None:
+    """Return the candidate most like ``word``, None if none is similar; case and ``-`` or ``_`` do not count.
+
+    >>> nearest("log-modl", ["log_model", "offline"])
+    'log_model'
+    """
+    from difflib import get_close_matches  # 5 ms, and only needed when something is wrong
+
+    folded = {_fold(candidate): candidate for candidate in candidates}
+    found = get_close_matches(_fold(word), folded, n=1, cutoff=similarity)
+    return folded[found[0]] if found else None
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """Return `` Did you mean 'NAME'?`` with its leading space, or nothing."""
+    found = nearest(word, candidates)
+    return f" Did you mean {found!r}?" if found else ""
+
+
+def _fold(word: str) -> str:
+    return word.lower().replace("-", "_")

@@ -1,0 +1,112 @@
+"""The metrics of a run as tables of other libraries, in the long form: name, step, time, value.
+
+The value column is int64 if every metric is, otherwise float64; time is Unix time in seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import math
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rankzero.errors import PluginNotInstalledError
+from rankzero.reader.series import Series
+
+_BEYOND = 2.0**63
+COLUMNS = ("name", "step", "time", "value")
+
+
+def to_pandas(metrics: Mapping[str, Series]) -> Any:
+    """Return a pandas DataFrame; the names are a categorical, a missing step is NA."""
+    np, pd = _need("numpy"), _need("pandas")
+    lengths = [len(series) for series in metrics.values()]
+    codes = np.repeat(np.arange(len(lengths)), lengths)
+    step, time, value = (
+        np.concatenate([getattr(series, column) for series in metrics.values()] or [np.empty(0)])
+        for column in COLUMNS[1:]
+    )
+    names = pd.Categorical.from_codes(codes, list(metrics))
+    return pd.DataFrame({"name": names, "step": _whole(pd, step), "time": time, "value": value}, copy=False)
+
+
+def _whole(pd: Any, step: Any) -> Any:
+    return step if step.dtype.kind == "i" else pd.array(_steps(step), dtype="Int64")
+
+
+def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
+    """Return a pandas DataFrame with a column a metric and a row a step; of several values at a step, the last."""
+    pd = _need("pandas")
+    columns = {}
+    for name, series in metrics.items():
+        column = pd.Series(series.value, index=_steps(series.step), name=name)
+        column = column[column.index.notna()]
+        columns[name] = column[~column.index.duplicated(keep="last")]
+    frame = pd.DataFrame(columns).sort_index()
+    return frame.set_axis(frame.index.astype("int64")).rename_axis("step")
+
+
+def to_arrow(metrics: Mapping[str, Series]) -> Any:
+    """Return a pyarrow Table; the names are dictionary-encoded, a missing step is null."""
+    pa = _need("pyarrow")
+    names = pa.array(list(metrics), pa.string())
+    is_whole = all(_is_whole(series.value) for series in metrics.values()) and metrics
+    types = (
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.int64(),
+        pa.float64(),
+        pa.int64() if is_whole else pa.float64(),
+    )
+    schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
+    batches = [
+        pa.record_batch(
+            [
+                pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(code, pa.int32()), len(series)), names),
+                pa.array(_steps(series.step), from_pandas=True).cast(pa.int64()),
+                pa.array(series.time),
+                pa.array(series.value).cast(schema.field("value").type, safe=False),
+            ],
+            schema=schema,
+        )
+        for code, series in enumerate(metrics.values())
+    ]
+    return pa.Table.from_batches(batches, schema)
+
+
+def _steps(numbers: Any) -> Any:
+    """Return steps of which those that do not fit into 64 bits are missing."""
+    if _is_whole(numbers):
+        return numbers
+    if hasattr(numbers, "dtype"):
+        np = _need("numpy")
+        return np.where(np.abs(numbers) < _BEYOND, numbers, np.nan)
+    return [step if abs(step) < _BEYOND else math.nan for step in numbers]
+
+
+def _is_whole(numbers: Any) -> bool:
+    return getattr(numbers, "typecode", None) == "q" or getattr(getattr(numbers, "dtype", None), "kind", "") == "i"
+
+
+def write_csv(metrics: Mapping[str, Series], file: TextIO) -> None:
+    """Write CSV with a header; NaN and infinities as ``nan``, ``inf``, ``-inf``; a missing step is empty."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for name, series in metrics.items():
+        steps = ("" if math.isnan(step) else int(step) for step in series.step.tolist())
+        rows = zip(steps, series.time.tolist(), series.value.tolist(), strict=True)
+        writer.writerows((name, *row) for row in rows)
+
+
+def write_parquet(metrics: Mapping[str, Series], path: str) -> None:
+    """Write a Parquet file."""
+    table = to_arrow(metrics)
+    _need("pyarrow.parquet").write_table(table, path)
+
+
+def _need(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        raise PluginNotInstalledError(f"this needs {package}: pip install 'rankzero[data]'", name=package) from error

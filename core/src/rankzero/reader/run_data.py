@@ -1,0 +1,340 @@
+"""Reading a run back: everything that its journal holds, as Python objects and arrays.
+
+Needs nothing but the run's directory: no tracker, no SDK, no plugin. Metrics are numpy arrays where numpy is
+installed. A torn last line is ignored, a damaged one is counted and skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.errors import RunError, RunNotFoundError
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import (
+    Alert,
+    AnyEvent,
+    Artifact,
+    Audio,
+    Checkpoint,
+    Console,
+    DefineMetric,
+    Event,
+    Figure,
+    Finish,
+    Graph,
+    Histogram,
+    Image,
+    Lost,
+    Metrics,
+    Params,
+    Start,
+    Table,
+    Tags,
+    Text,
+    Video,
+    decode,
+    decode_after_fragment,
+)
+from rankzero.files.writing import inside
+from rankzero.journal.tail import JOURNAL
+from rankzero.media.encoders import Histogram as HistogramValues
+from rankzero.media.store import MediaFile, read_table
+from rankzero.reader import frames
+from rankzero.reader.series import Series, SeriesCollector
+from rankzero.rundir.finding import status_without_end
+from rankzero.rundir.positions import Position, load_position, positions
+
+_CHUNK = 1 << 17  # fits the cache: larger chunks are slower
+
+_decode_lines = msgspec.json.Decoder(AnyEvent).decode_lines
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedFile:
+    """An image, a sound, a video or a figure."""
+
+    kind: str
+    """``image``, ``audio``, ``video`` or ``figure``."""
+    step: int | None
+    time: float
+    file: MediaFile
+    """With its absolute path."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file.path)
+
+    @property
+    def caption(self) -> str | None:
+        """The text that was logged with it."""
+        return self.file.caption
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedTable:
+    """A table; its cells are read when they are asked for."""
+
+    step: int | None
+    time: float
+    path: Path
+
+    def read(self) -> tuple[list[str], list[list[Any]]]:
+        """Return (columns, rows); a picture in a cell is a `rankzero.media.store.MediaFile`."""
+        return read_table(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedText:
+    """Texts, as a table."""
+
+    step: int | None
+    time: float
+    columns: list[str]
+    data: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedHistogram:
+    """A distribution."""
+
+    step: int | None
+    time: float
+    values: HistogramValues
+
+
+@dataclass
+class RunData:
+    """A run as its journal tells it. What was logged under a key is in a list, in the order of logging."""
+
+    dir: Path
+    info: RunInfo
+    """Id, name, project, …"""
+    status: str = "unknown"
+    """``running``, ``success``, ``failed``, ``aborted``, ``crashed`` (its process died), or ``unknown`` (it runs, or
+    ran, on another machine)."""
+    finished: float | None = None
+    """Unix time in seconds; None if the run did not finish."""
+    updated: float = 0.0
+    """When the last event took place."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """The hyperparameters of all calls, merged."""
+    metrics: Mapping[str, Series] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+    media: dict[str, list[LoggedFile]] = field(default_factory=dict)
+    tables: dict[str, list[LoggedTable]] = field(default_factory=dict)
+    texts: dict[str, list[LoggedText]] = field(default_factory=dict)
+    histograms: dict[str, list[LoggedHistogram]] = field(default_factory=dict)
+    graphs: list[MediaFile] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+    """With absolute paths."""
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    """With absolute paths: of the snapshot, or where that is gone of the file that was saved, unless it was overwritten
+    since. An alias stands only at the newest checkpoint that got it; see `checkpoint`."""
+    definitions: dict[str, DefineMetric] = field(default_factory=dict)
+    """What ``define_metric`` said, by metric."""
+    alerts: list[Alert] = field(default_factory=list)
+    console: list[Console] = field(default_factory=list)
+    """What the training process printed, if a logger wanted it: each is one or more lines."""
+    loggers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Key → ``{"plugin": name, "options": {…}}``: who was to get the run."""
+    deliveries: dict[str, Position] = field(default_factory=dict)
+    """How far each logger's delivery has come."""
+    lines: int = 0
+    """Complete lines of the journal; a `Position` counts in them."""
+    damaged: int = 0
+    """Lines that could not be read."""
+    losses: list[Lost] = field(default_factory=list)
+    """Log calls that could not be written, e.g. while the disk was full."""
+
+    @property
+    def started(self) -> float:
+        """Unix time in seconds."""
+        return self.info.started
+
+    def checkpoint(self, alias: str) -> Checkpoint:
+        """Return the checkpoint that ``alias`` (``latest``, ``best``, …) points to.
+
+        Raises:
+            RunError: none has that alias.
+        """
+        for each in self.checkpoints:
+            if alias in each.aliases:
+                return each
+        known = sorted({alias for each in self.checkpoints for alias in each.aliases})
+        raise RunError(f"no checkpoint of {self.dir} is called {alias!r}; there are: {', '.join(known) or 'none'}")
+
+    def to_pandas(self, wide: bool = False) -> Any:
+        """Return the metrics as a DataFrame: name, step, time, value; or, if ``wide``, a column a metric by step."""
+        return frames.to_pandas_wide(self.metrics) if wide else frames.to_pandas(self.metrics)
+
+    def to_arrow(self) -> Any:
+        """Return the metrics as an Arrow table: name, step, time, value."""
+        return frames.to_arrow(self.metrics)
+
+    def __repr__(self) -> str:
+        points = sum(map(len, self.metrics.values()))
+        return (
+            f"RunData({self.info.name!r}, {self.status}, {len(self.metrics)} metrics, {points} points, dir={self.dir})"
+        )
+
+
+def read_run(path: str | os.PathLike[str]) -> RunData:
+    """Read a run.
+
+    Args:
+        path: its directory, or its ``journal.jsonl``.
+
+    Raises:
+        RunNotFoundError: there is no journal, or it holds nothing yet.
+    """
+    path = Path(path).resolve()
+    journal = path if path.is_file() else path / JOURNAL
+    if not journal.is_file():
+        raise RunNotFoundError(f"there is no run in {path}: it has no {JOURNAL}. Find runs with: rankzero ls")
+    return _Reading(journal).finish()
+
+
+class _Reading:
+    """One pass over a journal."""
+
+    def __init__(self, journal: Path) -> None:
+        self._run = RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
+        self._metrics = SeriesCollector()
+        self._is_own = False
+        self._holders: dict[str, int] = {}  # alias → index of its newest checkpoint
+        for chunk in _complete_lines(journal):
+            self._take_chunk(chunk)
+
+    def finish(self) -> RunData:
+        run = self._run
+        if not run.updated:
+            raise RunNotFoundError(f"{run.dir / JOURNAL} holds no event that can be read")
+        if not run.info.id:  # its first line is damaged
+            run.info = RunInfo(id=run.dir.name, name=run.dir.name, project=run.dir.parent.name, dir=str(run.dir))
+        if run.finished is None:
+            run.status = status_without_end(run.dir)
+        run.tags = list(dict.fromkeys((*run.info.tags, *run.tags)))
+        run.metrics = self._metrics.finish()
+        for index, each in enumerate(run.checkpoints):
+            kept = [alias for alias in each.aliases if self._holders[alias] == index]
+            run.checkpoints[index] = msgspec.structs.replace(each, aliases=kept)
+        run.deliveries = {key: load_position(run.dir, key) for key in run.loggers} | positions(run.dir)
+        return run
+
+    def _take_chunk(self, chunk: bytes) -> None:
+        self._run.lines += chunk.count(b"\n")
+        events = self._decode(chunk)
+        if not events:
+            return
+        self._run.updated = events[-1].time
+        metrics = [event for event in events if event.__class__ is Metrics]
+        self._metrics.add(metrics)
+        if len(metrics) < len(events):
+            for event in events:
+                if event.__class__ is not Metrics:
+                    self._take_checked(event)
+
+    def _decode(self, chunk: bytes) -> list[AnyEvent]:
+        try:
+            return _decode_lines(chunk)  # many lines at once take half the time
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return [event for line in chunk.split(b"\n") if line and (event := self._decode_line(line))]
+
+    def _decode_line(self, line: bytes) -> AnyEvent | None:
+        try:
+            return decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            self._run.damaged += 1
+            return decode_after_fragment(line)
+
+    def _take_checked(self, event: Event) -> None:
+        try:
+            event.check()
+            self._take(event)
+        except ValueError:
+            self._run.damaged += 1
+
+    def _take(self, event: Event) -> None:
+        run = self._run
+        match event:
+            case Start():
+                self._take_start(event)
+            case Finish():
+                run.status, run.finished = event.status, event.time
+            case Params():
+                _merge(run.params, event.params())
+            case Image() | Audio() | Video():
+                kind = type(event).__name__.lower()
+                files = (LoggedFile(kind, event.step, event.time, each.under(run.dir)) for each in event.files)
+                run.media.setdefault(event.key, []).extend(files)
+            case Figure():
+                file = LoggedFile("figure", event.step, event.time, event.file.under(run.dir))
+                run.media.setdefault(event.key, []).append(file)
+            case Table():
+                table = LoggedTable(event.step, event.time, inside(run.dir, event.file.path))
+                run.tables.setdefault(event.key, []).append(table)
+            case Text():
+                text = LoggedText(event.step, event.time, event.columns, event.data)
+                run.texts.setdefault(event.key, []).append(text)
+            case Histogram():
+                histogram = LoggedHistogram(event.step, event.time, event.values)
+                run.histograms.setdefault(event.key, []).append(histogram)
+            case Graph():
+                run.graphs.append(event.file.under(run.dir))
+            case Artifact():
+                run.artifacts.append(msgspec.structs.replace(event, path=str(inside(run.dir, event.path))))
+            case Checkpoint():
+                self._take_checkpoint(event)
+            case DefineMetric():
+                run.definitions[event.name] = event
+            case Tags():
+                run.tags += event.tags
+            case Console():
+                run.console.append(event)
+            case Alert():
+                run.alerts.append(event)
+            case Lost():
+                run.losses.append(event)
+
+    def _take_start(self, start: Start) -> None:
+        run = self._run
+        run.finished = None
+        run.loggers.update(start.loggers)
+        if not run.info.id:
+            started = start.run.started or start.time
+            self._is_own = start.is_own(run.dir)
+            run.info = msgspec.structs.replace(start.run, dir=str(run.dir), started=started)
+
+    def _take_checkpoint(self, checkpoint: Checkpoint) -> None:
+        run = self._run
+        found = (checkpoint if self._is_own else checkpoint.without_source()).find(run.dir)
+        self._holders.update(dict.fromkeys(checkpoint.aliases, len(run.checkpoints)))
+        path = str(found or run.dir / checkpoint.path)
+        run.checkpoints.append(msgspec.structs.replace(checkpoint, path=path))
+
+
+def _complete_lines(path: Path) -> Iterator[bytes]:
+    """Yield a file in chunks that end with a line; a torn last line is left out."""
+    rest = b""
+    with open(path, "rb") as file:
+        while data := file.read(max(_CHUNK, len(rest))):
+            data = rest + data
+            end = data.rfind(b"\n") + 1
+            rest = data[end:]
+            if end:
+                yield data[:end]
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

@@ -1,0 +1,328 @@
+"""The course of a training: which loops run, which were left early, and what is written when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from rankzero.errors import RecorderError
+from rankzero.messages import OnceWarner, warn_user
+from rankzero.recorder.batches import LookAhead, length_of, total_length
+from rankzero.recorder.loop import Loop
+from rankzero.recorder.options import Place
+from rankzero.recorder.position import Position
+from rankzero.recorder.progress import Progress
+from rankzero.recorder.rows import Rows
+
+ReadRates = Callable[[str], dict[str, Any]]
+"""Returns the learning rates that are logged at an interval, ``step`` or ``epoch``."""
+
+
+class Course:
+    """Follows the loops of a recorder.
+
+    Args:
+        rows: writes what loops gather.
+        progress: is told of loops and batches.
+        read_rates: is asked when a step that is written, or a train loop, begins.
+        every: step values are written at every so many optimizer steps; 0 for never.
+        accumulate: of how many batches an optimizer step is.
+    """
+
+    def __init__(self, rows: Rows, progress: Progress, read_rates: ReadRates, *, every: int, accumulate: int) -> None:
+        self._rows = rows
+        self._progress = progress
+        self._read_rates = read_rates
+        self._rates: dict[str, Any] = {}  # for the row of this step
+        self._every = every
+        self._accumulate = accumulate
+        self.position = Position()
+        self.should_step = False
+        """Whether the optimizer steps with this batch."""
+        self.is_closed = False
+        self._lost_steps = False  # whether values of steps were logged, and none was due
+        self._rounds: object = None  # of the `epochs()` that goes on
+        self._warner = OnceWarner()
+        self._open: list[Loop] = []  # a loop's body may hold another loop
+        self._left: list[Loop] = []  # by `break`, and not completed yet
+        self._trained: Loop | None = None  # the last loop of training that is completed
+        self._between = self._new_loop(None, Place.EPOCH)
+
+    @property
+    def loop(self) -> Loop | None:
+        """The innermost loop that runs."""
+        return self._open[-1] if self._open else None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether something was left early, and `settle` was not called since."""
+        return bool(self._left) or self.position.is_round_left
+
+    def readable_loops(self) -> list[Loop]:
+        """Return the loops of which values can be read though they have not ended."""
+        return [*self._open, self._between]
+
+    def loop_to_log_to(self, name: str) -> Loop:
+        """Return where a log call belongs that is made now.
+
+        Raises:
+            RecorderError: nowhere.
+        """
+        if self._open:
+            return self._open[-1]
+        if not self.position.is_in_epoch:
+            raise RecorderError(
+                f"log({name!r}, …) stands outside of rec.epochs(), rec.train(), rec.validate() and rec.test(), where "
+                "it belongs to no step and no epoch; use run.log_metrics() there"
+            )
+        return self._between
+
+    # What is iterated over
+
+    def epochs(self, max_epochs: int) -> Iterator[int]:
+        """Yield the numbers of the epochs up to ``max_epochs``."""
+        self._leave_rounds()
+        self._end_epoch()
+        if 0 < max_epochs <= self.position.epoch:
+            warn_user(
+                f"rec.epochs({max_epochs}) has nothing to do: {self.position.epoch} epochs are done. A recorder goes "
+                "on where it stands; for another training make another one, or load_state_dict()"
+            )
+        rounds = self._rounds = object()
+        try:
+            while self.position.epoch < max_epochs:
+                self.position.begin_epoch()
+                yield self.position.epoch
+                self._end_epoch()
+        finally:
+            if self._rounds is rounds:
+                self._leave_rounds()
+
+    def train(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Yield the batches, and count steps."""
+        self._begin_training()
+        loop = self._new_loop("train", Place.TRAIN)
+        self._enter(loop, f"epoch {self.position.epoch}", length_of(batches))
+        is_whole = False
+        try:
+            ahead = LookAhead(batches) if self._accumulate > 1 else None
+            for batch in batches if ahead is None else ahead:
+                self._begin_train_batch(loop, batch, is_last=ahead is not None and ahead.is_last)
+                yield batch
+                del batch  # before the next one takes its memory
+                if self._goes_on(loop):
+                    self._end_train_batch(loop)
+            is_whole = True
+        finally:
+            self._leave(loop, is_whole=is_whole)
+
+    def evaluate(self, stage: str, loaders: tuple[Iterable[Any], ...], limit: int | None) -> Iterator[Any]:
+        """Yield the batches of each loader in turn; with a limit, nothing of it is kept."""
+        self.settle()
+        loop = self._new_loop(stage, Place.EVALUATION, is_kept=limit is None)
+        self._enter(loop, stage if loop.is_kept else "sanity check", total_length(loaders, limit))
+        is_whole = False
+        try:
+            for loader_idx, loader in enumerate(loaders):
+                loop.begin_loader(loader_idx, is_one_of_several=len(loaders) > 1)
+                for batch in islice(loader, limit):
+                    loop.begin_batch(batch)
+                    yield batch
+                    del batch  # before the next one takes its memory
+                    if self._goes_on(loop):
+                        self._end_evaluation_batch(loop)
+            is_whole = True
+        finally:
+            self._leave(loop, is_whole=is_whole)
+
+    # Batches
+
+    def _begin_train_batch(self, loop: Loop, batch: Any, *, is_last: bool) -> None:
+        loop.begin_batch(batch)
+        self.should_step = is_last or (loop.batch_idx + 1) % self._accumulate == 0
+        loop.is_due = self.should_step and self._every > 0 and (self.position.global_step + 1) % self._every == 0
+        if loop.is_due:
+            self._rates = self._read_rates("step")
+
+    def _goes_on(self, loop: Loop) -> bool:
+        """Return whether a loop that is iterated over further still counts.
+
+        Raises:
+            RecorderError: it does not because another one began.
+        """
+        if self.is_closed:
+            return False
+        if loop not in self._open:
+            raise RecorderError(
+                "this loop was left when another rec.train() or rec.epochs() began, and cannot go on beside it; to "
+                "train with two loaders at a time iterate over rec.train(zip(one, other))"
+            )
+        while self._open[-1] is not loop:  # the inner loop's iterator is kept somewhere
+            self._leave(self._open[-1], is_whole=False)
+        return True
+
+    def _end_train_batch(self, loop: Loop) -> None:
+        loop.end_batch()
+        if loop.is_due:
+            self._write_step(loop)
+        self.position.global_step += int(self.should_step)
+        self._progress.advance(self._rows.shown)
+
+    def _end_evaluation_batch(self, loop: Loop, *, is_alone: bool = False) -> None:
+        loop.end_batch()
+        if loop.is_kept:
+            assert loop.stage is not None
+            count = self.position.batches_evaluated(loop.stage, loop.loader_idx)
+            self._rows.write_step(loop, count, self.position.epoch, is_alone=is_alone)
+            self.position.count_evaluated(loop.stage, loop.loader_idx)
+        self._progress.advance(self._rows.shown)
+
+    def _end_batch_left(self, loop: Loop) -> None:
+        # Perhaps by an exception: other ranks are elsewhere, so nothing may wait for them.
+        loop.end_batch()
+        if not loop.has_logged:  # it was left before anything was done
+            self._rates = {}
+            if loop.place is Place.TRAIN and self._every:
+                self._rows.write_step(loop, self.position.last_step, self.position.epoch, is_alone=True)
+        elif loop.place is Place.TRAIN:
+            if self._every:
+                self._write_step(loop, is_alone=True)
+            self.position.global_step += int(self.should_step)
+        else:
+            self._end_evaluation_batch(loop, is_alone=True)
+
+    def _write_step(self, loop: Loop, *, is_alone: bool = False) -> None:
+        rates, self._rates = self._rates, {}
+        step, epoch = self.position.global_step, self.position.epoch
+        self._rows.write_step(loop, step, epoch, beside=rates, is_alone=is_alone)
+
+    # Loops
+
+    def _new_loop(self, stage: str | None, place: Place, *, is_kept: bool = True) -> Loop:
+        return Loop(stage, place, self._warner, is_kept=is_kept)
+
+    def _begin_training(self) -> None:
+        self.leave_all()
+        if self._rounds is None:
+            self._end_epoch()
+            self.position.begin_epoch()
+        self.settle()
+        self.position.begin_training()
+        self._rows.write(self._read_rates("epoch"), self.position.global_step, self.position.epoch, "train")
+
+    def _enter(self, loop: Loop, description: str, total: int | None) -> None:
+        self._open.append(loop)
+        self._progress.begin(description, total)
+
+    def _leave(self, loop: Loop, *, is_whole: bool) -> None:
+        if loop not in self._open:
+            return
+        while self._open[-1] is not loop:
+            self._leave(self._open[-1], is_whole=False)
+        if loop.is_in_batch:
+            self._end_batch_left(loop)
+        if loop.place is Place.TRAIN:
+            self._look_back(loop, is_whole=is_whole)
+            self.should_step = False
+            self.position.end_training(is_whole=is_whole)
+        self._open.pop()
+        if is_whole:
+            self._complete(loop)
+        else:
+            loop.left_at = self._row_step()
+            self._left.append(loop)
+        self._progress.end()
+
+    def _look_back(self, loop: Loop, *, is_whole: bool) -> None:
+        if is_whole and loop.batch_idx < 0:
+            self._warner.warn("empty", "rec.train() got no batch: is its loader an iterator that is used up?")
+        has_steps = is_whole and any(entry.on_step for entry in loop.entries())
+        self._lost_steps = has_steps and 0 < self.position.global_step < self._every
+
+    def _warn_of_no_steps(self) -> None:
+        # Not in the first epoch, which may be all there is.
+        if self.position.epoch_under_way > 0 and self.position.global_step == 0 and any(self._between.entries()):
+            self._warner.warn(
+                "no steps",
+                "nothing went through rec.train(), which counts the steps: what is logged in each epoch stands at 0",
+            )
+
+    def leave_all(self) -> None:
+        """Leave all loops, as by ``break``."""
+        if self._open:
+            self._leave(self._open[0], is_whole=False)
+
+    def _leave_rounds(self) -> None:
+        if self._rounds is not None:
+            self._rounds = None
+            self.position.leave_round()
+
+    def settle(self) -> None:
+        """Complete what was left early: what is done now comes behind it, on each rank."""
+        self.position.follow()
+        if self.position.is_round_left:
+            self._end_epoch()
+        self._complete_left()
+
+    def settle_alone(self) -> None:
+        """Complete that of it which takes no other rank."""
+        self.position.follow()
+        for loop in list(self._left):
+            if not self._rows.takes_others(loop):
+                self._left.remove(loop)
+                self._complete(loop)
+
+    def settle_for(self, name: str) -> None:
+        """Complete what ``name`` cannot be read without; that takes other ranks only if it is to be reduced."""
+        self.settle_alone()
+        if any(loop.gathers(name) for loop in self._left):
+            self.settle()
+        if self._between.gathers(name) and self._rows.takes_others(self._between):
+            self.complete_between()
+        for loop in self._open:
+            if loop.place is Place.TRAIN:
+                self._rows.reduce_for(loop, name, is_over=False)
+        if self._trained is not None:
+            self._rows.reduce_for(self._trained, name, is_over=True)
+
+    def complete_between(self) -> None:
+        """Write what was logged between the loops so far."""
+        self._complete(self._between)
+        self._between = self._new_loop(None, Place.EPOCH)
+
+    def close(self, *, is_written: bool) -> None:
+        """End everything without other ranks; write what the epochs that are under way amount to, if wanted."""
+        self.leave_all()
+        for loop in [*self._left, self._between] if is_written else []:
+            self._complete(loop, is_alone=True)
+        self._left.clear()
+        self.is_closed = True
+        self._progress.close()
+        if self._lost_steps and is_written:
+            self._warner.warn(
+                "steps",
+                f"no step was written: there were {self.position.global_step}, and log_every_n_steps={self._every}. "
+                "Lower it: run.recorder(log_every_n_steps=1)",
+            )
+
+    def _complete_left(self) -> None:
+        while self._left:
+            self._complete(self._left.pop(0))
+
+    def _complete(self, loop: Loop, *, is_alone: bool = False) -> None:
+        step = self._row_step() if loop.left_at is None else loop.left_at
+        if loop.place is Place.TRAIN:
+            self._trained = loop
+        self._rows.complete(loop, step, self.position.epoch_under_way, is_alone=is_alone)
+
+    def _row_step(self) -> int:
+        is_in_step = any(loop.place is Place.TRAIN for loop in self._open)
+        return self.position.last_step if self.position.is_in_epoch and not is_in_step else self.position.global_step
+
+    def _end_epoch(self) -> None:
+        self.leave_all()
+        self._complete_left()
+        self._warn_of_no_steps()
+        self.complete_between()
+        self.position.end_epoch()

@@ -1,0 +1,1038 @@
+"""`Run`, the object that a training loop holds: every verb becomes an event in the journal, and nothing here waits."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import platform
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from numbers import Real
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from rankzero.capture.console import Capture
+from rankzero.capture.device_values import DeviceCopy, DeviceRows
+from rankzero.capture.model_watch import ModelWatch
+from rankzero.delivery.experiment import LiveExperiment
+from rankzero.delivery.supervisor import Deliveries
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import (
+    Alert,
+    Artifact,
+    Audio,
+    Checkpoint,
+    Console,
+    DefineMetric,
+    Event,
+    Figure,
+    Finish,
+    Graph,
+    Histogram,
+    Image,
+    Metrics,
+    Params,
+    Start,
+    Status,
+    Table,
+    Tags,
+    Text,
+    Video,
+    encode,
+    encode_lines,
+)
+from rankzero.journal.append import Journal
+from rankzero.journal.tail import JOURNAL
+from rankzero.loggers.aggregate import Reduce, StepAggregator, mean
+from rankzero.loggers.experiment import DummyExperiment
+from rankzero.loggers.model_checkpoint import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
+from rankzero.media.encoders import as_table, describe_model, encode_raw, histogram
+from rankzero.media.store import MediaFile, MediaStore, captioned
+from rankzero.messages import describe, did_you_mean, warn_user
+from rankzero.plugins.registry import get_plugins
+from rankzero.rank import is_rank_zero
+from rankzero.run import endings, notebooks, snapshots
+from rankzero.run.identity import UNKNOWN, Announcement
+from rankzero.rundir.writer_lock import WriterLock
+from rankzero.secrets import mask_params, scrub
+from rankzero.values import (
+    Number,
+    SplitMetrics,
+    flatten,
+    is_a,
+    is_spread,
+    listed,
+    size_of,
+    spell,
+    split_metrics,
+    to_int,
+    to_jsonable,
+    to_number,
+    to_text,
+)
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from rankzero.recorder.recorder import Recorder
+
+log = logging.getLogger("rankzero")
+P = ParamSpec("P")
+
+_ALERT_LEVELS = ("INFO", "WARN", "ERROR")
+_LARGEST_INLINE_ARRAY = 1000
+_DEVICE_TIMEOUT = 30.0
+_FULL_DISK_TIMEOUT = 5.0  # seconds, for what could not be written to the journal
+_LONGEST_TIMEOUT = 1e9  # seconds
+_STATUSES = ("success", "finished", "failed", "aborted", "killed", "crashed")
+_LAST_LOOK = 0.1  # seconds, for checkpoints that a thread of the framework still writes
+_now = time.time
+
+
+def _verb(build: Callable[Concatenate[Run, P], Event | None]) -> Callable[Concatenate[Run, P], None]:
+    """Make a method that builds an event into one that records it, on rank zero, and never raises."""
+
+    @functools.wraps(build)
+    def record(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if not self._may_log():
+            return
+        try:
+            event = build(self, *args, **kwargs)
+            if event is not None:
+                self._record(event)
+        except Exception as error:
+            subject = repr(to_text(args[0])) if args and is_a(args[0], str) else "…"
+            self._warn_once(
+                f"{build.__name__} {subject} {type(error).__name__}",
+                f"run.{build.__name__}({subject}) could not be recorded: {describe(error)}",
+            )
+
+    record.__annotations__ = {**build.__annotations__, "return": "None"}
+    return record
+
+
+class Run:
+    """One training run; make it with `rankzero.start`.
+
+    The verbs are those of `rankzero.Logger`. None of them raises, waits for a tracker or does anything on
+    other ranks than zero. A Run can be pickled, and logs from forked and spawned children too; only the
+    process that started it ends it. It has what Lightning asks of a logger.
+    """
+
+    group_separator = "/"
+
+    def __init__(self, info: RunInfo | Callable[[], RunInfo], *, is_active: bool) -> None:
+        self._known_info = info
+        self._is_active = is_active
+        self._journal: Journal | None = None
+        self._filter: Callable[[Event], Event | None] | None = None
+        self._lock: WriterLock | None = None
+        self._deliveries: Deliveries | None = None
+        self._announcement: Announcement | None = None
+        self._owner_pid = 0
+        self._keys: tuple[str, ...] = ()
+        self._console: Capture | None = None
+        self._experiment: LiveExperiment | None = None
+        self._closing: list[Callable[[str], object]] = []
+        self._step = -1
+        self._status = "success"
+        self._is_ending = False
+        self._is_finished = False
+        self._is_silenced = False
+        self._elsewhere: Callable[[], RunInfo] | None = None
+        self.finish_timeout = 60.0
+        """For how many seconds the end of the run waits for its delivery, if `finish` is not told."""
+        self.resumed = False
+        """Whether the run existed before."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._is_plain = True  # until a value comes that is not a Python number
+        self._next_tick = 0.0
+        self._device_rows = DeviceRows()
+        self._aggregator = StepAggregator()
+        self._saved_checkpoints = SavedCheckpoints()
+        self._snapshots = snapshots.Snapshots()
+        self._watches: dict[int, ModelWatch] = {}
+        self._said: set[str] = set()
+
+    @property
+    def _info(self) -> RunInfo:
+        if self._announcement is not None and self._may_log():
+            self._announcement.tell()  # other ranks may ask now, and nothing need be logged for a while
+        info = self._known_info
+        if not isinstance(info, RunInfo):
+            info = info()
+            if info.id != UNKNOWN:
+                self._known_info = info
+        return info
+
+    # Identity
+
+    @property
+    def id(self) -> str:
+        """Unique; the run's identity in every tracker, the same on all ranks."""
+        return self._info.id
+
+    @property
+    def name(self) -> str:
+        """A name for people, the same on all ranks."""
+        return self._info.name
+
+    @property
+    def project(self) -> str:
+        """What the run belongs to."""
+        return self._info.project
+
+    @property
+    def version(self) -> str:
+        """The run's id, under the name that Lightning asks for."""
+        return self.id
+
+    @property
+    def dir(self) -> Path:
+        """The run's directory; on other ranks it need not exist."""
+        return Path(self._info.dir)
+
+    @property
+    def log_dir(self) -> str:
+        """The run's directory."""
+        return self._info.dir
+
+    @property
+    def save_dir(self) -> str:
+        """The run's directory; Lightning saves checkpoints in its ``NAME/ID/checkpoints``."""
+        return self._info.dir
+
+    @property
+    def root_dir(self) -> str:
+        """The directory of the project's runs."""
+        return str(self.dir.parent)
+
+    @property
+    def loggers(self) -> tuple[str, ...]:
+        """The keys of the loggers that get this run."""
+        return self._keys
+
+    @property
+    def step(self) -> int:
+        """The last step of a metric, -1 before the first."""
+        return self._step
+
+    @property
+    def experiment(self) -> Any:
+        """The SDK's own object of the first logger; reading this costs nothing.
+
+        With ``delivery="thread"`` it is the live object. With a courier process its first use joins the run from
+        this process, where the tracker allows it, and raises `ExperimentUnavailableError` where not.
+        """
+        if not self._is_active or self._experiment is None:
+            return DummyExperiment()
+        return self._experiment.get()
+
+    def __repr__(self) -> str:
+        info = self._known_info  # frameworks print their arguments, and on other ranks to ask may take a while
+        return (
+            f"<rankzero.Run {info.name} ({info.id}) in {info.dir}>" if isinstance(info, RunInfo) else "<rankzero.Run>"
+        )
+
+    def _repr_html_(self) -> str:
+        info = self._known_info
+        if not isinstance(info, RunInfo):
+            return notebooks.as_html("a run of another rank", "", UNKNOWN, "", "logged by rank zero", {})
+        status = (self._status if self._is_finished else "running") if self._is_active else "not logged by this process"
+        views = self._deliveries.views() if self._deliveries is not None else {}
+        return notebooks.as_html(info.name, info.project, info.id, info.dir, status, views)
+
+    # Metrics
+
+    def log_metrics(
+        self,
+        metrics: Mapping[str, Any],
+        step: int | None = None,
+        *,
+        epoch: int | None = None,
+        stage: str | None = None,
+    ) -> None:
+        """Log numbers at a step, in microseconds.
+
+        Args:
+            metrics: name → number: Python and numpy numbers, tensors and arrays of one element of any dtype and
+                device, Decimal, bool. NaN and ±Inf are kept. Nested mappings are flattened with ``/``. Anything
+                else is kept as text, and said once. A value on a GPU is not waited for.
+            step: the step; one more than the last one if not given.
+            epoch: the epoch, if known.
+            stage: ``train``, ``validate`` or ``test``, if known.
+        """
+        if not self._is_active:
+            return
+        now = _now()
+        if now > self._next_tick and not self._tick(now):
+            return
+        if step is None:
+            step = self._step + 1
+        line = None
+        try:
+            # What can be encoded is no tensor: to add up one that is spread over ranks would take all of them.
+            encoded = encode_lines([Metrics(now, step, metrics, epoch, stage)]) if self._is_plain else None  # type: ignore[arg-type]
+            # Only Python ints and floats add up to one, and only finite ones to a finite one.
+            total = sum(metrics.values()) if encoded is not None else None
+            if (
+                (total.__class__ is float or total.__class__ is int)
+                and total - total == 0
+                and step.__class__ is int
+                and (epoch is None or epoch.__class__ is int)
+                and (stage is None or stage.__class__ is str)
+            ):
+                line = encoded
+        except Exception:
+            pass
+        if line is None:
+            self._log_any_metrics(now, metrics, step, epoch, stage)
+        else:
+            self._step = step
+            self._append(line)
+
+    def _log_any_metrics(self, now: float, metrics: Mapping[str, Any], step: Any, epoch: Any, stage: Any) -> None:
+        whole = to_int(step)
+        if whole is None or whole != to_number(step):
+            self._warn_once(
+                "step", f"the step of run.log_metrics() is not a whole number, or too large ({type(step).__name__})"
+            )
+        self._step = step = self._step + 1 if whole is None else whole
+        try:
+            if not isinstance(metrics, Mapping):
+                raise TypeError(f"metrics are a mapping from name to number, not {type(metrics).__name__}")
+            named = None if stage is None else to_text(stage)
+            self._log_split_metrics(now, split_metrics(metrics), step, to_int(epoch), named)
+        except Exception as error:
+            self._warn_once(
+                f"log_metrics {describe(error)}",
+                f"run.log_metrics() at step {step} could not be recorded: {describe(error)}",
+            )
+
+    def _log_split_metrics(
+        self, now: float, split: SplitMetrics, step: int, epoch: int | None, stage: str | None
+    ) -> None:
+        def write(from_device: Mapping[str, Number]) -> None:
+            values = {key: spell(number) for key, number in {**split.numbers, **from_device}.items()}
+            if values:
+                self._record(Metrics(now, step, values, epoch, stage))
+
+        if split.on_device:
+            self._is_plain = False  # adding up tensors to see what they are would cost a kernel each
+            self._device_rows.put(DeviceCopy(split.on_device), write)
+        else:
+            write({})
+        for key in split.repeated:
+            self._warn_once(f"twice {key}", f"one call has several values for the metric {key!r}; the last is kept")
+        for key, value in split.rest.items():
+            try:
+                self._log_no_number(key, value, step)
+            except Exception as error:
+                self._warn_once(f"lost {key}", f"the metric {key!r} could not be recorded: {describe(error)}")
+
+    def _log_no_number(self, key: str, value: Any, step: int) -> None:
+        if value is None:
+            self._warn_once(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
+            return
+        if is_spread(value):
+            self._warn_once(
+                f"spread {key}",
+                f"the metric {key!r} is a DTensor that is spread over the ranks, and putting it together takes all of "
+                "them; it is not recorded. Log value.full_tensor(), which all ranks must call",
+            )
+            return
+        kept = "text"
+        if (size_of(value) or 0) > _LARGEST_INLINE_ARRAY:
+            kept = "an .npy file"
+            self._record_file(self._media.put_bytes(encode_raw(value)), key, "array", {"step": step})
+        else:
+            self.log_text(key, ["value"], [[value]], step=step)
+        self._warn_once(
+            f"not a number {key}",
+            f"the metric {key!r} is no single number but {type(value).__name__}; it is kept as {kept}. "
+            "Log a number (loss.mean()), or use log_text or log_histogram.",
+        )
+
+    @_verb
+    def agg_and_log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> Event | None:
+        """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
+        if (finished := self._aggregator.add(metrics, step)) is not None:
+            self.log_metrics(finished[1], finished[0])
+        return None
+
+    @_verb
+    def update_agg_funcs(
+        self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean
+    ) -> Event | None:
+        """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
+        self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
+        return None
+
+    def recorder(
+        self,
+        *,
+        log_every_n_steps: int = 50,
+        accumulate_grad_batches: int = 1,
+        sync_dist: bool = False,
+        progress_bar: str | None = "auto",
+    ) -> Recorder:
+        """Return a `Recorder`, which logs to this run what a training loop gives it; the arguments are its own.
+
+        Raises:
+            RecorderError: an argument is none that can be.
+        """
+        from rankzero.recorder.recorder import Recorder
+
+        return Recorder(
+            self,
+            log_every_n_steps=log_every_n_steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            sync_dist=sync_dist,
+            progress_bar=progress_bar,
+        )
+
+    def call_at_end(self, close: Callable[[str], object]) -> None:
+        """Have ``close(status)`` called when this process ends the run, before that is written."""
+        self._closing.append(close)
+
+    # Everything else that is logged
+
+    @_verb
+    def log_hyperparams(
+        self, params: Mapping[str, Any] | Namespace | Any, metrics: Mapping[str, Any] | float | None = None
+    ) -> Event | None:
+        """Log hyperparameters: a mapping, Namespace, dataclass or OmegaConf node; repeated calls merge.
+
+        A text whose name says that it is a secret (``api_key``, ``password``, …) is written as ``***``.
+
+        Args:
+            params: nested as you like.
+            metrics: initial values to show beside them; a number alone is ``hp_metric``.
+        """
+        values = to_jsonable(params if params is not None else {})
+        if not isinstance(values, dict):
+            raise TypeError(f"hyperparameters are a mapping, not {type(params).__name__}")
+        initial = metrics if isinstance(metrics, Mapping) else {} if metrics is None else {"hp_metric": metrics}
+        numbers = {key: to_number(value) for key, value in flatten(initial)}
+        initial = {key: spell(number) for key, number in numbers.items() if number is not None}
+        return Params(_now(), mask_params(values), initial)
+
+    @_verb
+    def log_image(
+        self,
+        /,
+        key: str,
+        images: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        **extra: Any,
+    ) -> Event | None:
+        """Log pictures: paths, PIL images, figures, arrays or tensors (see `rankzero.media.encoders.encode_image`).
+
+        Args:
+            key: the name they share.
+            images: a list of pictures, or one.
+            step: the step; the last one of a metric if not given.
+            caption: a text for each.
+            **extra: for trackers that take more, one entry for each picture (masks, boxes).
+        """
+        files = [self._media.image(image, text) for image, text in captioned(images, caption)]
+        return Image(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
+
+    @_verb
+    def log_audio(
+        self,
+        /,
+        key: str,
+        audios: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        sample_rate: int | None = None,
+        **extra: Any,
+    ) -> Event | None:
+        """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz (44,100 by default)."""
+        files = [self._media.audio(audio, sample_rate, text) for audio, text in captioned(audios, caption)]
+        return Audio(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
+
+    @_verb
+    def log_video(
+        self,
+        /,
+        key: str,
+        videos: Sequence[Any],
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        fps: int | None = None,
+        **extra: Any,
+    ) -> Event | None:
+        """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
+        files = [self._media.video(video, fps, text) for video, text in captioned(videos, caption)]
+        return Video(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
+
+    @_verb
+    def log_figure(self, key: str, figure: Any, step: int | None = None) -> Event | None:
+        """Log a matplotlib or plotly figure."""
+        return Figure(_now(), to_text(key), self._media.figure(figure), self._at(step))
+
+    @_verb
+    def log_table(
+        self,
+        key: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> Event | None:
+        """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
+        names, rows = as_table(columns, data, dataframe)
+        return Table(_now(), to_text(key), self._media.table(names, rows), self._at(step))
+
+    @_verb
+    def log_text(
+        self,
+        key: str,
+        columns: Sequence[str] | str | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+    ) -> Event | None:
+        """Log texts, given as a table, or as one string."""
+        if isinstance(columns, str) or (columns is not None and not hasattr(columns, "__iter__")):
+            columns, data = ["text"], [[to_text(columns)]]
+        names, rows = as_table(columns, data, dataframe)
+        return Text(_now(), to_text(key), names, to_jsonable(rows), self._at(step))
+
+    @_verb
+    def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> Event | None:
+        """Log the distribution of numbers of any shape, counted in ``bins`` now."""
+        counted = histogram(values, bins)
+        if counted.non_finite:
+            self._warn_once(
+                f"histogram {key}",
+                f"{counted.non_finite} values of the histogram {key!r} are NaN or infinite, in no bin",
+            )
+        return Histogram(_now(), to_text(key), counted, self._at(step))
+
+    @_verb
+    def log_graph(self, model: Any, input_array: Any = None) -> Event | None:
+        """Log a model's structure: its printed form, modules and parameter counts."""
+        return Graph(_now(), self._media.put_bytes((encode_json(to_jsonable(describe_model(model))), ".json")))
+
+    @_verb
+    def log_artifact(
+        self,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        type: str | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Event | None:
+        """Log a file or directory; it is copied now, so it may change or vanish afterwards.
+
+        Of a directory are left out, which is logged as a warning: the directory where runs are kept, broken links,
+        links to a directory around them, pipes, and files that cannot be read. Other links are followed.
+        """
+        source = _path(path)
+        kept = snapshots.snapshot(source, self.dir) if source.is_dir() else self._media.put_file(source).path
+        named, kind = to_text(name) if name else source.name, _optional(type)
+        return Artifact(_now(), kept, named, kind, _texts(aliases), _details(metadata))
+
+    @_verb
+    def log_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        score: float | None = None,
+        step: int | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Event | None:
+        """Log a checkpoint, a file or directory.
+
+        It is copied now, so the script may overwrite or delete it. The copy is deleted when every logger has
+        it, the script has deleted or overwritten the original, and a later one has its aliases. What is left out of a
+        directory is said under `log_artifact`. A path that is not there is logged as an error each time.
+
+        Args:
+            path: where the script saved it.
+            score: the value that it is judged by.
+            step: the step; the last one of a metric if not given.
+            aliases: such as ``latest`` and ``best``.
+            metadata: anything else.
+        """
+        try:
+            kept = snapshots.snapshot(_path(path), self.dir)
+        except Exception as error:  # said each time: who learns of it after a week has lost that week
+            log.error("THE CHECKPOINT IS NOT KEPT: %s", snapshots.why_lost(path, error))
+            return None
+        return self._checkpoint(kept, Path(path), score, step, aliases, metadata)
+
+    @_verb
+    def define_metric(
+        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
+    ) -> Event | None:
+        """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
+        return DefineMetric(_now(), to_text(name), _optional(step_metric), _optional(summary), _optional(goal))
+
+    @_verb
+    def log_tags(self, tags: Sequence[str]) -> Event | None:
+        """Add tags to the run."""
+        return Tags(_now(), _texts(tags))
+
+    @_verb
+    def alert(self, title: str, text: str = "", level: str = "INFO") -> Event | None:
+        """Tell people something, in the way of each tracker that has one.
+
+        Args:
+            title: what it is about.
+            text: the rest.
+            level: ``INFO``, ``WARN`` or ``ERROR``.
+        """
+        named = to_text(level).upper()  # an SDK may have an enumeration
+        if named not in _ALERT_LEVELS:
+            given = to_text(level)
+            self._warn_once(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
+            named = _ALERT_LEVELS[0]
+        return Alert(_now(), to_text(title), to_text(text), named)
+
+    @_verb
+    def watch(
+        self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True
+    ) -> Event | None:
+        """Log histograms of a torch module every ``log_freq`` training steps.
+
+        Args:
+            model: the module.
+            log: ``"gradients"``, ``"parameters"``, ``"all"`` or None.
+            log_freq: in forward passes in training mode.
+            log_graph: log the module's structure as well, once.
+        """
+        self.unwatch(model)
+        self._watches[id(model)] = ModelWatch(model, log, log_freq, self.log_histogram)
+        if log_graph:
+            self.log_graph(model)
+        return None
+
+    def unwatch(self, model: Any = None) -> None:
+        """End `watch`, for all models if none is given."""
+        for key in list(self._watches) if model is None else [id(model)]:
+            watch = self._watches.pop(key, None)
+            if watch is not None:
+                watch.remove()
+
+    @_verb
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> Event | None:
+        """Log what a ModelCheckpoint has just saved; its rotation may delete the files at once.
+
+        It takes no longer for larger files, or when many are kept: see `rankzero.run.snapshots.Snapshots`.
+        """
+        self._log_saved(self._saved_checkpoints.after_save(checkpoint_callback))
+        return None
+
+    def _log_saved(self, found: Iterable[SavedCheckpoint]) -> None:
+        for saved in found:
+            path = Path(saved.path)
+            kept = snapshots.place(path)
+            event = self._checkpoint(kept, path, saved.score, saved.step, saved.aliases, saved.metadata, automatic=True)
+            record = functools.partial(self._record if self._is_finished else self._record_copied, event)
+            try:
+                self._snapshots.take(path, self.dir / kept, record, may_change=saved.may_change)
+            except Exception as error:  # those after it are kept all the same
+                log.warning("the checkpoint %s could not be kept in the run's directory: %s", path, describe(error))
+
+    def _record_copied(self, event: Checkpoint) -> None:
+        """Record what was saved before the end; if it was copied only after that, `finish` has said so."""
+        kept = event if self._filter is None else self._filter(event)
+        if kept is not None:
+            self._append(encode(kept))
+
+    @_verb
+    def _log_late_checkpoints(self, timeout: float) -> Event | None:
+        self._log_saved(self._saved_checkpoints.late(timeout))
+        return None
+
+    def _checkpoint(
+        self,
+        kept: str,
+        path: Path,
+        score: Any,
+        step: int | None,
+        aliases: Sequence[str],
+        metadata: Mapping[str, Any] | None,
+        *,
+        automatic: bool = False,
+    ) -> Checkpoint:
+        return Checkpoint(
+            _now(), kept, str(path.absolute()), to_number(score), self._at(step), _texts(aliases),
+            _details(metadata), automatic,
+        )  # fmt: skip
+
+    # Endings
+
+    def save(self) -> None:
+        """Do nothing: everything is saved already. Frameworks call this after every step."""
+
+    def finalize(self, status: str) -> None:
+        """Note how the run would end if it ended now; it goes on. Frameworks call this after each fit."""
+        if self._is_active:
+            try:
+                self._status = to_text(status) if is_a(status, str) else str(status)
+            except Exception as error:
+                self._warn_once("status", f"run.finalize(): the status is no text: {describe(error)}")
+            self._log_aggregated()
+            self._log_late_checkpoints(LATE_TIMEOUT)
+            self._record(Status(_now(), self._status))
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until the trackers have everything logged so far; return whether that was so in ``timeout`` seconds.
+
+        By default that is the ``finish_timeout`` of `rankzero.start`, and its ``down_timeout`` for a tracker that is
+        known to take nothing now.
+        """
+        if not self._is_active or self._journal is None:
+            return True
+        self._log_aggregated()
+        self._log_late_checkpoints(0.0)
+        deadline = time.monotonic() + self._seconds("flush", timeout)
+        is_written = self._wait_for_threads(deadline)
+        is_written = self._journal.flush(_until(deadline)) and is_written
+        if self._deliveries is None:
+            return is_written
+        is_asked_for = timeout is not None
+        return self._deliveries.wait(self._journal.size(), _until(deadline), even_if_down=is_asked_for) and is_written
+
+    def finish(self, status: str | None = None, timeout: float | None = None) -> None:
+        """End the run, and wait until the trackers have all of it, with a progress bar if that takes long.
+
+        Wrong arguments are warned of and never keep the run from ending: a number in the place of the status is taken
+        for the timeout, any other status that is no text is ignored.
+
+        Args:
+            status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
+            timeout: in seconds, for all of it. If not given, it is the ``finish_timeout`` of `rankzero.start`, and its
+                ``down_timeout`` for a tracker that is known to take nothing now. A courier that needs longer goes on by
+                itself, which is said, and so is which checkpoints are not yet copied into the run's directory.
+        """
+        if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
+            return
+        assert self._journal is not None
+        assert self._lock is not None
+        status, timeout = self._how_to_end(status, timeout)
+        seconds = self._seconds("finish", timeout)
+        self.unwatch()
+        self._call_at_end(status)
+        self._log_aggregated()
+        deadline = time.monotonic() + seconds
+        self._log_late_checkpoints(min(seconds, _LAST_LOOK))
+        try:
+            self._wait_for_threads(deadline)
+        except KeyboardInterrupt:
+            log.warning("not waiting any longer for what %s has yet to write", self.name)
+        if not self._is_ending:
+            self._is_ending = True
+            get_plugins().notify("rankzero_run_finished", run=self, status=status)
+        if self._is_finished:  # by a hook, or by a SIGTERM meanwhile
+            return
+        endings.forget(self)
+        if uncopied := self._snapshots.waiting():
+            log.warning(
+                "%s ends before these checkpoints are copied into its directory: %s; they are lost if the process ends "
+                "before that too, and otherwise delivered only by: rankzero sync %s",
+                self.name, ", ".join(uncopied), shlex.quote(str(self.dir)),
+            )  # fmt: skip
+        if self._console is not None:
+            self._console.close()
+        self._status = status
+        self._record(Finish(_now(), status))
+        self._is_finished = True
+        self._is_plain = False
+        try:
+            if not self._journal.flush(min(_until(deadline), _FULL_DISK_TIMEOUT)):
+                self._journal.give_up()
+        finally:
+            self._lock.release()
+        size = self._journal.size()
+        if self._experiment is not None:
+            self._experiment.leave(_until(deadline))
+        if self._deliveries is not None:
+            try:
+                self._deliveries.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)
+            except KeyboardInterrupt:
+                log.warning("not waiting any longer for the delivery of %s", self.name)
+            for sentence in self._deliveries.leave(size):
+                log.warning("%s", sentence)
+            for key, view in self._deliveries.views().items():
+                log.info("view it in %s: %s", key, view)
+            for key in self._deliveries.offline():
+                log.info(
+                    "%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir)
+                )
+
+    def _how_to_end(self, status: Any, timeout: Any) -> tuple[str, Any]:
+        """Return the status and the timeout that a call of `finish` means."""
+        if isinstance(status, Real) and not isinstance(status, bool):
+            warn_user(f"run.finish({status!r}): the first argument is the status; write run.finish(timeout={status!r})")
+            status, timeout = None, status if timeout is None else timeout
+        elif status is not None and not isinstance(status, str):
+            kind = type(status).__name__
+            warn_user(f"run.finish() takes a status as text, not {kind}; the run ends with the status {self._status!r}")
+            status = None
+        elif status and status not in _STATUSES:
+            known = ", ".join(map(repr, _STATUSES))
+            warn_user(
+                f"run.finish({status!r}): trackers do not know this status, and may show the run as failed."
+                f"{did_you_mean(status, _STATUSES)} They know {known}."
+            )
+        return str(status or self._status), timeout
+
+    def _seconds(self, verb: str, timeout: Any) -> float:
+        if timeout is None:
+            return self.finish_timeout
+        try:
+            seconds = float(timeout)
+        except Exception:
+            seconds = math.nan
+        if math.isnan(seconds):
+            kind = type(timeout).__name__
+            warn_user(f"run.{verb}() takes a timeout in seconds, not {kind}; it waits {self.finish_timeout:g} seconds")
+            return self.finish_timeout
+        return min(seconds, _LONGEST_TIMEOUT)
+
+    def _wait_for_threads(self, deadline: float) -> bool:
+        """Wait until this process has written all that was logged; return whether that was so by ``deadline``."""
+        # What an accelerator computes comes first: it takes moments, and a slow copy would use up the time.
+        is_written = self._device_rows.drain(min(_until(deadline), _DEVICE_TIMEOUT))
+        return self._snapshots.wait(_until(deadline)) and is_written
+
+    def close(self) -> None:
+        """The same as `finish`."""
+        self.finish()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._console is not None and isinstance(error, Exception | KeyboardInterrupt):
+            self._console.hear_error(error)
+        self.finish(endings.status_after(error))
+
+    # For rankzero.run.endings
+
+    def end_with_process(self, status: str | None, timeout: float) -> None:
+        """Finish with the process, which may take ``timeout`` seconds; a tracker that is down gets less."""
+        self.finish_timeout = timeout
+        self.finish(status)
+
+    def after_fork(self) -> None:
+        """Go on in a forked child: it appends to the same journal, and ends nothing."""
+        self._device_rows = DeviceRows()
+        with suppress(Exception):
+            self._aggregator.take()  # what the parent has buffered, the parent logs
+        self._deliveries = None
+        self._announcement = None
+        if self._console is not None:
+            self._console.after_fork()
+
+    # Pickling
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "info": self._info,
+            "is_active": self._is_active,
+            "step": self._step,
+            "keys": self._keys,
+            "resumed": self.resumed,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # The copy appends to the journal of the original, if this process is rank zero.
+        self.__init__(state["info"], is_active=state["is_active"] and is_rank_zero())  # type: ignore[misc]
+        self._step, self._keys, self.resumed = state["step"], state["keys"], state["resumed"]
+        if not self._is_active:
+            return
+        try:
+            self._open_journal()
+        except OSError as error:
+            self._is_active = False
+            warn_user(f"the run {self.name} cannot be logged to from here: {self.dir} {error.strerror}")
+            return
+        get_plugins().load_hooks()
+        self._filter_events()
+
+    # Writing
+
+    def begin(self, loggers: Mapping[str, Mapping[str, Any]], resumed_at: int | None) -> None:
+        """Open the journal and write that this process began the run; called by `rankzero.start`.
+
+        Args:
+            loggers: key → what the journal is to say of the logger.
+            resumed_at: the last step of a run that existed before, None for a new one.
+
+        Raises:
+            OSError: the journal cannot be opened.
+        """
+        self._keys = tuple(loggers)
+        self.resumed = resumed_at is not None
+        if resumed_at is not None:
+            self._step = resumed_at
+        self._open_journal()
+        self._filter_events()
+        described = {key: dict(each) for key, each in loggers.items()}
+        start = Start(_now(), self._info, described, platform.node(), os.getpid(), self.resumed)
+        self._append(encode(start.sealed()))
+
+    def _open_journal(self) -> None:
+        self._journal = Journal(self.dir / JOURNAL)
+        self._append = self._journal.append
+        self._media = MediaStore(self.dir)
+
+    def _filter_events(self) -> None:
+        self._filter = get_plugins().event_filter(self)
+        self._is_plain = self._filter is None
+
+    def own(
+        self,
+        lock: WriterLock,
+        deliveries: Deliveries | None,
+        announcement: Announcement,
+        experiment: LiveExperiment | None,
+        elsewhere: Callable[[], RunInfo],
+    ) -> None:
+        """Become the one that ends the run; called by `rankzero.start`."""
+        self._owner_pid = os.getpid()
+        self._lock = lock
+        self._deliveries = deliveries
+        self._announcement = announcement
+        self._experiment = experiment
+        self._elsewhere = elsewhere
+        endings.watch_over(self, self.finish_timeout)
+
+    def record_console(self, secrets: Sequence[str] = ()) -> None:
+        """Record what is printed until the run ends, without ``secrets``; called by `rankzero.start`."""
+
+        def record(text: str, stream: str) -> None:
+            now = _now()
+            if not self._is_active or (now > self._next_tick and not self._tick(now)):
+                return
+            event = Console(now, scrub(text, secrets), stream)
+            try:
+                line = encode_lines([event]) if self._filter is None else None
+            except ValueError:  # a lone surrogate
+                line = None
+            if line is None:
+                self._record(event)
+            else:
+                self._append(line)
+
+        self._console = Capture(record)
+
+    def _record(self, event: Event) -> None:
+        if self._filter is not None and event.is_logged:
+            filtered = self._filter(event)
+            if filtered is None:
+                return
+            event = filtered
+        if self._is_finished:
+            self._warn_once(
+                "finished",
+                f"the run {self.name} is finished; what is logged now is kept in its journal, and delivered only by: "
+                f"rankzero sync {shlex.quote(self._info.dir)}",
+            )
+        self._append(encode(event))
+
+    def _record_file(self, file: MediaFile, name: str, kind: str, metadata: dict[str, Any]) -> None:
+        self._record(Artifact(_now(), file.path, name, kind, [], metadata))
+
+    @_verb
+    def _log_aggregated(self) -> Event | None:
+        if (finished := self._aggregator.take()) is not None:
+            self.log_metrics(finished[1], finished[0])
+        return None
+
+    def _call_at_end(self, status: str) -> None:
+        for close in self._closing:
+            try:
+                close(status)
+            except Exception as error:
+                self._warn_once("closing", f"what was open at the end could not be recorded: {describe(error)}")
+
+    def _at(self, step: Any) -> int | None:
+        if step is None:
+            return self._step if self._step >= 0 else None
+        return to_int(step)
+
+    def _tick(self, now: float) -> bool:
+        """Look at what may change while a run goes on, about once a second; return whether it may log on."""
+        self._next_tick = now + 1.0
+        if not self._may_log():
+            return False
+        try:
+            if self._announcement is not None:
+                self._announcement.tell()
+            if self._journal is not None:
+                self._journal.check()
+            if self._deliveries is not None:
+                self._deliveries.revive_soon()
+                self._deliveries.tell_troubles()
+        except Exception as error:  # it concerns the delivery, not the row that is being logged
+            self._warn_once("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
+        return True
+
+    def _may_log(self) -> bool:
+        if self._is_active and not self._is_silenced and not is_rank_zero():
+            self._is_silenced = True
+            self._become_silent()
+        return self._is_active
+
+    def _become_silent(self) -> None:
+        # A launcher that says late which rank this is; the run that was begun here is no run.
+        if os.getpid() == self._owner_pid:
+            self._warn_once("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
+            self.finish("aborted", timeout=0.0)
+            if self._elsewhere is not None:
+                self._known_info = self._elsewhere
+        self._is_active = False
+
+    def _warn_once(self, topic: str, message: str) -> None:
+        if topic not in self._said:
+            self._said.add(topic)
+            warn_user(message)
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode plain data as JSON."""
+    import msgspec
+
+    return msgspec.json.encode(value)
+
+
+def _until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _path(path: Any) -> Path:
+    if is_a(path, str) and not path:
+        raise ValueError("the path is empty")  # it would mean the working directory
+    return Path(path)
+
+
+def _texts(names: Any) -> list[str]:
+    return [to_text(name) for name in listed(names)]
+
+
+def _optional(text: Any) -> str | None:
+    return None if text is None else to_text(text)
+
+
+def _details(metadata: Any) -> dict[str, Any]:
+    """Return metadata as a JSON object."""
+    plain = to_jsonable({} if metadata is None else metadata)
+    return plain if isinstance(plain, dict) else {"metadata": plain}

@@ -1,0 +1,347 @@
+"""`start`: from what the user asked for to a `Run` with its journal open and its couriers on their way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.config.prepared import Plan, plan
+from rankzero.config.resolving import RunConfig, resolve
+from rankzero.config.worker_config import make_logger
+from rankzero.delivery.experiment import ExperimentOfProcess, ExperimentOfThread, LiveExperiment
+from rankzero.delivery.supervisor import Deliveries, ThreadDelivery
+from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import Start
+from rankzero.journal.append import cut_torn_tail
+from rankzero.journal.tail import JOURNAL, last_step, read_start
+from rankzero.plugins.registry import get_plugins
+from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
+from rankzero.run import notebooks
+from rankzero.run.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
+from rankzero.run.run import Run
+from rankzero.rundir.finding import make_runs_directory
+from rankzero.rundir.writer_lock import WriterLock
+from rankzero.values import to_jsonable
+
+log = logging.getLogger("rankzero")
+
+_ASK_TIMEOUT = 30.0
+_HOW_TO_KNOW = "set RANKZERO_RUN_ID for all ranks, or ask later"
+
+
+def start(
+    loggers: Any = None,
+    *,
+    project: str | None = None,
+    name: str | None = None,
+    tags: Iterable[str] | None = None,
+    notes: str | None = None,
+    config: Mapping[str, Any] | Any = None,
+    dir: str | os.PathLike[str] | None = None,
+    run_id: str | None = None,
+    resume: str | None = None,
+    delivery: str | None = None,
+    finish_timeout: float | None = None,
+    down_timeout: float | None = None,
+    capture_environment: bool | None = None,
+    **options: Any,
+) -> Run:
+    """Start a run; returns in milliseconds, but for what trackers take to say whether they know the user.
+
+    What is not given here comes from the environment, then from a config file, then from the defaults; see
+    `rankzero.config.resolving`.
+
+    Args:
+        loggers: a name; a list of names or Logger instances; a mapping name → options; the path of a TOML or
+            YAML file. CSV by default.
+        project: what the run belongs to; ``default`` by default.
+        name: a name for people; made up from the id by default.
+        tags: words to find it by.
+        notes: a text about it.
+        config: its hyperparameters; the same as `Run.log_hyperparams` at once.
+        dir: where runs are kept, ``rankzero-runs`` by default; this one in ``dir/project/id``.
+        run_id: the id of a new run, or of one to go on with.
+        resume: what to do with ``run_id``: ``allow`` (go on if there is such a run, the default), ``must``
+            (raise if there is none) or ``never`` (raise if there is one).
+        delivery: who delivers: ``process`` (a process for each logger, the default), ``thread`` (a thread, for
+            the live object in `Run.experiment`) or ``off`` (nobody until ``rankzero deliver`` or ``sync``).
+        finish_timeout: for how many seconds `Run.finish`, or the end of the process, waits for the delivery; 60 by
+            default.
+        down_timeout: for how many of these it waits for a tracker that is known to take nothing now; 5 by default.
+        capture_environment: whether a process of its own writes into the run's directory what the run was started in:
+            command line without secrets, script, git commit and changes, installed packages, user and machine. True by
+            default; trackers that show such things get them from there.
+        **options: go to the logger when there is exactly one.
+
+    Raises:
+        ConfigError: something that was asked for is wrong; the message says what and where.
+        PluginError: a logger is not installed, or is broken.
+        RunInUseError: another living process writes this run.
+        RunNotFoundError: ``resume="must"``, and there is no such run.
+    """
+    asked = resolve(
+        loggers, project=project, name=name, tags=tags, notes=notes, dir=dir, run_id=run_id, resume=resume,
+        delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout,
+        capture_environment=capture_environment, options=options,
+    )  # fmt: skip
+    params = to_jsonable({} if config is None else config)
+    if not isinstance(params, dict):
+        raise ConfigError(f"start(config=...) must be a mapping of hyperparameters, not {type(config).__name__}")
+    number = next_start()
+    if asked.run_id is not None:
+        check_id(asked.run_id)
+    if not is_rank_zero():
+        _doubt_the_rank()
+        return Run(_info_elsewhere(asked, number), is_active=False)
+    if asked.disabled:
+        info = _new_info(asked, number)
+        Announcement(number, Identity(info.id, info.name, info.dir)).tell()
+        return Run(info, is_active=False)
+    _show_messages()
+    plans = [plan(spec, asked.delivery) for spec in asked.loggers]
+    plugins = get_plugins()
+    for problem in plugins.load_hooks():
+        rank_zero_warn(str(problem))
+
+    notebooks.end_run_of_same_cell()
+    if asked.resume != "must":
+        with suppress(OSError):  # `_take` says what is wrong
+            make_runs_directory(asked.dir)
+    info = _new_info(asked, number)
+    run_dir = Path(info.dir)
+    existing = _existing_start(run_dir, asked)
+    lock = _take(run_dir)
+    try:
+        if existing is not None:
+            info = msgspec.structs.replace(info, name=existing.run.name, started=existing.run.started)
+            cut_torn_tail(run_dir / JOURNAL)
+        run = Run(info, is_active=True)
+        run.begin(
+            {each.spec.key: each.recorded for each in plans},
+            resumed_at=None if existing is None else last_step(run_dir / JOURNAL),
+        )
+    except BaseException:
+        lock.release()
+        raise
+    deliveries = None
+    wants = frozenset[str]().union(*(each.wants for each in plans))
+    secrets = [secret for each in plans for secret in each.secrets]
+    if asked.capture_environment:
+        _look_around(run, info.program, secrets)
+    if asked.delivery != "off":
+        deliveries = _start_couriers(plans, run_dir, asked)
+    announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
+    announcement.tell()
+    run.finish_timeout = asked.finish_timeout
+    run.own(lock, deliveries, announcement, _live_experiment(plans, deliveries, info), _info_elsewhere(asked, number))
+    notebooks.remember(run)
+    if "console" in wants:
+        run.record_console(secrets)
+    if params:
+        run.log_hyperparams(params)
+    plugins.notify("rankzero_run_started", run=run)
+    log.info(
+        "run %s %s in %s, %s to %s",
+        run.name,
+        "goes on" if run.resumed else "is kept",
+        _short(run_dir),
+        "to be delivered later" if asked.delivery == "off" else "to be delivered",
+        ", ".join(run.loggers) or "nobody",
+    )
+    return run
+
+
+# Identity
+
+
+def _run_dir(asked: RunConfig, run_id: str) -> Path:
+    return asked.dir / asked.project / run_id
+
+
+def _new_info(asked: RunConfig, number: int) -> RunInfo:
+    is_taken = Path.exists if asked.disabled or asked.resume == "must" else _is_taken
+    run_id = asked.run_id or new_id(number, lambda each: is_taken(_run_dir(asked, each)))
+    return _info(asked, run_id, asked.name or name_of(run_id), _run_dir(asked, run_id))
+
+
+def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
+    program = getattr(sys.modules.get("__main__"), "__file__", None)
+    return RunInfo(
+        run_id,
+        name,
+        asked.project,
+        str(run_dir),
+        tuple(asked.tags),
+        asked.notes,
+        started=time.time(),
+        program=os.path.abspath(program) if program else "",
+    )
+
+
+def _info_elsewhere(asked: RunConfig, number: int) -> Callable[[], RunInfo]:
+    """Return what asks rank zero, on another rank, which run this is."""
+    patience = 1.0 if asked.disabled else _ASK_TIMEOUT
+    is_said = False
+
+    def info() -> RunInfo:
+        nonlocal patience, is_said
+        if asked.run_id is not None:
+            known: Identity | None = _named_run(asked, asked.run_id)
+        else:
+            began = time.monotonic()
+            known = ask(number, patience, lambda each: _run_dir(asked, each))
+            patience = max(0.0, patience - (time.monotonic() - began))
+        if known is None:
+            known = Identity(UNKNOWN, UNKNOWN, str(_run_dir(asked, UNKNOWN)))
+            if not is_said:
+                is_said = True
+                log.warning("rank %d does not know the run's id: %s; %s", get_rank(), _why_unknown(), _HOW_TO_KNOW)
+        return _info(asked, known.id, known.name, Path(known.dir))
+
+    return info
+
+
+def _why_unknown() -> str:
+    if group_store() is None:
+        return "it was asked for before the process group was initialised, and the launcher does not name the job"
+    return "rank zero has started no run, or has neither logged nor asked for the id since the process group came up"
+
+
+def _named_run(asked: RunConfig, run_id: str) -> Identity:
+    run_dir = _run_dir(asked, run_id)
+    journal = run_dir / JOURNAL
+    existing = read_start(journal) if journal.exists() else None
+    return Identity(run_id, existing.run.name if existing else asked.name or name_of(run_id), str(run_dir))
+
+
+# The run's directory
+
+
+def _is_taken(run_dir: Path) -> bool:
+    # Made at once: jobs that the launcher does not tell apart may start in the same moment.
+    try:
+        run_dir.mkdir(parents=True)
+    except FileExistsError:
+        return True
+    except OSError:
+        pass  # `_take` says what is wrong
+    return False
+
+
+def _existing_start(run_dir: Path, asked: RunConfig) -> Start | None:
+    journal = run_dir / JOURNAL
+    existing = read_start(journal) if journal.exists() else None
+    if existing is None and asked.resume == "must":
+        raise RunNotFoundError(
+            f"there is no run {asked.run_id or run_dir.name!r} in {run_dir.parent} to resume; check dir, project and "
+            'run_id, or use resume="allow"'
+        )
+    if existing is not None and asked.resume == "never":
+        raise ConfigError(
+            f'the run {run_dir.name!r} exists in {run_dir.parent}, and resume="never"; give another run_id'
+        )
+    return existing
+
+
+def _take(run_dir: Path) -> WriterLock:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return WriterLock(run_dir)
+    except RunInUseError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"the run's directory {run_dir} cannot be written: {error.strerror}; give another one with dir= or "
+            "RANKZERO_DIR"
+        ) from error
+
+
+# Couriers
+
+
+def _look_around(run: Run, program: str, secrets: list[str]) -> None:
+    from rankzero.capture.environment import look_around  # also run as a program, which may not be imported before
+
+    try:
+        look_around(run.dir, program, secrets)
+    except Exception as error:
+        log.debug("what surrounds the run is not recorded: %s", error)
+
+
+def _start_couriers(plans: list[Plan], run_dir: Path, asked: RunConfig) -> Deliveries:
+    def on_failure(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
+        get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)
+
+    deliveries = Deliveries(run_dir, asked.down_timeout)
+    for each in plans:
+        in_thread = asked.delivery == "thread" or each.needs_thread
+        if in_thread and asked.delivery == "process":
+            log.info(
+                "%s cannot be made in another process, so a thread delivers to it; put its class into a module "
+                "that can be imported, and give it arguments that can be pickled",
+                each.spec.key,
+            )
+        deliveries.start(each.orders(run_dir, in_thread=in_thread), thread=in_thread, on_failure=on_failure)
+    return deliveries
+
+
+def _live_experiment(plans: list[Plan], deliveries: Deliveries | None, info: RunInfo) -> LiveExperiment | None:
+    if not plans or deliveries is None or plans[0].logger_class is None:
+        return None
+    first = plans[0]
+    delivery = deliveries.get(first.spec.key)
+    if isinstance(delivery, ThreadDelivery):
+        return ExperimentOfThread(delivery)
+    orders = first.orders(Path(info.dir), in_thread=False)
+    return ExperimentOfProcess(plans[0].logger_class, lambda: make_logger(orders), info)
+
+
+# Messages
+
+
+def _doubt_the_rank() -> None:
+    """Tell a person at a prompt why nothing is logged: a variable that an earlier job left is easily overlooked."""
+    variable = rank_variable()
+    if hasattr(sys, "ps1") and variable is not None and not _is_child():
+        _show_messages()
+        log.warning(
+            "this process logs nothing, for it is rank %d by the environment variable %s; unless it is part of a job, "
+            "delete that",
+            get_rank(),
+            variable,
+        )
+
+
+def _is_child() -> bool:
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
+
+
+def _show_messages() -> None:
+    """Let what the log ``rankzero`` says be seen, unless the script has set up logging itself."""
+    if log.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("rankzero: %(message)s"))
+    # To write to a closed stream would raise into the script, and not only with this message.
+    handler.addFilter(lambda record: not (logging.getLogger().handlers or getattr(handler.stream, "closed", False)))
+    log.addHandler(handler)
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
+
+
+def _short(path: Path) -> str:
+    try:
+        relative = os.path.relpath(path)
+    except OSError:  # the working directory was deleted
+        return str(path)
+    return relative if len(relative) < len(str(path)) else str(path)

@@ -1,0 +1,260 @@
+"""The runs on disk: finding them below a directory, and a glance at one that does not read all of its journal."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rankzero.errors import RunError, RunNotFoundError
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import AnyEvent, Finish, Start
+from rankzero.journal.tail import JOURNAL, Line, last_step, read_start
+from rankzero.messages import did_you_mean
+from rankzero.rundir.positions import Position, is_served, load_position, positions
+from rankzero.rundir.writer_lock import Writer, writer_state
+
+_TAIL = 1 << 16
+_CHUNK = 1 << 20
+_MOST_CANDIDATES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """How far one logger's delivery has come."""
+
+    position: Position
+    behind: int
+    """Bytes of the journal that wait for delivery."""
+    is_retried: bool = False
+    """Whether a courier failed to deliver them and tries again."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the tracker has everything, and the run is closed there."""
+        return self.behind <= 0 and self.position.closed and not self.position.offline
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A run, as far as the two ends of its journal tell."""
+
+    info: RunInfo
+    status: str
+    """As `RunData.status`."""
+    updated: float
+    """When something was last logged, Unix time in seconds."""
+    step: int | None
+    """The last step of a metric."""
+    deliveries: dict[str, Delivered]
+
+
+def make_runs_directory(directory: Path) -> None:
+    """Make the directory where runs are kept, unless it exists, and have git ignore it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if directory.is_dir():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        (directory / ".gitignore").write_text("*\n", encoding="utf-8")
+
+
+def find_runs(directory: Path) -> list[Path]:
+    """Return the directories of all runs in or below ``directory``, in the order of their paths."""
+    found = []
+    for parent, folders, files in os.walk(directory):
+        if JOURNAL in files:
+            found.append(Path(parent))
+            folders.clear()  # a run holds many files, but no run
+    return sorted(found)
+
+
+def find_run(wanted: str | None, directory: Path) -> Path:
+    """Return the directory of one run.
+
+    Args:
+        wanted: its path; its id or name; what its id or name begins with, or its id ends with. An ellipsis stands for
+            what is left out, as ``rankzero ls`` prints it. None is the run that was started last.
+        directory: where to look for an id or name.
+
+    Raises:
+        RunNotFoundError: there is no such run, or more than one.
+    """
+    if wanted is None:
+        return _newest_run(directory)
+    path = Path(wanted)
+    if path.name == JOURNAL and path.is_file():
+        path = path.parent
+    if (path / JOURNAL).is_file():
+        return path
+    if path.is_dir():
+        raise RunNotFoundError(f"there is no run in {wanted}: it holds no {JOURNAL}. Find runs with: rankzero ls")
+    return choose_run(wanted, find_runs(directory), f"in {directory}", "rankzero ls")
+
+
+def choose_run(wanted: str, runs: list[Path], where: str, command: str) -> Path:
+    """Return the one of some runs that has an id or name, or a part of it.
+
+    Args:
+        wanted: as in `find_run`.
+        runs: their directories.
+        where: they are, for the message.
+        command: what lists them, for the message.
+
+    Raises:
+        RunNotFoundError: there is no such run, or more than one.
+    """
+    by_id = [run for run in runs if run.name == wanted]
+    if len(by_id) == 1:
+        return by_id[0]
+    known = _infos(runs)
+    matching = by_id or _matching(wanted, known)
+    if not matching:
+        hint = did_you_mean(wanted, [text for info in known.values() for text in (info.name, info.id)])
+        raise RunNotFoundError(
+            f"there is no run {wanted!r} {where}.{hint} It is looked for by path, id and name; "
+            f"list runs with: {command}"
+        )
+    if len(matching) > 1:
+        raise RunNotFoundError(_describe_choice(wanted, matching, known))
+    return matching[0]
+
+
+def _newest_run(directory: Path) -> Path:
+    known = _infos(find_runs(directory))
+    if not known:
+        raise RunNotFoundError(f"there are no runs in {directory}; give the path of a run")
+    return max(known, key=lambda run: known[run].started)
+
+
+def _infos(runs: list[Path]) -> dict[Path, RunInfo]:
+    """Return what the journals of some runs say of them, without those that cannot be read."""
+    infos = {}
+    for run in runs:
+        with suppress(OSError):
+            if start := read_start(run / JOURNAL):
+                infos[run] = msgspec.structs.replace(start.run, started=start.run.started or start.time)
+    return infos
+
+
+def _matching(wanted: str, known: Mapping[Path, RunInfo]) -> list[Path]:
+    """Return the runs with an id or name, or else those with a part of it."""
+    whole = [run for run, info in known.items() if wanted in (info.id, info.name)]
+    if whole:
+        return whole
+    head, ellipsis, tail = _split_at_ellipsis(wanted)
+
+    def is_meant(text: str, *, is_id: bool) -> bool:
+        if ellipsis and (head or is_id):  # of a name, the beginning is always shown
+            return text.startswith(head) and text[len(head) :].endswith(tail)
+        return text.startswith(wanted) or (is_id and text.endswith(wanted))
+
+    return [
+        run
+        for run, info in known.items()
+        if is_meant(run.name, is_id=True) or is_meant(info.id, is_id=True) or is_meant(info.name, is_id=False)
+    ]
+
+
+def _split_at_ellipsis(text: str) -> tuple[str, str, str]:
+    return text.partition("…") if "…" in text else text.partition("...")
+
+
+def _describe_choice(wanted: str, matching: list[Path], known: Mapping[Path, RunInfo]) -> str:
+    has_ids = len({run.name for run in matching}) == len(matching)
+    newest = sorted(matching, key=lambda run: known[run].started if run in known else 0.0)[-_MOST_CANDIDATES:]
+    named = [_told_apart(run, known[run]) if has_ids and run in known else str(run) for run in newest]
+    more = f" and {len(matching) - len(named)} older ones" if len(matching) > len(named) else ""
+    what = "id" if has_ids else "path"
+    return f"{len(matching)} runs match {wanted!r}: {', '.join(named)}{more}. Give the {what} of one of them."
+
+
+def _told_apart(run_dir: Path, info: RunInfo) -> str:
+    parts = [run_dir.name]
+    with suppress(RunError, OSError, OverflowError, ValueError):
+        parts += [glance(run_dir).status, time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))]
+    return f"{info.name} ({', '.join(parts)})"
+
+
+def glance(run_dir: Path) -> Glance:
+    """Return what a list of runs shows of one.
+
+    Raises:
+        RunNotFoundError: it has no journal, or one without a readable start.
+    """
+    journal = run_dir / JOURNAL
+    start = read_start(journal)
+    if start is None:
+        raise RunNotFoundError(f"{journal} holds no run: it has no start event that can be read")
+    latest = _last_events(journal)
+    ends = [event for event in latest if isinstance(event, Finish | Start)]
+    is_finished = bool(ends) and isinstance(ends[-1], Finish)
+    status = ends[-1].status if ends and isinstance(ends[-1], Finish) else status_without_end(run_dir)
+    step = last_step(journal)
+    return Glance(
+        info=msgspec.structs.replace(start.run, dir=str(run_dir), started=start.run.started or start.time),
+        status=status,
+        updated=ends[-1].time if is_finished else latest[-1].time if latest else start.time,
+        step=step if step >= 0 else None,
+        deliveries=delivered(run_dir, [*start.loggers]),
+    )
+
+
+def delivered(run_dir: Path, keys: list[str]) -> dict[str, Delivered]:
+    """Return how far the loggers ``keys``, and all others that a courier has served, have come."""
+    size = complete_size(run_dir)
+    found = {key: load_position(run_dir, key) for key in keys} | positions(run_dir)
+    return {
+        key: Delivered(
+            position,
+            behind := max(0, size - position.offset),
+            is_retried=bool(behind and position.problem) and is_served(run_dir, key),
+        )
+        for key, position in found.items()
+    }
+
+
+def status_without_end(run_dir: Path) -> str:
+    """Return the status of a run whose journal does not say how it ended."""
+    return {Writer.ALIVE: "running", Writer.DEAD: "crashed", Writer.UNKNOWN: "unknown"}[writer_state(run_dir)]
+
+
+def complete_size(run_dir: Path) -> int:
+    """Return the length of the journal without a torn last line: what can be delivered."""
+    with open(run_dir / JOURNAL, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - _TAIL)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0
+
+
+def events_behind(run_dir: Path, position: Position) -> int:
+    """Return how many events of a journal wait for delivery."""
+    count = 0
+    with open(run_dir / JOURNAL, "rb") as file:
+        file.seek(min(max(0, position.offset), file.seek(0, os.SEEK_END)))  # a received position may hold anything
+        while chunk := file.read(_CHUNK):
+            count += chunk.count(b"\n")
+    return count
+
+
+def _last_events(journal: Path) -> list[AnyEvent]:
+    with open(journal, "rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
+        file.seek(start)
+        lines = file.read().split(b"\n")
+    decoded: Iterator[AnyEvent | None] = (Line(0, 0, data).decode() for data in lines[1 if start else 0 : -1])
+    return [event for event in decoded if event is not None]

@@ -1,0 +1,202 @@
+"""Whether the process that writes a run's journal is alive: a lock that the kernel releases when it dies.
+
+A POSIX record lock belongs to one process: a forked DataLoader worker that outlives the trainer does not hold
+it (an ``flock`` would be inherited), and NFS shows it to other machines. Its one trap is that closing *any*
+descriptor of the file releases it; so the lock has a file of its own, which this module alone opens.
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import logging
+import os
+import platform
+import struct
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from rankzero.errors import RunInUseError
+from rankzero.files.writing import lock_permissions, open_descriptor
+
+log = logging.getLogger("rankzero.journal.append")
+
+LOCK = "writer.lock"
+_PATIENCE = 1.0  # seconds; a courier that asks holds the lock for an instant
+
+# The kernel's struct flock, in which the range is all zeros: the whole file.
+_FLOCK, _TYPE, _PID = (struct.Struct("qqihh"), 3, 2) if sys.platform == "darwin" else (struct.Struct("hhqqi"), 0, 4)
+
+_held: set[tuple[int, Path]] = set()
+"""With the id of the process that took it: a forked child must ask the kernel."""
+
+
+class Owner(msgspec.Struct):
+    """Who holds, or last held, the lock."""
+
+    host: str
+    boot: str
+    """Identifies one run of one kernel, whatever name a container gives its host."""
+    pid: int
+    started: int = 0
+    """When the process started, in the kernel's ticks: no other process has that id and that time. 0 if not known."""
+
+
+class Writer(enum.Enum):
+    """What can be said of the process that writes a journal."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    """The lock is free, but it was taken on another machine, and locks may not be shared between the two."""
+
+
+class WriterLock:
+    """Held by the process that owns a run, from `start()` to `finish()`."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            RunInUseError: a living process holds it.
+        """
+        self._path = run_dir.resolve() / LOCK
+        if (os.getpid(), self._path) in _held:
+            raise RunInUseError(f"the run in {run_dir} is open in this process already; finish() it first")
+        self._fd = open_descriptor(self._path, os.O_RDWR | os.O_CREAT, lock_permissions())
+        try:
+            self._take(run_dir)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        _held.add((os.getpid(), self._path))
+
+    def _take(self, run_dir: Path) -> None:
+        try:
+            _lock_exclusively(self._fd)
+            is_taken = False
+        except BlockingIOError:
+            is_taken = True
+        except OSError as error:
+            is_taken = False
+            log.warning("%s cannot be locked (%s); a crash is noticed only after a while", self._path, error.strerror)
+        owner = _read_owner(self._fd)
+        if is_taken or (owner is not None and owner.pid != os.getpid() and is_running(owner)):
+            who = f"process {owner.pid} on {owner.host}" if owner else "another process"
+            raise RunInUseError(
+                f"the run in {run_dir} is being written by {who}; wait for it to end, or give another run_id"
+            )
+        me = msgspec.json.encode(this_process())
+        os.pwrite(self._fd, me, 0)
+        os.ftruncate(self._fd, len(me))
+
+    def release(self) -> None:
+        """Let go of the lock; only the process that took it may call this."""
+        _held.discard((os.getpid(), self._path))
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)  # this process lives on, but it is not the owner any more
+        os.close(self._fd)
+
+
+def _lock_exclusively(fd: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > deadline:
+                raise BlockingIOError from None
+            time.sleep(0.01)
+
+
+def writer_state(run_dir: Path) -> Writer:
+    """Return whether the process that writes the journal in ``run_dir`` is alive."""
+    path = run_dir.resolve() / LOCK
+    if (os.getpid(), path) in _held:
+        return Writer.ALIVE  # opening and closing the file would release the lock
+    try:
+        fd = open_descriptor(path, os.O_RDWR)
+    except FileNotFoundError:
+        return Writer.DEAD
+    except OSError:
+        return Writer.UNKNOWN
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return Writer.ALIVE
+    except OSError:
+        return Writer.UNKNOWN
+    else:
+        if not os.fstat(fd).st_size:
+            return Writer.DEAD  # released
+        owner = _read_owner(fd)
+        if owner is None or owner.boot != _boot_id():
+            return Writer.UNKNOWN
+        return Writer.ALIVE if is_running(owner) else Writer.DEAD
+    finally:
+        os.close(fd)
+
+
+def writer_pid(run_dir: Path) -> int | None:
+    """Return the id of the process of this machine that holds the lock of a run, as the kernel says; None if none does.
+
+    What the lock's file says of its owner does not count: it may have come with a run directory from somebody else.
+    """
+    path = run_dir.resolve() / LOCK
+    if (os.getpid(), path) in _held:
+        return os.getpid()
+    try:
+        fd = open_descriptor(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(*(fcntl.F_WRLCK if at == _TYPE else 0 for at in range(5))))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    fields = _FLOCK.unpack(answer)
+    is_locked, pid = fields[_TYPE] != fcntl.F_UNLCK, int(fields[_PID])
+    return pid if is_locked and pid > 1 else None  # a negative one is of another machine
+
+
+def _read_owner(fd: int) -> Owner | None:
+    try:
+        return msgspec.json.decode(os.pread(fd, 4096, 0), type=Owner)
+    except msgspec.MsgspecError:
+        return None
+
+
+def this_process() -> Owner:
+    """Return what identifies this process."""
+    return Owner(platform.node(), _boot_id(), os.getpid(), _start_time(os.getpid()))
+
+
+def is_running(owner: Owner) -> bool:
+    """Return whether the very process runs on this machine.
+
+    It then writes the run even if the lock is free: a script that copies the run's directory opens and closes
+    the lock's file too. From another container the process is not seen, and the lock alone decides.
+    """
+    return owner.started != 0 and owner.boot == _boot_id() and owner.started == _start_time(owner.pid)
+
+
+def _start_time(pid: int) -> int:
+    """Return when a process started, 0 if there is none or it is dead and not yet buried."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):  # no such process, or not Linux
+        return 0
+    return 0 if state in "ZX" else int(fields[18])
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        return platform.node()

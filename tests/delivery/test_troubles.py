@@ -1,0 +1,56 @@
+"""People are told that a tracker takes nothing while training goes on."""
+
+import logging
+import time
+
+import pytest
+from servers.file_logger import FileLogger, fail, heal, rows
+from waiting import A_WHILE
+
+import rankzero
+from rankzero.rundir.positions import load_position, wake
+
+
+@pytest.fixture
+def run(tmp_path):
+    with rankzero.start([FileLogger(tmp_path / "tracker")], dir=tmp_path / "runs") as run:
+        yield run
+
+
+def log_until(run, condition):
+    """Log as training does, a look at the couriers at each step."""
+    deadline = time.monotonic() + A_WHILE
+    while not condition():
+        assert time.monotonic() < deadline, "this did not come about"
+        run._next_tick = 0.0
+        run.log_metrics({"loss": 0.5})
+        time.sleep(0.01)
+
+
+def test_a_tracker_that_takes_nothing_is_told_once_and_its_return_too(run, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("rankzero.delivery.supervisor._TELL_AFTER", 0.2)
+
+    def said(text):
+        return [record for record in caplog.records if text in record.getMessage()]
+
+    (key,) = run.loggers
+    with caplog.at_level(logging.INFO, "rankzero"):
+        fail(tmp_path / "tracker", "log_metrics", "unavailable", text="for repairs")
+        log_until(run, lambda: said("takes no events now"))
+        (record,) = said("takes no events now")
+        assert record.levelno == logging.WARNING
+        assert "the tracker is down for repairs" in record.getMessage()
+        count = run.step
+        log_until(run, lambda: run.step > count + 50)
+        heal(tmp_path / "tracker")
+        wake(run.dir, key)
+        log_until(run, lambda: said("takes events again"))
+        assert len(said("takes no events now")) == 1
+
+
+def test_a_trouble_that_passes_is_not_told(run, tmp_path, caplog):
+    (key,) = run.loggers
+    fail(tmp_path / "tracker", "log_metrics", "unavailable", times=1)
+    with caplog.at_level(logging.INFO, "rankzero"):
+        log_until(run, lambda: rows(tmp_path / "tracker") and load_position(run.dir, key).problem is None)
+    assert "takes no events" not in caplog.text

@@ -1,0 +1,295 @@
+"""``rankzero import``: choosing an importer, what is said, and the exit status."""
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+import rankzero
+from rankzero.cli import app as cli
+from rankzero.cli import terminal
+from rankzero.errors import RunNotFoundError
+from rankzero.events.structs import Metrics
+from rankzero.importers.base import FoundRun, Header, Importer, SkipRun
+from rankzero.plugins import hookspecs
+from rankzero.plugins.registry import get_plugins
+from rankzero.rundir.writer_lock import WriterLock
+
+SOURCE = Path(__file__).parents[1] / "plugins_for_tests" / "rankzero-diary" / "src"
+
+
+class Broken(FoundRun):
+    identity = source = "broken.txt"
+    project = "team/old"
+
+    def header(self):
+        return Header(name="broken")
+
+    def events(self, files, report):
+        yield Metrics(1.0, 0, {"loss": 0.5})
+        raise ValueError("page 2 is missing")
+
+
+class BrokenImporter(Importer):
+    summary = "what cannot be read"
+
+    def find(self, paths):
+        return [Broken()]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """An empty directory, and the importer of the diary plugin."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(SOURCE))
+    monkeypatch.delenv("RANKZERO_DIR", raising=False)
+    monkeypatch.delenv("RANKZERO_PLUGINS", raising=False)
+    get_plugins.cache_clear()
+    from rankzero_diary.importing import DiaryImporter
+
+    offer({"diary": DiaryImporter}, "diary-hooks")
+    Path("diary.txt").write_text("sunny\nrainy\n")
+    yield
+    get_plugins.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("rankzero_diary")]:
+        del sys.modules[name]
+
+
+def offer(importers, plugin):
+    hook = hookspecs.hookimpl(lambda: importers)
+    get_plugins().manager.register(SimpleNamespace(rankzero_importers=hook), plugin)
+
+
+@pytest.fixture
+def command(capsys):
+    def command(*arguments):
+        status = cli.main(["import", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return command
+
+
+def days(project="diary"):
+    (run_dir,) = Path("rankzero-runs", project).iterdir()
+    return [text.data[0][0] for text in rankzero.read_run(run_dir).texts["diary"]]
+
+
+def test_without_a_name_importers_are_listed(command):
+    status, out, _ = command()
+    assert status == 0
+    assert ["diary", "diaries,", "one", "line", "a", "day"] in [line.split() for line in out.splitlines()]
+
+
+def test_help_has_an_example_and_lists_importers(command):
+    status, out, _ = command("--help")
+    assert status == 0
+    assert "Example: rankzero import" in out
+    assert "Installed importers:" in out
+    assert "diary" in out.partition("Installed importers:")[2]
+
+
+def test_a_run_is_imported_and_again(command):
+    status, out, err = command("diary", "diary.txt")
+    assert (status, days()) == (0, ["sunny", "rainy"])
+    assert out.startswith("diary of 2000: imported: 2 values, 0 files; it is in ")
+    assert err == "of 1 run the project is not known: it is 'diary' then, or what --project says\n"
+    status, out, _ = command("diary", "diary.txt")
+    assert (status, days()) == (0, ["sunny", "rainy"])
+    assert "imported already, nothing is new" in out
+
+
+def test_what_is_new_is_imported(command):
+    command("diary", "diary.txt")
+    Path("diary.txt").write_text("sunny\nrainy\nfoggy\n")
+    status, out, _ = command("diary", "diary.txt")
+    assert (status, days()) == (0, ["sunny", "rainy", "foggy"])
+    assert "imported what is new: 1 value, 0 files" in out
+
+
+def test_what_is_not_taken_is_named(command):
+    Path("diary.txt").write_text("sunny\nsecret\n")
+    status, _, err = command("diary", "diary.txt")
+    assert (status, days()) == (1, ["sunny"])
+    assert "diary of 2000: not taken: day 2: it is nobody's business\n" in err
+
+
+def test_a_source_that_changed_is_refused(command):
+    command("diary", "diary.txt")
+    Path("diary.txt").write_text("cloudy\n")
+    status, _, err = command("diary", "diary.txt")
+    assert (status, days()) == (1, ["sunny", "rainy"])
+    assert "was left as it is. Import it elsewhere with --dir" in err
+    assert command("diary", "diary.txt", "--dir", "elsewhere")[0] == 0
+
+
+def test_project_and_option(command):
+    status, out, err = command("diary", "diary.txt", "--project", "team/old", "-o", "year=1999")
+    assert (status, days("team/old"), err) == (0, ["sunny", "rainy"], "")
+    assert out.startswith("diary of 1999")
+
+
+def test_one_run_that_cannot_be_read_keeps_none_from_being_imported(command):
+    class Both(BrokenImporter):
+        def find(self, paths):
+            from rankzero_diary.importing import Diary
+
+            return [Broken(), Diary(Path("diary.txt"), 2000)]
+
+    offer({"both": Both}, "both-hooks")
+    status, _, err = command("both", "x")
+    assert (status, days("both")) == (1, ["sunny", "rainy"])
+    assert "broken.txt: not imported: ValueError: page 2 is missing\n" in err
+    assert not list(Path("rankzero-runs/team/old").rglob("journal.*"))
+
+
+def test_runs_can_be_listed_shown_and_delivered(command, capsys):
+    command("diary", "diary.txt")
+    for arguments in (["ls"], ["show", "diary of 2000"], ["export", "diary of 2000"]):
+        assert cli.main(arguments) == 0
+    assert cli.main(["sync", "diary of 2000", "--to", "csv"]) == 0
+    assert "delivered" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["dairy", "x"], 2, "There is no importer 'dairy'. Did you mean 'diary'? Installed: diary"),
+        (["csv", "x"], 2, "There is no importer 'csv'. The plugin 'csv' has none."),
+        (["diary"], 2, "say what to read: rankzero import diary PATH"),
+        (["diary", "no.txt"], 2, "there is no diary no.txt"),
+        (["diary", "diary.txt", "-o", "yaer=1"], 2, "has no option 'yaer'. Did you mean 'year'? Its options: year."),
+        (["diary", "diary.txt", "--project", "../x"], 2, "--project becomes the name of a directory"),
+    ],
+)
+def test_wrong_usage(command, arguments, status, says):
+    got, _, err = command(*arguments)
+    assert (got, err.count("\n")) == (status, 1)
+    assert says in err
+
+
+def test_an_importer_that_can_be_installed(command, monkeypatch):
+    monkeypatch.setattr(
+        "rankzero.importers.registry.known_loggers", lambda: {"abacus": 'pip install "rankzero[abacus]"'}
+    )
+    status, _, err = command("abacus", "x")
+    assert status == 1
+    assert "The importer 'abacus' is not installed. Run: pip install \"rankzero[abacus]\"" in err
+
+
+def test_two_plugins_that_offer_one_name_are_both_named(command):
+    offer({"diary": BrokenImporter}, "other-hooks")
+    status, _, err = command("diary", "diary.txt")
+    assert status == 1
+    assert "'diary' is offered by several plugins: 'diary-hooks' and 'other-hooks'" in err
+    assert command()[0] == 0
+
+
+def test_a_hook_that_returns_something_else_is_named(command):
+    offer([BrokenImporter], "listing-hooks")
+    status, _, err = command()
+    assert status == 2
+    assert "'listing-hooks' must return a mapping" in err
+
+
+def test_no_path_found_is_wrong_usage(command):
+    class Nothing(BrokenImporter):
+        def find(self, paths):
+            raise RunNotFoundError("there is nothing of an abacus here")
+
+    offer({"abacus": Nothing}, "abacus-hooks")
+    assert command("abacus", "x")[0] == 2
+
+
+def test_progress_is_shown_on_a_terminal_only(command, monkeypatch):
+    shown = io.StringIO()
+
+    def console(*, stderr=False):
+        return Console(file=shown, force_terminal=stderr, width=80)
+
+    assert "━" not in "".join(command("diary", "diary.txt")[1:])
+    monkeypatch.setattr(terminal, "console", console)
+    _, out, _ = command("diary", "diary.txt", "--dir", "elsewhere")
+    assert "diary.txt" in shown.getvalue()
+    assert "━" in shown.getvalue()
+    assert out.startswith("diary of 2000: imported")
+
+
+def test_a_long_name_leaves_room_for_the_bar(command, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(
+        terminal, "console", lambda *, stderr=False: Console(file=shown, force_terminal=stderr, width=80)
+    )
+    long = Path("a directory whose name alone is wider than many terminals are, by its hash 0123456789abcdef")
+    long.mkdir()
+    (long / "run_operations_of_a_long_name.txt").write_text("sunny\n")
+    assert command("diary", long / "run_operations_of_a_long_name.txt")[0] == 0
+    assert shown.getvalue().count("━") >= 10
+    assert "run_operations_of_a_lon…" in shown.getvalue()
+
+
+def test_what_became_of_a_run_is_said_before_the_next_one_is_read(command, capsys):
+    said = []
+
+    class Late(Broken):
+        def header(self):
+            said.append(capsys.readouterr().out)
+            raise SkipRun("it was synced")
+
+    class Both(BrokenImporter):
+        def find(self, paths):
+            from rankzero_diary.importing import Diary
+
+            return [Diary(Path("diary.txt"), 2000), Late()]
+
+    offer({"both": Both}, "both-hooks")
+    status, out, err = command("both", "x", "--project", "days")
+    assert said[0].startswith("diary of 2000: imported: 2 values")
+    assert (status, out, err) == (0, "broken.txt: passed over: it was synced\n", "")
+
+
+def test_another_project_makes_no_second_run(command):
+    command("diary", "diary.txt", "--project", "one")
+    status, out, err = command("diary", "diary.txt", "--project", "two")
+    (run_dir,) = Path("rankzero-runs/one").resolve().iterdir()
+    assert (status, out, Path("rankzero-runs/two").exists()) == (1, "", False)
+    assert err.startswith(f"diary.txt: not imported: it is in {run_dir} already, in another project")
+
+
+def test_ids_that_are_equal_are_told_apart_by_path(command, capsys):
+    command("diary", "diary.txt", "--project", "one")
+    command("diary", "diary.txt", "--project", "two", "--dir", "rankzero-runs/more")
+    (one,), (two,) = Path("rankzero-runs/one").iterdir(), Path("rankzero-runs/more/two").iterdir()
+    assert cli.main(["show", one.name]) != 0
+    err = capsys.readouterr().err
+    assert f"{one}" in err
+    assert f"{two}" in err
+    assert "Give the path of one of them." in err
+
+
+def test_a_name_cannot_move_the_cursor(command, monkeypatch):
+    class Odd(BrokenImporter):
+        def find(self, paths):
+            from rankzero_diary.importing import Diary
+
+            return [Diary(Path("diary.txt"), "a\nb\x1b[2J ü")]
+
+    offer({"odd": Odd}, "odd-hooks")
+    _, out, _ = command("odd", "x")
+    assert out.startswith("diary of a\\nb\\x1b[2J ü: imported")
+    assert out.count("\n") == 1
+
+
+def test_a_run_that_is_being_imported(command):
+    command("diary", "diary.txt")
+    (run_dir,) = Path("rankzero-runs/diary").iterdir()
+    lock = WriterLock(run_dir)
+    try:
+        status, _, err = command("diary", "diary.txt", "--project", "diary")
+    finally:
+        lock.release()
+    assert status == 1
+    assert err.endswith("is being imported or written by another process; wait for it to end and import again\n")

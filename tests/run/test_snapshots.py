@@ -1,0 +1,333 @@
+"""Snapshots of checkpoints: who waits for the copies, what is left of those that fail, and what an end says of them."""
+
+import os
+import resource
+import shutil
+import signal
+import threading
+import time
+import warnings
+from types import SimpleNamespace
+
+import pytest
+from servers.training import Training
+from waiting import A_WHILE, SOON
+
+import rankzero
+from rankzero.events.structs import Checkpoint, Finish
+from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.run.snapshots import Snapshots, place, snapshot
+
+
+@pytest.fixture
+def may_copy(monkeypatch):
+    """Hold all copies back until this is set."""
+    event, copy = threading.Event(), shutil.copyfileobj
+
+    def copy_later(*args):
+        assert event.wait(A_WHILE)
+        copy(*args)
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy_later)
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def take(tmp_path):
+    """Write a checkpoint and keep a snapshot of it; return where."""
+
+    def take(name, then=lambda: None, may_change=True):
+        source = tmp_path / name
+        source.write_text(f"content of {name}")
+        target = tmp_path / "run" / place(source)
+        take.snapshots.take(source, target, then, may_change=may_change)
+        return target
+
+    take.snapshots = Snapshots()
+    return take
+
+
+def left(tmp_path):
+    """Return what there is in the run's directory of snapshots."""
+    directory = tmp_path / "run" / "checkpoints"
+    return list(directory.iterdir()) if directory.exists() else []
+
+
+def callback(path, **fields):
+    return SimpleNamespace(_last_checkpoint_saved=str(path), last_model_path=str(path), **fields)
+
+
+# The thread
+
+
+def test_copies_and_links_wait_for_their_turn_and_nobody_waits_for_them(take, may_copy):
+    kept, taken = [], {}
+    for index in range(16):
+        name = f"{index}.ckpt"
+        taken[name] = take(name, lambda name=name: kept.append(name), may_change=index % 2 == 0)
+    assert kept == []
+    assert [os.path.basename(path) for path in take.snapshots.waiting()] == list(taken)
+    assert sum(thread.name == "rankzero-checkpoint" for thread in threading.enumerate()) == 1
+    may_copy.set()
+    assert take.snapshots.wait(A_WHILE)
+    assert kept == list(taken)
+    assert [target.read_text() for target in taken.values()] == [f"content of {name}" for name in taken]
+
+
+def test_too_many_copies_leave_the_newest_out(tmp_path, take, may_copy):
+    for index in range(8):
+        take(f"{index}.ckpt")
+    with pytest.raises(OSError, match="8 checkpoints before it are still being copied"):
+        take("more.ckpt")
+    assert len(left(tmp_path)) == 8
+    take("linked.ckpt", may_change=False)
+    may_copy.set()
+    assert take.snapshots.wait(A_WHILE)
+    take("later.ckpt")
+    assert take.snapshots.wait(A_WHILE)
+
+
+def test_a_checkpoint_that_cannot_be_kept_leaves_those_after_it_alone(tmp_path, may_copy, caplog):
+    names = [f"{index}.ckpt" for index in range(11)]
+    for index, name in enumerate(names):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (index, index))
+    models = dict.fromkeys(map(str, map(tmp_path.joinpath, names)), 0.5)
+    fixed = SimpleNamespace(best_k_models=dict(list(models.items())[:10]), _enable_version_counter=False)
+    with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
+        run.after_save_checkpoint(fixed)
+        run.after_save_checkpoint(SimpleNamespace(best_k_models=models))
+        may_copy.set()
+    recorded = [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, Checkpoint)]
+    assert [os.path.basename(event.source) for event in recorded] == [*names[:8], names[10]]
+    said = [message for message in caplog.messages if "could not be kept" in message]
+    assert [str(tmp_path / name) in message for name, message in zip(names[8:10], said, strict=True)] == [True, True]
+
+
+def test_one_that_cannot_be_linked_or_opened_leaves_those_after_it_alone(tmp_path, monkeypatch, caplog):
+    link = os.link
+
+    def link_some(source, target):
+        if source.endswith("first.ckpt"):
+            os.unlink(source)  # by a rotation that is faster
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", link_some)
+    first, second = tmp_path / "first.ckpt", tmp_path / "second.ckpt"
+    for index, path in enumerate((first, second)):
+        path.write_text("content")
+        os.utime(path, (index, index))
+    with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
+        run.after_save_checkpoint(SimpleNamespace(best_k_models={str(first): 0.1, str(second): 0.2}))
+    assert [event.source for _, event in read_events(run.dir / JOURNAL) if isinstance(event, Checkpoint)] == [
+        str(second)
+    ]
+    assert f"the checkpoint {first} could not be kept" in caplog.text
+    assert len(list((run.dir / "checkpoints").iterdir())) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_leaves_its_parents_copies_alone(take, may_copy):
+    take("parent.ckpt")
+    pid = os.fork()
+    if pid == 0:
+        may_copy.set()
+        is_free = take.snapshots.wait(0) and take.snapshots.waiting() == []
+        target = take("child.ckpt")
+        os._exit(0 if is_free and take.snapshots.wait(A_WHILE) and target.exists() else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert len(take.snapshots.waiting()) == 1
+
+
+# What is left
+
+
+def test_a_failed_copy_leaves_nothing(tmp_path, take, monkeypatch, caplog):
+    def fill_the_disk(source, target, length):
+        target.write(source.read(3))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", fill_the_disk)
+    kept = []
+    take("a.ckpt", lambda: kept.append("a"))
+    assert take.snapshots.wait(A_WHILE)
+    assert (kept, left(tmp_path)) == ([], [])
+    assert f"the checkpoint {tmp_path / 'a.ckpt'} could not be kept" in caplog.text
+
+
+def test_what_was_written_again_leaves_nothing(tmp_path, may_copy):
+    source, snapshots = tmp_path / "sharded", Snapshots()
+    source.mkdir()
+    for name in ("a", "b"):
+        (source / name).write_text("older")
+    snapshots.take(source, tmp_path / "run" / place(source), pytest.fail, may_change=True)
+    for name in ("a", "b"):
+        (source / name).write_text("newer, and longer")
+    may_copy.set()
+    assert snapshots.wait(A_WHILE)
+    assert left(tmp_path) == []
+
+
+@pytest.fixture
+def odd_directory(tmp_path):
+    """A directory with all that cannot be copied as it is, and where the runs are kept."""
+    source = tmp_path / "work"
+    (source / "data").mkdir(parents=True)
+    (source / "data" / "a").write_text("content")
+    (source / "file").symlink_to("data/a")
+    (source / "best").symlink_to("data")
+    (source / "here").symlink_to(".")
+    (source / "data" / "up").symlink_to("..")
+    (source / "broken").symlink_to("nowhere")
+    os.mkfifo(source / "pipe")
+    return source
+
+
+LEFT_OUT = ["best/up", "broken", "data/up", "here", "pipe", "rankzero-runs"]
+
+
+@pytest.mark.parametrize("way", ["log_artifact", "log_checkpoint", "copied", "linked"])
+def test_a_directory_is_kept_without_runs_loops_and_pipes(odd_directory, caplog, way):
+    with rankzero.start("csv", dir=odd_directory / "rankzero-runs", delivery="off") as run:
+        run.log_text("note", "kept")
+        if way.startswith("log"):
+            getattr(run, way)(odd_directory)
+            (kept,) = (run.dir / "checkpoints").glob("*/work")
+        else:
+            snapshots, kept = Snapshots(), run.dir / place(odd_directory)
+            snapshots.take(odd_directory, kept, lambda: None, may_change=way == "copied")
+            assert snapshots.wait(60)
+    found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
+    assert found == dict.fromkeys(["best/a", "data/a", "file"], "content")
+    (said,) = [record.getMessage() for record in caplog.records if "is not kept" in record.getMessage()]
+    assert [each.split(" (")[0] for each in said.partition("kept: ")[2].split("), ")] == LEFT_OUT
+
+
+@pytest.mark.parametrize("verb", ["log_artifact", "log_checkpoint", "log_image"])
+def test_a_pipe_is_no_file_and_holds_nothing_up(odd_directory, caplog, verb):
+    caplog.set_level("WARNING")
+    with rankzero.start("csv", dir=odd_directory / "rankzero-runs", delivery="off") as run:
+        args = [odd_directory / "pipe"] if verb != "log_image" else ["i", odd_directory / "pipe"]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            getattr(run, verb)(*args)
+    assert ["pipe" in text for text in [str(each.message) for each in caught] + caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("may_change", [False, True])
+def test_what_is_not_there_leaves_nothing(tmp_path, may_change):
+    source = tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError):
+        Snapshots().take(source, tmp_path / "run" / place(source), pytest.fail, may_change=may_change)
+    with pytest.raises(FileNotFoundError):
+        snapshot(source, tmp_path / "run")
+    assert left(tmp_path) == []
+
+
+def test_a_checkpoint_that_is_not_there_is_said_each_time(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model-1.pt").touch()
+    with rankzero.start("csv", dir=tmp_path, delivery="off") as run:
+        caplog.clear()
+        for _ in range(2):
+            run.log_checkpoint("model_1.pt")
+        run.log_checkpoint({"weight": 1.0})
+        run.log_checkpoint("nowhere/model.pt")
+    first, second, third, fourth = caplog.messages
+    assert first == second
+    assert f"no file or directory {tmp_path / 'model_1.pt'} (the working directory is {tmp_path})" in first
+    assert "Did you mean 'model-1.pt'?" in first
+    assert "torch.save(state, 'model.pt')" in third
+    assert f"no directory {tmp_path / 'nowhere'} either" in fourth
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
+
+
+def test_a_directory_of_many_files_leaves_room_for_other_files(tmp_path, may_copy):
+    source, snapshots = tmp_path / "sharded", Snapshots()
+    source.mkdir()
+    for index in range(300):
+        (source / f"{index}").write_text(f"content {index}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, hard))
+    try:
+        target = tmp_path / "run" / place(source)
+        snapshots.take(source, target, lambda: None, may_change=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    shutil.rmtree(source)
+    may_copy.set()
+    assert snapshots.wait(A_WHILE)
+    assert {path.name: path.read_text() for path in target.iterdir()} == {f"{i}": f"content {i}" for i in range(300)}
+
+
+# The end of a run
+
+
+def test_an_end_that_does_not_wait_for_a_copy_says_so(tmp_path, may_copy, caplog):
+    path = tmp_path / "last.ckpt"
+    path.write_text("content")
+    run = rankzero.start(dir=tmp_path / "runs", delivery="off")
+    run.after_save_checkpoint(callback(path))
+    began = time.monotonic()
+    run.finish(timeout=0.5)
+    assert time.monotonic() - began < SOON
+    assert f"ends before these checkpoints are copied into its directory: {path}" in caplog.text
+    may_copy.set()
+    assert run._snapshots.wait(A_WHILE)
+    (*_, finish, late) = [event for _, event in read_events(run.dir / JOURNAL)]
+    assert isinstance(finish, Finish)
+    assert isinstance(late, Checkpoint)
+    assert (run.dir / late.path).read_text() == "content"
+    assert "could not be kept" not in caplog.text
+
+
+def test_a_flush_has_one_deadline(tmp_path, may_copy, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    path.write_text("content")
+    with rankzero.start(dir=tmp_path / "runs", delivery="thread") as run:
+        run.after_save_checkpoint(callback(path))
+        given, wait = [], run._deliveries.wait
+        monkeypatch.setattr(
+            run._deliveries, "wait", lambda size, timeout, **kw: (given.append(timeout), wait(size, timeout, **kw))
+        )
+        assert not run.flush(timeout=0.5)
+        assert given == [0.0]
+        monkeypatch.undo()
+        may_copy.set()
+
+
+SAVE = """
+    import shutil, threading
+    from types import SimpleNamespace
+
+    shutil.copyfileobj = lambda *args: time.sleep(1000)  # a file system that hangs
+    run = begin()
+    run.log_metrics({"loss": 1.0})
+    path = directory / "last.ckpt"
+    path.write_text("content")
+    run.after_save_checkpoint(SimpleNamespace(_last_checkpoint_saved=str(path), last_model_path=str(path)))
+"""
+
+
+@pytest.fixture
+def training(tmp_path):
+    training = Training(tmp_path)
+    yield training
+    training.kill()
+
+
+@pytest.mark.parametrize(
+    ("ending", "exit_status", "status"),
+    [
+        ("signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM, "aborted"),
+        ("from rankzero.run import endings; endings._open_runs[run] = 1.0", 0, "success"),
+        ("run.finish(timeout=1.0)", 0, "success"),
+        ("threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start(); run.finish()", 0, "success"),
+    ],
+)
+def test_a_copy_that_hangs_neither_holds_a_process_nor_is_lost_in_silence(training, ending, exit_status, status):
+    training.start(f"{SAVE}    {ending}\n")
+    returned, _, stderr = training.wait()
+    assert (returned, training.statuses()) == (exit_status, [status])
+    assert f"are copied into its directory: {training.directory / 'last.ckpt'};" in stderr
