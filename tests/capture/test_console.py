@@ -282,10 +282,10 @@ def test_each_of_several_runs_records_while_it_is_open(begin, streams):
     assert vars(streams()[0]) == {}
 
 
-def test_no_other_rank_records(monkeypatch, streams):
+def test_no_other_rank_records(tmp_path, monkeypatch, streams):
     streams()
     monkeypatch.setenv("RANK", "1")
-    rankzero.start([Listening("nowhere")])
+    rankzero.start([Listening(tmp_path / "nowhere")])
     assert vars(streams()[0]) == {}
 
 
