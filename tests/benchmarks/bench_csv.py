@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.loggers.csv.logger import CSVLogger
 
 BATCH = 1000
@@ -30,7 +30,9 @@ class File:
 
     def add(self, values: dict[str, float], rows: int = BATCH) -> float:
         """Return the seconds that it took."""
-        batch = [MetricsRow(values, line, Moment(1.7e9 + line, line)) for line in range(self.rows, self.rows + rows)]
+        batch = [
+            MetricsRow(values, line, LogContext(1.7e9 + line, line)) for line in range(self.rows, self.rows + rows)
+        ]
         start = time.perf_counter()
         self.logger.log_metrics_batch(batch)
         self.logger.flush()

@@ -13,7 +13,7 @@ from statistics import median
 from measuring import Table, by_turns, median_ratio
 from torch.utils.tensorboard import SummaryWriter
 
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero_tensorboard import TensorBoardLogger
 
 ROUNDS = 10
@@ -48,7 +48,7 @@ class Bench:
         """Return the seconds for a value, delivered as by a courier."""
         logger = TensorBoardLogger()
         directory = self._new_directory()
-        moments = [Moment(1.7e9 + line, line) for line in range(self._rows)]
+        moments = [LogContext(1.7e9 + line, line) for line in range(self._rows)]
         start = time.perf_counter()
         logger.attach(RunInfo("0" * 32, "bench", "bench", str(directory)))
         for first in range(0, self._rows, BATCH):

@@ -25,7 +25,7 @@ from rankzero.testing import MemoryLogger
 class Listening(FileLogger):
     """Wants what is printed."""
 
-    wants = frozenset({"console"})
+    captures = frozenset({"console"})
 
 
 class Stream(io.StringIO):
@@ -252,7 +252,7 @@ def test_a_run_whose_loggers_do_not_want_it_patches_nothing(tmp_path, streams):
 
 def test_an_instance_may_want_less(tmp_path):
     logger = Listening(tmp_path)
-    logger.wants = frozenset()
+    logger.captures = frozenset()
     with rankzero.start([logger], dir=tmp_path, delivery="thread") as run:
         print("unheard")
     assert printed(run) == []
@@ -330,7 +330,7 @@ def test_a_forked_child_is_heard_and_does_not_repeat_its_parent(tmp_path):
     training = Training(tmp_path)
     status, _, err = training.run(
         """
-        FileLogger.wants = frozenset({"console"})
+        FileLogger.captures = frozenset({"console"})
         run = begin(delivery="off")
         print("parent begins", end=" ", flush=True)
         if (child := os.fork()) == 0:
@@ -354,7 +354,7 @@ def test_what_was_printed_survives_a_kill_and_a_traceback_is_recorded(tmp_path):
     training = Training(tmp_path)
     status, _, _ = training.run(
         """
-        FileLogger.wants = frozenset({"console"})
+        FileLogger.captures = frozenset({"console"})
         run = begin(delivery="off")
         print("the last words")
         print("unfinished", end="")
@@ -367,7 +367,9 @@ def test_what_was_printed_survives_a_kill_and_a_traceback_is_recorded(tmp_path):
 
 def test_the_traceback_that_ends_a_script_is_recorded(tmp_path):
     training = Training(tmp_path)
-    training.run("FileLogger.wants = frozenset({'console'})\nrun = begin(delivery='off')\nraise ValueError('no data')")
+    training.run(
+        "FileLogger.captures = frozenset({'console'})\nrun = begin(delivery='off')\nraise ValueError('no data')"
+    )
     texts = [text for stream, text in printed(Run(training.run_dir)) if stream == "stderr"]
     assert "ValueError: no data" in "\n".join(texts)
     assert training.statuses() == ["failed"]

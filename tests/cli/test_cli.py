@@ -75,7 +75,7 @@ class Box(Logger):
     def log_metrics(self, metrics, step=None):
         if "bad" in metrics:
             raise RejectedError("it does not fit")
-        self._put("metrics", metrics, step, self.moment.time)
+        self._put("metrics", metrics, step, self.context.time)
 
     def finalize(self, status):
         self._put("end", status)

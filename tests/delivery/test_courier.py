@@ -123,7 +123,7 @@ def test_events_arrive_in_order_with_their_own_time(run_dir, tracker):
     position = deliver(run_dir, tracker)
     assert verbs(tracker)[:5] == ["log_hyperparams", "log_metrics", "log_metrics", "log_text", "log_metrics"]
     assert verbs(tracker)[5:] == ["flush", "finalize", "flush", "close"]
-    moments = [(call["moment"]["time"], call["moment"]["line"]) for call in calls(tracker, "log_metrics", "log_text")]
+    moments = [(call["context"]["time"], call["context"]["line"]) for call in calls(tracker, "log_metrics", "log_text")]
     assert moments == [(100.0, 2), (101.0, 3), (102.0, 4), (102.0, 5)]
     assert (position.closed, position.status, position.line) == (True, "success", 7)
     assert position.offset == (run_dir / JOURNAL).stat().st_size
@@ -141,13 +141,13 @@ def test_neighbouring_metrics_go_in_one_batch_with_their_own_times(run_dir, trac
         "log_metrics_batch",
     ]
     first, last = calls(tracker, "log_metrics_batch")
-    assert [(row["step"], row["moment"]["time"]) for row in first["rows"]] == [(0, 100.0), (1, 101.0), (2, 102.0)]
-    assert last["rows"][-1]["moment"] == {"time": 106.0, "line": 9, "epoch": 2, "stage": "train"}
+    assert [(row["step"], row["context"]["time"]) for row in first["rows"]] == [(0, 100.0), (1, 101.0), (2, 102.0)]
+    assert last["rows"][-1]["context"] == {"time": 106.0, "line": 9, "epoch": 2, "stage": "train"}
     assert str(last["rows"][-1]["values"]["loss"]) == "nan"
 
 
 class Listening(BatchFileLogger):
-    wants = frozenset({"console"})
+    captures = frozenset({"console"})
 
 
 @pytest.mark.parametrize(

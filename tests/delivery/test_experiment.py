@@ -22,7 +22,7 @@ class Tracker:
 
 
 class JoinableLogger(MemoryLogger):
-    joinable = True
+    supports_join = True
     closed = 0
     closing = None
 
@@ -89,7 +89,7 @@ def test_an_error_of_joining_reaches_the_user():
 
 
 def test_a_run_leaves_when_it_finishes(tmp_path, monkeypatch):
-    monkeypatch.setattr(FileLogger, "joinable", True)
+    monkeypatch.setattr(FileLogger, "supports_join", True)
     tracker = tmp_path / "tracker"
     with rankzero.start([FileLogger(tracker)], dir=tmp_path / "runs") as run:
         assert run.experiment.name == "tracker"

@@ -36,7 +36,7 @@ class Vault(Logger):
         if self.pin not in (None, "1234-1234"):
             raise ConfigError(f"the vault refuses the pin {self.pin}")
 
-    def fixed_options(self):
+    def resolved_options(self):
         return {"shelf": os.environ["SHELF"], "pin": "1234-1234"} if "SHELF" in os.environ else {}
 
     def go_online(self):

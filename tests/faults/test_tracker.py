@@ -88,7 +88,7 @@ def test_a_tracker_that_is_down_at_first_gets_everything_when_it_is_back(trainin
     heal(tracker)
     run.finish(timeout=A_WHILE)
     logged = {event.step: event.time for _, event in read_events(run.dir / JOURNAL) if hasattr(event, "step")}
-    assert [(call["step"], call["moment"]["time"]) for call in calls(tracker, "log_metrics")] == list(logged.items())
+    assert [(call["step"], call["context"]["time"]) for call in calls(tracker, "log_metrics")] == list(logged.items())
     assert rows(tracker) == [(step, {"loss": step / 10}) for step in range(100)]
 
 

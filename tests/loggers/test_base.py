@@ -12,7 +12,7 @@ import pytest
 
 import rankzero
 from rankzero import DummyExperiment, DummyLogger, Logger, LoggerCollection, rank_zero_experiment, rank_zero_only
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.loggers.base import VERBS
 from rankzero.testing import MemoryLogger
 
@@ -336,21 +336,19 @@ def test_experiment_of_a_subclass_is_guarded(monkeypatch):
     assert logger.experiment == "the real one"
 
 
-def test_batch_hands_over_each_row_at_its_moment():
+def test_batch_hands_over_each_row_with_its_context():
     logger = MemoryLogger()
-    logger.log_metrics_batch([MetricsRow({"a": i}, i, Moment(100.0 + i, i, epoch=i, stage="test")) for i in range(2)])
-    assert [(call.moment.time, call.moment.line, call.moment.epoch, call.moment.stage) for call in logger.calls] == [
-        (100.0, 0, 0, "test"),
-        (101.0, 1, 1, "test"),
-    ]
-    assert logger.moment.line is None
+    contexts = [LogContext(100.0 + i, i, epoch=i, stage="test") for i in range(2)]
+    logger.log_metrics_batch([MetricsRow({"a": i}, i, context) for i, context in enumerate(contexts)])
+    assert [call.context for call in logger.calls] == contexts
+    assert logger.context.line is None
 
 
-def test_moment_ends_when_a_verb_raises():
+def test_context_ends_when_a_verb_raises():
     logger = MemoryLogger()
-    with pytest.raises(KeyError), logger.at(Moment(1.0, 1)):
+    with pytest.raises(KeyError), logger.at(LogContext(1.0, 1)):
         raise KeyError
-    assert logger.moment.time > 1.0
+    assert logger.context.time > 1.0
 
 
 def test_pickling():

@@ -19,7 +19,7 @@ from servers.child import log_and_close
 
 from rankzero.delivery.courier import Courier
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
-from rankzero.events.run_info import Moment, RunInfo
+from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.events.structs import Artifact, Checkpoint, Finish, Image, Metrics, Params, Start, Table, Text, encode
 from rankzero.journal.append import Journal
 from rankzero.journal.tail import JOURNAL
@@ -808,7 +808,7 @@ def test_redelivered_rows_are_recognised(run):
     logger.attach(run.info)
     for _ in range(2):
         for line in (1, 2):
-            with logger.at(Moment(1.0, line)):
+            with logger.at(LogContext(1.0, line)):
                 logger.log_metrics({"a": line}, line)
     logger.close()
     assert column(run.dir / "metrics.csv", "a") == ["1", "2"]

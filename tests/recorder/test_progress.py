@@ -387,7 +387,7 @@ def test_a_run_that_records_what_is_printed_records_that_and_no_bar(run, tmp_pat
         from pathlib import Path
         from servers.file_logger import FileLogger
 
-        FileLogger.wants = frozenset({{"console"}})
+        FileLogger.captures = frozenset({{"console"}})
         directory = Path({str(tmp_path)!r})
         run = rankzero.start([FileLogger(directory / "tracker")], dir=directory, run_id="r1", delivery="off")
 

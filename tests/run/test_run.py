@@ -125,10 +125,10 @@ def test_metrics(run, delivered):
     assert (event.step, event.values, event.epoch, event.stage) == (5, {"loss": 0.1, "n": 3}, 1, "train")
     first, second = delivered("log_metrics")
     assert (first["step"], first["metrics"]) == (5, {"loss": 0.1, "n": 3})
-    assert before <= first["moment"]["time"] == event.time <= time.time()
-    assert (first["moment"]["epoch"], first["moment"]["stage"]) == (1, "train")
+    assert before <= first["context"]["time"] == event.time <= time.time()
+    assert (first["context"]["epoch"], first["context"]["stage"]) == (1, "train")
     assert (second["step"], second["metrics"]) == (6, {"a/b": 0.5, "a/c": 1})
-    assert second["moment"]["epoch"] == 1
+    assert second["context"]["epoch"] == 1
 
 
 def test_steps_count_on_by_themselves(run, delivered):

@@ -152,11 +152,9 @@ class FileLogger(Logger):
     def _act(self, verb, arguments):
         text = json.dumps(msgspec.to_builtins(arguments, enc_hook=str))
         self._misbehave(verb, text, after=False)
-        moment = self._moment
-        when = (
-            {"time": moment.time, "line": moment.line, "epoch": moment.epoch, "stage": moment.stage} if moment else {}
-        )
-        call = {"verb": verb, "pid": os.getpid(), "moment": when, **json.loads(text)}
+        context = self._context
+        when = {name: getattr(context, name) for name in ("time", "line", "epoch", "stage")} if context else {}
+        call = {"verb": verb, "pid": os.getpid(), "context": when, **json.loads(text)}
         self.directory.mkdir(parents=True, exist_ok=True)
         with open(self.directory / CALLS, "a") as file:
             file.write(json.dumps(call) + "\n")

@@ -85,7 +85,7 @@ class TestIgnoresRank(MemoryContract):
 
 class TestLosesTimes(MemoryContract):
     class logger(MemoryLogger):
-        moment = property(lambda self: __import__("rankzero.loggers.base").logger.Moment(0.0))
+        context = property(lambda self: __import__("rankzero.loggers.base").logger.LogContext(0.0))
 
 
 class TestLosesTheLastRowOfABatch(MemoryContract):
@@ -158,13 +158,13 @@ class Fragile(MemoryContract):
         rows = ()
 
         def log_metrics(self, metrics, step=None):
-            self.rows = [*self.rows, (metrics, step, self.moment)]
+            self.rows = [*self.rows, (metrics, step, self.context)]
 
         def flush(self):
             if self.is_down:
                 raise ConnectionError("no route")
-            for metrics, step, moment in self.rows:
-                with self.at(moment):
+            for metrics, step, context in self.rows:
+                with self.at(context):
                     super().log_metrics(metrics, step)
             self.rows = ()
 
@@ -217,7 +217,7 @@ class Ledger(MemoryContract):
 
     class logger(MemoryLogger):
         def watermark(self):
-            mine = [call.moment.line for call in self.calls if call.run_id == self.run_info.id]
+            mine = [call.context.line for call in self.calls if call.run_id == self.run_info.id]
             lines = [line + 1 for line in mine if line is not None]
             return max(lines) + self.off_by if lines else 0
 
@@ -327,7 +327,7 @@ MESSAGES = {
     f"TestClaimsExactlyOnce::{KILLED}": "They were delivered again, so watermark() is smaller",
     f"TestWatermarkIsALine::{KILLED}": "They were delivered again, so watermark() is smaller",
     f"TestWatermarkIsAhead::{KILLED}": "watermark() counts lines whose values the tracker does not hold",
-    "TestWatermarkIsALine::test_watermark_counts_the_lines": "returned 5 when the last delivered moment.line was 5",
+    "TestWatermarkIsALine::test_watermark_counts_the_lines": "returned 5 when the last delivered context.line was 5",
     "TestWatermarkIsAText::test_metrics": "watermark() returned '0'; it is the number of lines",
     "TestIgnoresRank::test_other_ranks_do_nothing": "what rank 1 logged is in a run of its own, as metrics: [",
     "TestViewedInTwoLines::test_how_to_view": "how_to_view() returned 'one\\ntwo'; it is to return one line",

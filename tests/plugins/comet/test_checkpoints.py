@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 
 WEIGHTS = bytes(range(256)) * 1000 + b"\r\n--\r\n"
 
@@ -27,7 +27,7 @@ def write(path, content=WEIGHTS):
 
 
 def test_a_file(attached, stored, tmp_path):
-    with attached.at(Moment(1_700_000_000.5)):
+    with attached.at(LogContext(1_700_000_000.5)):
         attached.log_artifact(write(tmp_path / "data.bin"), metadata={"rows": 3, "nested": {"a": [1]}})
     (asset,) = stored().assets
     assert (asset.type, asset.name, asset.step, asset.content) == ("asset", "data.bin", None, WEIGHTS)
@@ -80,7 +80,7 @@ def test_checkpoints_are_versions_whose_aliases_move(attached, server, run_info,
     path = tmp_path / "a.ckpt"
     for number, aliases in enumerate([["latest", "best"], ["latest", "swa"], ["latest", "best"], []]):
         write(path, b"%d" % number)
-        with attached.at(Moment(number + 0.5)):
+        with attached.at(LogContext(number + 0.5)):
             attached.log_checkpoint(
                 path, score=number / 2, step=number * 10, aliases=aliases, metadata={"monitor": "loss"}
             )

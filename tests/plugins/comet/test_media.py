@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaFile
 from rankzero.testing.samples import GIF, FigureSample, png, wav
@@ -101,7 +101,7 @@ def test_pictures_that_are_files_keep_their_bytes(attached, stored, tmp_path):
 
 
 def test_several_with_captions_epoch_and_time(attached, stored):
-    with attached.at(Moment(1_700_000_000.5, epoch=4)):
+    with attached.at(LogContext(1_700_000_000.5, epoch=4)):
         attached.log_image("many", [COLOURED, GRAY], step=1, caption=["one", "zwei"])
     first, second = stored().images
     assert [first.metadata, second.metadata] == [
@@ -196,7 +196,7 @@ def test_a_figure_keeps_its_bytes(attached, only):
 
 
 def test_a_page_is_kept_and_shown(attached, only, stored):
-    with attached.at(Moment(2.5)):
+    with attached.at(LogContext(2.5)):
         attached.log_figure("plotly", PlotlyFigure(), step=5)
     assert (only().type, only().name, only().step) == ("asset", "plotly.html", 5)
     assert only().content.decode() == PAGE

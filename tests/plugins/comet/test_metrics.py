@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankzero.events.run_info import MetricsRow, Moment
+from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero_comet import CometLogger
 
 NUMBERS = {
@@ -33,10 +33,10 @@ def values(stored, name):
 
 def test_steps_in_any_order_epochs_and_times(attached, stored):
     rows = [
-        MetricsRow({"loss": 0.5, "acc": 1}, 5, Moment(1_700_000_000.25, epoch=2)),
-        MetricsRow({"loss": 0.25}, 3, Moment(1_700_000_001.5)),
-        MetricsRow({"loss": 0.125}, 3, Moment(1_700_000_002.0, epoch=0)),
-        MetricsRow({"loss": 1.0}, None, Moment(1_700_000_003.0)),
+        MetricsRow({"loss": 0.5, "acc": 1}, 5, LogContext(1_700_000_000.25, epoch=2)),
+        MetricsRow({"loss": 0.25}, 3, LogContext(1_700_000_001.5)),
+        MetricsRow({"loss": 0.125}, 3, LogContext(1_700_000_002.0, epoch=0)),
+        MetricsRow({"loss": 1.0}, None, LogContext(1_700_000_003.0)),
     ]
     attached.log_metrics_batch(rows)
     assert values(stored(), "loss") == [(5, 2, 0.5), (3, None, 0.25), (3, 0, 0.125), (None, None, 1.0)]
@@ -118,7 +118,7 @@ def test_an_epoch_that_cannot_be_one_is_a_metric(attached, stored):
     attached.log_metrics({"epoch": 1}, step=1)
     attached.log_metrics({"epoch": 2.5, "loss": 1}, step=2)
     attached.log_metrics({"epoch": math.nan, "loss": 1}, step=3)
-    attached.log_metrics_batch([MetricsRow({"epoch": 7, "loss": 1}, 4, Moment(1.0, epoch=3))])
+    attached.log_metrics_batch([MetricsRow({"epoch": 7, "loss": 1}, 4, LogContext(1.0, epoch=3))])
     found = [(step, epoch, str(value)) for step, epoch, value in values(stored(), "epoch")]
     assert found == [(1, None, "1"), (2, None, "2.5"), (3, None, "nan"), (4, 3, "7")]
     assert values(stored(), "loss") == [(2, None, 1), (3, None, 1), (4, 3, 1)]
@@ -134,7 +134,7 @@ def test_a_prefix(make_logger, run_info, stored):
 
 
 def test_many_values_keep_their_order_and_times(attached, stored):
-    rows = [MetricsRow({"a": step / 7, "b": -step}, step, Moment(1.7e9 + step / 8)) for step in range(1250)]
+    rows = [MetricsRow({"a": step / 7, "b": -step}, step, LogContext(1.7e9 + step / 8)) for step in range(1250)]
     attached.log_metrics_batch(rows)
     assert stored().series("a") == [(step, step / 7, 1_700_000_000_000 + step * 125) for step in range(1250)]
     assert [value for _, value, _ in stored().series("b")] == [-step for step in range(1250)]

@@ -8,7 +8,7 @@ from servers.faulty_proxy import status
 import rankzero
 from rankzero import deliver as deliver_run
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero_comet import CometLogger
 
 OUTPUT = "write/experiment/output"
@@ -16,7 +16,7 @@ OUTPUT = "write/experiment/output"
 
 def test_events_of_one_time_are_told_apart(attached, stored):
     for line, key in enumerate(["first", "second"]):
-        with attached.at(Moment(2.5, line)):
+        with attached.at(LogContext(2.5, line)):
             attached.log_text(key, ["value"], [["the same"]], step=1)
     assert [asset.metadata["key"] for asset in stored().assets] == ["first", "second"]
 
@@ -42,7 +42,7 @@ def test_a_server_that_cannot_be_told_of_the_machine_gets_the_values(server, her
 
 def test_lines_are_gathered(attached, stored, server):
     for line in range(100):
-        with attached.at(Moment(100.0 + line / 100, line)):
+        with attached.at(LogContext(100.0 + line / 100, line)):
             attached.log_console(f"line {line}", "stdout" if line < 90 else "stderr")
     attached.flush()
     assert [(each.text.rstrip(), each.stderr) for each in stored().output] == [
@@ -54,7 +54,7 @@ def test_lines_are_gathered(attached, stored, server):
 
 def test_lines_that_are_not_taken_do_not_double_values(attached, stored, server):
     server.fail(OUTPUT, status(500), times=1)
-    with attached.at(Moment(100.0, 0)):
+    with attached.at(LogContext(100.0, 0)):
         attached.log_metrics({"loss": 0.5}, step=1)
         attached.log_console("said", "stdout")
     attached.flush()  # the values are acknowledged
@@ -64,11 +64,11 @@ def test_lines_that_are_not_taken_do_not_double_values(attached, stored, server)
 
 def test_lines_alone_are_handed_over_again(attached, stored, server):
     server.fail(OUTPUT, status(500), times=1)
-    with attached.at(Moment(100.0, 0)):
+    with attached.at(LogContext(100.0, 0)):
         attached.log_console("said", "stdout")
     with pytest.raises(TrackerUnavailableError):
         attached.flush()
-    with attached.at(Moment(100.0, 0)):
+    with attached.at(LogContext(100.0, 0)):
         attached.log_console("said", "stdout")
     attached.flush()
     assert [each.text.strip() for each in stored().output] == ["said"]
@@ -76,7 +76,7 @@ def test_lines_alone_are_handed_over_again(attached, stored, server):
 
 def test_the_last_lines_arrive_before_the_end(attached, stored, server):
     server.fail(OUTPUT, status(500), times=2)
-    with attached.at(Moment(100.0, 0)):
+    with attached.at(LogContext(100.0, 0)):
         attached.log_metrics({"loss": 0.5}, step=1)
         attached.log_console("said", "stdout")
         attached.flush()

@@ -150,8 +150,8 @@ def test_an_alert_says_whose_it_is(attached, stored):
 
 
 def test_params_keep_their_time(attached, stored):
-    from rankzero.events.run_info import Moment
+    from rankzero.events.run_info import LogContext
 
-    with attached.at(Moment(PARAMS_TIME)):
+    with attached.at(LogContext(PARAMS_TIME)):
         attached.log_hyperparams({"lr": 1, "net": {"depth": 2}})
     assert {param.time for param in stored().param_history} == {1_234_500}

@@ -11,7 +11,7 @@ from servers.faulty_proxy import status as answer
 from waiting import A_WHILE, until
 
 import rankzero
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.events.structs import Finish, Start
 from rankzero.journal.tail import JOURNAL, read_events
 from rankzero_comet import CometLogger, heartbeat
@@ -131,7 +131,7 @@ def test_a_run_that_goes_on_runs_again_and_ends_later(server, here, tmp_path):
 
 def test_the_end_has_its_own_time(server, attached, stored):
     attached.log_metrics({"loss": 0.5}, 0)
-    with attached.at(Moment(1_700_000_100.5, 1)):
+    with attached.at(LogContext(1_700_000_100.5, 1)):
         attached.finalize("success")
     assert (stored().started, stored().ended) == (1_700_000_000_000, 1_700_000_100_500)
     (said,) = [each for each in stored().other_history if each.name == "rankzero.status"]

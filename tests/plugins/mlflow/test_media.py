@@ -11,7 +11,7 @@ from PIL import Image
 from plugins.mlflow.tracked import Held
 
 from rankzero.events import structs
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
@@ -282,7 +282,7 @@ def test_pictures_in_cells(on_server, load_table):
 
 def test_two_hundred_tables(logger, load_table):
     for step in range(200):
-        with logger.at(Moment(TIME + step, step)):
+        with logger.at(LogContext(TIME + step, step)):
             logger.log_table("a", ["n"], [[step]], step=step)
     held = Held(logger)
     assert len(held.files("tables")) == 200

@@ -10,7 +10,7 @@ import torch
 from mlflow import MlflowClient
 from plugins.mlflow.tracked import Held
 
-from rankzero.events.run_info import MetricsRow, Moment
+from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero.events.structs import DefineMetric, Finish, Metrics
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 
@@ -19,7 +19,7 @@ TIME = 1_700_000_000.123
 
 def rows(count, per_row=1):
     return [
-        MetricsRow({f"m{index}": step + index / 8 for index in range(per_row)}, step, Moment(TIME + step, step))
+        MetricsRow({f"m{index}": step + index / 8 for index in range(per_row)}, step, LogContext(TIME + step, step))
         for step in range(count)
     ]
 
@@ -54,7 +54,9 @@ def test_delivered_again_it_is_there_once(on_server):
 
 
 def test_one_step_logged_twice_keeps_both(logger):
-    logger.log_metrics_batch([MetricsRow({"a": value}, 3, Moment(TIME, line)) for line, value in enumerate([1.5, 2.5])])
+    logger.log_metrics_batch(
+        [MetricsRow({"a": value}, 3, LogContext(TIME, line)) for line, value in enumerate([1.5, 2.5])]
+    )
     assert sorted(point[:2] for point in Held(logger).points("a")) == [(3, 1.5), (3, 2.5)]
 
 

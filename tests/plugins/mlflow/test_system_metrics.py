@@ -8,7 +8,7 @@ import pytest
 from plugins.mlflow.tracked import Held
 from waiting import until
 
-from rankzero.events.run_info import MetricsRow, Moment
+from rankzero.events.run_info import LogContext, MetricsRow
 
 INTERVAL = 0.2
 
@@ -64,8 +64,8 @@ def test_not_while_an_old_run_is_delivered(make_logger, run_info):
     logger = make_logger(log_system_metrics=True)
     logger.attach(run_info)
     threads = threading.active_count()
-    with logger.at(Moment(time.time() - 3600, 1)):
-        logger.log_metrics_batch([MetricsRow({"a": 1.0}, 0, Moment(time.time() - 3600, 1))])
+    with logger.at(LogContext(time.time() - 3600, 1)):
+        logger.log_metrics_batch([MetricsRow({"a": 1.0}, 0, LogContext(time.time() - 3600, 1))])
     assert threading.active_count() == threads
 
 

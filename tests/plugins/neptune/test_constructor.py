@@ -74,8 +74,8 @@ def test_the_token_is_a_secret():
 def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
     monkeypatch.setenv("NEPTUNE_PROJECT", "w/p")
     monkeypatch.setenv("NEPTUNE_API_TOKEN", "secret")
-    assert NeptuneLogger().fixed_options() == {"project": "w/p"}
-    assert NeptuneLogger(project="w/q").fixed_options() == {}
+    assert NeptuneLogger().resolved_options() == {"project": "w/p"}
+    assert NeptuneLogger(project="w/q").resolved_options() == {}
 
 
 @pytest.mark.parametrize("length", [36, 37, 200])

@@ -17,7 +17,7 @@ from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.errors import RejectedError, TrackerUnavailableError
-from rankzero.events.run_info import Moment, RunInfo
+from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.rundir.positions import load_position
 
 OPERATIONS = "attributes/operations"
@@ -344,7 +344,7 @@ def test_texts_beside_a_series_are_there_once_after_a_lost_answer(server, attach
     def log_all():
         with pytest.warns(UserWarning, match="NaN|increasing") if first else nullcontext():
             for step, value in ((5, 1.0), (6, float("nan")), (3, 2.0)):
-                with attached.at(Moment(1_700_000_000 + times[step])):
+                with attached.at(LogContext(1_700_000_000 + times[step])):
                     attached.log_metrics({"loss": value}, step)
             attached.flush()
 

@@ -8,7 +8,7 @@ from servers.event_files import accumulated, events, scalars
 from servers.full_disk import full_disk
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero_tensorboard import TensorBoardLogger
 from rankzero_tensorboard.event_file import EventFile
 from rankzero_tensorboard.records import record
@@ -32,10 +32,12 @@ def deliver(run):
     """Do what a courier does: ask where to go on, hand over the rest, flush. Return where it went on."""
     logger = attached(run)
     watermark = logger.watermark()
-    rows = [MetricsRow({"loss": line / 2, "acc": line / 4}, line, Moment(1.7e9 + line, line)) for line in range(ROWS)]
+    rows = [
+        MetricsRow({"loss": line / 2, "acc": line / 4}, line, LogContext(1.7e9 + line, line)) for line in range(ROWS)
+    ]
     logger.log_metrics_batch(rows[watermark:])
     if watermark <= ROWS:
-        with logger.at(Moment(1.7e9 + ROWS, ROWS)):
+        with logger.at(LogContext(1.7e9 + ROWS, ROWS)):
             logger.log_image("pictures", PICTURES, ROWS, caption=["dark", "bright"])
     logger.flush()
     logger.close()
@@ -68,7 +70,7 @@ def test_lines_that_the_file_holds_are_skipped(run):
     deliver(run)
     before = event_file(run).read_bytes()
     logger = attached(run)
-    logger.log_metrics_batch([MetricsRow({"loss": 9.0}, 9, Moment(1.7e9, line)) for line in range(ROWS + 1)])
+    logger.log_metrics_batch([MetricsRow({"loss": 9.0}, 9, LogContext(1.7e9, line)) for line in range(ROWS + 1)])
     logger.close()
     assert event_file(run).read_bytes() == before
 
@@ -110,7 +112,9 @@ def test_disk_full_in_the_middle_of_a_write(run, room):
     start = logger.watermark()
     path = event_file(run)
     size = path.stat().st_size
-    rows = [MetricsRow({"loss": line / 2, "acc": line / 4}, line, Moment(1.7e9 + line, line)) for line in range(ROWS)]
+    rows = [
+        MetricsRow({"loss": line / 2, "acc": line / 4}, line, LogContext(1.7e9 + line, line)) for line in range(ROWS)
+    ]
     logger.log_metrics_batch(rows)
     with full_disk(size + room), pytest.raises(TrackerUnavailableError, match="cannot be written"):
         logger.flush()
@@ -125,7 +129,7 @@ def test_disk_full_in_the_middle_of_a_write(run, room):
 def test_what_cannot_even_be_taken_back_is_cut_off_later(run, monkeypatch):
     logger = attached(run)
     size = logger.watermark() or event_file(run).stat().st_size
-    row = MetricsRow({"loss": 0.5}, 0, Moment(1.7e9, 0))
+    row = MetricsRow({"loss": 0.5}, 0, LogContext(1.7e9, 0))
     logger.log_metrics_batch([row])
     with full_disk(size + 20), monkeypatch.context() as patch:
         patch.setattr("os.ftruncate", fail)

@@ -5,7 +5,7 @@ import yaml
 from servers.event_files import hparams, scalars
 from servers.tensorboard_server import LOADERS, tensorboard
 
-from rankzero.events.run_info import Moment, RunInfo
+from rankzero.events.run_info import LogContext, RunInfo
 from rankzero_tensorboard import TensorBoardLogger
 
 
@@ -85,7 +85,7 @@ def test_a_run_that_did_not_end_well(tmp_path, status):
     logger = attached(tmp_path, "r1")
     logger.log_hyperparams({"lr": 0.1})
     logger.log_metrics({"loss": 0.5}, step=0)
-    with logger.at(Moment(1.7e9 + 60, 3)):
+    with logger.at(LogContext(1.7e9 + 60, 3)):
         logger.finalize(status)
     logger.close()
     _, _, rows = table(tmp_path, LOADERS[1])

@@ -8,7 +8,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from servers.event_files import hparams, scalars
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero_tensorboard import TensorBoardLogger, run_writer
 
 
@@ -31,7 +31,7 @@ def deliver(run, url, first, lines):
     logger.attach(run)
     assert logger.watermark() == first
     for line in range(first, lines):
-        logger.log_metrics_batch([MetricsRow({"loss": line / 2}, line, Moment(1.7e9 + line, line))])
+        logger.log_metrics_batch([MetricsRow({"loss": line / 2}, line, LogContext(1.7e9 + line, line))])
         logger.flush()
     logger.log_hyperparams({f"lines before {lines}": first})
     logger.finalize("success")
@@ -108,7 +108,7 @@ def test_an_upload_that_fails_is_repeated(url, tmp_path, monkeypatch):
     run = RunInfo("r1", "first", "digits", str(tmp_path), started=1.7e9)
     logger = TensorBoardLogger(url)
     logger.attach(run)
-    row = MetricsRow({"loss": 0.5}, 0, Moment(1.7e9, 0))
+    row = MetricsRow({"loss": 0.5}, 0, LogContext(1.7e9, 0))
     logger.log_metrics_batch([row])
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFileSystem, "put_file", fail)

@@ -160,7 +160,7 @@ def test_the_project_of_the_environment_is_that_of_when_the_logger_was_made(monk
         monkeypatch.setenv("WANDB_PROJECT", name)
         loggers.append(WandbLogger())
     assert [logger.name for logger in loggers] == ["first", "second"]
-    assert [logger.fixed_options()["environment"]["WANDB_PROJECT"] for logger in loggers] == ["first", "second"]
+    assert [logger.resolved_options()["environment"]["WANDB_PROJECT"] for logger in loggers] == ["first", "second"]
 
 
 def test_a_client_that_a_test_suite_replaced(monkeypatch):

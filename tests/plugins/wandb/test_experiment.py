@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 
 
 def test_a_courier_and_who_uses_the_run_open_it_once(server, make_logger, run_info):
@@ -13,7 +13,7 @@ def test_a_courier_and_who_uses_the_run_open_it_once(server, make_logger, run_in
 
     def deliver():
         together.wait()
-        with logger.at(Moment(1000.5, 1)):
+        with logger.at(LogContext(1000.5, 1)):
             logger.log_metrics({"loss": 0.5}, 0)
 
     def use():

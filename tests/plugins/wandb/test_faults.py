@@ -21,7 +21,7 @@ from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.rundir.positions import load_position, reject_list
 from rankzero_wandb import confirmation
 from rankzero_wandb.history import History
@@ -381,7 +381,7 @@ def test_a_run_that_could_not_be_opened_on_a_full_disk_is_opened_when_there_is_r
     wandb.setup().ensure_service()  # not on the full disk
     logger = make_logger()
     logger.attach(run_info)
-    with logger.at(Moment(1.7e9, line=1)):
+    with logger.at(LogContext(1.7e9, line=1)):
         for _ in range(2):
             with full_disk(), pytest.raises(TrackerUnavailableError):
                 logger.log_metrics({"loss": 0.5}, 0)

@@ -107,7 +107,7 @@ def _one_line(text: str, secrets: list[str]) -> str:
 
 
 def _try(logger: Logger, directory: Path) -> None:
-    from rankzero.events.run_info import Moment, RunInfo
+    from rankzero.events.run_info import LogContext, RunInfo
 
     project, run_id = "rankzero-check", uuid.uuid4().hex
     run_dir = directory / project / run_id
@@ -115,9 +115,9 @@ def _try(logger: Logger, directory: Path) -> None:
     run = RunInfo(run_id, "check", project, str(run_dir), started=time.time())
     logger.attach(run)
     logger.watermark()
-    with logger.at(Moment(run.started, 0)):
+    with logger.at(LogContext(run.started, 0)):
         logger.log_hyperparams({"check": True})
-    with logger.at(Moment(run.started, 1)):
+    with logger.at(LogContext(run.started, 1)):
         logger.log_metrics(metrics={"check": 1.0}, step=0)
     logger.flush()
     logger.finalize("success")

@@ -42,8 +42,8 @@ class Plan(NamedTuple):
     secrets: list[str]
     recorded: dict[str, Any]
     """What the journal says of the logger."""
-    wants: frozenset[str] = frozenset()
-    """What is to be recorded for it: see `Logger.wants`."""
+    captures: frozenset[str] = frozenset()
+    """What is to be recorded for it: see `Logger.captures`."""
 
     @property
     def needs_thread(self) -> bool:
@@ -89,30 +89,30 @@ def plan(spec: LoggerSpec, delivery: str) -> Plan:
     secrets = sorted({*secrets, *secret_values(plain, logger_class.secret_options, spec.source)}, key=len, reverse=True)
     logger = try_making(spec, lambda: logger_class(**options), secrets)
     if logger is None:
-        return Plan(spec, logger_class, (), options, secrets, recorded, logger_class.wants)
+        return Plan(spec, logger_class, (), options, secrets, recorded, logger_class.captures)
     check_login(spec, logger, secrets)
     fixed = _fix(logger, options, recorded)
-    return Plan(spec, logger_class, (), options | fixed, secrets, recorded, logger.wants)
+    return Plan(spec, logger_class, (), options | fixed, secrets, recorded, logger.captures)
 
 
 def _plan_for_later(
     spec: LoggerSpec, logger_class: type[Logger], options: Mapping[str, Any], recorded: dict[str, Any]
 ) -> Plan:
     """Plan for a logger that nobody delivers to yet, and that perhaps cannot be made here: a secret may be missing."""
-    wants = logger_class.wants
+    captures = logger_class.captures
     try:
         logger = logger_class(**expand_secrets(options, spec.source))
         _fix(logger, options, recorded)
-        wants = logger.wants
+        captures = logger.captures
     except Exception as error:
         log.debug("%s cannot be made here: %s", spec.plugin, type(error).__name__)
-    return Plan(spec, logger_class, (), {}, [], recorded, wants)
+    return Plan(spec, logger_class, (), {}, [], recorded, captures)
 
 
 def _fix(logger: Logger, options: Mapping[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
     """Return the options that the environment decides, and record them."""
     try:
-        fixed = {name: value for name, value in logger.fixed_options().items() if name not in options}
+        fixed = {name: value for name, value in logger.resolved_options().items() if name not in options}
     except Exception as error:
         log.debug("what the environment decides for %s is not known: %s", recorded["plugin"], type(error).__name__)
         return {}
@@ -192,7 +192,7 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
         _fix(spec.instance, given, recorded)
     if delivery != "off":
         check_login(spec, spec.instance, secrets)
-    return Plan(spec, kind, args, dict(options), secrets, recorded, spec.instance.wants)
+    return Plan(spec, kind, args, dict(options), secrets, recorded, spec.instance.captures)
 
 
 def _check_verbs(kind: type[Logger]) -> None:

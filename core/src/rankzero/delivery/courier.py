@@ -280,11 +280,11 @@ class Courier:
             logger.log_metrics_batch([i.event.row(i.line.number) for i in unit if isinstance(i.event, Metrics)])
             return
         line, event = unit[0]
-        moment = event.moment(line.number)
+        context = event.context(line.number)
         counts_lines = type(logger).watermark is not Logger.watermark
         if is_late and counts_lines:  # having a later line, it would leave this one out; others know events by lines
-            moment = msgspec.structs.replace(moment, line=None)
-        with logger.at(moment):  # for all events: a logger may keep count of the lines
+            context = msgspec.structs.replace(context, line=None)
+        with logger.at(context):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
                 self._end(logger, event.status)
             elif event.is_for(logger):

@@ -39,7 +39,7 @@ def own_options(plugin: str) -> dict[str, Any]:
     options = with_absolute_paths(resolve({plugin: {}}).loggers[0].options)
     try:
         logger = get_plugins().load_logger(plugin)(**expand_secrets(options, plugin))
-        return {**logger.fixed_options(), **options}
+        return {**logger.resolved_options(), **options}
     except Exception:  # it cannot be made here, which is said when it is needed
         return options
 

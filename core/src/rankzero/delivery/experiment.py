@@ -63,7 +63,7 @@ class ExperimentOfProcess:
         return self._handle
 
     def _join(self) -> Any:
-        if not self._class.joinable:
+        if not self._class.supports_join:
             raise ExperimentUnavailableError(
                 f"{self._class.__name__}.experiment lives in the courier's process, and its tracker cannot be "
                 'joined from a second one; start the run with delivery="thread" to use it'

@@ -39,8 +39,8 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         return str(directory.parents[len(place) - 1]) if is_in_place else self.dir
 
 
-class Moment(msgspec.Struct, frozen=True):
-    """When the event that is being logged took place."""
+class LogContext(msgspec.Struct, frozen=True):
+    """When the event that is being logged took place, in which epoch and stage."""
 
     time: float
     """Unix time in seconds."""
@@ -56,4 +56,4 @@ class MetricsRow(msgspec.Struct, frozen=True):
 
     values: dict[str, Number]
     step: int | None
-    moment: Moment
+    context: LogContext

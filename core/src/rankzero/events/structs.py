@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 
 from rankzero.errors import OutsideError, RejectedError
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.events.seals import is_sealed, seal
 from rankzero.events.trust import LATEST, check_depth, check_loggers, check_path, check_run
 from rankzero.files.writing import inside
@@ -59,9 +59,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field
         """Return whether ``logger`` is told."""
         return self.is_logged
 
-    def moment(self, line: int) -> Moment:
+    def context(self, line: int) -> LogContext:
         """Return when this event took place, as loggers are told it."""
-        return Moment(self.time, line)
+        return LogContext(self.time, line)
 
 
 class Start(Event, frozen=True):
@@ -153,10 +153,10 @@ class Metrics(Event, frozen=True):
 
     def row(self, line: int) -> MetricsRow:
         """Return the event as `Logger.log_metrics_batch` takes it."""
-        return MetricsRow(self.numbers(), self.step, self.moment(line))
+        return MetricsRow(self.numbers(), self.step, self.context(line))
 
-    def moment(self, line: int) -> Moment:
-        return Moment(self.time, line, self.epoch, self.stage)
+    def context(self, line: int) -> LogContext:
+        return LogContext(self.time, line, self.epoch, self.stage)
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         logger.log_metrics(metrics=self.numbers(), step=self.step)
@@ -413,7 +413,7 @@ class Console(Event, frozen=True):
     """``stdout`` or ``stderr``."""
 
     def is_for(self, logger: Logger) -> bool:
-        return "console" in logger.wants
+        return "console" in logger.captures
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         if self.is_for(logger):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo, Status
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, Status
 from rankzero.loggers import lightning
 from rankzero.loggers.aggregate import Reduce, StepAggregator, mean
 from rankzero.loggers.experiment import DummyExperiment
@@ -116,7 +116,7 @@ class Logger(ABC):
     secret_options: ClassVar[frozenset[str]] = frozenset()
     """Constructor arguments that must never be written to disk."""
 
-    joinable: ClassVar[bool] = False
+    supports_join: ClassVar[bool] = False
     """Whether a second process may use `experiment` while a courier delivers to the same run.
 
     There the logger is attached and nothing is logged with it; it is closed when the run ends.
@@ -129,7 +129,7 @@ class Logger(ABC):
     finalize_acknowledges: ClassVar[bool] = False
     """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
 
-    wants: frozenset[str] = frozenset()
+    captures: frozenset[str] = frozenset()
     """What a Run is to record for this logger beyond what is logged: ``console``, what the training process prints.
 
     An instance may set its own.
@@ -160,7 +160,7 @@ class Logger(ABC):
         self = super().__new__(cls)
         self._constructor = (args, kwargs)
         self._aggregator = StepAggregator()
-        self._moment = None
+        self._context = None
         self._closing = self._closed = False
         self._said = set()
         self._checkpoint_callbacks = []
@@ -172,7 +172,7 @@ class Logger(ABC):
 
     _constructor: tuple[tuple[Any, ...], dict[str, Any]]
     _aggregator: StepAggregator
-    _moment: Moment | None
+    _context: LogContext | None
     _closing: bool
     _closed: bool
     _said: set[str]
@@ -250,7 +250,7 @@ class Logger(ABC):
         It may take one request, of a few seconds at most. A tracker that does not answer is no reason to raise.
         """
 
-    def fixed_options(self) -> dict[str, Any]:
+    def resolved_options(self) -> dict[str, Any]:
         """Return constructor arguments that were not given and that the environment decides, no secrets among them.
 
         They are kept with the run, so that it goes to the same place when it is delivered from another machine.
@@ -274,18 +274,18 @@ class Logger(ABC):
         """
 
     @property
-    def moment(self) -> Moment:
+    def context(self) -> LogContext:
         """When the event that is being logged took place: now, unless a courier delivers it later."""
-        return self._moment or Moment(time.time())
+        return self._context or LogContext(time.time())
 
     @contextmanager
-    def at(self, moment: Moment) -> Iterator[None]:
-        """Set `moment` for the verbs called inside the ``with`` block."""
-        self._moment = moment
+    def at(self, context: LogContext) -> Iterator[None]:
+        """Set `context` for the verbs called inside the ``with`` block."""
+        self._context = context
         try:
             yield
         finally:
-            self._moment = None
+            self._context = None
 
     # The verbs that a plugin must write
 
@@ -302,7 +302,7 @@ class Logger(ABC):
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         """Log many rows, in order, each with its own time. Override it where the tracker takes many at once."""
         for row in rows:
-            with self.at(row.moment):
+            with self.at(row.context):
                 self.log_metrics(metrics=row.values, step=row.step)
 
     def log_image(

@@ -51,7 +51,7 @@ class LoggerCollection(Logger):
 
     def __init__(self, loggers: Iterable[Logger]) -> None:
         self._loggers = list(loggers)
-        self.wants = frozenset[str]().union(*(logger.wants for logger in self._loggers))
+        self.captures = frozenset[str]().union(*(logger.captures for logger in self._loggers))
 
     def __iter__(self) -> Iterator[Logger]:
         return iter(self._loggers)
@@ -86,7 +86,7 @@ class LoggerCollection(Logger):
         self._each("log_hyperparams", *args, **kwargs)
 
     def log_console(self, text: str, stream: str) -> None:
-        self._all([each for each in self._loggers if "console" in each.wants], "log_console", text, stream)
+        self._all([each for each in self._loggers if "console" in each.captures], "log_console", text, stream)
 
     def _each(self, verb: str, *args: Any, **kwargs: Any) -> None:
         self._all(self._loggers, verb, *args, **kwargs)

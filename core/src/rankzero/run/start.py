@@ -133,7 +133,7 @@ def start(
         lock.release()
         raise
     deliveries = None
-    wants = frozenset[str]().union(*(each.wants for each in plans))
+    captures = frozenset[str]().union(*(each.captures for each in plans))
     secrets = [secret for each in plans for secret in each.secrets]
     if asked.capture_environment:
         _look_around(run, info.program, secrets)
@@ -144,7 +144,7 @@ def start(
     run.finish_timeout = asked.finish_timeout
     run.own(lock, deliveries, announcement, _live_experiment(plans, deliveries, info), _info_elsewhere(asked, number))
     notebooks.remember(run)
-    if "console" in wants:
+    if "console" in captures:
         run.record_console(secrets)
     if params:
         run.log_hyperparams(params)

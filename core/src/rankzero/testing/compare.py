@@ -15,11 +15,11 @@ Series = Sequence[tuple[int | None, str]]
 _A_FEW = 5
 _LOST = (
     "Either flush() returned before the tracker had them, or watermark() counts lines whose values the tracker does "
-    "not hold: it is the last delivered moment.line + 1, committed together with the values"
+    "not hold: it is the last delivered context.line + 1, committed together with the values"
 )
 _AGAIN = (
     "They were delivered again, so watermark() is smaller than what the tracker holds: it is the last delivered "
-    'moment.line + 1, committed together with the values. Without a watermark leave "exactly_once" out of capabilities'
+    'context.line + 1, committed together with the values. Without a watermark leave "exactly_once" out of capabilities'
 )
 
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import pytest
 
 from rankzero.errors import RejectedError, is_data_error
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.events.structs import Finish, Params, Start
 from rankzero.loggers.base import Logger
 from rankzero.loggers.experiment import DummyExperiment
@@ -272,7 +272,7 @@ class LoggerContract:
         logger = attach()
         rows = _rows()
         for row in rows:
-            with logger.at(row.moment):
+            with logger.at(row.context):
                 logger.log_metrics(metrics=row.values, step=row.step)
         logger.close()
         self.expect(logger, _points(ROWS), times=True)
@@ -589,7 +589,7 @@ class LoggerContract:
         _check_watermark(watermark)
         if watermark is None:
             return
-        told = f"watermark() returned {watermark} when the last delivered moment.line was {journal.lines - 1}"
+        told = f"watermark() returned {watermark} when the last delivered context.line was {journal.lines - 1}"
         assert watermark <= journal.lines, f"{told}: lines that were never delivered would be skipped"
         if self.has("exactly_once"):
             assert watermark == journal.lines, f"{told}: it is to return {journal.lines}, a number of lines"
@@ -675,7 +675,7 @@ def _run_info(tmp_path: Path, run: str) -> RunInfo:
 
 
 def _rows(rows: Iterable[tuple[int, Mapping[str, Number]]] = ROWS) -> list[MetricsRow]:
-    return [MetricsRow(dict(values), step, Moment(TIME + i, i)) for i, (step, values) in enumerate(rows)]
+    return [MetricsRow(dict(values), step, LogContext(TIME + i, i)) for i, (step, values) in enumerate(rows)]
 
 
 def _points(rows: Iterable[tuple[int, Mapping[str, Number]]]) -> dict[str, list[Point]]:

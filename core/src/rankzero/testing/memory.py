@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from rankzero.events.run_info import Moment, RunInfo
+from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.loggers.base import Logger
 from rankzero.testing.tracked import Point, Tracked
 
@@ -18,7 +18,7 @@ class Call(NamedTuple):
     verb: str
     arguments: dict[str, Any]
     """By the names that the parameters have in `rankzero.Logger`; defaults are left out."""
-    moment: Moment
+    context: LogContext
     run_id: str | None
     """None for a logger that is used directly."""
 
@@ -100,7 +100,7 @@ class MemoryLogger(Logger):
 
     def _record(self, verb: str, **arguments: Any) -> None:
         run_id = self.run_info.id if self.run_info is not None else None
-        self.calls.append(Call(verb, arguments, self.moment, run_id))
+        self.calls.append(Call(verb, arguments, self.context, run_id))
 
     # Reading
 
@@ -129,11 +129,11 @@ def _read(call: Call, tracked: Tracked) -> None:
     step = arguments.get("step")
     if call.verb == "log_metrics":
         for name, value in arguments["metrics"].items():
-            tracked.add_metric(name, step, value, call.moment.time)
+            tracked.add_metric(name, step, value, call.context.time)
     elif call.verb == "log_hyperparams":
         tracked.params.update(arguments["params"])
         for name, value in arguments.get("metrics", {}).items():
-            tracked.add_metric(name, 0, value, call.moment.time)
+            tracked.add_metric(name, 0, value, call.context.time)
     elif call.verb == "log_tags":
         tracked.tags += arguments["tags"]
     elif call.verb == "finalize":

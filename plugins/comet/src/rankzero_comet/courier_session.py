@@ -12,7 +12,7 @@ from typing import Any
 
 from rankzero import rank_zero_warn
 from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero_comet.console_lines import ConsoleLines
 from rankzero_comet.failures import UnconfirmedError, is_unknown, opening
 from rankzero_comet.files import ASSET, Artifact, Upload
@@ -179,29 +179,29 @@ class CourierSession(Session):
 
     def _values(self, row: MetricsRow) -> Iterator[Value]:
         for name, number in row.values.items():
-            yield Value(self._names.known_as(name), number, row.moment.time, row.step, row.moment.epoch)
+            yield Value(self._names.known_as(name), number, row.context.time, row.step, row.context.epoch)
 
-    def log_params(self, params: Mapping[str, Any], moment: Moment) -> None:
+    def log_params(self, params: Mapping[str, Any], context: LogContext) -> None:
         values, long = [], {}
         for name, value in flat_params(params):
             known = self._names.known_as(name)
             kept, is_whole = self._names.short(known, value)
-            values.append(Value(known, kept, moment.time))
+            values.append(Value(known, kept, context.time))
             if not is_whole:
                 long[known] = str(value)
         self._taking.log_params(values)
         for name, text in long.items():
-            self._keep_whole(name, text, moment)
+            self._keep_whole(name, text, context)
 
-    def _keep_whole(self, name: str, value: str, moment: Moment) -> None:
+    def _keep_whole(self, name: str, value: str, context: LogContext) -> None:
         with tempfile.TemporaryDirectory(prefix="rankzero-comet-") as directory:
             path = Path(directory, "param.txt")
             path.write_text(value, encoding="utf-8")
-            details = {"logged_at": moment.time}
-            self.upload(Upload(path, ASSET, f"params/{name}.txt", metadata=details, line=moment.line))
+            details = {"logged_at": context.time}
+            self.upload(Upload(path, ASSET, f"params/{name}.txt", metadata=details, line=context.line))
 
-    def log_other(self, name: str, value: Any, moment: Moment) -> None:
-        self._taking.log_other(name, value, moment.time)
+    def log_other(self, name: str, value: Any, context: LogContext) -> None:
+        self._taking.log_other(name, value, context.time)
 
     def add_tags(self, tags: Sequence[str]) -> None:
         self._taking.add_tags(tags)
@@ -220,8 +220,8 @@ class CourierSession(Session):
                 files.upload(file, file_id)
                 self._uploaded.add(file_id)
 
-    def log_html(self, html: str, moment: Moment) -> None:
-        self._taking.log_html(html, moment.time)
+    def log_html(self, html: str, context: LogContext) -> None:
+        self._taking.log_html(html, context.time)
 
     def set_graph(self, graph: str) -> None:
         self._taking.set_graph(graph)
@@ -240,8 +240,8 @@ class CourierSession(Session):
         with closing(server):
             return server.files.download(artifact, alias, directory)
 
-    def log_console(self, text: str, stream: str, moment: Moment) -> None:
-        self._console.add(text, stream, moment.time)
+    def log_console(self, text: str, stream: str, context: LogContext) -> None:
+        self._console.add(text, stream, context.time)
 
     def notify(self, title: str, text: str, level: str) -> None:
         self._taking.notify(self._run.name, title, text, level)
@@ -265,15 +265,15 @@ class CourierSession(Session):
             self.server.log_output(*portion)
             self._console.forget(portion)
 
-    def end(self, status: str, moment: Moment) -> None:
+    def end(self, status: str, context: LogContext) -> None:
         self._print()
         self._part()
         server = self.server
         self._stop_heartbeat()
         with self._unless_refused():
-            server.log_other(STATUS, status, moment.time)
+            server.log_other(STATUS, status, context.time)
         with self._unless_refused():
-            server.set_times(self._run.started or moment.time, moment.time)
+            server.set_times(self._run.started or context.time, context.time)
         server.end(status)
         _unsent.pop(self._run.dir, None)
 

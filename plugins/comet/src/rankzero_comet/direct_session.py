@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.events.run_info import MetricsRow, Moment
+from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero_comet.files import AUDIO, HISTOGRAM, IMAGE, TEXT, VIDEO, Artifact, Upload
 from rankzero_comet.joining import is_ours, start
 from rankzero_comet.names import Names, flat_params
@@ -74,9 +74,9 @@ class DirectSession(Session):
     def log_metrics(self, rows: Iterable[MetricsRow]) -> None:
         for row in rows:
             values = {self._names.known_as(name): value for name, value in row.values.items()}
-            self.experiment.log_metrics(values, step=row.step, epoch=row.moment.epoch)
+            self.experiment.log_metrics(values, step=row.step, epoch=row.context.epoch)
 
-    def log_params(self, params: Mapping[str, Any], moment: Moment) -> None:
+    def log_params(self, params: Mapping[str, Any], context: LogContext) -> None:
         known = {}
         for name, value in flat_params(params):
             name = self._names.known_as(name)
@@ -85,7 +85,7 @@ class DirectSession(Session):
                 self.experiment.log_asset_data(str(value), name=f"params/{name}.txt")
         self.experiment.log_parameters(known)
 
-    def log_other(self, name: str, value: Any, moment: Moment) -> None:
+    def log_other(self, name: str, value: Any, context: LogContext) -> None:
         self.experiment.log_other(name, value)
 
     def add_tags(self, tags: Sequence[str]) -> None:
@@ -107,7 +107,7 @@ class DirectSession(Session):
         else:
             experiment.log_asset(path, file_name=file.name, **told)
 
-    def log_html(self, html: str, moment: Moment) -> None:
+    def log_html(self, html: str, context: LogContext) -> None:
         self.experiment.log_html(html)
 
     def set_graph(self, graph: str) -> None:
@@ -144,7 +144,7 @@ class DirectSession(Session):
         if self._opened is not None and not self._opened.ended:  # that of the user may have: it would wait in vain
             self._opened.flush()
 
-    def end(self, status: str, moment: Moment) -> None:
+    def end(self, status: str, context: LogContext) -> None:
         """Send what waits; the experiment stays open, for frameworks log on after this."""
         self.wait()
 

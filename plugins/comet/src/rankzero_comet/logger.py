@@ -17,7 +17,7 @@ from rankzero_comet.direct_session import DirectSession
 from rankzero_comet.login import check_login
 from rankzero_comet.media_verbs import MediaVerbs
 from rankzero_comet.session import NoSession, Session
-from rankzero_comet.settings import DEPRECATED, OPTIONS, Settings, check, fixed_options, renamed
+from rankzero_comet.settings import DEPRECATED, OPTIONS, Settings, check, renamed, resolved_options
 
 _EPOCH = "epoch"
 
@@ -55,9 +55,9 @@ class CometLogger(MediaVerbs):
 
     secret_options = frozenset(["api_key"])
     known_options: ClassVar[frozenset[str]] = OPTIONS.union(DEPRECATED)
-    joinable = True
+    supports_join = True
     batch_bytes = 1 << 15  # a batch of metrics is one request, of about as many values as Comet's client sends
-    wants = frozenset(["console"])
+    captures = frozenset(["console"])
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class CometLogger(MediaVerbs):
         self._prefix = f"{prefix}_" if prefix else ""
         self._session: Session = DirectSession(settings)
         if not settings.is_online or settings.is_disabled:
-            self.wants = frozenset()
+            self.captures = frozenset()
         elif not settings.wants("auto_output_logging"):
-            self.wants = type(self).wants - {"console"}
+            self.captures = type(self).captures - {"console"}
 
     # Identity
 
@@ -127,8 +127,8 @@ class CometLogger(MediaVerbs):
         if settings.is_online and not settings.is_disabled:
             check_login(settings)
 
-    def fixed_options(self) -> dict[str, Any]:
-        return fixed_options(self._session.settings)
+    def resolved_options(self) -> dict[str, Any]:
+        return resolved_options(self._session.settings)
 
     @property
     def is_offline(self) -> bool:
@@ -160,7 +160,7 @@ class CometLogger(MediaVerbs):
 
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        self._session.end(status, self.moment)
+        self._session.end(status, self.context)
 
     def close(self) -> None:
         """Release everything; in direct use the experiment has ended then."""
@@ -174,19 +174,19 @@ class CometLogger(MediaVerbs):
         for key, value in others.items():
             self.log_text(self._prefix + key, columns=["value"], data=[[value]], step=step)
         if numbers:
-            self.log_metrics_batch([MetricsRow(numbers, step, self.moment)])
+            self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         self._session.log_metrics(map(self._row, rows))
 
     def _row(self, row: MetricsRow) -> MetricsRow:
         """Return a row as Comet has it: an epoch that frameworks log as a metric is none, but belongs to the others."""
-        values, moment = row.values, row.moment
+        values, context = row.values, row.context
         epoch = values.get(_EPOCH)
-        if epoch is not None and len(values) > 1 and moment.epoch is None and float(epoch).is_integer():
+        if epoch is not None and len(values) > 1 and context.epoch is None and float(epoch).is_integer():
             values = {name: value for name, value in values.items() if name != _EPOCH}
-            moment = msgspec.structs.replace(moment, epoch=int(epoch))
-        return MetricsRow({self._prefix + name: value for name, value in values.items()}, row.step, moment)
+            context = msgspec.structs.replace(context, epoch=int(epoch))
+        return MetricsRow({self._prefix + name: value for name, value in values.items()}, row.step, context)
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
@@ -194,9 +194,9 @@ class CometLogger(MediaVerbs):
         """Log hyperparameters; Comet names those of nested dictionaries ``optimizer|lr``."""
         plain = to_jsonable(vars(params) if isinstance(params, Namespace) else params or {})
         if plain:
-            self._session.log_params(plain, self.moment)
+            self._session.log_params(plain, self.context)
             if any(isinstance(value, Mapping) and value for value in plain.values()):
-                self._session.log_other("hasNestedParams", True, self.moment)  # Comet shows them as a tree then
+                self._session.log_other("hasNestedParams", True, self.context)  # Comet shows them as a tree then
         if metrics:
             self.log_metrics(metrics, step=0)
 
@@ -206,7 +206,7 @@ class CometLogger(MediaVerbs):
     # Console, alerts
 
     def log_console(self, text: str, stream: str) -> None:
-        self._session.log_console(text, stream, self.moment)
+        self._session.log_console(text, stream, self.context)
 
     def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
         """Have Comet send a message to the user."""

@@ -58,9 +58,9 @@ class MediaVerbs(Logger):
     def _upload(self, path: Path, type: str, name: str, step: int | None, metadata: Mapping[str, Any]) -> None:
         details = {name: value for name, value in metadata.items() if value is not None}
         if self.run_info is not None:  # Comet shows when a file was uploaded
-            details["logged_at"] = self.moment.time
-        moment = self.moment
-        self._session.upload(Upload(path, type, name, step, moment.epoch, details, moment.line))
+            details["logged_at"] = self.context.time
+        context = self.context
+        self._session.upload(Upload(path, type, name, step, context.epoch, details, context.line))
 
     # Media
 
@@ -123,7 +123,7 @@ class MediaVerbs(Logger):
         self._log_files("figure", key, [file], step)
         path = Path(file.path)
         if path.suffix == ".html" and path.stat().st_size <= _LARGEST_PAGE:
-            self._session.log_html(path.read_text(encoding="utf-8", errors="replace"), self.moment)
+            self._session.log_html(path.read_text(encoding="utf-8", errors="replace"), self.context)
 
     def _log_files(
         self,
@@ -215,7 +215,7 @@ class MediaVerbs(Logger):
         if aliases:
             files = files_of(source) if source.is_dir() else {_with_suffix(called, source): source}
             self._session.log_artifact(
-                Artifact(called, type or "file", tuple(aliases), {**details, **self._when()}, files, self.moment.line)
+                Artifact(called, type or "file", tuple(aliases), {**details, **self._when()}, files, self.context.line)
             )
             return
         for relative, file in files_of(source).items():
@@ -237,7 +237,7 @@ class MediaVerbs(Logger):
         if source.is_dir():
             files = {f"{source.name}/{relative}": file for relative, file in files.items()}
         name = self._checkpoint_artifact()
-        made = Artifact(name, "model", tuple(aliases), to_jsonable(details), files, self.moment.line)
+        made = Artifact(name, "model", tuple(aliases), to_jsonable(details), files, self.context.line)
         self._session.log_artifact(made)
 
     def download_checkpoint(self, alias: str = "best", directory: str | os.PathLike[str] | None = None) -> str:
@@ -261,7 +261,7 @@ class MediaVerbs(Logger):
         return f"model-{self._session.key}"
 
     def _when(self) -> dict[str, float]:
-        return {} if self.run_info is None else {"logged_at": self.moment.time}
+        return {} if self.run_info is None else {"logged_at": self.context.time}
 
 
 def _with_suffix(name: str, source: Path) -> str:

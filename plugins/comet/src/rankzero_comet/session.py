@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import ConfigError
-from rankzero.events.run_info import MetricsRow, Moment
+from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero_comet.files import Artifact, Upload
 from rankzero_comet.settings import Settings
 
@@ -55,11 +55,11 @@ class Session(ABC):
         """Log numbers."""
 
     @abstractmethod
-    def log_params(self, params: Mapping[str, Any], moment: Moment) -> None:
+    def log_params(self, params: Mapping[str, Any], context: LogContext) -> None:
         """Log hyperparameters, nested as they are."""
 
     @abstractmethod
-    def log_other(self, name: str, value: Any, moment: Moment) -> None:
+    def log_other(self, name: str, value: Any, context: LogContext) -> None:
         """Set a value under "Other"."""
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Session(ABC):
         """Log a file."""
 
     @abstractmethod
-    def log_html(self, html: str, moment: Moment) -> None:
+    def log_html(self, html: str, context: LogContext) -> None:
         """Add to the page of HTML."""
 
     @abstractmethod
@@ -90,7 +90,7 @@ class Session(ABC):
             LookupError: no version has it.
         """
 
-    def log_console(self, text: str, stream: str, moment: Moment) -> None:
+    def log_console(self, text: str, stream: str, context: LogContext) -> None:
         """Log lines that the training process printed."""
 
     @abstractmethod
@@ -103,7 +103,7 @@ class Session(ABC):
         """Return when Comet has everything; raise if it has not."""
 
     @abstractmethod
-    def end(self, status: str, moment: Moment) -> None:
+    def end(self, status: str, context: LogContext) -> None:
         """Have Comet know how the run ended."""
 
     @abstractmethod
@@ -142,15 +142,15 @@ class NoSession(Session):
 
     def log_metrics(self, rows: Iterable[MetricsRow]) -> None: ...
 
-    def log_params(self, params: Mapping[str, Any], moment: Moment) -> None: ...
+    def log_params(self, params: Mapping[str, Any], context: LogContext) -> None: ...
 
-    def log_other(self, name: str, value: Any, moment: Moment) -> None: ...
+    def log_other(self, name: str, value: Any, context: LogContext) -> None: ...
 
     def add_tags(self, tags: Sequence[str]) -> None: ...
 
     def upload(self, file: Upload) -> None: ...
 
-    def log_html(self, html: str, moment: Moment) -> None: ...
+    def log_html(self, html: str, context: LogContext) -> None: ...
 
     def set_graph(self, graph: str) -> None: ...
 
@@ -161,6 +161,6 @@ class NoSession(Session):
 
     def notify(self, title: str, text: str, level: str) -> None: ...
 
-    def end(self, status: str, moment: Moment) -> None: ...
+    def end(self, status: str, context: LogContext) -> None: ...
 
     def close(self) -> None: ...

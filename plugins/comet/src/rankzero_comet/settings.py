@@ -196,7 +196,7 @@ def check(settings: Settings) -> None:
         raise ConfigError(f'tags are a list of texts, ["baseline"], not {tags!r}')
 
 
-def fixed_options(settings: Settings) -> dict[str, Any]:
+def resolved_options(settings: Settings) -> dict[str, Any]:
     """Return what the environment and Comet's files decide, so that every process finds the same experiment."""
     return {"environment": {variable(name): value for name in KEPT if (value := settings.setting(name))}}
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.media.store import MediaFile
 from rankzero_mlflow.names import image_name, metric_name, path_name
 from rankzero_mlflow.registry import register
@@ -58,24 +58,24 @@ class Artifacts:
 
     # Media
 
-    def log_images(self, key: str, files: Sequence[MediaFile], step: int | None, moment: Moment) -> None:
+    def log_images(self, key: str, files: Sequence[MediaFile], step: int | None, context: LogContext) -> None:
         """Add pictures to the grid; what is no picture that MLflow can show becomes a file."""
         for index, file in enumerate(files):
             name = key if len(files) == 1 else f"{key}/{index}"
             picture = _read_picture(file)
             if picture is None:
-                self._put(file, f"images/{path_name(name)}", step, moment)
+                self._put(file, f"images/{path_name(name)}", step, context)
             else:
-                self._put_in_grid(image_name(name), file, picture, step, moment)
-        self._log_captions(key, files, step, moment)
+                self._put_in_grid(image_name(name), file, picture, step, context)
+        self._log_captions(key, files, step, context)
 
-    def _put_in_grid(self, key: str, file: MediaFile, picture: Any, step: int | None, moment: Moment) -> None:
+    def _put_in_grid(self, key: str, file: MediaFile, picture: Any, step: int | None, context: LogContext) -> None:
         """Do what ``MlflowClient.log_image`` does, under a file name that is the same when it is delivered again."""
         from mlflow.tracking.multimedia import compress_image_size
         from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 
-        unique = uuid.uuid5(uuid.NAMESPACE_OID, f"{_number(moment)} {Path(file.path).name}")
-        name = f"{key.replace('/', '~')}+step+{step or 0}+timestamp+{round(moment.time * 1000)}+{unique}"
+        unique = uuid.uuid5(uuid.NAMESPACE_OID, f"{_number(context)} {Path(file.path).name}")
+        name = f"{key.replace('/', '~')}+step+{step or 0}+timestamp+{round(context.time * 1000)}+{unique}"
         with tempfile.TemporaryDirectory() as folder:
             whole, small = Path(folder, f"{name}.png"), Path(folder, f"{name}+compressed.webp")
             if picture.format == "PNG":
@@ -89,29 +89,31 @@ class Artifacts:
             self._run.set_tags({MLFLOW_LOGGED_IMAGES: "True"})
             self._has_images = True
 
-    def log_files(self, kind: str, key: str, files: Sequence[MediaFile], step: int | None, moment: Moment) -> None:
+    def log_files(self, kind: str, key: str, files: Sequence[MediaFile], step: int | None, context: LogContext) -> None:
         """Keep sounds, videos or figures."""
         for index, file in enumerate(files):
-            self._put(file, f"{kind}/{path_name(key)}", step, moment, index if len(files) > 1 else None)
-        self._log_captions(key, files, step, moment)
+            self._put(file, f"{kind}/{path_name(key)}", step, context, index if len(files) > 1 else None)
+        self._log_captions(key, files, step, context)
 
-    def _put(self, file: MediaFile, folder: str, step: int | None, moment: Moment, index: int | None = None) -> str:
-        path = f"{folder}/{_file_name(step, moment, index)}{Path(file.path).suffix}"
+    def _put(
+        self, file: MediaFile, folder: str, step: int | None, context: LogContext, index: int | None = None
+    ) -> str:
+        path = f"{folder}/{_file_name(step, context, index)}{Path(file.path).suffix}"
         self._upload(file, path)
         return path
 
-    def _log_captions(self, key: str, files: Sequence[MediaFile], step: int | None, moment: Moment) -> None:
+    def _log_captions(self, key: str, files: Sequence[MediaFile], step: int | None, context: LogContext) -> None:
         captions = [file.caption for file in files]
         if any(captions):
-            self.log_json(f"captions/{path_name(key)}/{_file_name(step, moment)}.json", captions)
+            self.log_json(f"captions/{path_name(key)}/{_file_name(step, context)}.json", captions)
 
     # Tables, texts, histograms
 
     def log_table(
-        self, folder: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], step: int | None, moment: Moment
+        self, folder: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], step: int | None, context: LogContext
     ) -> None:
         """Keep a table in the form that ``mlflow.load_table`` reads."""
-        path = f"{folder}/{_file_name(step, moment)}.json"
+        path = f"{folder}/{_file_name(step, context)}.json"
         data = [[self._cell(cell) for cell in row] for row in rows]
         self.log_json(path, {"columns": list(columns), "data": data})
         if self._tables is None:
@@ -132,13 +134,13 @@ class Artifacts:
         self._upload(cell, path)
         return {"type": "image", "filepath": path, "compressed_filepath": path}
 
-    def log_text(self, key: str, text: str, step: int | None, moment: Moment) -> None:
+    def log_text(self, key: str, text: str, step: int | None, context: LogContext) -> None:
         """Keep a text."""
-        self._client.log_text(self._run.id, text, f"texts/{path_name(key)}/{_file_name(step, moment)}.txt")
+        self._client.log_text(self._run.id, text, f"texts/{path_name(key)}/{_file_name(step, context)}.txt")
 
-    def log_histogram(self, key: str, histogram: Any, step: int | None, moment: Moment) -> None:
+    def log_histogram(self, key: str, histogram: Any, step: int | None, context: LogContext) -> None:
         """Keep a histogram: counts and edges."""
-        self.log_json(f"histograms/{path_name(key)}/{_file_name(step, moment)}.json", histogram)
+        self.log_json(f"histograms/{path_name(key)}/{_file_name(step, context)}.json", histogram)
 
     def log_graph(self, file: MediaFile) -> None:
         """Keep a model's structure, and its printed form to read."""
@@ -206,12 +208,12 @@ class Artifacts:
             self._upload(file, f"{folder}/{path_name(file.relative_to(source).as_posix())}")
 
 
-def _number(moment: Moment) -> int:
-    return round(moment.time * 1e6) if moment.line is None else moment.line
+def _number(context: LogContext) -> int:
+    return round(context.time * 1e6) if context.line is None else context.line
 
 
-def _file_name(step: int | None, moment: Moment, index: int | None = None) -> str:
-    parts = ["step", "none" if step is None else step, _number(moment)]
+def _file_name(step: int | None, context: LogContext, index: int | None = None) -> str:
+    parts = ["step", "none" if step is None else step, _number(context)]
     return "-".join(map(str, parts if index is None else [*parts, index]))
 
 

@@ -55,7 +55,7 @@ class MLFlowLogger(MediaVerbs):
     """
 
     LOGGER_JOIN_CHAR = "-"
-    joinable = True
+    supports_join = True
 
     def __init__(
         self,
@@ -156,19 +156,19 @@ class MLFlowLogger(MediaVerbs):
     def finalize(self, status: str = "success") -> None:
         super().finalize(status)
         self._clear_scratch()
-        self._session.end(status, self.moment.time)
+        self._session.end(status, self.context.time)
 
     def close(self) -> None:
         """Release everything; in direct use the run has ended then."""
         self._clear_scratch()
-        self._session.close(self.moment.time)
+        self._session.close(self.context.time)
 
     def _going_on(self) -> TrackedRun:
-        self._session.go_on(self.moment.time)
+        self._session.go_on(self.context.time)
         return self._session.run
 
     def _open_artifacts(self) -> Artifacts:
-        self._session.go_on(self.moment.time)
+        self._session.go_on(self.context.time)
         return self._session.artifacts
 
     # Numbers, params, tags
@@ -177,7 +177,7 @@ class MLFlowLogger(MediaVerbs):
         numbers, others = self._numbers_and_others(metrics)
         for key, value in others.items():
             self.log_text(key, columns=["value"], data=[[value]], step=step)
-        self.log_metrics_batch([MetricsRow(numbers, step, self.moment)])
+        self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         self._going_on().log_metrics(self._prefixed(row) for row in rows)
@@ -185,7 +185,7 @@ class MLFlowLogger(MediaVerbs):
     def _prefixed(self, row: MetricsRow) -> MetricsRow:
         if not self._prefix:
             return row
-        return MetricsRow({self._prefix + key: value for key, value in row.values.items()}, row.step, row.moment)
+        return MetricsRow({self._prefix + key: value for key, value in row.values.items()}, row.step, row.context)
 
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None

@@ -57,7 +57,7 @@ class MediaVerbs(Logger):
         **kwargs: Any,
     ) -> None:
         self._say_ignored("pictures", kwargs)
-        self._files.log_images(key, self.as_files("image", images, caption), step, self.moment)
+        self._files.log_images(key, self.as_files("image", images, caption), step, self.context)
 
     def log_audio(
         self,
@@ -70,7 +70,7 @@ class MediaVerbs(Logger):
     ) -> None:
         self._say_ignored("sounds", kwargs)
         store, files = self._files, self.as_files("audio", audios, caption, sample_rate=sample_rate)
-        store.log_files("audio", key, files, step, self.moment)
+        store.log_files("audio", key, files, step, self.context)
 
     def log_video(
         self,
@@ -82,11 +82,11 @@ class MediaVerbs(Logger):
         **kwargs: Any,
     ) -> None:
         self._say_ignored("videos", kwargs)
-        self._files.log_files("videos", key, self.as_files("video", videos, caption, fps=fps), step, self.moment)
+        self._files.log_files("videos", key, self.as_files("video", videos, caption, fps=fps), step, self.context)
 
     def log_figure(self, key: str, figure: Any, step: int | None = None, **kwargs: Any) -> None:
         self._say_ignored("figures", kwargs)
-        self._files.log_files("figures", key, self.as_files("figure", [figure]), step, self.moment)
+        self._files.log_files("figures", key, self.as_files("figure", [figure]), step, self.context)
 
     def log_table(
         self,
@@ -100,7 +100,7 @@ class MediaVerbs(Logger):
 
     def _log_table(self, folder: str, key: str, names: list[str], rows: list[list[Any]], step: int | None) -> None:
         store, plain = self._files, [[self._cell(cell) for cell in row] for row in rows]
-        store.log_table(f"{folder}/{path_name(key)}", names, plain, step, self.moment)
+        store.log_table(f"{folder}/{path_name(key)}", names, plain, step, self.context)
 
     def _cell(self, cell: Any) -> Any:
         if isinstance(cell, MediaFile) or not hasattr(cell, "save"):
@@ -117,12 +117,12 @@ class MediaVerbs(Logger):
     ) -> None:
         names, rows = as_table(columns, data, dataframe)
         if len(names) == len(rows) == 1:
-            self._files.log_text(key, str(rows[0][0]), step, self.moment)
+            self._files.log_text(key, str(rows[0][0]), step, self.context)
         else:
             self._log_table("texts", key, names, rows, step)
 
     def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> None:
-        self._files.log_histogram(key, histogram(values, bins), step, self.moment)
+        self._files.log_histogram(key, histogram(values, bins), step, self.context)
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
         if isinstance(model, MediaFile):  # frameworks call it of their own accord

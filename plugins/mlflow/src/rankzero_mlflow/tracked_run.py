@@ -85,10 +85,10 @@ class TrackedRun:
     def _points(self, row: MetricsRow) -> Iterator[Any]:
         from mlflow.entities import Metric
 
-        time, step = round(row.moment.time * 1000), row.step or 0
+        time, step = round(row.context.time * 1000), row.step or 0
         values = row.values
-        if row.moment.epoch is not None:
-            values = {"epoch": row.moment.epoch, **values}
+        if row.context.epoch is not None:
+            values = {"epoch": row.context.epoch, **values}
         for name, number in values.items():
             value = self._storable(name, number)
             yield Metric(self._known_as(name), value, time, step)

@@ -22,7 +22,7 @@ from rankzero_neptune.media_verbs import MediaVerbs
 from rankzero_neptune.paths import joined, named
 from rankzero_neptune.points import AS_TEXT, Point, milliseconds
 from rankzero_neptune.session import Session
-from rankzero_neptune.settings import INIT_OPTIONS, Settings, check, check_run, fixed_options
+from rankzero_neptune.settings import INIT_OPTIONS, Settings, check, check_run, resolved_options
 from rankzero_neptune.values import LONGEST_STRING, as_float, parts, storable
 
 
@@ -53,9 +53,9 @@ class NeptuneLogger(MediaVerbs):
 
     LOGGER_JOIN_CHAR = "/"
     PARAMETERS_KEY = "hyperparams"
-    joinable = True
+    supports_join = True
     batch_bytes = 1 << 20
-    wants = frozenset(["console"])
+    captures = frozenset(["console"])
     secret_options: ClassVar[frozenset[str]] = frozenset(["api_key", "proxies"])
     known_options: ClassVar[frozenset[str]] = INIT_OPTIONS
 
@@ -86,7 +86,7 @@ class NeptuneLogger(MediaVerbs):
             check_run(run, {"api_key": api_key, "project": project, "name": name, **neptune_run_kwargs})
         self.log_model = "all" if log_model_checkpoints else False
         if not settings.captures("stdout") and not settings.captures("stderr"):
-            self.wants = type(self).wants - {"console"}
+            self.captures = type(self).captures - {"console"}
         self._prefix = prefix
         self._use(DirectSession(settings, self._say_once, run))
 
@@ -147,8 +147,8 @@ class NeptuneLogger(MediaVerbs):
                 'or start({"neptune": {"project": "WORKSPACE/NAME"}}); it must exist on the server'
             )
 
-    def fixed_options(self) -> dict[str, Any]:
-        return fixed_options(self._session.settings)
+    def resolved_options(self) -> dict[str, Any]:
+        return resolved_options(self._session.settings)
 
     @property
     def is_offline(self) -> bool:
@@ -183,14 +183,14 @@ class NeptuneLogger(MediaVerbs):
         numbers, others = self._numbers_and_others(metrics)
         for key, value in others.items():
             self._log_word(key, str(value), step)
-        self.log_metrics_batch([MetricsRow(numbers, step, self.moment)])
+        self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         points: dict[str, list[Point]] = {}
         for row in rows:
-            time = milliseconds(row.moment.time)
+            time = milliseconds(row.context.time)
             step = None if row.step is None else float(row.step)
-            values = row.values if row.moment.epoch is None else {"epoch": row.moment.epoch, **row.values}
+            values = row.values if row.context.epoch is None else {"epoch": row.context.epoch, **row.values}
             for key, number in values.items():
                 points.setdefault(key, []).append(Point(as_float(number), step, time))
         for key, logged in points.items():
@@ -208,7 +208,7 @@ class NeptuneLogger(MediaVerbs):
     # Console, params, tags
 
     def log_console(self, text: str, stream: str) -> None:
-        time, settings = milliseconds(self.moment.time), self._session.settings
+        time, settings = milliseconds(self.context.time), self._session.settings
         if settings.captures(stream):
             points = [Point(part, None, time) for line in text.split("\n") for part in parts(line)]
             self._session.log_points(joined(settings.monitoring_namespace, stream), points)

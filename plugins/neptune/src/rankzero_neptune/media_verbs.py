@@ -41,9 +41,9 @@ class MediaVerbs(Logger):
         """Return the last part of the path of a file; without a step, one for each event."""
         if step is not None:
             return f"step_{step}"
-        line = self.moment.line
+        line = self.context.line
         if line is None:
-            self._last_time = max(self._last_time + 1, milliseconds(self.moment.time))
+            self._last_time = max(self._last_time + 1, milliseconds(self.context.time))
         return f"no_step_{self._last_time if line is None else line}"
 
     # Files that are written here
@@ -92,7 +92,7 @@ class MediaVerbs(Logger):
                 self._log_files(key, files, step)
 
     def _log_pictures(self, key: str, files: Sequence[MediaFile], step: int | None) -> None:
-        time = milliseconds(self.moment.time)
+        time = milliseconds(self.context.time)
         for index, file in enumerate(files):
             picture = Picture(file.path, file.caption, None if step is None else float(step), time)
             self._session.log_picture(self._path(key) + (f"_{index + 1}" if index else ""), picture)
@@ -173,7 +173,7 @@ class MediaVerbs(Logger):
         self._log_word(key, text, step)
 
     def _log_word(self, key: str, text: str, step: int | None) -> None:
-        point = Point(text[:LONGEST_TEXT], None if step is None else float(step), milliseconds(self.moment.time))
+        point = Point(text[:LONGEST_TEXT], None if step is None else float(step), milliseconds(self.context.time))
         self._session.log_points(self._path(key), [point])
         if len(text) > LONGEST_TEXT:
             whole = f"{self._path(key)}_whole/{self._at(step)}"

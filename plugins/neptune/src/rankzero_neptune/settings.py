@@ -131,7 +131,7 @@ def check_run(run: Any, others: Mapping[str, Any]) -> None:
         raise ConfigError(f"run is what neptune.init_run returns, or a namespace of it, not {run!r}")
 
 
-def fixed_options(settings: Settings) -> dict[str, Any]:
+def resolved_options(settings: Settings) -> dict[str, Any]:
     """Return the constructor's arguments for what the environment decides."""
     variables = {"project": "NEPTUNE_PROJECT", "mode": "NEPTUNE_MODE", "custom_run_id": "NEPTUNE_CUSTOM_RUN_ID"}
     given = {"project": settings.project, **settings.init}

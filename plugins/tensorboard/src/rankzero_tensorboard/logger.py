@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.files.directories import is_url, next_version
 from rankzero.loggers.csv import hparams
 from rankzero.media.store import MediaFile
@@ -58,7 +58,7 @@ class TensorBoardLogger(MediaVerbs):
         root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
     """
 
-    joinable = True
+    supports_join = True
     LOGGER_JOIN_CHAR = "-"
     NAME_HPARAMS_FILE = hparams.NAME
 
@@ -192,15 +192,15 @@ class TensorBoardLogger(MediaVerbs):
     # Verbs
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        moment = self.moment
-        step = self._step(step, moment)
-        self._log_scalars(metrics if self.run_info else self._numbers(metrics, step), step, moment)
+        context = self.context
+        step = self._step(step, context)
+        self._log_scalars(metrics if self.run_info else self._numbers(metrics, step), step, context)
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         for row in rows:
-            self._log_scalars(row.values, self._step(row.step, row.moment), row.moment)
+            self._log_scalars(row.values, self._step(row.step, row.context), row.context)
 
-    def _log_scalars(self, values: Mapping[str, Number], step: int, moment: Moment) -> None:
+    def _log_scalars(self, values: Mapping[str, Number], step: int, context: LogContext) -> None:
         too_large = [name for name, value in values.items() if _LARGEST_FLOAT32 < abs(value) < math.inf]
         if too_large:
             self._say_once("float32", f"TensorBoard's numbers are float32, in which {too_large[0]!r} is infinite")
@@ -208,7 +208,7 @@ class TensorBoardLogger(MediaVerbs):
         if self._prefix:
             values = {f"{self._prefix}{name}": value for name, value in values.items()}
         if values:
-            self._writer().add_scalars(values, step, moment)
+            self._writer().add_scalars(values, step, context)
 
     def _numbers(self, metrics: Mapping[str, Any], step: int) -> dict[str, Number]:
         """Return what is a number among what anyone may log; log the rest as text."""
@@ -254,18 +254,18 @@ class TensorBoardLogger(MediaVerbs):
         return self._writers.main(self.log_dir, self.run_info)
 
     def _add_summary(self, summary: Summary, step: int | None) -> None:
-        moment = self.moment
-        self._writer().add_summary(summary, self._step(step, moment), moment)
+        context = self.context
+        self._writer().add_summary(summary, self._step(step, context), context)
 
     def _add_event(self, event: Event) -> None:
-        self._writer().add(event, self.moment.line)
+        self._writer().add(event, self.context.line)
 
-    def _step(self, step: int | None, moment: Moment) -> int:
+    def _step(self, step: int | None, context: LogContext) -> int:
         """Return the step; without one, the event's line in the journal, or a number that counts up."""
         if step is not None:
             return int(step)
-        if moment.line is not None:
-            return moment.line
+        if context.line is not None:
+            return context.line
         self._stepless += 1
         return self._stepless - 1
 
@@ -277,7 +277,7 @@ class TensorBoardLogger(MediaVerbs):
     def finalize(self, status: str) -> None:
         if self._writers.is_open or self.run_info is not None:
             with self._writing():
-                self._writer().hparams.end(status, self.moment.time)
+                self._writer().hparams.end(status, self.context.time)
         if self._experiment is not None:
             self._experiment.flush()
         self.flush()

@@ -111,4 +111,4 @@ class MediaVerbs(Logger):
         if isinstance(model, MediaFile):
             from rankzero_tensorboard.graphs import graph_event
 
-            self._add_event(graph_event(model, self.moment.time))
+            self._add_event(graph_event(model, self.context.time))

@@ -13,7 +13,7 @@ from itertools import count, takewhile
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.files.directories import Place, place_at
 from rankzero.values import Number
 from rankzero_tensorboard.event_file import EventFile, marked
@@ -67,17 +67,17 @@ class RunWriter:
         """The hyperparameters of the directory."""
         return Hparams(self._place, self._began)
 
-    def add_scalars(self, values: Mapping[str, Number], step: int, moment: Moment) -> None:
+    def add_scalars(self, values: Mapping[str, Number], step: int, context: LogContext) -> None:
         """Add numbers, all in one record; in the file they are float32."""
-        event = Event(wall_time=moment.time, step=step)
+        event = Event(wall_time=context.time, step=step)
         add = event.summary.value.add
         for tag, value in values.items():
             add(tag=tag, simple_value=value)
-        self.add(event, moment.line)
+        self.add(event, context.line)
 
-    def add_summary(self, summary: Summary, step: int, moment: Moment) -> None:
+    def add_summary(self, summary: Summary, step: int, context: LogContext) -> None:
         """Add what is no number."""
-        self.add(Event(wall_time=moment.time, step=step, summary=summary), moment.line)
+        self.add(Event(wall_time=context.time, step=step, summary=summary), context.line)
 
     def add(self, event: Event, line: int | None = None) -> None:
         """Add a record, unless the file holds this line of the journal already."""

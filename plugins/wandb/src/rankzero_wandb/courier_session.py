@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.errors import DeliveryError, TrackerUnavailableError
-from rankzero.events.run_info import Moment, RunInfo
+from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.values import Number
 from rankzero_wandb.confirmation import Confirmation
 from rankzero_wandb.failures import opening
@@ -158,22 +158,22 @@ class CourierSession(Session):
 
     # Rows
 
-    def _log_row(self, row: dict[str, Any], moment: Moment, has_files: bool) -> None:
-        self._open_if_need_be((moment.line or 0) - 1)
-        row["_timestamp"] = moment.time
+    def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None:
+        self._open_if_need_be((context.line or 0) - 1)
+        row["_timestamp"] = context.time
         if self._history is None:
             self._run.log(row)
-        elif moment.line is None:
+        elif context.line is None:
             self._history.append(row)
         else:
-            self._history.log(row, moment.line, has_files=has_files)
+            self._history.log(row, context.line, has_files=has_files)
         if has_files:
             self.expect_files()
 
-    def summarise(self, values: Mapping[str, Number], moment: Moment) -> None:
-        if self._summaries.definitions and (moment.line is None or moment.line >= self._state.line):
+    def summarise(self, values: Mapping[str, Number], context: LogContext) -> None:
+        if self._summaries.definitions and (context.line is None or context.line >= self._state.line):
             self._summaries.add(values)
-            self._state.line = self._state.line if moment.line is None else moment.line + 1
+            self._state.line = self._state.line if context.line is None else context.line + 1
 
     # Settings and files
 

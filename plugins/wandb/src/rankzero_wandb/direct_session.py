@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.values import Number
 from rankzero_wandb.opening import FIRST_TIME_ONLY, open_direct
 from rankzero_wandb.session import EXIT_CODES, Session, known_runs, our_runs
@@ -116,10 +116,10 @@ class DirectSession(Session):
 
     # Rows
 
-    def _log_row(self, row: dict[str, Any], moment: Moment, has_files: bool) -> None:
+    def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None:
         self.run.log(row)
 
-    def summarise(self, values: Mapping[str, Number], moment: Moment) -> None:
+    def summarise(self, values: Mapping[str, Number], context: LogContext) -> None:
         if self._summaries.definitions:
             self._summaries.add(values)
             self._push_summaries()

@@ -21,7 +21,7 @@ from rankzero_wandb.media import in_portions
 from rankzero_wandb.media_verbs import MediaVerbs
 from rankzero_wandb.opening import STEP
 from rankzero_wandb.session import Session
-from rankzero_wandb.settings import Settings, check, check_for_client, fixed_options
+from rankzero_wandb.settings import Settings, check, check_for_client, resolved_options
 from rankzero_wandb.summaries import Definition, kinds_of
 
 _NO_NAME = "(no name)"
@@ -66,7 +66,7 @@ class WandbLogger(MediaVerbs):
     LOGGER_JOIN_CHAR = "-"
     finalize_acknowledges = True
     batch_bytes = 1 << 21  # W&B's client sends rows once a second
-    wants = frozenset(["console"])
+    captures = frozenset(["console"])
     known_options: ClassVar[frozenset[str]] = frozenset(
         [
             "allow_val_change", "config", "entity", "force", "fork_from", "group", "job_type", "mode", "monitor_gym",
@@ -130,7 +130,7 @@ class WandbLogger(MediaVerbs):
         check(settings)
         self._session: Session = DirectSession(settings, experiment)
         if not settings.has_console:
-            self.wants = type(self).wants - {"console"}
+            self.captures = type(self).captures - {"console"}
 
     def __getstate__(self) -> dict[str, Any]:
         args, options = self._constructor  # W&B's client cannot read a run again in the same process
@@ -177,8 +177,8 @@ class WandbLogger(MediaVerbs):
         if settings.is_online:
             check_login(settings.base_url, settings.for_client.get("api_key"), settings.entity)
 
-    def fixed_options(self) -> dict[str, Any]:
-        return fixed_options(self._session.settings)
+    def resolved_options(self) -> dict[str, Any]:
+        return resolved_options(self._session.settings)
 
     @property
     def is_offline(self) -> bool:
@@ -218,13 +218,15 @@ class WandbLogger(MediaVerbs):
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         values = {self._key(key): _plain(value) for key, value in metrics.items() if value is not None}
-        moment = self.moment
-        if moment.epoch is not None:
-            values = {self._prefix + "epoch": moment.epoch, **values}
+        context = self.context
+        if context.epoch is not None:
+            values = {self._prefix + "epoch": context.epoch, **values}
         if not values:
             return
-        self._session.log(values, step, moment)
-        self._session.summarise({key: value for key, value in values.items() if isinstance(value, int | float)}, moment)
+        self._session.log(values, step, context)
+        self._session.summarise(
+            {key: value for key, value in values.items() if isinstance(value, int | float)}, context
+        )
 
     def _key(self, key: Any) -> str:
         name = f"{self._prefix}{key}" or _NO_NAME
@@ -236,10 +238,10 @@ class WandbLogger(MediaVerbs):
         return f"metrics/{name}"
 
     def _log_rich(self, key: str, value: Any, step: int | None) -> None:
-        self._session.log(in_portions(self._key(key), value), step, self.moment, has_files=True)
+        self._session.log(in_portions(self._key(key), value), step, self.context, has_files=True)
 
     def _log_word(self, key: str, text: str, step: int | None) -> None:
-        self._session.log({self._key(key): text}, step, self.moment)
+        self._session.log({self._key(key): text}, step, self.context)
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
@@ -277,7 +279,7 @@ class WandbLogger(MediaVerbs):
 
     @property
     def _line(self) -> int | None:
-        return self.moment.line
+        return self.context.line
 
     # Console, alerts, watching
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rankzero.events.run_info import Moment
+from rankzero.events.run_info import LogContext
 from rankzero.values import Number
 from rankzero_wandb.failures import translated
 from rankzero_wandb.opening import STEP
@@ -86,16 +86,16 @@ class Session(ABC):
 
     # Rows
 
-    def log(self, values: Mapping[str, Any], step: int | None, moment: Moment, *, has_files: bool = False) -> None:
+    def log(self, values: Mapping[str, Any], step: int | None, context: LogContext, *, has_files: bool = False) -> None:
         """Log a row."""
         has_step = step is not None and not self.settings.init.get("sync_tensorboard")
-        self._log_row({**values, STEP: step} if has_step else dict(values), moment, has_files)
+        self._log_row({**values, STEP: step} if has_step else dict(values), context, has_files)
 
     @abstractmethod
-    def _log_row(self, row: dict[str, Any], moment: Moment, has_files: bool) -> None: ...
+    def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None: ...
 
     @abstractmethod
-    def summarise(self, values: Mapping[str, Number], moment: Moment) -> None:
+    def summarise(self, values: Mapping[str, Number], context: LogContext) -> None:
         """Take the numbers of a row into the summaries."""
 
     def define(self, definition: Definition, line: int | None) -> None:

@@ -200,7 +200,7 @@ def only_known_variables(settings: Settings) -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def fixed_options(settings: Settings) -> dict[str, Any]:
+def resolved_options(settings: Settings) -> dict[str, Any]:
     """Return the constructor's arguments for what the environment decides: variables, and a sweep's parameters."""
     kept = {name: value for name in sorted(KEPT) if (value := settings.variable(name))}
     for name, variable in (("base_url", "WANDB_BASE_URL"), ("entity", "WANDB_ENTITY")):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import MetricsRow, Moment, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.files.directories import Place, next_version, place_at
 from rankzero.loggers.base import Logger
 from rankzero.loggers.csv import hparams
@@ -133,14 +133,14 @@ class CSVLogger(Logger):
         return self.experiment.lines
 
     @contextmanager
-    def at(self, moment: Moment) -> Iterator[None]:
-        with super().at(moment):
+    def at(self, context: LogContext) -> Iterator[None]:
+        with super().at(context):
             yield
-            self._note(moment)
+            self._note(context)
 
-    def _note(self, moment: Moment) -> None:
-        if self.run_info is not None and not self._closed and moment.line is not None:
-            self.experiment.note(moment.line)
+    def _note(self, context: LogContext) -> None:
+        if self.run_info is not None and not self._closed and context.line is not None:
+            self.experiment.note(context.line)
 
     def flush(self) -> None:
         if self._writer is not None:
@@ -152,21 +152,21 @@ class CSVLogger(Logger):
     # Verbs
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        moment = self._moment if self.run_info is None else self.moment
-        self._log(metrics, step, moment)
+        context = self._context if self.run_info is None else self.context
+        self._log(metrics, step, context)
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         for row in rows:
-            self._log(row.values, row.step, row.moment)
-            self.experiment.note(row.moment.line)
+            self._log(row.values, row.step, row.context)
+            self.experiment.note(row.context.line)
 
-    def _log(self, metrics: Mapping[str, Any], step: int | None, moment: Moment | None) -> None:
+    def _log(self, metrics: Mapping[str, Any], step: int | None, context: LogContext | None) -> None:
         writer = self.experiment
-        if moment is not None and writer.holds(moment.line):
+        if context is not None and writer.holds(context.line):
             return
         if self._prefix:
             metrics = {f"{self._prefix}{self.LOGGER_JOIN_CHAR}{key}": value for key, value in metrics.items()}
-        writer.log_metrics(metrics, step, moment)
+        writer.log_metrics(metrics, step, context)
         if self.run_info is None and len(writer.metrics) >= self._rows_in_memory:
             self.flush()
 
@@ -210,8 +210,8 @@ class CSVLogger(Logger):
         text = os.fspath(path)
         with suppress(ValueError):
             text = Path(text).relative_to(os.path.abspath(self.log_dir)).as_posix()
-        moment = self._moment if self.run_info is None else self.moment
-        self.experiment.files.list(kind, key, text, step, moment.time if moment else None, details)
+        context = self._context if self.run_info is None else self.context
+        self.experiment.files.list(kind, key, text, step, context.time if context else None, details)
 
     @property
     def _media(self) -> MediaStore:
@@ -225,7 +225,7 @@ class CSVLogger(Logger):
             self.flush()
 
     def finalize(self, status: str) -> None:
-        self._note(self.moment)  # the courier closes the logger before the block that would note it ends
+        self._note(self.context)  # the courier closes the logger before the block that would note it ends
         self.flush()
 
     def close(self) -> None:
@@ -316,32 +316,32 @@ class ExperimentWriter:
     # Writing
 
     def log_metrics(
-        self, metrics_dict: Mapping[str, Any], step: int | None = None, moment: Moment | None = None
+        self, metrics_dict: Mapping[str, Any], step: int | None = None, context: LogContext | None = None
     ) -> None:
         """Take a row; `save` writes it.
 
         Args:
             metrics_dict: name → number; anything else is written as text.
             step: the metric ``step`` if not given, or else the number of rows so far.
-            moment: adds the columns that tell when, apart from the step.
+            context: adds the columns that tell when, apart from the step.
         """
         row = {key: _cell(value) for key, value in flatten(metrics_dict)}
         if step is None:
             step = row.pop("step", None)
         if step is None:
             step = self._file.rows + len(self.metrics)
-        context = {"step": _cell(step)}
-        if moment is not None:
-            context["time"] = moment.time
-            context["stage"] = moment.stage
-            if moment.epoch is not None:
-                row.setdefault("epoch", moment.epoch)
-        for name in context.keys() & row.keys():
-            if row[name] != context[name]:
+        fixed = {"step": _cell(step)}
+        if context is not None:
+            fixed["time"] = context.time
+            fixed["stage"] = context.stage
+            if context.epoch is not None:
+                row.setdefault("epoch", context.epoch)
+        for name in fixed.keys() & row.keys():
+            if row[name] != fixed[name]:
                 self._make_way(row, name)
-        if context.get("stage", "") is None:
-            del context["stage"]
-        self.metrics.append(row | context)
+        if fixed.get("stage", "") is None:
+            del fixed["stage"]
+        self.metrics.append(row | fixed)
 
     def _make_way(self, row: dict[str, Any], name: str) -> None:
         value = row.pop(name)
