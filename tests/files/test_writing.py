@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from rankzero.errors import NotAFileError, OutsideError
+from rankzero.errors import NotAFileError, UnsafePathError
 from rankzero.files import writing
 from rankzero.files.directories import place_at
 from rankzero.journal.append import Journal, cut_torn_tail
@@ -132,7 +132,7 @@ def test_what_is_inside_a_directory(run_dir, elsewhere):
     for path in ("media/a.png", "here/a.png", "media/../media/a", "not/there"):
         assert writing.inside(run_dir, path) == run_dir / path
     for path in ("", ".", "..", "../run-2/a", "/etc/passwd", str(run_dir / "media"), "out", "media/../..", "a\0b"):
-        with pytest.raises(OutsideError, match="is not a path inside"):
+        with pytest.raises(UnsafePathError, match="is not a path inside"):
             writing.inside(run_dir, path)
     (run_dir.parent / "link to run").symlink_to(run_dir)
     assert writing.inside(run_dir.parent / "link to run", "media/a") == run_dir.parent / "link to run" / "media/a"

@@ -15,7 +15,7 @@ The tree::
     │   ├── RunNotFoundError                       no journal under this path or run id
     │   ├── RunInUseError                          another living process writes this run's journal
     │   ├── NotAFileError (also an OSError)        a link, a pipe or a directory where a file is to be
-    │   ├── OutsideError (also a ValueError)       a path leads out of the run's directory
+    │   ├── UnsafePathError (also a ValueError)   a path leads out of the run's directory
     │   └── UntrustedRunError                      somebody else's run names a place to deliver to
     ├── DeliveryError                              raised by loggers, caught by the courier
     │   ├── TrackerUnavailableError                try again later
@@ -26,7 +26,7 @@ The tree::
     ├── RecorderError (also a ValueError)          a recorder was used wrongly; raised by the call
     └── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
 
-`may_be_refusal` says what any other exception that a logger raises means to a courier.
+`may_be_rejection` says what any other exception that a logger raises means to a courier.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class NotAFileError(RunError, OSError):
     """A link, a pipe, a device or a directory is where rankzero reads or writes a file."""
 
 
-class OutsideError(RunError, ValueError):
+class UnsafePathError(RunError, ValueError):
     """A path that must stay in a directory, as those in a journal must, leads out of it."""
 
 
@@ -159,7 +159,7 @@ def is_data_error(error: Exception) -> bool:
     return isinstance(error, _DATA_ERRORS) and not isinstance(error, JSONDecodeError)  # an answer that is no JSON
 
 
-def may_be_refusal(error: Exception) -> bool:
+def may_be_rejection(error: Exception) -> bool:
     """Return whether an exception of a logger may be due to the event; otherwise the tracker is unavailable.
 
     It may be if it is a `RejectedError` or `PossiblyRejectedError`, an exception of wrong values (``TypeError``, …), a

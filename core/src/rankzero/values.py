@@ -75,7 +75,7 @@ def _flatten(
     parents = (*parents, id(mapping))
     for key, value in mapping.items():
         name = f"{prefix}{to_key(key)}"
-        if not is_a(value, Mapping):
+        if not safe_isinstance(value, Mapping):
             yield name, value
         elif walk.may_enter(value, parents):
             yield from _flatten(value, f"{name}/", parents, walk)
@@ -101,7 +101,7 @@ class _Walk:
         return True
 
 
-def holds_itself(value: Any) -> bool:
+def has_cycle(value: Any) -> bool:
     """Return whether nested lists and tuples hold each other, which numpy would walk through for ever."""
     done: set[int] = set()
 
@@ -115,10 +115,10 @@ def holds_itself(value: Any) -> bool:
         done.add(id(container))
         return found
 
-    return is_a(value, list | tuple) and is_on_a_way_back(value, frozenset())
+    return safe_isinstance(value, list | tuple) and is_on_a_way_back(value, frozenset())
 
 
-def is_a(value: Any, kind: Any) -> bool:
+def safe_isinstance(value: Any, kind: Any) -> bool:
     """Return ``isinstance(value, kind)``; False of what cannot be asked, such as a weak proxy of what is gone."""
     try:
         return isinstance(value, kind)
@@ -129,7 +129,7 @@ def is_a(value: Any, kind: Any) -> bool:
 def _is_awaited(value: Any) -> bool:
     """Return whether ``value`` is one real number in a torch tensor on an accelerator."""
     try:
-        if getattr(value.device, "type", "cpu") in ("cpu", "meta") or is_spread(value):
+        if getattr(value.device, "type", "cpu") in ("cpu", "meta") or is_sharded(value):
             return False
         return value.numel() == 1 and not value.is_complex()
     except Exception:  # no tensor
@@ -166,7 +166,7 @@ def _to_number(value: Any) -> Number | None:
             return -math.inf if str(value).startswith("-") else math.inf
     if isinstance(value, str | bytes | type) or not hasattr(value, "item") or size_of(value) != 1:
         return None
-    if is_spread(value):  # asking it would take the other ranks
+    if is_sharded(value):  # asking it would take the other ranks
         return None
     element = value.item()
     return None if hasattr(element, "item") and not isinstance(element, numbers.Real) else _to_number(element)
@@ -180,12 +180,12 @@ def size_of(value: Any) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def is_spread(value: Any) -> bool:
+def is_sharded(value: Any) -> bool:
     """Return whether ``value`` is a torch DTensor of which this rank holds only a part."""
     return hasattr(type(value), "full_tensor") and not all(each.is_replicate() for each in value.placements)
 
 
-def spell(value: Number) -> Number | NonFinite:
+def to_json_number(value: Number) -> Number | NonFinite:
     """Return ``value``, or the JSON string for it where JSON has no number; ±Infinity for an int of 4,200 digits."""
     if isinstance(value, int):
         if value.bit_length() <= _LONGEST_INT:
@@ -194,21 +194,21 @@ def spell(value: Number) -> Number | NonFinite:
     return value if math.isfinite(value) else _SPELLING.get(value, "NaN")
 
 
-def unspell(value: Number | NonFinite) -> Number:
-    """Undo `spell`."""
+def from_json_number(value: Number | NonFinite) -> Number:
+    """Undo `to_json_number`."""
     return NON_FINITE[value] if isinstance(value, str) else value
 
 
-def unspell_all(value: Any) -> Any:
-    """Undo `spell` at any depth of what `to_jsonable` returned; a text that reads "NaN" becomes a NaN, too."""
+def restore_non_finite(value: Any) -> Any:
+    """Undo `to_json_number` at any depth of what `to_jsonable` returned; a text that reads "NaN" becomes a NaN, too."""
     if isinstance(value, dict):
-        return {key: unspell_all(each) for key, each in value.items()}
+        return {key: restore_non_finite(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [unspell_all(each) for each in value]
+        return [restore_non_finite(each) for each in value]
     return NON_FINITE.get(value, value) if isinstance(value, str) else value
 
 
-def clean(text: str) -> str:
+def as_utf8(text: str) -> str:
     """Return ``text`` as a plain str that UTF-8 can hold: a lone surrogate becomes its escape."""
     text = str.__str__(text)  # numpy.str_ and other subclasses may say something else of themselves
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
@@ -220,24 +220,24 @@ def to_text(value: Any) -> str:
         if isinstance(value, enum.Enum) and isinstance(value.value, str):
             value = value.value
         if _is_taken_apart(value):
-            value = _text(value) if holds_itself(value) else to_jsonable(value)
-        return clean(value if isinstance(value, str) else str(value))
+            value = _text(value) if has_cycle(value) else to_jsonable(value)
+        return as_utf8(value if isinstance(value, str) else str(value))
     except Exception:
         return _text(value)
 
 
 def to_key(key: Any) -> str:
     """Return a mapping's key as text: as JSON encoders write it, which numbers beside it need not be, or `to_text`."""
-    if is_a(key, str):
-        return clean(key)
+    if safe_isinstance(key, str):
+        return as_utf8(key)
     try:
         (written,) = msgspec.json.decode(msgspec.json.encode({key: None}))
         return str(written)
     except Exception:
-        return _text(key) if is_a(key, tuple) else to_text(key)
+        return _text(key) if safe_isinstance(key, tuple) else to_text(key)
 
 
-def listed(values: Any) -> list[Any]:
+def as_list(values: Any) -> list[Any]:
     """Return what was given as a list: a text, and what is no collection, as the only one; nothing for None."""
     if values is None:
         return []
@@ -269,12 +269,12 @@ def _to_jsonable(value: Any, parents: tuple[int, ...], walk: _Walk) -> Any:
         if isinstance(value, enum.Enum):
             value = value.value
         if isinstance(value, str):
-            return clean(value)
-        if is_spread(value):
+            return as_utf8(value)
+        if is_sharded(value):
             return "a DTensor that is spread over ranks"
         number = to_number(value)
         if number is not None:
-            return spell(number)
+            return to_json_number(number)
         if not walk.may_enter(value, parents):
             is_met_again = _is_taken_apart(value) and len(parents) <= _DEEPEST
             return _type_name(value) if is_met_again else _text(value)
@@ -299,19 +299,19 @@ def _take_apart(value: Any, parents: tuple[int, ...], walk: _Walk) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_to_jsonable(each, parents, walk) for each in value]
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return clean(f"{value.__module__}.{value.__qualname__}")
+        return as_utf8(f"{value.__module__}.{value.__qualname__}")
     if hasattr(value, "tolist"):
-        return _to_jsonable(dense(value).tolist(), parents, walk)
+        return _to_jsonable(to_dense(value).tolist(), parents, walk)
     if hasattr(value, "__fspath__"):
-        return clean(os.fsdecode(value))
+        return as_utf8(os.fsdecode(value))
     if hasattr(value, "isoformat"):  # a date, pandas' Timestamp
-        return clean(str(value.isoformat()))
+        return as_utf8(str(value.isoformat()))
     # Dates, bytes, UUIDs, msgspec's and attrs' classes; what it does not know comes back here and becomes its repr.
     plain = msgspec.to_builtins(value, enc_hook=lambda each: _to_jsonable(each, parents, walk), str_keys=True)
     return plain if isinstance(plain, str) else _to_jsonable(plain, parents, walk)
 
 
-def dense(tensor: Any) -> Any:
+def to_dense(tensor: Any) -> Any:
     """Return a sparse tensor as a dense one, and anything else as it is."""
     is_sparse = hasattr(tensor, "to_dense") and str(getattr(tensor, "layout", "")) != "torch.strided"
     return tensor.to_dense() if is_sparse else tensor
@@ -330,10 +330,10 @@ def _from_omegaconf(node: Any) -> Any:
 def _text(value: Any) -> str:
     try:
         if type(value) in (list, tuple, set, frozenset, dict):
-            return clean(_shortened.repr(value))  # those that hold each other have a repr without end
+            return as_utf8(_shortened.repr(value))  # those that hold each other have a repr without end
         if _is_taken_apart(value):
             return _type_name(value)
-        return clean(repr(value))
+        return as_utf8(repr(value))
     except Exception:
         return _type_name(value)
 
@@ -344,4 +344,4 @@ def _is_taken_apart(value: Any) -> bool:
 
 
 def _type_name(value: Any) -> str:
-    return clean(f"<{type(value).__module__}.{type(value).__qualname__}>")
+    return as_utf8(f"<{type(value).__module__}.{type(value).__qualname__}>")

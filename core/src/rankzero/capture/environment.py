@@ -24,11 +24,11 @@ from typing import TypeVar
 import msgspec
 
 from rankzero.delivery.supervisor import COURIER_LOG, bury_the_dead, leave_alone, module_command
-from rankzero.errors import OutsideError
+from rankzero.errors import UnsafePathError
 from rankzero.files.writing import inside, open_own, read_own
 from rankzero.rank import RANK_VARIABLES
 from rankzero.secrets import mask_arguments, mask_source
-from rankzero.values import clean
+from rankzero.values import as_utf8
 
 T = TypeVar("T")
 
@@ -151,7 +151,7 @@ def _inside(run_dir: Path, path: str | None) -> str | None:
     """Return the path of a file of the run's; None if it is another, or none."""
     try:
         return path if path and inside(run_dir, path).is_file() else None
-    except OutsideError:
+    except UnsafePathError:
         return None
 
 
@@ -182,16 +182,18 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
     known = Surroundings(
         host=platform.node(),
         pid=os.getpid(),
-        cwd=clean(_cwd()),
-        argv=tuple(mask_arguments([clean(str(each)) for each in getattr(sys, "argv", ())], secrets)),
-        program=clean(program),
-        executable=clean(sys.executable or ""),
+        cwd=as_utf8(_cwd()),
+        argv=tuple(mask_arguments([as_utf8(str(each)) for each in getattr(sys, "argv", ())], secrets)),
+        program=as_utf8(program),
+        executable=as_utf8(sys.executable or ""),
         python=platform.python_version(),
         started=time.time(),
         is_complete=False,
     )
     (directory / _FILE).write_bytes(msgspec.json.encode(known))
-    told = _Told(known, clean(str(run_dir)), clean(str(directory)), [clean(str(each)) for each in sys.path], secrets)
+    told = _Told(
+        known, as_utf8(str(run_dir)), as_utf8(str(directory)), [as_utf8(str(each)) for each in sys.path], secrets
+    )
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
         process = subprocess.Popen(
@@ -380,7 +382,7 @@ class _Asker:
     def __call__(self, *arguments: str) -> str | None:
         """Return a line that git answers, None if it says none."""
         answer = self.read(*arguments)
-        return clean(os.fsdecode(answer)).strip() or None if answer else None
+        return as_utf8(os.fsdecode(answer)).strip() or None if answer else None
 
     def read(self, *arguments: str) -> bytes | None:
         """Return all that git answers; None if it fails, takes too long or says too much."""

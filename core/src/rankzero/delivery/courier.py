@@ -33,11 +33,11 @@ from rankzero.errors import (
     DeliveryError,
     FlushPostponedError,
     NotAFileError,
-    OutsideError,
     RejectedError,
     RunNotFoundError,
+    UnsafePathError,
     is_data_error,
-    may_be_refusal,
+    may_be_rejection,
 )
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
@@ -296,7 +296,7 @@ class Courier:
     def _check_files(self, event: AnyEvent) -> None:
         try:
             check_files(self.run_dir, event.paths)
-        except (OutsideError, NotAFileError) as error:
+        except (UnsafePathError, NotAFileError) as error:
             raise RejectedError(str(error)) from error
 
     def _acknowledged(self, items: list[_Item]) -> None:
@@ -325,7 +325,7 @@ class Courier:
 
     def _failed(self, error: Exception, unit: list[_Item]) -> None:
         """Find out which event is to blame and reject it, or else raise ``error`` so that it is tried again."""
-        if not may_be_refusal(error):
+        if not may_be_rejection(error):
             self._failures = 0
             self._doubted.clear()
             raise error
@@ -365,7 +365,7 @@ class Courier:
                 self._deliver_alone(logger, item)
             except Exception as error:
                 self._drop_logger()  # it may still hold a part of the event
-                if not may_be_refusal(error) or item.line.number not in self._doubted:
+                if not may_be_rejection(error) or item.line.number not in self._doubted:
                     self._failed(error, [item])
                     return
                 refused.append((item, error))
@@ -392,7 +392,7 @@ class Courier:
                 self._deliver_alone(self.logger or self._open(believes=False), item, is_late=True)
             except Exception as error:
                 self._drop_logger()
-                if not may_be_refusal(error):
+                if not may_be_rejection(error):
                     self._failed(error, [item])
                 again.append((item, error))
         return again
@@ -571,7 +571,7 @@ class Courier:
                 self._check_files(checkpoint)
                 checkpoint.upload(logger, self.run_dir)
             except Exception as error:
-                self._failed_uploads[line] += may_be_refusal(error)
+                self._failed_uploads[line] += may_be_rejection(error)
                 if not isinstance(error, RejectedError) and self._failed_uploads[line] < _TRIES:
                     raise
                 refused.append((line, checkpoint, error))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 
-from rankzero.errors import OutsideError, RejectedError
+from rankzero.errors import RejectedError, UnsafePathError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.events.seals import is_sealed, seal
 from rankzero.events.trust import LATEST, check_depth, check_loggers, check_path, check_run
@@ -23,7 +23,7 @@ from rankzero.files.writing import inside
 from rankzero.loggers.base import Logger
 from rankzero.media.encoders import Histogram as HistogramValues
 from rankzero.media.store import MediaFile, read_table
-from rankzero.values import NonFinite, Number, to_jsonable, unspell, unspell_all
+from rankzero.values import NonFinite, Number, from_json_number, restore_non_finite, to_jsonable
 
 if TYPE_CHECKING:
     _Score = float
@@ -118,11 +118,11 @@ class Params(Event, frozen=True):
 
     def params(self) -> dict[str, Any]:
         """Return ``values`` with NaN and infinity as the numbers that they are."""
-        params: dict[str, Any] = unspell_all(self.values)
+        params: dict[str, Any] = restore_non_finite(self.values)
         return params
 
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        metrics = {key: unspell(value) for key, value in self.metrics.items()}
+        metrics = {key: from_json_number(value) for key, value in self.metrics.items()}
         if metrics and _takes_metrics(logger):
             logger.log_hyperparams(self.params(), metrics=metrics)
             return
@@ -163,7 +163,7 @@ class Metrics(Event, frozen=True):
 
 
 def _number(value: Number | bool | NonFinite) -> Number:
-    return int(value) if isinstance(value, bool) else unspell(value)
+    return int(value) if isinstance(value, bool) else from_json_number(value)
 
 
 class _Files(Event, frozen=True):
@@ -243,7 +243,7 @@ class Table(Event, frozen=True):
     def hand_to(self, logger: Logger, run_dir: Path) -> None:
         try:
             columns, rows = read_table(run_dir / self.file.path)
-        except OutsideError as error:
+        except UnsafePathError as error:
             raise RejectedError(f"a cell of the table: {error}") from error
         logger.log_table(self.key, columns=columns, data=rows, step=self.step)
 
@@ -341,7 +341,7 @@ class Checkpoint(_Kept, frozen=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.score, str):
-            msgspec.structs.force_setattr(self, "score", unspell(self.score))
+            msgspec.structs.force_setattr(self, "score", from_json_number(self.score))
 
     def without_source(self) -> Checkpoint:
         """Return the checkpoint of a run that somebody else may have written, whose word gives no right to a file."""
@@ -351,7 +351,7 @@ class Checkpoint(_Kept, frozen=True):
         """Return where the checkpoint is: its snapshot, or else what the script saved, unless that was overwritten.
 
         Raises:
-            OutsideError: the snapshot is not in the run's directory.
+            UnsafePathError: the snapshot is not in the run's directory.
         """
         snapshot = inside(run_dir, self.path)
         if snapshot.exists():

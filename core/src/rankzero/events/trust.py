@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import NotAFileError, OutsideError
+from rankzero.errors import NotAFileError, UnsafePathError
 from rankzero.files.writing import inside
 
 LATEST = 253402300800.0
@@ -37,19 +37,19 @@ def check_run(run_id: str, project: str) -> None:
     """Raise unless an id and a project can name directories, as ``start()`` makes them; a project may hold ``/``.
 
     Raises:
-        OutsideError: they cannot.
+        UnsafePathError: they cannot.
     """
     if not is_name(run_id):
-        raise OutsideError(f"the run's id {_shown(run_id)} cannot name a directory")
+        raise UnsafePathError(f"the run's id {_shown(run_id)} cannot name a directory")
     if project and not all(map(is_name, project.split("/"))):
-        raise OutsideError(f"the project {_shown(project)} cannot name a directory")
+        raise UnsafePathError(f"the project {_shown(project)} cannot name a directory")
 
 
 def check_loggers(loggers: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise unless what a journal says of its loggers has the form that ``start()`` gives it.
 
     Raises:
-        OutsideError: a key cannot name a file.
+        UnsafePathError: a key cannot name a file.
         ValueError: an option or a plugin's name has a wrong type.
     """
     for key, recorded in loggers.items():
@@ -66,10 +66,10 @@ def check_key(key: str) -> str:
     """Return the key of a logger if it can name files in a run's directory.
 
     Raises:
-        OutsideError: it cannot.
+        UnsafePathError: it cannot.
     """
     if not is_name(key, _LONGEST_KEY):
-        raise OutsideError(f"the logger's key {_shown(key)} cannot name a file")
+        raise UnsafePathError(f"the logger's key {_shown(key)} cannot name a file")
     return key
 
 
@@ -77,10 +77,10 @@ def check_path(path: str) -> None:
     """Raise unless a path in a journal is relative and stays below the run's directory, links aside.
 
     Raises:
-        OutsideError: it does not.
+        UnsafePathError: it does not.
     """
     if not path or "\0" in path or os.path.isabs(path) or os.path.normpath(path).split("/")[0] in ("..", "."):
-        raise OutsideError(f"the path {_shown(path)} leads out of the run's directory")
+        raise UnsafePathError(f"the path {_shown(path)} leads out of the run's directory")
 
 
 def check_depth(*values: Any) -> None:
@@ -102,7 +102,7 @@ def check_files(run_dir: Path, paths: Iterable[str]) -> None:
     """Raise unless files that a journal names, and all files in directories that it names, are in the run's directory.
 
     Raises:
-        OutsideError: one is not, links followed.
+        UnsafePathError: one is not, links followed.
         NotAFileError: one is a pipe or a device, which would be waited for.
     """
     for path in paths:

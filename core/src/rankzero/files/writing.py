@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from rankzero.errors import NotAFileError, OutsideError
+from rankzero.errors import NotAFileError, UnsafePathError
 
 _CHUNK = 1 << 20
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -167,21 +167,21 @@ def inside(directory: Path, path: str | os.PathLike[str]) -> Path:
         path: relative; what it names need not exist.
 
     Raises:
-        OutsideError: it is absolute, leads out of the directory, or is the directory itself.
+        UnsafePathError: it is absolute, leads out of the directory, or is the directory itself.
     """
     text = os.fspath(path)
     if text and "\0" not in text and not os.path.isabs(text):
         root = os.path.realpath(directory)
         if os.path.realpath(os.path.join(root, text)).startswith(os.path.join(root, "")):
             return directory / text
-    raise OutsideError(f"{text!r} is not a path inside {directory}")
+    raise UnsafePathError(f"{text!r} is not a path inside {directory}")
 
 
 def make_directory(directory: Path, path: str | os.PathLike[str]) -> Path:
     """Make the directory ``directory / path`` and those above it, and return it.
 
     Raises:
-        OutsideError: a link leads out of ``directory``.
+        UnsafePathError: a link leads out of ``directory``.
         OSError: it cannot be made.
     """
     made = inside(directory, path)

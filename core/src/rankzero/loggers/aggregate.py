@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rankzero.rank import rank_zero_warn
-from rankzero.values import is_spread
+from rankzero.values import is_sharded
 
 Reduce = Callable[[Sequence[Any]], Any]
 
@@ -76,7 +76,7 @@ class StepAggregator:
 
     def add(self, metrics: Mapping[str, Any], step: int | None) -> tuple[int | None, dict[str, Any]] | None:
         """Buffer ``metrics``; return the (step, metrics) of the previous step if ``step`` is a new one."""
-        spread = [key for key, value in metrics.items() if is_spread(value)]
+        spread = [key for key, value in metrics.items() if is_sharded(value)]
         if spread:
             rank_zero_warn(
                 f"{', '.join(map(str, spread))}: a DTensor that is spread over the ranks is not merged; log its "

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import PluginNotInstalledError
-from rankzero.values import dense, holds_itself, is_spread, to_jsonable, to_text
+from rankzero.values import has_cycle, is_sharded, to_dense, to_jsonable, to_text
 
 Encoded = tuple[bytes, str]
 """The bytes of a file, and its suffix with the dot."""
@@ -60,9 +60,9 @@ def encode_image(image: Any) -> Encoded:
     if hasattr(image, "savefig") or hasattr(image, "write_html"):
         return encode_figure(image)
     if not hasattr(image, "save"):
-        image = pillow().fromarray(_pixels(to_array(image)))
+        image = import_pillow().fromarray(_pixels(to_array(image)))
     elif image.mode == "F":
-        image = pillow().fromarray(_pixels(_numpy().asarray(image)))
+        image = import_pillow().fromarray(_pixels(_numpy().asarray(image)))
     elif image.mode not in _PNG_MODES:
         image = image.convert("RGBA" if "A" in image.getbands() or "a" in image.getbands() else "RGB")
     buffer = io.BytesIO()
@@ -120,7 +120,7 @@ def encode_video(frames: Any, fps: int | None = None) -> Encoded:
     """
     if isinstance(frames, bytes | bytearray):
         return bytes(frames), _suffix(frames, _VIDEO_SIGNATURES, ".mp4")
-    image = pillow()
+    image = import_pillow()
     array = to_array(frames)
     if array.ndim != 4 or not len(array):
         raise ValueError(f"a video has the shape (T, H, W, C) or (T, C, H, W), not {array.shape}")
@@ -220,14 +220,14 @@ def _suffix(data: bytes | bytearray, signatures: Mapping[bytes, str], default: s
 def to_array(value: Any) -> Any:
     """Return a numpy array of an array, a tensor on any device, or nested lists."""
     np = _numpy()
-    if is_spread(value):
+    if is_sharded(value):
         raise TypeError("it is a DTensor, spread over the ranks; log its full_tensor(), which all ranks must call")
-    if holds_itself(value):
+    if has_cycle(value):
         raise ValueError("these lists hold each other and are no array")
     if hasattr(value, "detach"):
         # numpy would pin the memory of a parameter, which FSDP gives back and takes again.
         value = value.detach().clone() if value.requires_grad and value.is_leaf else value.detach()
-        value = dense(value.cpu())
+        value = to_dense(value.cpu())
         # numpy has no bfloat16 and no float8; float32 holds each of their values.
         is_narrow = str(value.dtype).startswith(("torch.bfloat16", "torch.float8"))
         value = value.float().numpy() if is_narrow else value.numpy()
@@ -264,7 +264,7 @@ _importing = threading.RLock()
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
-def import_alone(name: str) -> Any:
+def import_fork_safe(name: str) -> Any:
     """Import a module while no process forks."""
     with _importing:
         return importlib.import_module(name)
@@ -272,12 +272,12 @@ def import_alone(name: str) -> Any:
 
 def _numpy() -> Any:
     try:
-        return import_alone("numpy")
+        return import_fork_safe("numpy")
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError("arrays need numpy: pip install 'rankzero[media]'") from error
 
 
-def pillow() -> Any:
+def import_pillow() -> Any:
     """Import ``PIL.Image``, or say how to install it."""
     try:
         with _importing:

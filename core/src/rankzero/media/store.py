@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from rankzero.errors import OutsideError, PluginNotInstalledError
+from rankzero.errors import PluginNotInstalledError, UnsafePathError
 from rankzero.files.writing import inside, make_directory, open_regular
 from rankzero.media.encoders import (
     Encoded,
@@ -26,11 +26,11 @@ from rankzero.media.encoders import (
     encode_image,
     encode_raw,
     encode_video,
-    import_alone,
-    pillow,
+    import_fork_safe,
+    import_pillow,
 )
 from rankzero.messages import warn_user
-from rankzero.values import NON_FINITE, is_a, listed, to_jsonable, to_text
+from rankzero.values import NON_FINITE, as_list, safe_isinstance, to_jsonable, to_text
 
 MEDIA = "media"
 """The directory's name in a run's directory."""
@@ -56,14 +56,14 @@ class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         import numpy as np
 
-        with pillow().open(self.path) as image:
+        with import_pillow().open(self.path) as image:
             return np.asarray(image, dtype=dtype)
 
     def under(self, directory: Path) -> MediaFile:
         """Return the same file with its path made absolute.
 
         Raises:
-            OutsideError: it is not in the directory.
+            UnsafePathError: it is not in the directory.
         """
         return msgspec.structs.replace(self, path=str(inside(directory, self.path)))
 
@@ -76,7 +76,7 @@ class MediaStore:
 
     def put_bytes(self, encoded: Encoded, name: str = "", caption: str | None = None) -> MediaFile:
         """Store bytes."""
-        hashlib = import_alone("hashlib")
+        hashlib = import_fork_safe("hashlib")
 
         data, suffix = encoded
         stored = hashlib.sha256(data).hexdigest() + suffix
@@ -89,7 +89,7 @@ class MediaStore:
 
     def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
         """Store a copy of an existing file."""
-        hashlib = import_alone("hashlib")
+        hashlib = import_fork_safe("hashlib")
 
         path = Path(source)
         suffix = path.suffix if path.suffix.isascii() and len(path.suffix) <= _LONGEST_SUFFIX else ""
@@ -152,7 +152,11 @@ class MediaStore:
         except Exception:  # an odd object, which costs the other cells nothing
             pass
         plain = to_jsonable(cell)
-        return {"float": plain} if isinstance(plain, str) and not is_a(cell, str) and plain in NON_FINITE else plain
+        return (
+            {"float": plain}
+            if isinstance(plain, str) and not safe_isinstance(cell, str) and plain in NON_FINITE
+            else plain
+        )
 
     def _file_or(self, encode: Callable[[Any], Encoded], value: Any, caption: str | None) -> MediaFile:
         if isinstance(value, MediaFile) and caption is None:
@@ -170,7 +174,7 @@ class MediaStore:
 def captioned(items: Any, captions: Any) -> Iterator[tuple[Any, str | None]]:
     """Yield each item with its caption; a single item, or caption, need not be in a list."""
     each = list(items) if isinstance(items, list | tuple) else [items]
-    texts = listed(captions)
+    texts = as_list(captions)
     if len(texts) not in (0, len(each)):
         warn_user(f"{len(each)} items were logged with {len(texts)} captions; give one for each, or none")
     padded = (texts + [None] * len(each))[: len(each)]
@@ -181,11 +185,11 @@ def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]
     """Read what `MediaStore.table` wrote: (columns, rows); images are `MediaFile` objects again, paths absolute.
 
     Raises:
-        OutsideError: a picture is not in the run's directory.
+        UnsafePathError: a picture is not in the run's directory.
     """
     path = Path(path)
     if len(path.parts) < 4 or path.parts[-3] != MEDIA:
-        raise OutsideError(f"{path} is not in a run's {MEDIA}/")
+        raise UnsafePathError(f"{path} is not in a run's {MEDIA}/")
     with open_regular(path) as file:
         table = json.loads(file.read())
     directory = path.parents[2]

@@ -9,7 +9,7 @@ from typing import Any
 
 from rankzero.errors import RecorderError
 from rankzero.messages import describe
-from rankzero.values import dense, is_spread, size_of, to_number
+from rankzero.values import is_sharded, size_of, to_dense, to_number
 
 _LARGEST_INT = 1 << 1000  # a float holds no more than 1 << 1024
 
@@ -83,11 +83,11 @@ def _checked_tensor(name: str, tensor: Any) -> Any:
         raise RecorderError(f"log({name!r}, …) takes a real number; log the parts of a complex one by themselves")
     if type(tensor).__name__ == "DTensor":
         tensor = _local_tensor(name, tensor)
-    return dense(tensor).reshape(()) if tensor.is_sparse or tensor.dim() else tensor
+    return to_dense(tensor).reshape(()) if tensor.is_sparse or tensor.dim() else tensor
 
 
 def _local_tensor(name: str, tensor: Any) -> Any:
-    if is_spread(tensor):
+    if is_sharded(tensor):
         raise RecorderError(
             f"log({name!r}, …) takes a number that each rank has, and this is a DTensor that is spread over them; log "
             "its full_tensor(), which all ranks must call"

@@ -63,14 +63,14 @@ from rankzero.secrets import mask_params, scrub
 from rankzero.values import (
     Number,
     SplitMetrics,
+    as_list,
     flatten,
-    is_a,
-    is_spread,
-    listed,
+    is_sharded,
+    safe_isinstance,
     size_of,
-    spell,
     split_metrics,
     to_int,
+    to_json_number,
     to_jsonable,
     to_number,
     to_text,
@@ -106,7 +106,7 @@ def _verb(build: Callable[Concatenate[Run, P], Event | None]) -> Callable[Concat
             if event is not None:
                 self._record(event)
         except Exception as error:
-            subject = repr(to_text(args[0])) if args and is_a(args[0], str) else "…"
+            subject = repr(to_text(args[0])) if args and safe_isinstance(args[0], str) else "…"
             self._warn_once(
                 f"{build.__name__} {subject} {type(error).__name__}",
                 f"run.{build.__name__}({subject}) could not be recorded: {describe(error)}",
@@ -320,7 +320,7 @@ class Run:
         self, now: float, split: SplitMetrics, step: int, epoch: int | None, stage: str | None
     ) -> None:
         def write(from_device: Mapping[str, Number]) -> None:
-            values = {key: spell(number) for key, number in {**split.numbers, **from_device}.items()}
+            values = {key: to_json_number(number) for key, number in {**split.numbers, **from_device}.items()}
             if values:
                 self._record(Metrics(now, step, values, epoch, stage))
 
@@ -341,7 +341,7 @@ class Run:
         if value is None:
             self._warn_once(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
             return
-        if is_spread(value):
+        if is_sharded(value):
             self._warn_once(
                 f"spread {key}",
                 f"the metric {key!r} is a DTensor that is spread over the ranks, and putting it together takes all of "
@@ -421,7 +421,7 @@ class Run:
             raise TypeError(f"hyperparameters are a mapping, not {type(params).__name__}")
         initial = metrics if isinstance(metrics, Mapping) else {} if metrics is None else {"hp_metric": metrics}
         numbers = {key: to_number(value) for key, value in flatten(initial)}
-        initial = {key: spell(number) for key, number in numbers.items() if number is not None}
+        initial = {key: to_json_number(number) for key, number in numbers.items() if number is not None}
         return Params(_now(), mask_params(values), initial)
 
     @_verb
@@ -682,7 +682,7 @@ class Run:
         """Note how the run would end if it ended now; it goes on. Frameworks call this after each fit."""
         if self._is_active:
             try:
-                self._status = to_text(status) if is_a(status, str) else str(status)
+                self._status = to_text(status) if safe_isinstance(status, str) else str(status)
             except Exception as error:
                 self._warn_once("status", f"run.finalize(): the status is no text: {describe(error)}")
             self._log_aggregated()
@@ -1019,13 +1019,13 @@ def _until(deadline: float) -> float:
 
 
 def _path(path: Any) -> Path:
-    if is_a(path, str) and not path:
+    if safe_isinstance(path, str) and not path:
         raise ValueError("the path is empty")  # it would mean the working directory
     return Path(path)
 
 
 def _texts(names: Any) -> list[str]:
-    return [to_text(name) for name in listed(names)]
+    return [to_text(name) for name in as_list(names)]
 
 
 def _optional(text: Any) -> str | None:

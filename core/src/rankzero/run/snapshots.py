@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from rankzero.files.writing import copy_file
 from rankzero.messages import describe, did_you_mean
 from rankzero.run import snapshot_files
-from rankzero.values import clean, is_a
+from rankzero.values import as_utf8, safe_isinstance
 
 log = logging.getLogger("rankzero")
 
@@ -48,13 +48,13 @@ def snapshot(source: Path, run_dir: Path) -> str:
 
 def place(source: Path) -> str:
     """Return a new path for a snapshot of ``source``, relative to the run's directory."""
-    return Path(DIRECTORY, uuid.uuid4().hex[:8], clean(source.absolute().name) or "files").as_posix()
+    return Path(DIRECTORY, uuid.uuid4().hex[:8], as_utf8(source.absolute().name) or "files").as_posix()
 
 
 def why_lost(path: Any, error: Exception) -> str:
     """Return a sentence that says why a checkpoint could not be kept, and what to do."""
-    if is_a(path, Mapping) or hasattr(path, "state_dict"):
-        state = "state" if is_a(path, Mapping) else "model.state_dict()"
+    if safe_isinstance(path, Mapping) or hasattr(path, "state_dict"):
+        state = "state" if safe_isinstance(path, Mapping) else "model.state_dict()"
         return (
             f"log_checkpoint() takes the path of a file, not a {type(path).__name__}. Save it first: "
             f"torch.save({state}, 'model.pt'); run.log_checkpoint('model.pt')"

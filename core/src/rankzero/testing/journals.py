@@ -12,7 +12,7 @@ from rankzero.events.structs import Event, Metrics, Start, encode
 from rankzero.journal.append import Journal
 from rankzero.journal.tail import JOURNAL
 from rankzero.loggers.base import Logger
-from rankzero.values import Number, spell
+from rankzero.values import Number, to_json_number
 
 TIME = 1_700_000_000.25
 
@@ -52,7 +52,7 @@ class JournalOf:
     def log_all(self, rows: Iterable[tuple[int, Mapping[str, Number]]], first: int = 0) -> None:
         """Append rows of metrics, one second apart."""
         for index, (step, metrics) in enumerate(rows, first):
-            values = {name: spell(value) for name, value in metrics.items()}
+            values = {name: to_json_number(value) for name, value in metrics.items()}
             self.add(Metrics(TIME + index, step, values))
 
     def deliver(self, make_logger: Callable[[], Logger], courier: type[Courier] = Courier) -> None:

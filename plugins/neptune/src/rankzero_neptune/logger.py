@@ -12,7 +12,7 @@ from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.events.run_info import MetricsRow, RunInfo
 from rankzero.plugins.entry_points import is_installed
 from rankzero.rank import rank_zero_only
-from rankzero.values import Number, flatten, to_jsonable, unspell_all
+from rankzero.values import Number, flatten, restore_non_finite, to_jsonable
 from rankzero_neptune.checkpoints import Checkpoints
 from rankzero_neptune.courier_session import CourierSession
 from rankzero_neptune.direct_session import DirectSession
@@ -218,7 +218,7 @@ class NeptuneLogger(MediaVerbs):
     ) -> None:
         """Set hyperparameters, nested as they are, under ``<prefix>/hyperparams``."""
         given = vars(params) if isinstance(params, Namespace) else params or {}
-        self._assign_all(joined(self._prefix, self.PARAMETERS_KEY), unspell_all(to_jsonable(given)))
+        self._assign_all(joined(self._prefix, self.PARAMETERS_KEY), restore_non_finite(to_jsonable(given)))
         if metrics:
             self.log_metrics(dict(metrics), step=0)
 

@@ -14,7 +14,7 @@ from typing import Any
 from rankzero.loggers.base import Logger
 from rankzero.media.encoders import as_table, histogram
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero.values import spell, to_jsonable
+from rankzero.values import to_json_number, to_jsonable
 from rankzero_neptune.checkpoints import Checkpoints, Details, upload
 from rankzero_neptune.paths import joined, named
 from rankzero_neptune.points import Point, milliseconds
@@ -217,7 +217,7 @@ class MediaVerbs(Logger):
         aliases: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        known = spell(score) if score is not None else None
+        known = to_json_number(score) if score is not None else None
         details = Details(
             Path(path).name,
             score=None if known is None or isinstance(known, str) else float(known),

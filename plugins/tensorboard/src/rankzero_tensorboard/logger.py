@@ -17,7 +17,7 @@ from rankzero.files.directories import is_url, next_version
 from rankzero.loggers.csv import hparams
 from rankzero.media.store import MediaFile
 from rankzero.plugins.entry_points import is_installed
-from rankzero.values import Number, clean, flatten, split_metrics, to_number
+from rankzero.values import Number, as_utf8, flatten, split_metrics, to_number
 from rankzero_tensorboard.media_verbs import MediaVerbs
 from rankzero_tensorboard.run_directory import expand, label
 from rankzero_tensorboard.writers import Writers
@@ -220,7 +220,7 @@ class TensorBoardLogger(MediaVerbs):
                 self.log_text(name, columns=["value"], data=[[value]], step=step)
         awaited = {name: to_number(value) for name, value in split.on_device.items()}
         numbers = {**split.numbers, **{name: value for name, value in awaited.items() if value is not None}}
-        return {clean(name): value for name, value in numbers.items()}
+        return {as_utf8(name): value for name, value in numbers.items()}
 
     def log_hyperparams(
         self,
@@ -236,7 +236,7 @@ class TensorBoardLogger(MediaVerbs):
         with self._writing():
             known = self._writer().hparams
             is_first = not known.values
-            known.add(values, [f"{self._prefix}{clean(name)}" for name, _ in flatten(initial)])
+            known.add(values, [f"{self._prefix}{as_utf8(name)}" for name, _ in flatten(initial)])
         if metrics is None and values and is_first and self._default_hp_metric and self.run_info is None:
             initial = {"hp_metric": -1}
         if initial:

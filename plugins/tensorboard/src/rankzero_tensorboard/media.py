@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankzero.media.encoders import Encoded, encode_audio, encode_image, pillow
+from rankzero.media.encoders import Encoded, encode_audio, encode_image, import_pillow
 
 _SHOWN_FORMATS = ("PNG", "JPEG", "GIF", "BMP")
 
@@ -32,7 +32,7 @@ def picture(item: Any, caption: str | None = None, encode: Callable[[Any], Encod
     """
     content = _content(item, encode)
     try:
-        with pillow().open(io.BytesIO(content)) as image:
+        with import_pillow().open(io.BytesIO(content)) as image:
             shown = content if image.format in _SHOWN_FORMATS else encode_image(image)[0]
             width, height = image.size
             return Picture(shown, width, height, caption)

@@ -17,7 +17,7 @@ from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 
 from rankzero.media.encoders import Histogram
-from rankzero.values import clean, to_jsonable
+from rankzero.values import as_utf8, to_jsonable
 from rankzero_tensorboard.media import Picture
 
 SOLE_COLUMN = ["value"]
@@ -101,7 +101,7 @@ def _add_captions(summary: Summary, key: str, captions: Sequence[str | None]) ->
 def _add_text(summary: Summary, tag: str, shape: Sequence[int], texts: Sequence[str]) -> None:
     details = text_metadata.create_summary_metadata(display_name=None, description=None)
     tensor = TensorProto(
-        dtype=DT_STRING, tensor_shape=_shape(shape), string_val=[clean(text).encode() for text in texts]
+        dtype=DT_STRING, tensor_shape=_shape(shape), string_val=[as_utf8(text).encode() for text in texts]
     )
     summary.value.add(tag=tag, metadata=details, tensor=tensor)
 

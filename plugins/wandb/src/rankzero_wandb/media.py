@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankzero.media.encoders import Histogram, encode_image, pillow
+from rankzero.media.encoders import Histogram, encode_image, import_pillow
 from rankzero.media.store import MediaFile
 from rankzero.values import NON_FINITE, to_jsonable, to_number
 
@@ -68,7 +68,7 @@ def _picture(item: Any) -> Any:
     if not hasattr(item, "shape") and not hasattr(item, "savefig"):
         return _path_or(item)
     try:
-        return pillow().open(io.BytesIO(encode_image(item)[0]))
+        return import_pillow().open(io.BytesIO(encode_image(item)[0]))
     except ValueError:  # W&B's client drops dimensions of one
         return item
 
