@@ -1,4 +1,4 @@
-"""The checks of this repository. `nox` alone runs lint, typing and tests; `nox --list` shows the rest."""
+"""The checks of this repository. `nox` alone runs lint, typing and the quick tests; `nox --list` shows the rest."""
 
 import os
 import sys
@@ -61,12 +61,29 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, or those named: nox -s tests -- tests/journal."""
-    # Hundreds of processes import torch or an SDK; under PYTHONDONTWRITEBYTECODE each would compile it again.
-    session.install("--compile", *editable(packages()), *group("test"), *FRAMEWORKS)
-    # One thread for each worker: torch would otherwise start one for each core in every one of them.
-    env = {"OMP_NUM_THREADS": "1"}
-    session.run("pytest", "-n", "logical", "--maxprocesses", "4", *session.posargs, env=env)
+    """Run the tests that are not slow, or those named: nox -s tests -- tests/journal."""
+    run_tests(session, "not slow")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the slow tests: processes killed at random moments, and what takes more than ten seconds."""
+    run_tests(session, "slow")
+
+
+def run_tests(session: nox.Session, marked: str) -> None:
+    """Run the tests that have these markers, in several processes."""
+    session.install(*editable(packages()), *group("test"), *FRAMEWORKS)
+    env = {
+        # Hundreds of processes import torch or an SDK: the first one compiles it for all.
+        "PYTHONDONTWRITEBYTECODE": "",
+        # One thread for each worker: torch would otherwise start one for each core in every one of them.
+        "OMP_NUM_THREADS": "1",
+    }
+    # Many tests wait for another process, so there are more workers than cores. Neighbouring tests go to one worker:
+    # they share what takes long to import and to start.
+    workers = str(min(8, 2 * (os.cpu_count() or 2)))
+    session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *session.posargs, env=env)
 
 
 @nox.session
