@@ -1,4 +1,4 @@
-"""Snapshots of checkpoints: who waits for the copies, what is left of those that fail, and what an end says of them."""
+"""Snapshots of files that are logged: who waits for copies, what failed ones leave, and what an end says of them."""
 
 import os
 import resource
@@ -14,38 +14,54 @@ from servers.training import Training
 from waiting import A_WHILE, SOON
 
 import rankzero
-from rankzero.events.structs import Checkpoint, Finish
+from rankzero.events.structs import Artifact, Checkpoint, Finish
 from rankzero.journal.tail import JOURNAL, read_events
-from rankzero.run.snapshots import Snapshots, place, snapshot
+from rankzero.media.store import MediaStore
+from rankzero.run import snapshots
+from rankzero.run.snapshots import Snapshots
+
+
+@pytest.fixture(autouse=True)
+def smallest_large_file(monkeypatch):
+    """Have a thread copy files of any size."""
+    monkeypatch.setattr(snapshots, "_SMALL", -1)
 
 
 @pytest.fixture
 def may_copy(monkeypatch):
-    """Hold all copies back until this is set."""
-    event, copy = threading.Event(), shutil.copyfileobj
+    """Hold the copies of the thread back until this is set."""
+    event = threading.Event()
 
-    def copy_later(*args):
-        assert event.wait(A_WHILE)
-        copy(*args)
+    def later(copy):
+        def copy_later(*args, **options):
+            if threading.current_thread().name == "rankzero-snapshots":
+                assert event.wait(A_WHILE)
+            return copy(*args, **options)
 
-    monkeypatch.setattr(shutil, "copyfileobj", copy_later)
+        return copy_later
+
+    monkeypatch.setattr(shutil, "copyfileobj", later(shutil.copyfileobj))
+    monkeypatch.setattr(MediaStore, "put_open", later(MediaStore.put_open))
     yield event
     event.set()
 
 
 @pytest.fixture
 def take(tmp_path):
-    """Write a checkpoint and keep a snapshot of it; return where."""
+    """Write a checkpoint and keep a snapshot of it; once it is there, its path is in ``take.kept``."""
 
-    def take(name, then=lambda: None, may_change=True):
+    def take(name, may_change=True):
         source = tmp_path / name
         source.write_text(f"content of {name}")
-        target = tmp_path / "run" / place(source)
-        take.snapshots.take(source, target, then, may_change=may_change)
-        return target
+        then = lambda path: take.kept.append(tmp_path / "run" / path)  # noqa: E731
+        take.snapshots.take(source, then, may_change=may_change, even_if_full=False)
 
-    take.snapshots = Snapshots()
+    take.snapshots, take.kept = in_directory(tmp_path / "run"), []
     return take
+
+
+def in_directory(run_dir):
+    return Snapshots(MediaStore(run_dir))
 
 
 def left(tmp_path):
@@ -62,23 +78,22 @@ def callback(path, **fields):
 
 
 def test_copies_and_links_wait_for_their_turn_and_nobody_waits_for_them(take, may_copy):
-    kept, taken = [], {}
-    for index in range(16):
-        name = f"{index}.ckpt"
-        taken[name] = take(name, lambda name=name: kept.append(name), may_change=index % 2 == 0)
-    assert kept == []
-    assert [os.path.basename(path) for path in take.snapshots.waiting()] == list(taken)
-    assert sum(thread.name == "rankzero-checkpoint" for thread in threading.enumerate()) == 1
+    names = [f"{index}.ckpt" for index in range(16)]
+    for index, name in enumerate(names):
+        take(name, may_change=index % 2 == 0)
+    assert take.kept == []
+    assert [os.path.basename(path) for path in take.snapshots.waiting()] == names
+    assert sum(thread.name == "rankzero-snapshots" for thread in threading.enumerate()) == 1
     may_copy.set()
     assert take.snapshots.wait(A_WHILE)
-    assert kept == list(taken)
-    assert [target.read_text() for target in taken.values()] == [f"content of {name}" for name in taken]
+    assert [path.name for path in take.kept] == names
+    assert [path.read_text() for path in take.kept] == [f"content of {name}" for name in names]
 
 
 def test_too_many_copies_leave_the_newest_out(tmp_path, take, may_copy):
     for index in range(8):
         take(f"{index}.ckpt")
-    with pytest.raises(OSError, match="8 checkpoints before it are still being copied"):
+    with pytest.raises(OSError, match="8 files before it are still being copied"):
         take("more.ckpt")
     assert len(left(tmp_path)) == 8
     take("linked.ckpt", may_change=False)
@@ -134,10 +149,72 @@ def test_a_forked_child_leaves_its_parents_copies_alone(take, may_copy):
     if pid == 0:
         may_copy.set()
         is_free = take.snapshots.wait(0) and take.snapshots.waiting() == []
-        target = take("child.ckpt")
-        os._exit(0 if is_free and take.snapshots.wait(A_WHILE) and target.exists() else 1)
+        take("child.ckpt")
+        os._exit(0 if is_free and take.snapshots.wait(A_WHILE) and take.kept[0].exists() else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert len(take.snapshots.waiting()) == 1
+
+
+# log_artifact and log_checkpoint
+
+
+@pytest.fixture
+def run(tmp_path):
+    with rankzero.start("csv", dir=tmp_path / "runs", delivery="off") as run:
+        yield run
+
+
+def kept_of(run, event_type):
+    """Return what was kept of each event of a type."""
+    return [
+        (run.dir / event.path).read_text()
+        for _, event in read_events(run.dir / JOURNAL)
+        if isinstance(event, event_type)
+    ]
+
+
+@pytest.mark.parametrize(("verb", "event_type"), [("log_artifact", Artifact), ("log_checkpoint", Checkpoint)])
+@pytest.mark.parametrize("then", ["replace", "delete"])
+def test_a_large_file_is_kept_as_it_was_and_nobody_waits_for_its_copy(run, tmp_path, may_copy, verb, event_type, then):
+    source, newer = tmp_path / "file", tmp_path / "newer"
+    source.write_text("older")
+    newer.write_text("newer")
+    getattr(run, verb)(source)
+    newer.replace(source) if then == "replace" else source.unlink()
+    assert kept_of(run, event_type) == []
+    may_copy.set()
+    assert run.flush()
+    assert kept_of(run, event_type) == ["older"]
+
+
+@pytest.mark.parametrize(("verb", "event_type"), [("log_artifact", Artifact), ("log_checkpoint", Checkpoint)])
+@pytest.mark.parametrize("why", ["small", "eight wait", "nobody waits"])
+def test_a_file_that_is_copied_at_once_may_be_overwritten_in_place(
+    run, tmp_path, may_copy, monkeypatch, verb, event_type, why
+):
+    source = tmp_path / "file"
+    if why == "small":
+        monkeypatch.setattr(snapshots, "_SMALL", 5)
+    elif why == "eight wait":
+        monkeypatch.setattr(snapshots, "_MOST_COPIES", 0)
+    else:
+        monkeypatch.setattr(run, "_owner_pid", 0)  # a forked or spawned child, which ends without waiting
+    for content in ("older", "newer"):
+        source.write_text(content)
+        getattr(run, verb)(source)
+    assert kept_of(run, event_type) == ["older", "newer"]
+
+
+def test_a_log_that_grows_is_kept_as_it_was(run, tmp_path, may_copy, caplog):
+    source = tmp_path / "training.log"
+    source.write_text("one\n")
+    run.log_artifact(source)
+    with open(source, "a") as file:
+        file.write("two\n")
+    may_copy.set()
+    assert run.flush()
+    assert kept_of(run, Artifact) == ["one\n"]
+    assert f"{source} was written while it was copied" in caplog.text
 
 
 # What is left
@@ -149,24 +226,24 @@ def test_a_failed_copy_leaves_nothing(tmp_path, take, monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfileobj", fill_the_disk)
-    kept = []
-    take("a.ckpt", lambda: kept.append("a"))
+    take("a.ckpt")
     assert take.snapshots.wait(A_WHILE)
-    assert (kept, left(tmp_path)) == ([], [])
-    assert f"the checkpoint {tmp_path / 'a.ckpt'} could not be kept" in caplog.text
+    assert (take.kept, left(tmp_path)) == ([], [])
+    assert f"{tmp_path / 'a.ckpt'} could not be kept" in caplog.text
 
 
-def test_what_was_written_again_leaves_nothing(tmp_path, may_copy):
-    source, snapshots = tmp_path / "sharded", Snapshots()
+def test_what_was_written_again_leaves_nothing(tmp_path, may_copy, caplog):
+    source, taken = tmp_path / "sharded", in_directory(tmp_path / "run")
     source.mkdir()
     for name in ("a", "b"):
         (source / name).write_text("older")
-    snapshots.take(source, tmp_path / "run" / place(source), pytest.fail, may_change=True)
+    taken.take(source, pytest.fail)
     for name in ("a", "b"):
         (source / name).write_text("newer, and longer")
     may_copy.set()
-    assert snapshots.wait(A_WHILE)
+    assert taken.wait(A_WHILE)
     assert left(tmp_path) == []
+    assert "a was written again before it was copied" in caplog.text
 
 
 @pytest.fixture
@@ -187,17 +264,18 @@ def odd_directory(tmp_path):
 LEFT_OUT = ["best/up", "broken", "data/up", "here", "pipe", "rankzero-runs"]
 
 
-@pytest.mark.parametrize("way", ["log_artifact", "log_checkpoint", "copied", "linked"])
+@pytest.mark.parametrize("way", ["log_artifact", "log_checkpoint", "copied", "copied at once", "linked"])
 def test_a_directory_is_kept_without_runs_loops_and_pipes(odd_directory, caplog, way):
     with rankzero.start("csv", dir=odd_directory / "rankzero-runs", delivery="off") as run:
         run.log_text("note", "kept")
         if way.startswith("log"):
             getattr(run, way)(odd_directory)
-            (kept,) = (run.dir / "checkpoints").glob("*/work")
+            run.flush()
         else:
-            snapshots, kept = Snapshots(), run.dir / place(odd_directory)
-            snapshots.take(odd_directory, kept, lambda: None, may_change=way == "copied")
-            assert snapshots.wait(60)
+            taken = in_directory(run.dir)
+            taken.take(odd_directory, lambda path: None, may_change=way != "linked", at_once=way == "copied at once")
+            assert taken.wait(A_WHILE)
+        (kept,) = (run.dir / "checkpoints").glob("*/work")
     found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
     assert found == dict.fromkeys(["best/a", "data/a", "file"], "content")
     (said,) = [record.getMessage() for record in caplog.records if "is not kept" in record.getMessage()]
@@ -215,13 +293,10 @@ def test_a_pipe_is_no_file_and_holds_nothing_up(odd_directory, caplog, verb):
     assert ["pipe" in text for text in [str(each.message) for each in caught] + caplog.messages] == [True]
 
 
-@pytest.mark.parametrize("may_change", [False, True])
-def test_what_is_not_there_leaves_nothing(tmp_path, may_change):
-    source = tmp_path / "nowhere"
+@pytest.mark.parametrize("how", [{"may_change": False}, {"may_change": True}, {"at_once": True}])
+def test_what_is_not_there_leaves_nothing(tmp_path, how):
     with pytest.raises(FileNotFoundError):
-        Snapshots().take(source, tmp_path / "run" / place(source), pytest.fail, may_change=may_change)
-    with pytest.raises(FileNotFoundError):
-        snapshot(source, tmp_path / "run")
+        in_directory(tmp_path / "run").take(tmp_path / "nowhere", pytest.fail, **how)
     assert left(tmp_path) == []
 
 
@@ -244,20 +319,20 @@ def test_a_checkpoint_that_is_not_there_is_said_each_time(tmp_path, caplog, monk
 
 
 def test_a_directory_of_many_files_leaves_room_for_other_files(tmp_path, may_copy):
-    source, snapshots = tmp_path / "sharded", Snapshots()
+    source, taken, kept = tmp_path / "sharded", in_directory(tmp_path / "run"), []
     source.mkdir()
     for index in range(300):
         (source / f"{index}").write_text(f"content {index}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, hard))
     try:
-        target = tmp_path / "run" / place(source)
-        snapshots.take(source, target, lambda: None, may_change=True)
+        taken.take(source, kept.append)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     shutil.rmtree(source)
     may_copy.set()
-    assert snapshots.wait(A_WHILE)
+    assert taken.wait(A_WHILE)
+    target = tmp_path / "run" / kept[0]
     assert {path.name: path.read_text() for path in target.iterdir()} == {f"{i}": f"content {i}" for i in range(300)}
 
 
@@ -272,7 +347,7 @@ def test_an_end_that_does_not_wait_for_a_copy_says_so(tmp_path, may_copy, caplog
     began = time.monotonic()
     run.finish(timeout=0.5)
     assert time.monotonic() - began < SOON
-    assert f"ends before these checkpoints are copied into its directory: {path}" in caplog.text
+    assert f"ends before these files are copied into its directory: {path}" in caplog.text
     may_copy.set()
     assert run._snapshots.wait(A_WHILE)
     (*_, finish, late) = [event for _, event in read_events(run.dir / JOURNAL)]
@@ -301,7 +376,10 @@ SAVE = """
     import shutil, threading
     from types import SimpleNamespace
 
+    from rankzero.run import snapshots
+
     shutil.copyfileobj = lambda *args: time.sleep(1000)  # a file system that hangs
+    snapshots._SMALL = -1
     run = begin()
     run.log_metrics({"loss": 1.0})
     path = directory / "last.ckpt"

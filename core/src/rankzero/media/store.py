@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -89,18 +90,25 @@ class MediaStore:
 
     def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
         """Store a copy of an existing file."""
+        with open_regular(source) as file:
+            return self.put_open(file, Path(source).name, caption)
+
+    def put_open(self, file: BinaryIO, name: str, caption: str | None = None, size: int | None = None) -> MediaFile:
+        """Store a copy of what can be read from ``file``, no more than ``size`` bytes; ``name`` is the file's."""
         hashlib = import_fork_safe("hashlib")
 
-        path = Path(source)
-        suffix = path.suffix if path.suffix.isascii() and len(path.suffix) <= _LONGEST_SUFFIX else ""
+        suffix = Path(name).suffix
+        suffix = suffix if suffix.isascii() and len(suffix) <= _LONGEST_SUFFIX else ""
         digest = hashlib.sha256()
-        with open_regular(path) as original, self._part() as part:
+        left = sys.maxsize if size is None else size
+        with self._part() as part:
             with open(part, "wb") as copy:
-                while chunk := original.read(_CHUNK):  # hashed as copied: it may be growing
+                while left and (chunk := file.read(min(_CHUNK, left))):  # hashed as copied: it may be growing
                     digest.update(chunk)
                     copy.write(chunk)
+                    left -= len(chunk)
             relative = self._keep(part, digest.hexdigest() + suffix)
-        return MediaFile(relative, path.name, caption)
+        return MediaFile(relative, name, caption)
 
     @contextmanager
     def _part(self) -> Iterator[Path]:

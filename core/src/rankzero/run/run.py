@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
+import msgspec
+
 from rankzero.capture.console import Capture
 from rankzero.capture.device_values import DeviceCopy, DeviceRows
 from rankzero.capture.model_watch import ModelWatch
@@ -56,8 +58,9 @@ from rankzero.media.store import MediaFile, MediaStore, captioned
 from rankzero.messages import describe, did_you_mean, warn_user
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import is_rank_zero
-from rankzero.run import endings, notebooks, snapshots
+from rankzero.run import endings, notebooks
 from rankzero.run.identity import UNKNOWN, Announcement
+from rankzero.run.snapshots import Record, Snapshots, why_lost
 from rankzero.rundir.writer_lock import WriterLock
 from rankzero.secrets import mask_params, scrub
 from rankzero.values import (
@@ -157,7 +160,6 @@ class Run:
         self._device_rows = DeviceRows()
         self._aggregator = StepAggregator()
         self._saved_checkpoints = SavedCheckpoints()
-        self._snapshots = snapshots.Snapshots()
         self._watches: dict[int, ModelWatch] = {}
         self._said: set[str] = set()
 
@@ -534,15 +536,21 @@ class Run:
         aliases: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Event | None:
-        """Log a file or directory; it is copied now, so it may change or vanish afterwards.
+        """Log a file or directory as it is now; the script may append to it, replace or delete it afterwards.
+
+        It is copied, not linked, for a script may write on in what it logs: up to 16 MiB before this returns, more in
+        a thread, which `flush` and `finish` wait for. What is larger must not be overwritten in place before that. If
+        eight copies wait already, this waits for its own.
 
         Of a directory are left out, which is logged as a warning: the directory where runs are kept, broken links,
         links to a directory around them, pipes, and files that cannot be read. Other links are followed.
         """
         source = _path(path)
-        kept = snapshots.snapshot(source, self.dir) if source.is_dir() else self._media.put_file(source).path
         named, kind = to_text(name) if name else source.name, _optional(type)
-        return Artifact(_now(), kept, named, kind, _texts(aliases), _details(metadata))
+        event = Artifact(_now(), "", named, kind, _texts(aliases), _details(metadata))
+        keep = self._snapshots.take if source.is_dir() else self._snapshots.store
+        keep(source, self._recorder_of(event), at_once=self._is_left_alone())
+        return None
 
     @_verb
     def log_checkpoint(
@@ -555,8 +563,8 @@ class Run:
     ) -> Event | None:
         """Log a checkpoint, a file or directory.
 
-        It is copied now, so the script may overwrite or delete it. The copy is deleted when every logger has
-        it, the script has deleted or overwritten the original, and a later one has its aliases. What is left out of a
+        It is copied as it is now, in the way of `log_artifact`. The copy is deleted when every logger has it, the
+        script has deleted or overwritten the original, and a later one has its aliases. What is left out of a
         directory is said under `log_artifact`. A path that is not there is logged as an error each time.
 
         Args:
@@ -567,11 +575,12 @@ class Run:
             metadata: anything else.
         """
         try:
-            kept = snapshots.snapshot(_path(path), self.dir)
+            source = _path(path)
+            event = self._checkpoint(source, score, step, aliases, metadata)
+            self._snapshots.take(source, self._recorder_of(event), at_once=self._is_left_alone())
         except Exception as error:  # said each time: who learns of it after a week has lost that week
-            log.error("THE CHECKPOINT IS NOT KEPT: %s", snapshots.why_lost(path, error))
-            return None
-        return self._checkpoint(kept, Path(path), score, step, aliases, metadata)
+            log.error("THE CHECKPOINT IS NOT KEPT: %s", why_lost(path, error))
+        return None
 
     @_verb
     def define_metric(
@@ -638,19 +647,31 @@ class Run:
     def _log_saved(self, found: Iterable[SavedCheckpoint]) -> None:
         for saved in found:
             path = Path(saved.path)
-            kept = snapshots.place(path)
-            event = self._checkpoint(kept, path, saved.score, saved.step, saved.aliases, saved.metadata, automatic=True)
-            record = functools.partial(self._record if self._is_finished else self._record_copied, event)
+            event = self._checkpoint(path, saved.score, saved.step, saved.aliases, saved.metadata, automatic=True)
             try:
-                self._snapshots.take(path, self.dir / kept, record, may_change=saved.may_change)
+                self._snapshots.take(
+                    path, self._recorder_of(event), may_change=saved.may_change, at_once=self._is_left_alone(),
+                    even_if_full=False,
+                )  # fmt: skip
             except Exception as error:  # those after it are kept all the same
                 log.warning("the checkpoint %s could not be kept in the run's directory: %s", path, describe(error))
 
-    def _record_copied(self, event: Checkpoint) -> None:
-        """Record what was saved before the end; if it was copied only after that, `finish` has said so."""
-        kept = event if self._filter is None else self._filter(event)
-        if kept is not None:
-            self._append(encode(kept))
+    def _is_left_alone(self) -> bool:
+        """Return whether nobody waits for the threads of this process, as `finish` does in the one that began."""
+        return self._is_finished or os.getpid() != self._owner_pid
+
+    def _recorder_of(self, event: Artifact | Checkpoint) -> Record:
+        """Return what records ``event`` with the path where its file is kept."""
+        was_finished = self._is_finished
+
+        def record(path: str) -> None:
+            kept = msgspec.structs.replace(event, path=path)
+            if was_finished:
+                self._record(kept)
+            elif (filtered := kept if self._filter is None else self._filter(kept)) is not None:
+                self._append(encode(filtered))  # if it was copied only after the end, `finish` has said so
+
+        return record
 
     @_verb
     def _log_late_checkpoints(self, timeout: float) -> Event | None:
@@ -659,7 +680,6 @@ class Run:
 
     def _checkpoint(
         self,
-        kept: str,
         path: Path,
         score: Any,
         step: int | None,
@@ -669,7 +689,7 @@ class Run:
         automatic: bool = False,
     ) -> Checkpoint:
         return Checkpoint(
-            _now(), kept, str(path.absolute()), to_number(score), self._at(step), _texts(aliases),
+            _now(), "", str(path.absolute()), to_number(score), self._at(step), _texts(aliases),
             _details(metadata), automatic,
         )  # fmt: skip
 
@@ -717,7 +737,7 @@ class Run:
             status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
             timeout: in seconds, for all of it. If not given, it is the ``finish_timeout`` of `rankzero.start`, and its
                 ``down_timeout`` for a tracker that is known to take nothing now. A courier that needs longer goes on by
-                itself, which is said, and so is which checkpoints are not yet copied into the run's directory.
+                itself, which is said, and so is which files are not yet copied into the run's directory.
         """
         if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
             return
@@ -742,7 +762,7 @@ class Run:
         endings.forget(self)
         if uncopied := self._snapshots.waiting():
             log.warning(
-                "%s ends before these checkpoints are copied into its directory: %s; they are lost if the process ends "
+                "%s ends before these files are copied into its directory: %s; they are lost if the process ends "
                 "before that too, and otherwise delivered only by: rankzero sync %s",
                 self.name, ", ".join(uncopied), shlex.quote(str(self.dir)),
             )  # fmt: skip
@@ -893,6 +913,7 @@ class Run:
         self._journal = Journal(self.dir / JOURNAL)
         self._append = self._journal.append
         self._media = MediaStore(self.dir)
+        self._snapshots = Snapshots(self._media)
 
     def _filter_events(self) -> None:
         self._filter = get_plugins().event_filter(self)
@@ -1009,8 +1030,6 @@ class Run:
 
 def encode_json(value: Any) -> bytes:
     """Encode plain data as JSON."""
-    import msgspec
-
     return msgspec.json.encode(value)
 
 

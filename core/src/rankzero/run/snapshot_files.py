@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from rankzero.errors import NotAFileError
+from rankzero.files.writing import open_regular
 
 log = logging.getLogger("rankzero")
 
@@ -27,7 +28,7 @@ class OpenFile(NamedTuple):
     kept: Path
     """Where it is copied to."""
     state: tuple[int, int]
-    """What it was when it was opened: time of the last change in ns, and size in bytes."""
+    """The `state` that it had when it was opened."""
 
 
 def files_of(source: Path, target: Path) -> list[tuple[Path, Path]]:
@@ -115,44 +116,72 @@ def link(files: list[tuple[Path, Path]]) -> bool:
     return True
 
 
+def copy_now(files: list[tuple[Path, Path]]) -> None:
+    """Copy each file to where it is to be kept; what was deleted meanwhile is left out, which is said.
+
+    Raises:
+        OSError: the only file is not there, one cannot be read, or a copy not be written.
+    """
+    for each, kept in files:
+        try:
+            with open_regular(each) as file:
+                _write(file, kept)
+        except FileNotFoundError:
+            if len(files) == 1:
+                raise
+            log.warning("%s is not kept: it was deleted before it could be copied", each)
+
+
 def open_all(files: list[tuple[Path, Path]]) -> list[OpenFile]:
     """Open the files for `copy`.
 
     Raises:
         OSError: one cannot be read, or not be copied.
     """
-    import shutil
-
     with ExitStack() as stack:
-        opened = [(stack.enter_context(open(each, "rb")), kept) for each, kept in files[:_MOST_OPEN]]
-        # The caller waits for the copies of the others, as a process can open only so many files.
-        for each, kept in files[_MOST_OPEN:]:
-            shutil.copyfile(each, kept)
-        found = [OpenFile(file, kept, _state(file)) for file, kept in opened]
+        opened = [(stack.enter_context(open_regular(each)), kept) for each, kept in files[:_MOST_OPEN]]
+        copy_now(files[_MOST_OPEN:])  # the caller waits for these, as a process can open only so many files
+        found = [OpenFile(file, kept, state(file)) for file, kept in opened]
         stack.pop_all()
     return found
 
 
-def copy(files: list[OpenFile]) -> bool:
-    """Copy and close the files; return False, and say so, if one was written again since it was opened.
+def copy(files: list[OpenFile]) -> None:
+    """Copy and close the files.
 
     Raises:
-        OSError: a file cannot be read, or its copy not be written.
+        OSError: a file was written again since it was opened, cannot be read, or its copy not be written.
     """
-    import shutil
-
     with ExitStack() as stack:
         for file, _, _ in files:
             stack.enter_context(file)
-        for file, kept, state in files:
-            with open(kept, "wb") as copied:
-                shutil.copyfileobj(file, copied, _CHUNK)
-            if _state(file) != state:
-                log.warning("%s was written again before it was copied: its older form is lost", file.name)
-                return False
-    return True
+        for file, kept, before in files:
+            _write(file, kept)
+            if state(file) != before:
+                raise OSError(
+                    f"{kept.name} was written again before it was copied, and what it was is lost; save each under a "
+                    "name of its own, or write it beside and rename it"
+                )
 
 
-def _state(file: BinaryIO) -> tuple[int, int]:
+def state(file: BinaryIO) -> tuple[int, int]:
+    """Return what differs if a file was written again: the time of its last change in ns, and its size in bytes."""
     found = os.fstat(file.fileno())
     return found.st_mtime_ns, found.st_size
+
+
+def size(files: list[tuple[Path, Path]]) -> int:
+    """Return how many bytes the files have, as far as they are there."""
+    total = 0
+    for each, _ in files:
+        with suppress(OSError):
+            total += os.path.getsize(each)
+    return total
+
+
+def _write(file: BinaryIO, kept: Path) -> None:
+    import shutil
+
+    with open(kept, "wb") as copied:
+        shutil.copyfileobj(file, copied, _CHUNK)
+        os.fchmod(copied.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode))

@@ -1,4 +1,4 @@
-"""Snapshots of checkpoints, which no rotation can delete before they are uploaded."""
+"""Snapshots of the files that are logged, which the script may then overwrite or delete."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankzero.files.writing import copy_file
+from rankzero.files.writing import open_regular
+from rankzero.media.store import MediaStore
 from rankzero.messages import describe, did_you_mean
 from rankzero.run import snapshot_files
 from rankzero.values import as_utf8, safe_isinstance
@@ -22,33 +23,10 @@ log = logging.getLogger("rankzero")
 DIRECTORY = "checkpoints"
 
 _MOST_COPIES = 8  # that wait: their files are open, and take room on the disk though they may be deleted
+_SMALL = 16 << 20  # bytes, copied in about 10 ms
 
-
-def snapshot(source: Path, run_dir: Path) -> str:
-    """Copy ``source``, a file or a directory, under another name into ``run_dir``; return that path, relative.
-
-    Raises:
-        OSError: ``source`` cannot be read or the run's directory cannot be written.
-    """
-    import shutil
-
-    kept = place(source)
-    target = run_dir / kept
-    with _made(target.parent):
-        for each, copied in snapshot_files.files_of(source, target):
-            try:
-                copy_file(each, copied)
-                shutil.copymode(each, copied)
-            except FileNotFoundError:
-                if each == source:
-                    raise
-                log.warning("%s is not kept: it was deleted before it could be copied", each)
-    return kept
-
-
-def place(source: Path) -> str:
-    """Return a new path for a snapshot of ``source``, relative to the run's directory."""
-    return Path(DIRECTORY, uuid.uuid4().hex[:8], as_utf8(source.absolute().name) or "files").as_posix()
+Record = Callable[[str], None]
+"""Takes the path where a file is kept, relative to the run's directory."""
 
 
 def why_lost(path: Any, error: Exception) -> str:
@@ -71,14 +49,20 @@ def why_lost(path: Any, error: Exception) -> str:
 
 
 class Snapshots:
-    """Keeps files that may be deleted or replaced at once, without taking longer for larger ones.
+    """Keeps files as they are now in a run's directory; the caller waits neither for large ones nor for many.
 
-    That is by hard links. Where there can be none, as on another file system, the files are opened, which a deletion
-    does not end, and a thread copies them, one checkpoint after the other. The thread is a daemon: who ends the
-    process has to `wait`.
+    A file that nobody writes into again is hard-linked. One that may be written in place, such as what `torch.save`
+    writes to the same path in each epoch, or a log, is copied, for a link would change with it. A small one is copied
+    at once. A larger one is opened, which a deletion does not end, and a thread copies it, one after the other. It may
+    be deleted or replaced meanwhile; if the script writes into it before the copy is made, that is said. The thread is
+    a daemon: who ends the process has to `wait`.
+
+    Args:
+        media: where single files that are no checkpoints are kept, each content once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, media: MediaStore) -> None:
+        self._media = media
         self._reset()
 
     def _reset(self) -> None:
@@ -87,29 +71,73 @@ class Snapshots:
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
 
-    def take(self, source: Path, target: Path, then: Callable[[], None], *, may_change: bool = False) -> None:
-        """Keep ``source`` at ``target``; call ``then`` once it is there, in the order of these calls.
+    def take(
+        self, source: Path, then: Record, *, may_change: bool = True, at_once: bool = False, even_if_full: bool = True
+    ) -> None:
+        """Keep ``source`` under a path of its own.
 
         Args:
             source: a file or a directory.
-            target: where nothing is.
-            then: called in a thread if one has something to copy.
-            may_change: ``source`` may be written again in place, which would change what is linked to it too.
+            then: called with the path, relative to the run's directory, once all is there, in the order of the calls;
+                in a thread if one has something to copy.
+            may_change: ``source`` may be written again in place.
+            at_once: let no thread copy: nobody is going to `wait` for it.
+            even_if_full: if too many copies wait already, copy it before this returns, instead of an error.
 
         Raises:
-            OSError: ``source`` cannot be read or ``target`` cannot be written, or too many copies wait already.
+            OSError: ``source`` cannot be read, the run's directory cannot be written, or too many copies wait already.
         """
         self._leave_to_parent()
+        kept = Path(DIRECTORY, uuid.uuid4().hex[:8], as_utf8(source.absolute().name) or "files").as_posix()
+        target = self._media.directory / kept
         with _made(target.parent):
             files = snapshot_files.files_of(source, target)
             opened: list[snapshot_files.OpenFile] = []
             if may_change or not snapshot_files.link(files):
-                self._check_room()
-                opened = snapshot_files.open_all(files)
-            if opened or self._waiting:
-                self._put(_Snapshot(source, target, opened, then))
-            else:
-                then()
+                if at_once or snapshot_files.size(files) <= _SMALL or (even_if_full and self._is_full()):
+                    snapshot_files.copy_now(files)
+                else:
+                    self._check_room()
+                    opened = snapshot_files.open_all(files)
+
+            def copy() -> str:
+                with _filled(target.parent):
+                    snapshot_files.copy(opened)
+                return kept
+
+            self._put(_Snapshot(source, copy if opened else None, then, kept), at_once)
+
+    def store(self, source: Path, then: Record, *, at_once: bool = False) -> None:
+        """Keep a single file among the media; the arguments are those of `take`.
+
+        A log may grow while it is copied: what it was at the call is kept, and what is appended is not.
+
+        Raises:
+            OSError: as `take`.
+        """
+        self._leave_to_parent()
+        with ExitStack() as stack:
+            file = stack.enter_context(open_regular(source))
+            before = snapshot_files.state(file)
+            size = before[1]
+            if at_once or size <= _SMALL or self._is_full():
+                kept = self._media.put_open(file, source.name).path
+                self._put(_Snapshot(source, None, then, kept), at_once)
+                return
+
+            def copy() -> str:
+                with file:
+                    kept = self._media.put_open(file, source.name, size=size).path
+                    if snapshot_files.state(file) != before:
+                        log.warning(
+                            "%s was written while it was copied: what was appended is not kept, and if anything else "
+                            "was changed, what is kept may be neither of both",
+                            source,
+                        )
+                return kept
+
+            self._put(_Snapshot(source, copy, then), at_once)
+            stack.pop_all()
 
     def wait(self, timeout: float) -> bool:
         """Wait until nothing is being copied; return whether that was so in ``timeout`` seconds."""
@@ -123,28 +151,36 @@ class Snapshots:
         with self._changed:
             return [str(snapshot.source) for snapshot in self._waiting]
 
+    def _is_full(self) -> bool:
+        with self._changed:
+            return sum(snapshot.copy is not None for snapshot in self._waiting) >= _MOST_COPIES
+
     def _leave_to_parent(self) -> None:
         # A forked child has none of its parent's threads, and one of them may have held the lock.
         if self._pid != os.getpid():
             self._reset()
 
     def _check_room(self) -> None:
-        with self._changed:
-            copies = sum(bool(snapshot.opened) for snapshot in self._waiting)
-        if copies >= _MOST_COPIES:
-            raise OSError(f"{copies} checkpoints before it are still being copied, which is slower than they are saved")
+        if self._is_full():
+            raise OSError(f"{_MOST_COPIES} files before it are still being copied, which is slower than they are saved")
 
-    def _put(self, snapshot: _Snapshot) -> None:
+    def _put(self, snapshot: _Snapshot, at_once: bool) -> None:
         with self._changed:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="rankzero-checkpoint", daemon=True)
-                thread.start()
-                self._thread = thread
-            self._waiting.append(snapshot)
+            if not at_once and (snapshot.copy is not None or self._waiting):
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name="rankzero-snapshots", daemon=True)
+                    thread.start()
+                    self._thread = thread
+                self._waiting.append(snapshot)
+                return
+        snapshot.then(snapshot.kept)
 
     def _run(self) -> None:
         while (snapshot := self._first()) is not None:
-            snapshot.complete()
+            try:
+                snapshot.then(snapshot.copy() if snapshot.copy is not None else snapshot.kept)
+            except Exception as error:
+                log.error("%s could not be kept in the run's directory: %s", snapshot.source, error)
             with self._changed:
                 self._waiting.popleft()
                 self._changed.notify_all()
@@ -160,33 +196,26 @@ class Snapshots:
 
 class _Snapshot(NamedTuple):
     source: Path
-    target: Path
-    opened: list[snapshot_files.OpenFile]
-    """What is to be copied; nothing if it is linked."""
-    then: Callable[[], None]
-
-    def complete(self) -> None:
-        try:
-            if snapshot_files.copy(self.opened):
-                self.then()
-                return
-        except Exception as error:
-            log.warning("the checkpoint %s could not be kept in the run's directory: %s", self.source, error)
-        _remove(self.target.parent)
+    copy: Callable[[], str] | None
+    """Copies ``source`` and returns where it is kept; None if that is done."""
+    then: Record
+    kept: str = ""
 
 
 @contextmanager
 def _made(directory: Path) -> Iterator[None]:
     """Make ``directory``, and remove it with all in it if it cannot be filled."""
     directory.mkdir(parents=True)
+    with _filled(directory):
+        yield
+
+
+@contextmanager
+def _filled(directory: Path) -> Iterator[None]:
+    import shutil
+
     try:
         yield
     except BaseException:
-        _remove(directory)
+        shutil.rmtree(directory, ignore_errors=True)
         raise
-
-
-def _remove(directory: Path) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)
