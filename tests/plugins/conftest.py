@@ -1,6 +1,12 @@
-"""What holds for the tests of all plugins."""
+"""What the tests of all plugins share: a run to attach loggers to, an environment, and loggers that are closed."""
+
+import os
+import uuid
 
 import pytest
+from waiting import A_WHILE
+
+from rankzero.events.run_info import RunInfo
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -9,3 +15,49 @@ def capture_environment():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RANKZERO_CAPTURE_ENVIRONMENT", raising=False)
         yield
+
+
+@pytest.fixture
+def use_environment(monkeypatch, tmp_path):
+    """Give this process the variables of a tracker, and no others of that tracker; it writes to ``tmp_path``."""
+
+    def use(prefix, variables):
+        monkeypatch.chdir(tmp_path)
+        for name in [name for name in os.environ if name.startswith(prefix)]:
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("RANKZERO_DOWN_TIMEOUT", str(A_WHILE))  # a tracker that is back is waited for
+
+    return use
+
+
+@pytest.fixture
+def closing():
+    """Return the loggers that it is given, and close them when the test ends."""
+    loggers = []
+
+    def keep(logger):
+        loggers.append(logger)
+        return logger
+
+    yield keep
+    for logger in loggers:
+        logger.close()
+
+
+@pytest.fixture
+def run_info(tmp_path):
+    """A run of rankzero, to attach loggers to."""
+    run_id = uuid.uuid4().hex
+    directory = tmp_path / "runs" / "p" / run_id
+    directory.mkdir(parents=True)
+    return RunInfo(run_id, "brave-owl", "p", str(directory), started=1_700_000_000.0)
+
+
+@pytest.fixture
+def attached(make_logger, run_info):
+    """A logger of the run, as a courier has it."""
+    logger = make_logger()
+    logger.attach(run_info)
+    return logger

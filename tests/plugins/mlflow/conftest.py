@@ -1,14 +1,11 @@
 """Loggers to test; one server for all tests of a worker, for it takes ten seconds to start."""
 
 import shutil
-import uuid
 
 import pytest
 from mlflow import MlflowClient
 from servers.mlflow_server import MlflowServer
-from waiting import A_WHILE
 
-from rankzero.events.run_info import RunInfo
 from rankzero_mlflow import MLFlowLogger
 
 
@@ -31,11 +28,8 @@ def empty_database(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.setenv("RANKZERO_DOWN_TIMEOUT", str(A_WHILE))  # a tracker that is back is waited for
+def _environment(use_environment):
+    use_environment("MLFLOW_", {"MLFLOW_DISABLE_TELEMETRY": "true"})
 
 
 @pytest.fixture
@@ -48,17 +42,13 @@ def store(empty_database, tmp_path):
 
 
 @pytest.fixture
-def make_logger(store):
+def make_logger(store, closing):
     """Make loggers that write to `store`; they are closed at the end."""
-    made = []
 
     def make(*args, **options):
-        made.append(MLFlowLogger(*args, **({} if "tracking_uri" in options else {"save_dir": store}), **options))
-        return made[-1]
+        return closing(MLFlowLogger(*args, **({} if "tracking_uri" in options else {"save_dir": store}), **options))
 
-    yield make
-    for logger in made:
-        logger.close()
+    return make
 
 
 @pytest.fixture
@@ -71,12 +61,3 @@ def logger(make_logger):
 def on_server(make_logger, mlflow_server):
     """A logger in direct use that writes to the server."""
     return make_logger(tracking_uri=mlflow_server.uri)
-
-
-@pytest.fixture
-def run_info(tmp_path):
-    """A run of rankzero, to attach loggers to."""
-    run_id = uuid.uuid4().hex
-    directory = tmp_path / "runs" / "digits" / run_id
-    directory.mkdir(parents=True)
-    return RunInfo(run_id, "brave-owl", "digits", str(directory), started=1_700_000_000.0)

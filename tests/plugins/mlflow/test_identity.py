@@ -43,7 +43,7 @@ def test_which_experiment(make_logger, run_info, monkeypatch):
         return experiment_of(logger)
 
     assert experiment() == "lightning_logs"
-    assert experiment(attached=True) == "digits"
+    assert experiment(attached=True) == "p"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from-environment")
     assert experiment(attached=True) == "from-environment"
     assert experiment("given", attached=True) == "given"

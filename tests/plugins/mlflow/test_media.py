@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_options_of_other_trackers_are_said_to_be_ignored(logger):
 
 
 def test_what_is_delivered_again_is_there_once(make_logger, run_info, tmp_path):
-    store = MediaStore(tmp_path / "runs" / "digits" / run_info.id)
+    store = MediaStore(Path(run_info.dir))
     picture, sound, film = store.image(png()), store.audio(wav()), store.video(GIF)
     table = store.table(["a"], [[1]])
     logged = [
@@ -148,7 +149,7 @@ def test_what_is_delivered_again_is_there_once(make_logger, run_info, tmp_path):
 
 
 def test_one_step_logged_twice_in_a_moment_keeps_both(make_logger, run_info, tmp_path):
-    store = MediaStore(tmp_path / "runs" / "digits" / run_info.id)
+    store = MediaStore(Path(run_info.dir))
     pictures = [store.image(np.full((2, 2), shade, np.uint8)) for shade in (0, 255)]
     journal = JournalOf(run_info)
     for picture, text in zip(pictures, ["a", "b"], strict=True):

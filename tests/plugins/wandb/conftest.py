@@ -1,14 +1,10 @@
 """A server on loopback, an environment that leads to it, and loggers to test."""
 
-import os
-import uuid
-
 import pytest
 import wandb
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE
 
-from rankzero.events.run_info import RunInfo
 from rankzero_wandb import WandbLogger
 
 
@@ -26,13 +22,9 @@ def environment(server, tmp_path):
 
 
 @pytest.fixture
-def here(environment, monkeypatch, tmp_path):
+def here(environment, use_environment, monkeypatch):
     """Have this process log to the server, and keep what it writes to itself."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    use_environment("WANDB_", environment)
     monkeypatch.delenv("WANDB_DIR")
     wandb.teardown()
     yield
@@ -40,23 +32,6 @@ def here(environment, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def make_logger(here, tmp_path):
+def make_logger(here, closing, tmp_path):
     """Make loggers whose runs end with the test."""
-    made = []
-
-    def make(*args, **options):
-        made.append(WandbLogger(*args, **{"save_dir": tmp_path, "project": "p", **options}))
-        return made[-1]
-
-    yield make
-    for logger in made:
-        logger.close()
-
-
-@pytest.fixture
-def run_info(tmp_path):
-    """A run of rankzero, to attach loggers to."""
-    run_id = uuid.uuid4().hex
-    directory = tmp_path / "runs" / "p" / run_id
-    directory.mkdir(parents=True)
-    return RunInfo(run_id, "brave-owl", "p", str(directory), started=1_700_000_000.0)
+    return lambda *args, **options: closing(WandbLogger(*args, **{"save_dir": tmp_path, "project": "p", **options}))
