@@ -86,12 +86,12 @@ def test_with_torch(demo, tmp_path):
         "val/accuracy",
         "┤",
         "128 images · 16 tables",
-        "delivered to csv",
+        "Loggers: csv.",
     ):
         assert words in done.stdout
     assert (run.deliveries["csv"].closed, run.deliveries["csv"].rejected) == (True, 0)
-    assert "Look at it:" not in done.stdout  # a CSV file says nothing of how
-    assert max(map(len, done.stdout.split("Worth typing")[0].splitlines())) <= 80 + len(str(run.dir))
+    assert "View it:" not in done.stdout  # a CSV file says nothing of how
+    assert max(map(len, done.stdout.split("\nNext:")[0].splitlines())) <= 80 + len(str(run.dir))
 
 
 def test_the_next_commands_can_be_typed(demo, tmp_path):
@@ -126,8 +126,8 @@ def test_several_loggers_and_how_to_view_the_run_in_each(demo, tmp_path, monkeyp
     assert (done.returncode, done.stderr) == (0, "")
     run = run_below(tmp_path / "rankzero-runs")
     assert {key: each.closed for key, each in run.deliveries.items()} == {"csv": True, "viewed": True}
-    assert "delivered to csv, viewed." in done.stdout
-    look = done.stdout.split("Look at it:\n")[1].split("\nWorth typing next:")[0]
+    assert "Loggers: csv, viewed." in done.stdout
+    look = done.stdout.split("View it:\n")[1].split("\nNext:")[0]
     assert look == f"  viewer --path '{run.dir}' {'x' * 80}\n      in viewed\n"
 
 

@@ -43,7 +43,7 @@ def test_rank_zero_asks_nobody(mesh, tmp_path):
         tensor(mesh, Partial).full_tensor()  # this would be noticed
         assert collectives.get_total_counts() > 0
     assert [event.values for event in events(run, Metrics)] == [{"loss": 1.0}, {"loss": 0.75}, {"norm": 0.5}]
-    assert events(run, Params)[0].values == {"scale": "a DTensor that is spread over ranks"}
+    assert events(run, Params)[0].values == {"scale": "a DTensor that is sharded over ranks"}
 
 
 def test_a_recorder(mesh, tmp_path):

@@ -58,7 +58,7 @@ def test_a_line_that_did_not_end_three_times(tmp_path):
     for text in ("x", "xy", "xyz"):
         write(Diary(Console(1.0, text)), tmp_path)
     assert logged(tmp_path)[1] == ["x", "y", "z"]
-    assert write(Diary(point(1), Console(4.0, "xyz")), tmp_path).outcome is Outcome.GROWN
+    assert write(Diary(point(1), Console(4.0, "xyz")), tmp_path).outcome is Outcome.APPENDED
     assert logged(tmp_path)[1] == ["x", "y", "z"]
 
 
@@ -84,7 +84,7 @@ def test_prints_in_the_middle_are_compared_to_the_letter(tmp_path):
     write(Diary(Console(1.0, "one"), point(1), Console(2.0, "two")), tmp_path)
     assert write(Diary(Console(1.0, "ONE"), point(1), Console(2.0, "two")), tmp_path).outcome is Outcome.DIFFERENT
     two = Diary(Console(1.0, "one"), point(1), Console(2.0, "two\nthree"))
-    assert write(two, tmp_path).outcome is Outcome.GROWN
+    assert write(two, tmp_path).outcome is Outcome.APPENDED
 
 
 def test_only_what_stood_last_may_move(tmp_path):
@@ -95,14 +95,14 @@ def test_only_what_stood_last_may_move(tmp_path):
 def test_a_name_that_is_given_later_is_no_other_run(tmp_path):
     write(Diary(point(1)), tmp_path)
     done = write(Diary(point(1), point(2), name="better", notes="why"), tmp_path)
-    assert (done.outcome, done.info.name) == (Outcome.GROWN, "first try")
+    assert (done.outcome, done.info.name) == (Outcome.APPENDED, "first try")
     assert rankzero.read_run(done.info.dir).info.name == "first try"
 
 
 def test_true_is_not_one(tmp_path):
     write(Diary(Params(1.0, {"k": 1})), tmp_path)
     assert write(Diary(Params(1.0, {"k": True, "n": 2})), tmp_path).outcome is Outcome.DIFFERENT
-    assert write(Diary(Params(1.0, {"k": 1, "n": 2})), tmp_path).outcome is Outcome.GROWN
+    assert write(Diary(Params(1.0, {"k": 1, "n": 2})), tmp_path).outcome is Outcome.APPENDED
 
 
 def test_a_refused_import_leaves_no_files(tmp_path):
@@ -116,14 +116,14 @@ def test_a_refused_import_leaves_no_files(tmp_path):
     before = media()
     assert write(Diary(point(1), picture(b"two"), picture(b"one")), tmp_path).outcome is Outcome.DIFFERENT
     assert media() == before
-    assert write(Diary(point(1), picture(b"one"), picture(b"two")), tmp_path).outcome is Outcome.GROWN
+    assert write(Diary(point(1), picture(b"one"), picture(b"two")), tmp_path).outcome is Outcome.APPENDED
     assert len(media()) == 2
 
 
 def test_a_run_is_not_imported_into_two_projects(tmp_path):
     write(Diary(point(1)), tmp_path)
     done = import_run(Diary(point(1)), tmp_path / "runs", "other")
-    assert (done.outcome, done.info.dir) == (Outcome.ELSEWHERE, str(tmp_path / "runs" / "digits" / ID))
+    assert (done.outcome, done.info.dir) == (Outcome.OTHER_PROJECT, str(tmp_path / "runs" / "digits" / ID))
     assert not (tmp_path / "runs" / "other").exists()
     assert import_run(Diary(point(1)), tmp_path / "more", "other").outcome is Outcome.NEW
 
@@ -136,7 +136,7 @@ def test_a_run_of_which_nothing_says_when_it_began(tmp_path, events, began):
     assert isinstance(finish, Finish)
     assert (start.time, finish.time) == (began, began)
     assert rankzero.read_run(tmp_path / "runs" / "digits" / ID).started == began
-    assert write(Diary(*events, point(2e9), started=0.0), tmp_path).outcome is Outcome.GROWN
+    assert write(Diary(*events, point(2e9), started=0.0), tmp_path).outcome is Outcome.APPENDED
 
 
 def test_a_run_that_is_skipped_leaves_nothing(tmp_path):

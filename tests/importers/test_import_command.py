@@ -96,10 +96,10 @@ def test_a_run_is_imported_and_again(command):
     status, out, err = command("diary", "diary.txt")
     assert (status, days()) == (0, ["sunny", "rainy"])
     assert out.startswith("diary of 2000: imported: 2 values, 0 files; it is in ")
-    assert err == "of 1 run the project is not known: it is 'diary' then, or what --project says\n"
+    assert err == "the project of 1 run is unknown: using 'diary'; set another with --project\n"
     status, out, _ = command("diary", "diary.txt")
     assert (status, days()) == (0, ["sunny", "rainy"])
-    assert "imported already, nothing is new" in out
+    assert "already imported, nothing is new" in out
 
 
 def test_what_is_new_is_imported(command):
@@ -114,7 +114,7 @@ def test_what_is_not_taken_is_named(command):
     Path("diary.txt").write_text("sunny\nsecret\n")
     status, _, err = command("diary", "diary.txt")
     assert (status, days()) == (1, ["sunny"])
-    assert "diary of 2000: not taken: day 2: it is nobody's business\n" in err
+    assert "diary of 2000: left out: day 2: it is nobody's business\n" in err
 
 
 def test_a_source_that_changed_is_refused(command):
@@ -122,7 +122,7 @@ def test_a_source_that_changed_is_refused(command):
     Path("diary.txt").write_text("cloudy\n")
     status, _, err = command("diary", "diary.txt")
     assert (status, days()) == (1, ["sunny", "rainy"])
-    assert "was left as it is. Import it elsewhere with --dir" in err
+    assert "was not changed. Import into another directory with --dir" in err
     assert command("diary", "diary.txt", "--dir", "elsewhere")[0] == 0
 
 
@@ -158,11 +158,11 @@ def test_runs_can_be_listed_shown_and_delivered(command, capsys):
     ("arguments", "status", "says"),
     [
         (["dairy", "x"], 2, "There is no importer 'dairy'. Did you mean 'diary'? Installed: diary"),
-        (["csv", "x"], 2, "There is no importer 'csv'. The plugin 'csv' has none."),
-        (["diary"], 2, "say what to read: rankzero import diary PATH"),
+        (["csv", "x"], 2, "There is no importer 'csv'. The plugin 'csv' has no importer."),
+        (["diary"], 2, "name the files or directories to read: rankzero import diary PATH"),
         (["diary", "no.txt"], 2, "there is no diary no.txt"),
         (["diary", "diary.txt", "-o", "yaer=1"], 2, "has no option 'yaer'. Did you mean 'year'? Its options: year."),
-        (["diary", "diary.txt", "--project", "../x"], 2, "--project becomes the name of a directory"),
+        (["diary", "diary.txt", "--project", "../x"], 2, "--project '../x' cannot be used as the name of a directory"),
     ],
 )
 def test_wrong_usage(command, arguments, status, says):
@@ -184,7 +184,7 @@ def test_two_plugins_that_offer_one_name_are_both_named(command):
     offer({"diary": BrokenImporter}, "other-hooks")
     status, _, err = command("diary", "diary.txt")
     assert status == 1
-    assert "'diary' is offered by several plugins: 'diary-hooks' and 'other-hooks'" in err
+    assert "Several plugins provide the importer 'diary': 'diary-hooks' and 'other-hooks'" in err
     assert command()[0] == 0
 
 
@@ -248,7 +248,7 @@ def test_what_became_of_a_run_is_said_before_the_next_one_is_read(command, capsy
     offer({"both": Both}, "both-hooks")
     status, out, err = command("both", "x", "--project", "days")
     assert said[0].startswith("diary of 2000: imported: 2 values")
-    assert (status, out, err) == (0, "broken.txt: passed over: it was synced\n", "")
+    assert (status, out, err) == (0, "broken.txt: skipped: it was synced\n", "")
 
 
 def test_another_project_makes_no_second_run(command):
@@ -256,7 +256,7 @@ def test_another_project_makes_no_second_run(command):
     status, out, err = command("diary", "diary.txt", "--project", "two")
     (run_dir,) = Path("rankzero-runs/one").resolve().iterdir()
     assert (status, out, Path("rankzero-runs/two").exists()) == (1, "", False)
-    assert err.startswith(f"diary.txt: not imported: it is in {run_dir} already, in another project")
+    assert err.startswith(f"diary.txt: not imported: the run exists in another project, in {run_dir},")
 
 
 def test_ids_that_are_equal_are_told_apart_by_path(command, capsys):

@@ -101,7 +101,7 @@ def test_what_is_new_is_appended_and_delivered(tmp_path):
     run_dir = tmp_path / "runs" / "digits" / ID
     rankzero.deliver(run_dir, rankzero.CSVLogger(tmp_path / "csv"))
     done = write(Diary(*EVENTS, status="aborted"), tmp_path)
-    assert (done.outcome, done.files) == (Outcome.GROWN, 1)
+    assert (done.outcome, done.files) == (Outcome.APPENDED, 1)
     assert lines(tmp_path)[: len(before)] == before
     added = [decode(line) for line in lines(tmp_path)[len(before) :]]
     assert (type(added[0]), added[0].resumed, added[0].time) == (Start, True, 8.0)
@@ -117,7 +117,7 @@ def test_what_is_new_is_appended_and_delivered(tmp_path):
 def test_values_that_join_an_event_are_appended_alone(tmp_path):
     write(Diary(Params(6.0, {"a": {"b": 1}}), Metrics(7.0, 1, {"loss": math.nan})), tmp_path)
     grown = Diary(Params(6.0, {"a": {"b": 1}}), Metrics(7.0, 1, {"loss": math.nan, "acc": math.inf, "n": 3}))
-    assert write(grown, tmp_path).outcome is Outcome.GROWN
+    assert write(grown, tmp_path).outcome is Outcome.APPENDED
     assert decode(lines(tmp_path)[-2]) == Metrics(7.0, 1, {"acc": "Infinity", "n": 3})
     assert write(grown, tmp_path).outcome is Outcome.UNCHANGED
     params = Diary(Params(6.0, {"a": {"b": 1, "c": {"d": 2}}, "e": 3}), *grown.logged[1:])
@@ -126,7 +126,7 @@ def test_values_that_join_an_event_are_appended_alone(tmp_path):
 
 def test_a_status_that_changed_is_written(tmp_path):
     write(Diary(*EVENTS), tmp_path)
-    assert write(Diary(*EVENTS, status="failed"), tmp_path).outcome is Outcome.GROWN
+    assert write(Diary(*EVENTS, status="failed"), tmp_path).outcome is Outcome.APPENDED
     assert rankzero.read_run(tmp_path / "runs" / "digits" / ID).status == "failed"
     assert write(Diary(*EVENTS, status="failed"), tmp_path).outcome is Outcome.UNCHANGED
 
@@ -293,15 +293,15 @@ def test_progress_and_what_was_not_taken(tmp_path):
     read = []
     done = import_run(Diary(report, report), tmp_path, "digits", read.append)
     assert read == [10, 10]
-    assert done.report.not_taken == {("art", "it is elsewhere"): 6}
+    assert done.report.left_out == {("art", "it is elsewhere"): 6}
 
 
 def test_what_is_named_has_a_limit():
     report = Report()
     for number in range(5000):
         report.leave_out(f"line {number}", "it is damaged")
-    assert len(report.not_taken) == 1001
-    assert sum(report.not_taken.values()) == 5000
+    assert len(report.left_out) == 1001
+    assert sum(report.left_out.values()) == 5000
 
 
 def test_a_million_points_take_little_memory(tmp_path):

@@ -205,7 +205,7 @@ def test_bytes_of_a_sound_are_kept_as_they_are(store, data, suffix):
 
 
 def test_what_is_no_sound_is_kept_as_numbers(store):
-    with pytest.warns(UserWarning, match="a sound has the shape"):
+    with pytest.warns(UserWarning, match="audio has the shape"):
         file = store.audio(np.zeros((2, 3, 4)))
     assert np.load(store.directory / file.path).shape == (2, 3, 4)
 

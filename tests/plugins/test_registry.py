@@ -241,7 +241,7 @@ def test_unknown_name_is_answered_with_the_nearest(install, wrong, right):
 
 def test_hooks_are_no_logger(install):
     install("h", {"notes": "h_code"}, h_code="")
-    with pytest.raises(UnknownLoggerError, match="plugin of hooks"):
+    with pytest.raises(UnknownLoggerError, match="is a plugin with hooks"):
         Plugins().load_logger("notes")
 
 

@@ -6,27 +6,27 @@ The tree::
     ├── ConfigError (also a ValueError)            bad input, raised by start() before training begins
     │   ├── UnknownLoggerError                     no plugin has this name
     │   ├── UnknownOptionError                     the logger takes no such option
-    │   └── MissingSecretError                     ${NAME} stands in a config, and NAME is not set
+    │   └── MissingSecretError                     a config contains ${NAME}, and NAME is not set
     ├── PluginError
     │   ├── PluginNotInstalledError (also a ModuleNotFoundError)
-    │   ├── DuplicatePluginError                   two distributions claim one name
-    │   └── BrokenPluginError                      a plugin is there but cannot be loaded
+    │   ├── DuplicatePluginError                   two distributions provide the same name
+    │   └── BrokenPluginError                      a plugin is installed but cannot be loaded
     ├── RunError
-    │   ├── RunNotFoundError                       no journal under this path or run id
-    │   ├── RunInUseError                          another living process writes this run's journal
-    │   ├── NotAFileError (also an OSError)        a link, a pipe or a directory where a file is to be
+    │   ├── RunNotFoundError                       no run has this path, id or name
+    │   ├── RunInUseError                          another process is writing to this run
+    │   ├── NotAFileError (also an OSError)        a link, a pipe or a directory in place of a file
     │   ├── UnsafePathError (also a ValueError)   a path leads out of the run's directory
-    │   └── UntrustedRunError                      somebody else's run names a place to deliver to
+    │   └── UntrustedRunError                      a run of another user names its destination
     ├── DeliveryError                              raised by loggers, caught by the courier
-    │   ├── TrackerUnavailableError                try again later
-    │   │   └── AccessError                        a person must act first: the user or the project is not accepted
-    │   ├── FlushPostponedError                    go on first, if there is more: the rest takes a while
-    │   ├── PossiblyRejectedError                  try again; reject it if the tracker takes what follows
-    │   └── RejectedError                          never try again: goes to the reject list
-    ├── RecorderError (also a ValueError)          a recorder was used wrongly; raised by the call
-    └── ExperimentUnavailableError                 the live SDK object cannot be reached from this process
+    │   ├── TrackerUnavailableError                the tracker is down; retry later
+    │   │   └── AccessError                        login refused, or the project does not exist
+    │   ├── FlushPostponedError                    not an error: pass new events before waiting
+    │   ├── PossiblyRejectedError                  retry; reject the event if the next one succeeds
+    │   └── RejectedError                          do not retry: the event goes to the reject list
+    ├── RecorderError (also a ValueError)          wrong use of a recorder; raised by the call
+    └── ExperimentUnavailableError                 the SDK's live object is in another process
 
-`may_be_rejection` says what any other exception that a logger raises means to a courier.
+`may_be_rejection` decides for any other exception of a logger whether a courier may reject the event.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _DATA_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, NotImplementedError
 )  # fmt: skip
 _FILE_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_OF_FILES = ("builtins", "shutil", "PIL")  # whose OSErrors are about a file; those of HTTP clients have other modules
-_OF_MACHINE_OR_NETWORK = {  # a mount that is gone, too
+_FILE_ERROR_MODULES = ("builtins", "shutil", "PIL")  # HTTP clients define their OSErrors in other modules
+_SYSTEM_ERRNOS = {  # the network, the disk, an unmounted file system: not the fault of one file
     errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO,
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENETDOWN,
     errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENOTCONN,
@@ -47,35 +47,35 @@ _OF_MACHINE_OR_NETWORK = {  # a mount that is gone, too
 
 
 class RankzeroError(Exception):
-    """The root of every exception that rankzero raises on purpose."""
+    """Base class of all exceptions of rankzero."""
 
 
 class ConfigError(RankzeroError, ValueError):
-    """The input of ``start()``, an environment variable or a config file is wrong."""
+    """An argument of ``start()``, an environment variable or a config file is invalid."""
 
 
 class UnknownLoggerError(ConfigError):
-    """No installed or known plugin provides a logger of this name."""
+    """There is no logger of this name, installed or installable."""
 
 
 class UnknownOptionError(ConfigError):
-    """An option was given that the logger's constructor does not take."""
+    """The logger has no option of this name."""
 
 
 class MissingSecretError(ConfigError):
-    """A config names ``${NAME}``, and the environment has no such variable."""
+    """A config contains ``${NAME}``, and the environment variable NAME is not set."""
 
 
 class PluginError(RankzeroError):
-    """Something is wrong with a plugin."""
+    """Base class of errors about plugins."""
 
 
 class PluginNotInstalledError(PluginError, ModuleNotFoundError):
-    """The plugin, or the SDK that it needs, is known but not installed."""
+    """The plugin, or the SDK that it needs, is not installed."""
 
 
 class DuplicatePluginError(PluginError):
-    """Two distributions provide a logger of the same name."""
+    """Two installed distributions provide a plugin of the same name."""
 
 
 class BrokenPluginError(PluginError):
@@ -83,95 +83,95 @@ class BrokenPluginError(PluginError):
 
 
 class RunError(RankzeroError):
-    """Something is wrong with a run's directory."""
+    """Base class of errors about a run's directory."""
 
 
 class RunNotFoundError(RunError, FileNotFoundError):
-    """There is no journal where one was asked for."""
+    """No run was found: its directory has no journal."""
 
 
 class RunInUseError(RunError):
-    """The run's journal is being written by another living process."""
+    """Another living process is writing to this run."""
 
 
 class NotAFileError(RunError, OSError):
-    """A link, a pipe, a device or a directory is where rankzero reads or writes a file."""
+    """rankzero expected a regular file and found a link, a pipe, a device or a directory."""
 
 
 class UnsafePathError(RunError, ValueError):
-    """A path that must stay in a directory, as those in a journal must, leads out of it."""
+    """A path, such as one in a journal, leads out of the directory that it must stay in."""
 
 
 class UntrustedRunError(RunError):
-    """A run that the user did not start names where it is to be delivered, and the user did not agree."""
+    """The journal of another user's run names a destination that this user did not approve."""
 
 
 class DeliveryError(RankzeroError):
-    """A logger could not hand an event to its tracker."""
+    """Base class of errors that loggers raise when the tracker does not accept data."""
 
 
 class TrackerUnavailableError(DeliveryError):
-    """The tracker did not answer, or answered with something that a retry can mend."""
+    """The tracker cannot be reached or has a temporary failure; the courier retries."""
 
 
 class AccessError(TrackerUnavailableError):
-    """The tracker refuses the user (a wrong key, no permission), or the project or server named does not exist.
+    """The tracker refuses the login (a wrong key, no permission), or the project or server does not exist.
 
-    No event is to blame, and no retry helps before a person acts. A courier beside a training run tries on, since that
-    may happen; ``rankzero sync`` and ``rankzero deliver`` end with the message at once.
+    No event is the cause, and a retry fails until a person acts. During training a courier keeps retrying; ``rankzero
+    sync`` and ``rankzero deliver`` end at once with the message.
     """
 
 
 class FlushPostponedError(DeliveryError):
-    """``flush()`` would have to wait, and training is over: what is new is to be handed over first, then asked again.
+    """``flush()`` would have to wait after training: the courier passes new events first, then calls it again.
 
-    Nothing has failed. A logger that has `Logger.finalize_acknowledges` may raise it, once for each flush.
+    This is not a failure. A logger with `Logger.finalize_acknowledges` may raise it once for each flush.
     """
 
 
 class RejectedError(DeliveryError):
-    """The tracker refused an event for good; no retry can mend it.
+    """The tracker rejected an event permanently; the courier does not retry it.
 
-    For a refusal that is certain: the tracker's API says of the event itself that it is invalid or too large.
+    Raise it only if the tracker's API says that the event itself is invalid or too large.
     """
 
 
 class PossiblyRejectedError(DeliveryError):
-    """The tracker refused an event, perhaps for good: a 400 or 422 that does not say why, or may be a proxy's.
+    """The tracker refused an event, perhaps permanently: a 400 or 422 without a reason, or one of a proxy.
 
-    The event is tried again. It is rejected when it has failed several times and the tracker then takes the event that
-    follows it, and never while the tracker takes nothing.
+    The courier retries the event. It rejects the event after several failures if the tracker accepts the next one.
+    While the tracker accepts nothing, no event is rejected.
     """
 
 
 class RecorderError(RankzeroError, ValueError):
-    """A recorder was asked for what it cannot do: a wrong value or option, or a call in the wrong place."""
+    """Wrong use of a recorder: an invalid value or option, or a call outside of its loop."""
 
 
 class ExperimentUnavailableError(RankzeroError):
-    """The live SDK object lives in a courier process, and this tracker cannot be joined from a second one."""
+    """``run.experiment`` is not available, because the courier's process has the SDK's object."""
 
 
 def is_data_error(error: Exception) -> bool:
-    """Return whether an exception is of a kind that wrong values and arguments cause."""
+    """Return whether an exception is of a type that invalid values and arguments raise."""
     if isinstance(error, OSError):
         return isinstance(error, _FILE_ERRORS)
-    return isinstance(error, _DATA_ERRORS) and not isinstance(error, JSONDecodeError)  # an answer that is no JSON
+    return isinstance(error, _DATA_ERRORS) and not isinstance(error, JSONDecodeError)  # an answer that is not JSON
 
 
 def may_be_rejection(error: Exception) -> bool:
-    """Return whether an exception of a logger may be due to the event; otherwise the tracker is unavailable.
+    """Return whether the event may have caused an exception of a logger; if not, the tracker is unavailable.
 
-    It may be if it is a `RejectedError` or `PossiblyRejectedError`, an exception of wrong values (``TypeError``, …), a
-    ``RuntimeError``, ``MemoryError`` or ``EOFError``, or about a file (``PermissionError``, …). It is not if the
-    network, an HTTP client, a full disk or an answer that is no JSON is the cause.
+    True for `RejectedError` and `PossiblyRejectedError`, exceptions about values (``TypeError``, …), ``RuntimeError``,
+    ``MemoryError``, ``EOFError``, and exceptions about a file (``PermissionError``, …). False for errors of the network
+    or an HTTP client, a full disk, and an answer that is not JSON.
     """
     if isinstance(error, DeliveryError):
         return isinstance(error, RejectedError | PossiblyRejectedError)
     if isinstance(error, OSError):
         return (
-            type(error).__module__.partition(".")[0] in _OF_FILES
+            type(error).__module__.partition(".")[0] in _FILE_ERROR_MODULES
             and not isinstance(error, ConnectionError | TimeoutError)
-            and error.errno not in _OF_MACHINE_OR_NETWORK
+            and error.errno not in _SYSTEM_ERRNOS
         )
     return is_data_error(error) or isinstance(error, RuntimeError | MemoryError | EOFError)

@@ -1,7 +1,6 @@
-"""Which rank this process is, asked at call time: the only file that knows launchers.
+"""The rank of this process, and the stores that ranks share. The only file that knows launchers.
 
-The rank is never cached: a process may import rankzero long before its launcher, or the training script,
-says which rank it is.
+The rank is not cached: a process may import rankzero before the launcher or the training script sets the rank.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ RANK_VARIABLES: Mapping[str, str] = {
     "LOCAL_RANK": "launchers that know only the rank on one machine",
     "NODE_RANK": "launchers that know only the machine",
 }
-"""Environment variables that carry a rank, the most trusted first, with who sets them."""
+"""Environment variables that hold a rank, the most reliable first, and who sets them."""
 
-_FIRST_RESERVED_STEP = 0xFFFFFFF0  # SLURM's numbers for batch scripts and interactive shells, which are no job steps
-_TELLING_APART = ("SLURM_CLUSTER_NAME", "SLURM_STEP_LAUNCHER_PORT")  # another cluster has a job of the same number
+_FIRST_RESERVED_STEP = 0xFFFFFFF0  # from here on SLURM's step ids mean batch scripts and interactive shells
+_CLUSTER_VARIABLES = ("SLURM_CLUSTER_NAME", "SLURM_STEP_LAUNCHER_PORT")  # two clusters may use the same job id
 _CONNECT_TIMEOUT = 2.0  # seconds
 
 
 def _process_group_rank() -> int | None:
-    # A process group exists only if the script has imported torch.distributed already.
+    # There is a process group only if the script has imported torch.distributed.
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
@@ -51,12 +50,12 @@ def _process_group_rank() -> int | None:
 
 
 def get_rank() -> int:
-    """Return this process's global rank, 0 when nothing says otherwise.
+    """Return the global rank of this process; 0 without a launcher.
 
-    Asked in this order: an initialised ``torch.distributed`` process group, then the variables of
-    `RANK_VARIABLES`; one that is not a number is ignored. ``RANK`` settles it. A zero in any other is believed
-    only if the rest agree: ranks that ``mpirun`` or a script starts inside one SLURM task all inherit that task's
-    ``SLURM_PROCID=0``. So what is returned is not zero on every other rank, though perhaps not its exact rank.
+    The sources are, in this order, an initialised ``torch.distributed`` process group and the variables in
+    `RANK_VARIABLES`. A variable that is not a number is ignored. ``RANK`` decides. A zero in another variable counts
+    only if no later variable is above 0: ranks that ``mpirun`` or a script starts inside one SLURM task all inherit its
+    ``SLURM_PROCID=0``. So a process with another rank never gets 0, but may not get its exact rank.
 
     >>> get_rank()
     0
@@ -69,7 +68,7 @@ def get_rank() -> int:
 
 
 def rank_variable() -> str | None:
-    """Return the name of the environment variable that settles the rank, None if none does: then it is 0."""
+    """Return the name of the environment variable that decides the rank, or None if the rank is 0 by default."""
     for variable in RANK_VARIABLES:
         value = os.environ.get(variable, "")
         if value.isdecimal() and (int(value) > 0 or variable == "RANK"):
@@ -78,12 +77,12 @@ def rank_variable() -> str | None:
 
 
 def is_rank_zero() -> bool:
-    """Return whether this process is the one that logs."""
+    """Return whether this process has rank zero, the only rank that logs."""
     return get_rank() == 0
 
 
 def rank_zero_only(function: Callable[P, R]) -> Callable[P, R | None]:
-    """Make ``function`` do nothing and return None on every rank but zero; the rank is asked at each call."""
+    """Decorate ``function`` to run on rank zero only; on other ranks it returns None. Each call checks the rank."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
@@ -108,48 +107,48 @@ def rank_zero_debug(message: str, *args: Any) -> None:
 def rank_zero_warn(message: str, category: type[Warning] = UserWarning, stacklevel: int = 2) -> None:
     """Warn on rank zero only; ``stacklevel`` counts from the caller, as in `warnings.warn`.
 
-    A warning that the filters make an error (``python -W error``) is logged instead of raised.
+    If warnings are errors (``python -W error``), the message is logged instead of raised.
     """
     warn(message, category, stacklevel + 1)
 
 
 def launch_key() -> str | None:
-    """Return what names this launch of a distributed job, the same on all its ranks and never used again.
+    """Return a unique key of this launch of a distributed job, the same on all its ranks; None if there is none.
 
-    Known for SLURM job steps of several tasks and for whatever sets up PMIx (mpirun, jsrun, srun --mpi=pmix); None
-    elsewhere. torchrun has no such name: its run id is "none" unless the user chose one, and it starts ranks again
-    within one launch. Nor has a process whose ``RANK`` is not the rank that the launcher gave it: with ``RANK=0``,
-    each task of a job step is a job of its own.
+    SLURM job steps of several tasks and launchers that set up PMIx (mpirun, jsrun, srun --mpi=pmix) have a key.
+    torchrun has none: its run id is "none" unless the user sets one, and it restarts ranks within one launch. A process
+    whose ``RANK`` differs from the rank of its launcher has none either: with ``RANK=0`` each task of a job step is a
+    separate job.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return None
     mpi = os.environ.get("PMIX_NAMESPACE") or os.environ.get("OMPI_MCA_ess_base_jobid")  # noqa: SIM112
-    # mpirun has srun start its ranks on other machines, in a job step of which those on the first know nothing.
+    # mpirun starts its ranks on other machines with srun, in a job step that the ranks on the first do not know.
     if mpi and ("OMPI_COMM_WORLD_RANK" in os.environ or not mpi.startswith("slurm")):
-        return mpi if _counts_ranks("OMPI_COMM_WORLD_RANK") and _counts_ranks("PMIX_RANK") else None
-    if _is_in_job_step() and _counts_ranks("SLURM_PROCID"):
+        return mpi if _agrees_with_rank("OMPI_COMM_WORLD_RANK") and _agrees_with_rank("PMIX_RANK") else None
+    if _is_in_job_step() and _agrees_with_rank("SLURM_PROCID"):
         named = (os.environ.get(name, "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"))
-        return "-".join(["slurm", *named, *(os.environ[name] for name in _TELLING_APART if name in os.environ)])
+        return "-".join(["slurm", *named, *(os.environ[name] for name in _CLUSTER_VARIABLES if name in os.environ)])
     return None
 
 
 def _is_in_job_step() -> bool:
-    # A batch script, a shell on a compute node and a step of one task may start many jobs, each of one process.
+    # A batch script, a shell on a compute node and a step of one task may start many jobs of one process each.
     step = os.environ.get("SLURM_STEP_ID", "")
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS")
     return "SLURM_PROCID" in os.environ and step.isdecimal() and int(step) < _FIRST_RESERVED_STEP and tasks != "1"
 
 
-def _counts_ranks(variable: str) -> bool:
-    """Return whether ``variable`` does not contradict ``RANK``."""
-    rank, counted = os.environ.get("RANK", ""), os.environ.get(variable, "")
-    return not (rank.isdecimal() and counted.isdecimal()) or int(rank) == int(counted)
+def _agrees_with_rank(variable: str) -> bool:
+    """Return whether ``variable`` and ``RANK`` are equal, where both are set."""
+    rank, other = os.environ.get("RANK", ""), os.environ.get(variable, "")
+    return not (rank.isdecimal() and other.isdecimal()) or int(rank) == int(other)
 
 
 def group_store() -> Any | None:
-    """Return the key-value store that all ranks share once they have initialised a process group, None before.
+    """Return the key-value store of the process group, or None before the group is initialised.
 
-    Using a store needs no other rank to take part.
+    Reading and writing the store is not a collective: no other rank takes part.
     """
     if _process_group_rank() is None:
         return None
@@ -157,12 +156,10 @@ def group_store() -> Any | None:
 
 
 def torchrun_store() -> Any | None:
-    """Connect to the key-value store that torchrun keeps for its ranks.
-
-    None without torchrun, or before the script has imported ``torch.distributed``.
+    """Connect to torchrun's key-value store; None without torchrun or before ``torch.distributed`` is imported.
 
     Raises:
-        OSError, RuntimeError: it does not answer.
+        OSError, RuntimeError: the store does not answer.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -170,7 +167,7 @@ def torchrun_store() -> Any | None:
     import socket
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    # TCPStore tries a port that nobody listens on again and again; so knock first.
+    # TCPStore retries a refused connection until its timeout, so test the connection first.
     socket.create_connection((address, port), _CONNECT_TIMEOUT).close()
     timeout = timedelta(seconds=_CONNECT_TIMEOUT)
     return distributed.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timeout)

@@ -27,7 +27,7 @@ def test_before_and_after_the_first_use(bench):
     for kind in bench.each():
         begun = bench.begun()
         logger = bench.make(kind, "a")
-        seen = {"what the constructor begins": bench.begun() - begun}
+        seen = {"what the constructor starts": bench.begun() - begun}
         seen |= who(bench, logger, "before the first use")
         use(logger)
         seen |= who(bench, logger, "after the first use")
@@ -42,7 +42,7 @@ def test_of_whom_nobody_said_the_id(bench):
     for kind in bench.each():
         logger = kind(**options)
         bench.made.append(logger)
-        seen = {"name by default": logger.name, "version before there is one": logger.version is not None}
+        seen = {"name by default": logger.name, "version before the first use": logger.version is not None}
         use(logger)
         found.append({**seen, "version in the end": logger.version is not None})
     compare(bench.tracker, *found)
@@ -76,7 +76,7 @@ def test_a_copy(bench):
         begun = bench.begun()
         logger = bench.make(kind, "a")
         copies = [copy.deepcopy(logger), pickle.loads(pickle.dumps(logger))]
-        seen = {"what a copy begins": bench.begun() - begun}
+        seen = {"what copying the logger starts": bench.begun() - begun}
         use(logger)
         copies += [copy.deepcopy(logger), pickle.loads(pickle.dumps(logger))]
         seen["the version of a copy"] = [each.version == logger.version for each in copies]

@@ -42,7 +42,7 @@ def test_media(bench, tmp_path):
         seen = {}
         for key in sorted(keys):
             media = run.media(key)
-            seen["a picture of floats" if key == "floats" else f"what arrives of {key}"] = [
+            seen["an image of floats" if key == "floats" else f"what arrives of {key}"] = [
                 (each.value.get("_type"), each.files) for each in media
             ]
         seen["captions"] = [each.value.get("captions") for each in run.media("captions")]
@@ -61,12 +61,12 @@ BAD = {
         ("log_image", [IMAGE, IMAGE], {"caption": ["one"]}),
         ("log_audio", [SOUND, SOUND], {"sample_rate": [8000]}),
     ],
-    "one for all sounds or videos": [
+    "one value for all audios or videos": [
         ("log_audio", [SOUND], {"sample_rate": 8000}),
         ("log_video", [VIDEO], {"fps": 4}),
         ("log_image", [IMAGE], {"caption": "one"}),
     ],
-    "a single sound or video": [("log_audio", SOUND, {"sample_rate": 8000}), ("log_video", VIDEO, {"fps": 4})],
+    "a single audio or video": [("log_audio", SOUND, {"sample_rate": 8000}), ("log_video", VIDEO, {"fps": 4})],
     "a file that is not there": [("log_image", ["missing.png"], {})],
     "an unknown argument of a picture": [("log_image", [IMAGE], {"nonsense": [1]})],
     "a table of nothing": [("log_table", None, {})],

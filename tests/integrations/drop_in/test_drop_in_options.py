@@ -20,7 +20,7 @@ def test_a_version_that_is_there(bench):
             logger.log_metrics({"loss": float(step)}, step)
             logger.finalize("success")
         arrived = bench.arrived(logger)
-        found.append({"a version that is there": (arrived["metrics"], arrived["params"])})
+        found.append({"an existing version": (arrived["metrics"], arrived["params"])})
     compare(bench.tracker, *found)
 
 
@@ -100,7 +100,7 @@ def test_how_a_run_has_ended(bench):
             raised = outcome(logger.finalize, status)
             statuses[status] = (raised, bench.arrived(logger)["status"])
         known = [statuses.pop(status, None) for status in ("success", "finished", "failed")]
-        found.append({"success, finished or failed as a status": known, "another status": statuses})
+        found.append({"success, finished or failed as a status": known, "an unknown status": statuses})
     compare(bench.tracker, *found)
 
 

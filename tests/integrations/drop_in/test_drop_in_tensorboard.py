@@ -45,7 +45,7 @@ def test_nothing_is_logged(bench):
         logger = bench.make(kind, "a")
         logger.save()
         logger.finalize("success")
-        found.append({"files of a logger that nothing was logged to": Path(logger.log_dir).exists()})
+        found.append({"files of a logger without logged data": Path(logger.log_dir).exists()})
     compare(bench.tracker, *found)
 
 

@@ -16,7 +16,7 @@ METRICS = {
     "infinity as a metric": (float("inf"),),
     "a bool as a metric": (True,),
     "a dictionary as a metric": ({"deep": 1.0},),
-    "no number as a metric": ("word", None, [1, 2], torch.ones(2)),
+    "a metric that is not a number": ("word", None, [1, 2], torch.ones(2)),
 }
 NAMES = ("plain", "slash/x", "dots.and-dashes", "space x")
 ODD_NAMES = ("odd[0]", "odd%", "odd:x", "oddäöü")
@@ -70,7 +70,7 @@ def test_metrics(bench, prefix):
             {what: [(raised[name], of(metrics, name)) for name in named] for what, named in numbered(METRICS).items()}
             | {
                 "names of metrics": [of(metrics, name.split("/")[0]) for name in NAMES],
-                "odd names of metrics": of(metrics, "odd"),
+                "metric names with special characters": of(metrics, "odd"),
                 "a metric without a step": of(metrics, "stepless"),
                 "a step that comes late or again": of(metrics, "again"),
                 "epoch as a metric": of(metrics, "epoch"),

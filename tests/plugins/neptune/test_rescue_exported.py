@@ -119,7 +119,7 @@ def test_files_that_were_kept_elsewhere(exports, take, tmp_path):
     (exports / "files").rename(tmp_path / "cold storage")
     status, (run,), err = take(exports)
     assert (status, run.artifacts) == (1, [])
-    assert "not taken: model: the file team/digits/DIG-1/model.ckpt is not in " in err
+    assert "left out: model: the file team/digits/DIG-1/model.ckpt is not in " in err
     assert "-o files=DIR" in err
     shutil.rmtree(tmp_path / "runs")
     status, (run,), _ = take(exports, "-o", f"files={tmp_path / 'cold storage'}")
@@ -134,7 +134,7 @@ def test_a_table_cannot_take_files_from_outside(take, tmp_path):
         export(tmp_path / "e" / "data" / f"{number}_part_0.parquet", [file])
     status, runs, err = take(tmp_path / "e" / "data")
     assert (status, [run.artifacts for run in runs]) == (1, [[], []])
-    assert err.count("not taken: f:") == 2
+    assert err.count("left out: f:") == 2
 
 
 def test_what_makes_no_sense_costs_only_itself(take, tmp_path):
@@ -155,7 +155,7 @@ def test_what_makes_no_sense_costs_only_itself(take, tmp_path):
     assert (status, points(run, "loss")) == (1, [(1, 1_700_000_000.0, 0.5)])
     assert [each.name for each in run.artifacts] == ["all/mine"]
     for name in ("all/link", "nul", "an attribute", "h"):
-        assert f"not taken: {name}: " in err
+        assert f"left out: {name}: " in err
 
 
 def test_several_runs_in_a_file(take, tmp_path):
@@ -201,7 +201,7 @@ def test_a_damaged_part_of_a_file_costs_no_other(take, tmp_path):
     status, (run,), err = take(tmp_path / "e")
     assert status == 1
     assert len(points(run, "loss")) in (1000, 2000)
-    assert "not taken: a part of part_0.parquet: the file is damaged" in err
+    assert "left out: a part of part_0.parquet: the file is damaged" in err
 
 
 def test_other_tables_are_passed_over(exports, take):
@@ -217,7 +217,7 @@ def test_an_unknown_kind_is_named(take, tmp_path):
     export(tmp_path / "e" / "part_0.parquet", [row("x", "int", 1), {**row("y", "int", 1), "attribute_type": "smell"}])
     status, (run,), err = take(tmp_path / "e")
     assert (status, run.params) == (1, {"x": 1})
-    assert "not taken: y: values of the kind smell are not known" in err
+    assert "left out: y: values of the kind smell are not known" in err
 
 
 def test_the_directory_of_the_project_is_looked_into_first(take, tmp_path):
@@ -248,9 +248,9 @@ def test_null_where_a_point_should_be(take, tmp_path):
     status, (run,), err = take(tmp_path / "e")
     assert repr([value for *_, value in points(run, "loss")]) == "[0.5, nan, 0.25]"
     assert sorted(run.metrics) == ["loss", "untimed"]
-    assert (status, err.count("not taken")) == (1, 2)
+    assert (status, err.count("left out")) == (1, 2)
     for name in ("text", "pictures"):
-        assert f"not taken: {name}: the export holds a point without a value" in err
+        assert f"left out: {name}: the export holds a point without a value" in err
 
 
 def losses(count):

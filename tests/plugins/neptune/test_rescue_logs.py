@@ -107,15 +107,15 @@ def test_operations_that_are_missing_in_the_middle_are_named(take, tmp_path):
     write_log(tmp_path / "project", [*lines[:3], *lines[4:]])
     status, run, said = take()
     assert (status, len(points(run, "loss"))) == (1, 8)
-    assert "not taken: the operation 4: they are missing" in said
+    assert "left out: the operation 4: they are missing" in said
 
 
 def test_a_file_that_is_missing_in_the_middle_is_named(take, tmp_path):
     write_log(tmp_path / "project", losses(range(1, 4)))
     write_log(tmp_path / "project", losses(range(50, 60), first=50), first=50)
     status, _, said = take()
-    assert (status, "not taken: the operations 4 to 49: they are missing" in said) == (1, True)
-    assert said.count("not taken") == 1
+    assert (status, "left out: the operations 4 to 49: they are missing" in said) == (1, True)
+    assert said.count("left out") == 1
 
 
 def test_nothing_is_missing_in_a_whole_log_of_two_files(take, tmp_path):
@@ -148,7 +148,7 @@ def test_a_value_that_cannot_be_costs_no_other(take, tmp_path):
     assert run.metrics["huge"].value.tolist() == [0.25]
     assert sorted(each.name for each in run.artifacts) == ["long", "odd/ext"]
     for name in ("far", "early", "nul", "nuls", "dot"):
-        assert f"not taken: {name}: " in said
+        assert f"left out: {name}: " in said
     assert all(path.is_relative_to(run.dir / "media") for path in run.dir.rglob("*") if path.suffix == ".y")
 
 
@@ -202,7 +202,7 @@ def test_a_copy_of_a_project_doubles_nothing(take, tmp_path, cut):
     original, copy = ("b", "a") if cut else ("a", "b")
     name = f".neptune/offline/run__{RUN}__25359__da7zqj19"
     project = tmp_path / "project"
-    assert f"{project / copy / name}: passed over: it is a copy of {project / original / name}\n" in said
+    assert f"{project / copy / name}: skipped: it is a copy of {project / original / name}\n" in said
 
 
 def test_a_copy_that_went_on_by_itself_is_named_and_doubles_nothing(take, tmp_path):
@@ -231,7 +231,7 @@ def test_links_are_followed_once(take, tmp_path):
         (tmp_path / "project" / name).symlink_to(tmp_path / "scratch")
     (tmp_path / "scratch" / "back").symlink_to(tmp_path / "project")
     status, run, said = take()
-    assert (status, points(run, "loss"), "passed over" in said) == (0, [(1, 1 / 3)], False)
+    assert (status, points(run, "loss"), "skipped" in said) == (0, [(1, 1 / 3)], False)
 
 
 def test_what_cannot_be_read_is_named_and_costs_no_other(take, tmp_path, monkeypatch):
@@ -273,7 +273,7 @@ def test_a_log_that_cannot_be_read_is_named(take, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", refusing(os.open, "data-2.log"))
     status, run, said = take()
     assert (status, points(run, "loss")) == (1, [(1, 1 / 3)])
-    assert "not taken: data-2.log: it cannot be read: Permission denied" in said
+    assert "left out: data-2.log: it cannot be read: Permission denied" in said
 
 
 # Only what is unsynced
@@ -286,7 +286,7 @@ def test_only_unsynced_says_nothing_of_what_neptune_has(take, tmp_path):
     status, run, said = take("-o", "unsynced_only=true")
     assert (status, [step for step, _ in points(run, "loss")]) == (0, [15, 16, 17, 18, 19]), said
     status, _, said = take("-o", "unsynced_only=false")
-    assert (status, "was left as it is" in said) == (1, True)
+    assert (status, "was not changed" in said) == (1, True)
 
 
 def test_a_run_of_which_nothing_is_unsynced_is_skipped(take, tmp_path):
@@ -294,7 +294,7 @@ def test_a_run_of_which_nothing_is_unsynced_is_skipped(take, tmp_path):
     (log / "last_ack_version").write_text("4")
     status, run, said = take("-o", "unsynced_only=true")
     assert (status, run) == (0, None)
-    assert f"{log}: passed over: Neptune had all of it" in said
+    assert f"{log}: skipped: Neptune had all of it" in said
     assert take()[0] == 0
 
 

@@ -132,7 +132,7 @@ def test_the_source_is_not_touched_and_again_changes_nothing(project, tmp_path, 
     capsys.readouterr()
     first = fingerprint(tmp_path)
     assert cli.main(["import", "neptune", str(project / ".neptune"), "--dir", str(tmp_path)]) == 0
-    assert "imported already, nothing is new" in capsys.readouterr().out
+    assert "already imported, nothing is new" in capsys.readouterr().out
     journals = [name for name in first if name.endswith("journal.jsonl")]
     assert {name: first[name] for name in journals} == {name: fingerprint(tmp_path)[name] for name in journals}
     assert fingerprint(project) == before
@@ -166,9 +166,9 @@ def test_what_cannot_be_taken_is_named(tmp_path, capsys):
     told.leave(tmp_path / "project", "what_cannot_be_taken")
     assert cli.main(["import", "neptune", str(tmp_path / "project"), "--dir", str(tmp_path / "runs")]) == 1
     err = capsys.readouterr().err
-    assert "not taken: data set: Neptune notes where these files are and does not keep them: data.csv" in err
-    assert f"not taken: lost: {tmp_path / 'project' / 'lost.bin'}: No such file or directory" in err
-    assert err.count("not taken") == 2
+    assert "left out: data set: Neptune notes where these files are and does not keep them: data.csv" in err
+    assert f"left out: lost: {tmp_path / 'project' / 'lost.bin'}: No such file or directory" in err
+    assert err.count("left out") == 2
     (run_dir,) = (tmp_path / "runs" / "neptune").iterdir()
     assert [value for *_, value in points(read_run(run_dir), "loss")] == [0.5]
 

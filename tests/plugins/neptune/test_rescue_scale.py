@@ -94,8 +94,8 @@ def test_files(imported):
 
 def test_what_is_not_taken_is_named(logs, tmp_path, capsys):
     take(logs, tmp_path)
-    said = [line for line in capsys.readouterr().err.splitlines() if "not taken" in line]
-    assert said == ["exp: not taken: soon: it is a preview of a value that was still being computed"]
+    said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert said == ["exp: left out: soon: it is a preview of a value that was still being computed"]
 
 
 def test_the_source_is_not_touched_and_again_changes_nothing(logs, tmp_path, capsys):
@@ -156,7 +156,7 @@ def test_a_database_that_was_cut_short_gives_what_is_left(logs, tmp_path, part, 
     status, run = take(tmp_path / "logs", tmp_path / "runs")
     err = capsys.readouterr().err
     assert status == 1
-    assert f"not taken: operations in {database.name}" in err
+    assert f"left out: operations in {database.name}" in err
     assert "the file is damaged: database disk image is malformed" in err
     assert run.damaged == 0
     assert sum(map(len, run.metrics.values())) > 1000 * part
@@ -183,7 +183,7 @@ def test_a_damaged_message_is_counted(logs, tmp_path, capsys):
         connection.execute("UPDATE run_operations SET operation = x'ff00ff' WHERE sequence_id = 4")
     connection.close()
     status, run = take(tmp_path / "logs", tmp_path / "runs")
-    assert "not taken: the operation 4: its content is damaged" in capsys.readouterr().err
+    assert "left out: the operation 4: its content is damaged" in capsys.readouterr().err
     assert (status, len(points(run, "train/loss"))) == (1, len(told.LOSS) - 1)
 
 
@@ -240,7 +240,7 @@ def test_rows_are_read_in_order(logs):
     report = Report()
     numbers = [row.number for row in ScaleDatabase(database).rows(report.leave_out)]
     assert numbers == sorted(numbers)
-    assert report.not_taken == {}
+    assert report.left_out == {}
 
 
 def test_a_name_that_is_a_value_and_a_namespace_keeps_both(tmp_path):
@@ -292,7 +292,7 @@ def test_a_copy_of_a_database_doubles_nothing(resumed, tmp_path, capsys, is_part
             connection.close()
     status, run = take(tmp_path / "project", tmp_path / "runs")
     assert (status, steps(run)) == (0, [(step, step / 3) for step in range(20)])
-    assert capsys.readouterr().out.count("passed over: it is a copy of ") == 2
+    assert capsys.readouterr().out.count("skipped: it is a copy of ") == 2
 
 
 def in_use(database):

@@ -35,7 +35,7 @@ def take(tmp_path, capsys):
         status = cli.main(["import", "neptune", str(tmp_path / "project"), "--dir", str(tmp_path / "runs"), *options])
         out, err = capsys.readouterr()
         (run_dir,) = (tmp_path / "runs").glob("*/*")
-        return status, read_run(run_dir), [line for line in err.splitlines() if "not taken" in line], out
+        return status, read_run(run_dir), [line for line in err.splitlines() if "left out" in line], out
 
     return take
 
@@ -64,7 +64,7 @@ def test_torn_tail(log, take, cut):
     assert status == 1
     assert losses(run) == LOSS[: len(losses(run))]
     assert 4 < len(losses(run)) < len(LOSS)
-    assert [line.partition("not taken: ")[2] for line in said] == [
+    assert [line.partition("left out: ")[2] for line in said] == [
         f"data-1.log, line {count + 1}: the process died while it wrote this line"
     ]
 
@@ -84,7 +84,7 @@ def test_what_had_not_reached_the_disk_is_counted(log, take):
     assert (status, losses(run)) == (1, LOSS)
     first, last = len(lines_of(log)) + 1, len(lines_of(log)) + 5
     assert said == [
-        f"brave try: not taken: the operations {first} to {last}: they had not reached the disk when the process died"
+        f"brave try: left out: the operations {first} to {last}: they had not reached the disk when the process died"
     ]
 
 
@@ -96,7 +96,7 @@ def test_damaged_line_in_the_middle(log, take, damage):
     (log / "data-1.log").write_bytes(b"".join(lines))
     status, run, said, _ = take()
     assert (status, losses(run)) == (1, LOSS[1:])
-    assert said == [f"brave try: not taken: data-1.log, line {count + 1}: the line is damaged"]
+    assert said == [f"brave try: left out: data-1.log, line {count + 1}: the line is damaged"]
 
 
 def test_damaged_lines_far_apart_are_numbered(log, take):
@@ -118,7 +118,7 @@ def test_line_behind_a_fragment_is_taken(log, take):
     (log / "data-1.log").write_bytes(b"".join(lines))
     status, run, said, _ = take()
     assert (status, losses(run)) == (1, LOSS[1:])
-    assert said == [f"brave try: not taken: data-1.log, line {count + 1}: the line is damaged"]
+    assert said == [f"brave try: left out: data-1.log, line {count + 1}: the line is damaged"]
 
 
 def test_unknown_operation_is_named(log, take):
@@ -127,7 +127,7 @@ def test_unknown_operation_is_named(log, take):
     status, run, said, _ = take()
     assert (status, losses(run)) == (1, LOSS)
     assert len(said) == 1
-    assert "not taken: wall/red: data-1.log, line" in said[0]
+    assert "left out: wall/red: data-1.log, line" in said[0]
     assert "the operation PaintIt is not one that is known" in said[0]
 
 
@@ -159,7 +159,7 @@ def test_a_pipe_is_not_waited_for(log, take):
         upload = {"type": "UploadFile", "path": ["f"], "ext": "", "file_path": str(log / "pipe")}
         file.write(json.dumps({"obj": upload, "version": len(lines_of(log)) + 1}) + "\n")
     status, _, said, _ = take()
-    assert (status, said) == (1, [f"brave try: not taken: f: {log / 'pipe'}: it is no regular file"])
+    assert (status, said) == (1, [f"brave try: left out: f: {log / 'pipe'}: it is no regular file"])
 
 
 @pytest.mark.parametrize("name", ["data-99999.log", "metadata.json", "last_put_version"])
@@ -181,7 +181,7 @@ def test_a_path_that_leads_elsewhere_or_is_none_costs_only_itself(log, take, fie
         file.write(json.dumps({"obj": upload, "version": len(lines_of(log)) + 1}) + "\n")
     status, run, said, _ = take()
     assert (status, len(said)) == (1, 1)
-    assert "not taken: f" in said[0]
+    assert "left out: f" in said[0]
     assert len(losses(run)) > 0
 
 
@@ -193,9 +193,7 @@ def test_missing_metadata(log, take, content):
     status, run, said, _ = take()
     assert (status, losses(run)) == (1, LOSS)
     assert run.info.id == log.name.split("__")[1].replace("-", "")
-    assert said == [
-        f"brave try: not taken: {log / 'metadata.json'}: it is missing or cannot be read; the rest is taken"
-    ]
+    assert said == [f"brave try: left out: {log / 'metadata.json'}: it is missing or cannot be read; the rest is taken"]
 
 
 def test_missing_upload(log, take):
@@ -203,7 +201,7 @@ def test_missing_upload(log, take):
     upload.unlink()
     status, run, said, _ = take()
     assert (status, "readme" in {each.name for each in run.artifacts}) == (1, False)
-    assert said == [f"brave try: not taken: readme: {upload}: No such file or directory"]
+    assert said == [f"brave try: left out: readme: {upload}: No such file or directory"]
 
 
 def test_log_in_several_files_of_which_the_first_are_gone(log, take):
@@ -216,7 +214,7 @@ def test_log_in_several_files_of_which_the_first_are_gone(log, take):
     assert status == 1
     assert losses(run) == LOSS[-len(losses(run)) :]
     assert [each.data[0][0] for each in run.texts["notes"]] == [text for *_, text in told.NOTES]
-    assert [line.partition("not taken: ")[2] for line in said] == [
+    assert [line.partition("left out: ")[2] for line in said] == [
         f"the operations 1 to {start + 9}: the client deleted them when Neptune had them"
     ]
 

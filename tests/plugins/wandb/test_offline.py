@@ -125,7 +125,7 @@ def test_what_is_said_of_it(server, shell):
     rankzero = (sys.executable, "-m", "rankzero.cli")
     shown = shell.run(*rankzero, "show", shell.run_dir).stdout
     listed = shell.run(*rankzero, "ls", shell.directory / "runs").stdout
-    assert "only on this machine; rankzero sync r sends it" in " ".join(shown.split())
+    assert "only on this machine; send with: rankzero sync r" in " ".join(shown.split())
     assert "offline" in listed
     shell.sync(shell.run_dir)
     assert "only on this machine" not in shell.run(*rankzero, "show", shell.run_dir).stdout

@@ -1,7 +1,7 @@
-"""Values that an accelerator is still computing: their rows are written as soon as they are ready, by a thread.
+"""Log values that a GPU is still computing, without waiting: a thread writes their rows when they are ready.
 
-Asking a GPU for a value waits until everything queued before it is done. A log call must not: it queues a copy
-to pinned memory behind the computation and returns.
+Reading a value from a GPU waits for everything queued before it. So a log call queues a copy to pinned memory behind
+the computation, and returns.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _IDLE = 5.0  # seconds
 
 
 class DeviceCopy:
-    """One-element tensors on their way to the CPU."""
+    """An asynchronous copy of one-element tensors to the CPU."""
 
     def __init__(self, tensors: Mapping[str, Any]) -> None:
-        """Queue the copies; returns at once, and leaves it to `wait` to raise."""
+        """Queue the copies and return at once; errors are raised by `wait`."""
         self.keys = list(tensors)
         self._groups: list[tuple[list[str], Any, Any]] = []
         self._error: Exception | None = None
@@ -38,24 +38,24 @@ class DeviceCopy:
         for key, tensor in tensors.items():
             by_kind.setdefault((tensor.device, tensor.dtype), {})[key] = tensor.detach().reshape(())
         for (device, _), group in by_kind.items():
-            # One kernel and one copy for all values of a kind; torch pins the memory that it copies into.
+            # One kernel and one copy for all values of a device and dtype; torch copies to pinned memory.
             values = torch.stack(list(group.values()))
             try:
                 on_cpu, event = values.to("cpu", non_blocking=True), torch.Event(device)
                 event.record()
-            except Exception:  # a device without events: asking for the values waits for them
+            except Exception:  # a device without events: reading the values waits for them
                 on_cpu, event = values, None
             self._groups.append((list(group), on_cpu, event))
 
     def ready(self) -> bool:
-        """Return whether `wait` would return, or raise, at once; never so for a device that cannot tell."""
+        """Return whether `wait` would return or raise at once; always False for a device without events."""
         return all(values.device.type == "cpu" if event is None else event.query() for _, values, event in self._groups)
 
     def wait(self) -> dict[str, Number]:
-        """Return the values when they are computed; other threads run meanwhile.
+        """Wait for the values and return them; other threads run meanwhile.
 
         Raises:
-            Exception: what the accelerator says went wrong.
+            Exception: the error of the accelerator.
         """
         if self._error is not None:
             raise self._error
@@ -68,7 +68,7 @@ class DeviceCopy:
 
 
 class DeviceRows:
-    """Completes rows in the order in which they were logged, in a daemon thread that lives while there are any."""
+    """Writes rows in the order of logging, in a daemon thread that ends when there are none."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[DeviceCopy, Callable[[dict[str, Number]], None]]] = queue.SimpleQueue()
@@ -77,7 +77,7 @@ class DeviceRows:
         self._changed = threading.Condition()
 
     def put(self, copy: DeviceCopy, write: Callable[[dict[str, Number]], None]) -> None:
-        """Call ``write`` with the values of ``copy`` when they are there."""
+        """Call ``write`` with the values of ``copy`` when they are computed."""
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="rankzero-device", daemon=True)
@@ -86,7 +86,7 @@ class DeviceRows:
             self._waiting += 1
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until every row is written; return whether that was so within ``timeout`` seconds."""
+        """Wait until all rows are written, for ``timeout`` seconds at most; return whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: self._waiting == 0, timeout)
 
@@ -95,7 +95,7 @@ class DeviceRows:
             copy, write = row
             try:
                 self._complete(copy, write)
-            except Exception:  # above all a warning that was made an error: the next row is to be written all the same
+            except Exception:  # e.g. a warning that is an error: continue with the next row
                 pass
             finally:
                 with self._changed:
@@ -103,7 +103,7 @@ class DeviceRows:
                     self._changed.notify_all()
 
     def _next_row(self) -> tuple[DeviceCopy, Callable[[dict[str, Number]], None]] | None:
-        """Return the next row, None (and forget the thread) if none has come for a while: the run may have ended."""
+        """Return the next row; None, which ends the thread, if there has been none for a while."""
         while True:
             with suppress(queue.Empty):
                 return self._queue.get(timeout=_IDLE)
@@ -116,7 +116,7 @@ class DeviceRows:
         try:
             values = copy.wait()
         except Exception as error:
-            write({})  # what else stands in the row
-            warn_user(f"the metrics {', '.join(copy.keys)} are lost: the accelerator gave no value ({error})")
+            write({})  # the other values of the row
+            warn_user(f"the metrics {', '.join(copy.keys)} are lost: the accelerator could not compute them ({error})")
         else:
             write(values)

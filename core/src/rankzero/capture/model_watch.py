@@ -1,4 +1,4 @@
-"""`Run.watch`: histograms of a model's gradients and parameters as training goes on."""
+"""`Run.watch`: log histograms of a model's gradients and parameters during training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ LogHistogram = Callable[[str, Any], object]
 
 
 class ModelWatch:
-    """Hooks into a torch module; every ``log_freq``-th forward pass in training mode is looked at.
+    """Logs histograms of a torch module at every ``log_freq``-th forward pass in training mode.
 
     Args:
         model: a ``torch.nn.Module``.
         log: ``"gradients"``, ``"parameters"``, ``"all"`` or None.
-        log_freq: in forward passes.
+        log_freq: the number of forward passes between logs.
         log_histogram: called with (``gradients/NAME`` or ``parameters/NAME``, values).
     """
 
@@ -34,7 +34,7 @@ class ModelWatch:
             ]
 
     def __call__(self, model: Any, _inputs: Any) -> None:
-        """Look at the model before a forward pass, and say which gradients to look at after it."""
+        """Log the parameters before a forward pass, and request the gradients that follow it."""
         if not model.training:
             return
         self._passes += 1
@@ -43,7 +43,7 @@ class ModelWatch:
         if self._log_parameters:
             for name, parameter in model.named_parameters():
                 self._log_histogram(f"parameters/{name}", parameter)
-        # Each parameter's first gradient after this pass, also where backward() comes several times.
+        # Log the first gradient of each parameter after this pass, even if backward() is called several times.
         self._due = {name for name, _ in model.named_parameters()} if self._log_gradients else set()
 
     def _gradient_hook(self, name: str) -> Callable[[Any], None]:
@@ -55,12 +55,12 @@ class ModelWatch:
         return on_gradient
 
     def remove(self) -> None:
-        """Take the hooks out of the model."""
+        """Remove the hooks from the model."""
         for handle in self._handles:
             handle.remove()
 
     def __reduce__(self) -> tuple[type[_NoWatch], tuple[()]]:
-        # A copy of the model, saved or made for averaging weights, is not watched.
+        # A copy of the model, such as a saved one or one for weight averaging, is not watched.
         return _NoWatch, ()
 
 

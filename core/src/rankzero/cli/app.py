@@ -1,4 +1,4 @@
-"""The ``rankzero`` command: its commands put together, and every error as one line."""
+"""The ``rankzero`` command line: registers the commands, and prints each error as one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import rankzero
 from rankzero.cli import check, deliver, demo, export, import_, loggers, ls, ps, show, stop, sync, terminal
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
 
-OK, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
 """The exit statuses."""
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Look at, deliver and export training runs.\n\nExit status: 0 all is well, 1 trouble found, 2 wrong usage.",
+    help="View, deliver and export training runs.\n\nExit status: 0 success, 1 a problem was found, 2 wrong usage.",
 )
 
 for _module in (demo, ls, show, export, sync, deliver, ps, stop, loggers, check):
@@ -51,24 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every terminal is UTF-8
-    logging.getLogger("rankzero").addHandler(logging.NullHandler())  # the commands say themselves what is wrong
+            stream.reconfigure(errors="backslashreplace")  # the terminal may not be UTF-8
+    logging.getLogger("rankzero").addHandler(logging.NullHandler())  # the commands print errors themselves
     warnings.showwarning = _show_warning
     try:
         status = app(args=arguments, standalone_mode=False)
     except RankzeroError as error:
-        return _fail(str(error), USAGE if isinstance(error, ConfigError | RunNotFoundError) else TROUBLE)
+        return _fail(str(error), USAGE if isinstance(error, ConfigError | RunNotFoundError) else PROBLEM)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
-        return _fail(str(error), TROUBLE)
+        return _fail(str(error), PROBLEM)
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own, or click's in older versions of typer
             return _fail(error.format_message(), USAGE, hint=_help_for(error))
         if sys.flags.dev_mode:
             raise
-        where = "see where with: python -X dev -m rankzero.cli ..."
-        return _fail(f"a defect in rankzero, please report it: {type(error).__name__}: {error} ({where})", TROUBLE)
+        traceback = "for the traceback run: python -X dev -m rankzero.cli ..."
+        return _fail(f"internal error, please report it: {type(error).__name__}: {error} ({traceback})", PROBLEM)
     return status if isinstance(status, int) else OK
 
 
@@ -84,8 +84,8 @@ def _show_warning(
 
 
 def _fail(message: str, status: int, hint: str = "") -> int:
-    if message:  # none when the help was printed instead
-        line = " ".join(message.split()).replace(": Value error, ", ": ")  # pydantic's words, where typer has it
+    if message:  # empty if the help was printed
+        line = " ".join(message.split()).replace(": Value error, ", ": ")  # pydantic adds this to typer's messages
         stop = "." if hint and line[-1:] not in ".!?" else ""
         terminal.say(f"rankzero: {line}{stop}{hint}", err=True)
     return status

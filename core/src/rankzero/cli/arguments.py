@@ -1,4 +1,4 @@
-"""What several commands take on their command line."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ Options = Annotated[
     list[str] | None,
     typer.Option(
         "--option", "-o", metavar="KEY=VALUE",
-        help="An option of the logger; may be repeated. A secret is better written '${ENV_NAME}'.",
+        help="An option of the logger; may be repeated. Write a secret as '${ENV_NAME}'.",
     ),
 ]  # fmt: skip
 To = Annotated[
     list[str] | None,
-    typer.Option("--to", metavar="NAME", help="A logger to deliver to, instead of those the run was started with."),
+    typer.Option("--to", metavar="NAME", help="A logger to deliver to, instead of the run's loggers; may be repeated."),
 ]
-RUN_HELP = "A run's directory, id or name, or the beginning of one; … stands for what ls leaves out."
+RUN_HELP = "The directory, id or name of a run; may be shortened, also with … as ls prints it."
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Also deliver runs that you did not start here to where their journals say."),
+    typer.Option("--trust", help="Deliver runs of other users to the destinations in their journals, without asking."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Return what ``KEY=VALUE`` pairs say; a value that is JSON (a number, true, a list) is taken as such."""
+    """Parse ``KEY=VALUE`` pairs; a value that is valid JSON (a number, true, a list) is decoded."""
     import msgspec
 
     options: dict[str, Any] = {}
     for pair in pairs or ():
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise typer.BadParameter(f"--option takes KEY=VALUE, not {key!r}")
+            raise typer.BadParameter(f"--option must be KEY=VALUE, not {key!r}")
         try:
             options[key.strip()] = msgspec.json.decode(value)
         except msgspec.DecodeError:
@@ -46,7 +46,7 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def consent(trust: bool) -> Callable[[str], bool] | None:
-    """Return what asks the user whether a run may go where its journal says; None where nobody can be asked."""
+    """Return a function that asks the user to approve a destination; None without a terminal."""
     import sys
 
     if trust:
@@ -57,17 +57,17 @@ def consent(trust: bool) -> Callable[[str], bool] | None:
 
 
 def runs_directory(directory: Path | None) -> Path:
-    """Return the directory given, or the one where runs are kept."""
+    """Return ``directory``, or the default directory of runs."""
     from rankzero.config.resolving import find_runs_directory
 
     return directory or find_runs_directory()
 
 
 def chosen_run(wanted: str | None) -> Path:
-    """Return the directory of the run that was asked for, the newest if none was.
+    """Return the directory of a run by its path, id or name; by default the newest run.
 
     Raises:
-        RunNotFoundError: there is no such run, or more than one.
+        RunNotFoundError: no run, or more than one, matches.
     """
     from rankzero.rundir.finding import find_run
 

@@ -1,4 +1,4 @@
-"""``rankzero demo``: train for some seconds, and show what was logged."""
+"""``rankzero demo``: train a small network, and show the logged run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def demo(
     logger: Annotated[
-        list[str] | None, typer.Option("--logger", metavar="NAME", help="Where to log; may be repeated.")
+        list[str] | None, typer.Option("--logger", metavar="NAME", help="The logger to use; may be repeated.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="How often to see all digits.")] = 20,
-    dir: Annotated[Path | None, typer.Option(help="Where to keep the run.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="The number of epochs.")] = 20,
+    dir: Annotated[Path | None, typer.Option(help="The directory of runs.")] = None,
 ) -> None:
-    """Train on handwritten digits for a moment, and show what was logged.
+    """Train a small network on handwritten digits, and show the logged run.
 
     Example: rankzero demo --logger csv --epochs 20
     """
@@ -37,7 +37,7 @@ def demo(
     from rankzero.reader.run_data import read_run
 
     console = terminal.console()
-    # What start() and finish() say is shown below.
+    # The messages of start() and finish() are printed below.
     logging.getLogger("rankzero").setLevel(logging.WARNING)
     digits = load_digits()
     with console.status("loading the training library") if console.is_terminal else _nothing():
@@ -45,7 +45,7 @@ def demo(
     run = rankzero.start(logger, project="digits", tags=["demo"], dir=dir)
     console.print(f"Training on {len(digits.train_y):,} handwritten digits with {model.library}.")
     if model.library != "PyTorch":
-        console.print("[dim]PyTorch is not installed, and not needed: rankzero works with any training loop.[/]")
+        console.print("[dim]PyTorch is not installed. rankzero does not need it.[/]")
     with run, _Progress(console, epochs * steps_per_epoch(digits)) as progress:
         train(run, model, digits, epochs, progress)
     _show(read_run(run.dir), console, run.loggers)
@@ -87,7 +87,7 @@ def _nothing() -> Any:
 
 
 def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
-    place = shlex.quote(_short(data.dir))
+    path = shlex.quote(_short(data.dir))
     console.print(f"\n[bold]{data.info.name}[/] was logged:\n")
     console.print(metrics_table(data, console.width))
     console.print(f"\n{files_line(data)}\n", soft_wrap=True)
@@ -96,44 +96,44 @@ def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
     if drawing:
         console.print(drawing, markup=False, style="cyan", no_wrap=True, crop=False)
     console.print(
-        f"\nIt is kept in [bold]{terminal.escape(place)}[/] and delivered to {', '.join(loggers) or 'nobody'}.",
+        f"\nThe run is in [bold]{terminal.escape(path)}[/]. Loggers: {', '.join(loggers) or 'none'}.",
         soft_wrap=True,
     )
     views = {key: each.view for key, each in data.deliveries.items() if each.view}
     if views:
-        console.print("\nLook at it:")
+        console.print("\nView it:")
     for key, view in views.items():
         console.print(f"  [bold]{terminal.escape(view)}[/]", soft_wrap=True)
         console.print(f"      [dim]in {terminal.escape(key)}[/]")
-    console.print("\nWorth typing next:")
-    for command, purpose in _next_commands(place, loggers):
+    console.print("\nNext:")
+    for command, purpose in _next_commands(path, loggers):
         console.print(f"  [bold]{terminal.escape(command)}[/]", soft_wrap=True)
         console.print(f"      [dim]{purpose}[/]")
 
 
-def _next_commands(place: str, loggers: tuple[str, ...]) -> list[tuple[str, str]]:
+def _next_commands(path: str, loggers: tuple[str, ...]) -> list[tuple[str, str]]:
     from rankzero.plugins.registry import get_plugins
 
-    place = terminal.argument(place)
+    path = terminal.argument(path)
 
     others = (
         info.name
         for info in get_plugins().available().values()
         if info.kind == "logger" and not info.problem and info.name not in loggers
     )
-    if other := next(filter(_takes_runs, others), None):
-        send = (f"rankzero sync {place} --to {other}", f"send this run to {other}, with its original times")
+    if other := next(filter(_is_usable, others), None):
+        send = (f"rankzero sync {path} --to {other}", f"send this run to {other}, with its original times")
     else:
-        send = ("rankzero loggers", "see which trackers it can be sent to, and how to install them")
+        send = ("rankzero loggers", "list the loggers that can be installed")
     return [
-        (f"rankzero show {place}", "the run with its parameters, metrics and deliveries"),
-        (f"rankzero export {place} --output metrics.csv", "its metrics for a spreadsheet or pandas"),
+        (f"rankzero show {path}", "show parameters, metrics and deliveries of the run"),
+        (f"rankzero export {path} --output metrics.csv", "export its metrics for a spreadsheet or pandas"),
         send,
     ]
 
 
-def _takes_runs(name: str) -> bool:
-    """Return whether a logger takes a run as things are: without options, and with who is logged in here."""
+def _is_usable(name: str) -> bool:
+    """Return whether a logger works without options and with the login on this machine."""
     from rankzero.plugins.registry import get_plugins
 
     try:

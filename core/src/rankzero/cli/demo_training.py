@@ -1,7 +1,7 @@
-"""The demo: a small classifier of handwritten digits that logs everything a training run has to log.
+"""The training of ``rankzero demo``: a small classifier of handwritten digits that logs every kind of data.
 
-The digits are the real ones that ship inside scikit-learn, so nothing is downloaded. PyTorch trains where it is
-installed, otherwise scikit-learn does.
+The digits are part of scikit-learn, so nothing is downloaded. The model is trained with PyTorch if it is installed,
+otherwise with scikit-learn.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def load_digits() -> Digits:
     """Return the handwritten digits that ship with scikit-learn.
 
     Raises:
-        PluginNotInstalledError: it is not installed.
+        PluginNotInstalledError: scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError(
-            'the demo needs scikit-learn, which holds the handwritten digits: pip install "rankzero[demo]"'
+            'the demo needs scikit-learn, which contains the handwritten digits: pip install "rankzero[demo]"'
         ) from error
     x, y = load_digits(return_X_y=True)
     train_x, val_x, train_y, val_y = train_test_split(x / 16, y, test_size=0.2, random_state=SEED, stratify=y)
@@ -52,23 +52,23 @@ def load_digits() -> Digits:
 
 
 class Classifier(Protocol):
-    """What the demo asks of a model, whichever library it is made with."""
+    """The model of the demo, in either library."""
 
     library: str
     suffix: str
-    """Of a checkpoint."""
+    """The file suffix of a checkpoint."""
 
     def train(self, x: Any, y: Any) -> Any:
-        """Take one step on a batch; return the loss, as the library gives it."""
+        """Train on a batch; return the loss in the type of the library."""
 
     def probabilities(self, x: Any) -> Any:
-        """Return an array with ten columns."""
+        """Return the probability of each digit, an array with ten columns."""
 
     def weights(self) -> dict[str, Any]:
         """Return the weights by layer."""
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint."""
+        """Save a checkpoint."""
 
 
 class TorchClassifier:
@@ -136,10 +136,10 @@ class SklearnClassifier:
 
 
 def make_classifier() -> Classifier:
-    """Return a PyTorch model, or one of scikit-learn where PyTorch is not installed."""
+    """Return a PyTorch model, or one of scikit-learn if PyTorch is not installed."""
     try:
         return TorchClassifier()
-    except (ImportError, OSError):  # the latter where one of its libraries is missing
+    except (ImportError, OSError):  # OSError if a shared library is missing
         return SklearnClassifier()
 
 
@@ -147,11 +147,11 @@ def train(run: Run, model: Classifier, digits: Digits, epochs: int, progress: Ca
     """Train and log.
 
     Args:
-        run: where to log.
-        model: what to train.
-        digits: on what.
-        epochs: how often to see all of them.
-        progress: told (loss, validation accuracy) after each step.
+        run: the run to log to.
+        model: the model to train.
+        digits: the data.
+        epochs: the number of epochs.
+        progress: called with (loss, validation accuracy) after each step.
     """
     run.log_hyperparams(
         {
@@ -182,7 +182,7 @@ def train(run: Run, model: Classifier, digits: Digits, epochs: int, progress: Ca
 
 
 def _validate(run: Run, model: Classifier, digits: Digits, step: int, epoch: int) -> float:
-    """Log how well the model does on digits that it has not seen; return its accuracy."""
+    """Log the loss and accuracy on the validation digits; return the accuracy."""
     probabilities = model.probabilities(digits.val_x)
     accuracy = float((probabilities.argmax(axis=1) == digits.val_y).mean())
     loss = _cross_entropy(probabilities, digits.val_y)
@@ -193,7 +193,7 @@ def _validate(run: Run, model: Classifier, digits: Digits, step: int, epoch: int
 
 
 def steps_per_epoch(digits: Digits) -> int:
-    """Return how many batches there are."""
+    """Return the number of batches per epoch."""
     return math.ceil(len(digits.train_y) / BATCH)
 
 
@@ -213,7 +213,7 @@ def _cross_entropy(probabilities: Any, truth: Any) -> float:
 
 
 def _log_predictions(run: Run, digits: Digits, probabilities: Any, step: int) -> None:
-    """Log some images with what the model says of them, those it gets wrong first."""
+    """Log some images with their predictions, wrong ones first."""
     import numpy as np
 
     if not _can_encode_images():

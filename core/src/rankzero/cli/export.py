@@ -1,4 +1,4 @@
-"""``rankzero export``: a run's metrics as a file for other tools."""
+"""``rankzero export``: write a run's metrics to a CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rankzero.cli.arguments import RUN_HELP, chosen_run
 
 
 class Format(enum.StrEnum):
-    """What can be written."""
+    """The file formats."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -22,10 +22,10 @@ class Format(enum.StrEnum):
 
 def export(
     run: Annotated[str | None, typer.Argument(metavar="RUN", help=f"{RUN_HELP} By default the newest run.")] = None,
-    format: Annotated[Format | None, typer.Option(help="By default what --output ends in, else csv.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV goes to standard output if none.")] = None,
+    format: Annotated[Format | None, typer.Option(help="By default the ending of --output, else csv.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; without it CSV is printed.")] = None,
 ) -> None:
-    """Write a run's metrics as CSV or Parquet.
+    """Export a run's metrics as CSV or Parquet.
 
     The columns are name, step, time (Unix seconds) and value.
 
@@ -54,7 +54,5 @@ def export(
 def _format_of(output: Path | None) -> Format:
     ending = output.suffix.lower().removeprefix(".") if output is not None else ""
     if ending and ending not in set(Format):
-        raise typer.BadParameter(
-            f"--output {output} ends in .{ending}; .csv and .parquet can be written; name one of them, or give --format"
-        )
+        raise typer.BadParameter(f"--output {output} ends in .{ending}; use .csv or .parquet, or set --format")
     return Format(ending or Format.CSV)

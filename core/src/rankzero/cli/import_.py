@@ -1,4 +1,4 @@
-"""``rankzero import``: make ordinary runs of what another tool left on disk."""
+"""``rankzero import``: import runs of another tool from disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from rankzero.cli import terminal
 from rankzero.cli.arguments import parse_options
 
-_LONGEST_NAME = 24
+_MAX_NAME = 24
 
 if TYPE_CHECKING:
     from rankzero.importers.base import FoundRun
@@ -21,33 +21,32 @@ if TYPE_CHECKING:
 
 
 class CommandThatListsImporters(TyperCommand):
-    """Says in its help which importers are installed."""
+    """A command whose help lists the installed importers."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help; which plugins there are is looked up only now."""
+        """Print the help; plugins are loaded only for this."""
         self.epilog = "Installed importers: " + (", ".join(_load_importers()) or "none")
         super().format_help(ctx, formatter)
 
 
 def import_(
-    name: Annotated[str | None, typer.Argument(help="The importer; without one, those installed are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The importer; without it, importers are listed.")] = None,
     paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Files or directories to read.")] = None,
-    dir: Annotated[Path | None, typer.Option(help="Where to keep the runs; by default where runs are kept.")] = None,
-    project: Annotated[str | None, typer.Option(help="The project of the runs, instead of their own.")] = None,
+    dir: Annotated[Path | None, typer.Option(help="The directory of runs to import into.")] = None,
+    project: Annotated[str | None, typer.Option(help="The project of the imported runs, instead of their own.")] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the importer; may be repeated."),
     ] = None,
 ) -> None:
-    """Make runs of what another tool left on disk.
+    """Import runs of another tool from disk.
 
-    What is read is never changed. Each run found there becomes an ordinary run, which `rankzero sync RUN --to NAME`
-    delivers to any tracker. It can be repeated: a run that was imported is left alone, and gets only what is new.
+    The files that are read are never changed. Each run becomes an ordinary run, which `rankzero sync RUN --to NAME`
+    delivers to any tracker. The import can be repeated: only new data is appended.
 
     Example: rankzero import NAME old-project/
 
-    The exit status is 1 if something could not be taken, which is named. Without a name, the importers that are
-    installed are listed.
+    The exit status is 1 if data could not be imported; it is named. Without NAME, installed importers are listed.
     """
     from rankzero.config.resolving import resolve
     from rankzero.errors import ConfigError
@@ -59,25 +58,25 @@ def import_(
         _list(offered)
         return
     if not paths:
-        raise typer.BadParameter(f"say what to read: rankzero import {name} PATH")
+        raise typer.BadParameter(f"name the files or directories to read: rankzero import {name} PATH")
     if project is not None and project_name(project) != project:
-        raise ConfigError(f"--project becomes the name of a directory, which {project!r} cannot be")
+        raise ConfigError(f"--project {project!r} cannot be used as the name of a directory")
     found = list(make_importer(name, parse_options(option)).find(paths))
     if project is None and (unnamed := sum(each.project is None for each in found)):
-        of = terminal.counted(unnamed, "run")
-        typer.echo(f"of {of} the project is not known: it is {name!r} then, or what --project says", err=True)
+        runs = terminal.counted(unnamed, "run")
+        typer.echo(f"the project of {runs} is unknown: using {name!r}; set another with --project", err=True)
     if not _import_all(found, dir or resolve().dir, lambda each: project or each.project or name):
         raise typer.Exit(1)
 
 
 def _load_importers() -> dict[str, str]:
-    """Return name → summary of the importers that are installed."""
-    from rankzero.importers.registry import offered_importers
+    """Return name → summary of the installed importers."""
+    from rankzero.importers.registry import installed_importers
     from rankzero.plugins.registry import get_plugins
 
     for problem in get_plugins().load_hooks():
         typer.echo(f"rankzero: {problem}", err=True)
-    return {name: next(iter(owners.values())).summary for name, owners in offered_importers().items()}
+    return {name: next(iter(owners.values())).summary for name, owners in installed_importers().items()}
 
 
 def _list(offered: dict[str, str]) -> None:
@@ -95,21 +94,21 @@ def _list(offered: dict[str, str]) -> None:
 
 
 def _import_all(found: Sequence[FoundRun], directory: Path, project_of: Callable[[FoundRun], str]) -> bool:
-    """Import runs, one after the other, and say what became of each; return whether all of them were taken."""
+    """Import runs one after the other and print each result; return whether everything was imported."""
     from rankzero.rundir.finding import find_runs
 
     known = {run.name: run for run in find_runs(directory)}
-    taken = True
+    is_complete = True
     for each in found:
         result = _import_one(each, directory, project_of(each), known)
         if not isinstance(result, Exception):
             known.setdefault(result.info.id, Path(result.info.dir))
-        taken &= _tell(each, result)
-    return taken
+        is_complete &= _print_result(each, result)
+    return is_complete
 
 
 def _import_one(found: FoundRun, directory: Path, project: str, known: dict[str, Path]) -> Imported | Exception:
-    """Import a run with a progress bar, which is gone when what became of it is said."""
+    """Import a run with a progress bar, which is removed before the result is printed."""
     from rankzero.cli.sync import progress_bars
     from rankzero.importers.writing import import_run
 
@@ -117,21 +116,21 @@ def _import_one(found: FoundRun, directory: Path, project: str, known: dict[str,
         task = bars.add_task(_shortened(Path(found.source).name), total=found.size or None, note="")
         try:
             return import_run(found, directory, project, partial(bars.advance, task), known)
-        except Exception as error:  # one run that cannot be read must not keep the others from being rescued
+        except Exception as error:  # a run that cannot be read must not stop the import of others
             return error
 
 
 def _shortened(name: str) -> str:
-    """Return a name that leaves room for a bar beside it."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    """Shorten a name, so that a bar fits beside it."""
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
-def _tell(found: FoundRun, result: Imported | Exception) -> bool:
-    """Say what became of a run; return whether all of it was taken."""
+def _print_result(found: FoundRun, result: Imported | Exception) -> bool:
+    """Print the result of an import; return whether all of the run was imported."""
     from rankzero.importers.base import SkipRun
 
     if isinstance(result, SkipRun):
-        terminal.say(f"{found.source}: passed over: {result}")
+        terminal.say(f"{found.source}: skipped: {result}")
         return True
     if isinstance(result, Exception):
         terminal.say(f"{found.source}: not imported: {_reason(result)}", err=True)
@@ -139,8 +138,8 @@ def _tell(found: FoundRun, result: Imported | Exception) -> bool:
     if (refusal := _refusal(result)) is not None:
         terminal.say(f"{found.source}: not imported: {refusal}", err=True)
         return False
-    _tell_taken(result)
-    return not result.report.not_taken
+    _print_imported(result)
+    return not result.report.left_out
 
 
 def _reason(error: Exception) -> str:
@@ -150,30 +149,30 @@ def _reason(error: Exception) -> str:
 
 
 def _refusal(result: Imported) -> str | None:
-    """Return why a run was left as it is, None if it was not."""
+    """Return why an existing run was not changed, None otherwise."""
     from rankzero.importers.writing import Outcome
 
     info = result.info
     if result.outcome is Outcome.DIFFERENT:
         return (
-            f"{info.dir} holds the run {info.name}, imported from something else or before this changed, and was left "
-            "as it is. Import it elsewhere with --dir, or delete that run first."
+            f"the run {info.name} in {info.dir} was imported from other data, or the source has changed since. The "
+            "run was not changed. Import into another directory with --dir, or delete that run first."
         )
-    if result.outcome is Outcome.ELSEWHERE:
+    if result.outcome is Outcome.OTHER_PROJECT:
         return (
-            f"it is in {info.dir} already, in another project, and was left as it is. Name that project with "
-            "--project, import it elsewhere with --dir, or delete that run first."
+            f"the run exists in another project, in {info.dir}, and was not changed. Name that project with "
+            "--project, import into another directory with --dir, or delete that run first."
         )
     return None
 
 
-def _tell_taken(result: Imported) -> None:
+def _print_imported(result: Imported) -> None:
     from rankzero.importers.writing import Outcome
 
     name, outcome = result.info.name, result.outcome
     counts = f"{terminal.counted(result.values, 'value')}, {terminal.counted(result.files, 'file')}"
-    what = "imported already, nothing is new" if outcome is Outcome.UNCHANGED else f"{outcome.value}: {counts}"
+    what = "already imported, nothing is new" if outcome is Outcome.UNCHANGED else f"{outcome.value}: {counts}"
     terminal.say(f"{name}: {what}; it is in {result.info.dir}")
-    for (left_out, why), count in result.report.not_taken.items():
+    for (left_out, why), count in result.report.left_out.items():
         times = f" ({count:,} times)" if count > 1 else ""
-        terminal.say(f"{name}: not taken: {left_out}{times}: {why}", err=True)
+        terminal.say(f"{name}: left out: {left_out}{times}: {why}", err=True)

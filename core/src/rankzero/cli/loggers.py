@@ -1,4 +1,4 @@
-"""``rankzero loggers``: what is installed, what state it is in, and what could be installed."""
+"""``rankzero loggers``: list installed loggers with their state, and installable ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _STYLES = {"ok": "green", "not installed": "dim"}
 
 
 def loggers(json: Json = False) -> None:
-    """List the loggers that are installed or can be.
+    """List installed and installable loggers.
 
-    Nothing is imported: `rankzero check` tries one. Plugins of hooks are listed too.
+    No plugin is imported; `rankzero check` tests one. Plugins with hooks are listed, too.
 
     Example: rankzero loggers
 
-    The exit status is 1 if one of them cannot be used.
+    The exit status is 1 if an installed plugin cannot be used.
     """
     import msgspec
 
@@ -67,7 +67,7 @@ def loggers(json: Json = False) -> None:
 
 
 def _state(info: PluginInfo) -> tuple[str, str | None]:
-    """Return the state of a plugin and what to do about it, as far as that can be said without importing it."""
+    """Return the state of a plugin and how to repair it, without importing it."""
     import importlib.util
 
     if info.problem:
@@ -82,7 +82,7 @@ def _state(info: PluginInfo) -> tuple[str, str | None]:
 
 
 def _sdks(distribution: str) -> dict[str, str | None]:
-    """Return what a plugin's distribution requires beside rankzero: name → version installed, None if missing."""
+    """Return the requirements of a plugin except rankzero: name → installed version, None if missing."""
     from importlib.metadata import PackageNotFoundError, requires, version
 
     if distribution == "rankzero":

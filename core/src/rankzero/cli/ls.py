@@ -1,4 +1,4 @@
-"""``rankzero ls``: the runs below a directory."""
+"""``rankzero ls``: list the runs below a directory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rankzero.cli.arguments import Json, runs_directory
 if TYPE_CHECKING:
     from rankzero.rundir.finding import Delivered, Glance
 
-_LONGEST_NAME = 20
-_LEAST_NEEDED = ("took", "project", "step", "started")
+_MAX_NAME = 20
+_DROPPABLE = ("took", "project", "step", "started")
 
 STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
 
 
 def ls(
-    directory: Annotated[Path | None, typer.Argument(help="Where to look; by default where runs are kept.")] = None,
+    directory: Annotated[Path | None, typer.Argument(help="By default the directory of runs.")] = None,
     json: Json = False,
 ) -> None:
-    """List the runs below a directory, the newest last.
+    """List runs, the newest last.
 
     Example: rankzero ls rankzero-runs/digits
     """
@@ -34,14 +34,14 @@ def ls(
     is_given = directory is not None
     directory = runs_directory(directory)
     if is_given and not directory.is_dir():
-        raise RunNotFoundError(f"there is no directory {directory}; say where runs are kept: rankzero ls DIR")
+        raise RunNotFoundError(f"there is no directory {directory}; name the directory of your runs: rankzero ls DIR")
     found, unreadable = [], []
     for run_dir in find_runs(directory):
         try:
             found.append(glance(run_dir))
         except (RankzeroError, OSError) as error:
             unreadable.append(str(error))
-        except Exception as error:  # whatever is wrong with one run, the others are listed
+        except Exception as error:  # list the other runs in any case
             unreadable.append(f"{run_dir} cannot be read: {type(error).__name__}: {error}")
     found.sort(key=lambda each: each.info.started)
     if json:
@@ -59,7 +59,7 @@ def ls(
 def _print(found: list[Glance]) -> None:
     console = terminal.console()
     is_narrow = console.width < 120
-    length = _LONGEST_NAME if is_narrow else 2 * _LONGEST_NAME
+    length = _MAX_NAME if is_narrow else 2 * _MAX_NAME
     ids = [each.info.id for each in found]
     columns = {
         "run": [terminal.escape(terminal.argument(terminal.cut(each.info.name, length))) for each in found],
@@ -70,23 +70,23 @@ def _print(found: list[Glance]) -> None:
         "step": [terminal.number(each.step) for each in found],
         "delivered": [
             "\n".join(describe(each.info.dir, key, delivered) for key, delivered in each.deliveries.items())
-            or "[dim]nowhere[/]"
+            or "[dim]–[/]"
             for each in found
         ],
         "id": [f"[dim]{terminal.escape(each)}[/]" for each in (_suffixes(ids) if is_narrow else ids)],
     }
-    for line in terminal.table_lines(columns, console, droppable=_LEAST_NEEDED, folded="delivered", right="step"):
+    for line in terminal.table_lines(columns, console, droppable=_DROPPABLE, folded="delivered", right="step"):
         typer.echo(line)
 
 
 def _suffixes(ids: list[str]) -> list[str]:
-    """Return the ends of ids, as long as it takes to tell them apart."""
+    """Return the ends of ids, as long as needed to be unique."""
     length = next(size for size in itertools.count(8) if len({each[-size:] for each in ids}) == len({*ids}))
     return [f"…{each[-length:]}" if len(each) > length + 1 else each for each in ids]
 
 
 def describe(run_dir: str, key: str, delivered: Delivered) -> str:
-    """Return how far one delivery is, in rich's markup."""
+    """Return the state of a delivery in rich's markup."""
     from rankzero.rundir.finding import events_behind
 
     rejected = f", [red]{delivered.position.rejected} rejected[/]" if delivered.position.rejected else ""
@@ -102,7 +102,7 @@ def describe(run_dir: str, key: str, delivered: Delivered) -> str:
 
 
 def as_json(each: Glance) -> dict[str, Any]:
-    """Return what a script may want to know of a run."""
+    """Return the summary of a run for ``--json``."""
     return {
         "id": each.info.id,
         "name": each.info.name,
@@ -118,7 +118,7 @@ def as_json(each: Glance) -> dict[str, Any]:
 
 
 def delivery_as_json(delivered: Delivered) -> dict[str, Any]:
-    """Return what a script may want to know of a delivery."""
+    """Return the state of a delivery for ``--json``."""
     position = delivered.position
     return {
         "behind_bytes": delivered.behind,

@@ -1,4 +1,4 @@
-"""``rankzero show``: one run on a screen."""
+"""``rankzero show``: show a run in the terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from rankzero.reader.run_data import RunData
     from rankzero.rundir.finding import Delivered
 
-_MOST_ROWS = 40
-_LONGEST_COMMAND = 400
+_MAX_ROWS = 40
+_MAX_COMMAND = 400
 
 
 def show(
     run: Annotated[str | None, typer.Argument(metavar="RUN", help=f"{RUN_HELP} By default the newest run.")] = None,
-    plot: Annotated[list[str] | None, typer.Option(metavar="METRIC", help="Draw a metric; may be repeated.")] = None,
+    plot: Annotated[list[str] | None, typer.Option(metavar="METRIC", help="Plot this metric; may be repeated.")] = None,
     json: Json = False,
 ) -> None:
     """Show a run.
 
-    That is what it was started in, its parameters, metrics and files, and how far each delivery is.
+    Prints its environment, parameters, metrics and files, and the state of each delivery.
 
     Example: rankzero show amber-otter-12 --plot train/loss
 
-    The exit status is 1 if a delivery has a problem, events were rejected, lost or damaged, or a plot cannot be drawn.
+    The exit status is 1 if a delivery fails, events were rejected, lost or damaged, or a plot cannot be drawn.
     """
     from rankzero.reader.run_data import read_run
     from rankzero.rundir.finding import delivered
@@ -80,7 +80,7 @@ def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) ->
         lost = f"{terminal.counted(loss.count, 'log call')} lost at {terminal.when(loss.since)}: {loss.reason}"
         yield f"[red]{terminal.escape(lost)}[/]"
     if data.damaged:
-        yield f"[red]left out: {terminal.counted(data.damaged, 'damaged line')} of the journal[/]"
+        yield f"[red]skipped {terminal.counted(data.damaged, 'damaged line')} of the journal[/]"
 
 
 def _heading(data: RunData) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _heading(data: RunData) -> Iterator[str]:
 
 
 def _environment(data: RunData) -> Iterator[str]:
-    """Yield what the run was started in: command line, versions, machine."""
+    """Yield lines about the environment: command line, versions, machine."""
     from rankzero.capture.environment import read_surroundings
 
     found = read_surroundings(data.dir)
@@ -104,7 +104,7 @@ def _environment(data: RunData) -> Iterator[str]:
         return
     started_by = ["python"] if found.argv and found.argv[0].endswith(".py") else []
     command = shlex.join([*started_by, *found.argv])
-    cut = command if len(command) <= _LONGEST_COMMAND else f"{command[:_LONGEST_COMMAND]}…"
+    cut = command if len(command) <= _MAX_COMMAND else f"{command[:_MAX_COMMAND]}…"
     git = found.git
     state = ", ".join(filter(None, (git.branch, "with changes" if git.dirty else ""))) if git else ""
     versions = [
@@ -138,16 +138,16 @@ def _params(data: RunData) -> RenderableType:
 
 
 def metrics_table(data: RunData, width: int) -> RenderableType:
-    """Return the metrics with their last, least and greatest values and their course."""
+    """Return a table of the metrics with their last, minimum and maximum values and trends."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", no_wrap=True, overflow="ellipsis")
     for heading in ("last", "at step", "min", "max", "points"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("course", no_wrap=True)
+    table.add_column("trend", no_wrap=True)
     blocks = max(8, min(40, width - 70))
-    shown = list(data.metrics.items())[:_MOST_ROWS]
+    shown = list(data.metrics.items())[:_MAX_ROWS]
     for name, series in shown:
         last, step = series.value[-1:].tolist()[0], series.step[-1:].tolist()[0]
         table.add_row(
@@ -164,8 +164,8 @@ def metrics_table(data: RunData, width: int) -> RenderableType:
 
 
 def _range(values: Any) -> tuple[float | None, float | None]:
-    """Return the least and the greatest finite value."""
-    if hasattr(values, "dtype"):  # numpy does it for ten million values at once
+    """Return the minimum and the maximum of the finite values."""
+    if hasattr(values, "dtype"):  # a numpy array may have ten million values
         import numpy
 
         values = values[numpy.isfinite(values)]
@@ -175,7 +175,7 @@ def _range(values: Any) -> tuple[float | None, float | None]:
 
 
 def files_line(data: RunData) -> str:
-    """Return how many files and the like a run has, and which checkpoints are the latest and best."""
+    """Return the numbers of media, tables and files, and the checkpoints with aliases."""
     counts = Counter(f"{file.kind}s" for files in data.media.values() for file in files)
     for kind in ("tables", "texts", "histograms"):
         counts[kind] = sum(map(len, getattr(data, kind).values()))
@@ -208,20 +208,20 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
         notes = [_red(terminal.reason(each.position.problem))] if each.position.problem else []
         if each.position.rejected:
             notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
-        if each.behind and not _is_served(data, key):
-            notes.append(f"[yellow]nobody delivers them now; rankzero sync {run} does[/]")
+        if each.behind and not _has_courier(data, key):
+            notes.append(f"[yellow]no courier is running; deliver with: rankzero sync {run}[/]")
         if each.position.offline:
-            notes.append(f"[yellow]only on this machine; rankzero sync {run} sends it[/]")
+            notes.append(f"[yellow]offline, only on this machine; send with: rankzero sync {run}[/]")
         lines = max(0, data.lines - each.position.line)
-        behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all of it[/]"
+        behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all[/]"
         if each.position.disabled:
-            behind, notes = "[dim]nothing: disabled[/]", []
+            behind, notes = "[dim]disabled[/]", []
         table.add_row(terminal.escape(key), behind, "; ".join(notes))
     return table
 
 
 def _reference(data: RunData) -> str:
-    """Return by what the other commands find the run: its id, or its path where it lies elsewhere."""
+    """Return the run's argument for other commands: its id, or its path if it is in another directory of runs."""
     is_below = runs_directory(None).resolve() in data.dir.parents
     return data.dir.name if is_below else str(data.dir)
 
@@ -230,7 +230,7 @@ def _red(text: str) -> str:
     return f"[red]{terminal.escape(text)}[/]"
 
 
-def _is_served(data: RunData, key: str) -> bool:
+def _has_courier(data: RunData, key: str) -> bool:
     from rankzero.rundir.positions import is_served
 
     return is_served(data.dir, key)

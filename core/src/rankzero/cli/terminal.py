@@ -1,4 +1,4 @@
-"""How the commands show things: consoles, numbers, times, sparklines and plots."""
+"""Format the output of commands: tables, numbers, times, sparklines, plots, and safe text."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _NEEDS_QUOTES = re.compile(r"^$|^[~#=]|[\s!\"$&'()*;<>?\[\\\]`{|}]")
 _PIPE_WIDTH = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-"""Control characters, what changes the direction of text, and halves of characters."""
-_WIDEST_PLOT = 100
+"""Control characters, characters that change the direction of text, and lone surrogates."""
+_MAX_PLOT_WIDTH = 100
 _UNLIMITED = 10_000
-_LONGEST_REASON = 400
+_MAX_REASON = 400
 _EXCEPTION = re.compile(r"(?:^|(?<=\s))(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Timeout)): ")
 _URL = re.compile(r"(\w+://)(?:[^\s/'\"]*@)?([^\s/'\"()<>,;]+)")
 _HOST = re.compile(r"host='([^']+)', port=(\d+)")
 _CAUSES = {
     "connection refused": "connection refused",
-    "name or service not known|name resolution|nodename nor servname|getaddrinfo failed": "its name is not known",
-    "network is unreachable|no route to host": "there is no way to it on the network",
+    "name or service not known|name resolution|nodename nor servname|getaddrinfo failed": "unknown host name",
+    "network is unreachable|no route to host": "no route to the host",
     "certificate verify failed": "its certificate is not trusted",
-    "connection reset|connection aborted|remote end closed|server disconnected": "the connection broke off",
+    "connection reset|connection aborted|remote end closed|server disconnected": "the connection was lost",
     "timed out|timeout": "no answer in time",
 }
-"""What clients of HTTP write of a server that they cannot reach, and how that is put for people."""
+"""Pattern of an HTTP client's error message → the reason to print."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return the console to print to: as wide as the terminal, or wide enough where there is none."""
+    """Return a console as wide as the terminal, or wide enough for all columns without a terminal."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -49,7 +49,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def show(part: RenderableType, console: Console) -> None:
-    """Print something without blanks at the ends of its lines."""
+    """Print text or a table without trailing spaces."""
     import typer
 
     typer.echo("\n".join(_lines(part, console)))
@@ -69,13 +69,13 @@ def table_lines(
     folded: str = "",
     right: str = "",
 ) -> list[str]:
-    """Return the lines of a table, the headings first.
+    """Format a table as lines, headings first.
 
     Args:
         columns: heading → cells, in rich's markup.
-        console: as wide as this.
-        droppable: headings of columns that are left out, in this order, until the others fit.
-        folded: heading of the column whose cells may take several lines.
+        console: sets the width.
+        droppable: headings of columns to leave out, in this order, until the others fit.
+        folded: heading of the column whose cells may wrap.
         right: heading of the column that is aligned on the right.
     """
     shown = dict(columns)
@@ -99,8 +99,8 @@ def _table(columns: Mapping[str, Sequence[str]], folded: str, right: str) -> Tab
     return table
 
 
-def reason(problem: str, length: int = _LONGEST_REASON) -> str:
-    """Return why a delivery fails as one readable line; all of it stands in ``courier.log`` and ``--json``."""
+def reason(problem: str, length: int = _MAX_REASON) -> str:
+    """Shorten the error of a delivery to one readable line; ``courier.log`` and ``--json`` have all of it."""
     from rankzero.errors import TrackerUnavailableError
 
     text = " ".join(problem.split())
@@ -110,49 +110,49 @@ def reason(problem: str, length: int = _LONGEST_REASON) -> str:
     why = next((short for words, short in _CAUSES.items() if re.search(words, after, re.IGNORECASE)), None)
     if where and why:
         text = f"{before}cannot reach {(':' if where.re is _HOST else '').join(where.groups())}: {why}"
-    elif found and found[1] == TrackerUnavailableError.__name__:  # retried, as everybody can see
+    elif found and found[1] == TrackerUnavailableError.__name__:  # the state says it already
         text = before + after
     return cut(text, length)
 
 
 def cut(text: str, length: int) -> str:
-    """Return a text of at most this many characters."""
+    """Shorten a text to ``length`` characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def printable(text: str) -> str:
-    """Return a text as one line that cannot change a terminal's state: control characters are spelled out."""
+    """Escape control characters, so that a text is one line and cannot change the terminal's state."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def escape(text: str) -> str:
-    """Return what people wrote so that neither rich nor the terminal takes it for more than text; it may have lines."""
+    """Escape a text of users for rich and for the terminal; it may have several lines."""
     from rich.markup import escape
 
     return escape("\n".join(map(printable, text.split("\n"))))
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line in which something that people wrote may stand."""
+    """Print a line that may contain text of users; control characters are escaped."""
     import typer
 
     typer.echo(printable(text), err=err)
 
 
 def argument(text: str) -> str:
-    """Return what people wrote as an argument for a command that is pasted into a shell, in quotes only if need be."""
+    """Quote a text as an argument for a shell command, if necessary."""
     return shlex.quote(text) if _NEEDS_QUOTES.search(text) else text
 
 
 def print_json(value: Any) -> None:
-    """Print JSON, and nothing else, on standard output; NaN and infinities as text."""
+    """Print a value as JSON; NaN and infinities are strings."""
     import msgspec
     import typer
 
     from rankzero.values import to_jsonable
 
     text = msgspec.json.format(msgspec.json.encode(to_jsonable(value)).decode(), indent=2)
-    # JSON itself escapes only what is below U+0020.
+    # JSON escapes only characters below U+0020.
     typer.echo(_BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
@@ -160,7 +160,7 @@ _BEYOND_JSON = re.compile(_CONTROL.pattern.replace("\x00-\x1f", ""))
 
 
 def number(value: float | None) -> str:
-    """Return a number as it is read, not as it is computed with."""
+    """Format a number for people: four significant digits, or an integer with thousands separators."""
     if value is None:
         return "–"
     is_whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e6)
@@ -168,12 +168,12 @@ def number(value: float | None) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return how many: ``1 event``, ``1,200 events``."""
+    """Format a count: ``1 event``, ``1,200 events``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def size(count: float) -> str:
-    """Return a number of bytes: ``12 kB``."""
+    """Format a number of bytes: ``12 kB``."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
@@ -182,7 +182,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return how long: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """Format a duration: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
     whole = round(max(0.0, seconds))
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f} s"
@@ -197,23 +197,23 @@ def duration(seconds: float) -> str:
 
 
 def when(timestamp: float) -> str:
-    """Return a time of the local clock, the day only if it is not today."""
+    """Format a local time; with the date if it is not today."""
     try:
-        moment = time.localtime(timestamp)
+        local = time.localtime(timestamp)
     except (OverflowError, ValueError, OSError):
         return "?"
-    is_today = moment[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", moment)
+    is_today = local[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M", local)
 
 
 def sparkline(values: Sequence[float], width: int = 24) -> str:
-    """Return the course of numbers as a line of blocks; a gap where none is finite."""
+    """Draw the trend of numbers as a line of blocks, with gaps where no number is finite."""
     means = _means(values, width)
     finite = [value for value in means if value is not None]
     if not finite:
         return ""
     low, high = min(finite), max(finite)
-    span = high / 2 - low / 2  # halved, as the whole may be more than a float holds
+    span = high / 2 - low / 2  # halved, because the difference may overflow
     share = [None if value is None else (value / 2 - low / 2) / span if span else 0.0 for value in means]
     return "".join(" " if each is None else _BLOCKS[round(each * (len(_BLOCKS) - 1))] for each in share)
 
@@ -224,20 +224,20 @@ def _means(values: Sequence[float], width: int) -> list[float | None]:
     means: list[float | None] = []
     for column in range(columns):
         first, last = column * count // columns, (column + 1) * count // columns
-        every = max(1, (last - first) // 1000)  # a thousand points tell the mean well enough
+        every = max(1, (last - first) // 1000)  # a thousand points are enough for a mean
         finite = [float(value) for value in values[first:last:every] if math.isfinite(value)]
         means.append(sum(value / len(finite) for value in finite) if finite else None)
     return means
 
 
 def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | None:
-    """Return curves side by side as a drawing, or None where plotext is not installed."""
+    """Draw curves side by side with plotext; None if that fails or plotext is not installed."""
     try:
         import plotext
 
         figure = plotext.figure
         figure.clear()
-        figure.plot_size(min(width, _WIDEST_PLOT), height)
+        figure.plot_size(min(width, _MAX_PLOT_WIDTH), height)
         if len(series) > 1:
             figure.subplots(1, len(series))
         for column, (name, each) in enumerate(series.items(), 1):
@@ -250,7 +250,7 @@ def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | No
         drawing: str = figure.build().string(colorless=True)
         figure.clear()
         return drawing.rstrip("\n")
-    except Exception:  # a drawing is never worth an error
+    except Exception:  # a failed plot must not fail the command
         return None
 
 

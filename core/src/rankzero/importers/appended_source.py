@@ -1,7 +1,8 @@
-"""What a journal lacks of the events that it is to hold: it must be their beginning, line by line.
+"""Import a source again: compare its events with the journal, and find those that are new.
 
-Where a run began and ended is not compared: a run that has grown was resumed. Texts and prints that stand last before
-an end may have been half of what the source has by now; see `rankzero.importers.partial_lines`.
+The journal must be the beginning of the events, line by line. Start and finish lines are not compared: each import
+adds them. The last texts and console lines of an import may have been incomplete; see
+`rankzero.importers.partial_lines`.
 """
 
 from __future__ import annotations
@@ -15,43 +16,43 @@ import msgspec
 
 from rankzero.events.structs import Event, Finish, Metrics, Params, decode
 from rankzero.importers.event_lines import encoded
-from rankzero.importers.partial_lines import MOST_OPEN, DifferentRunError, OpenLines
+from rankzero.importers.partial_lines import MAX_PARTIAL, DifferentRunError, PartialLines
 from rankzero.rundir.finding import complete_size
 
 _FINISH = b'{"type":"finish"'
 _START = b'{"type":"start"'
-_MAY_BE_OPEN = (b'{"type":"text"', b'{"type":"console"')
-_LONGEST_FINISH = 4096
+_MAY_BE_PARTIAL = (b'{"type":"text"', b'{"type":"console"')
+_MAX_FINISH_BYTES = 4096
 
 
 class LoggedLine(NamedTuple):
-    """A line that holds what was logged."""
+    """A line of the journal with a logged event."""
 
     data: bytes
-    """With its newline."""
-    is_open: bool
-    """Whether the source may have gone on behind it: it holds text, and after it nothing but text was imported."""
+    """Including the newline."""
+    may_be_partial: bool
+    """Whether the source may have more of it: a text or console line with no other kind of event after it."""
 
 
 def last_finish(journal: Path) -> Finish | None:
-    """Return the event that ends a journal, None if an import was killed while it appended."""
+    """Return the last event of a journal if it is a `Finish`; None if an import was killed before it."""
     with open(journal, "rb") as file:
-        file.seek(max(0, complete_size(journal.parent) - _LONGEST_FINISH))
+        file.seek(max(0, complete_size(journal.parent) - _MAX_FINISH_BYTES))
         last = file.read().splitlines(keepends=True)
     event = decode(last[-1]) if last and last[-1].startswith(_FINISH) and last[-1].endswith(b"\n") else None
     return event if isinstance(event, Finish) else None
 
 
 def logged_lines(file: BinaryIO, size: int) -> Generator[LoggedLine, None, None]:
-    """Yield the complete lines of a journal that hold what was logged, not where the run began and ended."""
+    """Yield the complete lines of a journal except start and finish lines."""
     texts: deque[bytes] = deque()
     for line in file:
         size -= len(line)
         if size < 0:
             break
-        if line.startswith(_MAY_BE_OPEN):
+        if line.startswith(_MAY_BE_PARTIAL):
             texts.append(line)
-            if len(texts) > MOST_OPEN:
+            if len(texts) > MAX_PARTIAL:
                 yield LoggedLine(texts.popleft(), False)
             continue
         is_end = line.startswith((_START, _FINISH))
@@ -63,26 +64,26 @@ def logged_lines(file: BinaryIO, size: int) -> Generator[LoggedLine, None, None]
     yield from [LoggedLine(text, True) for text in texts]
 
 
-def beyond(old: Iterator[LoggedLine], events: Iterable[Event]) -> Iterator[Event]:
-    """Yield the events that come after those in ``old``.
+def new_events(old: Iterator[LoggedLine], events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the events that come after those of the journal, ``old``.
 
     Raises:
-        DifferentRunError: ``old`` is not the beginning of ``events``; some may have been yielded then.
+        DifferentRunError: ``old`` is not the beginning of ``events``; some events may have been yielded.
     """
-    opened = OpenLines()
+    partial = PartialLines()
     for event in events:
-        rest = opened.beyond(event)
+        rest = partial.remainder(event)
         while rest is not None and (line := next(old, None)) is not None:
             if line.data == encoded(rest):
                 rest = None
-            elif line.is_open:
-                opened.add(_decoded(line.data))
-                rest = opened.beyond(rest)
+            elif line.may_be_partial:
+                partial.add(_decoded(line.data))
+                rest = partial.remainder(rest)
             else:
                 rest = _remainder(_decoded(line.data), rest)
         if rest is not None:
             yield rest
-    if opened or next(old, None) is not None:
+    if partial or next(old, None) is not None:
         raise DifferentRunError
 
 
@@ -94,34 +95,31 @@ def _decoded(line: bytes) -> Event:
 
 
 def _remainder(former: Event, event: Event) -> Event:
-    """Return what ``event`` has beyond ``former``.
-
-    Values that came one after the other are one event; when the source was read before, it ended among them.
-    """
+    """Return ``event`` without the values of ``former``, which was imported before the source had all of them."""
     written = _decoded(encoded(event))
     match former, written:
-        case (Metrics(values=had, step=step), Metrics(values=has)) if written.step == step:
+        case (Metrics(values=old, step=step), Metrics(values=new)) if written.step == step:
             pass
-        case (Params(values=had), Params(values=has)):
+        case (Params(values=old), Params(values=new)):
             pass
         case _:
             raise DifferentRunError
     if former.time != written.time:
         raise DifferentRunError
-    return msgspec.structs.replace(written, values=_without(has, had))
+    return msgspec.structs.replace(written, values=_without(new, old))
 
 
-def _without(has: Mapping[str, Any], had: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that are only in ``has``, in which all of ``had`` must be."""
-    if had.keys() - has.keys():
+def _without(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of ``new`` that are not in ``old``; ``new`` must contain all of ``old``."""
+    if old.keys() - new.keys():
         raise DifferentRunError
     rest = {}
-    for key, value in has.items():
-        if key not in had:
+    for key, value in new.items():
+        if key not in old:
             rest[key] = value
-        elif isinstance(value, dict) and isinstance(had[key], dict):
-            if inner := _without(value, had[key]):
+        elif isinstance(value, dict) and isinstance(old[key], dict):
+            if inner := _without(value, old[key]):
                 rest[key] = inner
-        elif msgspec.json.encode(value) != msgspec.json.encode(had[key]):  # True is 1, and is not
+        elif msgspec.json.encode(value) != msgspec.json.encode(old[key]):  # in Python True equals 1
             raise DifferentRunError
     return rest

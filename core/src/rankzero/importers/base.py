@@ -1,8 +1,7 @@
-"""What a plugin implements so that ``rankzero import`` can read what another tool left on disk.
+"""`Importer`: the base class of plugins that read runs of another tool for ``rankzero import``.
 
-An `Importer` finds runs; each `FoundRun` says which run it is and yields its events, oldest first, from a source
-that it never changes. Here is all that an author needs; how a run becomes a journal is in
-`rankzero.importers.writing`.
+An `Importer` finds runs. Each `FoundRun` identifies a run and yields its events, oldest first, from a source that is
+never changed. `rankzero.importers.writing` writes them to a journal.
 """
 
 from __future__ import annotations
@@ -17,69 +16,69 @@ import msgspec
 from rankzero.events.structs import Event
 from rankzero.media.store import MediaStore
 
-_MOST_NAMED = 1000
-_NOT_NAMED = ("more", "it is too much to name it all")
+_MAX_NAMED = 1000
+_UNNAMED = ("more", "there are too many to list")
 
 
 class SkipRun(Exception):
-    """Raised by `FoundRun.header`: there is nothing to import, which is no fault; the message says why."""
+    """Raised by `FoundRun.header` to skip a run without an error; the message says why."""
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What is said of a run as a whole."""
+    """The name, notes, tags, start and status of a run."""
 
     name: str = ""
-    """For people; one is made up from the run's identity if empty."""
+    """The name shown to people; if empty, it is made from the run's identity."""
     notes: str | None = None
     tags: tuple[str, ...] = ()
     started: float = 0.0
-    """Unix time in seconds; 0 if the source does not say it, and the run then began with its first event."""
+    """Unix time in seconds; 0 if unknown: then the run starts with its first event."""
     status: str = "success"
     """``success``, ``failed`` or ``aborted``."""
 
 
 class Report:
-    """What an importer says while it reads: how far it is, and what it cannot take."""
+    """Collects the progress of an import and what it leaves out."""
 
     def __init__(self, on_progress: Callable[[int], None] | None = None) -> None:
-        self.not_taken: dict[tuple[str, str], int] = {}
-        """(what, why) → how often, in the order in which it was first said; the thousandth and later are not named."""
+        self.left_out: dict[tuple[str, str], int] = {}
+        """(what, why) → count, in the order of first occurrence; the first thousand are named."""
         self._on_progress = on_progress
 
     def leave_out(self, what: str, why: str, count: int = 1) -> None:
-        """Say that something of the run is not imported.
+        """Report that something is not imported.
 
         Args:
             what: its name, such as the metric's or the file's.
             why: the reason, as a clause without a full stop.
-            count: how many values or files that is.
+            count: the number of values or files.
         """
         key = (what, why)
-        if key not in self.not_taken and len(self.not_taken) >= _MOST_NAMED:
-            key = _NOT_NAMED
-        self.not_taken[key] = self.not_taken.get(key, 0) + count
+        if key not in self.left_out and len(self.left_out) >= _MAX_NAMED:
+            key = _UNNAMED
+        self.left_out[key] = self.left_out.get(key, 0) + count
 
     def progress(self, size: int) -> None:
-        """Say that ``size`` more bytes of the source have been read."""
+        """Report that ``size`` more bytes of the source have been read."""
         if self._on_progress is not None:
             self._on_progress(size)
 
 
 class FoundRun(ABC):
-    """One run in a source."""
+    """A run that an importer found."""
 
     identity: str
-    """Names the run, the same whenever it is found: its id in rankzero and in every tracker is made from it."""
+    """Identifies the run each time it is found: its id in rankzero and in every tracker is made from it."""
     project: str | None = None
-    """What the run belongs to; may hold ``/``. None if the source does not say."""
+    """The project of the run; may contain ``/``. None if unknown."""
     source: str
-    """Where it was found, for people."""
+    """Where the run was found, for messages."""
     size: int = 0
-    """About how many bytes there are to read, for a progress bar."""
+    """The approximate number of bytes to read, for a progress bar."""
 
     @abstractmethod
     def header(self) -> Header:
-        """Return what is said of the run as a whole. Asked once, before `events`.
+        """Return the run's name, start and status. Called once, before `events`.
 
         Raises:
             SkipRun: there is nothing to import.
@@ -87,26 +86,26 @@ class FoundRun(ABC):
 
     @abstractmethod
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
-        """Yield what was logged, in the same order and with the same times whenever the same source is read.
+        """Yield the events of the run, always in the same order and with the same times for the same source.
 
-        One event at a time, so that a run of any size can be imported. Neither a `Start` nor a `Finish` is among them.
+        Yield one event at a time, so that a run of any size can be imported. Yield no `Start` and no `Finish`.
 
         Args:
-            files: keeps a file, or bytes, in the run's directory; what it returns goes into an event.
-            report: to be told of what cannot be taken, instead of raising.
+            files: stores files and bytes in the run's directory, and returns what an event refers to.
+            report: call `Report.leave_out` for data that cannot be imported, instead of raising.
         """
 
 
 class Importer(ABC):
-    """Finds runs that another tool left on disk. The parameters of its constructor are its options."""
+    """Finds the runs of another tool on disk. The parameters of the constructor are the importer's options."""
 
     summary: ClassVar[str] = ""
-    """What it reads, in a line."""
+    """One line about what the importer reads."""
 
     @abstractmethod
     def find(self, paths: Sequence[Path]) -> Iterable[FoundRun]:
-        """Return the runs in ``paths``, files or directories; each once, in an order that does not change.
+        """Return the runs in ``paths``, which are files or directories; each run once, always in the same order.
 
         Raises:
-            RunNotFoundError: there is none; the message says what was looked for.
+            RunNotFoundError: no run was found; the message says what the importer looks for.
         """

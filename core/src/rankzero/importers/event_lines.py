@@ -1,4 +1,4 @@
-"""Events → lines, always the same for the same event; many at once take half the time."""
+"""Encode events as journal lines, always the same bytes for the same event."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import BinaryIO, NamedTuple
 from rankzero.events.structs import Console, Event, Metrics, Params, Tags, Text, encode, encode_lines
 from rankzero.values import flatten
 
-_AT_ONCE = 200  # events
+_BATCH = 200  # encoding many events at once takes half the time
 
 
 class Written(NamedTuple):
-    """What was written."""
+    """The numbers of values and files that were written."""
 
     values: int
     """Numbers, parameters and texts."""
@@ -21,10 +21,10 @@ class Written(NamedTuple):
 
 
 def append_events(file: BinaryIO, events: Iterable[Event]) -> Written:
-    """Write the lines of ``events``."""
+    """Write the journal lines of ``events``; return how many values and files they have."""
     values = files = 0
     remaining = iter(events)
-    while batch := list(islice(remaining, _AT_ONCE)):
+    while batch := list(islice(remaining, _BATCH)):
         file.write(_lines(batch))
         for event in batch:
             if isinstance(event, Metrics):
@@ -37,7 +37,7 @@ def append_events(file: BinaryIO, events: Iterable[Event]) -> Written:
 
 
 def encoded(event: Event) -> bytes:
-    """Return the line of an event."""
+    """Return the journal line of an event."""
     try:
         line = encode_lines([event])
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
-"""Texts and prints that were imported before the source had all of them.
+"""Texts and console lines that were imported while the source had only a part of them.
 
-An importer gathers many short texts into one table, and pieces of a printed line into that line. At the end of the
-source it yields what it has gathered so far. When the source has grown, the whole comes at another place and is
-longer: what is new is then the rest.
+An importer collects short texts in a table, and pieces of console output in a line. At the end of the source it yields
+what it has collected. When the source is imported again, the complete event is longer and may come later: only its
+remainder is new.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import msgspec
 
 from rankzero.events.structs import Console, Event, Text
 
-MOST_OPEN = 10_000
-"""So many series of texts may be half imported."""
+MAX_PARTIAL = 10_000
+"""The maximum number of partial texts."""
 
 
 class DifferentRunError(Exception):
-    """The journal is not the beginning of what was found."""
+    """The journal is not the beginning of the source's events."""
 
 
-class OpenLines:
-    """Events of a journal for which the source must still have the whole."""
+class PartialLines:
+    """Partial events of a journal whose complete events the source must still yield."""
 
     def __init__(self) -> None:
         self._texts: dict[tuple[object, ...], Text] = {}
-        self._prints: dict[str, list[str]] = {}
+        self._console: dict[str, list[str]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._texts or self._prints)
+        return bool(self._texts or self._console)
 
     def add(self, event: Event) -> None:
-        """Add an event of the journal.
+        """Add a partial event of the journal.
 
         Raises:
-            DifferentRunError: a source cannot go on behind it.
+            DifferentRunError: the event cannot be partial.
         """
         if isinstance(event, Console) and "\n" not in event.text:
-            self._prints.setdefault(event.stream, []).append(event.text)
+            self._console.setdefault(event.stream, []).append(event.text)
         elif isinstance(event, Text):
             identity = _identity(event)
             former = self._texts.get(identity)
@@ -44,20 +44,20 @@ class OpenLines:
             self._texts[identity] = msgspec.structs.replace(event, data=rows)
         else:
             raise DifferentRunError
-        if len(self._texts) > MOST_OPEN:
+        if len(self._texts) > MAX_PARTIAL:
             raise DifferentRunError
 
-    def beyond(self, event: Event) -> Event | None:
-        """Return what an event of the source has beyond the added ones, all of it if it has to do with none of them.
+    def remainder(self, event: Event) -> Event | None:
+        """Return an event of the source without the part that is in the journal; None if nothing is left.
 
         Raises:
-            DifferentRunError: it stands where one of them stood, and does not begin with it.
+            DifferentRunError: the event does not begin with its part in the journal.
         """
-        if isinstance(event, Console) and self._prints:
-            return _beyond_prints(event, self._prints.pop(event.stream, []))
+        if isinstance(event, Console) and self._console:
+            return _remaining_lines(event, self._console.pop(event.stream, []))
         if isinstance(event, Text) and self._texts:
             former = self._texts.pop(_identity(event), None)
-            return event if former is None else _beyond_rows(event, former)
+            return event if former is None else _remaining_rows(event, former)
         return event
 
 
@@ -65,15 +65,15 @@ def _identity(text: Text) -> tuple[object, ...]:
     return text.time, text.key, text.step, tuple(text.columns)
 
 
-def _beyond_rows(event: Text, former: Text) -> Text | None:
+def _remaining_rows(event: Text, former: Text) -> Text | None:
     count = len(former.data)
     if msgspec.json.encode(event.data[:count]) != msgspec.json.encode(former.data):
         raise DifferentRunError
     return msgspec.structs.replace(event, data=event.data[count:]) if len(event.data) > count else None
 
 
-def _beyond_prints(event: Console, pieces: list[str]) -> Console | None:
-    """Return what is new; a line that does not begin with a piece was overwritten, as progress bars are."""
+def _remaining_lines(event: Console, pieces: list[str]) -> Console | None:
+    """Return the new text; a line that does not begin with a piece was overwritten, as by a progress bar."""
     text = event.text
     for piece in pieces:
         if text == piece:

@@ -1,4 +1,4 @@
-"""Which importers the installed plugins offer, and making one by its name and options."""
+"""Find the importers of installed plugins, and make one by name with its options."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rankzero.messages import did_you_mean
 from rankzero.plugins.registry import get_plugins, known_loggers
 
 
-def offered_importers() -> dict[str, dict[str, type[Importer]]]:
-    """Return name → {name of the plugin: its importer}; the hook modules must have been loaded."""
+def installed_importers() -> dict[str, dict[str, type[Importer]]]:
+    """Return importer name → {plugin name: importer}. Load the hook modules before."""
     offered: dict[str, dict[str, type[Importer]]] = {}
-    for plugin, importers in get_plugins().ask("rankzero_importers"):
+    for plugin, importers in get_plugins().call_all("rankzero_importers"):
         if importers is None:
             continue
         if not isinstance(importers, Mapping):
@@ -29,21 +29,21 @@ def offered_importers() -> dict[str, dict[str, type[Importer]]]:
 
 
 def make_importer(name: str, options: Mapping[str, Any]) -> Importer:
-    """Make the importer called ``name``.
+    """Make the importer ``name`` with these options.
 
     Raises:
-        ConfigError: there is none of that name, or it cannot be made with these options.
-        DuplicatePluginError: two plugins offer it.
-        PluginNotInstalledError: a plugin of that name can be installed.
+        ConfigError: there is no importer of that name, or it does not accept these options.
+        DuplicatePluginError: several plugins provide it.
+        PluginNotInstalledError: it is in a plugin that is not installed.
     """
-    offered = offered_importers()
+    offered = installed_importers()
     if name not in offered:
         raise _unknown(name, list(offered))
     owners = offered[name]
     if len(owners) > 1:
         raise DuplicatePluginError(
-            f"The importer {name!r} is offered by several plugins: {' and '.join(map(repr, owners))}. Uninstall all "
-            "but one of them, or choose with RANKZERO_PLUGINS."
+            f"Several plugins provide the importer {name!r}: {' and '.join(map(repr, owners))}. Uninstall all but "
+            "one of them, or choose one with RANKZERO_PLUGINS."
         )
     importer = next(iter(owners.values()))
     known = inspect.signature(importer).parameters
@@ -61,7 +61,7 @@ def _unknown(name: str, offered: list[str]) -> Exception:
     installed = get_plugins().available()
     if name in known and name not in installed:
         return PluginNotInstalledError(f"The importer {name!r} is not installed. Run: {known[name]}")
-    has_none = f" The plugin {name!r} has none." if name in installed else ""
+    has_none = f" The plugin {name!r} has no importer." if name in installed else ""
     return ConfigError(
         f"There is no importer {name!r}.{has_none}{did_you_mean(name, offered)} "
         f"Installed: {', '.join(offered) or 'none'}."

@@ -1,8 +1,8 @@
-"""Writes a found run as an ordinary run: its journal at once or not at all, and again without doubling anything.
+"""`import_run`: write an imported run to a journal, atomically and without duplicates.
 
-A journal is written beside its place and then renamed, so that an import which is killed leaves no run. Where the run
-was imported before, what is found is compared with it line by line; if the journal is the beginning of that, the rest
-is appended as if the run had been resumed, and not before all of it has been read.
+A new journal is written to a temporary file and then renamed, so that an import that is killed leaves no run. If the
+run was imported before, the events of the source are compared with the journal line by line. If the journal is their
+beginning, the remaining events are appended, as in a resumed run, after all of the source has been read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 from rankzero.errors import RunInUseError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Event, Finish, Start, encode
-from rankzero.importers.appended_source import beyond, last_finish, logged_lines
+from rankzero.importers.appended_source import last_finish, logged_lines, new_events
 from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.importers.event_lines import Written, append_events
 from rankzero.importers.partial_lines import DifferentRunError
@@ -35,39 +35,39 @@ from rankzero.rundir.finding import complete_size, find_runs, make_runs_director
 from rankzero.rundir.writer_lock import WriterLock
 
 _PART = "journal.part"
-_NO_TIME = 1.0  # when a run began of which nothing says when; 0 would be no time
+_UNKNOWN_START = 1.0  # the start of a run whose source has no times; 0 would mean that it is unknown
 _RUN_ID = re.compile(r"[0-9a-z]{32,50}")
-_NOT_IN_A_DIRECTORY = re.compile(r"[\\\0-\x1f\x7f]")
+_INVALID_IN_NAME = re.compile(r"[\\\0-\x1f\x7f]")
 
 
 class Outcome(enum.Enum):
-    """What an import did."""
+    """The result of an import."""
 
     NEW = "imported"
-    GROWN = "imported what is new"
+    APPENDED = "imported what is new"
     UNCHANGED = "imported already"
     DIFFERENT = "not imported"
-    """The run is there, and is not the beginning of what was found; it was left as it is."""
-    ELSEWHERE = "not imported, it is in another project"
-    """The run was imported into another project, and was left as it is; ``info.dir`` is where."""
+    """The existing run differs from the source and was not changed."""
+    OTHER_PROJECT = "not imported, it is in another project"
+    """The run exists in another project, in ``info.dir``, and was not changed."""
 
 
 @dataclass
 class Imported:
-    """A run that was imported."""
+    """What `import_run` did with a run."""
 
     info: RunInfo
     outcome: Outcome
     report: Report
     values: int = 0
-    """Numbers, parameters and texts that were written."""
+    """The number of numbers, parameters and texts that were written."""
     files: int = 0
-    """Files that were written."""
+    """The number of files that were written."""
     until: float = field(default=0.0, repr=False)
-    """The time of the latest event, Unix time in seconds."""
+    """The time of the last event, Unix time in seconds."""
 
     def count(self, written: Written) -> None:
-        """Add what was written."""
+        """Add the numbers of values and files that were written."""
         self.values += written.values
         self.files += written.files
 
@@ -79,19 +79,19 @@ def import_run(
     on_progress: Callable[[int], None] | None = None,
     known: Mapping[str, Path] | None = None,
 ) -> Imported:
-    """Write ``found`` to ``runs_dir/project/id``, as far as it is not there.
+    """Import a run into ``runs_dir/project/id``; if it exists, append only new events.
 
     Args:
-        found: the run.
-        runs_dir: where runs are kept.
-        project: what it is to belong to.
-        on_progress: called with the number of bytes of the source that were read since the last call.
-        known: id → directory of the runs in ``runs_dir``; looked for if None.
+        found: the run to import.
+        runs_dir: the directory of all runs.
+        project: the project of the run.
+        on_progress: called with the number of bytes read since the last call.
+        known: id → directory of the runs in ``runs_dir``; if None, they are searched.
 
     Raises:
-        SkipRun: there is nothing to import, which is no fault.
-        RunInUseError: another process is importing or writing it.
-        OSError: the source cannot be read at all, or the run's directory cannot be written.
+        SkipRun: there is nothing to import.
+        RunInUseError: another process is importing or writing the run.
+        OSError: the source cannot be read, or the run's directory cannot be written.
     """
     header = found.header()
     run_id = run_id_of(found.identity)
@@ -107,17 +107,17 @@ def import_run(
         started=header.started,
     )
     imported = Imported(info, Outcome.NEW, Report(on_progress), until=header.started)
-    if not (run_dir / JOURNAL).exists() and (elsewhere := _elsewhere(run_id, runs_dir, known)) is not None:
-        imported.outcome = Outcome.ELSEWHERE
-        imported.info = msgspec.structs.replace(info, dir=str(elsewhere))
+    if not (run_dir / JOURNAL).exists() and (other := _find_elsewhere(run_id, runs_dir, known)) is not None:
+        imported.outcome = Outcome.OTHER_PROJECT
+        imported.info = msgspec.structs.replace(info, dir=str(other))
         return imported
     make_runs_directory(runs_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = _locked(run_dir)
+    lock = _lock(run_dir)
     try:
         events = found.events(MediaStore(run_dir), imported.report)
         if (run_dir / JOURNAL).exists():
-            _add(imported, header, events)
+            _append(imported, header, events)
         else:
             _write(imported, header, events)
     finally:
@@ -125,14 +125,14 @@ def import_run(
     return imported
 
 
-def _elsewhere(run_id: str, runs_dir: Path, known: Mapping[str, Path] | None) -> Path | None:
-    """Return where a run of that id is, None if there is none."""
+def _find_elsewhere(run_id: str, runs_dir: Path, known: Mapping[str, Path] | None) -> Path | None:
+    """Return the directory of the run with this id in any project, or None."""
     if known is None:
         known = {run.name: run for run in find_runs(runs_dir)}
     return known.get(run_id)
 
 
-def _locked(run_dir: Path) -> WriterLock:
+def _lock(run_dir: Path) -> WriterLock:
     try:
         return WriterLock(run_dir)
     except RunInUseError as error:
@@ -142,14 +142,14 @@ def _locked(run_dir: Path) -> WriterLock:
 
 
 def run_id_of(identity: str) -> str:
-    """Return the id for what is called ``identity`` elsewhere: that without its dashes if every tracker takes it."""
+    """Return the run id for ``identity``: without dashes if all trackers accept that, otherwise a hash."""
     plain = identity.replace("-", "").lower()
     return plain if _RUN_ID.fullmatch(plain) else hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def project_name(project: str) -> str:
-    """Return ``project`` as it can name directories."""
-    parts = [_NOT_IN_A_DIRECTORY.sub("_", part).strip() for part in project.split("/")]
+    """Return ``project`` with characters that are invalid in directory names replaced."""
+    parts = [_INVALID_IN_NAME.sub("_", part).strip() for part in project.split("/")]
     return "/".join(part for part in parts if part not in ("", ".", "..")) or "imported"
 
 
@@ -161,9 +161,11 @@ def _write(imported: Imported, header: Header, events: Iterable[Event]) -> None:
         with open(part, "wb") as file:
             remaining = iter(events)
             first = next(remaining, None)
-            imported.until = header.started or (first.time if first is not None else 0.0) or _NO_TIME
+            imported.until = header.started or (first.time if first is not None else 0.0) or _UNKNOWN_START
             file.write(encode(Start(imported.until, imported.info)))
-            imported.count(append_events(file, _watched(chain([] if first is None else [first], remaining), imported)))
+            imported.count(
+                append_events(file, _track_time(chain([] if first is None else [first], remaining), imported))
+            )
             file.write(encode(Finish(imported.until, header.status)))
             file.flush()
             os.fsync(file.fileno())
@@ -172,14 +174,14 @@ def _write(imported: Imported, header: Header, events: Iterable[Event]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _add(imported: Imported, header: Header, events: Iterable[Event]) -> None:
-    """Append to the journal what it lacks; leave it alone if it is not the beginning of what was found."""
+def _append(imported: Imported, header: Header, events: Iterable[Event]) -> None:
+    """Append new events to an existing journal; change nothing if the source differs from it."""
     journal = Path(imported.info.dir, JOURNAL)
     start = read_start(journal)
     if start is None or (start.run.id, start.run.project) != (imported.info.id, imported.info.project):
         imported.outcome = Outcome.DIFFERENT
         return
-    # What is said of the run as a whole stays as it was: readers and trackers know it from its first start.
+    # Name, notes and tags stay as imported first: trackers may already have them.
     imported.info = msgspec.structs.replace(start.run, dir=imported.info.dir)
     imported.until = start.time
     end = last_finish(journal)
@@ -187,7 +189,7 @@ def _add(imported: Imported, header: Header, events: Iterable[Event]) -> None:
     part = journal.with_name(_PART)
     try:
         if _write_new(part, imported, header, events, end):
-            imported.outcome = Outcome.GROWN
+            imported.outcome = Outcome.APPENDED
             cut_torn_tail(journal)
             with open(part, "rb") as new, open(journal, "ab") as file:
                 shutil.copyfileobj(new, file)
@@ -202,20 +204,20 @@ def _add(imported: Imported, header: Header, events: Iterable[Event]) -> None:
 
 
 def _write_new(part: Path, imported: Imported, header: Header, events: Iterable[Event], end: Finish | None) -> bool:
-    """Write to ``part`` what the journal lacks; return whether that is anything.
+    """Write the events that the journal lacks to ``part``; return whether there are any.
 
     Raises:
-        DifferentRunError: the journal is not the beginning of ``events``.
+        DifferentRunError: the source differs from the journal.
     """
     journal = part.with_name(JOURNAL)
     with open(journal, "rb") as lines, closing(logged_lines(lines, complete_size(journal.parent))) as old:
-        new = beyond(old, _watched(events, imported))
+        new = new_events(old, _track_time(events, imported))
         first = next(new, None)
         if first is None and end is not None and end.status == header.status:
             return False
-        at = first.time if first is not None else imported.until
+        resumed_at = first.time if first is not None else imported.until
         with open(part, "wb") as file:
-            file.write(encode(Start(at, imported.info, resumed=True)))
+            file.write(encode(Start(resumed_at, imported.info, resumed=True)))
             imported.count(append_events(file, chain([] if first is None else [first], new)))
             file.write(encode(Finish(imported.until, header.status)))
     return True
@@ -225,8 +227,8 @@ def _media(run_dir: Path) -> set[Path]:
     return {path for path in (run_dir / MEDIA).rglob("*") if path.is_file()}
 
 
-def _watched(events: Iterable[Event], imported: Imported) -> Iterator[Event]:
-    """Note the latest time of the events, also of those that are in the journal already."""
+def _track_time(events: Iterable[Event], imported: Imported) -> Iterator[Event]:
+    """Yield the events, and keep the latest of their times in ``imported.until``."""
     for event in events:
         if event.time > imported.until:
             imported.until = event.time

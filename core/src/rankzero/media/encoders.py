@@ -1,4 +1,4 @@
-"""Pictures, sounds, figures, tables and models → the bytes of a file.
+"""Encode images, audio, video, figures, histograms and tables as files.
 
 Pillow and numpy are imported only when needed.
 """
@@ -19,15 +19,15 @@ from rankzero.errors import PluginNotInstalledError
 from rankzero.values import has_cycle, is_sharded, to_dense, to_jsonable, to_text
 
 Encoded = tuple[bytes, str]
-"""The bytes of a file, and its suffix with the dot."""
+"""The bytes of a file, and its suffix including the dot."""
 
 _IMAGE_SIGNATURES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp"}
 _AUDIO_SIGNATURES = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
 _VIDEO_SIGNATURES = {b"GIF8": ".gif", b"\x1a\x45\xdf\xa3": ".webm", b"RIFF": ".avi"}
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 _LARGEST_FLOAT = sys.float_info.max
-_LARGEST_OF_UNIT = 2.0
-"""A picture of 0..1 may overshoot after resampling or denoising; one of 0..255 with nothing above this is black."""
+_MAX_UNIT_PIXEL = 2.0
+"""Float images up to this value are in 0..1: after resampling they may overshoot. Others are in 0..255."""
 _VIDEO_FRAMES_PER_SECOND = 4
 _WRAPPERS = {
     "DataParallel": "module",
@@ -36,24 +36,24 @@ _WRAPPERS = {
     "OptimizedModule": "_orig_mod",
     "_FabricModule": "module",
 }
-"""Classes of wrappers around a model → the attribute that holds it."""
+"""Wrapper classes of models → the attribute with the model."""
 _WRAPPING_PACKAGES = ("lightning", "lightning_fabric", "torch")
 
 
 class Histogram(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Counts per bin: ``counts`` has n numbers, ``edges`` n + 1, ascending (as ``numpy.histogram`` returns them)."""
+    """A histogram: n ``counts`` and n + 1 ascending ``edges``, as ``numpy.histogram`` returns them."""
 
     counts: list[int | float]
     edges: list[float]
     non_finite: int = 0
-    """How many values are NaN or infinite, and in no bin."""
+    """The number of values that are NaN or infinite, and not in a bin."""
 
 
 def encode_image(image: Any) -> Encoded:
-    """Encode a picture as PNG; bytes that are an image file already are kept as they are.
+    """Encode an image as PNG; bytes of an image file are returned unchanged.
 
-    Arrays and tensors: (H, W), (H, W, C) or (C, H, W) with C in 1, 3, 4. Integers are taken as 0..255, floats
-    as 0..1 (as 0..255 if one is above 2), bools as black and white; what lies outside is clipped, NaN is black.
+    Arrays and tensors have the shape (H, W), (H, W, C) or (C, H, W) with C in 1, 3, 4. Integers are in 0..255, floats
+    in 0..1 (in 0..255 if a value is above 2), bools are black and white. Values outside are clipped; NaN is black.
     """
     if isinstance(image, bytes | bytearray):
         return bytes(image), _suffix(image, _IMAGE_SIGNATURES, ".bin")
@@ -83,12 +83,12 @@ def encode_figure(figure: Any) -> Encoded:
 
 
 def encode_audio(samples: Any, sample_rate: int | None = None) -> Encoded:
-    """Encode samples as a 16-bit WAV file; bytes are kept as they are.
+    """Encode audio samples as a 16-bit WAV file; bytes are returned unchanged.
 
     Args:
-        samples: (T,) or (T, channels) or (channels, T); floats are taken as -1..1, integers as 16-bit samples; what
-            lies outside is clipped, NaN is silence.
-        sample_rate: in Hz; 44,100 if not given.
+        samples: (T,), (T, channels) or (channels, T); floats are in -1..1, integers are 16-bit samples. Values outside
+            are clipped; NaN is silence.
+        sample_rate: in Hz, 44,100 by default.
     """
     if isinstance(samples, bytes | bytearray):
         return bytes(samples), _suffix(samples, _AUDIO_SIGNATURES, ".wav")
@@ -97,7 +97,7 @@ def encode_audio(samples: Any, sample_rate: int | None = None) -> Encoded:
     np = _numpy()
     array = to_array(samples)
     if array.ndim not in (1, 2):
-        raise ValueError(f"a sound has the shape (T,), (T, channels) or (channels, T), not {array.shape}")
+        raise ValueError(f"audio has the shape (T,), (T, channels) or (channels, T), not {array.shape}")
     frames = array.reshape(-1, 1) if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
     if frames.dtype.kind not in "iu":
         frames = np.round(np.clip(np.nan_to_num(frames.astype(np.float64)), -1, 1) * 32767)
@@ -112,11 +112,11 @@ def encode_audio(samples: Any, sample_rate: int | None = None) -> Encoded:
 
 
 def encode_video(frames: Any, fps: int | None = None) -> Encoded:
-    """Encode frames as an animated GIF; bytes are kept as they are.
+    """Encode video frames as an animated GIF; bytes are returned unchanged.
 
     Args:
         frames: (T, H, W, C) or (T, C, H, W), with values as in `encode_image`.
-        fps: frames per second, 4 if not given.
+        fps: frames per second, 4 by default.
     """
     if isinstance(frames, bytes | bytearray):
         return bytes(frames), _suffix(frames, _VIDEO_SIGNATURES, ".mp4")
@@ -124,8 +124,8 @@ def encode_video(frames: Any, fps: int | None = None) -> Encoded:
     array = to_array(frames)
     if array.ndim != 4 or not len(array):
         raise ValueError(f"a video has the shape (T, H, W, C) or (T, C, H, W), not {array.shape}")
-    brightest = _brightest(array)
-    pictures = [image.fromarray(_pixels(frame, brightest)) for frame in array]
+    white = _white_value(array)
+    pictures = [image.fromarray(_pixels(frame, white)) for frame in array]
     buffer = io.BytesIO()
     milliseconds = round(1000 / (fps or _VIDEO_FRAMES_PER_SECOND))
     pictures[0].save(buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
@@ -133,7 +133,7 @@ def encode_video(frames: Any, fps: int | None = None) -> Encoded:
 
 
 def encode_raw(value: Any) -> Encoded:
-    """Encode an array or tensor exactly: as .npy, or as JSON where numpy is not installed."""
+    """Encode an array or tensor without loss: as .npy, or as JSON if numpy is not installed."""
     try:
         buffer = io.BytesIO()
         _numpy().save(buffer, to_array(value), allow_pickle=False)
@@ -143,12 +143,12 @@ def encode_raw(value: Any) -> Encoded:
 
 
 def histogram(values: Any, bins: int = 64) -> Histogram:
-    """Count ``values``, of any shape, in ``bins`` equal bins from their minimum to maximum; only finite ones count."""
+    """Count finite values of an array of any shape in ``bins`` equal bins from their minimum to maximum."""
     if isinstance(values, Histogram):
         return values
     np = _numpy()
     if isinstance(values, tuple) and len(values) == 2 and np.ndim(to_array(values[0])) == 1:
-        counts, edges = map(to_array, values)  # what numpy.histogram returned
+        counts, edges = map(to_array, values)  # a result of numpy.histogram
         edges = np.clip(edges.astype(np.float64), -_LARGEST_FLOAT, _LARGEST_FLOAT)  # JSON has no infinity
     else:
         array = to_array(values).astype(np.float64).ravel()
@@ -164,7 +164,7 @@ def _count(finite: Any, bins: int) -> tuple[Any, Any]:
     if is_narrow_enough:
         try:
             return np.histogram(finite, bins=bins)  # type: ignore[no-any-return]
-        except ValueError:  # large and equal: there are no floats between them
+        except ValueError:  # large and equal values have no floats between them
             pass
     least, largest = finite.min(), finite.max()
     return np.array([finite.size]), np.array([least, max(largest, np.nextafter(least, _LARGEST_FLOAT))])
@@ -173,7 +173,7 @@ def _count(finite: Any, bins: int) -> tuple[Any, Any]:
 def as_table(
     columns: Sequence[str] | None, data: Iterable[Iterable[Any]] | None, dataframe: Any
 ) -> tuple[list[str], list[list[Any]]]:
-    """Return (columns, rows) of the three ways to give a table; a dataframe may be pandas', polars' or Arrow's."""
+    """Return (columns, rows) of a table given as columns and data, or as a pandas, polars or Arrow dataframe."""
     if dataframe is not None:
         return _dataframe_rows(dataframe)
     rows = [list(row) for row in ([] if data is None else data)]
@@ -191,7 +191,7 @@ def _dataframe_rows(frame: Any) -> tuple[list[str], list[list[Any]]]:
 
 
 def unwrap_model(model: Any) -> Any:
-    """Return the module that Fabric, ``torch.compile`` or data parallelism has wrapped; any other as it is."""
+    """Return the model inside the wrappers of Fabric, ``torch.compile`` and data parallelism."""
     for each in type(model).__mro__:
         if each.__qualname__ in _WRAPPERS and each.__module__.partition(".")[0] in _WRAPPING_PACKAGES:
             return unwrap_model(getattr(model, _WRAPPERS[each.__qualname__]))
@@ -199,7 +199,7 @@ def unwrap_model(model: Any) -> Any:
 
 
 def describe_model(model: Any) -> Mapping[str, Any]:
-    """Return what can be kept of a model without its code: its printed form, modules and parameter counts."""
+    """Describe a model without its code: its printed form, modules and parameter counts."""
     model = unwrap_model(model)
     named_modules = getattr(model, "named_modules", None)
     modules = [
@@ -218,31 +218,31 @@ def _suffix(data: bytes | bytearray, signatures: Mapping[bytes, str], default: s
 
 
 def to_array(value: Any) -> Any:
-    """Return a numpy array of an array, a tensor on any device, or nested lists."""
+    """Convert an array, a tensor on any device or nested lists to a numpy array."""
     np = _numpy()
     if is_sharded(value):
-        raise TypeError("it is a DTensor, spread over the ranks; log its full_tensor(), which all ranks must call")
+        raise TypeError("this DTensor is sharded over ranks; log its full_tensor(), which all ranks must call")
     if has_cycle(value):
-        raise ValueError("these lists hold each other and are no array")
+        raise ValueError("lists that contain each other are not an array")
     if hasattr(value, "detach"):
-        # numpy would pin the memory of a parameter, which FSDP gives back and takes again.
+        # A numpy view would keep the memory of a parameter, which FSDP frees and allocates again.
         value = value.detach().clone() if value.requires_grad and value.is_leaf else value.detach()
         value = to_dense(value.cpu())
-        # numpy has no bfloat16 and no float8; float32 holds each of their values.
+        # numpy has no bfloat16 and no float8; float32 has all of their values.
         is_narrow = str(value.dtype).startswith(("torch.bfloat16", "torch.float8"))
         value = value.float().numpy() if is_narrow else value.numpy()
     return np.asarray(value)
 
 
-def _brightest(array: Any) -> float:
-    """Return what the largest value is to be taken for: 1, or 255 where the values are plainly not 0..1."""
+def _white_value(array: Any) -> float:
+    """Return the value of a white pixel: 1, or 255 for integers and for floats above `_MAX_UNIT_PIXEL`."""
     np = _numpy()
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array[:0]
-    return 1.0 if array.dtype.kind == "f" and (not finite.size or finite.max() <= _LARGEST_OF_UNIT) else 255.0
+    return 1.0 if array.dtype.kind == "f" and (not finite.size or finite.max() <= _MAX_UNIT_PIXEL) else 255.0
 
 
-def _pixels(array: Any, brightest: float | None = None) -> Any:
-    """Return (H, W), (H, W, 3) or (H, W, 4) of uint8."""
+def _pixels(array: Any, white: float | None = None) -> Any:
+    """Convert an image array to uint8 of the shape (H, W), (H, W, 3) or (H, W, 4)."""
     np = _numpy()
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[-1] not in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)
@@ -254,18 +254,18 @@ def _pixels(array: Any, brightest: float | None = None) -> Any:
         return np.ascontiguousarray(array)
     if array.dtype == bool:
         return np.where(array, np.uint8(255), np.uint8(0))
-    brightest = brightest or _brightest(array)
-    values = np.clip(np.nan_to_num(array.astype(np.float64)), 0, brightest)
-    return np.round(values * (255 / brightest)).astype(np.uint8)
+    white = white or _white_value(array)
+    values = np.clip(np.nan_to_num(array.astype(np.float64)), 0, white)
+    return np.round(values * (255 / white)).astype(np.uint8)
 
 
 _importing = threading.RLock()
-# A process that forks while another thread imports would leave its child waiting for that import for ever.
+# A child that is forked while another thread imports would wait for that import for ever.
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
 def import_fork_safe(name: str) -> Any:
-    """Import a module while no process forks."""
+    """Import a module while this process cannot fork."""
     with _importing:
         return importlib.import_module(name)
 
@@ -278,12 +278,12 @@ def _numpy() -> Any:
 
 
 def import_pillow() -> Any:
-    """Import ``PIL.Image``, or say how to install it."""
+    """Import ``PIL.Image``; if it is missing, the error says how to install it."""
     try:
         with _importing:
             from PIL import Image
 
-            Image.preinit()  # it imports its formats only when it opens or saves the first picture
+            Image.preinit()  # otherwise the first picture that is opened or saved imports the formats
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError("images need Pillow: pip install 'rankzero[media]'") from error
     return Image

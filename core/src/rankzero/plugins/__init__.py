@@ -1,1 +1,1 @@
-"""Plugins: hooks, entry points, registry."""
+"""Plugins: find them by their entry points, load loggers, call hooks."""

@@ -1,14 +1,13 @@
-"""The hooks: moments of a run at which a plugin may act without being a logger, and what it may offer.
+"""The hooks that a plugin can implement: called when a run starts, ends, logs, or fails to deliver.
 
-A plugin is a module; its functions that carry ``@rankzero.hookimpl`` and the name of a hook are called. A
-hook may leave out arguments that it does not need. A hook that raises is reported once, with the name of its
-plugin, and hurts neither the run nor the other plugins. The module is found through an entry point that
-names it:
+A hook is implemented by a function with its name and the decorator ``@rankzero.hookimpl``. The function may leave out
+arguments that it does not need. If it raises, that is reported once, with the name of the plugin, and affects neither
+the run nor other plugins. An entry point names the module with the functions:
 
     [project.entry-points.rankzero]
     my-hooks = "my_package.hooks"
 
-A module that defines a logger may hold hooks too; they are called once that logger has been chosen by name.
+The module of a logger may implement hooks, too; they are called if that logger was chosen by name.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ hookimpl = pluggy.HookimplMarker("rankzero")
 
 @hookspec
 def rankzero_run_started(run: Any) -> None:
-    """Act when a run has begun, in the training process, on rank zero, with the journal open.
+    """Called when a run has started, in the training process, on rank zero.
 
-    What is logged here goes to the journal as everything else does.
+    The journal is open, and the function may log.
 
     Args:
-        run: the `rankzero.Run`; `Run.id`, `Run.dir` and every verb can be used.
+        run: the `rankzero.Run`.
 
     Example:
         >>> @rankzero.hookimpl
@@ -43,7 +42,7 @@ def rankzero_run_started(run: Any) -> None:
 
 @hookspec
 def rankzero_run_finished(run: Any, status: str) -> None:
-    """Act when a run ends, in the training process: it may still log; afterwards its couriers are waited for.
+    """Called when a run ends, in the training process, before it waits for its couriers. The function may log.
 
     Args:
         run: the `rankzero.Run`.
@@ -59,12 +58,12 @@ def rankzero_run_finished(run: Any, status: str) -> None:
 
 @hookspec
 def rankzero_delivery_failed(run_info: RunInfo, logger: str, error: Exception, retrying: bool) -> None:
-    """Act when an attempt to deliver events to a tracker failed, in the courier (its process or thread).
+    """Called when an attempt to deliver events to a tracker failed, in the courier's process or thread.
 
-    Training is not affected, so nothing here needs to be quick; but the courier waits for it.
+    Training does not wait for this function, but the courier does.
 
     Args:
-        run_info: which run it is.
+        run_info: the id, name and directory of the run.
         logger: the key of the logger in the run, such as ``csv``.
         error: what the logger raised.
         retrying: False if the events went to the reject list, or the courier gave up.
@@ -79,19 +78,19 @@ def rankzero_delivery_failed(run_info: RunInfo, logger: str, error: Exception, r
 
 @hookspec
 def rankzero_event_filter(run: Any) -> Callable[[Event], Event | None] | None:
-    """Return a function that renames, changes or drops what is logged; or None, to let everything pass.
+    """Return a filter function that renames, changes or drops events; or None for no filter.
 
-    Asked once a run, in the training process, on rank zero, before the first event. The function is called
-    with every event that loggers get (so not with a run's start and end) before that reaches the journal. It
-    must be quick, and what it takes out is written nowhere. It returns the event, another one (events are
-    frozen: make it with ``msgspec.structs.replace``), or None to drop it. The functions of several plugins are
-    applied in the order in which those were registered, each to the result of the one before.
+    Called once for each run, in the training process, on rank zero, before the first event. The filter is called
+    with every event that loggers get (not with the start and end of the run) before it is written to the journal. It
+    must be fast. It returns the event, another one (events are frozen: make it with ``msgspec.structs.replace``), or
+    None to drop it; a dropped event is not written anywhere. The filters of several plugins are applied in the order
+    of registration, each to the result of the previous one.
 
-    If the function raises, the event passes as it was: losing a value would be worse. A filter that must
-    never let something pass catches its own exceptions and returns None.
+    If the filter raises, the event is kept unchanged, because losing a value would be worse. A filter that redacts
+    must catch its own exceptions and return None.
 
     Args:
-        run: the `rankzero.Run`, of which nothing is logged yet.
+        run: the `rankzero.Run`, before anything is logged.
 
     Example:
         >>> @rankzero.hookimpl
@@ -104,10 +103,10 @@ def rankzero_event_filter(run: Any) -> Callable[[Event], Event | None] | None:
 
 @hookspec
 def rankzero_importers() -> Mapping[str, type[Any]] | None:
-    """Return what ``rankzero import`` can read with this plugin: name → subclass of `rankzero.importers.base.Importer`.
+    """Return the plugin's importers for ``rankzero import``: name → subclass of `rankzero.importers.base.Importer`.
 
-    Asked on the command line only. The name is typed by people, so it is that of the tool whose data are read. Hook
-    modules are imported whenever a run starts: import the class in this function, not at the top of the module.
+    Called only on the command line. Use the name of the tool whose data is read. Hook modules are imported whenever a
+    run starts, so import the class in this function, not at the top of the module.
 
     Example:
         >>> @rankzero.hookimpl

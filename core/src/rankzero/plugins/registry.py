@@ -1,11 +1,11 @@
-"""Finding plugins, and loading those that are used.
+"""`Plugins`: the installed plugins; load loggers by name, call hooks.
 
-A plugin is an entry point in the group ``rankzero``. One that names a class is a logger; one that names a
-module is a set of hooks (see `rankzero.plugins.hookspecs`). Finding them imports nothing. A logger's module is
-imported when the logger is chosen by name, hooks when a run or a courier starts. A plugin that cannot be
-loaded is reported and hurts no other.
+A plugin is an entry point in the group ``rankzero``. An entry point for a class is a logger, one for a module is a set
+of hooks (see `rankzero.plugins.hookspecs`). Finding plugins imports none of them. A logger's module is imported when
+the logger is chosen by name, hook modules when a run or a courier starts. A plugin that cannot be loaded is reported
+and does not affect others.
 
-``RANKZERO_PLUGINS``, if set, lists by name which of them may be used; those of rankzero itself always may.
+If ``RANKZERO_PLUGINS`` is set, only the plugins that it names are used, and those of rankzero itself.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     import pluggy
 
 ALLOW_LIST = "RANKZERO_PLUGINS"
-_OURSELVES = "rankzero"
+_CORE = "rankzero"
 
 
 class PluginInfo(msgspec.Struct, frozen=True):
-    """A plugin that is installed, as far as that is known without importing it."""
+    """An installed plugin, described without importing it."""
 
     name: str
     kind: Literal["logger", "hooks"]
@@ -49,7 +49,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
     distribution: str
     version: str
     problem: str | None = None
-    """Why it cannot be used. A module that cannot be imported shows only once something has tried to."""
+    """Why the plugin cannot be used. An import error is known only after an attempt to import it."""
 
 
 class Plugins:
@@ -57,10 +57,10 @@ class Plugins:
 
     def __init__(self) -> None:
         self._found: dict[str, list[EntryPoint]] = {}
-        self._hidden: dict[str, list[EntryPoint]] = {}
+        self._disallowed: dict[str, list[EntryPoint]] = {}
         self._problems: dict[str, PluginError] = {}
         self._loggers: dict[str, type[Any]] = {}
-        self._tried_hooks: set[str] = set()
+        self._loaded_hooks: set[str] = set()
         self._warned: set[tuple[str, str]] = set()
         self._manager: pluggy.PluginManager | None = None
         self._find()
@@ -73,18 +73,18 @@ class Plugins:
         for name in sorted(allowed or ()):
             if name not in everything:
                 raise ConfigError(
-                    f"{ALLOW_LIST} names {name!r}, and no installed plugin has that name."
-                    f"{did_you_mean(name, everything)} Installed: {_listed(everything)}."
+                    f"{ALLOW_LIST} names {name!r}, but no installed plugin has that name."
+                    f"{did_you_mean(name, everything)} Installed: {_joined(everything)}."
                 )
-        self._found, self._hidden = {}, {}
+        self._found, self._disallowed = {}, {}
         for name, owners in everything.items():
             usable = owners
             if allowed is not None and name not in allowed:
-                usable = [each for each in owners if normalized(each.distribution) == _OURSELVES]
-            (self._found if usable else self._hidden)[name] = usable or owners
+                usable = [each for each in owners if normalized(each.distribution) == _CORE]
+            (self._found if usable else self._disallowed)[name] = usable or owners
 
     def available(self) -> dict[str, PluginInfo]:
-        """Return what is installed and allowed, by name; imports no plugin."""
+        """Return the installed and allowed plugins by name, without importing them."""
         return {name: self._describe(name) for name in sorted(self._found)}
 
     def _describe(self, name: str) -> PluginInfo:
@@ -100,22 +100,22 @@ class Plugins:
         )
 
     def load_logger(self, name: str, source: str = "") -> type[Any]:
-        """Import the logger called ``name`` and return its class.
+        """Import a logger by name and return its class.
 
         Args:
-            name: the name of its entry point.
-            source: where the name stands, for the message if there is no such logger.
+            name: the name of the entry point.
+            source: where the name was given, for error messages.
 
         Raises:
-            UnknownLoggerError: no plugin has that name, or `RANKZERO_PLUGINS` does not allow it.
-            PluginNotInstalledError: it can be installed; or its SDK is missing.
-            DuplicatePluginError: two distributions provide it.
-            BrokenPluginError: importing it failed.
+            UnknownLoggerError: there is no such logger, or `RANKZERO_PLUGINS` does not allow it.
+            PluginNotInstalledError: the plugin or its SDK is not installed.
+            DuplicatePluginError: two distributions provide the name.
+            BrokenPluginError: the import failed.
         """
         if name in self._loggers:
             return self._loggers[name]
         if name not in self._found or name in self._problems:
-            # Perhaps it, or what it lacked, was installed since, as in a notebook.
+            # The plugin or a missing package may have been installed meanwhile, as in a notebook.
             importlib.invalidate_caches()
             self._find()
         if name not in self._found or not self._found[name][0].attribute:
@@ -129,12 +129,12 @@ class Plugins:
         return self._loggers[name]
 
     def load_hooks(self) -> list[PluginError]:
-        """Import the hook modules that were not tried yet; return what went wrong, to be reported."""
+        """Import the hook modules, each once; return the errors."""
         problems: list[PluginError] = []
         for name, owners in list(self._found.items()):
-            if owners[0].attribute or name in self._tried_hooks:
+            if owners[0].attribute or name in self._loaded_hooks:
                 continue
-            self._tried_hooks.add(name)
+            self._loaded_hooks.add(name)
             try:
                 entry_point = _only(name, owners)
                 self._register(_import(entry_point), entry_point)
@@ -145,9 +145,9 @@ class Plugins:
 
     @property
     def manager(self) -> pluggy.PluginManager:
-        """Where hooks are registered; a program may register an object of its own."""
+        """Pluggy's manager of the hooks; a program may register an object with hooks here."""
         if self._manager is None:
-            # Importing pluggy costs about 10 ms, which a run without hooks need not pay.
+            # Importing pluggy takes about 10 ms, which a run without hooks saves.
             import pluggy
 
             from rankzero.plugins import hookspecs
@@ -157,23 +157,23 @@ class Plugins:
         return self._manager
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Call ``hook`` of every plugin; one that raises is reported once, and the others are called.
+        """Call ``hook`` of every plugin; a plugin that raises is reported once, and the others are still called.
 
         Args:
-            hook: one of the names in `rankzero.plugins.hookspecs`.
-            arguments: all arguments of that hook.
+            hook: the name of a hook in `rankzero.plugins.hookspecs`.
+            arguments: all arguments of the hook.
         """
         for _ in self._call(hook, **arguments):
             pass
 
-    def ask(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
-        """Call ``hook`` of every plugin as `notify` does; return (name of the plugin, what it returned) of each."""
+    def call_all(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call ``hook`` of every plugin as `notify` does; return (plugin name, result) of each."""
         return list(self._call(hook, **arguments))
 
     def event_filter(self, run: Any) -> Callable[[Event], Event | None] | None:
-        """Return the plugins' filters for this run as one function, or None if nothing is filtered."""
-        asked = self.ask("rankzero_event_filter", run=run)
-        filters = [(plugin, each) for plugin, each in asked if each is not None]
+        """Return the event filters of all plugins as one function, or None if there are none."""
+        results = self.call_all("rankzero_event_filter", run=run)
+        filters = [(plugin, each) for plugin, each in results if each is not None]
         if not filters:
             return None
 
@@ -182,7 +182,7 @@ class Plugins:
                 try:
                     result = each(event)
                     if result is not None and not isinstance(result, Event):
-                        raise TypeError(f"a filter returns an event or None, not {type(result).__name__}")
+                        raise TypeError(f"an event filter must return an event or None, not {type(result).__name__}")
                 except Exception as error:
                     self._warn_once(plugin, "rankzero_event_filter", error)
                     continue
@@ -194,7 +194,7 @@ class Plugins:
         return filtered
 
     def _call(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
-        # Not through pluggy's own call, which stops at the first exception and begins with the last plugin.
+        # Pluggy's own call would stop at the first exception and start with the last plugin.
         implementations = [] if self._manager is None else getattr(self._manager.hook, hook).get_hookimpls()
         for each in sorted(implementations, key=lambda each: each.trylast - each.tryfirst):
             try:
@@ -208,8 +208,8 @@ class Plugins:
         if (plugin, hook) not in self._warned:
             self._warned.add((plugin, hook))
             rank_zero_warn(
-                f"The plugin {plugin!r} failed in {hook}: {_reason(error)}. The run goes on without it; "
-                "further failures of this hook are not shown."
+                f"The plugin {plugin!r} failed in {hook}: {_reason(error)}. The run continues without it; "
+                "further failures of this hook are not reported."
             )
 
     def _import_class(self, entry_point: EntryPoint) -> type[Any]:
@@ -238,38 +238,38 @@ class Plugins:
             raise _broken(entry_point, _reason(error)) from error
 
     def _not_found(self, name: str, source: str) -> Exception:
-        place = f" (named in {source})" if source else ""
-        if name in self._hidden:
+        where = f" (named in {source})" if source else ""
+        if name in self._disallowed:
             return UnknownLoggerError(
-                f"The logger {name!r}{place} is installed, but {ALLOW_LIST} does not allow it. "
+                f"The logger {name!r}{where} is installed, but {ALLOW_LIST} does not allow it. "
                 f"Add it there, or unset {ALLOW_LIST}."
             )
         known = known_loggers()
         if name in known:
-            return PluginNotInstalledError(f"The logger {name!r}{place} is not installed. Run: {known[name]}")
+            return PluginNotInstalledError(f"The logger {name!r}{where} is not installed. Run: {known[name]}")
         loggers = [each.name for each in self.available().values() if each.kind == "logger"]
         if name in self._found:
             return UnknownLoggerError(
-                f"{name!r}{place} is a plugin of hooks, which need not be named, and not a logger. "
-                f"Loggers: {_listed(loggers)}."
+                f"{name!r}{where} is a plugin with hooks, not a logger. Hooks are used without naming the plugin. "
+                f"Loggers: {_joined(loggers)}."
             )
-        more = _listed(set(known) - set(loggers))
+        more = _joined(set(known) - set(loggers))
         return UnknownLoggerError(
-            f"There is no logger {name!r}{place}.{did_you_mean(name, [*loggers, *known])} "
-            f"Installed: {_listed(loggers)}. Can be installed: {more}."
+            f"There is no logger {name!r}{where}.{did_you_mean(name, [*loggers, *known])} "
+            f"Installed: {_joined(loggers)}. Can be installed: {more}."
         )
 
 
 @functools.cache
 def get_plugins() -> Plugins:
-    """Return the plugins of this environment, looked for once; ``get_plugins.cache_clear()`` forgets them."""
+    """Return the plugins of this environment, searched once; ``get_plugins.cache_clear()`` searches again."""
     return Plugins()
 
 
 def known_loggers() -> dict[str, str]:
-    """Return the loggers that rankzero's own extras install: name → the command that installs it."""
+    """Return the loggers of rankzero's extras: name → the command that installs it."""
     known = {}
-    for requirement in _requirements(_OURSELVES):
+    for requirement in _requirements(_CORE):
         found = re.match(r"rankzero-([\w-]+)\b[^;]*;.*\bextra == ['\"]([\w-]+)['\"]", requirement)
         if found and found[1] == found[2]:
             known[found[1]] = f'pip install "{_source()}[{found[1]}]"'
@@ -278,14 +278,14 @@ def known_loggers() -> dict[str, str]:
 
 @functools.cache
 def _source() -> str:
-    """Return what rankzero was installed from: the directory of a checkout, or its name on an index."""
+    """Return where rankzero was installed from: the directory of a checkout, or its name on an index."""
     from importlib.metadata import distribution
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
-    origin = msgspec.json.decode(distribution(_OURSELVES).read_text("direct_url.json") or "{}")
+    origin = msgspec.json.decode(distribution(_CORE).read_text("direct_url.json") or "{}")
     path = url2pathname(urlsplit(origin.get("url", "")).path)
-    return path if "dir_info" in origin and os.path.isdir(path) else _OURSELVES
+    return path if "dir_info" in origin and os.path.isdir(path) else _CORE
 
 
 def _allowed_names() -> set[str] | None:
@@ -298,12 +298,12 @@ def _import(entry_point: EntryPoint) -> ModuleType:
         return importlib.import_module(entry_point.module)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        # A wrong import of the plugin's own modules, or of rankzero's, is a mistake in the plugin.
-        if missing in (entry_point.module.partition(".")[0], _OURSELVES):
+        # A missing module of the plugin itself, or of rankzero, is a defect of the plugin.
+        if missing in (entry_point.module.partition(".")[0], _CORE):
             raise _broken(entry_point, _reason(error)) from error
         packages = _missing_requirements(entry_point) or missing
         raise PluginNotInstalledError(
-            f"The plugin {entry_point.name!r} of {_owner(entry_point)} lacks a package that it needs: "
+            f"The plugin {entry_point.name!r} of {_owner(entry_point)} needs a package that is not installed: "
             f"{str(error).removesuffix('.')}." + (f" Run: pip install {packages}" if packages else ""),
             name=missing,
         ) from error
@@ -312,7 +312,7 @@ def _import(entry_point: EntryPoint) -> ModuleType:
 
 
 def _missing_requirements(entry_point: EntryPoint) -> str:
-    # What has to be installed is not always called as the module is; the plugin's metadata know its name.
+    # The name of a distribution may differ from that of its module; the plugin's metadata has it.
     from importlib.metadata import PackageNotFoundError, version
 
     missing = []
@@ -337,13 +337,13 @@ def _requirements(distribution: str) -> list[str]:
 
 
 def _check_hooks(manager: pluggy.PluginManager, module: ModuleType) -> None:
-    # A wrapper would run around the other plugins' hooks, and its failure would be theirs.
+    # A wrapper would run around the hooks of other plugins, which would fail with it.
     for caller in manager.get_hookcallers(module) or ():
         for each in caller.get_hookimpls():
             if each.plugin is not module:
                 continue
             if each.wrapper or each.hookwrapper:
-                raise TypeError(f"{caller.name} is a hook wrapper; rankzero has plain hooks only")
+                raise TypeError(f"{caller.name} is a hook wrapper, which rankzero does not support")
             if not caller.has_spec() and not each.optionalhook:
                 names = [name for name in vars(manager.hook) if getattr(manager.hook, name).has_spec()]
                 raise TypeError(f"there is no hook {caller.name!r}.{did_you_mean(caller.name, names)}")
@@ -379,5 +379,5 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(".") if str(error) else type(error).__name__
 
 
-def _listed(names: Any) -> str:
+def _joined(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"

@@ -1,4 +1,4 @@
-"""The metrics of a run as tables of other libraries, in the long form: name, step, time, value.
+"""Export metrics to pandas, Arrow, CSV and Parquet, in the long form: name, step, time, value.
 
 The value column is int64 if every metric is, otherwise float64; time is Unix time in seconds.
 """
@@ -14,13 +14,13 @@ from typing import Any, TextIO
 from rankzero.errors import PluginNotInstalledError
 from rankzero.reader.series import Series
 
-_BEYOND = 2.0**63
+_INT64_LIMIT = 2.0**63
 COLUMNS = ("name", "step", "time", "value")
 
 
 def to_pandas(metrics: Mapping[str, Series]) -> Any:
-    """Return a pandas DataFrame; the names are a categorical, a missing step is NA."""
-    np, pd = _need("numpy"), _need("pandas")
+    """Convert metrics to a pandas DataFrame; names are a categorical, a missing step is NA."""
+    np, pd = _import_or_explain("numpy"), _import_or_explain("pandas")
     lengths = [len(series) for series in metrics.values()]
     codes = np.repeat(np.arange(len(lengths)), lengths)
     step, time, value = (
@@ -28,16 +28,16 @@ def to_pandas(metrics: Mapping[str, Series]) -> Any:
         for column in COLUMNS[1:]
     )
     names = pd.Categorical.from_codes(codes, list(metrics))
-    return pd.DataFrame({"name": names, "step": _whole(pd, step), "time": time, "value": value}, copy=False)
+    return pd.DataFrame({"name": names, "step": _int_steps(pd, step), "time": time, "value": value}, copy=False)
 
 
-def _whole(pd: Any, step: Any) -> Any:
+def _int_steps(pd: Any, step: Any) -> Any:
     return step if step.dtype.kind == "i" else pd.array(_steps(step), dtype="Int64")
 
 
 def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
-    """Return a pandas DataFrame with a column a metric and a row a step; of several values at a step, the last."""
-    pd = _need("pandas")
+    """Convert metrics to a pandas DataFrame with a column per metric and a row per step; the last value of a step."""
+    pd = _import_or_explain("pandas")
     columns = {}
     for name, series in metrics.items():
         column = pd.Series(series.value, index=_steps(series.step), name=name)
@@ -48,15 +48,15 @@ def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
 
 
 def to_arrow(metrics: Mapping[str, Series]) -> Any:
-    """Return a pyarrow Table; the names are dictionary-encoded, a missing step is null."""
-    pa = _need("pyarrow")
+    """Convert metrics to a pyarrow Table; names are dictionary-encoded, a missing step is null."""
+    pa = _import_or_explain("pyarrow")
     names = pa.array(list(metrics), pa.string())
-    is_whole = all(_is_whole(series.value) for series in metrics.values()) and metrics
+    is_integer = all(_is_integer(series.value) for series in metrics.values()) and metrics
     types = (
         pa.dictionary(pa.int32(), pa.string()),
         pa.int64(),
         pa.float64(),
-        pa.int64() if is_whole else pa.float64(),
+        pa.int64() if is_integer else pa.float64(),
     )
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
     batches = [
@@ -75,21 +75,21 @@ def to_arrow(metrics: Mapping[str, Series]) -> Any:
 
 
 def _steps(numbers: Any) -> Any:
-    """Return steps of which those that do not fit into 64 bits are missing."""
-    if _is_whole(numbers):
+    """Return the steps; those that do not fit into 64 bits become NaN."""
+    if _is_integer(numbers):
         return numbers
     if hasattr(numbers, "dtype"):
-        np = _need("numpy")
-        return np.where(np.abs(numbers) < _BEYOND, numbers, np.nan)
-    return [step if abs(step) < _BEYOND else math.nan for step in numbers]
+        np = _import_or_explain("numpy")
+        return np.where(np.abs(numbers) < _INT64_LIMIT, numbers, np.nan)
+    return [step if abs(step) < _INT64_LIMIT else math.nan for step in numbers]
 
 
-def _is_whole(numbers: Any) -> bool:
+def _is_integer(numbers: Any) -> bool:
     return getattr(numbers, "typecode", None) == "q" or getattr(getattr(numbers, "dtype", None), "kind", "") == "i"
 
 
 def write_csv(metrics: Mapping[str, Series], file: TextIO) -> None:
-    """Write CSV with a header; NaN and infinities as ``nan``, ``inf``, ``-inf``; a missing step is empty."""
+    """Write metrics as CSV with a header; non-finite values are ``nan``, ``inf``, ``-inf``, a missing step is empty."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for name, series in metrics.items():
@@ -99,12 +99,12 @@ def write_csv(metrics: Mapping[str, Series], file: TextIO) -> None:
 
 
 def write_parquet(metrics: Mapping[str, Series], path: str) -> None:
-    """Write a Parquet file."""
+    """Write metrics to a Parquet file."""
     table = to_arrow(metrics)
-    _need("pyarrow.parquet").write_table(table, path)
+    _import_or_explain("pyarrow.parquet").write_table(table, path)
 
 
-def _need(module: str) -> Any:
+def _import_or_explain(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

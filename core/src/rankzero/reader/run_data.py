@@ -1,7 +1,7 @@
-"""Reading a run back: everything that its journal holds, as Python objects and arrays.
+"""`read_run`: read a run's journal into Python objects and arrays.
 
-Needs nothing but the run's directory: no tracker, no SDK, no plugin. Metrics are numpy arrays where numpy is
-installed. A torn last line is ignored, a damaged one is counted and skipped.
+It needs only the run's directory: no tracker, no SDK, no plugin. Metrics are numpy arrays if numpy is installed. An
+incomplete last line is ignored; damaged lines are counted and skipped.
 """
 
 from __future__ import annotations
@@ -57,29 +57,29 @@ _decode_lines = msgspec.json.Decoder(AnyEvent).decode_lines
 
 @dataclass(frozen=True, slots=True)
 class LoggedFile:
-    """An image, a sound, a video or a figure."""
+    """A logged image, audio, video or figure."""
 
     kind: str
     """``image``, ``audio``, ``video`` or ``figure``."""
     step: int | None
     time: float
     file: MediaFile
-    """With its absolute path."""
+    """With an absolute path."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The path of the file."""
         return Path(self.file.path)
 
     @property
     def caption(self) -> str | None:
-        """The text that was logged with it."""
+        """The caption that was logged with the file."""
         return self.file.caption
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedTable:
-    """A table; its cells are read when they are asked for."""
+    """A logged table; `read` reads its cells."""
 
     step: int | None
     time: float
@@ -92,7 +92,7 @@ class LoggedTable:
 
 @dataclass(frozen=True, slots=True)
 class LoggedText:
-    """Texts, as a table."""
+    """A logged text, as a table."""
 
     step: int | None
     time: float
@@ -102,7 +102,7 @@ class LoggedText:
 
 @dataclass(frozen=True, slots=True)
 class LoggedHistogram:
-    """A distribution."""
+    """A logged histogram."""
 
     step: int | None
     time: float
@@ -111,18 +111,18 @@ class LoggedHistogram:
 
 @dataclass
 class RunData:
-    """A run as its journal tells it. What was logged under a key is in a list, in the order of logging."""
+    """The content of a run's journal. Each key has a list of what was logged under it, in order."""
 
     dir: Path
     info: RunInfo
     """Id, name, project, …"""
     status: str = "unknown"
-    """``running``, ``success``, ``failed``, ``aborted``, ``crashed`` (its process died), or ``unknown`` (it runs, or
-    ran, on another machine)."""
+    """``running``, ``success``, ``failed``, ``aborted``, ``crashed`` (its process died), or ``unknown`` (its process
+    is on another machine)."""
     finished: float | None = None
     """Unix time in seconds; None if the run did not finish."""
     updated: float = 0.0
-    """When the last event took place."""
+    """The time of the last event, Unix time in seconds."""
     params: dict[str, Any] = field(default_factory=dict)
     """The hyperparameters of all calls, merged."""
     metrics: Mapping[str, Series] = field(default_factory=dict)
@@ -135,47 +135,49 @@ class RunData:
     artifacts: list[Artifact] = field(default_factory=list)
     """With absolute paths."""
     checkpoints: list[Checkpoint] = field(default_factory=list)
-    """With absolute paths: of the snapshot, or where that is gone of the file that was saved, unless it was overwritten
-    since. An alias stands only at the newest checkpoint that got it; see `checkpoint`."""
+    """With absolute paths: of the snapshot, or, if the snapshot was deleted, of the original file, unless that was
+    overwritten. Only the newest checkpoint with an alias has it; see `checkpoint`."""
     definitions: dict[str, DefineMetric] = field(default_factory=dict)
-    """What ``define_metric`` said, by metric."""
+    """The ``define_metric`` events, by metric."""
     alerts: list[Alert] = field(default_factory=list)
     console: list[Console] = field(default_factory=list)
-    """What the training process printed, if a logger wanted it: each is one or more lines."""
+    """The output of the training process, if a logger captures it; each event has one or more lines."""
     loggers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Key → ``{"plugin": name, "options": {…}}``: who was to get the run."""
+    """Key → ``{"plugin": name, "options": {…}}``: the loggers of the run."""
     deliveries: dict[str, Position] = field(default_factory=dict)
-    """How far each logger's delivery has come."""
+    """Key → position: the state of each logger's delivery."""
     lines: int = 0
-    """Complete lines of the journal; a `Position` counts in them."""
+    """The number of complete lines in the journal; a `Position` counts these lines."""
     damaged: int = 0
-    """Lines that could not be read."""
+    """The number of damaged lines."""
     losses: list[Lost] = field(default_factory=list)
-    """Log calls that could not be written, e.g. while the disk was full."""
+    """Log calls that were lost, e.g. while the disk was full."""
 
     @property
     def started(self) -> float:
-        """Unix time in seconds."""
+        """When the run started, Unix time in seconds."""
         return self.info.started
 
     def checkpoint(self, alias: str) -> Checkpoint:
-        """Return the checkpoint that ``alias`` (``latest``, ``best``, …) points to.
+        """Return the newest checkpoint with an alias (``latest``, ``best``, …).
 
         Raises:
-            RunError: none has that alias.
+            RunError: no checkpoint has that alias.
         """
         for each in self.checkpoints:
             if alias in each.aliases:
                 return each
         known = sorted({alias for each in self.checkpoints for alias in each.aliases})
-        raise RunError(f"no checkpoint of {self.dir} is called {alias!r}; there are: {', '.join(known) or 'none'}")
+        raise RunError(
+            f"no checkpoint of {self.dir} has the alias {alias!r}. Its aliases: {', '.join(known) or 'none'}"
+        )
 
     def to_pandas(self, wide: bool = False) -> Any:
-        """Return the metrics as a DataFrame: name, step, time, value; or, if ``wide``, a column a metric by step."""
+        """Return the metrics as a pandas DataFrame with name, step, time and value; ``wide``: a column per metric."""
         return frames.to_pandas_wide(self.metrics) if wide else frames.to_pandas(self.metrics)
 
     def to_arrow(self) -> Any:
-        """Return the metrics as an Arrow table: name, step, time, value."""
+        """Return the metrics as an Arrow table with name, step, time and value."""
         return frames.to_arrow(self.metrics)
 
     def __repr__(self) -> str:
@@ -186,36 +188,36 @@ class RunData:
 
 
 def read_run(path: str | os.PathLike[str]) -> RunData:
-    """Read a run.
+    """Read a run from its directory.
 
     Args:
-        path: its directory, or its ``journal.jsonl``.
+        path: the run's directory, or its ``journal.jsonl``.
 
     Raises:
-        RunNotFoundError: there is no journal, or it holds nothing yet.
+        RunNotFoundError: there is no journal, or it contains no event yet.
     """
     path = Path(path).resolve()
     journal = path if path.is_file() else path / JOURNAL
     if not journal.is_file():
         raise RunNotFoundError(f"there is no run in {path}: it has no {JOURNAL}. Find runs with: rankzero ls")
-    return _Reading(journal).finish()
+    return _JournalReader(journal).finish()
 
 
-class _Reading:
+class _JournalReader:
     """One pass over a journal."""
 
     def __init__(self, journal: Path) -> None:
         self._run = RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
         self._metrics = SeriesCollector()
         self._is_own = False
-        self._holders: dict[str, int] = {}  # alias → index of its newest checkpoint
+        self._newest_with_alias: dict[str, int] = {}  # alias → index of its newest checkpoint
         for chunk in _complete_lines(journal):
             self._take_chunk(chunk)
 
     def finish(self) -> RunData:
         run = self._run
         if not run.updated:
-            raise RunNotFoundError(f"{run.dir / JOURNAL} holds no event that can be read")
+            raise RunNotFoundError(f"{run.dir / JOURNAL} contains no readable event")
         if not run.info.id:  # its first line is damaged
             run.info = RunInfo(id=run.dir.name, name=run.dir.name, project=run.dir.parent.name, dir=str(run.dir))
         if run.finished is None:
@@ -223,7 +225,7 @@ class _Reading:
         run.tags = list(dict.fromkeys((*run.info.tags, *run.tags)))
         run.metrics = self._metrics.finish()
         for index, each in enumerate(run.checkpoints):
-            kept = [alias for alias in each.aliases if self._holders[alias] == index]
+            kept = [alias for alias in each.aliases if self._newest_with_alias[alias] == index]
             run.checkpoints[index] = msgspec.structs.replace(each, aliases=kept)
         run.deliveries = {key: load_position(run.dir, key) for key in run.loggers} | positions(run.dir)
         return run
@@ -315,13 +317,13 @@ class _Reading:
     def _take_checkpoint(self, checkpoint: Checkpoint) -> None:
         run = self._run
         found = (checkpoint if self._is_own else checkpoint.without_source()).find(run.dir)
-        self._holders.update(dict.fromkeys(checkpoint.aliases, len(run.checkpoints)))
+        self._newest_with_alias.update(dict.fromkeys(checkpoint.aliases, len(run.checkpoints)))
         path = str(found or run.dir / checkpoint.path)
         run.checkpoints.append(msgspec.structs.replace(checkpoint, path=path))
 
 
 def _complete_lines(path: Path) -> Iterator[bytes]:
-    """Yield a file in chunks that end with a line; a torn last line is left out."""
+    """Yield a file in chunks of complete lines; an incomplete last line is left out."""
     rest = b""
     with open(path, "rb") as file:
         while data := file.read(max(_CHUNK, len(rest))):

@@ -1,7 +1,7 @@
-"""The metrics of a run as columns: how ten million points become arrays in seconds, in little more memory.
+"""`Series`: the steps, times and values of a metric as arrays, built quickly and in little memory.
 
-Rows with the same names share their steps and times, and each name's values are one array of machine numbers.
-A metric that was logged beside different others is put together from several such groups, in the journal's order.
+Rows with the same metric names form a group: they share one array of steps and one of times, and each name has one
+array of values. A metric in several groups is merged from them, in the order of the journal.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from rankzero.values import NON_FINITE
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One metric: three arrays of equal length, in the order in which it was logged.
+    """The values of one metric: three arrays of equal length, in the order of logging.
 
     They are read-only numpy arrays, or `array.array` where numpy is not installed.
     """
 
     step: Any
-    """int64; float64 with NaN for a missing one if there are points without a step."""
+    """int64; if points have no step, float64 with NaN for those."""
     time: Any
     """float64, Unix time in seconds."""
     value: Any
-    """int64 if every value is an int that fits, otherwise float64."""
+    """int64 if all values are ints of 64 bits, otherwise float64."""
 
     def __len__(self) -> int:
         return len(self.value)
@@ -39,14 +39,14 @@ class Series:
 
 
 class SeriesCollector:
-    """Takes the metrics events of a journal, in order, and returns them as `Series`."""
+    """Collects the metrics events of a journal into `Series`."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], _Group] = {}
         self._taken = 0
 
     def add(self, rows: Sequence[Metrics]) -> None:
-        """Take the next events; many at once are quicker."""
+        """Add the next events; adding many at once is faster."""
         by_names: dict[tuple[str, ...], tuple[list[int], list[Metrics]]] = {}
         for index, row in enumerate(rows, self._taken):
             names = tuple(row.values)
@@ -62,19 +62,19 @@ class SeriesCollector:
             self._groups[names].extend(indices, together)
 
     def finish(self) -> dict[str, Series]:
-        """Return the series by name, in the order in which the names first occurred. Ends the collector."""
+        """Return the series by name, in the order of first occurrence, and empty the collector."""
         parts: dict[str, list[_Part]] = {}
         first: dict[str, tuple[int, int]] = {}
-        while self._groups:  # emptied on the way, so that a merged metric is not held twice
+        while self._groups:  # removed one by one, so that no metric is in memory twice
             names, group = self._groups.popitem()
-            for place, (name, column) in enumerate(zip(names, group.columns, strict=True)):
+            for index, (name, column) in enumerate(zip(names, group.columns, strict=True)):
                 parts.setdefault(name, []).append(_Part(group.order, group.step, group.time.numbers, column))
-                first[name] = min(first.get(name, (self._taken, 0)), (group.order[0], place))
+                first[name] = min(first.get(name, (self._taken, 0)), (group.order[0], index))
         return {name: _series(parts.pop(name)) for name in sorted(parts, key=first.__getitem__)}
 
 
 class _Column:
-    """A growing array of numbers: of ints while all of them are and fit into 64 bits, then of floats."""
+    """A growing array of numbers: int64 until a value does not fit, then float64."""
 
     def __init__(self) -> None:
         self.numbers: array[Any] = array("q")
@@ -104,7 +104,7 @@ def _to_float(value: Any) -> float:
 
 
 class _Group:
-    """The rows of one tuple of names."""
+    """The rows with the same metric names."""
 
     def __init__(self, width: int) -> None:
         self.order: array[int] = array("q")
@@ -123,7 +123,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one group knows of one metric."""
+    """The part of a metric that one group has."""
 
     order: array[int]
     step: _Column
