@@ -1,4 +1,4 @@
-"""The question whether a server knows the user: what counts as no, and who is told who asks."""
+"""`Login`: which answers refuse a key, and where the key is sent."""
 
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -6,25 +6,35 @@ from threading import Thread
 
 import pytest
 
-from rankzero.loggers.login import ask, is_refused
+from rankzero.errors import ConfigError
+from rankzero.loggers.login import Login
 
-WHO = {"Authorization": "secret"}
+LOGIN = Login(
+    tracker="Tracker",
+    key="API key",
+    how="run `tracker login`",
+    offline="offline=True",
+    path="/who",
+    headers=lambda key: {"Authorization": key},
+    is_refusal=lambda answer: answer["user"] is None,
+    note="It costs nothing.",
+)
 
 
 @contextmanager
-def server(status, **headers):
+def server(status, answer=b'{"user": "me"}', **headers):
     """Answer every request with a status; give the URL and what was asked."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asked.append((self.command, self.headers["Authorization"], body))
+            asked.append((self.command, self.path, self.headers["Authorization"], body))
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(b"answer")
+            self.wfile.write(answer)
 
         do_POST = do_GET
 
@@ -39,25 +49,53 @@ def server(status, **headers):
         thread.join()
 
 
+def is_refused(url):
+    try:
+        LOGIN.check(url, "secret")
+    except ConfigError as error:
+        return str(error) == f"{url.split('/')[2]} refuses the Tracker API key: run `tracker login`"
+    return False
+
+
 @pytest.mark.parametrize(("status", "refused"), [(200, False), (401, True), (403, False), (404, False), (500, False)])
-def test_only_an_unknown_user_is_refused(status, refused):
+def test_only_401_is_a_refusal(status, refused):
     with server(status) as (url, asked):
-        assert is_refused(url, WHO) is refused
-    assert asked == [("GET", "secret", b"")]
+        assert is_refused(url) is refused
+    assert asked == [("GET", "/who", "secret", b"")]
 
 
-def test_something_may_be_posted():
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [(b'{"user": null}', True), (b"<html>", False), (b"[]", False), (b"{}", False), (b"null", False)],
+)
+def test_a_tracker_may_refuse_in_an_answer_of_its_own(answer, refused):
+    with server(200, answer) as (url, _):
+        assert is_refused(url) is refused
+
+
+def test_a_body_is_posted_as_json():
     with server(200) as (url, asked):
-        assert ask(url, WHO, b"{}") == b"answer"
-    assert asked == [("POST", "secret", b"{}")]
+        assert LOGIN.check(url, "secret", {}) == {"user": "me"}
+    assert asked == [("POST", "/who", "secret", b"{}")]
 
 
-def test_nobody_else_is_told_who_asks():
-    with server(200) as (elsewhere, told), server(302, Location=elsewhere) as (url, asked):
-        assert not is_refused(url, WHO)
-    assert (len(asked), told) == (1, [])
+def test_the_key_does_not_follow_a_redirect():
+    with server(200) as (elsewhere, redirected), server(302, Location=elsewhere) as (url, asked):
+        assert not is_refused(url)
+    assert (len(asked), redirected) == (1, [])
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "no url"])
 def test_no_answer_is_no_refusal(url):
-    assert not is_refused(url, WHO)
+    assert LOGIN.check(url, "secret") is None
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_a_user_without_a_key_is_told_how_to_log_in(key):
+    assert LOGIN.require("secret") == "secret"
+    with pytest.raises(ConfigError) as raised:
+        LOGIN.require(key)
+    assert str(raised.value) == (
+        "nobody is logged in to Tracker: run `tracker login`; or start with offline=True and deliver later with "
+        "rankzero sync. It costs nothing."
+    )

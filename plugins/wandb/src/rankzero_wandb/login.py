@@ -1,4 +1,4 @@
-"""Whether W&B lets the user in, found out without its client, whose import takes as long as all of `rankzero.start`.
+"""The login that W&B is asked about, found without its client, whose import takes as long as all of `rankzero.start`.
 
 The client finds the key in the environment, or in the ``.netrc`` that ``wandb login`` writes; where it finds it
 elsewhere, it is asked itself.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import configparser
-import json
 import netrc
 import os
 from collections.abc import Iterator
@@ -18,41 +17,51 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rankzero.errors import ConfigError
-from rankzero.loggers.login import ask
+from rankzero.loggers.login import Login
 
 _HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
-_REFUSED = 401  # not 403, which a firewall answers, too
 _QUERY = "query Viewer { viewer { id } }"
 _QUERY_WITH_ENTITY = "query Viewer($entity: String!) { viewer { id } entity(name: $entity) { id } }"
 
 
+def _headers(key: str) -> dict[str, str]:
+    token = base64.b64encode(f"api:{key}".encode()).decode()
+    return {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+
+
+def _has_no_viewer(answer: Any) -> bool:
+    return bool(answer["data"]) and answer["data"].get("viewer") is None
+
+
+_LOGIN = Login(
+    tracker="W&B",
+    key="API key",
+    how="run `wandb login`, or set WANDB_API_KEY",
+    offline="offline=True",
+    path="/graphql",
+    headers=_headers,
+    is_refusal=_has_no_viewer,
+)
+
+
 def check_login(base_url: str | None, api_key: str | None, entity: str | None) -> None:
-    """Ask W&B, with one short request, whether it takes the user's key; no answer is as good as yes.
+    """Raise `ConfigError` if there is no key, W&B refuses it, or there is no such entity.
 
     Args:
         base_url: the server; the client's default if None.
         api_key: the key, if the user set it among the settings.
         entity: the account or team that the run belongs to; None for the user's own.
-
-    Raises:
-        ConfigError: there is no key, W&B refuses it, or there is no such entity.
     """
     url = base_url or _url_of_client()
     key = api_key or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
-    if key is None and not _is_known_to_client():
-        raise ConfigError(
-            "nobody is logged in to W&B: run `wandb login`, or set WANDB_API_KEY; or start with offline=True and "
-            "deliver later with rankzero sync"
-        )
-    if key is None:
+    if key is None and _is_known_to_client():
         return
-    host, known = urlsplit(url).netloc, _ask(url, key, entity)
-    if known == {} or (known and known.get("viewer") is None):
-        raise ConfigError(f"{host} refuses the W&B API key: run `wandb login`, or set WANDB_API_KEY")
-    if known and entity and known.get("entity", entity) is None:
+    query = {"query": _QUERY_WITH_ENTITY, "variables": {"entity": entity}} if entity else {"query": _QUERY}
+    answer = _LOGIN.check(url, _LOGIN.require(key), {"variables": {}, **query})
+    if entity and answer and answer["data"] and answer["data"].get("entity", entity) is None:
         raise ConfigError(
-            f"{host} has no entity (account or team) {entity!r} that the user of the key may see; change entity=... "
-            "or WANDB_ENTITY"
+            f"{urlsplit(url).netloc} has no entity (account or team) {entity!r} that the user of the key may see; "
+            "change entity=... or WANDB_ENTITY"
         )
 
 
@@ -91,22 +100,3 @@ def _is_known_to_client() -> bool:
     import wandb
 
     return wandb.run is not None or bool(wandb.login(prompt=False, verify=False))
-
-
-def _ask(url: str, key: str, entity: str | None) -> dict[str, Any] | None:
-    """Return what W&B knows of the user and the entity; {} if it refuses the key, None if it does not say."""
-    import http.client  # with a request only
-    import urllib.error
-
-    token = base64.b64encode(f"api:{key}".encode()).decode()
-    headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
-    query = _QUERY_WITH_ENTITY if entity else _QUERY
-    data = json.dumps({"query": query, "variables": {"entity": entity} if entity else {}}).encode()
-    try:
-        answer = json.loads(ask(f"{url.rstrip('/')}/graphql", headers, data))
-    except urllib.error.HTTPError as error:
-        return {} if error.code == _REFUSED else None
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    found = answer.get("data") if isinstance(answer, dict) else None
-    return found or None
