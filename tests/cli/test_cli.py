@@ -24,10 +24,10 @@ import rankzero
 from rankzero.capture.environment import Git, Surroundings
 from rankzero.cli import app as cli
 from rankzero.cli import terminal
-from rankzero.delivery import processes
+from rankzero.delivery import active_couriers
+from rankzero.delivery.active_couriers import at_work
 from rankzero.delivery.courier import Courier
-from rankzero.delivery.processes import at_work
-from rankzero.delivery.sync_job import Errand
+from rankzero.delivery.sync_job import SyncJob
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Checkpoint, Finish, Metrics, Params, Start, Text, encode
@@ -1208,15 +1208,15 @@ def test_deliver_delivers_many_runs_that_ended_a_few_at_a_time(command, monkeypa
     locks = [WriterLock(run_dir) for run_dir in live]
     watch = _Watch(Path("rankzero-runs"), ())
     together = []
-    begin = Errand.tend
+    begin = SyncJob.poll
 
-    def tend(errand):
-        together.append(sum(each.errand.run_dir in ended for each in watch._jobs.values()))
+    def poll(job):
+        together.append(sum(each.sync.run_dir in ended for each in watch._jobs.values()))
         if all(Path(each, "box.position.json").exists() for each in (*ended, *live)) and len(in_box()) == 37:
             watch._stopping.set()
-        return begin(errand)
+        return begin(job)
 
-    monkeypatch.setattr(Errand, "tend", tend)
+    monkeypatch.setattr(SyncJob, "poll", poll)
     monkeypatch.setattr("rankzero.cli.deliver._SEARCH_EVERY", 0.1)
     watch.run()
     assert max(together) == 2
@@ -1254,7 +1254,7 @@ def training(tmp_path):
     for run in runs:
         run.finish(timeout=0.0)
         for each in at_work(run.dir):
-            processes.kill(each)
+            active_couriers.kill(each)
 
 
 @pytest.mark.parametrize("delivery", ["process", "thread"])
@@ -1321,7 +1321,7 @@ def test_stop_says_what_it_does_not_find(command):
 def test_a_note_of_a_courier_that_is_gone_means_nothing(command):
     """It was killed; another process may have its id now."""
     run_dir = make_run().resolve()
-    with processes.noted(run_dir, "box"):
+    with active_couriers.noted(run_dir, "box"):
         (note,) = Path(os.environ["XDG_STATE_HOME"], "rankzero", "couriers").iterdir()
         content = json.loads(note.read_text())
     content["process"]["started"] -= 1
@@ -1329,7 +1329,7 @@ def test_a_note_of_a_courier_that_is_gone_means_nothing(command):
     with FileLock(run_dir / "box.courier.lock"):
         (courier,) = at_work(run_dir)
         assert courier.pid == os.getpid()
-        assert not processes.kill(courier)
+        assert not active_couriers.kill(courier)
     assert command("ps") == (0, "", "no courier is at work\n")
     assert not note.exists()
 

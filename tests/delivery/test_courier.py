@@ -246,7 +246,7 @@ def test_a_checkpoint_that_is_refused_at_the_end_leaves_no_run_open(run_dir, tra
 def test_the_position_is_saved_only_after_flush(run_dir, tracker):
     write(run_dir, *metrics(0, 1))
     fail(tracker, "flush", "unavailable")
-    with running(courier(run_dir, tracker, follow=True, linger=60)):
+    with running(courier(run_dir, tracker, follow=True, grace_period=60)):
         until(lambda: len(calls(tracker, "log_metrics")) >= 4)
         assert load_position(run_dir, "file").offset == 0
         heal(tracker)
@@ -301,7 +301,7 @@ def test_a_tracker_that_is_down_for_a_while_loses_and_doubles_nothing(run_dir, t
 def test_while_the_tracker_is_down_the_position_says_why(run_dir, tracker):
     write(run_dir, *metrics(0))
     fail(tracker, "log_metrics", "unavailable")
-    with running(courier(run_dir, tracker, follow=True, linger=60)):
+    with running(courier(run_dir, tracker, follow=True, grace_period=60)):
         until(lambda: load_position(run_dir, "file").problem)
         assert load_position(run_dir, "file").problem.startswith("TrackerUnavailableError: the tracker is down")
         heal(tracker)
@@ -438,7 +438,7 @@ def test_an_end_that_the_tracker_is_not_told_of_makes_no_event_rejected(run_dir,
     write(run_dir, *metrics(0, 1), *finish)
     fail(tracker, "log_metrics", "possibly")
     with pytest.raises(GaveUpError, match="rankzero sync"):
-        deliver(run_dir, tracker, Untold, linger=0.1)
+        deliver(run_dir, tracker, Untold, grace_period=0.1)
     position = load_position(run_dir, "file")
     assert (position.rejected, position.closed, "422" in position.problem) == (0, False, True)
     heal(tracker)
@@ -497,7 +497,7 @@ def test_an_unavailable_tracker_never_makes_an_event_rejected(run_dir, tracker):
     write(run_dir, *metrics(0), Finish(2.0, "success"))
     fail(tracker, "log_metrics", "unavailable")
     with pytest.raises(GaveUpError, match="rankzero sync"):
-        deliver(run_dir, tracker, linger=0.1)
+        deliver(run_dir, tracker, grace_period=0.1)
     position = load_position(run_dir, "file")
     assert (position.rejected, position.line, position.closed) == (0, 1, False)  # the start is delivered
     assert "the tracker is down" in position.problem
@@ -522,7 +522,7 @@ def test_a_secret_is_never_shown(run_dir, tracker, caplog):
     fail(tracker, "log_metrics", "rejected", key='"step": 1', text=f"https://user:{SECRET}@tracker")
     fail(tracker, "close", "connection", text=SECRET)
     with pytest.raises(GaveUpError) as error:
-        deliver(run_dir, tracker, secrets=[SECRET], linger=0.1)
+        deliver(run_dir, tracker, secrets=[SECRET], grace_period=0.1)
     written = [path.read_text() for path in run_dir.glob("file.*")]
     assert any("***@tracker" in text for text in written)
     assert not any(SECRET in text for text in [*written, caplog.text, str(error.value)])

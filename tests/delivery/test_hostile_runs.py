@@ -22,8 +22,8 @@ from rankzero.capture.environment import read_surroundings
 from rankzero.cli import app as cli
 from rankzero.cli.deliver import _Watch
 from rankzero.cli.sync import progress_bars
-from rankzero.delivery.choosing import choose_loggers
 from rankzero.delivery.courier import Courier
+from rankzero.delivery.destinations import choose_loggers
 from rankzero.errors import ConfigError, UntrustedRunError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.seals import is_sealed, seal
@@ -305,7 +305,7 @@ def test_a_received_run_does_no_harm(name, run_dir, home, capsys, swallowed_warn
     check(str(exported))
     exported.unlink(missing_ok=True)
     grabber = Grabber()
-    Courier(run_dir, "grabber", lambda: grabber, follow=False, is_own=False, linger=0.0).run()
+    Courier(run_dir, "grabber", lambda: grabber, follow=False, is_own=False, grace_period=0.0).run()
     assert CANARY not in repr(grabber.seen)
     assert "kept" in repr(grabber.seen)  # what is behind it arrives
     run_command(capsys, "sync", run_dir, "--to", "csv", "--timeout", 0)
@@ -330,7 +330,7 @@ def test_a_position_that_came_with_a_run_gives_no_right_to_a_file_and_claims_no_
         grabber = Grabber()
         grabber.log_model = True
         assert ("/home/of" in run_command(capsys, "show", run_dir)[1]) == is_believed
-        Courier(run_dir, "grabber", lambda: grabber, follow=False, is_own=False, linger=0.0).run()  # noqa: B023
+        Courier(run_dir, "grabber", lambda: grabber, follow=False, is_own=False, grace_period=0.0).run()  # noqa: B023
         assert CANARY not in repr(grabber.seen)
         assert "kept" in repr(grabber.seen)
     (run_dir / "csv.position.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(forged, place="/x")))

@@ -30,7 +30,7 @@ def deliver(tmp_path, calls):
             def watermark(self):
                 return watermark()
 
-        Courier(tmp_path, "memory", lambda: Counting(calls), follow=False, linger=0, dead_after=0).run()
+        Courier(tmp_path, "memory", lambda: Counting(calls), follow=False, grace_period=0, dead_after=0).run()
         return [call.arguments["step"] for call in calls if call.verb == "log_metrics"]
 
     return deliver

@@ -176,15 +176,15 @@ def test_a_tracker_that_is_back_and_busy_is_waited_for(tracker, begin):
 
 def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(tracker, begin, monkeypatch):
     run = begin()
-    delivery = run._deliveries.get("file")
+    delivery = run._supervisor.get("file")
     delivery._process.kill()
     delivery._process.wait()
     handlers = [delivery.revive]
 
-    def start_process(orders):
+    def start_process(*arguments):
         if handlers:
             handlers.pop()()
-        return _start_process(orders)
+        return _start_process(*arguments)
 
     monkeypatch.setattr("rankzero.delivery.supervisor._start_process", start_process)
     thread = threading.Thread(target=delivery.revive, daemon=True)
@@ -270,9 +270,9 @@ def test_a_courier_that_dies_while_the_training_goes_on_is_started_again(trainin
     only_courier(training).kill()
     threads = []
 
-    def start_process(orders):
+    def start_process(*arguments):
         threads.append(threading.current_thread())
-        return _start_process(orders)
+        return _start_process(*arguments)
 
     monkeypatch.setattr("rankzero.delivery.supervisor._start_process", start_process)
     for step in range(10**6):

@@ -513,8 +513,8 @@ class RunOnDisk:
         self.rows.append({"time": str(row.time), "step": str(row.step)} | {k: str(v) for k, v in values.items()})
         self.add(row)
 
-    def deliver(self, logger=CSVLogger, courier=Courier, linger=0):
-        courier(self.dir, "csv", logger, follow=False, linger=linger).run()
+    def deliver(self, logger=CSVLogger, courier=Courier, grace_period=0):
+        courier(self.dir, "csv", logger, follow=False, grace_period=grace_period).run()
 
     def check(self, path=None):
         assert [{k: v for k, v in row.items() if v} for row in read(path or self.dir / "metrics.csv")] == self.rows
@@ -701,7 +701,7 @@ def test_harm_to_the_metrics(run, harm, kept, is_open):
     harmed = path.read_bytes() if path.exists() else b""
     run.log({"a": 5.5} if is_open else {"a": 5.5, "newer": 1})
     logger = CSVLogger()
-    run.deliver(lambda: logger, courier=TheCourier, linger=30)  # one logger, as a courier in a thread has
+    run.deliver(lambda: logger, courier=TheCourier, grace_period=30)  # one logger, as a courier in a thread has
     run.check()
     aside = list(run.dir.glob("metrics.*.csv"))
     assert len(aside) == kept

@@ -35,7 +35,7 @@ def check_without_files(key, make_logger, directory):
     run.finish()
     gone = {str(path) for path in run.dir.glob("media/*/*")}
     shutil.rmtree(run.dir / "media")
-    EagerCourier(run.dir, key, make_logger, follow=False, linger=A_WHILE).run()
+    EagerCourier(run.dir, key, make_logger, follow=False, grace_period=A_WHILE).run()
     reasons = [json.loads(line)["reason"] for line in reject_list(run.dir, key).read_text().splitlines()]
     assert {path for path in gone if any(path in reason for reason in reasons)} == gone
     assert len(reasons) == len(gone) == 3

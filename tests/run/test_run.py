@@ -980,7 +980,7 @@ def test_trouble_with_the_files_of_delivery_costs_no_row(tmp_path, monkeypatch, 
         if damage == "unreadable position":
             patch.setattr("rankzero.rundir.positions.read_own", refuse)
         elif damage == "no descriptors":
-            patch.setattr("rankzero.run.run.Deliveries.tell_troubles", refuse)
+            patch.setattr("rankzero.run.run.Supervisor.tell_troubles", refuse)
         else:
             os.rename(run.dir, tmp_path / "aside" / run.id)
         run._next_tick = 0.0

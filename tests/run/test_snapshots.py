@@ -362,9 +362,9 @@ def test_a_flush_has_one_deadline(tmp_path, may_copy, monkeypatch):
     path.write_text("content")
     with rankzero.start(dir=tmp_path / "runs", delivery="thread") as run:
         run.after_save_checkpoint(callback(path))
-        given, wait = [], run._deliveries.wait
+        given, wait = [], run._supervisor.wait
         monkeypatch.setattr(
-            run._deliveries, "wait", lambda size, timeout, **kw: (given.append(timeout), wait(size, timeout, **kw))
+            run._supervisor, "wait", lambda size, timeout, **kw: (given.append(timeout), wait(size, timeout, **kw))
         )
         assert not run.flush(timeout=0.5)
         assert given == [0.0]

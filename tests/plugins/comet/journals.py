@@ -23,9 +23,9 @@ class EagerCourier(Courier):
         pass
 
 
-def deliver(run_dir, linger=30.0, courier=EagerCourier, **options):
+def deliver(run_dir, grace_period=30.0, courier=EagerCourier, **options):
     """Deliver a run to where the environment says."""
-    courier(run_dir, "comet", lambda: CometLogger(**options), follow=False, linger=linger).run()
+    courier(run_dir, "comet", lambda: CometLogger(**options), follow=False, grace_period=grace_period).run()
 
 
 def journal_of_rows(directory, *rows, run_id=None, finish=True):

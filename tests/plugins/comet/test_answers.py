@@ -167,7 +167,7 @@ def test_what_arrived_without_an_answer_is_not_sent_again(server, tmp_path, smal
     if again == "by another courier":
         for _ in range(9):
             with suppress(GaveUpError):
-                deliver(run_dir, linger=0)
+                deliver(run_dir, grace_period=0)
     deliver(run_dir)
     assert points(server, run_dir) == points_logged(run_dir)
 
@@ -280,7 +280,7 @@ def test_who_may_not_write_waits_until_he_may(server, tmp_path, fault):
     server.fail(METRICS, ONCE[fault])
     run_dir = one_row(tmp_path)
     with pytest.raises(GaveUpError, match="comet login"):
-        deliver(run_dir, linger=0)
+        deliver(run_dir, grace_period=0)
     position = load_position(run_dir, "comet")
     assert (position.rejected, position.closed) == (0, False)
     assert "comet login" in position.problem
@@ -294,7 +294,7 @@ def test_an_experiment_that_comet_refuses_costs_no_event(server, tmp_path, code)
     server.fail("logger/add/run", refused(code, "not there"))
     run_dir = one_row(tmp_path)
     with pytest.raises(GaveUpError, match="cannot be opened"):
-        deliver(run_dir, linger=0)
+        deliver(run_dir, grace_period=0)
     position = load_position(run_dir, "comet")
     assert (position.rejected, position.line) == (0, 1)
     server.heal()
@@ -308,7 +308,7 @@ def test_nothing_counts_as_delivered_that_was_not(server, tmp_path, fault):
     server.fail(METRICS, ONCE[fault])
     run_dir = journal_of_everything(tmp_path)
     with pytest.raises(GaveUpError):
-        deliver(run_dir, linger=0)
+        deliver(run_dir, grace_period=0)
     position = load_position(run_dir, "comet")
     assert 0 < position.line < 4
     assert server.experiment(run_dir.name).metrics == []

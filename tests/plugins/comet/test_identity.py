@@ -91,7 +91,7 @@ def test_a_name_and_tags_of_its_own(server, here, tmp_path):
 def test_an_experiment_that_must_be_there(server, here, tmp_path):
     run_dir = journal_of_rows(tmp_path, {"loss": 0.5})
     with pytest.raises(GaveUpError, match="cannot be opened in Comet: there is no experiment"):
-        deliver(run_dir, linger=0, mode="get", experiment_key="k" * 32)
+        deliver(run_dir, grace_period=0, mode="get", experiment_key="k" * 32)
     assert server.store.experiments == {}
     server.store.add_experiment("k" * 32, None, "there")
     deliver(run_dir, mode="get", experiment_key="k" * 32)

@@ -79,11 +79,11 @@ def journal_of_metrics(directory, *rows):
     return run.dir
 
 
-def deliver(run_dir, uri, linger=30.0, **options):
+def deliver(run_dir, uri, grace_period=30.0, **options):
     def make_logger():
         return MLFlowLogger(tracking_uri=uri, **options)
 
-    EagerCourier(run_dir, "mlflow", make_logger, follow=False, linger=linger).run()
+    EagerCourier(run_dir, "mlflow", make_logger, follow=False, grace_period=grace_period).run()
 
 
 def check_metrics(server, run_dir):
@@ -137,7 +137,7 @@ def test_a_server_that_says_when_to_come_again_is_obeyed(mlflow_server, proxy, o
 def test_who_may_not_write_waits_until_he_may(mlflow_server, proxy, one_metric, code, error):
     proxy.fail("log-batch", status(code, error))
     with pytest.raises(GaveUpError, match=error) as raised:
-        deliver(one_metric, proxy.uri, linger=0)
+        deliver(one_metric, proxy.uri, grace_period=0)
     assert isinstance(raised.value.__cause__, AccessError)  # it ends rankzero sync at once
     position = load_position(one_metric, "mlflow")
     assert str(code) in position.problem
@@ -194,7 +194,7 @@ def test_of_many_rows_only_the_one_to_blame_is_rejected(mlflow_server, proxy, tm
 def test_an_experiment_that_mlflow_refuses_costs_no_event(mlflow_server, one_metric):
     """It is the user who is to blame, and who can mend it."""
     with pytest.raises(GaveUpError, match="exceeds the maximum length"):
-        deliver(one_metric, mlflow_server.uri, linger=0, experiment_name="x" * 600)
+        deliver(one_metric, mlflow_server.uri, grace_period=0, experiment_name="x" * 600)
     assert load_position(one_metric, "mlflow").rejected == 0
     deliver(one_metric, mlflow_server.uri)
     check_metrics(mlflow_server, one_metric)

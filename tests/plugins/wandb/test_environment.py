@@ -113,7 +113,7 @@ def test_a_later_sync_without_them_goes_to_the_same_place(server, shell, tmp_pat
     import os, signal
     run = rankzero.start("wandb"{options})
     run.log_metrics({{"loss": 0.5}}, 0)
-    run._deliveries.get("wandb")._process.kill()
+    run._supervisor.get("wandb")._process.kill()
     run.finish(timeout=0)
     """,
         **VARIABLES,

@@ -38,9 +38,8 @@ def check(
 
     The exit status is 1, and one line says what is wrong, if that fails.
     """
-    from rankzero.config.options import check_options
-    from rankzero.config.prepared import reveal
-    from rankzero.delivery.choosing import logger_from_config
+    from rankzero.config.prepared import prepare
+    from rankzero.delivery.destinations import logger_from_config
     from rankzero.delivery.sync_job import act_as_rank_zero
     from rankzero.errors import ConfigError, RankzeroError
     from rankzero.plugins.registry import get_plugins
@@ -55,10 +54,9 @@ def check(
     problem: Exception | None = None
     with tempfile.TemporaryDirectory(prefix="rankzero-check-", ignore_cleanup_errors=True) as directory:
         try:
-            logger_class = get_plugins().load_logger(name, spec.source)
-            check_options(spec, logger_class)
-            options, secrets = reveal(spec, logger_class.secret_options)
-            _in_time(timeout, lambda: _try(logger_class(**options), Path(directory)))
+            prepared = prepare(spec)
+            secrets = prepared.secrets
+            _in_time(timeout, lambda: _try(prepared.make(), Path(directory)))
         except ConfigError:
             raise
         except Exception as error:

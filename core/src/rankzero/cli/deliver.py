@@ -16,12 +16,12 @@ import typer
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import To, Trust, consent, runs_directory
-from rankzero.cli.sync import deliver_now, progress_bars, update_bar
+from rankzero.cli.sync import deliver_now, poll, progress_bars
 
 if TYPE_CHECKING:
     from rankzero.config.options import LoggerSpec
-    from rankzero.delivery.choosing import RecordedLoggers
-    from rankzero.delivery.sync_job import Errand
+    from rankzero.delivery.destinations import RecordedLoggers
+    from rankzero.delivery.sync_job import SyncJob
 
 log = logging.getLogger("rankzero.deliver")
 
@@ -56,31 +56,32 @@ def deliver(
         return
     if not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory} to deliver from")
-    from rankzero.delivery.choosing import choose_loggers
-    from rankzero.delivery.sync_job import Errand, LoginCheck, prepare
+    from rankzero.config.prepared import prepare
+    from rankzero.delivery.destinations import choose_loggers
+    from rankzero.delivery.sync_job import LoginCheck, SyncJob
     from rankzero.rundir.finding import find_runs
 
-    errands, is_fine, login, agreed = [], True, LoginCheck(), consent(trust)
+    jobs, is_fine, login, agreed = [], True, LoginCheck(), consent(trust)
     for run_dir in find_runs(directory):
         try:
             for spec in choose_loggers(run_dir, to or (), {}, consent=agreed):
-                orders = prepare(run_dir, spec)
-                login.ask(spec, orders)
-                errands.append(Errand(orders))
+                prepared = prepare(spec, online=True)
+                login.check(run_dir, prepared)
+                jobs.append(SyncJob(run_dir, prepared))
         except RankzeroError as error:
             terminal.say(f"rankzero: {error}", err=True)
             is_fine = False
         except Exception as error:  # whatever is wrong with one run, the others are delivered
             terminal.say(f"rankzero: {run_dir} cannot be delivered: {type(error).__name__}: {error}", err=True)
             is_fine = False
-    if not (deliver_now(errands) and is_fine):
+    if not (deliver_now(jobs) and is_fine):
         raise typer.Exit(1)
 
 
 class _Job(NamedTuple):
-    """An errand that is under way."""
+    """A sync job that is under way."""
 
-    errand: Errand
+    sync: SyncJob
     bar: Any
     is_live: bool
     """Whether the run may still be written."""
@@ -115,16 +116,16 @@ class _Watch:
                 if time.monotonic() - searched > _SEARCH_EVERY:
                     self._search(bars)
                     searched = time.monotonic()
-                self._tend(bars)
+                self._poll(bars)
                 self._stopping.wait(_LOOK_EVERY)
             for job in self._jobs.values():
-                job.errand.stop()
+                job.sync.stop()
             for job in self._jobs.values():
-                job.errand.join()
+                job.sync.join()
             log.info("stopped; what is not delivered waits")
 
     def _search(self, bars: Any) -> None:
-        from rankzero.delivery.choosing import RecordedLoggers, choose_loggers
+        from rankzero.delivery.destinations import RecordedLoggers, choose_loggers
         from rankzero.errors import RankzeroError
         from rankzero.rundir.finding import find_runs
 
@@ -139,37 +140,36 @@ class _Watch:
                 self._say_once(f"{run_dir} cannot be delivered: {type(error).__name__}: {error}")
 
     def _begin(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
-        """Begin an errand if there is something to do and room for it."""
-        from rankzero.delivery.sync_job import Errand, prepare
+        """Begin a sync job if there is something to do and room for it."""
+        from rankzero.config.prepared import prepare
+        from rankzero.delivery.sync_job import SyncJob
         from rankzero.rundir.finding import delivered, glance
 
-        place = run_dir, spec.key
-        if place in self._jobs or time.monotonic() < self._not_before.get(place, 0.0):
+        destination = run_dir, spec.key
+        if destination in self._jobs or time.monotonic() < self._not_before.get(destination, 0.0):
             return
         if delivered(run_dir, [spec.key])[spec.key].is_complete:
             return
         is_live = glance(run_dir).status in ("running", "unknown")
         if not is_live and sum(not job.is_live for job in self._jobs.values()) >= _MOST_ENDED_RUNS:
             return
-        errand = Errand(prepare(run_dir, spec), follow=True, patience=None)
-        self._jobs[place] = _Job(errand, bars.add_task(terminal.printable(errand.title), total=None, note=""), is_live)
-        log.info("%s begins", errand.title)
+        job = SyncJob(run_dir, prepare(spec, online=True), follow=True, timeout=None)
+        self._jobs[destination] = _Job(job, bars.add_task(terminal.printable(job.title), total=None, note=""), is_live)
+        log.info("%s begins", job.title)
 
-    def _tend(self, bars: Any) -> None:
-        for place, (errand, bar, _) in list(self._jobs.items()):
-            is_over = errand.tend()
-            update_bar(errand, bars, bar)
-            if not is_over:
+    def _poll(self, bars: Any) -> None:
+        for destination, (job, bar, _) in list(self._jobs.items()):
+            if not poll(job, bars, bar):
                 continue
             bars.remove_task(bar)
-            del self._jobs[place]
-            if why := errand.shortfall:
-                log.warning("%s: %s; tried again in %.0f s", errand.title, terminal.reason(why), _TRY_AGAIN_AFTER)
-                self._not_before[place] = time.monotonic() + _TRY_AGAIN_AFTER
-            elif left_out := errand.rejection or errand.damage:
-                log.warning("%s is delivered; %s", errand.title, left_out)
+            del self._jobs[destination]
+            if why := job.shortfall:
+                log.warning("%s: %s; tried again in %.0f s", job.title, terminal.reason(why), _TRY_AGAIN_AFTER)
+                self._not_before[destination] = time.monotonic() + _TRY_AGAIN_AFTER
+            elif left_out := job.rejection or job.damage:
+                log.warning("%s is delivered; %s", job.title, left_out)
             else:
-                log.info("%s is delivered: %s", errand.title, terminal.counted(errand.position.line, "event"))
+                log.info("%s is delivered: %s", job.title, terminal.counted(job.position.line, "event"))
 
     def _say_once(self, message: str) -> None:
         if message not in self._said:

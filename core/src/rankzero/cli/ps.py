@@ -12,7 +12,7 @@ from rankzero.cli import terminal
 from rankzero.cli.arguments import Json, runs_directory
 
 if TYPE_CHECKING:
-    from rankzero.delivery.processes import CourierAtWork
+    from rankzero.delivery.active_couriers import CourierAtWork
 
 
 _LONGEST_NAME = 20
@@ -31,7 +31,7 @@ def ps(
 
     Example: rankzero ps
     """
-    from rankzero.delivery.processes import at_work
+    from rankzero.delivery.active_couriers import at_work
 
     couriers = at_work(runs_directory(directory))
     if json:

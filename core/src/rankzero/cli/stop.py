@@ -10,7 +10,7 @@ from rankzero.cli import terminal
 from rankzero.cli.arguments import runs_directory
 
 if TYPE_CHECKING:
-    from rankzero.delivery.processes import CourierAtWork
+    from rankzero.delivery.active_couriers import CourierAtWork
 
 _KILLED_WITHIN = 10.0
 
@@ -30,26 +30,26 @@ def stop(
 
     The exit status is 1 if one is still at work.
     """
-    from rankzero.delivery import processes
+    from rankzero.delivery import active_couriers
 
-    chosen = processes.choose(processes.at_work(runs_directory(None)), run, logger)
+    chosen = active_couriers.choose(active_couriers.at_work(runs_directory(None)), run, logger)
     stopped = [_stop(each, timeout, kill) for each in chosen]
     if not all(stopped):
         raise typer.Exit(1)
 
 
 def _stop(courier: CourierAtWork, timeout: float, kill: bool) -> bool:
-    from rankzero.delivery import processes
+    from rankzero.delivery import active_couriers
 
     title = f"{courier.run_name} → {courier.key}"
-    if processes.stop(courier, timeout):
+    if active_couriers.stop(courier, timeout):
         terminal.say(f"{title}: stopped; {_rest(courier)}")
         return True
     who = f"process {courier.pid} on {courier.host}" if courier.pid else "its process"
     if not kill:
         terminal.say(f"{title}: {who} ends when it has sent what it is sending; end it now with --kill", err=True)
         return False
-    if processes.kill(courier) and processes.stop(courier, _KILLED_WITHIN):
+    if active_couriers.kill(courier) and active_couriers.stop(courier, _KILLED_WITHIN):
         terminal.say(f"{title}: killed; {_rest(courier)}")
         return True
     why = "it also does something else, runs on another machine, or cannot be identified for sure"

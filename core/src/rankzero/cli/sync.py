@@ -12,7 +12,7 @@ from rankzero.cli import terminal
 from rankzero.cli.arguments import Options, To, Trust, chosen_run, consent, parse_options
 
 if TYPE_CHECKING:
-    from rankzero.delivery.sync_job import Errand
+    from rankzero.delivery.sync_job import SyncJob
 
 _LOOK_EVERY = 0.1
 
@@ -31,7 +31,7 @@ def sync(
 
     They go to the loggers that they were started with, or to others. What a logger already has is not sent
     again, unless you say so with --again, as when a tracker was wiped. With other options a logger is another
-    target, which gets all of the run. A run that is being delivered by another process is watched.
+    destination, which gets all of the run. A run that is being delivered by another process is watched.
 
     A tracker that refuses your login, or does not have the project, ends it at once; other failures are retried.
 
@@ -42,30 +42,32 @@ def sync(
 
     The exit status is 1 if something could not be delivered, or is not delivered yet.
     """
-    from rankzero.delivery.choosing import choose_loggers
-    from rankzero.delivery.sync_job import Errand, LoginCheck, begin_again, prepare
+    from rankzero.config.prepared import prepare
+    from rankzero.delivery.destinations import choose_loggers
+    from rankzero.delivery.sync_job import LoginCheck, SyncJob, begin_again
 
     options = parse_options(option)
     agreed = consent(trust)
     run_dirs = [chosen_run(run) for run in runs]
-    # All loggers are made sure of first: a wrong name at the end would come too late.
+    # All loggers are checked first: a wrong name at the end would come too late.
     specs = [(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options, consent=agreed)]
-    orders = [prepare(each, spec) for each, spec in specs]
+    prepared = [(run_dir, prepare(spec, online=True)) for run_dir, spec in specs]
     login = LoginCheck()
-    for (_, spec), each in zip(specs, orders, strict=True):
-        login.ask(spec, each, again=again)
+    for run_dir, logger in prepared:
+        login.check(run_dir, logger, again=again)
     if again:
-        for each in orders:
-            begin_again(each)
-    if not deliver_now([Errand(each, patience=timeout) for each in orders], "; --again sends it once more"):
+        for run_dir, logger in prepared:
+            begin_again(run_dir, logger.key)
+    jobs = [SyncJob(run_dir, logger, timeout=timeout) for run_dir, logger in prepared]
+    if not deliver_now(jobs, "; --again sends it once more"):
         raise typer.Exit(1)
 
 
-def deliver_now(errands: Sequence[Errand], hint: str = "") -> bool:
-    """Run errands with a progress bar each; return whether everything arrived.
+def deliver_now(jobs: Sequence[SyncJob], hint: str = "") -> bool:
+    """Run sync jobs with a progress bar each; return whether everything arrived.
 
     Args:
-        errands: what to deliver.
+        jobs: what to deliver.
         hint: what to say where there was nothing to deliver.
     """
     from rankzero.delivery.sync_job import act_as_rank_zero
@@ -73,29 +75,26 @@ def deliver_now(errands: Sequence[Errand], hint: str = "") -> bool:
 
     act_as_rank_zero()
     # What was kept offline is sent from the beginning.
-    before = [0 if position.offline else position.line for position in (errand.position for errand in errands)]
+    before = [0 if position.offline else position.line for position in (job.position for job in jobs)]
     for problem in get_plugins().load_hooks():
         terminal.say(f"rankzero: {problem}", err=True)
     try:
         with progress_bars() as bars:
-            tasks = [
-                (errand, bars.add_task(terminal.printable(errand.title), total=None, note="")) for errand in errands
-            ]
-            waiting = list(tasks)
+            waiting = [(job, bars.add_task(terminal.printable(job.title), total=None, note="")) for job in jobs]
             while waiting:
-                waiting = [(errand, task) for errand, task in waiting if not _look(errand, bars, task)]
+                waiting = [(job, task) for job, task in waiting if not poll(job, bars, task)]
                 time.sleep(_LOOK_EVERY if waiting else 0)
     finally:
-        for errand in errands:
-            errand.stop()
-        for errand in errands:
-            errand.join()
-    arrived = [_report(errand, lines, hint) for errand, lines in zip(errands, before, strict=True)]
+        for job in jobs:
+            job.stop()
+        for job in jobs:
+            job.join()
+    arrived = [_report(job, lines, hint) for job, lines in zip(jobs, before, strict=True)]
     return all(arrived)
 
 
 def progress_bars() -> Any:
-    """Return bars for errands, on standard error; nothing is shown where that is no terminal."""
+    """Return bars for sync jobs, on standard error; nothing is shown where that is no terminal."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = terminal.console(stderr=True)
@@ -111,38 +110,34 @@ def progress_bars() -> Any:
     )
 
 
-def update_bar(errand: Errand, bars: Any, task: Any) -> None:
-    """Show how far an errand is."""
-    position, target = errand.position, errand.target
-    note = "another courier delivers it" if errand.is_elsewhere else terminal.reason(position.problem or "")
+def poll(job: SyncJob, bars: Any, task: Any) -> bool:
+    """Poll a sync job, and show how far it is; return whether it is over."""
+    is_over = job.poll()
+    position, target = job.position, job.target
+    note = "another courier delivers it" if job.is_elsewhere else terminal.reason(position.problem or "")
     bars.update(task, total=target, completed=min(position.offset, target), note=terminal.escape(note))
-
-
-def _look(errand: Errand, bars: Any, task: Any) -> bool:
-    is_over = errand.tend()
-    update_bar(errand, bars, task)
     return is_over
 
 
-def _report(errand: Errand, lines_before: int, hint: str) -> bool:
-    """Print how an errand ended; return whether everything arrived."""
+def _report(job: SyncJob, lines_before: int, hint: str) -> bool:
+    """Print how a sync job ended; return whether everything arrived."""
     from rankzero.rundir.finding import events_behind
 
-    why, rejection = errand.shortfall, errand.rejection
+    why, rejection = job.shortfall, job.rejection
     if why:
-        behind = terminal.counted(events_behind(errand.run_dir, errand.position), "event")
-        terminal.say(f"{errand.title}: {behind} not delivered: {terminal.reason(why)}", err=True)
+        behind = terminal.counted(events_behind(job.run_dir, job.position), "event")
+        terminal.say(f"{job.title}: {behind} not delivered: {terminal.reason(why)}", err=True)
     if rejection:
-        terminal.say(f"{errand.run_name}: {rejection}", err=True)
-    if damage := errand.damage:
-        terminal.say(f"{errand.run_name}: {damage}", err=True)
+        terminal.say(f"{job.run_name}: {rejection}", err=True)
+    if damage := job.damage:
+        terminal.say(f"{job.run_name}: {damage}", err=True)
     if why or rejection or damage:
         return False
-    if errand.had_all:
-        terminal.say(f"{errand.run_name}: {errand.key} has all of it already{hint}")
+    if job.had_all:
+        terminal.say(f"{job.run_name}: {job.key} has all of it already{hint}")
     else:
-        position = errand.position
-        terminal.say(f"{errand.title}: delivered, {terminal.counted(position.line - lines_before, 'event')}")
+        position = job.position
+        terminal.say(f"{job.title}: delivered, {terminal.counted(position.line - lines_before, 'event')}")
         if position.view:
-            terminal.say(f"view it in {errand.key}: {position.view}")
+            terminal.say(f"view it in {job.key}: {position.view}")
     return True

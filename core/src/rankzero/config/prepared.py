@@ -1,4 +1,4 @@
-"""What `start()` is going to do for each logger, checked before training begins."""
+"""From a logger that was asked for to one that a worker can make: the one road, for ``start()`` and every command."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import inspect
 import logging
 import os
 import pickle
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rankzero.config.options import LoggerSpec, check_options
-from rankzero.config.worker_config import Orders
 from rankzero.errors import ConfigError, PluginError, PluginNotInstalledError
 from rankzero.loggers.base import Logger
 from rankzero.plugins.registry import get_plugins
@@ -26,151 +22,138 @@ log = logging.getLogger("rankzero")
 _SQLITE = "sqlite:///"
 _DIRECTORIES = ("save_dir", "dir")
 
-LINGER = 3600.0
-"""For how many seconds a courier tries on after the training process is gone."""
 
+@dataclass(frozen=True)
+class PreparedLogger:
+    """What a worker is given to make a logger, and what the journal says of it."""
 
-class Plan(NamedTuple):
-    """How one logger is made, and what is written down of that."""
-
-    spec: LoggerSpec
-    logger_class: type[Logger] | None
-    """None for a plugin that is not installed on this machine, with ``delivery="off"``."""
-    args: tuple[Any, ...]
-    options: dict[str, Any]
-    """Expanded."""
-    secrets: list[str]
-    recorded: dict[str, Any]
+    key: str
+    """Unique in the run; names the position file."""
+    kind: str | type[Logger]
+    """The name of the plugin that has the class, or the class."""
+    args: tuple[Any, ...] = field(default=(), repr=False)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Keyword arguments; secrets are expanded."""
+    secrets: list[str] = field(default_factory=list, repr=False)
+    """Texts that no message may show."""
+    instance: Logger | None = None
+    """The logger that the user made, for a courier in this process; another process makes one from the arguments."""
+    recorded: dict[str, Any] = field(default_factory=dict)
     """What the journal says of the logger."""
     captures: frozenset[str] = frozenset()
     """What is to be recorded for it: see `Logger.captures`."""
+    source: str = ""
+    """Where it was asked for, for messages."""
+    online: bool = False
+    """Whether it delivers even if its options say that it stays offline."""
+
+    @property
+    def logger_class(self) -> type[Logger]:
+        """The class; its plugin is imported if need be."""
+        return get_plugins().load_logger(self.kind, self.source) if isinstance(self.kind, str) else self.kind
+
+    def make(self) -> Logger:
+        """Make the logger, or return the one that the user made."""
+        if self.instance is not None:
+            return self.instance
+        logger = self.logger_class(*self.args, **self.options)
+        if self.online:
+            logger.go_online()
+        return logger
 
     @property
     def needs_thread(self) -> bool:
         """Whether another process could not make this logger."""
         try:
             # What the script itself defines is pickled as __main__.NAME, and __main__ is another module there.
-            return b"__main__" in pickle.dumps((self.spec.plugin or self.logger_class, self.args, self.options))
+            return b"__main__" in pickle.dumps((self.kind, self.args, self.options))
         except Exception:
             return True
 
-    def orders(self, run_dir: Path, *, in_thread: bool) -> Orders:
-        """Return what a courier is to be told."""
-        logger: Any = self.spec.plugin or self.logger_class
-        if in_thread and self.spec.instance is not None:
-            logger = self.spec.instance
-        return Orders(run_dir, self.spec.key, logger, self.args, self.options, self.secrets, LINGER, list(sys.path))
+    def for_process(self) -> PreparedLogger:
+        """Return it without the instance, to be pickled."""
+        return replace(self, instance=None)
 
 
-def plan(spec: LoggerSpec, delivery: str) -> Plan:
-    """Find the logger's class and check its options.
+def prepare(spec: LoggerSpec, *, online: bool = False) -> PreparedLogger:
+    """Find a logger's class, check its options and expand the secrets among them.
+
+    Args:
+        spec: the logger that was asked for.
+        online: it is to deliver even if its options say that it stays offline.
 
     Raises:
-        ConfigError: an option is unknown, missing or refused by the logger, or a secret is not set.
+        ConfigError: an option is unknown or missing, or a secret is not set; the message says where it stands.
         PluginError: the logger cannot be loaded, or lacks a package.
     """
-    if spec.instance is not None:
-        return _plan_instance(spec, delivery)
-    assert spec.plugin is not None
-    written = with_absolute_paths(spec.options)
-    plain = _written_out(written)
-    try:
-        logger_class = get_plugins().load_logger(spec.plugin, spec.source)
-    except PluginNotInstalledError:
-        if delivery != "off":
-            raise
-        return Plan(spec, None, (), {}, [], _record(spec.plugin, plain))
-    check_options(spec, logger_class)
-    _check_verbs(logger_class)
-    recorded = _record(spec.plugin, plain, logger_class.secret_options)
-    if delivery == "off":
-        return _plan_for_later(spec, logger_class, written, recorded)
-    options, secrets = reveal(msgspec.structs.replace(spec, options=written), logger_class.secret_options)
-    secrets = sorted({*secrets, *secret_values(plain, logger_class.secret_options, spec.source)}, key=len, reverse=True)
-    logger = try_making(spec, lambda: logger_class(**options), secrets)
-    if logger is None:
-        return Plan(spec, logger_class, (), options, secrets, recorded, logger_class.captures)
-    check_login(spec, logger, secrets)
-    fixed = _fix(logger, options, recorded)
-    return Plan(spec, logger_class, (), options | fixed, secrets, recorded, logger.captures)
+    return replace(_with_options(spec, _describe(spec)), online=online)
 
 
-def _plan_for_later(
-    spec: LoggerSpec, logger_class: type[Logger], options: Mapping[str, Any], recorded: dict[str, Any]
-) -> Plan:
-    """Plan for a logger that nobody delivers to yet, and that perhaps cannot be made here: a secret may be missing."""
-    captures = logger_class.captures
-    try:
-        logger = logger_class(**expand_secrets(options, spec.source))
-        _fix(logger, options, recorded)
-        captures = logger.captures
-    except Exception as error:
-        log.debug("%s cannot be made here: %s", spec.plugin, type(error).__name__)
-    return Plan(spec, logger_class, (), {}, [], recorded, captures)
-
-
-def _fix(logger: Logger, options: Mapping[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that the environment decides, and record them."""
-    try:
-        fixed = {name: value for name, value in logger.resolved_options().items() if name not in options}
-    except Exception as error:
-        log.debug("what the environment decides for %s is not known: %s", recorded["plugin"], type(error).__name__)
-        return {}
-    recorded["options"] |= redact(to_jsonable(fixed), type(logger).secret_options)
-    return fixed
-
-
-def check_login(spec: LoggerSpec, logger: Logger, secrets: Iterable[str]) -> None:
-    """Ask the tracker whether it accepts the user.
+def prepare_for_later(spec: LoggerSpec) -> PreparedLogger:
+    """Prepare a logger that nobody delivers to now: a package or a secret that it needs may be missing here.
 
     Raises:
-        ConfigError: it does not; the message says which logger is meant.
+        ConfigError: an option is unknown or missing.
+        PluginError: the logger cannot be loaded, or there is none of that name.
     """
+    try:
+        described = _describe(spec)
+    except PluginNotInstalledError:
+        return PreparedLogger(spec.key, str(spec.plugin), recorded=_record(str(spec.plugin), spec.options))
+    if "class" in described.recorded:
+        log.warning(
+            "nobody delivers to the logger %r, and no command can do it later: no plugin provides %s. Give it a name "
+            "with an entry point, or deliver from Python: rankzero.deliver(run_dir, logger)",
+            spec.key, described.recorded["class"],
+        )  # fmt: skip
+    try:
+        prepared = _with_options(spec, described)
+        return _with_environment(prepared, prepared.make())
+    except Exception as error:
+        log.debug("%s cannot be made here: %s", spec.key, type(error).__name__)
+        return described
+
+
+def verify(prepared: PreparedLogger) -> PreparedLogger:
+    """Make the logger once, as its worker will, and ask its tracker whether it accepts the user.
+
+    Returns:
+        The same with the options that the environment decides.
+
+    Raises:
+        ConfigError: the constructor refuses its arguments, or the tracker the user.
+        PluginNotInstalledError: a package that the logger needs is missing.
+    """
+    logger = _try_making(prepared)
+    if logger is None:
+        return prepared
     try:
         logger.check_login()
     except ConfigError as error:
-        raise ConfigError(f"{spec.source}: {scrub(str(error), secrets)}") from None
+        raise ConfigError(f"{prepared.source}: {scrub(str(error), prepared.secrets)}") from None
     except Exception as error:  # the tracker, perhaps, which is no reason not to train
-        log.debug("%s could not tell whether the login is right: %s", spec.key, type(error).__name__)
+        log.debug("%s could not tell whether the login is right: %s", prepared.key, type(error).__name__)
+    return _with_environment(prepared, logger)
 
 
-def try_making(spec: LoggerSpec, make: Callable[[], Logger], secrets: Iterable[str]) -> Logger | None:
-    """Make the logger as its courier will: a constructor opens nothing, but may refuse what it is given.
-
-    Returns:
-        The logger; None if it cannot be made now.
-
-    Raises:
-        ConfigError: the constructor refuses its arguments.
-        PluginNotInstalledError: a package that it needs is missing.
-    """
-    try:
-        return make()
-    except (TypeError, ValueError, LookupError, ModuleNotFoundError) as error:
-        reason = scrub(str(error), secrets)
-        kind = PluginNotInstalledError if isinstance(error, ModuleNotFoundError) else ConfigError
-        raise kind(f"{spec.source}: the logger {spec.plugin!r} cannot be made: {reason}") from None
-    except Exception as error:  # something outside, perhaps: the courier tries again
-        log.debug("%s could not be made now: %s", spec.plugin, type(error).__name__)
-        return None
+def _describe(spec: LoggerSpec) -> PreparedLogger:
+    """Return what is known of a logger without its secrets: it cannot be made yet, unless the user made it."""
+    if spec.instance is not None:
+        return _describe_instance(spec)
+    assert spec.plugin is not None
+    logger_class = get_plugins().load_logger(spec.plugin, spec.source)
+    check_options(spec, logger_class)
+    _check_verbs(logger_class)
+    return PreparedLogger(
+        spec.key,
+        spec.plugin,
+        recorded=_record(spec.plugin, spec.options, logger_class.secret_options),
+        captures=logger_class.captures,
+        source=spec.source,
+    )
 
 
-def reveal(spec: LoggerSpec, secret_names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the options with each ``${NAME}`` put in, and the values among them that must not be shown.
-
-    Raises:
-        MissingSecretError: a variable is not set; the message says where the option stands.
-    """
-    options: dict[str, Any] = {}
-    secrets: set[str] = set()
-    for name, value in spec.options.items():
-        written = {name: value}
-        options |= expand_secrets(written, spec.where(name))
-        secrets.update(secret_values(written, secret_names, spec.where(name)))
-    return options, sorted(secrets, key=len, reverse=True)
-
-
-def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
+def _describe_instance(spec: LoggerSpec) -> PreparedLogger:
     kind = type(spec.instance)
     if not isinstance(spec.instance, Logger):
         raise ConfigError(
@@ -180,19 +163,61 @@ def _plan_instance(spec: LoggerSpec, delivery: str) -> Plan:
     _check_verbs(kind)
     args, options = spec.instance._constructor
     given = _arguments(kind, args, options)
-    secrets = secret_values(_written_out(given), kind.secret_options, spec.source)
-    recorded = _record_instance(kind, given)
-    if delivery == "off" and "plugin" not in recorded:
-        log.warning(
-            "nobody delivers to the logger %r, and no command can do it later: no plugin provides %s. Give it a name "
-            "with an entry point, or deliver from Python: rankzero.deliver(run_dir, logger)",
-            spec.key, recorded["class"],
-        )  # fmt: skip
+    plugin = _plugin_of(kind)
+    return PreparedLogger(
+        spec.key,
+        kind,
+        args,
+        dict(options),
+        secret_values(_written_out(given), kind.secret_options, spec.source),
+        spec.instance,
+        _record(plugin, given, kind.secret_options) if plugin else {"class": f"{kind.__module__}:{kind.__qualname__}"},
+        spec.instance.captures,
+        spec.source,
+    )
+
+
+def _with_options(spec: LoggerSpec, described: PreparedLogger) -> PreparedLogger:
+    """Add the options, each ``${NAME}`` expanded, and the values among them that must not be shown."""
+    if spec.instance is not None:  # it has them
+        return described
+    secret_names = described.logger_class.secret_options
+    options: dict[str, Any] = {}
+    secrets: set[str] = set()
+    for name, value in with_absolute_paths(spec.options).items():
+        options |= expand_secrets({name: value}, spec.where(name))
+        secrets.update(secret_values(_written_out({name: value}), secret_names, spec.where(name)))
+    return replace(described, options=options, secrets=sorted(secrets, key=len, reverse=True))
+
+
+def _with_environment(prepared: PreparedLogger, logger: Logger) -> PreparedLogger:
+    """Add, and record, the options that the environment decides."""
+    recorded, options = prepared.recorded, prepared.options
     if "plugin" in recorded:
-        _fix(spec.instance, given, recorded)
-    if delivery != "off":
-        check_login(spec, spec.instance, secrets)
-    return Plan(spec, kind, args, dict(options), secrets, recorded, spec.instance.captures)
+        given = {*recorded["options"], *recorded.get("left_out", ())}
+        try:
+            resolved = {name: value for name, value in logger.resolved_options().items() if name not in given}
+        except Exception as error:
+            log.debug("what the environment decides for %s is not known: %s", prepared.key, type(error).__name__)
+            resolved = {}
+        kept = redact(to_jsonable(resolved), type(logger).secret_options)
+        recorded = {**recorded, "options": recorded["options"] | kept}
+        if prepared.instance is None:
+            options = options | resolved
+    return replace(prepared, options=options, recorded=recorded, captures=logger.captures)
+
+
+def _try_making(prepared: PreparedLogger) -> Logger | None:
+    """Make the logger: a constructor opens nothing, but may refuse what it is given; None if that fails otherwise."""
+    try:
+        return prepared.make()
+    except (TypeError, ValueError, LookupError, ModuleNotFoundError) as error:
+        reason = scrub(str(error), prepared.secrets)
+        kind = PluginNotInstalledError if isinstance(error, ModuleNotFoundError) else ConfigError
+        raise kind(f"{prepared.source}: the logger {prepared.kind!r} cannot be made: {reason}") from None
+    except Exception as error:  # something outside, perhaps: the courier tries again
+        log.debug("%s could not be made now: %s", prepared.key, type(error).__name__)
+        return None
 
 
 def _check_verbs(kind: type[Logger]) -> None:
@@ -220,11 +245,12 @@ def _arguments(kind: type[Logger], args: tuple[Any, ...], options: Mapping[str, 
     return given
 
 
-def _record_instance(kind: type[Logger], given: Mapping[str, Any]) -> dict[str, Any]:
-    plugin = _plugin_of(kind)
-    if plugin is None:
-        return {"class": f"{kind.__module__}:{kind.__qualname__}"}
-    return _record(plugin, _written_out(with_absolute_paths(given)), kind.secret_options)
+def _record(plugin: str, options: Mapping[str, Any], secret_names: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return what the journal may say of a logger, and the names of the options that it may not hold."""
+    written = _written_out(with_absolute_paths(options))
+    kept = redact(written, secret_names)
+    left_out = [name for name in written if name not in kept]
+    return {"plugin": plugin, "options": kept} | ({"left_out": left_out} if left_out else {})
 
 
 def _written_out(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,13 +266,6 @@ def _written_out(options: Mapping[str, Any]) -> dict[str, Any]:
     }
     plain: dict[str, Any] = to_jsonable(given)
     return plain
-
-
-def _record(plugin: str, written: Mapping[str, Any], secret_names: Iterable[str] = ()) -> dict[str, Any]:
-    """Return what the journal may say of a logger, and the names of the options that it may not hold."""
-    kept = redact(written, secret_names)
-    left_out = [name for name in written if name not in kept]
-    return {"plugin": plugin, "options": kept} | ({"left_out": left_out} if left_out else {})
 
 
 def _plugin_of(kind: type[Logger]) -> str | None:

@@ -26,7 +26,8 @@ import msgspec
 import tenacity
 from filelock import FileLock
 
-from rankzero.delivery.processes import noted
+from rankzero.config.prepared import PreparedLogger
+from rankzero.delivery.active_couriers import noted
 from rankzero.delivery.snapshot_sweeper import SnapshotSweeper
 from rankzero.errors import (
     AccessError,
@@ -45,11 +46,15 @@ from rankzero.events.trust import check_files
 from rankzero.files.writing import lock_permissions, open_own
 from rankzero.journal.tail import JOURNAL, Line, Tail, read_events, read_start
 from rankzero.loggers.base import Logger
+from rankzero.plugins.registry import get_plugins
 from rankzero.rundir.positions import courier_lock, read_position, reject_list, save_position, stop_time, wake_time
 from rankzero.rundir.writer_lock import Writer, writer_state
 from rankzero.secrets import scrub
 
 log = logging.getLogger("rankzero.delivery.courier")
+
+GRACE_PERIOD = 3600.0
+"""For how many seconds a courier tries on after the training process is gone."""
 
 POLL = 0.25
 """Seconds between two looks at a journal that has nothing new."""
@@ -63,6 +68,33 @@ _MOST_DOUBTED = 2  # events, before the pauses between tries grow
 _TRIES_BEFORE_REOPENING = 3
 
 OnFailure = Callable[[RunInfo, str, Exception, bool], object]
+
+
+def make_courier(
+    run_dir: Path,
+    prepared: PreparedLogger,
+    *,
+    follow: bool = True,
+    grace_period: float = GRACE_PERIOD,
+    retries_access: bool = True,
+    is_own: bool = True,
+) -> Courier:
+    """Return the courier that delivers a run to a prepared logger; the plugins' hooks hear of its failures."""
+
+    def on_failure(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
+        get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)
+
+    return Courier(
+        run_dir,
+        prepared.key,
+        prepared.make,
+        follow=follow,
+        grace_period=grace_period,
+        retries_access=retries_access,
+        secrets=prepared.secrets,
+        is_own=is_own,
+        on_failure=on_failure,
+    )
 
 
 class GaveUpError(DeliveryError):
@@ -82,7 +114,7 @@ class Courier:
         key: the logger's key in this run; names its position file and reject list.
         make_logger: builds the logger; called again when delivery keeps failing.
         follow: wait for more until the run is over; otherwise deliver what is there.
-        linger: for how many seconds to try on when the process that wrote the journal is gone.
+        grace_period: for how many seconds to try on when the process that wrote the journal is gone.
         retries_access: retry also after an `AccessError`, which a person has to mend.
         dead_after: for how many seconds a journal must rest before its writer counts as dead, where the lock
             cannot tell because it was taken on another machine.
@@ -98,7 +130,7 @@ class Courier:
         make_logger: Callable[[], Logger],
         *,
         follow: bool = True,
-        linger: float = 3600.0,
+        grace_period: float = GRACE_PERIOD,
         retries_access: bool = True,
         dead_after: float = 3600.0,
         secrets: Sequence[str] = (),
@@ -111,7 +143,7 @@ class Courier:
         """The open logger, if any."""
         self._make_logger = make_logger
         self._follow = follow
-        self._linger = linger
+        self._grace_period = grace_period
         self._retries_access = retries_access
         self._dead_after = dead_after
         self._secrets = secrets
@@ -464,7 +496,7 @@ class Courier:
             self._stopping.is_set()
             or self._failed_makings >= _TRIES
             or (not self._retries_access and isinstance(_error_of(state), AccessError))
-            or (self._is_writer_gone() and time.monotonic() - (self._gone_since or 0) > self._linger)
+            or (self._is_writer_gone() and time.monotonic() - (self._gone_since or 0) > self._grace_period)
         )
 
     def _give_up(self, state: tenacity.RetryCallState) -> None:

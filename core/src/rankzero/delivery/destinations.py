@@ -1,102 +1,225 @@
-"""Where a run that somebody else may have started would be delivered to, and whether that needs the user's consent.
+"""Destinations: which loggers the command line delivers a run to, read from its journal or a config file.
 
-The options of a logger that a journal names may send the user's credentials to any server, or write anywhere. So of a
-run that this user did not start (see `rankzero.events.seals`) those that say where are used only if the user's own
-configuration says the same, or the user agrees.
+A destination is a logger with its options. A position is kept for each, so another file, project or server is another
+destination and gets a position, and a key, of its own: ``NAME-`` and eight digits of a hash of what is different.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from rankzero.config.options import LoggerSpec
 from rankzero.config.prepared import with_absolute_paths
 from rankzero.config.resolving import resolve
-from rankzero.errors import ConfigError, UntrustedRunError
+from rankzero.delivery.consent import Consent, agree, check_references, foreign_options
+from rankzero.errors import ConfigError
+from rankzero.events.structs import Start
+from rankzero.journal.tail import JOURNAL, Tail
 from rankzero.plugins.registry import get_plugins
-from rankzero.secrets import expand_secrets, is_secret
+from rankzero.rundir.positions import positions
+from rankzero.secrets import is_secret, redact
+from rankzero.values import to_jsonable
 
-Consent = Callable[[str], bool]
-"""Told where a run would go, it returns whether that may be."""
-
-_SAYS_WHERE = re.compile(
-    r"ur[il]|host|domain|endpoint|server|addr|proxy|port$|socket|dir|path|file|root|location|bucket"
-    r"|ssl|tls|verify|cert|insecure"
-)
-_IS_HARMLESS = re.compile(r"(?!.*\.\.)[\w .,;+=()\[\]#!-]{0,200}")  # no path, no URL, no variable
+_COMMAND_LINE = "the command line"
+_START = b'{"type":"start",'
+_OWN_KEY = re.compile(r"(.+)-[0-9a-f]{8}")
+_PASSWORD_IN_URL = re.compile(r'(\w://[^/@\s:"]*:)[^/@\s"]+@')
 
 
-def foreign_options(plugin: str, written: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options in a journal that say where a run goes, other than the user's own configuration does."""
-    places = {name: value for name, value in written.items() if _says_where(name, value)}
-    own = own_options(plugin) if places else {}
-    return {name: value for name, value in places.items() if name not in own or own[name] != value}
+class RecordedLoggers:
+    """The loggers that a run was to go to, as its journal tells; looking again reads only what is new."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._journal = run_dir / JOURNAL
+        self._offset = 0
+        self.known: dict[str, dict[str, Any]] = {}
+        """What the last look found."""
+        self._own: set[str] = set()
+
+    def is_own(self, key: str) -> bool:
+        """Return whether this user wrote down what was found of a logger."""
+        return key in self._own
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """Return key → ``{"plugin": name, "options": {…}, "left_out": [secret, …]}`` or ``{"class": …}``."""
+        tail = Tail(self._journal, self._offset)
+        try:
+            while lines := tail.read():
+                for line in lines:
+                    event = line.decode() if line.data.startswith(_START) else None
+                    if isinstance(event, Start):
+                        self.known.update(event.loggers)
+                        keys = event.loggers.keys()
+                        self._own = self._own | keys if event.is_own(self._run_dir) else self._own - keys
+        finally:
+            tail.close()
+        self._offset = tail.offset
+        return self.known
 
 
-def own_options(plugin: str) -> dict[str, Any]:
-    """Return the options that this machine's config files and environment have for a logger, as `start` writes them."""
-    options = with_absolute_paths(resolve({plugin: {}}).loggers[0].options)
-    try:
-        logger = get_plugins().load_logger(plugin)(**expand_secrets(options, plugin))
-        return {**logger.resolved_options(), **options}
-    except Exception:  # it cannot be made here, which is said when it is needed
-        return options
+def choose_loggers(
+    run_dir: Path,
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    recorded: RecordedLoggers | None = None,
+    consent: Consent | None = None,
+) -> list[LoggerSpec]:
+    """Return the loggers to deliver a run to.
 
-
-def agree(run: str, plugin: str, foreign: Mapping[str, Any], consent: Consent | None) -> None:
-    """Ask for consent to deliver a run where its journal says.
+    Args:
+        run_dir: the run's directory.
+        names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
+        options: added to those that the journal or a config file has for each of them.
+        recorded: what is known of the run from before.
+        consent: asked about a run that this user did not start; without it such a run goes only where this machine's
+            own configuration sends it.
 
     Raises:
-        UntrustedRunError: it was not given.
+        UntrustedRunError: the journal names another place.
+        ConfigError: none is known, one cannot be made again, or a secret of it is not known.
+        PluginError: one that is given options cannot be loaded.
     """
-    listed = ", ".join(f"{name}={value!r}" for name, value in foreign.items())
-    what = f"you did not start {run} here, and its journal sends it to {plugin} with {listed}"
-    if consent is None:
-        raise UntrustedRunError(
-            f"{what}. If you know that place and trust who wrote the run, say so with --trust; with --to {plugin} it "
-            "goes where your own configuration says"
+    recorded = recorded or RecordedLoggers(run_dir)
+    known = recorded.look()
+    if not names and not known:
+        raise ConfigError(f"{run_dir} names no logger; say where it is to go: --to NAME")
+    if names:
+        return [_choose_named(run_dir, name, recorded, options, consent) for name in names]
+    return [_from_journal(run_dir, key, recorded, options, consent) for key in known]
+
+
+def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
+    """Return the logger ``name`` with the options that a config file has for it, and those given on top."""
+    spec = resolve({name: dict(options)}).loggers[0]
+    spec.source = name  # the user named it; where an option was found, it says itself
+    spec.option_sources.update(dict.fromkeys(options, _COMMAND_LINE))
+    return spec
+
+
+def _choose_named(
+    run_dir: Path, name: str, recorded: RecordedLoggers, options: Mapping[str, Any], consent: Consent | None
+) -> LoggerSpec:
+    available = get_plugins().available()
+    known = recorded.known.get(name)
+    if known is not None and ("plugin" in known or name not in available):
+        return _from_journal(run_dir, name, recorded, options, consent, is_named=True)
+    own = _OWN_KEY.fullmatch(name)
+    if own and name not in available and name in positions(run_dir):
+        raise ConfigError(
+            f"{name!r} is a delivery of {run_dir} to {own[1]!r} with options of the command line, which are not "
+            f"written down; give them again: --to {own[1]} --option KEY=VALUE"
         )
-    if not consent(what):
-        raise UntrustedRunError(f"{run} is not delivered to {plugin}: you did not agree")
+    spec = logger_from_config(name, options)
+    if options:
+        spec.key = _key(spec, options, logger_from_config(name, {}).options)
+    return spec
 
 
-def check_references(
-    source: str, plugin: str, written: Mapping[str, Any], given: Iterable[str], secret_names: Iterable[str]
-) -> None:
-    """Raise if a journal puts an environment variable where it would be shown to whoever listens there.
+def _from_journal(
+    run_dir: Path,
+    key: str,
+    recorded: RecordedLoggers,
+    options: Mapping[str, Any],
+    consent: Consent | None,
+    *,
+    is_named: bool = False,
+) -> LoggerSpec:
+    known = recorded.known[key]
+    if "plugin" not in known:
+        raise ConfigError(
+            f"the logger {key!r} of {run_dir} is an object of {known.get('class', 'a class')}, which no plugin "
+            "provides, and rankzero does not import a class because a journal names it. Give the class a name with an "
+            f"entry point, and run: rankzero sync {shlex.quote(str(run_dir))} --to NAME; or deliver from Python: "
+            "rankzero.deliver(run_dir, logger)"
+        )
+    written = known.get("options", {})
+    spec = LoggerSpec(key, known["plugin"], {**written, **options}, source=str(run_dir / JOURNAL))
+    spec.option_sources = dict.fromkeys(options, _COMMAND_LINE)
+    left_out = list(known.get("left_out", ()))
+    changed = dict(options)
+    if not recorded.is_own(key):
+        changed |= _distrust(spec, run_dir, written, options, consent, is_named=is_named)
+    _add_secrets(spec, run_dir, [each for each in left_out if each not in options])
+    if changed:
+        spec.key = _key(spec, changed, written, left_out)
+    return spec
 
-    Raises:
-        ConfigError: an option that is no secret has a ``${NAME}``.
+
+def _distrust(
+    spec: LoggerSpec,
+    run_dir: Path,
+    written: Mapping[str, Any],
+    options: Mapping[str, Any],
+    consent: Consent | None,
+    *,
+    is_named: bool,
+) -> dict[str, Any]:
+    """Take from a journal that the user did not write only what the user agrees to; return what is other than there."""
+    assert spec.plugin is not None
+    foreign = {name: value for name, value in foreign_options(spec.plugin, written).items() if name not in options}
+    if not foreign:
+        return {}
+    if is_named and consent is None:  # the user named the logger, so it is the user's own
+        config = logger_from_config(spec.plugin, {})
+        kept = {name: value for name, value in written.items() if name not in foreign}
+        spec.options = {**kept, **config.options, **options}
+        spec.option_sources = {**{name: config.where(name) for name in config.options}, **spec.option_sources}
+        return {name: spec.options.get(name) for name in foreign}
+    agree(str(run_dir), spec.plugin, foreign, consent)
+    secret_names = get_plugins().load_logger(spec.plugin, spec.source).secret_options
+    check_references(spec.source, spec.plugin, written, options, secret_names)
+    return {}
+
+
+def _add_secrets(spec: LoggerSpec, run_dir: Path, names: Sequence[str]) -> None:
+    """Add the options of start() that the journal may not hold, if a config file has them."""
+    if not names:
+        return
+    assert spec.plugin is not None
+    config = logger_from_config(spec.plugin, {})
+    for name in names:
+        if name in config.options:
+            spec.options[name] = config.options[name]
+            spec.option_sources[name] = config.where(name)
+    missing = [name for name in names if name not in spec.options]
+    if missing:
+        listed = ", ".join(map(repr, missing))
+        was = f"the option {listed} was not written down because it is a secret; give it"
+        were = f"the options {listed} were not written down because they are secrets; give them"
+        given = " ".join(f"-o {name}='${{ENV_NAME}}'" for name in missing)
+        raise ConfigError(
+            f"{spec.source}: {was if len(missing) == 1 else were} with {given}, as in: "
+            f"rankzero sync {shlex.quote(str(run_dir))} --to {spec.key} {given}; or in the options "
+            f"that a config file has for {spec.plugin!r}"
+        )
+
+
+def _key(spec: LoggerSpec, given: Mapping[str, Any], base: Mapping[str, Any], left_out: Iterable[str] = ()) -> str:
+    """Return the key of a destination with the options ``given`` on top of ``base``, whose key ``spec`` has.
+
+    Secrets do not count, nor what ``base`` had but could not write down: another token makes no other destination.
     """
-    for option, value in written.items():
-        if option in given or is_secret(option, secret_names):
-            continue
-        for text in _texts(value):
-            if "${" in text:
-                raise ConfigError(
-                    f"{source}: the option {option!r} of {plugin} names an environment variable ({text!r}), which a "
-                    f"run that you did not start here may not do; give it yourself: -o {option}=..."
-                )
+    secrets = get_plugins().load_logger(spec.plugin or spec.key, spec.source).secret_options
+    ours, theirs = _without_secrets(given, secrets), _without_secrets(base, secrets)
+    different = {
+        name: value
+        for name, value in ours.items()
+        if name not in left_out and (name not in theirs or theirs[name] != value)
+    }
+    if not different:
+        return spec.key
+    return f"{spec.key}-{hashlib.sha256(msgspec.json.encode(different, order='sorted')).hexdigest()[:8]}"
 
 
-def _says_where(name: str, value: Any) -> bool:
-    if value is None or value == "":
-        return False
-    return (
-        bool(_SAYS_WHERE.search(name.lower()))
-        or isinstance(value, Mapping)  # of settings of an SDK nobody knows all
-        or not all(_IS_HARMLESS.fullmatch(text) for text in _texts(value))
-    )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            yield name
-            yield from _texts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
+def _without_secrets(options: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+    text = msgspec.json.encode(to_jsonable(with_absolute_paths(options))).decode()
+    plain = msgspec.json.decode(_PASSWORD_IN_URL.sub(r"\1@", text))
+    return {name: value for name, value in redact(plain, secrets).items() if not is_secret(name, secrets)}

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from rankzero.delivery.supervisor import ThreadDelivery
+from rankzero.delivery.supervisor import CourierThread
 from rankzero.errors import ExperimentUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.loggers.base import Logger
@@ -30,12 +30,12 @@ class LiveExperiment(Protocol):
 class ExperimentOfThread:
     """The object that a courier in a thread uses, which ends with the courier."""
 
-    def __init__(self, delivery: ThreadDelivery) -> None:
-        self._delivery = delivery
+    def __init__(self, courier: CourierThread) -> None:
+        self._courier = courier
 
     def get(self) -> Any:
         """Return the SDK's object; wait until it is open."""
-        logger = self._delivery.logger(_ASK_TIMEOUT)
+        logger = self._courier.logger(_ASK_TIMEOUT)
         if logger is None:
             raise RuntimeError("the logger could not be opened yet; its tracker does not answer")
         return logger.experiment

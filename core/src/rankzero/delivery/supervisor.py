@@ -1,4 +1,4 @@
-"""The couriers of one run, as the training process sees them: started, waited for, asked how far they are."""
+"""The couriers of one run in the training process: start them, start them again, wait for them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from rankzero.capture.console import unheard
-from rankzero.config.worker_config import Orders, make_logger
+from rankzero.config.prepared import PreparedLogger
 from rankzero.errors import DeliveryError
-from rankzero.events.run_info import RunInfo
 from rankzero.files.writing import open_own
 from rankzero.journal.tail import JOURNAL
 from rankzero.loggers.base import Logger
@@ -31,12 +30,10 @@ log = logging.getLogger("rankzero")
 
 COURIER_LOG = "courier.log"
 
-OnFailure = Callable[[RunInfo, str, Exception, bool], object]
-
 _RUN_MODULE = (
     "import runpy, sys; sys.path.append(sys.argv.pop()); runpy.run_module(sys.argv[1], {}, '__main__', alter_sys=True)"
 )
-_MAX_REVIVALS = 3
+_MOST_REVIVALS = 3
 _LOOK_EVERY = 0.02
 _WAKE_EVERY = 2.0
 """Seconds between two tries of a tracker that does not answer, while somebody waits."""
@@ -46,21 +43,22 @@ _SHOW_AFTER = 1.0
 """Seconds before a progress bar appears: most runs are delivered by then."""
 
 
-class ProcessDelivery:
+class CourierProcess:
     """A courier in a process of its own, which outlives this one.
 
-    It is told everything through its standard input, so that no secret stands in its arguments or on disk. It
+    It reads what it needs from its standard input, so that no secret stands in its arguments or on disk. It
     has its own session: a Ctrl-C in the terminal, or the end of this process, does not reach it.
     """
 
     outlives = True
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
+    def __init__(self, run_dir: Path, prepared: PreparedLogger) -> None:
+        self._run_dir = run_dir
+        self._prepared = prepared.for_process()
         self._revivals = 0
         self._starting = threading.RLock()  # a SIGTERM may end the run in the middle of this
-        self._asked_to_stop = stop_time(orders.run_dir, orders.key)
-        self._process = _start_process(orders)
+        self._asked_to_stop = stop_time(run_dir, prepared.key)
+        self._process = _start_process(run_dir, self._prepared)
 
     def is_running(self) -> bool:
         """Return whether it goes on delivering."""
@@ -76,10 +74,10 @@ class ProcessDelivery:
             if not self.is_to_be_revived():
                 return False
             self._revivals += 1
-            log.warning("the courier for %s died (%s); starting it again", self._orders.key, self.death)
+            log.warning("the courier for %s died (%s); starting it again", self._prepared.key, self.death)
             died = self._process
             with suppress(OSError):
-                started = _start_process(self._orders)
+                started = _start_process(self._run_dir, self._prepared)
                 if self._process is not died:  # by a signal handler; of the two, one waits for the other
                     leave_alone(self._process)
                 self._process = started
@@ -87,9 +85,9 @@ class ProcessDelivery:
 
     def is_to_be_revived(self) -> bool:
         """Return whether it died, and may be started again: nobody wanted it to stop."""
-        if not self._process.poll() or self._revivals >= _MAX_REVIVALS:
+        if not self._process.poll() or self._revivals >= _MOST_REVIVALS:
             return False
-        return stop_time(self._orders.run_dir, self._orders.key) == self._asked_to_stop
+        return stop_time(self._run_dir, self._prepared.key) == self._asked_to_stop
 
     @property
     def death(self) -> str | None:
@@ -98,10 +96,10 @@ class ProcessDelivery:
         if not status:
             return None
         cause = signal.strsignal(-status) if status < 0 else f"exit status {status}"
-        return f"{cause}, see {self._orders.run_dir / COURIER_LOG}"
+        return f"{cause}, see {self._run_dir / COURIER_LOG}"
 
-    def let_go(self) -> None:
-        """Leave it alone."""
+    def release(self) -> None:
+        """Let it go on by itself."""
         with self._starting:
             leave_alone(self._process)
 
@@ -141,13 +139,13 @@ def module_command(module: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
+def _start_process(run_dir: Path, prepared: PreparedLogger) -> subprocess.Popen[bytes]:
     """Start a courier and return at once."""
     bury_the_dead()
     # The path comes first, in a pickle of its own: reading the rest may import from it.
-    told = pickle.dumps(orders.path) + pickle.dumps(orders)
+    given = pickle.dumps(sys.path) + pickle.dumps((run_dir, prepared))
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    with open_own(orders.run_dir / COURIER_LOG, "ab") as courier_log:
+    with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
         process = subprocess.Popen(
             module_command("rankzero.delivery.worker"),
             stdin=subprocess.PIPE,
@@ -158,30 +156,22 @@ def _start_process(orders: Orders) -> subprocess.Popen[bytes]:
         )
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin:  # it died at once, which is noticed later
-        process.stdin.write(told)
+        process.stdin.write(given)
     return process
 
 
-class ThreadDelivery:
+class CourierThread:
     """A courier in a daemon thread, whose logger can be used from the training loop."""
 
     outlives = False
 
-    def __init__(self, orders: Orders, on_failure: OnFailure) -> None:
-        from rankzero.delivery.courier import Courier  # its libraries take 40 ms to import
+    def __init__(self, run_dir: Path, prepared: PreparedLogger) -> None:
+        from rankzero.delivery.courier import make_courier  # its libraries take 40 ms to import
 
         self.death: str | None = None
         """Why it does not run, None if that is as it should be."""
-        self.courier = Courier(
-            orders.run_dir,
-            orders.key,
-            lambda: make_logger(orders),
-            linger=orders.linger,
-            secrets=orders.secrets,
-            is_own=orders.is_own,
-            on_failure=on_failure,
-        )
-        self._thread = threading.Thread(target=self._run, name=f"rankzero-courier-{orders.key}", daemon=True)
+        self.courier = make_courier(run_dir, prepared)
+        self._thread = threading.Thread(target=self._run, name=f"rankzero-courier-{prepared.key}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -210,7 +200,7 @@ class ThreadDelivery:
         self.courier.stop()
         self._thread.join(timeout=1.0)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """End it: it would die with this process in the middle of something."""
         self.stop()
 
@@ -222,43 +212,42 @@ class ThreadDelivery:
         return self.courier.logger
 
 
-class Deliveries:
-    """All couriers of one run."""
+class Supervisor:
+    """Starts the couriers of one run, and waits for them."""
 
     def __init__(self, run_dir: Path, down_timeout: float) -> None:
         self._run_dir = run_dir
         self._down_timeout = down_timeout
         self._began = time.time()
         self._reviver: threading.Thread | None = None
-        self._deliveries: dict[str, ProcessDelivery | ThreadDelivery] = {}
+        self._couriers: dict[str, CourierProcess | CourierThread] = {}
         self._in_trouble: dict[str, float] = {}  # key → since when, in time.monotonic()
         self._told: set[str] = set()
 
-    def start(self, orders: Orders, *, thread: bool, on_failure: OnFailure) -> None:
+    def start(self, prepared: PreparedLogger, *, thread: bool) -> None:
         """Start a courier for one logger."""
+        kind = CourierThread if thread else CourierProcess
         try:
-            delivery = ThreadDelivery(orders, on_failure) if thread else ProcessDelivery(orders)
+            self._couriers[prepared.key] = kind(self._run_dir, prepared)
         except OSError as error:
             log.warning(
                 "no courier could be started for %s (%s); deliver to it with: rankzero sync %s --to %s",
-                orders.key, error, shlex.quote(str(self._run_dir)), orders.key,
+                prepared.key, error, shlex.quote(str(self._run_dir)), prepared.key,
             )  # fmt: skip
-        else:
-            self._deliveries[orders.key] = delivery
 
-    def get(self, key: str) -> ProcessDelivery | ThreadDelivery | None:
+    def get(self, key: str) -> CourierProcess | CourierThread | None:
         """Return the courier of one logger."""
-        return self._deliveries.get(key)
+        return self._couriers.get(key)
 
     def revive(self) -> bool:
         """Start couriers that died again, a few times; return whether there was one."""
-        revived = [delivery.revive() for delivery in self._deliveries.values()]  # all of them, not up to the first
+        revived = [courier.revive() for courier in self._couriers.values()]  # all of them, not up to the first
         return any(revived)
 
     def revive_soon(self) -> None:
         """Do the same in a thread, without waiting for it: to start a process takes milliseconds."""
         is_busy = self._reviver is not None and self._reviver.is_alive()
-        if not is_busy and any(delivery.is_to_be_revived() for delivery in self._deliveries.values()):
+        if not is_busy and any(courier.is_to_be_revived() for courier in self._couriers.values()):
             self._reviver = threading.Timer(_LOOK_EVERY, self.revive)  # not while the caller waits for the interpreter
             self._reviver.daemon = True
             self._reviver.start()
@@ -266,8 +255,8 @@ class Deliveries:
     def tell_troubles(self) -> None:
         """Say, once, that a tracker takes nothing and why, and that it does again."""
         now = time.monotonic()
-        for key, delivery in self._deliveries.items():
-            if not delivery.outlives:
+        for key, courier in self._couriers.items():
+            if not courier.outlives:
                 continue  # a courier in this process speaks for itself
             problem = self._problem(load_position(self._run_dir, key))
             if problem is None:
@@ -298,48 +287,48 @@ class Deliveries:
             Whether that was so within ``timeout``.
         """
         deadline = time.monotonic() + timeout
-        with _Progress(list(self._deliveries), target, is_end=until_closed) as progress:
+        with _Progress(list(self._couriers), target, is_end=until_closed) as progress:
             wake_at = time.monotonic()
-            down = {key: _Down() for key in self._deliveries}
+            down = {key: _Down() for key in self._couriers}
             down_timeout = math.inf if even_if_down else self._down_timeout
             while time.monotonic() < deadline:
                 is_time_to_wake = time.monotonic() >= wake_at
                 wake_at += _WAKE_EVERY if is_time_to_wake else 0.0
                 missing = 0
                 self.revive()
-                for key, delivery in self._deliveries.items():
+                for key, courier in self._couriers.items():
                     position = load_position(self._run_dir, key)
                     progress.show(key, position)
                     problem = self._problem(position)
                     if is_time_to_wake and problem:
                         wake(self._run_dir, key)
-                    is_done = position.offset >= target and not (until_closed and delivery.is_running())
+                    is_done = position.offset >= target and not (until_closed and courier.is_running())
                     is_hopeless = down[key].seconds(position, problem) >= down_timeout
-                    goes_on = delivery.is_running() or delivery.is_to_be_revived()
+                    goes_on = courier.is_running() or courier.is_to_be_revived()
                     missing += not is_done and not is_hopeless and goes_on
                 if not missing:
                     break
                 time.sleep(_LOOK_EVERY)
-        return all(load_position(self._run_dir, key).offset >= target for key in self._deliveries)
+        return all(load_position(self._run_dir, key).offset >= target for key in self._couriers)
 
     def views(self) -> dict[str, str]:
         """Return how a person looks at the run, for each logger that said so."""
-        found = {key: load_position(self._run_dir, key).view for key in self._deliveries}
+        found = {key: load_position(self._run_dir, key).view for key in self._couriers}
         return {key: view for key, view in found.items() if view}
 
     def offline(self) -> list[str]:
         """Return the loggers that keep the run on this machine."""
-        return [key for key in self._deliveries if load_position(self._run_dir, key).offline]
+        return [key for key in self._couriers if load_position(self._run_dir, key).offline]
 
     def leave(self, target: int) -> list[str]:
         """Let go of the couriers; return a sentence for each that has not all of ``target`` bytes, or had to reject."""
         sentences: list[str] = []
-        for key, delivery in self._deliveries.items():
+        for key, courier in self._couriers.items():
             position = load_position(self._run_dir, key)
-            is_running = delivery.is_running()
-            position.problem = delivery.death or position.problem
-            delivery.let_go()
-            sentences += _what_is_left(self._run_dir, key, position, target, is_running and delivery.outlives)
+            is_running = courier.is_running()
+            position.problem = courier.death or position.problem
+            courier.release()
+            sentences += _what_is_left(self._run_dir, key, position, target, is_running and courier.outlives)
         return sentences
 
 

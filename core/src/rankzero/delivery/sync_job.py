@@ -1,13 +1,12 @@
-"""Errands: one run to be brought to one logger now, by a courier in a thread of this process.
+"""Sync jobs: each delivers one run to one logger now, with a courier in a thread of this process.
 
-If another courier serves the logger already, the errand is left to that one, which is woken and watched; one that gets
-no further is relieved.
+If another courier serves the logger already, the job wakes and watches that one, and takes over if it makes
+no progress.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,17 +14,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rankzero.config.options import LoggerSpec, check_options
-from rankzero.config.prepared import check_login, plan, reveal, try_making
+from rankzero.config.prepared import PreparedLogger, prepare, verify
 from rankzero.config.resolving import resolve
-from rankzero.config.worker_config import Orders, make_logger
-from rankzero.delivery.courier import Courier, GaveUpError
+from rankzero.delivery.courier import GaveUpError, make_courier
 from rankzero.errors import ConfigError, DeliveryError, RankzeroError
-from rankzero.events.run_info import RunInfo
 from rankzero.files.writing import lock_permissions
 from rankzero.journal.tail import JOURNAL, count_damaged, read_start
 from rankzero.loggers.base import Logger
-from rankzero.plugins.registry import get_plugins
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
 from rankzero.rundir.finding import Delivered, complete_size, delivered, find_run
 from rankzero.rundir.positions import (
@@ -40,14 +35,14 @@ from rankzero.rundir.positions import (
 )
 from rankzero.rundir.writer_lock import Writer, writer_state
 
-PATIENCE = 60.0
-"""For how many seconds a tracker may fail before an errand is given up."""
+TIMEOUT = 60.0
+"""For how many seconds a tracker may fail before a job gives up."""
 
-_HANGING = 600.0  # seconds without a word from the SDK, which may be uploading something large
-_LAST_BATCH = 10.0  # seconds for the batch on its way when an errand is told to stop
+_HANGING = 600.0  # seconds without an answer from the SDK, which may be uploading something large
+_LAST_BATCH = 10.0  # seconds for the batch on its way when a job is stopped
 _LOOK_EVERY = 0.1
 _WAKE_EVERY = 2.0  # seconds between two tries of a tracker that is down, while somebody waits for it
-_TAKE_OVER_AFTER = 5.0  # seconds in which a courier that was woken gets no further
+_TAKE_OVER_AFTER = 5.0  # seconds in which a courier that was woken makes no progress
 _FOREVER = 1e9
 
 
@@ -57,90 +52,58 @@ def act_as_rank_zero() -> None:
         os.environ.pop(variable, None)
 
 
-def prepare(run_dir: Path, spec: LoggerSpec) -> Orders:
-    """Return the orders for a courier.
-
-    Raises:
-        RankzeroError: the plugin cannot be loaded, or does not take these options.
-    """
-    logger_class = get_plugins().load_logger(spec.plugin or spec.key, spec.source)
-    check_options(spec, logger_class)
-    options, secrets = reveal(spec, logger_class.secret_options)
-    return Orders(
-        run_dir,
-        spec.key,
-        spec.plugin or spec.key,
-        (),
-        options,
-        secrets,
-        _FOREVER,
-        sys.path,
-        online=True,
-        is_own=_is_own(run_dir),
-    )
-
-
-def _is_own(run_dir: Path) -> bool:
-    start = read_start(run_dir / JOURNAL)
-    return start is not None and start.is_own(run_dir)
-
-
 class LoginCheck:
     """Asks each tracker once whether it accepts the user, before anything is sent to it."""
 
     def __init__(self) -> None:
         self._asked: list[tuple[object, dict[str, Any], str | None]] = []
 
-    def ask(self, spec: LoggerSpec, orders: Orders, *, again: bool = False) -> None:
+    def check(self, run_dir: Path, prepared: PreparedLogger, *, again: bool = False) -> None:
         """Ask, unless there is nothing to send, or another courier sends it.
 
         Args:
-            spec: the logger, for the message.
-            orders: what is to be delivered.
+            run_dir: the run's directory.
+            prepared: the logger that it is to be delivered to.
             again: it is to be sent again, even if all of it was delivered.
 
         Raises:
             ConfigError: the tracker refuses the user, or the logger refuses its options.
         """
-        state = delivered(orders.run_dir, [orders.key])[orders.key]
-        if is_served(orders.run_dir, orders.key) or (state.is_complete and not again):
+        state = delivered(run_dir, [prepared.key])[prepared.key]
+        if is_served(run_dir, prepared.key) or (state.is_complete and not again):
             return
-        refusal = next((why for *how, why in self._asked if how == [orders.logger, orders.options]), ...)
+        refusal = next((why for *asked, why in self._asked if asked == [prepared.kind, prepared.options]), ...)
         if refusal is ...:
-            refusal = _refusal(spec, orders)
-            self._asked.append((orders.logger, orders.options, refusal))
+            refusal = _refusal(prepared)
+            self._asked.append((prepared.kind, prepared.options, refusal))
         if refusal is not None:
-            raise ConfigError(f"{spec.source}: {refusal}")
+            raise ConfigError(f"{prepared.source}: {refusal}")
 
 
-def _refusal(spec: LoggerSpec, orders: Orders) -> str | None:
+def _refusal(prepared: PreparedLogger) -> str | None:
     try:
-        logger = try_making(spec, lambda: make_logger(orders), orders.secrets)
-        if logger is not None:
-            check_login(spec, logger, orders.secrets)
+        verify(prepared)
     except ConfigError as error:
-        return str(error).removeprefix(f"{spec.source}: ")
+        return str(error).removeprefix(f"{prepared.source}: ")
     return None
 
 
-def begin_again(orders: Orders) -> None:
-    """Forget how far a delivery is, and nothing else; how far it was stays in a file beside it.
+def begin_again(run_dir: Path, key: str) -> None:
+    """Forget how far the delivery to a logger is, and nothing else; how far it was stays in a file beside it.
 
     Raises:
         DeliveryError: it is under way.
     """
     try:
-        with _courier_lock(orders.run_dir, orders.key):
-            set_aside(orders.run_dir, orders.key)
+        with FileLock(courier_lock(run_dir, key), timeout=0, mode=lock_permissions()):
+            set_aside(run_dir, key)
     except Timeout:
-        who = _deliverer(load_position(orders.run_dir, orders.key))
-        raise DeliveryError(
-            f"{who} delivers {orders.run_dir} to {orders.key} now; it can be sent again when that is over"
-        ) from None
+        who = _deliverer(load_position(run_dir, key))
+        raise DeliveryError(f"{who} delivers {run_dir} to {key} now; it can be sent again when that is over") from None
 
 
 def deliver(
-    run_dir: str | os.PathLike[str], logger: Logger, *, key: str | None = None, timeout: float = PATIENCE
+    run_dir: str | os.PathLike[str], logger: Logger, *, key: str | None = None, timeout: float = TIMEOUT
 ) -> None:
     """Deliver a run to a logger that has no name, as ``rankzero sync`` does to one that has.
 
@@ -150,7 +113,7 @@ def deliver(
         run_dir: the run's directory.
         logger: a logger of your own; it is made again with the arguments that it was made with.
         key: the name under which the run's directory keeps how far the delivery is; by default that which
-            ``start([logger])`` gives it. Another target needs another one.
+            ``start([logger])`` gives it. Another destination needs another one.
         timeout: for how many seconds its tracker may fail.
 
     Raises:
@@ -162,61 +125,60 @@ def deliver(
     spec = resolve([logger]).loggers[0]
     spec.key = key or spec.key
     path = find_run(os.fspath(run_dir), Path(run_dir))
-    orders = plan(spec, "process").orders(path, in_thread=False)._replace(linger=_FOREVER, is_own=_is_own(path))
-    errand = Errand(orders, patience=timeout)
+    job = SyncJob(path, verify(prepare(spec)).for_process(), timeout=timeout)
     try:
-        while not errand.tend():
+        while not job.poll():
             time.sleep(_LOOK_EVERY)
     finally:
-        errand.stop()
-        errand.join()
-    if why := errand.shortfall:
-        raise DeliveryError(f"{errand.title}: not all of it is delivered: {why}")
-    if why := errand.rejection:
-        raise DeliveryError(f"{errand.run_name}: {why}")
+        job.stop()
+        job.join()
+    if why := job.shortfall:
+        raise DeliveryError(f"{job.title}: not all of it is delivered: {why}")
+    if why := job.rejection:
+        raise DeliveryError(f"{job.run_name}: {why}")
 
 
-class Errand:
-    """One run on its way to one logger; `tend` it until it is over.
+class SyncJob:
+    """The delivery of one run to one logger; `poll` it until it is over.
 
     Args:
-        orders: which run, and which logger made how.
+        run_dir: the run's directory.
+        prepared: the logger.
         follow: go on until the run has ended; otherwise deliver what is there now.
-        patience: for how many seconds the tracker may fail, None for ever.
+        timeout: for how many seconds the tracker may fail, None for ever.
     """
 
-    def __init__(self, orders: Orders, *, follow: bool = False, patience: float | None = PATIENCE) -> None:
-        self.run_dir = orders.run_dir
-        self.key = orders.key
+    def __init__(
+        self, run_dir: Path, prepared: PreparedLogger, *, follow: bool = False, timeout: float | None = TIMEOUT
+    ) -> None:
+        self.run_dir = run_dir
+        self.key = prepared.key
         start = read_start(self.run_dir / JOURNAL)
         self.run_name = start.run.name if start else self.run_dir.name
         """What the run is called."""
         self.title = f"{self.run_name} → {self.key}"
-        """How it is called, for people."""
+        """The run and the logger, for messages."""
         self.error: str | None = None
         """Why it ended early, if it did."""
         self.is_elsewhere = False
         """Whether another courier has it."""
-        self._has_relieved = False
-        self._goes_online = orders.online
+        self._has_taken_over = False
+        self._goes_online = prepared.online
         self._follow = follow
-        self._patience = patience
+        self._timeout = timeout
         self._began = time.time()
         self._at_first = self._seen = _place(self.position)
         self._seen_at = self._wake_at = time.monotonic()
         self._failing_since: float | None = None
         self._target = complete_size(self.run_dir)
         self._stopped_at: float | None = None
-        self._courier = Courier(
-            orders.run_dir,
-            orders.key,
-            lambda: make_logger(orders),
+        self._courier = make_courier(
+            run_dir,
+            prepared,
             follow=follow,
-            linger=orders.linger,
-            retries_access=patience is None,
-            secrets=orders.secrets,
-            is_own=orders.is_own,
-            on_failure=_tell_plugins,
+            grace_period=_FOREVER,
+            retries_access=timeout is None,
+            is_own=start is not None and start.is_own(run_dir),
         )
         self._thread = threading.Thread(target=self._run, name=f"rankzero-{self.key}", daemon=True)
 
@@ -238,8 +200,8 @@ class Errand:
         position = self.position
         return Delivered(position, max(0, self.target - position.offset))
 
-    def tend(self) -> bool:
-        """Start the courier when nobody else has the errand, end it when it hangs; return whether it is over."""
+    def poll(self) -> bool:
+        """Start the courier when no other one serves the logger, end it when it hangs; return whether it is over."""
         if self._thread.ident is None:
             self.is_elsewhere = is_served(self.run_dir, self.key)
             if self.is_elsewhere:
@@ -273,7 +235,7 @@ class Errand:
         if not (self.error or state.behind):
             return None
         why = " ".join((self.error or state.position.problem or "interrupted").split())
-        if self._has_relieved and self._thread.ident is not None:
+        if self._has_taken_over and self._thread.ident is not None:
             why += (
                 "; the courier that went on in the background has ended, and nothing is retried now: "
                 f"run rankzero sync again when {self.key} takes events"
@@ -318,14 +280,14 @@ class Errand:
         position, now = self.position, time.monotonic()
         is_stuck = position.problem and now - self._seen_at > _TAKE_OVER_AFTER
         if is_stuck and writer_state(self.run_dir) is not Writer.ALIVE:
-            self._has_relieved = True
+            self._has_taken_over = True
             ask_to_stop(self.run_dir, self.key)  # it may have been given a wrong password, and we the right one
         if now >= self._wake_at:
             wake(self.run_dir, self.key)
             self._wake_at = now + _WAKE_EVERY
         if _place(position) != self._seen:
             self._seen, self._seen_at = _place(position), now
-        if self._patience is None or now - self._seen_at <= self._patience:
+        if self._timeout is None or now - self._seen_at <= self._timeout:
             return False
         if position.problem:
             self.error = f"{_deliverer(position)} delivers it, and goes on by itself: {position.problem}"
@@ -334,25 +296,21 @@ class Errand:
         return self.error is not None
 
     def _give_up_if_hopeless(self) -> None:
-        if self._patience is None:
+        if self._timeout is None:
             return
         position, now = self.position, time.time()
         if not position.problem or position.updated < self._began:
             self._failing_since = None
         elif self._failing_since is None:
             self._failing_since = now
-        is_failing = self._failing_since is not None and now - self._failing_since > self._patience
+        is_failing = self._failing_since is not None and now - self._failing_since > self._timeout
         silence = now - max(position.updated, self._began)
         if is_failing:
             self.error = position.problem
             self.stop()
-        elif silence > max(self._patience, _HANGING):
+        elif silence > max(self._timeout, _HANGING):
             self.error = f"no word from the tracker for {silence:.0f} s; give it longer with --timeout"
             self.stop()
-
-
-def _courier_lock(run_dir: Path, key: str) -> FileLock:
-    return FileLock(courier_lock(run_dir, key), timeout=0, mode=lock_permissions())
 
 
 def _place(position: Position) -> tuple[int, bool]:
@@ -361,7 +319,3 @@ def _place(position: Position) -> tuple[int, bool]:
 
 def _deliverer(position: Position) -> str:
     return f"process {position.pid} on {position.host}" if position.pid else "another process"
-
-
-def _tell_plugins(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
-    get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)

@@ -1,4 +1,4 @@
-"""What runs in a courier process: it reads its orders from standard input, delivers, and ends by itself."""
+"""The courier process: it reads from standard input what it is to deliver, delivers, and ends by itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from rankzero.config.worker_config import Orders, make_logger
-from rankzero.delivery.courier import Courier, GaveUpError
+from rankzero.config.prepared import PreparedLogger
+from rankzero.delivery.courier import GRACE_PERIOD, Courier, GaveUpError, make_courier
 from rankzero.plugins.registry import get_plugins
 from rankzero.rundir.positions import load_position, save_position
 from rankzero.rundir.writer_lock import Writer, writer_state
@@ -41,62 +41,49 @@ class _Scrubbed(io.TextIOWrapper):
 
 
 def main() -> int:
-    """Read orders from standard input, deliver, and return an exit status."""
+    """Deliver what standard input says, and return an exit status."""
     os.nice(_NICENESS)
     sys.path[:] = pickle.load(sys.stdin.buffer)
-    orders: Orders = pickle.load(sys.stdin.buffer)
-    sys.stdout, sys.stderr = _Scrubbed(sys.stdout, orders.secrets), _Scrubbed(sys.stderr, orders.secrets)
+    run_dir, prepared = pickle.load(sys.stdin.buffer)
+    sys.stdout, sys.stderr = _Scrubbed(sys.stdout, prepared.secrets), _Scrubbed(sys.stderr, prepared.secrets)
     logging.basicConfig(format=_LOG_FORMAT, level=logging.INFO)
     logging.captureWarnings(True)
     try:
-        return _deliver(orders)
+        return _deliver(run_dir, prepared)
     except GaveUpError as error:  # its position says why; starting it again would not help
         log.error("%s", error)
         return 0
     except Exception as error:
-        log.exception("the courier for %s failed", orders.key)
-        position = load_position(orders.run_dir, orders.key)
+        log.exception("the courier for %s failed", prepared.key)
+        position = load_position(run_dir, prepared.key)
         position.problem = f"the courier failed: {type(error).__name__}"
-        save_position(orders.run_dir, orders.key, position)
+        save_position(run_dir, prepared.key, position)
     return 1
 
 
-def _deliver(orders: Orders) -> int:
-    plugins = get_plugins()
-    plugins.load_hooks()
-
-    def on_failure(run_info: Any, key: str, error: Exception, retrying: bool) -> None:
-        plugins.notify("rankzero_delivery_failed", run_info=run_info, logger=key, error=error, retrying=retrying)
-
-    courier = Courier(
-        orders.run_dir,
-        orders.key,
-        lambda: make_logger(orders),
-        linger=orders.linger,
-        secrets=orders.secrets,
-        is_own=orders.is_own,
-        on_failure=on_failure,
-    )
+def _deliver(run_dir: Path, prepared: PreparedLogger) -> int:
+    get_plugins().load_hooks()
+    courier = make_courier(run_dir, prepared)
     signal.signal(signal.SIGTERM, lambda *_: _on_sigterm(courier))
-    _watch(orders.run_dir, orders.linger + _HANGING)
+    _watch(run_dir, GRACE_PERIOD + _HANGING)
     courier.run()
     return 0
 
 
-def _watch(run_dir: Path, patience: float) -> None:
-    """End this process when it is still here ``patience`` seconds after the training process went: an SDK hangs."""
+def _watch(run_dir: Path, timeout: float) -> None:
+    """End this process when it is still here ``timeout`` seconds after the training process went: an SDK hangs."""
 
     def watch() -> None:
         gone_since: float | None = None
-        while gone_since is None or time.monotonic() - gone_since < patience:
-            time.sleep(min(5.0, patience))
+        while gone_since is None or time.monotonic() - gone_since < timeout:
+            time.sleep(min(5.0, timeout))
             if writer_state(run_dir) is Writer.ALIVE:
                 gone_since = None
             elif gone_since is None:
                 gone_since = time.monotonic()
         log.error(
             "still not done %.0f s after the training process ended; the rest waits for rankzero sync",
-            patience,
+            timeout,
         )
         os._exit(1)
 
@@ -105,7 +92,7 @@ def _watch(run_dir: Path, patience: float) -> None:
 
 def _on_sigterm(courier: Courier) -> None:
     # A scheduler ends the training process with the same signal, and its last events are still to come.
-    log.info("told to end (SIGTERM); what is not delivered waits for rankzero sync")
+    log.info("ended by SIGTERM; what is not delivered waits for rankzero sync")
     grace = _GRACE if writer_state(courier.run_dir) is Writer.ALIVE else 0.0
     _in_background(grace, courier.stop)
 

@@ -22,7 +22,7 @@ from rankzero.capture.console import Capture
 from rankzero.capture.device_values import DeviceCopy, DeviceRows
 from rankzero.capture.model_watch import ModelWatch
 from rankzero.delivery.experiment import LiveExperiment
-from rankzero.delivery.supervisor import Deliveries
+from rankzero.delivery.supervisor import Supervisor
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import (
     Alert,
@@ -135,7 +135,7 @@ class Run:
         self._journal: Journal | None = None
         self._filter: Callable[[Event], Event | None] | None = None
         self._lock: WriterLock | None = None
-        self._deliveries: Deliveries | None = None
+        self._supervisor: Supervisor | None = None
         self._announcement: Announcement | None = None
         self._owner_pid = 0
         self._keys: tuple[str, ...] = ()
@@ -248,7 +248,7 @@ class Run:
         if not isinstance(info, RunInfo):
             return notebooks.as_html("a run of another rank", "", UNKNOWN, "", "logged by rank zero", {})
         status = (self._status if self._is_finished else "running") if self._is_active else "not logged by this process"
-        views = self._deliveries.views() if self._deliveries is not None else {}
+        views = self._supervisor.views() if self._supervisor is not None else {}
         return notebooks.as_html(info.name, info.project, info.id, info.dir, status, views)
 
     # Metrics
@@ -722,10 +722,10 @@ class Run:
         deadline = time.monotonic() + self._seconds("flush", timeout)
         is_written = self._wait_for_threads(deadline)
         is_written = self._journal.flush(_until(deadline)) and is_written
-        if self._deliveries is None:
+        if self._supervisor is None:
             return is_written
         is_asked_for = timeout is not None
-        return self._deliveries.wait(self._journal.size(), _until(deadline), even_if_down=is_asked_for) and is_written
+        return self._supervisor.wait(self._journal.size(), _until(deadline), even_if_down=is_asked_for) and is_written
 
     def finish(self, status: str | None = None, timeout: float | None = None) -> None:
         """End the run, and wait until the trackers have all of it, with a progress bar if that takes long.
@@ -780,16 +780,16 @@ class Run:
         size = self._journal.size()
         if self._experiment is not None:
             self._experiment.leave(_until(deadline))
-        if self._deliveries is not None:
+        if self._supervisor is not None:
             try:
-                self._deliveries.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)
+                self._supervisor.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)
             except KeyboardInterrupt:
                 log.warning("not waiting any longer for the delivery of %s", self.name)
-            for sentence in self._deliveries.leave(size):
+            for sentence in self._supervisor.leave(size):
                 log.warning("%s", sentence)
-            for key, view in self._deliveries.views().items():
+            for key, view in self._supervisor.views().items():
                 log.info("view it in %s: %s", key, view)
-            for key in self._deliveries.offline():
+            for key in self._supervisor.offline():
                 log.info(
                     "%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir)
                 )
@@ -856,7 +856,7 @@ class Run:
         self._device_rows = DeviceRows()
         with suppress(Exception):
             self._aggregator.take()  # what the parent has buffered, the parent logs
-        self._deliveries = None
+        self._supervisor = None
         self._announcement = None
         if self._console is not None:
             self._console.after_fork()
@@ -922,7 +922,7 @@ class Run:
     def own(
         self,
         lock: WriterLock,
-        deliveries: Deliveries | None,
+        supervisor: Supervisor | None,
         announcement: Announcement,
         experiment: LiveExperiment | None,
         elsewhere: Callable[[], RunInfo],
@@ -930,7 +930,7 @@ class Run:
         """Become the one that ends the run; called by `rankzero.start`."""
         self._owner_pid = os.getpid()
         self._lock = lock
-        self._deliveries = deliveries
+        self._supervisor = supervisor
         self._announcement = announcement
         self._experiment = experiment
         self._elsewhere = elsewhere
@@ -1000,9 +1000,9 @@ class Run:
                 self._announcement.tell()
             if self._journal is not None:
                 self._journal.check()
-            if self._deliveries is not None:
-                self._deliveries.revive_soon()
-                self._deliveries.tell_troubles()
+            if self._supervisor is not None:
+                self._supervisor.revive_soon()
+                self._supervisor.tell_troubles()
         except Exception as error:  # it concerns the delivery, not the row that is being logged
             self._warn_once("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
         return True

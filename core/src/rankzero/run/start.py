@@ -13,11 +13,10 @@ from typing import Any
 
 import msgspec
 
-from rankzero.config.prepared import Plan, plan
+from rankzero.config.prepared import PreparedLogger, prepare, prepare_for_later, verify
 from rankzero.config.resolving import RunConfig, resolve
-from rankzero.config.worker_config import make_logger
 from rankzero.delivery.experiment import ExperimentOfProcess, ExperimentOfThread, LiveExperiment
-from rankzero.delivery.supervisor import Deliveries, ThreadDelivery
+from rankzero.delivery.supervisor import CourierThread, Supervisor
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Start
@@ -107,7 +106,7 @@ def start(
         Announcement(number, Identity(info.id, info.name, info.dir)).tell()
         return Run(info, is_active=False)
     _show_messages()
-    plans = [plan(spec, asked.delivery) for spec in asked.loggers]
+    loggers = [prepare_for_later(spec) if asked.delivery == "off" else verify(prepare(spec)) for spec in asked.loggers]
     plugins = get_plugins()
     for problem in plugins.load_hooks():
         rank_zero_warn(str(problem))
@@ -126,23 +125,23 @@ def start(
             cut_torn_tail(run_dir / JOURNAL)
         run = Run(info, is_active=True)
         run.begin(
-            {each.spec.key: each.recorded for each in plans},
+            {each.key: each.recorded for each in loggers},
             resumed_at=None if existing is None else last_step(run_dir / JOURNAL),
         )
     except BaseException:
         lock.release()
         raise
-    deliveries = None
-    captures = frozenset[str]().union(*(each.captures for each in plans))
-    secrets = [secret for each in plans for secret in each.secrets]
+    supervisor = None
+    captures = frozenset[str]().union(*(each.captures for each in loggers))
+    secrets = [secret for each in loggers for secret in each.secrets]
     if asked.capture_environment:
         _look_around(run, info.program, secrets)
     if asked.delivery != "off":
-        deliveries = _start_couriers(plans, run_dir, asked)
+        supervisor = _start_couriers(loggers, run_dir, asked)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
     announcement.tell()
     run.finish_timeout = asked.finish_timeout
-    run.own(lock, deliveries, announcement, _live_experiment(plans, deliveries, info), _info_elsewhere(asked, number))
+    run.own(lock, supervisor, announcement, _live_experiment(loggers, supervisor, info), _info_elsewhere(asked, number))
     notebooks.remember(run)
     if "console" in captures:
         run.record_console(secrets)
@@ -277,32 +276,30 @@ def _look_around(run: Run, program: str, secrets: list[str]) -> None:
         log.debug("what surrounds the run is not recorded: %s", error)
 
 
-def _start_couriers(plans: list[Plan], run_dir: Path, asked: RunConfig) -> Deliveries:
-    def on_failure(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
-        get_plugins().notify("rankzero_delivery_failed", run_info=run, logger=key, error=error, retrying=retrying)
-
-    deliveries = Deliveries(run_dir, asked.down_timeout)
-    for each in plans:
+def _start_couriers(loggers: list[PreparedLogger], run_dir: Path, asked: RunConfig) -> Supervisor:
+    supervisor = Supervisor(run_dir, asked.down_timeout)
+    for each in loggers:
         in_thread = asked.delivery == "thread" or each.needs_thread
         if in_thread and asked.delivery == "process":
             log.info(
                 "%s cannot be made in another process, so a thread delivers to it; put its class into a module "
                 "that can be imported, and give it arguments that can be pickled",
-                each.spec.key,
+                each.key,
             )
-        deliveries.start(each.orders(run_dir, in_thread=in_thread), thread=in_thread, on_failure=on_failure)
-    return deliveries
+        supervisor.start(each, thread=in_thread)
+    return supervisor
 
 
-def _live_experiment(plans: list[Plan], deliveries: Deliveries | None, info: RunInfo) -> LiveExperiment | None:
-    if not plans or deliveries is None or plans[0].logger_class is None:
+def _live_experiment(
+    loggers: list[PreparedLogger], supervisor: Supervisor | None, info: RunInfo
+) -> LiveExperiment | None:
+    if not loggers or supervisor is None:
         return None
-    first = plans[0]
-    delivery = deliveries.get(first.spec.key)
-    if isinstance(delivery, ThreadDelivery):
-        return ExperimentOfThread(delivery)
-    orders = first.orders(Path(info.dir), in_thread=False)
-    return ExperimentOfProcess(plans[0].logger_class, lambda: make_logger(orders), info)
+    first = loggers[0]
+    courier = supervisor.get(first.key)
+    if isinstance(courier, CourierThread):
+        return ExperimentOfThread(courier)
+    return ExperimentOfProcess(first.logger_class, first.for_process().make, info)
 
 
 # Messages

@@ -62,7 +62,7 @@ class JournalOf:
             self.last = make_logger()
             return self.last
 
-        courier(self._dir, "contract", make, follow=False, linger=0.0).run()
+        courier(self._dir, "contract", make, follow=False, grace_period=0.0).run()
 
 
 def die() -> None:

@@ -1,0 +1,102 @@
+"""Where a run that somebody else may have started would be delivered to, and whether that needs the user's consent.
+
+The options of a logger that a journal names may send the user's credentials to any server, or write anywhere. So of a
+run that this user did not start (see `rankzero.events.seals`) those that say where are used only if the user's own
+configuration says the same, or the user agrees.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from rankzero.config.prepared import with_absolute_paths
+from rankzero.config.resolving import resolve
+from rankzero.errors import ConfigError, UntrustedRunError
+from rankzero.plugins.registry import get_plugins
+from rankzero.secrets import expand_secrets, is_secret
+
+Consent = Callable[[str], bool]
+"""Told where a run would go, it returns whether that may be."""
+
+_SAYS_WHERE = re.compile(
+    r"ur[il]|host|domain|endpoint|server|addr|proxy|port$|socket|dir|path|file|root|location|bucket"
+    r"|ssl|tls|verify|cert|insecure"
+)
+_IS_HARMLESS = re.compile(r"(?!.*\.\.)[\w .,;+=()\[\]#!-]{0,200}")  # no path, no URL, no variable
+
+
+def foreign_options(plugin: str, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options in a journal that say where a run goes, other than the user's own configuration does."""
+    places = {name: value for name, value in written.items() if _says_where(name, value)}
+    own = own_options(plugin) if places else {}
+    return {name: value for name, value in places.items() if name not in own or own[name] != value}
+
+
+def own_options(plugin: str) -> dict[str, Any]:
+    """Return the options that this machine's config files and environment have for a logger, as `start` writes them."""
+    options = with_absolute_paths(resolve({plugin: {}}).loggers[0].options)
+    try:
+        logger = get_plugins().load_logger(plugin)(**expand_secrets(options, plugin))
+        return {**logger.resolved_options(), **options}
+    except Exception:  # it cannot be made here, which is said when it is needed
+        return options
+
+
+def agree(run: str, plugin: str, foreign: Mapping[str, Any], consent: Consent | None) -> None:
+    """Ask for consent to deliver a run where its journal says.
+
+    Raises:
+        UntrustedRunError: it was not given.
+    """
+    listed = ", ".join(f"{name}={value!r}" for name, value in foreign.items())
+    what = f"you did not start {run} here, and its journal sends it to {plugin} with {listed}"
+    if consent is None:
+        raise UntrustedRunError(
+            f"{what}. If you know that place and trust who wrote the run, say so with --trust; with --to {plugin} it "
+            "goes where your own configuration says"
+        )
+    if not consent(what):
+        raise UntrustedRunError(f"{run} is not delivered to {plugin}: you did not agree")
+
+
+def check_references(
+    source: str, plugin: str, written: Mapping[str, Any], given: Iterable[str], secret_names: Iterable[str]
+) -> None:
+    """Raise if a journal puts an environment variable where it would be shown to whoever listens there.
+
+    Raises:
+        ConfigError: an option that is no secret has a ``${NAME}``.
+    """
+    for option, value in written.items():
+        if option in given or is_secret(option, secret_names):
+            continue
+        for text in _texts(value):
+            if "${" in text:
+                raise ConfigError(
+                    f"{source}: the option {option!r} of {plugin} names an environment variable ({text!r}), which a "
+                    f"run that you did not start here may not do; give it yourself: -o {option}=..."
+                )
+
+
+def _says_where(name: str, value: Any) -> bool:
+    if value is None or value == "":
+        return False
+    return (
+        bool(_SAYS_WHERE.search(name.lower()))
+        or isinstance(value, Mapping)  # of settings of an SDK nobody knows all
+        or not all(_IS_HARMLESS.fullmatch(text) for text in _texts(value))
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield name
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
