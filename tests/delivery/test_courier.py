@@ -14,6 +14,7 @@ from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, 
 from waiting import A_WHILE, SOON, until
 
 from rankzero.delivery.courier import Courier, GaveUpError
+from rankzero.delivery.writer_watch import WriterWatch
 from rankzero.errors import PossiblyRejectedError, RejectedError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import (
@@ -40,7 +41,7 @@ SECRET = "hunter2-hunter2"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.courier._pause", lambda _: 0.0)
+    monkeypatch.setattr("rankzero.delivery.courier.pause", lambda _: 0.0)
     monkeypatch.setattr("rankzero.delivery.courier.POLL", 0.01)
 
 
@@ -325,8 +326,8 @@ def test_retries_wait_longer_and_longer_with_jitter(run_dir, tracker, monkeypatc
 
 
 def test_pauses_are_shorter_once_the_run_is_over(run_dir, tracker, monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.courier._pause", lambda _: 3600.0)
-    monkeypatch.setattr("rankzero.delivery.courier._LONGEST_PAUSE_AT_END", 0.1)
+    monkeypatch.setattr("rankzero.delivery.courier.pause", lambda _: 3600.0)
+    monkeypatch.setattr("rankzero.delivery.retry._LONGEST_PAUSE_AT_END", 0.1)
     write(run_dir, *metrics(0))
     fail(tracker, "log_metrics", "unavailable", times=2)
     lock = WriterLock(run_dir)
@@ -619,14 +620,14 @@ def test_events_after_the_finish_are_delivered_and_the_run_closed_again_with_its
 
 def test_what_was_written_just_before_the_writer_died_is_delivered(run_dir, tracker, monkeypatch):
     """A writer may append and die between the courier's look at the journal and its look at the lock."""
-    gone = Courier._is_writer_gone
+    gone = WriterWatch.is_gone
 
     def write_and_die(self):
-        monkeypatch.setattr(Courier, "_is_writer_gone", gone)
+        monkeypatch.setattr(WriterWatch, "is_gone", gone)
         write(run_dir, *metrics(7))
         return True
 
-    monkeypatch.setattr(Courier, "_is_writer_gone", write_and_die)
+    monkeypatch.setattr(WriterWatch, "is_gone", write_and_die)
     deliver(run_dir, tracker)
     assert verbs(tracker)[-5:] == ["log_metrics", "flush", "finalize", "flush", "close"]
     assert verbs(tracker).count("finalize") == 1
@@ -643,7 +644,7 @@ def test_a_writer_elsewhere_counts_as_dead_only_when_the_journal_rests(run_dir, 
 
 @pytest.mark.parametrize("fault", [None, "unavailable"])
 def test_stop_is_prompt(run_dir, tracker, fault, monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.courier._pause", lambda _: 60.0)
+    monkeypatch.setattr("rankzero.delivery.courier.pause", lambda _: 60.0)
     write(run_dir, *metrics(0))
     if fault:
         fail(tracker, "log_metrics", fault)
@@ -795,7 +796,7 @@ def test_a_watermark_that_cannot_be_true_is_not_believed(run_dir, tracker, caplo
 
 
 def test_a_courier_that_waits_can_be_woken(run_dir, tracker, monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.courier._pause", lambda _: 60.0)
+    monkeypatch.setattr("rankzero.delivery.courier.pause", lambda _: 60.0)
     write(run_dir, *metrics(0), Finish(3.0, "success"))
     fail(tracker, "log_metrics", "refuse")
     with running(courier(run_dir, tracker)):
@@ -807,7 +808,7 @@ def test_a_courier_that_waits_can_be_woken(run_dir, tracker, monkeypatch):
 
 
 def test_a_courier_that_waits_can_be_relieved(run_dir, tracker, monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.courier._pause", lambda _: 60.0)
+    monkeypatch.setattr("rankzero.delivery.courier.pause", lambda _: 60.0)
     write(run_dir, *metrics(0), Finish(3.0, "success"))
     fail(tracker, "log_metrics", "unavailable")
     with running(courier(run_dir, tracker)) as stuck:

@@ -115,7 +115,7 @@ def test_a_flush_that_is_put_off_for_nothing_comes_again(run_dir):
 
 
 def test_what_was_put_off_is_acknowledged_although_what_came_after_it_fails(run_dir, monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.courier._TRIES_BEFORE_REOPENING", 1)
+    monkeypatch.setattr("rankzero.delivery.courier.TRIES_BEFORE_REOPENING", 1)
     write(run_dir, *metrics(0, 1))
     first, second = Slow(postponed=1), Slow()
 

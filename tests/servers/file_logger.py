@@ -107,6 +107,7 @@ class FileLogger(Logger):
     """Hands each event over by itself."""
 
     secret_options = frozenset({"password"})
+    counts_lines = True
 
     def __init__(self, directory, password=None, nested=None):
         self.directory = Path(directory)

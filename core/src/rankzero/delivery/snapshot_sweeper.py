@@ -1,18 +1,23 @@
-"""Deletes snapshots of checkpoints that every logger has got."""
+"""Snapshots of checkpoints: upload at the end what a ModelCheckpoint has left, delete what every logger has got."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
+from rankzero.delivery.pending import decode
+from rankzero.delivery.retry import TRIES
+from rankzero.errors import RejectedError, may_be_rejection
 from rankzero.events.structs import Checkpoint
 from rankzero.events.trust import own_snapshot
 from rankzero.journal.tail import JOURNAL, Tail
+from rankzero.loggers.base import Logger
 from rankzero.rundir.positions import load_position
 
 _CHECKPOINT = b'{"type":"checkpoint"'
@@ -27,26 +32,25 @@ class SnapshotSweeper:
     Args:
         run_dir: the run's directory.
         keys: its loggers.
-        is_own: this user started the run; of another one no file outside its directory is looked at.
     """
 
-    def __init__(self, run_dir: Path, keys: Iterable[str], *, is_own: bool = True) -> None:
+    def __init__(self, run_dir: Path, keys: Iterable[str]) -> None:
         self._run_dir = run_dir
         self._keys = list(keys)
-        self._is_own = is_own
         self._delivered: dict[int, Checkpoint] = {}
         self._last = -1  # of the lines that were noted
         self._holders: dict[str, int] = {}
         self._newest: dict[str, int] = {}  # of each source
+        self._failed_uploads: Counter[int] = Counter()
 
-    def catch_up(self, lines: int) -> None:
+    def catch_up(self, lines: int, *, is_own: bool) -> None:
         """Note the checkpoints among the first ``lines`` lines of the journal, which were delivered earlier."""
         tail = Tail(self._run_dir / JOURNAL)
         with closing(tail):
             while tail.line < lines and (read := tail.read()):
                 for line in read:
                     if line.number < lines and line.data.startswith(_CHECKPOINT):
-                        event = line.decode()
+                        event = decode(line, is_own=is_own)
                         if isinstance(event, Checkpoint):
                             self.note(line.number, event)
 
@@ -56,20 +60,34 @@ class SnapshotSweeper:
         self.sweep()
 
     def note(self, line: int, checkpoint: Checkpoint) -> None:
-        """Note that the checkpoint in this line of the journal was handed over, for `left`."""
+        """Note that the checkpoint in this line of the journal was handed over, for `upload_left`."""
         if line <= self._last:
             return
         self._last = line
-        checkpoint = checkpoint if self._is_own else checkpoint.without_source()
         self._delivered[line] = checkpoint
         self._holders.update(dict.fromkeys(checkpoint.aliases, line))
         self._newest[checkpoint.source] = line
 
-    def left(self) -> Iterator[tuple[int, Checkpoint]]:
-        """Yield (line, checkpoint) of what a ModelCheckpoint has left, with the aliases that it has now.
+    def upload_left(
+        self, logger: Logger, check_files: Callable[[Checkpoint], None]
+    ) -> list[tuple[int, Checkpoint, Exception]]:
+        """Upload what a ModelCheckpoint has left; return what was refused: the run is to be closed all the same.
 
-        That is those that it did not delete or overwrite, and those that are the latest and the best.
+        That is what it did not delete or overwrite, and the latest and the best, each with the aliases that it has now.
         """
+        refused: list[tuple[int, Checkpoint, Exception]] = []
+        for line, checkpoint in self._left():
+            try:
+                check_files(checkpoint)
+                checkpoint.upload(logger, self._run_dir)
+            except Exception as error:
+                self._failed_uploads[line] += may_be_rejection(error)
+                if not isinstance(error, RejectedError) and self._failed_uploads[line] < TRIES:
+                    raise
+                refused.append((line, checkpoint, error))
+        return refused
+
+    def _left(self) -> Iterator[tuple[int, Checkpoint]]:
         for line, checkpoint in sorted(self._delivered.items()):
             held = [alias for alias in checkpoint.aliases if self._holders[alias] == line]
             is_there = self._newest[checkpoint.source] == line and os.path.exists(checkpoint.source)

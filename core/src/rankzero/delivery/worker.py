@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TextIO
 
 from rankzero.config.prepared import PreparedLogger
-from rankzero.delivery.courier import GRACE_PERIOD, Courier, GaveUpError, make_courier
+from rankzero.delivery.courier import Courier, GaveUpError, make_courier
+from rankzero.delivery.retry import GRACE_PERIOD
 from rankzero.plugins.registry import get_plugins
 from rankzero.rundir.positions import load_position, save_position
 from rankzero.rundir.writer_lock import Writer, writer_state

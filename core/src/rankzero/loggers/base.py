@@ -129,6 +129,12 @@ class Logger(ABC):
     finalize_acknowledges: ClassVar[bool] = False
     """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
 
+    counts_lines: ClassVar[bool] = False
+    """Whether the logger leaves out lines of the journal below one that it has, as for a `watermark`.
+
+    An event that is retried after later ones were taken then comes without its line.
+    """
+
     captures: frozenset[str] = frozenset()
     """What a Run is to record for this logger beyond what is logged: ``console``, what the training process prints.
 

@@ -59,6 +59,7 @@ class TensorBoardLogger(MediaVerbs):
     """
 
     supports_join = True
+    counts_lines = True
     LOGGER_JOIN_CHAR = "-"
     NAME_HPARAMS_FILE = hparams.NAME
 

@@ -66,6 +66,7 @@ class WandbLogger(MediaVerbs):
     LOGGER_JOIN_CHAR = "-"
     finalize_acknowledges = True
     batch_bytes = 1 << 21  # W&B's client sends rows once a second
+    counts_lines = True
     captures = frozenset(["console"])
     known_options: ClassVar[frozenset[str]] = frozenset(
         [

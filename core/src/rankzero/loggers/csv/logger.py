@@ -53,6 +53,7 @@ class CSVLogger(Logger):
     """
 
     LOGGER_JOIN_CHAR = "-"
+    counts_lines = True
 
     def __init__(
         self,

@@ -1,0 +1,139 @@
+"""The events of a journal that a courier has read and its tracker has not acknowledged yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from rankzero.events.structs import AnyEvent, Checkpoint, Finish, Metrics, Start
+from rankzero.journal.tail import Line, Tail, read_events
+from rankzero.loggers.base import Logger
+from rankzero.rundir.positions import Position
+
+_MOST_FILES = 200  # events with files, before a flush
+
+
+class Item(NamedTuple):
+    """An event and its line in the journal."""
+
+    line: Line
+    event: AnyEvent
+
+
+class PendingEvents:
+    """A queue of events, the oldest first, that is filled from a journal.
+
+    Args:
+        journal: the journal's path.
+        position: where delivery goes on.
+        is_own: this user started the run; of another one only files in its directory are delivered.
+    """
+
+    def __init__(self, journal: Path, position: Position, *, is_own: bool) -> None:
+        self.batch_bytes = Logger.batch_bytes
+        """About how many bytes of the journal are read at a time."""
+        self._journal = journal
+        self._is_own = is_own
+        self._items: deque[Item] = deque()
+        self._tail = Tail(journal, position.offset, position.line)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def read(self) -> bool:
+        """Read on unless there is something; return whether there is now."""
+        return self.get(0) is not None
+
+    def read_on(self) -> bool:
+        """Read some more lines; return whether there were any."""
+        lines = self._tail.read(self.batch_bytes)
+        decoded = ((line, decode(line, is_own=self._is_own)) for line in lines)
+        self._items.extend(Item(line, event) for line, event in decoded if event is not None)
+        return bool(lines)
+
+    def get(self, number: int) -> Item | None:
+        """Return one item, reading on if need be; None if there are not so many."""
+        while number >= len(self._items) and self.read_on():
+            pass
+        return self._items[number] if number < len(self._items) else None
+
+    def first(self, number: int | None = None) -> list[Item]:
+        """Return the first items that were read, all of them if no number is given."""
+        return list(islice(self._items, number))
+
+    def remove(self, number: int) -> None:
+        """Remove the first items."""
+        for _ in range(number):
+            self._items.popleft()
+
+    def seek_line(self, line: int) -> tuple[int, int]:
+        """Empty the queue and go on at a line, or at the end of the journal; return that byte offset and line."""
+        self._items.clear()
+        self._tail.seek_line(line)
+        return self._tail.offset, self._tail.line
+
+    def lines(self) -> int:
+        """Return how many lines the journal has."""
+        end = Tail(self._journal, self._tail.offset, self._tail.line)
+        try:
+            while end.read():
+                pass
+            return end.line
+        finally:
+            end.close()
+
+    def status_before(self, line: int) -> str | None:
+        """Return how the run had ended before a line; None if it went on."""
+        events = (event for each, event in read_events(self._journal) if each.number < line)
+        ends = [event for event in events if isinstance(event, Start | Finish)]
+        return ends[-1].status if ends and isinstance(ends[-1], Finish) else None
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._tail.close()
+
+
+def decode(line: Line, *, is_own: bool) -> AnyEvent | None:
+    """Return the event of a line; None for a damaged one.
+
+    A checkpoint names the file that it was made from, which of another user's run may be any file of this user.
+    """
+    event = line.decode()
+    return event if is_own or not isinstance(event, Checkpoint) else event.without_source()
+
+
+def before_flush(items: Sequence[Item]) -> Sequence[Item]:
+    """Return the first of some items, which are handed over before the next flush: not too many files, no Finish.
+
+    A Finish comes alone: everything before it is to be acknowledged first, and what follows it belongs to a resumed
+    run, for which the logger is opened anew.
+    """
+    with_files = [index for index, item in enumerate(items) if item.event.has_files]
+    items = items[: with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)]
+    finish = next((index for index, item in enumerate(items) if isinstance(item.event, Finish)), len(items))
+    return items[: max(1, finish)]
+
+
+def batches(items: Sequence[Item], logger: Logger) -> Iterator[list[Item]]:
+    """Yield what is handed over in one call: neighbouring metrics if the logger takes batches, else one event.
+
+    Events that the logger does not take do not part its metrics.
+    """
+    takes_batches = type(logger).log_metrics_batch is not Logger.log_metrics_batch
+    batch: list[Item] = []
+    skipped: list[Item] = []
+    for item in items:
+        is_open = takes_batches and bool(batch) and isinstance(batch[0].event, Metrics)
+        if is_open and not item.event.is_for(logger):
+            skipped.append(item)
+            continue
+        if is_open and isinstance(item.event, Metrics):
+            batch += [*skipped, item]
+        else:
+            yield from filter(None, [batch, *([each] for each in skipped)])
+            batch = [item]
+        skipped = []
+    yield from filter(None, [batch, *([each] for each in skipped)])
