@@ -371,12 +371,12 @@ def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, mon
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kw: started.append(popen(*args, **kw)) or started[-1])
     with begin(tmp_path) as run:
         assert not read_surroundings(run.dir).is_complete
-        assert started[0].pid in supervisor._left_alone
+        assert started[0].pid in supervisor._detached
         assert os.getsid(started[0].pid) == started[0].pid
         read_surroundings(run.dir, timeout=A_WHILE)
     until(lambda: Path(f"/proc/{started[0].pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     with begin(tmp_path) as run:
-        assert started[0].pid not in supervisor._left_alone
+        assert started[0].pid not in supervisor._detached
         assert not Path(f"/proc/{started[0].pid}").exists()
         read_surroundings(run.dir, timeout=A_WHILE)
 

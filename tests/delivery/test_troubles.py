@@ -28,7 +28,7 @@ def log_until(run, condition):
 
 
 def test_a_tracker_that_takes_nothing_is_told_once_and_its_return_too(run, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.supervisor._TELL_AFTER", 0.2)
+    monkeypatch.setattr("rankzero.delivery.supervisor._WARN_AFTER", 0.2)
 
     def said(text):
         return [record for record in caplog.records if text in record.getMessage()]

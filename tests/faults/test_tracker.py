@@ -17,8 +17,8 @@ from servers.training import TESTS, Training
 from waiting import A_WHILE, SOON, until
 
 import rankzero
+from rankzero.delivery.background import _start_process, reap
 from rankzero.delivery.courier import Courier
-from rankzero.delivery.supervisor import _start_process, bury_the_dead
 from rankzero.journal.tail import JOURNAL, read_events
 from rankzero.rundir.positions import Position, load_position
 
@@ -186,7 +186,7 @@ def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(track
             handlers.pop()()
         return _start_process(*arguments)
 
-    monkeypatch.setattr("rankzero.delivery.supervisor._start_process", start_process)
+    monkeypatch.setattr("rankzero.delivery.background._start_process", start_process)
     thread = threading.Thread(target=delivery.revive, daemon=True)
     thread.start()
     thread.join(SOON)
@@ -274,7 +274,7 @@ def test_a_courier_that_dies_while_the_training_goes_on_is_started_again(trainin
         threads.append(threading.current_thread())
         return _start_process(*arguments)
 
-    monkeypatch.setattr("rankzero.delivery.supervisor._start_process", start_process)
+    monkeypatch.setattr("rankzero.delivery.background._start_process", start_process)
     for step in range(10**6):
         run.log_metrics({"loss": 1.0}, step)
         time.sleep(0.02)
@@ -381,13 +381,13 @@ def test_twenty_runs_at_once_leave_nothing_behind(training, begin):
 
 def test_two_threads_may_ask_for_the_same_exit_status(monkeypatch):
     def waitpid(pid, options):  # the other thread is faster
-        _left_alone.remove(pid)
+        _detached.remove(pid)
         return pid, 0
 
-    monkeypatch.setattr("rankzero.delivery.supervisor._left_alone", _left_alone := [4711])
+    monkeypatch.setattr("rankzero.delivery.background._detached", _detached := [4711])
     monkeypatch.setattr(os, "waitpid", waitpid)
-    bury_the_dead()
-    assert _left_alone == []
+    reap()
+    assert _detached == []
 
 
 def test_a_courier_that_was_left_alone_is_no_zombie_for_long(training, tracker, begin):

@@ -950,7 +950,7 @@ def test_neither_a_stale_file_handle_nor_a_closed_stderr_reaches_the_end_of_a_ru
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", fstat)
         patch.setattr(sys, "stderr", stderr)
-        patch.setattr("rankzero.delivery.supervisor._SHOW_AFTER", 0.0)
+        patch.setattr("rankzero.delivery.waiting_progress._SHOW_AFTER", 0.0)
         run.flush(5)
         run.finish(timeout=5)
     assert writer_state(run.dir) is Writer.DEAD
@@ -980,7 +980,7 @@ def test_trouble_with_the_files_of_delivery_costs_no_row(tmp_path, monkeypatch, 
         if damage == "unreadable position":
             patch.setattr("rankzero.rundir.positions.read_own", refuse)
         elif damage == "no descriptors":
-            patch.setattr("rankzero.run.run.Supervisor.tell_troubles", refuse)
+            patch.setattr("rankzero.run.run.Supervisor.report_troubles", refuse)
         else:
             os.rename(run.dir, tmp_path / "aside" / run.id)
         run._next_tick = 0.0

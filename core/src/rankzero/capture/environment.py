@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import msgspec
 
-from rankzero.delivery.supervisor import COURIER_LOG, bury_the_dead, leave_alone, module_command
+from rankzero.delivery.background import COURIER_LOG, detach, module_command, reap
 from rankzero.errors import UnsafePathError
 from rankzero.files.writing import inside, open_own, read_own
 from rankzero.rank import RANK_VARIABLES
@@ -176,7 +176,7 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
     Raises:
         OSError: the directory cannot be made, or no process started.
     """
-    bury_the_dead()
+    reap()
     directory = run_dir / SURROUNDINGS / str(max(_starts(run_dir), default=0) + 1)
     inside(run_dir, directory.relative_to(run_dir)).mkdir(parents=True)
     known = Surroundings(
@@ -207,7 +207,7 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin:
         process.stdin.write(msgspec.json.encode(told))
-    leave_alone(process)
+    detach(process)
 
 
 def _cwd() -> str:

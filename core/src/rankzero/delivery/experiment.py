@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from rankzero.delivery.supervisor import CourierThread
+from rankzero.delivery.background import CourierThread
 from rankzero.errors import ExperimentUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.loggers.base import Logger

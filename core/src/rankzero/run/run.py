@@ -785,7 +785,7 @@ class Run:
                 self._supervisor.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)
             except KeyboardInterrupt:
                 log.warning("not waiting any longer for the delivery of %s", self.name)
-            for sentence in self._supervisor.leave(size):
+            for sentence in self._supervisor.release(size):
                 log.warning("%s", sentence)
             for key, view in self._supervisor.views().items():
                 log.info("view it in %s: %s", key, view)
@@ -1002,7 +1002,7 @@ class Run:
                 self._journal.check()
             if self._supervisor is not None:
                 self._supervisor.revive_soon()
-                self._supervisor.tell_troubles()
+                self._supervisor.report_troubles()
         except Exception as error:  # it concerns the delivery, not the row that is being logged
             self._warn_once("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
         return True

@@ -15,8 +15,9 @@ import msgspec
 
 from rankzero.config.prepared import PreparedLogger, prepare, prepare_for_later, verify
 from rankzero.config.resolving import RunConfig, resolve
+from rankzero.delivery.background import CourierThread
 from rankzero.delivery.experiment import ExperimentOfProcess, ExperimentOfThread, LiveExperiment
-from rankzero.delivery.supervisor import CourierThread, Supervisor
+from rankzero.delivery.supervisor import Supervisor
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Start

@@ -1,0 +1,201 @@
+"""A courier in the background: in a process of its own, or in a thread of the training process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rankzero.capture.console import unheard
+from rankzero.config.prepared import PreparedLogger
+from rankzero.errors import DeliveryError
+from rankzero.files.writing import open_own
+from rankzero.loggers.base import Logger
+from rankzero.rank import RANK_VARIABLES
+from rankzero.rundir.positions import stop_time
+
+log = logging.getLogger("rankzero")
+
+COURIER_LOG = "courier.log"
+
+_RUN_MODULE = (
+    "import runpy, sys; sys.path.append(sys.argv.pop()); runpy.run_module(sys.argv[1], {}, '__main__', alter_sys=True)"
+)
+_MOST_REVIVALS = 3
+_POLL = 0.02
+
+
+class CourierProcess:
+    """A courier in a process of its own, which outlives this one.
+
+    It reads what it needs from its standard input, so that no secret stands in its arguments or on disk. It
+    has its own session: a Ctrl-C in the terminal, or the end of this process, does not reach it.
+    """
+
+    outlives = True
+
+    def __init__(self, run_dir: Path, prepared: PreparedLogger) -> None:
+        self._run_dir = run_dir
+        self._prepared = prepared.for_process()
+        self._revivals = 0
+        self._starting = threading.RLock()  # a SIGTERM may end the run in the middle of this
+        self._asked_to_stop = stop_time(run_dir, prepared.key)
+        self._process = _start_process(run_dir, self._prepared)
+
+    def is_running(self) -> bool:
+        """Return whether it goes on delivering."""
+        return self._process.poll() is None
+
+    def revive(self) -> bool:
+        """Start it again if it died: an SDK crashed, or the kernel needed the memory that it took. A few times.
+
+        Returns:
+            Whether it had died and was started.
+        """
+        with self._starting:
+            if not self.is_to_be_revived():
+                return False
+            self._revivals += 1
+            log.warning("the courier for %s died (%s); starting it again", self._prepared.key, self.death)
+            died = self._process
+            with suppress(OSError):
+                started = _start_process(self._run_dir, self._prepared)
+                if self._process is not died:  # by a signal handler; of the two, one waits for the other
+                    detach(self._process)
+                self._process = started
+            return True
+
+    def is_to_be_revived(self) -> bool:
+        """Return whether it died, and may be started again: nobody asked it to stop."""
+        if not self._process.poll() or self._revivals >= _MOST_REVIVALS:
+            return False
+        return stop_time(self._run_dir, self._prepared.key) == self._asked_to_stop
+
+    @property
+    def death(self) -> str | None:
+        """Why it does not run, None if that is as it should be."""
+        status = self._process.poll()
+        if not status:
+            return None
+        cause = signal.strsignal(-status) if status < 0 else f"exit status {status}"
+        return f"{cause}, see {self._run_dir / COURIER_LOG}"
+
+    def release(self) -> None:
+        """Let it go on by itself."""
+        with self._starting:
+            detach(self._process)
+
+
+_detached: list[int] = []
+"""Couriers that go on after their run; they are still children, which must be reaped."""
+
+
+def detach(process: subprocess.Popen[bytes]) -> None:
+    """Let a child process go on by itself; `reap` takes its exit status."""
+    if process.poll() is None:
+        _detached.append(process.pid)
+    # Popen would warn of a child that goes on when it is collected; this one is meant to.
+    process.returncode = process.returncode or 0
+
+
+def reap() -> None:
+    """Take the exit status of detached processes that have ended, which frees their place in the kernel's table."""
+    for pid in list(_detached):
+        with suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        with suppress(ValueError):  # another thread was faster
+            _detached.remove(pid)
+
+
+def module_command(module: str) -> list[str]:
+    """Return the command that runs a module of rankzero, and nothing of the same name in the working directory.
+
+    It uses the environment and the user's packages as this process does, and gets the path of rankzero as an argument.
+    """
+    flags = [("-I", sys.flags.isolated), ("-E", sys.flags.ignore_environment), ("-s", sys.flags.no_user_site)]
+    package = os.path.dirname(os.path.abspath(__file__))
+    return [
+        sys.executable, "-P", *(flag for flag, is_set in flags if is_set), "-c", _RUN_MODULE, module,
+        os.path.dirname(package),
+    ]  # fmt: skip
+
+
+def _start_process(run_dir: Path, prepared: PreparedLogger) -> subprocess.Popen[bytes]:
+    """Start a courier and return at once."""
+    reap()
+    # The path comes first, in a pickle of its own: reading the rest may import from it.
+    given = pickle.dumps(sys.path) + pickle.dumps((run_dir, prepared))
+    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
+        process = subprocess.Popen(
+            module_command("rankzero.delivery.worker"),
+            stdin=subprocess.PIPE,
+            stdout=courier_log,
+            stderr=courier_log,
+            start_new_session=True,
+            env=environment,
+        )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin:  # it died at once, which is noticed later
+        process.stdin.write(given)
+    return process
+
+
+class CourierThread:
+    """A courier in a daemon thread, whose logger can be used from the training loop."""
+
+    outlives = False
+
+    def __init__(self, run_dir: Path, prepared: PreparedLogger) -> None:
+        from rankzero.delivery.courier import make_courier  # its libraries take 40 ms to import
+
+        self.death: str | None = None
+        """Why it does not run, None if that is as it should be."""
+        self.courier = make_courier(run_dir, prepared)
+        self._thread = threading.Thread(target=self._run, name=f"rankzero-courier-{prepared.key}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with unheard():
+                self.courier.run()
+        except DeliveryError:  # that it gave up stands in its position
+            pass
+        except Exception as error:
+            self.death = f"{type(error).__name__}: {error}"
+
+    def is_running(self) -> bool:
+        """Return whether it goes on delivering."""
+        return self._thread.is_alive()
+
+    def revive(self) -> bool:
+        """Do nothing: what ended a thread would end the next one too."""
+        return False
+
+    def is_to_be_revived(self) -> bool:
+        """Return False."""
+        return False
+
+    def stop(self) -> None:
+        """End it after the batch that it is delivering, as test suites ask of a thread."""
+        self.courier.stop()
+        self._thread.join(timeout=1.0)
+
+    def release(self) -> None:
+        """End it: it would die with this process in the middle of something."""
+        self.stop()
+
+    def logger(self, timeout: float) -> Logger | None:
+        """Return the open logger, waiting for it to be opened."""
+        deadline = time.monotonic() + timeout
+        while self.courier.logger is None and self.is_running() and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        return self.courier.logger

@@ -1,0 +1,73 @@
+"""What people see while the end of a run waits for its couriers: progress bars, or one line."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from contextlib import suppress
+from typing import Any, TextIO
+
+from rankzero.rundir.positions import Position
+
+log = logging.getLogger("rankzero")
+
+_SHOW_AFTER = 1.0
+"""Seconds before a progress bar appears: most runs are delivered by then."""
+
+
+class WaitingProgress:
+    """A progress bar for each logger, once waiting takes long; at the end of a run without a terminal, one line."""
+
+    def __init__(self, keys: list[str], target: int, *, is_end: bool) -> None:
+        self._keys = keys
+        self._target = max(1, target)
+        self._is_terminal = _is_terminal(sys.stderr)
+        self._shown_from = time.monotonic() + _SHOW_AFTER if self._is_terminal or is_end else math.inf
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> WaitingProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def show(self, key: str, position: Position) -> None:
+        if self._bars is None:
+            if time.monotonic() < self._shown_from:
+                return
+            if not self._is_terminal:
+                log.info("waiting for the couriers to deliver the rest of the run")
+                self._shown_from = math.inf
+                return
+            self._start()
+        self._bars.update(
+            self._tasks[key],
+            completed=min(position.offset, self._target),
+            problem=position.problem or "",
+        )
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bars = Progress(
+            TextColumn("delivering to {task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[problem]}", style="yellow", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks = {key: self._bars.add_task(key, total=self._target, problem="") for key in self._keys}
+        self._bars.start()
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    with suppress(Exception):  # it is closed, or no stream
+        return stream is not None and stream.isatty()
+    return False
