@@ -737,7 +737,7 @@ def test_sync_gives_up_on_a_tracker_that_hangs(command, monkeypatch):
     box.with_suffix(".hangs").touch()
     status, _, err = command("sync", "a1", "--timeout", "0.5")
     assert status == 1
-    assert "no word from the tracker" in err
+    assert "no answer from the tracker" in err
 
 
 def test_sync_sends_nothing_twice(command):
@@ -961,7 +961,7 @@ def test_sync_takes_the_loggers_of_a_resumed_run_too(command):
 @pytest.mark.parametrize(
     ("loggers", "arguments", "status", "says"),
     [
-        ({}, [], 2, "names no logger; say where it is to go: --to NAME"),
+        ({}, [], 2, "names no logger; give one with --to NAME"),
         ({"x": {"class": "train:Mine"}}, [], 2, "does not import a class because a journal names it. Give the class a"),
         ({"x": {"class": "train:Mine"}}, ["--to", "x"], 2, "is an object of train:Mine, which no plugin provides"),
         ({"x": {"plugin": "bxo", "options": {}}}, [], 2, "Did you mean 'box'?"),

@@ -53,7 +53,7 @@ def live(made):
 
 def test_reading_the_handle_joins_nothing(live, made):
     assert "JoinableLogger" in repr(live.get())
-    live.leave(1)
+    live.release(1)
     assert made == []
 
 
@@ -65,8 +65,8 @@ def test_the_first_use_joins_the_run(live, made):
 
 def test_what_joined_is_closed_once_when_the_run_ends(live):
     assert live.get().colour == "blue"
-    live.leave(10)
-    live.leave(10)
+    live.release(10)
+    live.release(10)
     assert JoinableLogger.closed == 1
 
 
@@ -75,7 +75,7 @@ def test_a_tracker_that_does_not_let_go_is_not_waited_for(live, monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(JoinableLogger, "closing", released)
     try:
-        live.leave(0.01)
+        live.release(0.01)
     finally:
         released.set()
 

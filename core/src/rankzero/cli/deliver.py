@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rankzero.deliver")
 
-_LOOK_EVERY = 0.5
+_POLL = 0.5
 _SEARCH_EVERY = 2.0  # seconds between two looks for new runs
 _TRY_AGAIN_AFTER = 60.0
 _MOST_ENDED_RUNS = 8  # at once; those that are still written are all served
@@ -41,8 +41,9 @@ def deliver(
 
     With --watch it goes on until Ctrl-C or SIGTERM, e.g. on a login node for compute nodes without internet.
 
-    Runs that you did not start on this machine go where your own configuration says. One whose journal names another
-    place is asked about first, or, with --watch and without a terminal, named and left out unless --trust is given.
+    Runs that you did not start on this machine go where your own configuration sends them. You are
+    asked about one whose journal names another destination; with --watch and without a terminal it is left out, with a
+    message, unless --trust is given.
 
     Example: rankzero deliver --watch /shared/rankzero-runs
 
@@ -117,7 +118,7 @@ class _Watch:
                     self._search(bars)
                     searched = time.monotonic()
                 self._poll(bars)
-                self._stopping.wait(_LOOK_EVERY)
+                self._stopping.wait(_POLL)
             for job in self._jobs.values():
                 job.sync.stop()
             for job in self._jobs.values():

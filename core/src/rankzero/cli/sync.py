@@ -14,7 +14,7 @@ from rankzero.cli.arguments import Options, To, Trust, chosen_run, consent, pars
 if TYPE_CHECKING:
     from rankzero.delivery.sync_job import SyncJob
 
-_LOOK_EVERY = 0.1
+_POLL = 0.1
 
 
 def sync(
@@ -37,8 +37,8 @@ def sync(
 
     Example: rankzero sync rankzero-runs/digits/2025… --to csv
 
-    A run that you did not start on this machine goes where your own configuration says. Where its journal names another
-    place, you are asked first; without a terminal it needs --trust.
+    A run that you did not start on this machine goes where your own configuration sends it. Where its journal names
+    another destination, you are asked first; without a terminal it needs --trust.
 
     The exit status is 1 if something could not be delivered, or is not delivered yet.
     """
@@ -83,7 +83,7 @@ def deliver_now(jobs: Sequence[SyncJob], hint: str = "") -> bool:
             waiting = [(job, bars.add_task(terminal.printable(job.title), total=None, note="")) for job in jobs]
             while waiting:
                 waiting = [(job, task) for job, task in waiting if not poll(job, bars, task)]
-                time.sleep(_LOOK_EVERY if waiting else 0)
+                time.sleep(_POLL if waiting else 0)
     finally:
         for job in jobs:
             job.stop()

@@ -22,12 +22,12 @@ SUFFIXES = (".toml", ".yaml", ".yml")
 
 
 def find_config_file() -> Path | None:
-    """Return the config file that holds for the working directory, if there is one."""
+    """Return the config file that applies to the working directory, if there is one."""
     for directory in search_path():
-        if (own := directory / "rankzero.toml").is_file() and _is_obeyed(own):
+        if (own := directory / "rankzero.toml").is_file() and _is_trusted(own):
             return own
         project = directory / "pyproject.toml"
-        if _has_section(project) and _is_obeyed(project):
+        if _has_section(project) and _is_trusted(project):
             return project
     return None
 
@@ -35,11 +35,11 @@ def find_config_file() -> Path | None:
 _said: set[Path] = set()
 
 
-def _is_obeyed(path: Path) -> bool:
-    """Return whether a file that was found, not named, is the user's or the system's; say it if it is not.
+def _is_trusted(path: Path) -> bool:
+    """Return whether a file that was found, not named, belongs to the user or the system; warn if it does not.
 
-    Whoever may write to a directory above could otherwise say where the runs below are kept and sent. In a container
-    the user is often root, and the files are those of a user outside: there the working directory's owner counts.
+    Otherwise anybody who may write to a directory above could decide where the runs below are kept and sent. In a
+    container the user is often root, and the files belong to a user outside: the working directory's owner counts.
     """
     owner, user = path.lstat().st_uid, os.geteuid()
     if owner in (0, user) or (user == 0 and owner == os.stat(".").st_uid):
@@ -54,7 +54,7 @@ def _is_obeyed(path: Path) -> bool:
 
 
 def search_path() -> Iterator[Path]:
-    """Yield the directories where something of the user's project is looked for, the working directory first."""
+    """Yield the directories that are searched for files of the user's project, the working directory first."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
@@ -83,7 +83,7 @@ def _has_section(pyproject: Path) -> bool:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Return what a TOML or YAML file says about rankzero.
+    """Return the settings for rankzero in a TOML or YAML file.
 
     That is ``[tool.rankzero]`` in a pyproject.toml; elsewhere the value of a key ``rankzero`` if there is
     one (so that a training config can hold it beside its own), else the whole file.
@@ -125,9 +125,9 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         # str(error) quotes the line, and a secret may stand there.
         mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        position = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         reason = getattr(error, "problem", None) or "cannot be parsed"
-        raise ConfigError(f"{where}: is not valid YAML: {reason}{place}") from None
+        raise ConfigError(f"{where}: is not valid YAML: {reason}{position}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

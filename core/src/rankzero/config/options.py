@@ -16,7 +16,7 @@ from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero.messages import VERY_SIMILAR, nearest
 
 START = "start()"
-"""What `LoggerSpec.source` says of what was passed to ``rankzero.start()``."""
+"""The `LoggerSpec.source` of what was passed to ``rankzero.start()``."""
 
 START_PARAMETERS = (
     "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
@@ -25,7 +25,7 @@ START_PARAMETERS = (
 
 
 class LoggerSpec(msgspec.Struct):
-    """One logger of a run, before it is made."""
+    """One logger that was asked for, with its options as they were written."""
 
     key: str
     """Unique in the run: ``csv``, ``csv-2``."""
@@ -36,7 +36,7 @@ class LoggerSpec(msgspec.Struct):
     instance: Any = None
     """The logger that the user made."""
     source: str = START
-    """Where it was chosen: ``start()``, ``RANKZERO_LOGGERS``, ``rankzero.toml``, …"""
+    """Where it was asked for: ``start()``, ``RANKZERO_LOGGERS``, ``rankzero.toml``, …"""
     option_sources: dict[str, str] = {}
     """Option → where it stands, if elsewhere than ``source``."""
 
@@ -54,9 +54,8 @@ class LoggerSpec(msgspec.Struct):
 def check_options(spec: LoggerSpec, logger_class: type[Any]) -> None:
     """Raise unless ``logger_class`` can be made with the options of ``spec``.
 
-    A constructor that takes ``**kwargs`` is given what it is sent, unless that looks like a typing error for
-    a parameter that it names. The class can say what may stand there: ``known_options``, a frozenset of
-    names.
+    A constructor with ``**kwargs`` accepts every option that does not look like a misspelled parameter. With
+    ``known_options``, a frozenset of names, the class lists what its ``**kwargs`` accept.
 
     Raises:
         UnknownOptionError: an option that the constructor does not take.
@@ -66,7 +65,7 @@ def check_options(spec: LoggerSpec, logger_class: type[Any]) -> None:
         return
     import inspect
 
-    # object's says that it takes everything, and takes nothing.
+    # The signature of object.__init__ accepts everything, and calling it with anything fails.
     has_own = logger_class.__init__ is not object.__init__
     parameters = list(inspect.signature(logger_class.__init__).parameters.values())[1:] if has_own else []
     named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]

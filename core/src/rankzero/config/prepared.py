@@ -25,7 +25,7 @@ _DIRECTORIES = ("save_dir", "dir")
 
 @dataclass(frozen=True)
 class PreparedLogger:
-    """What a worker is given to make a logger, and what the journal says of it."""
+    """What a worker needs to make a logger, and what the journal records of it."""
 
     key: str
     """Unique in the run; names the position file."""
@@ -39,13 +39,13 @@ class PreparedLogger:
     instance: Logger | None = None
     """The logger that the user made, for a courier in this process; another process makes one from the arguments."""
     recorded: dict[str, Any] = field(default_factory=dict)
-    """What the journal says of the logger."""
+    """What the journal records of the logger."""
     captures: frozenset[str] = frozenset()
     """What is to be recorded for it: see `Logger.captures`."""
     source: str = ""
     """Where it was asked for, for messages."""
     online: bool = False
-    """Whether it delivers even if its options say that it stays offline."""
+    """Whether it delivers even if its options keep it offline."""
 
     @property
     def logger_class(self) -> type[Logger]:
@@ -80,7 +80,7 @@ def prepare(spec: LoggerSpec, *, online: bool = False) -> PreparedLogger:
 
     Args:
         spec: the logger that was asked for.
-        online: it is to deliver even if its options say that it stays offline.
+        online: it is to deliver even if its options keep it offline.
 
     Raises:
         ConfigError: an option is unknown or missing, or a secret is not set; the message says where it stands.
@@ -132,7 +132,7 @@ def verify(prepared: PreparedLogger) -> PreparedLogger:
     except ConfigError as error:
         raise ConfigError(f"{prepared.source}: {scrub(str(error), prepared.secrets)}") from None
     except Exception as error:  # the tracker, perhaps, which is no reason not to train
-        log.debug("%s could not tell whether the login is right: %s", prepared.key, type(error).__name__)
+        log.debug("the login to %s could not be checked: %s", prepared.key, type(error).__name__)
     return _with_environment(prepared, logger)
 
 
@@ -157,7 +157,7 @@ def _describe_instance(spec: LoggerSpec) -> PreparedLogger:
     kind = type(spec.instance)
     if not isinstance(spec.instance, Logger):
         raise ConfigError(
-            f"{spec.source}: {kind.__module__}.{kind.__qualname__} is no rankzero.Logger; use the rankzero logger "
+            f"{spec.source}: {kind.__module__}.{kind.__qualname__} is not a rankzero.Logger; use the rankzero logger "
             "of the same name, or derive your class from rankzero.Logger"
         )
     _check_verbs(kind)
@@ -246,7 +246,7 @@ def _arguments(kind: type[Logger], args: tuple[Any, ...], options: Mapping[str, 
 
 
 def _record(plugin: str, options: Mapping[str, Any], secret_names: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Return what the journal may say of a logger, and the names of the options that it may not hold."""
+    """Return what the journal may record of a logger, and the names of the options that it must not hold."""
     written = _written_out(with_absolute_paths(options))
     kept = redact(written, secret_names)
     left_out = [name for name in written if name not in kept]

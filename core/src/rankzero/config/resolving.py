@@ -1,6 +1,6 @@
 """Which loggers with which options: what was passed to ``start()``, the environment and config files, as one.
 
-For each field the first that says something decides:
+For each field the first source that sets it decides:
 
 1. the arguments of ``rankzero.start()``;
 2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``,
@@ -10,7 +10,7 @@ For each field the first that says something decides:
 4. the defaults: the logger ``csv``, the project ``default`` and the directory ``rankzero-runs``.
 
 Loggers that were chosen by name take the options that the file has for that name, those passed with the name
-on top. A relative ``dir`` counts from the config file that says it, else from the working directory.
+on top. A relative ``dir`` is relative to the config file that sets it, else to the working directory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class RunConfig(msgspec.Struct):
-    """What ``start()`` was asked for, by whatever way."""
+    """What ``start()`` was asked for, from all sources."""
 
     loggers: list[LoggerSpec]
     project: str
@@ -59,15 +59,15 @@ class RunConfig(msgspec.Struct):
 
 
 class _Layer(msgspec.Struct):
-    """What one source says: a field that it leaves out, or that is None, is for the next one."""
+    """The settings of one source; a field that is missing or None is left to the next source."""
 
     source: str
     values: dict[str, Any]
     base: Path | None = None
     """The directory of a config file, where a relative ``dir`` counts from."""
 
-    def place(self, logger: str) -> str:
-        """Return where the options of ``logger`` stand."""
+    def where(self, logger: str) -> str:
+        """Return where the options of ``logger`` are set, for messages."""
         if self.base is None:
             return self.source
         if self.source.endswith("]"):  # pyproject.toml [tool.rankzero]
@@ -137,14 +137,14 @@ def resolve(
     config_file: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """Return the configuration of a run; see the module's docstring for who decides what.
+    """Return the configuration of a run; the module's docstring lists the sources.
 
-    Whether the loggers exist and take their options is not looked at: that imports plugins (`check_options`).
+    Whether the loggers exist and take their options is checked later, for that imports plugins (`check_options`).
 
     Args:
         loggers: a name; a list of names, mappings and Logger instances; a mapping from name to options (True
         or None:
-            no options, False: not this logger); a mapping with a key ``loggers``, which may say everything
+            no options, False: not this logger); a mapping with a key ``loggers``, which may hold everything
             that a config file may; the path of a config file.
         project: the directory under ``dir``; may hold ``/``.
         name: what the run is called.
@@ -156,7 +156,7 @@ def resolve(
         delivery: ``process``, ``thread`` or ``off``.
         finish_timeout: for how many seconds the end of a run waits for its delivery.
         down_timeout: the same for a tracker that is known to be down.
-        capture_environment: whether to record what surrounds the training process.
+        capture_environment: whether to record the environment of the training process.
         config_file: instead of the one that would be found.
         options: for the only logger.
 
@@ -203,9 +203,9 @@ def resolve(
 
 
 def find_runs_directory() -> Path:
-    """Return where runs are kept, to look at them.
+    """Return the directory of runs, for commands that show or deliver them.
 
-    Where nothing says so and the working directory has no ``rankzero-runs``, it is the nearest one upward, searched
+    Where no source sets it and the working directory has no ``rankzero-runs``, it is the nearest one upward, searched
     for as a config file is.
     """
     directory = resolve().dir
@@ -300,7 +300,7 @@ def _choose_loggers(layers: list[_Layer], file: _Layer) -> list[LoggerSpec]:
         if spec is None:
             continue
         if layer is not file and (below := in_file.get(spec.plugin or "")):
-            spec.option_sources = dict.fromkeys(below.keys() - spec.options.keys(), file.place(spec.key))
+            spec.option_sources = dict.fromkeys(below.keys() - spec.options.keys(), file.where(spec.key))
             spec.options = {**below, **spec.options}
         spec.key = _unique(spec.key, [each.key for each in specs])
         specs.append(spec)
@@ -355,13 +355,13 @@ def _spec(name: Any, content: Any, layer: _Layer) -> LoggerSpec | None:
         return LoggerSpec(key=name, instance=content, source=source)
     if content is None or isinstance(content, bool):
         return None if content is False else LoggerSpec(key=name, plugin=name, source=source)
-    place = layer.place(name)
+    where = layer.where(name)
     if not isinstance(content, Mapping):
         raise ConfigError(
-            f"{place}: the options of {name!r} must be a mapping from option to value, not {type(content).__name__}."
+            f"{where}: the options of {name!r} must be a mapping from option to value, not {type(content).__name__}."
         )
     options = {str(option): value for option, value in content.items()}
-    return LoggerSpec(key=name, plugin=name, options=options, source=place)
+    return LoggerSpec(key=name, plugin=name, options=options, source=where)
 
 
 def _unique(key: str, taken: list[str]) -> str:

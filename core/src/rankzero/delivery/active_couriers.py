@@ -1,6 +1,6 @@
-"""The couriers that are at work, wherever their runs are, and how one is stopped.
+"""The couriers that are at work, wherever their runs are, and how to stop one.
 
-A courier holds a lock in its run's directory. Where that is, it notes in the user's state directory
+A courier holds a lock in its run's directory. It notes where that is in the user's state directory
 (``$XDG_STATE_HOME/rankzero/couriers``, by default below ``~/.local/state``); the lock alone decides whether it works.
 """
 
@@ -26,7 +26,7 @@ from rankzero.rundir.finding import choose_run, complete_size, find_runs
 from rankzero.rundir.positions import ask_to_stop, is_served, load_position, served_keys
 from rankzero.rundir.writer_lock import Owner, Writer, is_running, this_process, writer_state
 
-_LOOK_EVERY = 0.1
+_POLL = 0.1
 _ASK_EVERY = 1.0
 
 
@@ -61,7 +61,7 @@ class CourierAtWork(NamedTuple):
     """0 if not known."""
     host: str
     note: Note | None
-    """None if it was found by its lock only: another user's, say."""
+    """None if it was found by its lock only: another user's, for example."""
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def at_work(directory: Path) -> list[CourierAtWork]:
     couriers = []
     for (run_dir, key), note in found.items():
         with suppress(RankzeroError, OSError):  # a run that cannot be read is no reason not to show the others
-            couriers.append(_look_at(run_dir, key, note))
+            couriers.append(_active_courier(run_dir, key, note))
     return sorted(couriers, key=lambda each: each.note.began if each.note else 0.0)
 
 
@@ -130,7 +130,7 @@ def stop(courier: CourierAtWork, timeout: float) -> bool:
         if time.monotonic() - asked > _ASK_EVERY:
             ask_to_stop(courier.run_dir, courier.key)
             asked = time.monotonic()
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_POLL)
     return True
 
 
@@ -161,7 +161,7 @@ def _notes() -> Iterator[Note]:
                 path.unlink()  # it was killed
 
 
-def _look_at(run_dir: Path, key: str, note: Note | None) -> CourierAtWork:
+def _active_courier(run_dir: Path, key: str, note: Note | None) -> CourierAtWork:
     position = load_position(run_dir, key)
     start = read_start(run_dir / JOURNAL)
     size = complete_size(run_dir)

@@ -1,8 +1,8 @@
-"""Where a run that somebody else may have started would be delivered to, and whether that needs the user's consent.
+"""Whether delivering a run that somebody else may have started needs the user's consent.
 
-The options of a logger that a journal names may send the user's credentials to any server, or write anywhere. So of a
-run that this user did not start (see `rankzero.events.seals`) those that say where are used only if the user's own
-configuration says the same, or the user agrees.
+The options of a logger in a journal may send the user's credentials to any server, or write anywhere. So for a run that
+this user did not start (see `rankzero.events.seals`) options that name a destination are used only if the user's own
+configuration has the same, or the user agrees.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rankzero.plugins.registry import get_plugins
 from rankzero.secrets import expand_secrets, is_secret
 
 Consent = Callable[[str], bool]
-"""Told where a run would go, it returns whether that may be."""
+"""Takes a sentence about where a run would go; returns whether the user agrees."""
 
-_SAYS_WHERE = re.compile(
+_NAMES_DESTINATION = re.compile(
     r"ur[il]|host|domain|endpoint|server|addr|proxy|port$|socket|dir|path|file|root|location|bucket"
     r"|ssl|tls|verify|cert|insecure"
 )
@@ -28,10 +28,10 @@ _IS_HARMLESS = re.compile(r"(?!.*\.\.)[\w .,;+=()\[\]#!-]{0,200}")  # no path, n
 
 
 def foreign_options(plugin: str, written: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options in a journal that say where a run goes, other than the user's own configuration does."""
-    places = {name: value for name, value in written.items() if _says_where(name, value)}
-    own = own_options(plugin) if places else {}
-    return {name: value for name, value in places.items() if name not in own or own[name] != value}
+    """Return the options in a journal that name a destination which the user's own configuration does not name."""
+    named = {name: value for name, value in written.items() if _names_destination(name, value)}
+    own = own_options(plugin) if named else {}
+    return {name: value for name, value in named.items() if name not in own or own[name] != value}
 
 
 def own_options(plugin: str) -> dict[str, Any]:
@@ -40,22 +40,22 @@ def own_options(plugin: str) -> dict[str, Any]:
     try:
         logger = get_plugins().load_logger(plugin)(**expand_secrets(options, plugin))
         return {**logger.resolved_options(), **options}
-    except Exception:  # it cannot be made here, which is said when it is needed
+    except Exception:  # it cannot be made here, which is an error when it is needed
         return options
 
 
-def agree(run: str, plugin: str, foreign: Mapping[str, Any], consent: Consent | None) -> None:
-    """Ask for consent to deliver a run where its journal says.
+def ask_for_consent(run: str, plugin: str, foreign: Mapping[str, Any], consent: Consent | None) -> None:
+    """Ask for consent to deliver a run to the destination in its journal.
 
     Raises:
-        UntrustedRunError: it was not given.
+        UntrustedRunError: the user does not agree, or cannot be asked.
     """
     listed = ", ".join(f"{name}={value!r}" for name, value in foreign.items())
     what = f"you did not start {run} here, and its journal sends it to {plugin} with {listed}"
     if consent is None:
         raise UntrustedRunError(
-            f"{what}. If you know that place and trust who wrote the run, say so with --trust; with --to {plugin} it "
-            "goes where your own configuration says"
+            f"{what}. If you know that destination and trust who wrote the run, add --trust; with "
+            f"--to {plugin} it goes where your own configuration sends it"
         )
     if not consent(what):
         raise UntrustedRunError(f"{run} is not delivered to {plugin}: you did not agree")
@@ -64,10 +64,10 @@ def agree(run: str, plugin: str, foreign: Mapping[str, Any], consent: Consent | 
 def check_references(
     source: str, plugin: str, written: Mapping[str, Any], given: Iterable[str], secret_names: Iterable[str]
 ) -> None:
-    """Raise if a journal puts an environment variable where it would be shown to whoever listens there.
+    """Raise if a journal sends an environment variable, which may be a secret, to the tracker.
 
     Raises:
-        ConfigError: an option that is no secret has a ``${NAME}``.
+        ConfigError: an option that is not a secret has a ``${NAME}``.
     """
     for option, value in written.items():
         if option in given or is_secret(option, secret_names):
@@ -80,12 +80,12 @@ def check_references(
                 )
 
 
-def _says_where(name: str, value: Any) -> bool:
+def _names_destination(name: str, value: Any) -> bool:
     if value is None or value == "":
         return False
     return (
-        bool(_SAYS_WHERE.search(name.lower()))
-        or isinstance(value, Mapping)  # of settings of an SDK nobody knows all
+        bool(_NAMES_DESTINATION.search(name.lower()))
+        or isinstance(value, Mapping)  # settings of an SDK, which may hold anything
         or not all(_IS_HARMLESS.fullmatch(text) for text in _texts(value))
     )
 

@@ -18,7 +18,7 @@ import msgspec
 from rankzero.config.options import LoggerSpec
 from rankzero.config.prepared import with_absolute_paths
 from rankzero.config.resolving import resolve
-from rankzero.delivery.consent import Consent, agree, check_references, foreign_options
+from rankzero.delivery.consent import Consent, ask_for_consent, check_references, foreign_options
 from rankzero.errors import ConfigError
 from rankzero.events.structs import Start
 from rankzero.journal.tail import JOURNAL, Tail
@@ -34,22 +34,22 @@ _PASSWORD_IN_URL = re.compile(r'(\w://[^/@\s:"]*:)[^/@\s"]+@')
 
 
 class RecordedLoggers:
-    """The loggers that a run was to go to, as its journal tells; looking again reads only what is new."""
+    """The loggers of a run that its journal records; updating reads only what was appended."""
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._journal = run_dir / JOURNAL
         self._offset = 0
         self.known: dict[str, dict[str, Any]] = {}
-        """What the last look found."""
+        """What was found so far."""
         self._own: set[str] = set()
 
     def is_own(self, key: str) -> bool:
-        """Return whether this user wrote down what was found of a logger."""
+        """Return whether this user wrote the record of a logger."""
         return key in self._own
 
-    def look(self) -> dict[str, dict[str, Any]]:
-        """Return key → ``{"plugin": name, "options": {…}, "left_out": [secret, …]}`` or ``{"class": …}``."""
+    def update(self) -> dict[str, dict[str, Any]]:
+        """Read on; return key → ``{"plugin": name, "options": {…}, "left_out": [secret, …]}`` or ``{"class": …}``."""
         tail = Tail(self._journal, self._offset)
         try:
             while lines := tail.read():
@@ -78,19 +78,19 @@ def choose_loggers(
         run_dir: the run's directory.
         names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
         options: added to those that the journal or a config file has for each of them.
-        recorded: what is known of the run from before.
-        consent: asked about a run that this user did not start; without it such a run goes only where this machine's
-            own configuration sends it.
+        recorded: the run's loggers, if they were read before.
+        consent: asked about a run that this user did not start; without it such a run goes only where the user's own
+            configuration sends it.
 
     Raises:
-        UntrustedRunError: the journal names another place.
+        UntrustedRunError: the journal names another destination.
         ConfigError: none is known, one cannot be made again, or a secret of it is not known.
         PluginError: one that is given options cannot be loaded.
     """
     recorded = recorded or RecordedLoggers(run_dir)
-    known = recorded.look()
+    known = recorded.update()
     if not names and not known:
-        raise ConfigError(f"{run_dir} names no logger; say where it is to go: --to NAME")
+        raise ConfigError(f"{run_dir} names no logger; give one with --to NAME")
     if names:
         return [_choose_named(run_dir, name, recorded, options, consent) for name in names]
     return [_from_journal(run_dir, key, recorded, options, consent) for key in known]
@@ -99,7 +99,7 @@ def choose_loggers(
 def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
     """Return the logger ``name`` with the options that a config file has for it, and those given on top."""
     spec = resolve({name: dict(options)}).loggers[0]
-    spec.source = name  # the user named it; where an option was found, it says itself
+    spec.source = name  # the user named it; `option_sources` has where each option was found
     spec.option_sources.update(dict.fromkeys(options, _COMMAND_LINE))
     return spec
 
@@ -162,7 +162,7 @@ def _distrust(
     *,
     is_named: bool,
 ) -> dict[str, Any]:
-    """Take from a journal that the user did not write only what the user agrees to; return what is other than there."""
+    """Use only those options of somebody else's journal that the user agrees to; return those that are replaced."""
     assert spec.plugin is not None
     foreign = {name: value for name, value in foreign_options(spec.plugin, written).items() if name not in options}
     if not foreign:
@@ -173,7 +173,7 @@ def _distrust(
         spec.options = {**kept, **config.options, **options}
         spec.option_sources = {**{name: config.where(name) for name in config.options}, **spec.option_sources}
         return {name: spec.options.get(name) for name in foreign}
-    agree(str(run_dir), spec.plugin, foreign, consent)
+    ask_for_consent(str(run_dir), spec.plugin, foreign, consent)
     secret_names = get_plugins().load_logger(spec.plugin, spec.source).secret_options
     check_references(spec.source, spec.plugin, written, options, secret_names)
     return {}

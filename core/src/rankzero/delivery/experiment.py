@@ -23,7 +23,7 @@ class LiveExperiment(Protocol):
     def get(self) -> Any:
         """Return the SDK's object, or what stands for it."""
 
-    def leave(self, timeout: float) -> None:
+    def release(self, timeout: float) -> None:
         """Release what was opened for it, for the run has ended; wait for that, in seconds."""
 
 
@@ -40,7 +40,7 @@ class ExperimentOfThread:
             raise RuntimeError("the logger could not be opened yet; its tracker does not answer")
         return logger.experiment
 
-    def leave(self, timeout: float) -> None:
+    def release(self, timeout: float) -> None:
         """Do nothing."""
 
 
@@ -74,12 +74,12 @@ class ExperimentOfProcess:
         self._logger = logger
         return experiment
 
-    def leave(self, timeout: float) -> None:
+    def release(self, timeout: float) -> None:
         """Close what joined the run: an SDK would take it for running as long as this process does."""
         logger, self._logger = self._logger, None
         if logger is None:
             return
-        closing = threading.Thread(target=_close, args=(logger,), name="rankzero-leave", daemon=True)
+        closing = threading.Thread(target=_close, args=(logger,), name="rankzero-release", daemon=True)
         closing.start()
         closing.join(timeout)
 

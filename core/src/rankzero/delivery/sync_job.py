@@ -40,20 +40,20 @@ TIMEOUT = 60.0
 
 _HANGING = 600.0  # seconds without an answer from the SDK, which may be uploading something large
 _LAST_BATCH = 10.0  # seconds for the batch on its way when a job is stopped
-_LOOK_EVERY = 0.1
+_POLL = 0.1
 _WAKE_EVERY = 2.0  # seconds between two tries of a tracker that is down, while somebody waits for it
 _TAKE_OVER_AFTER = 5.0  # seconds in which a courier that was woken makes no progress
 _FOREVER = 1e9
 
 
 def act_as_rank_zero() -> None:
-    """Deliver whichever rank the launcher of this shell says that this is: a Logger does nothing on the others."""
+    """Remove the launcher's variables, which this shell may have inherited: on other ranks a Logger does nothing."""
     for variable in RANK_VARIABLES:
         os.environ.pop(variable, None)
 
 
 class LoginCheck:
-    """Asks each tracker once whether it accepts the user, before anything is sent to it."""
+    """Asks each tracker once whether it accepts the user, before anything is sent."""
 
     def __init__(self) -> None:
         self._asked: list[tuple[object, dict[str, Any], str | None]] = []
@@ -128,7 +128,7 @@ def deliver(
     job = SyncJob(path, verify(prepare(spec)).for_process(), timeout=timeout)
     try:
         while not job.poll():
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL)
     finally:
         job.stop()
         job.join()
@@ -167,7 +167,7 @@ class SyncJob:
         self._follow = follow
         self._timeout = timeout
         self._began = time.time()
-        self._at_first = self._seen = _place(self.position)
+        self._at_first = self._seen = _progress(self.position)
         self._seen_at = self._wake_at = time.monotonic()
         self._failing_since: float | None = None
         self._target = complete_size(self.run_dir)
@@ -189,7 +189,7 @@ class SyncJob:
 
     @property
     def target(self) -> int:
-        """How far it is to go, in bytes of the journal."""
+        """How many bytes of the journal it is to deliver."""
         if self._follow:
             self._target = complete_size(self.run_dir)
         return self._target
@@ -208,7 +208,7 @@ class SyncJob:
                 return not self._follow and self._watch()
             if self._goes_online and self.position.offline:  # the tracker has nothing of what was kept offline
                 set_aside(self.run_dir, self.key)
-                self._at_first = _place(self.position)
+                self._at_first = _progress(self.position)
             self._thread.start()
         elif not self._thread.is_alive():
             return True
@@ -218,13 +218,13 @@ class SyncJob:
         return False
 
     def stop(self) -> None:
-        """End it after the batch that is on its way."""
+        """Stop after the batch that is being sent."""
         if self._stopped_at is None:
             self._stopped_at = time.monotonic()
         self._courier.stop()
 
     def join(self) -> None:
-        """Wait, for some seconds at most, until it is stopped."""
+        """Wait until it has stopped, for some seconds at most."""
         if self._thread.ident is not None and self._stopped_at is not None:
             self._thread.join(max(0.0, self._stopped_at + _LAST_BATCH - time.monotonic()))
 
@@ -244,13 +244,13 @@ class SyncJob:
 
     @property
     def rejection(self) -> str | None:
-        """How many events could not be delivered whatever was tried, and where they are; None if there is none."""
+        """How many events were rejected, and where they are; None if there is none."""
         count = self.position.rejected
         return describe_rejected(self.run_dir, self.key, count) if count else None
 
     @property
     def damage(self) -> str | None:
-        """What of the journal no logger got; None if all of it could be read."""
+        """How much of the journal could not be read; None if all of it could."""
         count = count_damaged(self.run_dir / JOURNAL)
         if not count:
             return None
@@ -262,8 +262,8 @@ class SyncJob:
 
     @property
     def had_all(self) -> bool:
-        """Whether there was nothing to deliver."""
-        return _place(self.position) == self._at_first
+        """Whether everything was delivered before."""
+        return _progress(self.position) == self._at_first
 
     def _run(self) -> None:
         try:
@@ -274,7 +274,7 @@ class SyncJob:
             self.error = f"{type(error).__name__}: {error}"
 
     def _watch(self) -> bool:
-        """Watch the courier of another process, and have it try now; return whether that is over, or hopeless."""
+        """Wake and watch the courier of another process; return whether it is done, or given up."""
         if not self.delivered.behind:
             return True
         position, now = self.position, time.monotonic()
@@ -285,14 +285,14 @@ class SyncJob:
         if now >= self._wake_at:
             wake(self.run_dir, self.key)
             self._wake_at = now + _WAKE_EVERY
-        if _place(position) != self._seen:
-            self._seen, self._seen_at = _place(position), now
+        if _progress(position) != self._seen:
+            self._seen, self._seen_at = _progress(position), now
         if self._timeout is None or now - self._seen_at <= self._timeout:
             return False
         if position.problem:
             self.error = f"{_deliverer(position)} delivers it, and goes on by itself: {position.problem}"
         elif now - self._seen_at > _HANGING:
-            self.error = f"{_deliverer(position)} delivers it, and has not said a word for {now - self._seen_at:.0f} s"
+            self.error = f"{_deliverer(position)} delivers it, and has made no progress for {now - self._seen_at:.0f} s"
         return self.error is not None
 
     def _give_up_if_hopeless(self) -> None:
@@ -309,11 +309,11 @@ class SyncJob:
             self.error = position.problem
             self.stop()
         elif silence > max(self._timeout, _HANGING):
-            self.error = f"no word from the tracker for {silence:.0f} s; give it longer with --timeout"
+            self.error = f"no answer from the tracker for {silence:.0f} s; give it longer with --timeout"
             self.stop()
 
 
-def _place(position: Position) -> tuple[int, bool]:
+def _progress(position: Position) -> tuple[int, bool]:
     return position.offset, position.closed
 
 

@@ -779,7 +779,7 @@ class Run:
             self._lock.release()
         size = self._journal.size()
         if self._experiment is not None:
-            self._experiment.leave(_until(deadline))
+            self._experiment.release(_until(deadline))
         if self._supervisor is not None:
             try:
                 self._supervisor.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)

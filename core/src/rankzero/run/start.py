@@ -55,7 +55,7 @@ def start(
     capture_environment: bool | None = None,
     **options: Any,
 ) -> Run:
-    """Start a run; returns in milliseconds, but for what trackers take to say whether they know the user.
+    """Start a run; returns in milliseconds, plus the time that trackers take to check the login.
 
     What is not given here comes from the environment, then from a config file, then from the defaults; see
     `rankzero.config.resolving`.
@@ -77,13 +77,13 @@ def start(
         finish_timeout: for how many seconds `Run.finish`, or the end of the process, waits for the delivery; 60 by
             default.
         down_timeout: for how many of these it waits for a tracker that is known to take nothing now; 5 by default.
-        capture_environment: whether a process of its own writes into the run's directory what the run was started in:
-            command line without secrets, script, git commit and changes, installed packages, user and machine. True by
+        capture_environment: whether a process of its own records the environment of the run in its directory: command
+            line without secrets, script, git commit and changes, installed packages, user and machine. True by
             default; trackers that show such things get them from there.
         **options: go to the logger when there is exactly one.
 
     Raises:
-        ConfigError: something that was asked for is wrong; the message says what and where.
+        ConfigError: a setting is wrong; the message says which and where.
         PluginError: a logger is not installed, or is broken.
         RunInUseError: another living process writes this run.
         RunNotFoundError: ``resume="must"``, and there is no such run.
@@ -100,7 +100,7 @@ def start(
     if asked.run_id is not None:
         check_id(asked.run_id)
     if not is_rank_zero():
-        _doubt_the_rank()
+        _warn_of_rank()
         return Run(_info_elsewhere(asked, number), is_active=False)
     if asked.disabled:
         info = _new_info(asked, number)
@@ -114,7 +114,7 @@ def start(
 
     notebooks.end_run_of_same_cell()
     if asked.resume != "must":
-        with suppress(OSError):  # `_take` says what is wrong
+        with suppress(OSError):  # `_take` raises with what is wrong
             make_runs_directory(asked.dir)
     info = _new_info(asked, number)
     run_dir = Path(info.dir)
@@ -136,7 +136,7 @@ def start(
     captures = frozenset[str]().union(*(each.captures for each in loggers))
     secrets = [secret for each in loggers for secret in each.secrets]
     if asked.capture_environment:
-        _look_around(run, info.program, secrets)
+        _capture_environment(run, info.program, secrets)
     if asked.delivery != "off":
         supervisor = _start_couriers(loggers, run_dir, asked)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
@@ -189,21 +189,21 @@ def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
 
 def _info_elsewhere(asked: RunConfig, number: int) -> Callable[[], RunInfo]:
     """Return what asks rank zero, on another rank, which run this is."""
-    patience = 1.0 if asked.disabled else _ASK_TIMEOUT
-    is_said = False
+    timeout = 1.0 if asked.disabled else _ASK_TIMEOUT
+    is_warned = False
 
     def info() -> RunInfo:
-        nonlocal patience, is_said
+        nonlocal timeout, is_warned
         if asked.run_id is not None:
             known: Identity | None = _named_run(asked, asked.run_id)
         else:
             began = time.monotonic()
-            known = ask(number, patience, lambda each: _run_dir(asked, each))
-            patience = max(0.0, patience - (time.monotonic() - began))
+            known = ask(number, timeout, lambda each: _run_dir(asked, each))
+            timeout = max(0.0, timeout - (time.monotonic() - began))
         if known is None:
             known = Identity(UNKNOWN, UNKNOWN, str(_run_dir(asked, UNKNOWN)))
-            if not is_said:
-                is_said = True
+            if not is_warned:
+                is_warned = True
                 log.warning("rank %d does not know the run's id: %s; %s", get_rank(), _why_unknown(), _HOW_TO_KNOW)
         return _info(asked, known.id, known.name, Path(known.dir))
 
@@ -233,7 +233,7 @@ def _is_taken(run_dir: Path) -> bool:
     except FileExistsError:
         return True
     except OSError:
-        pass  # `_take` says what is wrong
+        pass  # `_take` raises with what is wrong
     return False
 
 
@@ -268,13 +268,13 @@ def _take(run_dir: Path) -> WriterLock:
 # Couriers
 
 
-def _look_around(run: Run, program: str, secrets: list[str]) -> None:
+def _capture_environment(run: Run, program: str, secrets: list[str]) -> None:
     from rankzero.capture.environment import look_around  # also run as a program, which may not be imported before
 
     try:
         look_around(run.dir, program, secrets)
     except Exception as error:
-        log.debug("what surrounds the run is not recorded: %s", error)
+        log.debug("the environment of the run is not recorded: %s", error)
 
 
 def _start_couriers(loggers: list[PreparedLogger], run_dir: Path, asked: RunConfig) -> Supervisor:
@@ -306,16 +306,15 @@ def _live_experiment(
 # Messages
 
 
-def _doubt_the_rank() -> None:
-    """Tell a person at a prompt why nothing is logged: a variable that an earlier job left is easily overlooked."""
+def _warn_of_rank() -> None:
+    """Warn a person at a prompt that nothing is logged: a variable that an earlier job left is easily overlooked."""
     variable = rank_variable()
     if hasattr(sys, "ps1") and variable is not None and not _is_child():
         _show_messages()
         log.warning(
-            "this process logs nothing, for it is rank %d by the environment variable %s; unless it is part of a job, "
-            "delete that",
-            get_rank(),
+            "this process logs nothing: the environment variable %s makes it rank %d; unset it outside of a job",
             variable,
+            get_rank(),
         )
 
 
@@ -325,7 +324,7 @@ def _is_child() -> bool:
 
 
 def _show_messages() -> None:
-    """Let what the log ``rankzero`` says be seen, unless the script has set up logging itself."""
+    """Show the messages of the log ``rankzero``, unless the script has set up logging itself."""
     if log.handlers:
         return
     handler = logging.StreamHandler()
