@@ -530,7 +530,7 @@ def test_surroundings_name_only_files_of_the_run(run_dir, home):
     assert found.pid == 0
 
 
-@pytest.mark.parametrize("name", ["logging", "tenacity", "filelock", "rankzero"])
+@pytest.mark.parametrize("name", ["logging", "msgspec", "filelock", "rankzero"])
 def test_couriers_import_nothing_from_the_working_directory(tmp_path, home, name):
     (home / "work" / f"{name}.py").write_text("open('executed', 'w')")
     (tmp_path / "scripts").mkdir()
