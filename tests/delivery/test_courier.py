@@ -422,6 +422,17 @@ def test_an_outage_that_ends_while_doubted_events_are_retried_rejects_none(run_d
     assert set(steps(tracker)) == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize(("counts_lines", "line"), [(True, None), (False, 1)])
+def test_an_event_that_is_retried_after_a_later_one_has_no_line_for_a_logger_that_counts_them(
+    run_dir, tracker, counts_lines, line
+):
+    write(run_dir, *metrics(0, 1), Finish(2.0, "success"))
+    fail(tracker, "log_metrics", "possibly", key='"step": 0', times=4)  # three times alone, once before the later one
+    assert deliver(run_dir, tracker, type("Counting", (FileLogger,), {"counts_lines": counts_lines})).rejected == 0
+    logged = [(call["step"], call["context"]["line"]) for call in calls(tracker, "log_metrics")]
+    assert logged == [(1, 2), (0, line)]
+
+
 @pytest.mark.parametrize("finish", [[], [Finish(2.0, "success")]], ids=["crashed", "finished"])
 def test_an_end_that_the_tracker_is_not_told_of_makes_no_event_rejected(run_dir, tracker, finish):
     class Untold(Logger):

@@ -130,9 +130,9 @@ class Logger(ABC):
     """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
 
     counts_lines: ClassVar[bool] = False
-    """Whether the logger leaves out lines of the journal below one that it has, as for a `watermark`.
+    """Whether the logger leaves out lines of the journal that it has by its own count.
 
-    An event that is retried after later ones were taken then comes without its line.
+    An event that the tracker refused, and that is retried after later ones, then comes without its line.
     """
 
     captures: frozenset[str] = frozenset()
