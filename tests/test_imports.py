@@ -30,7 +30,7 @@ ROOMS = [
     "plugins", "loggers", "recorder", "config", "reader", "delivery", "run", "importers", "testing", "rankzero", "cli",
 ]  # fmt: skip
 UPWARDS = {
-    ("rankzero.capture.environment", "rankzero.delivery.supervisor"): "detached processes are started there",
+    ("rankzero.capture.environment", "rankzero.delivery.background"): "detached processes are started there",
     ("rankzero.events.structs", "rankzero.loggers.base"): "an event calls the verb of a logger",
     ("rankzero.recorder.progress", "rankzero.run.endings"): "tells whether this is a notebook",
 }
@@ -116,7 +116,7 @@ def test_no_tracker_is_named():
 
 
 HEAVY = [
-    "torch", "numpy", "pandas", "PIL", "pyarrow", "matplotlib", "fsspec", "yaml", "tenacity", "rich", "typer", "pluggy",
+    "torch", "numpy", "pandas", "PIL", "pyarrow", "matplotlib", "fsspec", "yaml", "rich", "typer", "pluggy",
     "filelock", "asyncio", "multiprocessing",
 ]  # fmt: skip
 
