@@ -196,6 +196,13 @@ _streams: list[_Stream] = []
 _changing = threading.Lock()
 
 
+def capture_current_streams() -> None:
+    """Let each `Capture` also hear what ``sys.stdout`` and ``sys.stderr`` are now, after a program replaced them."""
+    for listener in {listener for heard in list(_streams) for listener in heard.listeners}:
+        for name in ("stdout", "stderr"):
+            _listen(listener, name)
+
+
 def _listen(listener: Capture, name: str) -> None:
     """Let ``listener`` hear ``sys.NAME``, if that can be."""
     stream = getattr(sys, name)

@@ -1,59 +1,28 @@
-"""The progress bar of a recorder: which one, and whether there is any."""
+"""The progress bar of a recorder: whether there is one, and what it shows."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, Protocol
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any
 
+from rankzero.capture.console import unheard
 from rankzero.errors import PluginNotInstalledError, RecorderError
-from rankzero.messages import did_you_mean
+from rankzero.messages import describe, did_you_mean, warn_user
 from rankzero.rank import is_rank_zero
-from rankzero.recorder.progress_loops import LoopProgress, Screen
-from rankzero.recorder.terminal_line import TerminalLine, is_terminal
+from rankzero.recorder.progress_bars import Bars, make_bars
+from rankzero.recorder.progress_metrics import ShownMetrics
 from rankzero.run.endings import ipython_shell
 
 _KINDS = ("auto", "rich", "tqdm")
-
-
-class Progress(Protocol):
-    """Shows how far loops are. Loops nest; nothing here raises, or waits for an accelerator."""
-
-    def begin(self, description: str, total: int | None) -> None:
-        """A loop begins, within the one that runs.
-
-        Args:
-            description: such as ``epoch 3`` or ``validate``; where it begins with ``epoch``, the last one stays to be
-                seen when it has ended.
-            total: batches; None if nobody knows.
-        """
-
-    def advance(self, metrics: Mapping[str, Any]) -> None:
-        """One batch of the innermost loop is done.
-
-        Args:
-            metrics: name → Python number or one-element tensor; only looked into when it is time to draw.
-        """
-
-    def end(self) -> None:
-        """The innermost loop has ended."""
-
-    def close(self) -> None:
-        """The run ends: leave what is shown; may be called again, and nothing is shown any more."""
-
-
-class NoProgress:
-    """Shows nothing."""
-
-    def begin(self, description: str, total: int | None) -> None: ...
-
-    def advance(self, metrics: Mapping[str, Any]) -> None: ...
-
-    def end(self) -> None: ...
-
-    def close(self) -> None: ...
+_INTERVAL = 0.1  # seconds between two drawings
 
 
 def make_progress(kind: str | None, version: str) -> Progress:
@@ -75,38 +44,160 @@ def make_progress(kind: str | None, version: str) -> Progress:
         raise RecorderError(
             f"progress_bar={kind!r}: it is one of 'auto', 'rich', 'tqdm' and None.{did_you_mean(str(kind), _KINDS)}"
         )
-    if kind == "tqdm" and not _has_tqdm():
+    has_tqdm = importlib.util.find_spec("tqdm") is not None
+    if kind == "tqdm" and not has_tqdm:
         raise PluginNotInstalledError("progress_bar='tqdm' needs tqdm: pip install tqdm", name="tqdm")
-    screen = _screen(kind) if kind is not None and _is_watched() else None
-    return NoProgress() if screen is None else LoopProgress(screen, f"v_num={version[-4:]}" if version else "")
-
-
-def _is_watched() -> bool:
     is_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-    return is_rank_zero() and not is_ci and (_is_notebook() or _is_in_terminal())
-
-
-def _is_in_terminal() -> bool:
-    return is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+    if _is_notebook():
+        kind = "notebook" if has_tqdm and kind in ("auto", "tqdm") else None
+    elif not _is_in_terminal():
+        kind = None
+    make = None if kind is None or is_ci or not is_rank_zero() else partial(make_bars, kind)
+    return Progress(make, {"v_num": version[-4:]} if version else {})
 
 
 def _is_notebook() -> bool:
-    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(ipython_shell()).__mro__)
+    return any(each.__name__ == "ZMQInteractiveShell" for each in type(ipython_shell()).__mro__)
 
 
-def _screen(kind: str) -> Screen | None:
-    if _is_notebook():
-        from rankzero.recorder.progress_tqdm import NotebookBars
-
-        return NotebookBars() if kind != "rich" and _has_tqdm() else None
-    if kind == "tqdm":
-        from rankzero.recorder.progress_tqdm import tqdm_line
-
-        return TerminalLine(tqdm_line())
-    from rankzero.recorder.progress_rich import rich_line
-
-    return TerminalLine(rich_line())
+def _is_in_terminal() -> bool:
+    try:
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    except Exception:  # None, closed, or an object of another kind
+        return False
 
 
-def _has_tqdm() -> bool:
-    return importlib.util.find_spec("tqdm") is not None
+@dataclass
+class _Loop:
+    bar: Any
+    is_epoch: bool
+    done: int = 0
+    has_ended: bool = False
+
+
+class Progress:
+    """Shows how far loops are, ten times a second at most. Nothing here raises, or waits for an accelerator.
+
+    The bar of an epoch stays until the next epoch begins; the bar of any other loop is removed when the loop ends. The
+    metrics stand beside the first bar.
+
+    Args:
+        make: makes the bars; None to show nothing.
+        fixed: what is shown behind the metrics.
+    """
+
+    def __init__(self, make: Callable[[], Bars] | None, fixed: Mapping[str, str] | None = None) -> None:
+        self._make = make
+        self._bars: Bars | None = None
+        self._metrics = ShownMetrics(fixed or {})
+        self._loops: list[_Loop] = []  # the outermost first, which may be an epoch that has ended
+        self._due = 0.0
+        _all.add(self)
+
+    def begin(self, description: str, total: int | None) -> None:
+        """A loop begins, within the one that runs.
+
+        Args:
+            description: such as ``epoch 3`` or ``validate``.
+            total: the number of batches, if known.
+        """
+        if not is_rank_zero():  # which may be known only now
+            self.close()
+        self._try(self._begin, description, total)
+
+    def advance(self, metrics: Mapping[str, Any]) -> None:
+        """One batch of the innermost loop is done.
+
+        Args:
+            metrics: name → Python number or one-element tensor; only read when it is time to draw.
+        """
+        if not self._loops:
+            return
+        self._loops[-1].done += 1
+        self._metrics.given = metrics
+        if monotonic() >= self._due:
+            self._try(self._draw)
+
+    def end(self) -> None:
+        """The innermost loop has ended."""
+        if self._loops:
+            self._try(self._end)
+
+    def pause(self) -> None:
+        """Leave what is shown; a loop that begins later is shown below."""
+        if self._bars is not None:
+            self._try(self._pause)
+
+    def close(self) -> None:
+        """Leave what is shown, and show nothing more."""
+        self.pause()
+        self._turn_off()
+
+    def after_fork(self) -> None:
+        """Show nothing more in a forked child, whose parent draws."""
+        self._make = None
+        self._loops = []
+        if self._bars is not None:
+            self._bars.streams.give_back()
+
+    def _begin(self, bars: Bars, description: str, total: int | None) -> None:
+        is_epoch = description.startswith("epoch ")
+        if is_epoch and self._loops and self._loops[0].has_ended:
+            bars.remove(self._loops.pop(0).bar)
+        self._loops.append(_Loop(bars.add(description, total), is_epoch))
+        self._draw(bars)
+        self._due = 0.0  # the first batch may be the only one for a long time
+
+    def _end(self, bars: Bars) -> None:
+        self._draw(bars)
+        loop = self._loops[-1]
+        if loop.is_epoch and len(self._loops) == 1:
+            loop.has_ended = True
+            bars.stop(loop.bar)
+        else:
+            bars.remove(self._loops.pop().bar)
+        if not self._loops:
+            self._pause(bars)
+
+    def _pause(self, bars: Bars) -> None:
+        self._draw(bars)
+        for loop in self._loops[1:]:
+            bars.remove(loop.bar)
+        self._bars, self._loops = None, []
+        bars.close()
+
+    def _draw(self, bars: Bars) -> None:
+        self._metrics.read()
+        for loop in self._loops:
+            bars.draw(loop.bar, loop.done, self._metrics.text() if loop is self._loops[0] else "")
+        self._due = monotonic() + _INTERVAL
+
+    def _try(self, action: Callable[..., None], *args: Any) -> None:
+        if self._make is None:
+            return
+        try:
+            with unheard():  # a notebook without widgets draws on standard error
+                if self._bars is None:
+                    self._bars = self._make()
+                action(self._bars, *args)
+        except Exception as error:
+            self._turn_off()
+            with suppress(Exception):  # a warning that was made an error, or cannot be printed
+                warn_user(f"the progress bar is off: drawing it failed ({describe(error)})")
+
+    def _turn_off(self) -> None:
+        bars, self._bars, self._make, self._loops = self._bars, None, None, []
+        if bars is not None:
+            with suppress(Exception), unheard():
+                bars.close()
+
+
+_all: weakref.WeakSet[Progress] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_all):
+        each.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

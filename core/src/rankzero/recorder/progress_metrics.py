@@ -1,4 +1,4 @@
-"""The metrics in a progress bar: read when it is drawn, and never waited for."""
+"""The metrics beside a progress bar: read when it is drawn, without waiting for a device."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from rankzero.values import Number, split_metrics
 
 
 class ShownMetrics:
-    """The numbers of the metrics that were given last, as far as they are there."""
+    """The newest numbers that are known of the metrics that were given last.
 
-    def __init__(self) -> None:
+    Args:
+        fixed: name → text that is always shown, behind the metrics.
+    """
+
+    def __init__(self, fixed: Mapping[str, str]) -> None:
         self.given: Mapping[str, Any] = {}
-        """Name → number or one-element tensor; not looked into before `read`."""
+        """Name → number or one-element tensor; not read before `read`."""
+        self._fixed = fixed
         self._numbers: dict[str, Number] = {}
         self._copy: DeviceCopy | None = None
 
@@ -30,9 +35,10 @@ class ShownMetrics:
         known = {**known, **split.numbers}
         self._numbers = {name: known[name] for name in self.given if name in known}
 
-    def texts(self) -> list[str]:
-        """Return ``name=0.1234`` of each metric."""
-        return [f"{name}={_shown(number)}" for name, number in self._numbers.items()]
+    def text(self) -> str:
+        """Return the metrics as ``loss=0.1234, lr=0.01``."""
+        shown = {name: _shown(number) for name, number in self._numbers.items()}
+        return ", ".join(f"{name}={text}" for name, text in {**shown, **self._fixed}.items())
 
 
 def _shown(number: Number) -> str:

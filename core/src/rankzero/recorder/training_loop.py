@@ -257,6 +257,7 @@ class Course:
         if self._rounds is not None:
             self._rounds = None
             self.position.leave_round()
+            self._progress.pause()
 
     def settle(self) -> None:
         """Complete what was left early: what is done now comes behind it, on each rank."""
