@@ -13,7 +13,7 @@ from rankzero.files.directories import place_at
 from rankzero.journal.append import Journal, cut_torn_tail
 from rankzero.loggers.csv.file import CsvFile
 from rankzero.loggers.csv.hparams import HparamsFile
-from rankzero.loggers.csv.ledger import Ledger
+from rankzero.loggers.csv.projection import Projection
 from rankzero.rundir.positions import Position, courier_lock, load_position, save_position, wake
 from rankzero.rundir.writer_lock import WriterLock
 
@@ -38,8 +38,8 @@ WRITERS = {
     "csv.courier.lock": lambda run_dir: courier_lock(run_dir, "csv"),
     "writer.lock": WriterLock,
     "journal.jsonl": lambda run_dir: Journal(run_dir / "journal.jsonl").append(b"line\n"),
-    "metrics.csv": lambda run_dir: CsvFile(run_dir / "metrics.csv", ["a"]).append([{"a": 1}]),
-    ".metrics.csv.delivered": lambda run_dir: Ledger(run_dir / "metrics.csv", "r", is_alone=True),
+    "metrics.csv": lambda run_dir: CsvFile(place_at(str(run_dir)), "metrics.csv", ["a"]).append([{"a": 1}]),
+    ".metrics.csv.delivered": lambda run_dir: Projection(place_at(str(run_dir)), "metrics.csv", "r", is_alone=True),
     "hparams.yaml": lambda run_dir: HparamsFile(place_at(str(run_dir))).add({"a": 1}),
 }
 

@@ -21,10 +21,10 @@ from rankzero.delivery.courier import Courier
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.events.structs import Artifact, Checkpoint, Finish, Image, Metrics, Params, Start, Table, Text, encode
+from rankzero.files.directories import place_at
 from rankzero.journal.append import Journal
 from rankzero.journal.tail import JOURNAL
 from rankzero.loggers.csv.file import CsvFile
-from rankzero.loggers.csv.ledger import ledger_name
 from rankzero.loggers.csv.logger import CSVLogger, ExperimentWriter
 from rankzero.media.store import MediaStore
 from rankzero.testing.samples import png
@@ -234,7 +234,7 @@ def test_hyperparameters_that_cannot_be_read_are_kept_aside(tmp_path):
 def test_row_that_a_crash_tore_is_ended(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_bytes(b"a,step\n1.5,0\n2.")
-    file = CsvFile(path)
+    file = CsvFile(place_at(str(tmp_path)), path.name)
     assert file.rows == 2
     file.append([{"a": 3.5, "step": 2}])
     file.append([{"b": 1}])
@@ -244,14 +244,14 @@ def test_row_that_a_crash_tore_is_ended(tmp_path):
 def test_names_of_columns(tmp_path):
     names = ["a,b", 'say "a"', "two\nlines", "größe", " a ", "", "=1+1", "a;b"]
     path = tmp_path / "metrics.csv"
-    CsvFile(path).append([dict.fromkeys(names, 1), dict.fromkeys(names, 2)])
-    file = CsvFile(path)
+    place = place_at(str(tmp_path))
+    CsvFile(place, path.name).append([dict.fromkeys(names, 1), dict.fromkeys(names, 2)])
+    file = CsvFile(place, path.name)
     assert file.rows == 2
     file.append([{"new": 1}])
-    assert CsvFile(path).columns == [*sorted(names), "new"]
-    assert file.cut(1)
+    assert CsvFile(place, path.name).columns == [*sorted(names), "new"]
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        assert len(list(csv.reader(lines))) == 2
+        assert len(list(csv.reader(lines))) == 4
 
 
 def test_new_columns_rewrite_the_file_once_for_each_flush(tmp_path, monkeypatch):
@@ -583,7 +583,7 @@ def test_files_of_a_run(run, recwarn):
     assert (run.dir / rows[0]["path"]).stat().st_nlink == 2, "copied, not linked"
     assert not recwarn.list
 
-    (run.dir / ledger_name("metrics.csv")).unlink()  # everything is delivered again
+    (run.dir / ".metrics.csv.delivered").unlink()  # everything is delivered again
     run.log({"loss": 1.0})
     run.deliver()
     assert read(run.dir / "files.csv") == rows
@@ -675,7 +675,7 @@ def _empty(path):
 @pytest.mark.parametrize(
     ("harm", "kept"),
     [
-        (_delete, 0), (_shorten, 1), (_tear, 0), (_add_a_row, 0), (_save_in_a_spreadsheet, 0), (_empty, 0),
+        (_delete, 0), (_shorten, 1), (_tear, 0), (_add_a_row, 0), (_save_in_a_spreadsheet, 1), (_empty, 0),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("is_open", [False, True])
@@ -714,7 +714,7 @@ def test_harm_to_the_ledger(run, harm):
     fill(run)
     run.deliver()
     before = (run.dir / "metrics.csv").read_bytes()
-    harm(run.dir / ledger_name("metrics.csv"))
+    harm(run.dir / ".metrics.csv.delivered")
     run.log({"a": 5.5})
     run.deliver()
     run.check()
@@ -750,7 +750,7 @@ def test_lost_ledger_beside_rows_of_somebody_else(run, tmp_path):
     for _ in range(2):
         run.log({"a": 0.5})
         run.deliver(lambda: CSVLogger(tmp_path / "logs", "exp", "mine"))
-        (directory / ledger_name("metrics.csv")).unlink()
+        (directory / ".metrics.csv.delivered").unlink()
     run.check(directory / "metrics.csv")
     assert not list(directory.glob("metrics.*.csv"))
 
@@ -812,4 +812,4 @@ def test_redelivered_rows_are_recognised(run):
                 logger.log_metrics({"a": line}, line)
     logger.close()
     assert column(run.dir / "metrics.csv", "a") == ["1", "2"]
-    assert ExperimentWriter(str(run.dir), run.info, is_alone=True).lines == 3
+    assert ExperimentWriter(str(run.dir), run.info, is_alone=True).delivered.lines == 3

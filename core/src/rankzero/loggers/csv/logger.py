@@ -14,13 +14,13 @@ import msgspec
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
-from rankzero.files.directories import Place, next_version, place_at
+from rankzero.files.directories import next_version, place_at
 from rankzero.loggers.base import Logger
 from rankzero.loggers.csv import hparams
 from rankzero.loggers.csv.file import CsvFile, FileChangedError
 from rankzero.loggers.csv.hparams import HparamsFile
-from rankzero.loggers.csv.ledger import Ledger, ledger_name
 from rankzero.loggers.csv.media_files import KeptFiles
+from rankzero.loggers.csv.projection import Projection
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.rank import rank_zero_warn
 from rankzero.values import flatten, to_jsonable, to_number
@@ -40,7 +40,8 @@ class CSVLogger(Logger):
     - ``tables/``, ``images/`` and so on: ``<key>-<step>-<hash>``; ``files.csv`` lists them, and checkpoints and other
       artifacts, which stay where they are.
 
-    Under a Run each value is there exactly once, whatever crashed in between.
+    Under a Run each value is there exactly once, whatever crashed in between. With a given ``version``, where others
+    may write, too, rows may come twice if a crash interrupts the adding of a column.
 
     Args:
         save_dir: a directory, or an fsspec URL such as ``s3://bucket/logs`` (needs ``rankzero[remote]``). An object
@@ -131,7 +132,8 @@ class CSVLogger(Logger):
         super().attach(run)
 
     def watermark(self) -> int | None:
-        return self.experiment.lines
+        delivered = self.experiment.delivered
+        return None if delivered is None else delivered.lines
 
     @contextmanager
     def at(self, context: LogContext) -> Iterator[None]:
@@ -140,8 +142,8 @@ class CSVLogger(Logger):
             self._note(context)
 
     def _note(self, context: LogContext) -> None:
-        if self.run_info is not None and not self._closed and context.line is not None:
-            self.experiment.note(context.line)
+        if self.run_info is not None and not self._closed and (delivered := self.experiment.delivered) is not None:
+            delivered.note(context.line)
 
     def flush(self) -> None:
         if self._writer is not None:
@@ -159,11 +161,11 @@ class CSVLogger(Logger):
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         for row in rows:
             self._log(row.values, row.step, row.context)
-            self.experiment.note(row.context.line)
+            self._note(row.context)
 
     def _log(self, metrics: Mapping[str, Any], step: int | None, context: LogContext | None) -> None:
         writer = self.experiment
-        if context is not None and writer.holds(context.line):
+        if context is not None and writer.delivered is not None and writer.delivered.holds(context.line):
             return
         if self._prefix:
             metrics = {f"{self._prefix}{self.LOGGER_JOIN_CHAR}{key}": value for key, value in metrics.items()}
@@ -257,19 +259,14 @@ class ExperimentWriter:
         self._files: KeptFiles | None = None
         self._place = place_at(log_dir)
         self._hparams = HparamsFile(self._place)
-        self._place.pull(self.NAME_METRICS_FILE)
-        path = self.local_dir / self.NAME_METRICS_FILE
+        self.delivered: Projection | None = None
+        """What was delivered of the run's journal, if there is one."""
         if run is None:
-            self._ledger = None
-            self._file = CsvFile(path)
+            self._file = CsvFile(self._place, self.NAME_METRICS_FILE)
             # A process that ends without finalize() shall not lose its last rows.
-            weakref.finalize(self, _write_rest, self._file, self._place, self.metrics, os.getpid())
+            weakref.finalize(self, _write_rest, self._file, self.metrics, os.getpid())
         else:
-            self._place.pull(ledger_name(path.name))
-            self._ledger = Ledger(path, run.id, is_alone=is_alone)
-            self._file = self._ledger.file
-            if self._ledger.kept is not None:
-                self._place.push(self._ledger.kept.name)
+            self._file = self.delivered = Projection(self._place, self.NAME_METRICS_FILE, run.id, is_alone=is_alone)
 
     @property
     def hparams(self) -> dict[str, Any]:
@@ -297,22 +294,6 @@ class ExperimentWriter:
         if self._files is None:
             self._files = KeptFiles(self._place)
         return self._files
-
-    # Delivery
-
-    @property
-    def lines(self) -> int | None:
-        """How many lines of the journal are here."""
-        return self._ledger.lines if self._ledger is not None else None
-
-    def holds(self, line: int | None) -> bool:
-        """Return whether this line of the journal was handed over before."""
-        return self._ledger is not None and self._ledger.holds(line)
-
-    def note(self, line: int | None) -> None:
-        """Say that this line of the journal was handed over."""
-        if self._ledger is not None:
-            self._ledger.note(line)
 
     # Writing
 
@@ -361,28 +342,20 @@ class ExperimentWriter:
     def save(self) -> None:
         """Write the rows that were taken."""
         if self.metrics:
-            try:
-                self._file.append(self.metrics)
-            except FileChangedError:
-                if self._ledger is not None:
-                    raise  # its rows are not those that were delivered: the courier has to look again
-                self._file.reload()
-                self._file.append(self.metrics)
-            self._place.push(self.NAME_METRICS_FILE)
+            self._file.append(self.metrics)
             self.metrics.clear()
-        if self._ledger is not None and self._ledger.save():
-            self._place.push(ledger_name(self.NAME_METRICS_FILE))
+        self._file.save()
 
     def close(self) -> None:
         """Drop what was only needed for working."""
         self._place.close()
 
 
-def _write_rest(file: CsvFile, place: Place, rows: list[dict[str, Any]], pid: int) -> None:
+def _write_rest(file: CsvFile, rows: list[dict[str, Any]], pid: int) -> None:
     if rows and os.getpid() == pid:
         with suppress(Exception):  # nobody is left to be told
             file.append(rows)
-            place.push(file.path.name)
+            file.save()
 
 
 def _cell(value: Any) -> Any:

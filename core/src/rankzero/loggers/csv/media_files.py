@@ -30,12 +30,10 @@ class KeptFiles:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        place.pull(NAME)
-        path = place.path / NAME
-        self._file = CsvFile(path, COLUMNS)
+        self._file = CsvFile(place, NAME, COLUMNS)
         self._listed: set[tuple[str, ...]] = set()
         if self._file.size:
-            with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            with self._file.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                 self._listed.update(tuple(row) for row in csv.reader(file))
 
     def keep(self, source: Path, kind: str, key: str, step: int | None) -> str:
@@ -59,7 +57,7 @@ class KeptFiles:
             return
         self._file.append([dict(zip(COLUMNS, row, strict=True))])
         self._listed.add(row)
-        self._place.push(NAME)
+        self._file.save()
 
 
 def _clean(part: str) -> str:

@@ -1,0 +1,113 @@
+"""A CSV file that holds what a journal says, each line of it once; where that is in doubt, it is begun anew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import BinaryIO
+
+import msgspec
+
+from rankzero.errors import NotAFileError
+from rankzero.files.directories import Place, replace_file, set_aside
+from rankzero.files.writing import open_own, read_own
+from rankzero.loggers.csv.file import CsvFile
+
+log = logging.getLogger("rankzero.csv")
+
+_FIRST_COLUMNS = ("step", "time")
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    """The file beside the CSV file: its first ``size`` bytes hold ``lines`` lines of the journal of ``run``."""
+
+    run: str
+    size: int
+    lines: int | None = None
+
+
+class Projection(CsvFile):
+    """The part of a journal that was delivered, as a CSV file.
+
+    Bytes beyond those of the marker were written by a courier that died before it could save one, and are cut off. A
+    file that does not fit its marker is kept under another name, and the journal is delivered again.
+
+    Args:
+        place: its directory.
+        name: of the file.
+        run_id: the run whose journal is delivered.
+        is_alone: nothing but this run writes to the file, so that all of it can come from the journal again.
+    """
+
+    may_change = False  # its rows would not be those that were delivered
+
+    def __init__(self, place: Place, name: str, run_id: str, *, is_alone: bool) -> None:
+        super().__init__(place, name, _FIRST_COLUMNS)
+        self._marker_name = f".{name}.delivered"
+        self._run_id = run_id
+        self._is_alone = is_alone
+        self._marker = self._read_marker()
+        self.lines = self._lines_held()
+        """How many lines of the journal were delivered; None if that is unknown."""
+        self.save()
+
+    def holds(self, line: int | None) -> bool:
+        """Return whether this line of the journal was delivered before."""
+        return line is not None and self.lines is not None and line < self.lines
+
+    def note(self, line: int | None) -> None:
+        """Note that this line of the journal was delivered."""
+        if line is not None and not self.holds(line):
+            self.lines = line + 1
+
+    def save(self) -> None:
+        """Save the marker, too: all lines that were noted are in the file."""
+        super().save()
+        self._save_marker(_Marker(self._run_id, self.size, self.lines))
+
+    def _add_columns(self, names: Sequence[str]) -> None:
+        # Should the courier die before the next marker, the file is begun anew, or belongs to nobody.
+        self._save_marker(_Marker(self._run_id if self._is_alone else "", 0, 0))
+        super()._add_columns(names)
+
+    def _lines_held(self) -> int | None:
+        marker = self._marker
+        if marker is not None and marker.run == self._run_id and self._cut(marker.size):
+            return marker.lines
+        if not self._is_alone:
+            return None if self.size else 0  # ours will follow the rows of others
+        if self.size:
+            kept = set_aside(self.path)
+            log.warning("%s does not fit the journal; kept as %s, and written anew", self.path, kept.name)
+            self._place.push(kept.name)
+            self.reload()
+        return 0
+
+    def _cut(self, size: int) -> bool:
+        """Cut off what follows the first ``size`` bytes; return False if these are not what was written here."""
+        if self.size < size or (size and not self._is_plain):
+            return False
+        with suppress(FileNotFoundError), open_own(self.path, "r+b") as file:
+            if size and not _ends_line(file, size):
+                return False
+            file.truncate(size)
+        self.reload()
+        return True
+
+    def _save_marker(self, marker: _Marker) -> None:
+        if marker != self._marker:
+            replace_file(self._place, self._marker_name, msgspec.json.encode(marker))
+            self._marker = marker
+
+    def _read_marker(self) -> _Marker | None:
+        self._place.pull(self._marker_name)
+        try:
+            return msgspec.json.decode(read_own(self._place.path / self._marker_name), type=_Marker)
+        except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+
+
+def _ends_line(file: BinaryIO, size: int) -> bool:
+    file.seek(size - 1)
+    return file.read(1) == b"\n"
