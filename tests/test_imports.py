@@ -31,7 +31,6 @@ ROOMS = [
 ]  # fmt: skip
 UPWARDS = {
     ("rankzero.capture.environment", "rankzero.delivery.background"): "detached processes are started there",
-    ("rankzero.events.structs", "rankzero.loggers.base"): "an event calls the verb of a logger",
     ("rankzero.recorder.progress", "rankzero.run.endings"): "tells whether this is a notebook",
 }
 """Imports against that order, with their reasons: none should be added."""

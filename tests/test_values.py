@@ -26,6 +26,7 @@ from odd_values import Gone, Hostile, Word, same
 import rankzero
 from rankzero.events.structs import Artifact, Metrics, Params, Text, decode, encode
 from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.loggers.dispatch import dispatch
 from rankzero.values import split_metrics, to_jsonable, to_number
 
 
@@ -467,7 +468,7 @@ def test_initial_metrics_of_hyperparams_may_be_nan(run):
     (event,) = events(run, Params)
     handed = []
     logger = types.SimpleNamespace(log_hyperparams=lambda values, metrics: handed.append(metrics))
-    event.hand_to(logger, run.dir)
+    dispatch(event, logger, run.dir)
     assert str(handed) == "[{'loss': nan, 'best': inf}]"
 
 

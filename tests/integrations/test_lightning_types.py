@@ -87,6 +87,12 @@ def test_nothing_of_lightning_is_imported():
     assert done.stdout.strip() == "['rankzero.loggers.lightning']"
 
 
+def test_importing_the_contract_installs_no_import_hook():
+    code = "import sys; before = sys.meta_path[:]; import rankzero.loggers.base; print(sys.meta_path == before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=A_WHILE)
+    assert done.stdout.strip() == "True"
+
+
 def test_modules_that_are_only_named_like_lightnings(tmp_path):
     (tmp_path / "lightning_mine.py").write_text(
         "import rankzero\nfrom lightning.pytorch.loggers import Logger as Theirs\n"

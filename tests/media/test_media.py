@@ -182,7 +182,7 @@ SOUNDS = {
 @pytest.mark.parametrize(("samples", "expected"), SOUNDS.values(), ids=SOUNDS)
 @pytest.mark.filterwarnings("error")
 def test_samples_are_kept(store, samples, expected):
-    file = store.audio(samples, 8000, "a caption")
+    file = store.put("audio", samples, "a caption", sample_rate=8000)
     assert read_wav(store.directory / file.path) == (8000, expected)
     assert file.caption == "a caption"
 
@@ -195,18 +195,18 @@ def test_sound_is_logged(run):
 
 
 def test_default_sample_rate(store):
-    assert read_wav(store.directory / store.audio([0.0]).path)[0] == 44_100
+    assert read_wav(store.directory / store.put("audio", [0.0]).path)[0] == 44_100
 
 
 @pytest.mark.parametrize(("data", "suffix"), [(b"RIFF..WAVE", ".wav"), (b"fLaC", ".flac"), (b"ID3", ".mp3")])
 def test_bytes_of_a_sound_are_kept_as_they_are(store, data, suffix):
-    path = store.directory / store.audio(data).path
+    path = store.directory / store.put("audio", data).path
     assert (path.read_bytes(), path.suffix) == (data, suffix)
 
 
 def test_what_is_no_sound_is_kept_as_numbers(store):
     with pytest.warns(UserWarning, match="audio has the shape"):
-        file = store.audio(np.zeros((2, 3, 4)))
+        file = store.put("audio", np.zeros((2, 3, 4)))
     assert np.load(store.directory / file.path).shape == (2, 3, 4)
 
 
@@ -230,14 +230,14 @@ def read_gif(path):
     ids=["uint8", "(T, C, H, W)", "tensor", "0..1", "0..255 floats"],
 )
 def test_frames_are_kept(store, frames):
-    found = read_gif(store.directory / store.video(frames, fps=10).path)
+    found = read_gif(store.directory / store.put("video", frames, fps=10).path)
     assert [duration for duration, _ in found] == [100, 100, 100]
     np.testing.assert_array_equal([pixels for _, pixels in found], FRAMES)
 
 
 def test_dark_frame_of_a_bright_video_stays_dark(store):
     frames = np.stack([np.full((4, 6, 3), level, np.float32) for level in (1, 200)])
-    assert [pixels.max() for _, pixels in read_gif(store.directory / store.video(frames).path)] == [1, 200]
+    assert [pixels.max() for _, pixels in read_gif(store.directory / store.put("video", frames).path)] == [1, 200]
 
 
 def test_video_is_logged(run):
@@ -250,13 +250,13 @@ def test_video_is_logged(run):
 @pytest.mark.parametrize("frames", [np.zeros((0, 4, 4, 3)), np.zeros((4, 4))])
 def test_what_is_no_video_is_kept_as_numbers(store, frames):
     with pytest.warns(UserWarning, match="a video has the shape"):
-        file = store.video(frames)
+        file = store.put("video", frames)
     assert np.load(store.directory / file.path).shape == frames.shape
 
 
 @pytest.mark.parametrize(("data", "suffix"), [(b"\0\0\0 ftypisom", ".mp4"), (b"GIF89a", ".gif")])
 def test_bytes_of_a_video_are_kept_as_they_are(store, data, suffix):
-    path = store.directory / store.video(data).path
+    path = store.directory / store.put("video", data).path
     assert (path.read_bytes(), path.suffix) == (data, suffix)
 
 
@@ -275,11 +275,11 @@ def test_figure(run):
 
 def test_axes_stand_for_their_figure(store):
     axes = MatplotlibFigure(figsize=(2, 1), dpi=50).subplots()
-    assert np.asarray(store.figure(axes).under(store.directory)).shape == (50, 100, 4)
+    assert np.asarray(store.put("figure", axes).under(store.directory)).shape == (50, 100, 4)
 
 
 def test_figure_among_images(store):
-    image = store.image(MatplotlibFigure(figsize=(2, 1), dpi=50))
+    image = store.put("image", MatplotlibFigure(figsize=(2, 1), dpi=50))
     assert np.asarray(image.under(store.directory)).shape == (50, 100, 4)
 
 
@@ -288,7 +288,7 @@ def test_plotly_figure_becomes_html(store):
         def write_html(self, file):
             file.write("<p>plöt</p>")
 
-    path = store.directory / store.figure(Plotly()).path
+    path = store.directory / store.put("figure", Plotly()).path
     assert (path.read_text("utf-8"), path.suffix) == ("<p>plöt</p>", ".html")
 
 
@@ -586,9 +586,9 @@ def test_without_pillow_or_numpy_the_numbers_are_kept(tmp_path, missing, suffix)
 
 
 def test_media_file_keeps_its_caption_when_logged_again(store):
-    file = store.image(RGB, "first").under(store.directory)
-    assert store.image(file).caption == "first"
-    assert store.image(file, "second").caption == "second"
+    file = store.put("image", RGB, "first").under(store.directory)
+    assert store.put("image", file).caption == "first"
+    assert store.put("image", file, "second").caption == "second"
     assert isinstance(file, MediaFile)
 
 
@@ -604,7 +604,7 @@ def test_a_picture_in_an_sdks_own_type(tmp_path):
 
     picture = Image.new("RGB", (2, 3), (1, 2, 3))
     store = MediaStore(tmp_path)
-    assert store.image(SdkPicture(picture)) == store.image(picture)
+    assert store.put("image", SdkPicture(picture)) == store.put("image", picture)
     table = store.table(["a"], [[SdkPicture(picture)]])
     assert read_table(tmp_path / table.path) == read_table(tmp_path / store.table(["a"], [[picture]]).path)
 

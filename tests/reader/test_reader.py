@@ -276,8 +276,8 @@ def test_deliveries(write):
 
 def test_media_have_absolute_paths_and_captions(write, tmp_path):
     store = MediaStore(tmp_path / "run")
-    image = store.image(np.zeros((2, 2), np.uint8), "a zero")
-    sound = store.audio(np.zeros(10), 8000)
+    image = store.put("image", np.zeros((2, 2), np.uint8), "a zero")
+    sound = store.put("audio", np.zeros(10), sample_rate=8000)
     run = read_run(
         write(START, Image(1.0, "x", [image, image], 3), Audio(2.0, "x", [sound], 4), Figure(3.0, "f", image, 5))
     )

@@ -152,7 +152,7 @@ def test_images(run, delivered, tmp_path):
     run.log_image("eval/cats", [pixels, tmp_path / "cat.png"], step=3, caption=["array", "file"], boxes=[None, [1]])
     (call,) = delivered("log_image")
     assert (call["key"], call["step"], call["caption"]) == ("eval/cats", 3, ["array", "file"])
-    assert call["kwargs"] == {"boxes": [None, [1]]}
+    assert call["extra"] == {"boxes": [None, [1]]}
     for image in call["images"]:
         assert (opened(image["path"]) == pixels).all()
 

@@ -122,7 +122,7 @@ def test_options_of_other_trackers_are_said_to_be_ignored(logger):
 
 def test_what_is_delivered_again_is_there_once(make_logger, run_info, tmp_path):
     store = MediaStore(Path(run_info.dir))
-    picture, sound, film = store.image(png()), store.audio(wav()), store.video(GIF)
+    picture, sound, film = store.put("image", png()), store.put("audio", wav()), store.put("video", GIF)
     table = store.table(["a"], [[1]])
     logged = [
         structs.Image(TIME, "image", [picture, picture], 1),
@@ -150,7 +150,7 @@ def test_what_is_delivered_again_is_there_once(make_logger, run_info, tmp_path):
 
 def test_one_step_logged_twice_in_a_moment_keeps_both(make_logger, run_info, tmp_path):
     store = MediaStore(Path(run_info.dir))
-    pictures = [store.image(np.full((2, 2), shade, np.uint8)) for shade in (0, 255)]
+    pictures = [store.put("image", np.full((2, 2), shade, np.uint8)) for shade in (0, 255)]
     journal = JournalOf(run_info)
     for picture, text in zip(pictures, ["a", "b"], strict=True):
         journal.add(

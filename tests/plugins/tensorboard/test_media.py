@@ -1,7 +1,6 @@
 """Pictures, sounds, tables and models: what TensorBoard shows is what was logged, and what it cannot show is said."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.util.tensor_util import make_ndarray
 
 from rankzero.events.run_info import RunInfo
-from rankzero.media.encoders import Histogram, describe_model
+from rankzero.media.encoders import Histogram, encode_model
 from rankzero.media.store import MediaFile
 from rankzero_tensorboard import TensorBoardLogger
 
@@ -103,7 +102,7 @@ def test_a_model_is_its_modules(tmp_path):
     torch = pytest.importorskip("torch")
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.ReLU()))
     path = tmp_path / "model.json"
-    path.write_text(json.dumps(describe_model(model)))
+    path.write_bytes(encode_model(model)[0])
     logger = TensorBoardLogger()
     logger.attach(RunInfo("r1", "first", "digits", str(tmp_path)))
     logger.log_graph(MediaFile(str(path)))
@@ -119,7 +118,7 @@ def test_a_model_is_its_modules(tmp_path):
 
 def test_what_has_no_modules_is_still_drawn(logger, tmp_path):
     path = tmp_path / "model.json"
-    path.write_text(json.dumps(describe_model("Model(a/b)")))
+    path.write_bytes(encode_model("Model(a/b)")[0])
     logger.log_graph(MediaFile(str(path)))
     assert [node.name for node in read_graph(logger).node] == ["Model(a_b)"]
 
@@ -139,7 +138,7 @@ def test_tensorboard_shows_it(tmp_path, loader):
     logger.log_histogram("w", Histogram([1, 2], [0.0, 1.0, 2.0]), step=3)
     logger.log_metrics({"loss": 0.5}, step=3)
     path = tmp_path / "model.json"
-    path.write_text(json.dumps(describe_model("Model")))
+    path.write_bytes(encode_model("Model")[0])
     logger.log_graph(MediaFile(str(path)))
     logger.close()
     with tensorboard(tmp_path, loader) as server:

@@ -46,6 +46,7 @@ from rankzero.events.trust import check_files
 from rankzero.files.writing import lock_permissions
 from rankzero.journal.tail import JOURNAL, read_start
 from rankzero.loggers.base import Logger
+from rankzero.loggers.dispatch import dispatch
 from rankzero.plugins.registry import get_plugins
 from rankzero.rundir.positions import courier_lock, read_position, save_position, stop_time, wake_time
 from rankzero.secrets import scrub
@@ -211,7 +212,7 @@ class Courier:
             except Exception as error:  # any of them may be to blame
                 self._failed(error, handed)
                 return
-            if any(item.event.is_for(logger) for item in handed):  # what opens late is open now
+            if any(item.event.is_for(logger.captures) for item in handed):  # what opens late is open now
                 self._ask_how_to_view(logger)
         if handed:
             self._acknowledged(handed)
@@ -236,9 +237,9 @@ class Courier:
         with logger.at(context):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
                 self._end(logger, event.status)
-            elif event.is_for(logger):
+            elif event.is_for(logger.captures):
                 self._check_files(event)
-                event.hand_to(logger, self.run_dir)
+                dispatch(event, logger, self.run_dir)
         if isinstance(event, Checkpoint):
             self._sweeper.note(line.number, event)  # a Finish that comes before the next flush is to know of it
 
@@ -287,7 +288,7 @@ class Courier:
             number += 1
             if isinstance(item.event, Finish) and not _acknowledges_the_end(logger):
                 raise refused[-1][1]  # nothing shows whether the tracker takes anything
-            if not (item.event.is_for(logger) or isinstance(item.event, Finish)):
+            if not (item.event.is_for(logger.captures) or isinstance(item.event, Finish)):
                 continue  # it shows nothing
             try:
                 self._deliver_alone(logger, item)

@@ -127,7 +127,7 @@ def batches(items: Sequence[Item], logger: Logger) -> Iterator[list[Item]]:
     skipped: list[Item] = []
     for item in items:
         is_open = takes_batches and bool(batch) and isinstance(batch[0].event, Metrics)
-        if is_open and not item.event.is_for(logger):
+        if is_open and not item.event.is_for(logger.captures):
             skipped.append(item)
             continue
         if is_open and isinstance(item.event, Metrics):

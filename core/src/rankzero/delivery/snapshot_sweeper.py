@@ -18,6 +18,7 @@ from rankzero.events.structs import Checkpoint
 from rankzero.events.trust import own_snapshot
 from rankzero.journal.tail import JOURNAL, Tail
 from rankzero.loggers.base import Logger
+from rankzero.loggers.dispatch import upload
 from rankzero.rundir.positions import load_position
 
 _CHECKPOINT = b'{"type":"checkpoint"'
@@ -79,7 +80,7 @@ class SnapshotSweeper:
         for line, checkpoint in self._left():
             try:
                 check_files(checkpoint)
-                checkpoint.upload(logger, self._run_dir)
+                upload(checkpoint, logger, self._run_dir)
             except Exception as error:
                 self._failed_uploads[line] += may_be_rejection(error)
                 if not isinstance(error, RejectedError) and self._failed_uploads[line] < TRIES:

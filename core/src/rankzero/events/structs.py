@@ -1,4 +1,4 @@
-"""The events of a run: their JSON form, and the Logger verb that each is handed to.
+"""The events of a run and their JSON form.
 
 One event is one line of a journal: a JSON object whose ``type`` names the class below in lower case. What is
 None or empty is left out. Paths are relative to the run's directory.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -20,10 +20,11 @@ from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.events.seals import is_sealed, seal
 from rankzero.events.trust import LATEST, check_depth, check_loggers, check_path, check_run
 from rankzero.files.writing import inside
-from rankzero.loggers.base import Logger
 from rankzero.media.encoders import Histogram as HistogramValues
+from rankzero.media.encoders import encode_model
+from rankzero.media.record import Media
 from rankzero.media.store import MediaFile, read_table
-from rankzero.values import NonFinite, Number, from_json_number, restore_non_finite, to_jsonable
+from rankzero.values import NonFinite, Number, from_json_number, restore_non_finite, to_jsonable, to_text
 
 if TYPE_CHECKING:
     _Score = float
@@ -38,9 +39,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field
     """Unix time in seconds."""
 
     is_logged: ClassVar[bool] = True
-    """Whether a logger is told; False for what only the journal's readers need."""
+    """Whether loggers get it; False for what only the journal's readers need."""
     has_files: ClassVar[bool] = False
-    """Whether a logger is given files, which take longer than lines."""
+    """Whether loggers get files of it, which take longer than lines."""
 
     @property
     def paths(self) -> list[str]:
@@ -52,15 +53,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field
         for path in self.paths:
             check_path(path)
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        """Call the verb of ``logger`` that this event stands for."""
-
-    def is_for(self, logger: Logger) -> bool:
-        """Return whether ``logger`` is told."""
+    def is_for(self, captures: Collection[str]) -> bool:
+        """Return whether a logger with these `Logger.captures` gets it."""
         return self.is_logged
 
     def context(self, line: int) -> LogContext:
-        """Return when this event took place, as loggers are told it."""
+        """Return when this event took place, as a logger gets it."""
         return LogContext(self.time, line)
 
 
@@ -121,21 +119,9 @@ class Params(Event, frozen=True):
         params: dict[str, Any] = restore_non_finite(self.values)
         return params
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        metrics = {key: from_json_number(value) for key, value in self.metrics.items()}
-        if metrics and _takes_metrics(logger):
-            logger.log_hyperparams(self.params(), metrics=metrics)
-            return
-        logger.log_hyperparams(self.params())
-        if metrics:
-            logger.log_metrics(metrics=metrics, step=0)
-
-
-def _takes_metrics(logger: Logger) -> bool:
-    import inspect
-
-    parameters = inspect.signature(logger.log_hyperparams).parameters
-    return "metrics" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    def initial_metrics(self) -> dict[str, Number]:
+        """Return ``metrics`` as Python ints and floats."""
+        return {key: from_json_number(value) for key, value in self.metrics.items()}
 
 
 class Metrics(Event, frozen=True):
@@ -158,15 +144,32 @@ class Metrics(Event, frozen=True):
     def context(self, line: int) -> LogContext:
         return LogContext(self.time, line, self.epoch, self.stage)
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.log_metrics(metrics=self.numbers(), step=self.step)
-
 
 def _number(value: Number | bool | NonFinite) -> Number:
     return int(value) if isinstance(value, bool) else from_json_number(value)
 
 
-class _Files(Event, frozen=True):
+class MediaEvent(Event, frozen=True):
+    """What a verb ``log_KIND`` was given that is not a number, with its files in the run's directory."""
+
+    @classmethod
+    def media_kind(cls) -> str:
+        """Return the kind of media: the event's type."""
+        return cls.__name__.lower()
+
+    @classmethod
+    def of(cls, media: Media, time: float, step: int | None) -> MediaEvent:
+        """Return the event of media, whose files are stored in the run's directory now."""
+        raise NotImplementedError
+
+    def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """Return the positional and the keyword arguments with which the verb of a logger is called."""
+        raise NotImplementedError
+
+
+class _Files(MediaEvent, frozen=True):
+    """Files under one key."""
+
     key: str
     files: list[MediaFile]
     step: int | None = None
@@ -183,72 +186,77 @@ class _Files(Event, frozen=True):
         super().check()
         check_depth(self.extra)
 
-    def _hand(self, verb: Callable[..., None], run_dir: Path) -> None:
+    @classmethod
+    def of(cls, media: Media, time: float, step: int | None) -> _Files:
+        return cls(time, to_text(media.key), media.stored(), step, to_jsonable(media.extra))
+
+    def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
         captions = [file.caption or "" for file in self.files]
         files = [file.under(run_dir) for file in self.files]
-        verb(self.key, files, step=self.step, caption=captions if any(captions) else None, **self.extra)
+        return (self.key, files), {"step": self.step, "caption": captions if any(captions) else None, **self.extra}
 
 
 class Image(_Files, frozen=True):
     """Pictures under one key."""
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        self._hand(logger.log_image, run_dir)
-
 
 class Audio(_Files, frozen=True):
     """Sounds under one key."""
-
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        self._hand(logger.log_audio, run_dir)
 
 
 class Video(_Files, frozen=True):
     """Videos under one key."""
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        self._hand(logger.log_video, run_dir)
+
+class _File(MediaEvent, frozen=True):
+    """A file under a key."""
+
+    key: str
+    file: MediaFile
+    step: int | None = None
+
+    has_files = True
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.file.path]
 
 
-class Figure(Event, frozen=True):
+class Figure(_File, frozen=True):
     """A plot."""
 
-    key: str
-    file: MediaFile
-    step: int | None = None
+    extra: dict[str, Any] = {}
+    """The tracker's own keyword arguments."""
 
-    has_files = True
+    def check(self) -> None:
+        super().check()
+        check_depth(self.extra)
 
-    @property
-    def paths(self) -> list[str]:
-        return [self.file.path]
+    @classmethod
+    def of(cls, media: Media, time: float, step: int | None) -> Figure:
+        (file,) = media.stored()
+        return cls(time, to_text(media.key), file, step, to_jsonable(media.extra))
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.log_figure(self.key, self.file.under(run_dir), step=self.step)
+    def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        return (self.key, self.file.under(run_dir)), {"step": self.step, **self.extra}
 
 
-class Table(Event, frozen=True):
+class Table(_File, frozen=True):
     """A table, kept in a file."""
 
-    key: str
-    file: MediaFile
-    step: int | None = None
+    @classmethod
+    def of(cls, media: Media, time: float, step: int | None) -> Table:
+        return cls(time, to_text(media.key), media.open_store().table(*media.table()), step)
 
-    has_files = True
-
-    @property
-    def paths(self) -> list[str]:
-        return [self.file.path]
-
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
+    def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
         try:
             columns, rows = read_table(run_dir / self.file.path)
         except UnsafePathError as error:
             raise RejectedError(f"a cell of the table: {error}") from error
-        logger.log_table(self.key, columns=columns, data=rows, step=self.step)
+        return (self.key,), {"columns": columns, "data": rows, "step": self.step}
 
 
-class Text(Event, frozen=True):
+class Text(MediaEvent, frozen=True):
     """A table of texts, kept in the line itself."""
 
     key: str
@@ -259,22 +267,31 @@ class Text(Event, frozen=True):
     def check(self) -> None:
         check_depth(self.data)
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.log_text(self.key, columns=self.columns, data=self.data, step=self.step)
+    @classmethod
+    def of(cls, media: Media, time: float, step: int | None) -> Text:
+        columns, rows = media.table()
+        return cls(time, to_text(media.key), columns, to_jsonable(rows), step)
+
+    def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        return (self.key,), {"columns": self.columns, "data": self.data, "step": self.step}
 
 
-class Histogram(Event, frozen=True):
+class Histogram(MediaEvent, frozen=True):
     """Counts per bin."""
 
     key: str
     values: HistogramValues
     step: int | None = None
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.log_histogram(self.key, self.values, step=self.step)
+    @classmethod
+    def of(cls, media: Media, time: float, step: int | None) -> Histogram:
+        return cls(time, to_text(media.key), media.histogram(), step)
+
+    def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        return (self.key, self.values), {"step": self.step}
 
 
-class Graph(Event, frozen=True):
+class Graph(MediaEvent, frozen=True):
     """A model's structure."""
 
     file: MediaFile
@@ -285,8 +302,12 @@ class Graph(Event, frozen=True):
     def paths(self) -> list[str]:
         return [self.file.path]
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.log_graph(self.file.under(run_dir))
+    @classmethod
+    def of(cls, media: Media, time: float, step: int | None) -> Graph:
+        return cls(time, media.open_store().put_bytes(encode_model(media.items)))
+
+    def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        return (self.file.under(run_dir),), {}
 
 
 class _Kept(Event, frozen=True):
@@ -312,15 +333,6 @@ class Artifact(_Kept, frozen=True):
     def check(self) -> None:
         super().check()
         check_depth(self.metadata)
-
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.log_artifact(
-            str(run_dir / self.path),
-            name=self.name,
-            type=self.kind,
-            aliases=self.aliases,
-            metadata=self.metadata,
-        )
 
 
 class Checkpoint(_Kept, frozen=True):
@@ -362,26 +374,6 @@ class Checkpoint(_Kept, frozen=True):
             return None
         return Path(self.source) if saved <= self.time else None
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        if not self.automatic or logger.log_model in (None, "all"):
-            self.upload(logger, run_dir)
-
-    def upload(self, logger: Logger, run_dir: Path) -> None:
-        """Call the verb, whether or not the logger wants what a ModelCheckpoint saved."""
-        path = self.find(run_dir)
-        if path is None:
-            raise RejectedError(
-                f"the checkpoint {self.path} is no longer kept: the loggers of the run had it, and the script has "
-                "deleted or overwritten the original"
-            )
-        logger.log_checkpoint(
-            str(path),
-            score=self.score,
-            step=self.step,
-            aliases=self.aliases,
-            metadata=self.metadata,
-        )
-
 
 class DefineMetric(Event, frozen=True):
     """Which metric is the x-axis of another, and how to summarise it."""
@@ -391,17 +383,11 @@ class DefineMetric(Event, frozen=True):
     summary: str | None = None
     goal: str | None = None
 
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.define_metric(self.name, self.step_metric, self.summary, self.goal)
-
 
 class Tags(Event, frozen=True):
     """Words to find the run by, added to those it has."""
 
     tags: list[str]
-
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.log_tags(self.tags)
 
 
 class Console(Event, frozen=True):
@@ -412,12 +398,8 @@ class Console(Event, frozen=True):
     stream: str = "stdout"
     """``stdout`` or ``stderr``."""
 
-    def is_for(self, logger: Logger) -> bool:
-        return "console" in logger.captures
-
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        if self.is_for(logger):
-            logger.log_console(self.text, self.stream)
+    def is_for(self, captures: Collection[str]) -> bool:
+        return "console" in captures
 
 
 class Alert(Event, frozen=True):
@@ -427,9 +409,6 @@ class Alert(Event, frozen=True):
     text: str = ""
     level: str = "INFO"
     """``INFO``, ``WARN`` or ``ERROR``."""
-
-    def hand_to(self, logger: Logger, run_dir: Path) -> None:
-        logger.alert(self.title, self.text, self.level)
 
 
 class Status(Event, frozen=True):
@@ -464,6 +443,8 @@ AnyEvent = (
 )  # fmt: skip
 
 EVENT_TYPES: Sequence[type[Event]] = AnyEvent.__args__
+MEDIA_EVENTS = {each.media_kind(): each for each in EVENT_TYPES if issubclass(each, MediaEvent)}
+"""Kind of media → its event."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)

@@ -14,23 +14,22 @@ What an author cannot forget, because `Logger` adds it to every subclass:
 from __future__ import annotations
 
 import functools
-import os
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import msgspec
-
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, Status
+from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric, Tags
 from rankzero.loggers import lightning
 from rankzero.loggers.aggregate import Reduce, StepAggregator, mean
 from rankzero.loggers.experiment import DummyExperiment
 from rankzero.loggers.model_checkpoint import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
-from rankzero.media.encoders import as_table, histogram
-from rankzero.media.store import MediaFile, MediaStore, captioned
+from rankzero.loggers.verbs import SHARED_VERBS, Record, Verbs
+from rankzero.media.record import Media
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero.rank import is_rank_zero, rank_zero_warn
 from rankzero.values import Number, flatten, to_number
 
@@ -38,36 +37,20 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 
-VERBS = frozenset(
-    [
-        "log_metrics",
-        "log_metrics_batch",
-        "log_hyperparams",
-        "log_image",
-        "log_table",
-        "log_text",
-        "log_audio",
-        "log_video",
-        "log_histogram",
-        "log_figure",
-        "log_graph",
-        "log_artifact",
-        "log_checkpoint",
-        "define_metric",
-        "watch",
-        "unwatch",
-        "after_save_checkpoint",
-        "log_tags",
-        "log_console",
-        "alert",
-        "agg_and_log_metrics",
-        "attach",
-        "save",
-        "flush",
-        "finalize",
-        "close",
-    ]
-)
+VERBS = (SHARED_VERBS - {"update_agg_funcs"}) | {
+    "log_metrics",
+    "log_metrics_batch",
+    "log_hyperparams",
+    "log_console",
+    "watch",
+    "unwatch",
+    "after_save_checkpoint",
+    "attach",
+    "save",
+    "flush",
+    "finalize",
+    "close",
+}
 """The methods that do nothing on other ranks than zero."""
 
 _ENDINGS = frozenset(("save", "finalize", "close"))
@@ -90,10 +73,9 @@ def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _guard_class(cls: type[Logger]) -> None:
-    for name, member in list(vars(cls).items()):
-        if name in VERBS and callable(member):
-            setattr(cls, name, _guard(name, member))
+def _guard_class(cls: type[Logger], verbs: Iterable[str]) -> None:
+    for name in verbs:
+        setattr(cls, name, _guard(name, getattr(cls, name)))
     experiment = vars(cls).get("experiment")
     if isinstance(experiment, property) and experiment.fget is not None:
         getter = experiment.fget
@@ -104,7 +86,7 @@ def _guard_class(cls: type[Logger]) -> None:
         cls.experiment = property(functools.wraps(getter)(guarded))  # type: ignore[assignment]
 
 
-class Logger(ABC):
+class Logger(Verbs):
     """Writes to one tracker with its SDK.
 
     A Logger used directly, without a Run, is synchronous. Under ``rankzero.start()`` a courier calls it, in another
@@ -159,7 +141,8 @@ class Logger(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _guard_class(cls)
+        _guard_class(cls, [name for name, member in vars(cls).items() if name in VERBS and callable(member)])
+        lightning.watch()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Logger:
         # State lives here, so that a subclass need not call super().__init__().
@@ -177,7 +160,6 @@ class Logger(ABC):
         return {**self.__dict__, "_checkpoint_callbacks": []}  # weak proxies, which cannot be pickled
 
     _constructor: tuple[tuple[Any, ...], dict[str, Any]]
-    _aggregator: StepAggregator
     _context: LogContext | None
     _closing: bool
     _closed: bool
@@ -293,17 +275,11 @@ class Logger(ABC):
         finally:
             self._context = None
 
-    # The verbs that a plugin must write
-
-    @abstractmethod
-    def log_metrics(self, metrics: dict[str, Number], step: int | None = None) -> None:
-        """Log numbers at a step."""
+    # Metrics, whose `log_metrics` a plugin must write, and hyperparameters
 
     @abstractmethod
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Log hyperparameters; repeated calls merge. May take ``metrics``, initial values to show beside them."""
-
-    # The verbs with a fallback
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         """Log many rows, in order, each with its own time. Override it where the tracker takes many at once."""
@@ -311,59 +287,52 @@ class Logger(ABC):
             with self.at(row.context):
                 self.log_metrics(metrics=row.values, step=row.step)
 
-    def log_image(
-        self,
-        key: str,
-        images: Sequence[Any],
-        step: int | None = None,
-        caption: Sequence[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Log pictures: paths, PIL images, arrays or tensors (see `rankzero.media.encoders.encode_image`).
+    def log_record(self, record: Record) -> None:
+        """Log what one of the verbs was given; the data of media are kept as files, see `keep_file`.
 
-        Args:
-            key: the name they share.
-            images: the pictures; under a Run each is a `rankzero.media.store.MediaFile`.
-            step: the step.
-            caption: a text for each.
-            **kwargs: a list each, with one entry for each picture; the tracker's own (masks, boxes).
+        Each verb that a subclass does not write calls this one. Override it to write several in one place, and call
+        ``super().log_record(record)`` for what the tracker has no place for.
         """
-        for file in self.as_files("image", images, caption):
-            self._keep(key, file, "image", step)
+        match record:
+            case Media(kind="text"):
+                columns, rows = record.table()
+                self.log_table(record.key, columns, rows, step=record.step)
+            case Media(kind="graph", items=model) if not isinstance(model, MediaFile):
+                pass  # frameworks log it of their own accord
+            case Media():
+                for file in record.files():
+                    self.keep_file(record.key, file, record.kind, record.step)
+            case Artifact():
+                self._say_once(
+                    "files", f"{self._kind} cannot hold files; they stay on this machine, e.g. {record.path}"
+                )
+            case Checkpoint():
+                details = {"score": record.score, "step": record.step, **record.metadata}
+                name = Path(record.path).name
+                self.log_artifact(record.path, name=name, type="model", aliases=record.aliases, metadata=details)
+            case DefineMetric():
+                message = f"{self._kind} has no notion of define_metric; {record.name!r} shows its last value"
+                self._say_once("define", message)
+            case Tags():
+                tags = ", ".join(record.tags)
+                self._say_once("tags", f"{self._kind} has no tags; those of the run stay in its journal: {tags}")
+            case Alert():
+                message = f"{record.title}: {record.text}" if record.text else record.title
+                self._say_once("alert", f"{self._kind} sends no alerts; they stay in the run's journal: {message}")
 
-    def log_audio(
-        self,
-        key: str,
-        audios: Sequence[Any],
-        step: int | None = None,
-        caption: Sequence[str] | None = None,
-        sample_rate: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Log sounds: paths, or samples with their ``sample_rate`` in Hz."""
-        for file in self.as_files("audio", audios, caption, sample_rate=sample_rate):
-            self._keep(key, file, "audio", step)
+    def keep_file(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
+        """Keep a file of media that the tracker has no place for: as an artifact, unless a subclass knows better."""
+        metadata = {"step": step, "caption": file.caption}
+        given = {name: value for name, value in metadata.items() if value is not None}
+        self.log_artifact(self.media_store.directory / file.path, name=key, type=kind, metadata=given)
 
-    def log_video(
-        self,
-        key: str,
-        videos: Sequence[Any],
-        step: int | None = None,
-        caption: Sequence[str] | None = None,
-        fps: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
-        for file in self.as_files("video", videos, caption, fps=fps):
-            self._keep(key, file, "video", step)
-
-    def log_figure(self, key: str, figure: Any, step: int | None = None, **kwargs: Any) -> None:
-        """Log a matplotlib or plotly figure; under a Run it is a `rankzero.media.store.MediaFile`."""
-        for file in self.as_files("figure", [figure]):
-            self._keep(key, file, "figure", step)
+    @property
+    def media_store(self) -> MediaStore:
+        """Where the files of media are made: in the run's directory, or else in that of the logger."""
+        return MediaStore(Path(self.run_info.dir if self.run_info else self.log_dir or self.save_dir or "."))
 
     def as_files(
-        self, kind: str, media: Sequence[Any], caption: Sequence[str] | None = None, **options: Any
+        self, kind: str, media: Sequence[Any], caption: Sequence[str] | None = None, **encoding: Any
     ) -> list[MediaFile]:
         """Return media as files with absolute paths, and log nothing: for verbs that hand files to an SDK.
 
@@ -373,95 +342,9 @@ class Logger(ABC):
                 such; in direct use they may be paths, arrays, tensors or an SDK's objects, and are written to a file
                 each.
             caption: a text for each.
-            **options: ``sample_rate`` of arrays that are sounds, ``fps`` of those that are videos.
+            **encoding: ``sample_rate`` of arrays that are sounds, ``fps`` of those that are videos.
         """
-        store = self._media
-        directory = store.directory.absolute()
-        files = []
-        for item, text in captioned(media, caption):
-            if isinstance(item, MediaFile):
-                file = item if text is None else msgspec.structs.replace(item, caption=text)
-            elif kind == "figure":
-                file = store.figure(item)
-            else:
-                file = getattr(store, kind)(item, caption=text, **options)
-            files.append(msgspec.structs.replace(file, path=str(directory / file.path)))
-        return files
-
-    def log_table(
-        self,
-        key: str,
-        columns: Sequence[str] | None = None,
-        data: Iterable[Iterable[Any]] | None = None,
-        dataframe: Any = None,
-        step: int | None = None,
-    ) -> None:
-        """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
-        import csv
-        import io
-
-        names, rows = as_table(columns, data, dataframe)
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([names, *rows])
-        self._keep(key, self._media.put_bytes((text.getvalue().encode(), ".csv")), "table", step)
-
-    def log_text(
-        self,
-        key: str,
-        columns: Sequence[str] | None = None,
-        data: Iterable[Iterable[Any]] | None = None,
-        dataframe: Any = None,
-        step: int | None = None,
-    ) -> None:
-        """Log texts, given as a table."""
-        self.log_table(key, columns, data, dataframe, step)
-
-    def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> None:
-        """Log the distribution of ``values``: numbers of any shape, or a `rankzero.media.encoders.Histogram`."""
-        encoded = msgspec.json.encode(histogram(values, bins))
-        self._keep(key, self._media.put_bytes((encoded, ".json")), "histogram", step)
-
-    def log_graph(self, model: Any, input_array: Any = None) -> None:
-        """Log a model's structure; under a Run ``model`` is a `rankzero.media.store.MediaFile` of JSON.
-
-        Frameworks call this of their own accord at the start of training; so for a logger that is used directly
-        it does nothing unless a subclass overrides it.
-        """
-        if isinstance(model, MediaFile):
-            self._keep("graph", model, "graph", None)
-
-    def log_artifact(
-        self,
-        path: str | os.PathLike[str],
-        name: str | None = None,
-        type: str | None = None,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Log a file or directory."""
-        self._say_once("files", f"{_name_of(self)} cannot hold files; they stay on this machine, e.g. {path}")
-
-    def log_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        score: float | None = None,
-        step: int | None = None,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Log a checkpoint, a file or directory, with its score and aliases such as ``latest`` and ``best``."""
-        details = {"score": score, "step": step, **(metadata or {})}
-        self.log_artifact(path, name=Path(path).name, type="model", aliases=aliases, metadata=details)
-
-    def define_metric(
-        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
-    ) -> None:
-        """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
-        self._say_once("define", f"{_name_of(self)} has no notion of define_metric; {name!r} shows its last value")
-
-    def log_tags(self, tags: Sequence[str]) -> None:
-        """Add tags to the run."""
-        self._say_once("tags", f"{_name_of(self)} has no tags; those of the run stay in its journal: {', '.join(tags)}")
+        return Media(kind, "", media, caption, encoding=encoding, open_store=lambda: self.media_store).files()
 
     def log_console(self, text: str, stream: str) -> None:
         """Log lines that the training process printed; called only for loggers that want ``console``.
@@ -471,16 +354,9 @@ class Logger(ABC):
             stream: ``stdout`` or ``stderr``.
         """
 
-    def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
-        """Tell people something; ``level`` is ``INFO``, ``WARN`` or ``ERROR``."""
-        message = f"{title}: {text}" if text else title
-        self._say_once("alert", f"{_name_of(self)} sends no alerts; they stay in the run's journal: {message}")
-
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters as training goes on. A Run does this for every logger."""
-        self._say_once(
-            "watch", f"{_name_of(self)} cannot watch a model by itself; use rankzero.start() and run.watch()"
-        )
+        self._say_once("watch", f"{self._kind} cannot watch a model by itself; use rankzero.start() and run.watch()")
 
     def unwatch(self, model: Any = None) -> None:
         """End `watch`."""
@@ -499,18 +375,6 @@ class Logger(ABC):
         for saved in checkpoints:
             self.log_checkpoint(saved.path, score=saved.score, aliases=saved.aliases, metadata=saved.metadata)
 
-    # Aggregation
-
-    def agg_and_log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
-        finished = self._aggregator.add(metrics, step)
-        if finished is not None:
-            self.log_metrics(metrics=finished[1], step=finished[0])
-
-    def update_agg_funcs(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
-        """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
-        self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
-
     # Endings
 
     def save(self) -> None:
@@ -522,11 +386,6 @@ class Logger(ABC):
 
     def close(self) -> None:
         """Release everything; a verb called later opens the same run again."""
-
-    def _log_aggregated(self) -> None:
-        finished = self._aggregator.take()
-        if finished is not None:
-            self.log_metrics(metrics=finished[1], step=finished[0])
 
     def _log_saved_at_last(self) -> None:
         while self._checkpoint_callbacks:
@@ -544,15 +403,6 @@ class Logger(ABC):
             self._closing = not outermost
         self._closed = outermost
 
-    @property
-    def _media(self) -> MediaStore:
-        return MediaStore(Path(self.run_info.dir if self.run_info else self.log_dir or self.save_dir or "."))
-
-    def _keep(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
-        path = self._media.directory / file.path
-        metadata = {"step": step, "caption": file.caption}
-        self.log_artifact(path, name=key, type=kind, metadata={k: v for k, v in metadata.items() if v is not None})
-
     def _numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Number], dict[str, Any]]:
         """Return those of nested ``metrics`` that are numbers, as such, and what else there is; None is said once."""
         numbers: dict[str, Number] = {}
@@ -567,14 +417,17 @@ class Logger(ABC):
                 self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
         return numbers, others
 
+    @property
+    def _kind(self) -> str:
+        return type(self).__name__
+
     def _say_once(self, topic: str, message: str) -> None:
         if topic not in self._said:
             self._said.add(topic)
             rank_zero_warn(message, stacklevel=3)
 
 
-_guard_class(Logger)  # type: ignore[type-abstract]
-lightning.watch()
+_guard_class(Logger, VERBS)  # type: ignore[type-abstract]
 
 
 def _is_same(callback: Any, other: Any) -> bool:
@@ -582,7 +435,3 @@ def _is_same(callback: Any, other: Any) -> bool:
         return bool(callback == other)
     except ReferenceError:  # a weak proxy of what is gone
         return False
-
-
-def _name_of(logger: Logger) -> str:
-    return type(logger).__name__

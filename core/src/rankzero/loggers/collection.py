@@ -7,6 +7,7 @@ from typing import Any
 
 from rankzero.loggers.base import VERBS, Logger
 from rankzero.loggers.experiment import do_nothing
+from rankzero.loggers.verbs import SHARED_VERBS
 
 
 class DummyLogger(Logger):
@@ -28,11 +29,6 @@ class DummyLogger(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    # The verbs with a fallback, which DummyLogger does not want; any other name is `__getattr__`'s.
-    log_image = log_table = log_text = log_audio = log_video = log_histogram = log_figure = log_graph = do_nothing
-    log_artifact = log_checkpoint = log_tags = log_console = alert = define_metric = watch = unwatch = do_nothing
-    agg_and_log_metrics = update_agg_funcs = do_nothing
-
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name.startswith("_"):
             raise AttributeError(name)
@@ -40,6 +36,10 @@ class DummyLogger(Logger):
 
     def __getitem__(self, index: object) -> DummyLogger:
         return self
+
+
+for _verb in SHARED_VERBS | {"log_console", "watch", "unwatch"}:
+    setattr(DummyLogger, _verb, do_nothing)
 
 
 class LoggerCollection(Logger):

@@ -8,6 +8,7 @@ imported before rankzero, long after it, or never; so this watches what is impor
 
 from __future__ import annotations
 
+import functools
 import sys
 from abc import ABC
 from contextlib import suppress
@@ -25,6 +26,7 @@ _LOGGER = "rankzero.loggers.base.Logger"
 _RUN = "rankzero.run.run.Run"
 
 
+@functools.cache
 def watch() -> None:
     """Register with Lightning's classes now, and whenever some are imported."""
     watch = _Watch()

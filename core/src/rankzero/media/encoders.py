@@ -10,7 +10,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -132,6 +132,15 @@ def encode_video(frames: Any, fps: int | None = None) -> Encoded:
     return buffer.getvalue(), ".gif"
 
 
+ENCODERS: Mapping[str, Callable[..., Encoded]] = {
+    "image": encode_image,
+    "audio": encode_audio,
+    "video": encode_video,
+    "figure": encode_figure,
+}
+"""Kind of media → what makes a file of one item."""
+
+
 def encode_raw(value: Any) -> Encoded:
     """Encode an array or tensor without loss: as .npy, or as JSON if numpy is not installed."""
     try:
@@ -198,8 +207,8 @@ def unwrap_model(model: Any) -> Any:
     return model
 
 
-def describe_model(model: Any) -> Mapping[str, Any]:
-    """Describe a model without its code: its printed form, modules and parameter counts."""
+def encode_model(model: Any) -> Encoded:
+    """Encode a model without its code as JSON: its printed form, modules and parameter counts."""
     model = unwrap_model(model)
     named_modules = getattr(model, "named_modules", None)
     modules = [
@@ -210,7 +219,8 @@ def describe_model(model: Any) -> Mapping[str, Any]:
         }
         for name, module in (named_modules() if named_modules else ())
     ]
-    return {"text": to_text(model), "modules": modules, "parameters": sum(m["parameters"] for m in modules)}
+    kept = {"text": to_text(model), "modules": modules, "parameters": sum(m["parameters"] for m in modules)}
+    return msgspec.json.encode(to_jsonable(kept)), ".json"
 
 
 def _suffix(data: bytes | bytearray, signatures: Mapping[bytes, str], default: str) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,16 +20,7 @@ import msgspec
 
 from rankzero.errors import PluginNotInstalledError, UnsafePathError
 from rankzero.files.writing import inside, make_directory, open_regular
-from rankzero.media.encoders import (
-    Encoded,
-    encode_audio,
-    encode_figure,
-    encode_image,
-    encode_raw,
-    encode_video,
-    import_fork_safe,
-    import_pillow,
-)
+from rankzero.media.encoders import ENCODERS, Encoded, encode_raw, import_fork_safe, import_pillow
 from rankzero.messages import warn_user
 from rankzero.values import NON_FINITE, as_list, safe_isinstance, to_jsonable, to_text
 
@@ -124,21 +115,19 @@ class MediaStore:
         os.replace(part, make_directory(self.directory, relative.parent) / name)
         return relative.as_posix()
 
-    def image(self, image: Any, caption: str | None = None) -> MediaFile:
-        """Store an image: a path, encoded bytes, a PIL image, a figure, or an array or tensor (see `encode_image`)."""
-        return self._file_or(encode_image, _unwrapped(image), caption)
-
-    def audio(self, audio: Any, sample_rate: int | None = None, caption: str | None = None) -> MediaFile:
-        """Store a sound: a path, encoded bytes, or samples with their rate in Hz (see `encode_audio`)."""
-        return self._file_or(lambda value: encode_audio(value, sample_rate), audio, caption)
-
-    def video(self, video: Any, fps: int | None = None, caption: str | None = None) -> MediaFile:
-        """Store a video: a path, encoded bytes, or frames (see `encode_video`)."""
-        return self._file_or(lambda value: encode_video(value, fps), video, caption)
-
-    def figure(self, figure: Any) -> MediaFile:
-        """Store a matplotlib figure as PNG, a plotly figure as HTML."""
-        return self._file_or(encode_figure, figure, None)
+    def put(self, kind: str, item: Any, caption: str | None = None, **encoding: Any) -> MediaFile:
+        """Store one item of a kind in `ENCODERS`: a path, or what its encoder takes with the arguments ``encoding``."""
+        if isinstance(item, MediaFile) and caption is None:
+            caption = item.caption
+        item = _unwrapped(item)
+        if isinstance(item, str | os.PathLike):
+            return self.put_file(item, caption)
+        try:
+            encoded = ENCODERS[kind](item, **encoding)
+        except (PluginNotInstalledError, TypeError, ValueError) as error:
+            warn_user(f"{error}; kept as raw numbers instead")
+            encoded = encode_raw(item)
+        return self.put_bytes(encoded, caption=caption)
 
     def table(self, columns: Sequence[str], data: Iterable[Iterable[Any]]) -> MediaFile:
         """Store a table as JSON ``{"columns": […], "data": [[…], …]}``.
@@ -154,7 +143,7 @@ class MediaStore:
             if isinstance(cell, MediaFile):
                 return {"media": self.put_file(cell)}
             if _is_picture(picture := _unwrapped(cell)):
-                return {"media": self.image(picture)}
+                return {"media": self.put("image", picture)}
         except OSError:
             raise
         except Exception:  # an odd object, which costs the other cells nothing
@@ -165,18 +154,6 @@ class MediaStore:
             if isinstance(plain, str) and not safe_isinstance(cell, str) and plain in NON_FINITE
             else plain
         )
-
-    def _file_or(self, encode: Callable[[Any], Encoded], value: Any, caption: str | None) -> MediaFile:
-        if isinstance(value, MediaFile) and caption is None:
-            caption = value.caption
-        if isinstance(value, str | os.PathLike):
-            return self.put_file(value, caption)
-        try:
-            encoded = encode(value)
-        except (PluginNotInstalledError, TypeError, ValueError) as error:
-            warn_user(f"{error}; kept as raw numbers instead")
-            encoded = encode_raw(value)
-        return self.put_bytes(encoded, caption=caption)
 
 
 def captioned(items: Any, captions: Any) -> Iterator[tuple[Any, str | None]]:

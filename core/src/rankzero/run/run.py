@@ -25,48 +25,42 @@ from rankzero.delivery.experiment import LiveExperiment
 from rankzero.delivery.supervisor import Supervisor
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import (
+    MEDIA_EVENTS,
     Alert,
     Artifact,
-    Audio,
     Checkpoint,
     Console,
-    DefineMetric,
     Event,
-    Figure,
     Finish,
-    Graph,
     Histogram,
-    Image,
     Metrics,
     Params,
     Start,
     Status,
-    Table,
-    Tags,
-    Text,
-    Video,
     encode,
     encode_lines,
 )
 from rankzero.journal.append import Journal
 from rankzero.journal.tail import JOURNAL
-from rankzero.loggers.aggregate import Reduce, StepAggregator, mean
+from rankzero.loggers import lightning
+from rankzero.loggers.aggregate import StepAggregator
 from rankzero.loggers.experiment import DummyExperiment
 from rankzero.loggers.model_checkpoint import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
-from rankzero.media.encoders import as_table, describe_model, encode_raw, histogram
-from rankzero.media.store import MediaFile, MediaStore, captioned
+from rankzero.loggers.verbs import SHARED_VERBS, Record, Verbs
+from rankzero.media.encoders import encode_raw
+from rankzero.media.record import Media
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero.messages import describe, did_you_mean, warn_user
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.run import endings, notebooks
 from rankzero.run.identity import UNKNOWN, Announcement
-from rankzero.run.snapshots import Record, Snapshots, why_lost
+from rankzero.run.snapshots import Snapshots, why_lost
 from rankzero.rundir.writer_lock import WriterLock
 from rankzero.secrets import mask_params, scrub
 from rankzero.values import (
     Number,
     SplitMetrics,
-    as_list,
     flatten,
     is_sharded,
     safe_isinstance,
@@ -97,29 +91,26 @@ _LAST_LOOK = 0.1  # seconds, for checkpoints that a thread of the framework stil
 _now = time.time
 
 
-def _verb(build: Callable[Concatenate[Run, P], Event | None]) -> Callable[Concatenate[Run, P], None]:
-    """Make a method that builds an event into one that records it, on rank zero, and never raises."""
+def _never_raises(verb: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
+    """Make a method that does nothing on other ranks than zero, and warns of what it cannot record."""
 
-    @functools.wraps(build)
-    def record(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    @functools.wraps(verb)
+    def guarded(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if not self._may_log():
             return
         try:
-            event = build(self, *args, **kwargs)
-            if event is not None:
-                self._record(event)
+            verb(self, *args, **kwargs)
         except Exception as error:
             subject = repr(to_text(args[0])) if args and safe_isinstance(args[0], str) else "…"
             self._warn_once(
-                f"{build.__name__} {subject} {type(error).__name__}",
-                f"run.{build.__name__}({subject}) could not be recorded: {describe(error)}",
+                f"{verb.__name__} {subject} {type(error).__name__}",
+                f"run.{verb.__name__}({subject}) could not be recorded: {describe(error)}",
             )
 
-    record.__annotations__ = {**build.__annotations__, "return": "None"}
-    return record
+    return guarded
 
 
-class Run:
+class Run(Verbs):
     """One training run; make it with `rankzero.start`.
 
     The verbs are those of `rankzero.Logger`. None of them raises, waits for a tracker or does anything on
@@ -362,21 +353,6 @@ class Run:
             "Log a number (loss.mean()), or use log_text or log_histogram.",
         )
 
-    @_verb
-    def agg_and_log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> Event | None:
-        """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
-        if (finished := self._aggregator.add(metrics, step)) is not None:
-            self.log_metrics(finished[1], finished[0])
-        return None
-
-    @_verb
-    def update_agg_funcs(
-        self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean
-    ) -> Event | None:
-        """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
-        self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
-        return None
-
     def recorder(
         self,
         *,
@@ -406,10 +382,10 @@ class Run:
 
     # Everything else that is logged
 
-    @_verb
+    @_never_raises
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | Any, metrics: Mapping[str, Any] | float | None = None
-    ) -> Event | None:
+    ) -> None:
         """Log hyperparameters: a mapping, Namespace, dataclass or OmegaConf node; repeated calls merge.
 
         A text whose name says that it is a secret (``api_key``, ``password``, …) is written as ``***``.
@@ -424,196 +400,59 @@ class Run:
         initial = metrics if isinstance(metrics, Mapping) else {} if metrics is None else {"hp_metric": metrics}
         numbers = {key: to_number(value) for key, value in flatten(initial)}
         initial = {key: to_json_number(number) for key, number in numbers.items() if number is not None}
-        return Params(_now(), mask_params(values), initial)
+        self._record(Params(_now(), mask_params(values), initial))
 
-    @_verb
-    def log_image(
-        self,
-        /,
-        key: str,
-        images: Sequence[Any],
-        step: int | None = None,
-        caption: Sequence[str] | None = None,
-        **extra: Any,
-    ) -> Event | None:
-        """Log pictures: paths, PIL images, figures, arrays or tensors (see `rankzero.media.encoders.encode_image`).
+    def log_record(self, record: Record) -> None:
+        """Write what a verb was given into the journal, its files beside it."""
+        match record:
+            case Media():
+                self._record(self._media_event(record))
+            case Artifact():
+                self._log_artifact(record)
+            case Checkpoint():
+                self._log_checkpoint(record)
+            case Alert():
+                self._record(msgspec.structs.replace(record, level=self._alert_level(record.level)))
+            case _:
+                self._record(record)
 
-        Args:
-            key: the name they share.
-            images: a list of pictures, or one.
-            step: the step; the last one of a metric if not given.
-            caption: a text for each.
-            **extra: for trackers that take more, one entry for each picture (masks, boxes).
-        """
-        files = [self._media.image(image, text) for image, text in captioned(images, caption)]
-        return Image(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
-
-    @_verb
-    def log_audio(
-        self,
-        /,
-        key: str,
-        audios: Sequence[Any],
-        step: int | None = None,
-        caption: Sequence[str] | None = None,
-        sample_rate: int | None = None,
-        **extra: Any,
-    ) -> Event | None:
-        """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz (44,100 by default)."""
-        files = [self._media.audio(audio, sample_rate, text) for audio, text in captioned(audios, caption)]
-        return Audio(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
-
-    @_verb
-    def log_video(
-        self,
-        /,
-        key: str,
-        videos: Sequence[Any],
-        step: int | None = None,
-        caption: Sequence[str] | None = None,
-        fps: int | None = None,
-        **extra: Any,
-    ) -> Event | None:
-        """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
-        files = [self._media.video(video, fps, text) for video, text in captioned(videos, caption)]
-        return Video(_now(), to_text(key), files, self._at(step), to_jsonable(extra))
-
-    @_verb
-    def log_figure(self, key: str, figure: Any, step: int | None = None) -> Event | None:
-        """Log a matplotlib or plotly figure."""
-        return Figure(_now(), to_text(key), self._media.figure(figure), self._at(step))
-
-    @_verb
-    def log_table(
-        self,
-        key: str,
-        columns: Sequence[str] | None = None,
-        data: Iterable[Iterable[Any]] | None = None,
-        dataframe: Any = None,
-        step: int | None = None,
-    ) -> Event | None:
-        """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
-        names, rows = as_table(columns, data, dataframe)
-        return Table(_now(), to_text(key), self._media.table(names, rows), self._at(step))
-
-    @_verb
-    def log_text(
-        self,
-        key: str,
-        columns: Sequence[str] | str | None = None,
-        data: Iterable[Iterable[Any]] | None = None,
-        dataframe: Any = None,
-        step: int | None = None,
-    ) -> Event | None:
-        """Log texts, given as a table, or as one string."""
-        if isinstance(columns, str) or (columns is not None and not hasattr(columns, "__iter__")):
-            columns, data = ["text"], [[to_text(columns)]]
-        names, rows = as_table(columns, data, dataframe)
-        return Text(_now(), to_text(key), names, to_jsonable(rows), self._at(step))
-
-    @_verb
-    def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> Event | None:
-        """Log the distribution of numbers of any shape, counted in ``bins`` now."""
-        counted = histogram(values, bins)
-        if counted.non_finite:
+    def _media_event(self, media: Media) -> Event:
+        event = MEDIA_EVENTS[media.kind].of(media, _now(), self._at(media.step))
+        if isinstance(event, Histogram) and event.values.non_finite:
             self._warn_once(
-                f"histogram {key}",
-                f"{counted.non_finite} values of the histogram {key!r} are NaN or infinite, in no bin",
+                f"histogram {media.key}",
+                f"{event.values.non_finite} values of the histogram {media.key!r} are NaN or infinite, in no bin",
             )
-        return Histogram(_now(), to_text(key), counted, self._at(step))
+        return event
 
-    @_verb
-    def log_graph(self, model: Any, input_array: Any = None) -> Event | None:
-        """Log a model's structure: its printed form, modules and parameter counts."""
-        return Graph(_now(), self._media.put_bytes((encode_json(to_jsonable(describe_model(model))), ".json")))
-
-    @_verb
-    def log_artifact(
-        self,
-        path: str | os.PathLike[str],
-        name: str | None = None,
-        type: str | None = None,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Event | None:
-        """Log a file or directory as it is now; the script may append to it, replace or delete it afterwards.
-
-        It is copied, not linked, for a script may write on in what it logs: up to 16 MiB before this returns, more in
-        a thread, which `flush` and `finish` wait for. What is larger must not be overwritten in place before that. If
-        eight copies wait already, this waits for its own.
-
-        Of a directory are left out, which is logged as a warning: the directory where runs are kept, broken links,
-        links to a directory around them, pipes, and files that cannot be read. Other links are followed.
-        """
-        source = _path(path)
-        named, kind = to_text(name) if name else source.name, _optional(type)
-        event = Artifact(_now(), "", named, kind, _texts(aliases), _details(metadata))
+    def _log_artifact(self, artifact: Artifact) -> None:
+        source = _path(artifact.path)
         keep = self._snapshots.take if source.is_dir() else self._snapshots.store
-        keep(source, self._recorder_of(event), at_once=self._is_left_alone())
-        return None
+        keep(source, self._recorder_of(artifact), at_once=self._is_left_alone())
 
-    @_verb
-    def log_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        score: float | None = None,
-        step: int | None = None,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Event | None:
-        """Log a checkpoint, a file or directory.
-
-        It is copied as it is now, in the way of `log_artifact`. The copy is deleted when every logger has it, the
-        script has deleted or overwritten the original, and a later one has its aliases. What is left out of a
-        directory is said under `log_artifact`. A path that is not there is logged as an error each time.
-
-        Args:
-            path: where the script saved it.
-            score: the value that it is judged by.
-            step: the step; the last one of a metric if not given.
-            aliases: such as ``latest`` and ``best``.
-            metadata: anything else.
-        """
+    def _log_checkpoint(self, checkpoint: Checkpoint) -> None:
         try:
-            source = _path(path)
-            event = self._checkpoint(source, score, step, aliases, metadata)
-            self._snapshots.take(source, self._recorder_of(event), at_once=self._is_left_alone())
+            path = _path(checkpoint.path)
+            source, step = str(path.absolute()), self._at(checkpoint.step)
+            event = msgspec.structs.replace(checkpoint, source=source, step=step)
+            self._snapshots.take(path, self._recorder_of(event), at_once=self._is_left_alone())
         except Exception as error:  # said each time: who learns of it after a week has lost that week
-            log.error("THE CHECKPOINT IS NOT KEPT: %s", why_lost(path, error))
-        return None
+            log.error("THE CHECKPOINT IS NOT KEPT: %s", why_lost(checkpoint.path, error))
 
-    @_verb
-    def define_metric(
-        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
-    ) -> Event | None:
-        """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
-        return DefineMetric(_now(), to_text(name), _optional(step_metric), _optional(summary), _optional(goal))
+    def _alert_level(self, given: str) -> str:
+        level = given.upper()  # an SDK may have an enumeration
+        if level in _ALERT_LEVELS:
+            return level
+        self._warn_once(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
+        return _ALERT_LEVELS[0]
 
-    @_verb
-    def log_tags(self, tags: Sequence[str]) -> Event | None:
-        """Add tags to the run."""
-        return Tags(_now(), _texts(tags))
+    @property
+    def media_store(self) -> MediaStore:
+        """Where the files of media are made: in the run's directory."""
+        return self._media
 
-    @_verb
-    def alert(self, title: str, text: str = "", level: str = "INFO") -> Event | None:
-        """Tell people something, in the way of each tracker that has one.
-
-        Args:
-            title: what it is about.
-            text: the rest.
-            level: ``INFO``, ``WARN`` or ``ERROR``.
-        """
-        named = to_text(level).upper()  # an SDK may have an enumeration
-        if named not in _ALERT_LEVELS:
-            given = to_text(level)
-            self._warn_once(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
-            named = _ALERT_LEVELS[0]
-        return Alert(_now(), to_text(title), to_text(text), named)
-
-    @_verb
-    def watch(
-        self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True
-    ) -> Event | None:
+    @_never_raises
+    def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log histograms of a torch module every ``log_freq`` training steps.
 
         Args:
@@ -626,7 +465,6 @@ class Run:
         self._watches[id(model)] = ModelWatch(model, log, log_freq, self.log_histogram)
         if log_graph:
             self.log_graph(model)
-        return None
 
     def unwatch(self, model: Any = None) -> None:
         """End `watch`, for all models if none is given."""
@@ -635,19 +473,19 @@ class Run:
             if watch is not None:
                 watch.remove()
 
-    @_verb
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> Event | None:
+    @_never_raises
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Log what a ModelCheckpoint has just saved; its rotation may delete the files at once.
 
         It takes no longer for larger files, or when many are kept: see `rankzero.run.snapshots.Snapshots`.
         """
         self._log_saved(self._saved_checkpoints.after_save(checkpoint_callback))
-        return None
 
     def _log_saved(self, found: Iterable[SavedCheckpoint]) -> None:
         for saved in found:
             path = Path(saved.path)
-            event = self._checkpoint(path, saved.score, saved.step, saved.aliases, saved.metadata, automatic=True)
+            source, step, aliases = str(path.absolute()), self._at(saved.step), list(saved.aliases)
+            event = Checkpoint(_now(), "", source, saved.score, step, aliases, saved.metadata, automatic=True)
             try:
                 self._snapshots.take(
                     path, self._recorder_of(event), may_change=saved.may_change, at_once=self._is_left_alone(),
@@ -660,7 +498,7 @@ class Run:
         """Return whether nobody waits for the threads of this process, as `finish` does in the one that began."""
         return self._is_finished or os.getpid() != self._owner_pid
 
-    def _recorder_of(self, event: Artifact | Checkpoint) -> Record:
+    def _recorder_of(self, event: Artifact | Checkpoint) -> Callable[[str], None]:
         """Return what records ``event`` with the path where its file is kept."""
         was_finished = self._is_finished
 
@@ -673,25 +511,9 @@ class Run:
 
         return record
 
-    @_verb
-    def _log_late_checkpoints(self, timeout: float) -> Event | None:
+    @_never_raises
+    def _log_late_checkpoints(self, timeout: float) -> None:
         self._log_saved(self._saved_checkpoints.late(timeout))
-        return None
-
-    def _checkpoint(
-        self,
-        path: Path,
-        score: Any,
-        step: int | None,
-        aliases: Sequence[str],
-        metadata: Mapping[str, Any] | None,
-        *,
-        automatic: bool = False,
-    ) -> Checkpoint:
-        return Checkpoint(
-            _now(), "", str(path.absolute()), to_number(score), self._at(step), _texts(aliases),
-            _details(metadata), automatic,
-        )  # fmt: skip
 
     # Endings
 
@@ -972,12 +794,6 @@ class Run:
     def _record_file(self, file: MediaFile, name: str, kind: str, metadata: dict[str, Any]) -> None:
         self._record(Artifact(_now(), file.path, name, kind, [], metadata))
 
-    @_verb
-    def _log_aggregated(self) -> Event | None:
-        if (finished := self._aggregator.take()) is not None:
-            self.log_metrics(finished[1], finished[0])
-        return None
-
     def _call_at_end(self, status: str) -> None:
         for close in self._closing:
             try:
@@ -1028,11 +844,6 @@ class Run:
             warn_user(message)
 
 
-def encode_json(value: Any) -> bytes:
-    """Encode plain data as JSON."""
-    return msgspec.json.encode(value)
-
-
 def _until(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
 
@@ -1043,15 +854,6 @@ def _path(path: Any) -> Path:
     return Path(path)
 
 
-def _texts(names: Any) -> list[str]:
-    return [to_text(name) for name in as_list(names)]
-
-
-def _optional(text: Any) -> str | None:
-    return None if text is None else to_text(text)
-
-
-def _details(metadata: Any) -> dict[str, Any]:
-    """Return metadata as a JSON object."""
-    plain = to_jsonable({} if metadata is None else metadata)
-    return plain if isinstance(plain, dict) else {"metadata": plain}
+for _name in SHARED_VERBS - {"log_record"} | {"_log_aggregated"}:
+    setattr(Run, _name, _never_raises(getattr(Run, _name)))
+lightning.watch()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rankzero.events.run_info import LogContext, RunInfo
-from rankzero.loggers.base import Logger
+from rankzero.loggers.base import VERBS, Logger
 from rankzero.testing.tracked import Point, Tracked
 
 
@@ -29,11 +29,14 @@ def _recorder(verb: str) -> Callable[..., None]:
     def record(self: MemoryLogger, *args: Any, **kwargs: Any) -> None:
         arguments = parameters.bind(self, *args, **kwargs).arguments
         arguments.pop("self")
-        self._record(verb, **{**arguments, **arguments.pop("kwargs", {})})
+        self._record(verb, **{**arguments, **arguments.pop("extra", {})})
 
     record.__name__ = verb
     record.__doc__ = getattr(Logger, verb).__doc__
     return record
+
+
+_WRITTEN = {"log_metrics", "log_metrics_batch", "log_hyperparams", "log_record", "agg_and_log_metrics", "attach"}
 
 
 class MemoryLogger(Logger):
@@ -76,27 +79,7 @@ class MemoryLogger(Logger):
         super().attach(run)
         self._record("attach", run=run)
 
-    log_image = _recorder("log_image")
-    log_audio = _recorder("log_audio")
-    log_video = _recorder("log_video")
-    log_figure = _recorder("log_figure")
-    log_table = _recorder("log_table")
-    log_text = _recorder("log_text")
-    log_histogram = _recorder("log_histogram")
-    log_graph = _recorder("log_graph")
-    log_artifact = _recorder("log_artifact")
-    log_checkpoint = _recorder("log_checkpoint")
-    log_tags = _recorder("log_tags")
-    log_console = _recorder("log_console")
-    alert = _recorder("alert")
-    define_metric = _recorder("define_metric")
-    watch = _recorder("watch")
-    unwatch = _recorder("unwatch")
-    after_save_checkpoint = _recorder("after_save_checkpoint")
-    save = _recorder("save")
-    flush = _recorder("flush")
-    finalize = _recorder("finalize")
-    close = _recorder("close")
+    vars().update({verb: _recorder(verb) for verb in VERBS - _WRITTEN})
 
     def _record(self, verb: str, **arguments: Any) -> None:
         run_id = self.run_info.id if self.run_info is not None else None

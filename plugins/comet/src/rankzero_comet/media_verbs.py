@@ -42,7 +42,7 @@ class MediaVerbs(Logger):
         return {**super().__getstate__(), "_scratch": None}
 
     @property
-    def _media(self) -> MediaStore:
+    def media_store(self) -> MediaStore:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="rankzero-comet-")
         return MediaStore(Path(self._scratch.name))
@@ -53,7 +53,7 @@ class MediaVerbs(Logger):
             self._scratch = None
 
     def _write(self, content: bytes, suffix: str) -> Path:
-        return self._media.directory / self._media.put_bytes((content, suffix)).path
+        return self.media_store.directory / self.media_store.put_bytes((content, suffix)).path
 
     def _upload(self, path: Path, type: str, name: str, step: int | None, metadata: Mapping[str, Any]) -> None:
         details = {name: value for name, value in metadata.items() if value is not None}

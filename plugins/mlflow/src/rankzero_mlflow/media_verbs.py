@@ -34,9 +34,9 @@ class MediaVerbs(Logger):
         return artifacts
 
     @property
-    def _media(self) -> MediaStore:
+    def media_store(self) -> MediaStore:
         if self.run_info is not None:
-            return super()._media
+            return super().media_store
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="rankzero-mlflow-")
         return MediaStore(Path(self._scratch.name))

@@ -49,8 +49,8 @@ class MediaVerbs(Logger):
     # Files that are written here
 
     @property
-    def _media(self) -> MediaStore:
-        return MediaStore(Path(self._scratch)) if self._scratch is not None else super()._media
+    def media_store(self) -> MediaStore:
+        return MediaStore(Path(self._scratch)) if self._scratch is not None else super().media_store
 
     @contextmanager
     def _scratched(self) -> Iterator[None]:
@@ -65,7 +65,7 @@ class MediaVerbs(Logger):
                 self._scratch = None
 
     def _upload_bytes(self, path: str, data: bytes, suffix: str) -> None:
-        store = self._media
+        store = self.media_store
         self._session.upload(path, str(store.directory.absolute() / store.put_bytes((data, suffix)).path))
 
     # Media

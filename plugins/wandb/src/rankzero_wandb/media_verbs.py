@@ -101,7 +101,7 @@ class MediaVerbs(Logger):
             if not isinstance(item, MediaFile) or not Path(item.path).exists():
                 raise
             self._say_once(f"odd file {key}", f"W&B cannot show {key!r}, which is kept as an artifact: {error}")
-            self._keep(key, item, "file", step)
+            self.keep_file(key, item, "file", step)
             return None
 
     def _log_rich(self, key: str, value: Any, step: int | None) -> None:

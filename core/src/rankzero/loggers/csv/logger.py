@@ -203,8 +203,8 @@ class CSVLogger(Logger):
         details = {"score": score, "aliases": aliases, "metadata": metadata}
         self._list("checkpoint", Path(path).name, path, step, details)
 
-    def _keep(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
-        path = self.experiment.files.keep(self._media.directory / file.path, kind, key, step)
+    def keep_file(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
+        path = self.experiment.files.keep(self.media_store.directory / file.path, kind, key, step)
         self._list(kind, key, path, step, {"caption": file.caption})
 
     def _list(
@@ -217,7 +217,7 @@ class CSVLogger(Logger):
         self.experiment.files.list(kind, key, text, step, context.time if context else None, details)
 
     @property
-    def _media(self) -> MediaStore:
+    def media_store(self) -> MediaStore:
         return MediaStore(self.experiment.local_dir)
 
     # Endings

@@ -1,0 +1,89 @@
+"""What an event does to a logger: which verb is called, and with what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rankzero.errors import RejectedError
+from rankzero.events.structs import (
+    Alert,
+    Artifact,
+    Checkpoint,
+    Console,
+    DefineMetric,
+    Event,
+    MediaEvent,
+    Metrics,
+    Params,
+    Tags,
+)
+from rankzero.loggers.base import Logger
+
+
+def dispatch(event: Event, logger: Logger, run_dir: Path) -> None:
+    """Call the verb of ``logger`` that an event stands for, if the event `is_for` it.
+
+    Args:
+        event: the event.
+        logger: the logger.
+        run_dir: the run's directory, in which the event's files are.
+    """
+    match event:
+        case Metrics():
+            logger.log_metrics(metrics=event.numbers(), step=event.step)
+        case Params():
+            _log_params(event, logger)
+        case MediaEvent():
+            arguments, keywords = event.arguments(run_dir)
+            getattr(logger, f"log_{event.media_kind()}")(*arguments, **keywords)
+        case Artifact(path=path, name=name, kind=kind, aliases=aliases, metadata=metadata):
+            logger.log_artifact(str(run_dir / path), name=name, type=kind, aliases=aliases, metadata=metadata)
+        case Checkpoint():
+            if not event.automatic or logger.log_model in (None, "all"):
+                upload(event, logger, run_dir)
+        case DefineMetric():
+            logger.define_metric(event.name, event.step_metric, event.summary, event.goal)
+        case Tags():
+            logger.log_tags(event.tags)
+        case Alert():
+            logger.alert(event.title, event.text, event.level)
+        case Console() if event.is_for(logger.captures):
+            logger.log_console(event.text, event.stream)
+
+
+def upload(checkpoint: Checkpoint, logger: Logger, run_dir: Path) -> None:
+    """Log a checkpoint, whether or not the logger keeps what a ModelCheckpoint saves.
+
+    Raises:
+        RejectedError: its files are no longer kept.
+    """
+    path = checkpoint.find(run_dir)
+    if path is None:
+        raise RejectedError(
+            f"the checkpoint {checkpoint.path} is no longer kept: the loggers of the run had it, and the script has "
+            "deleted or overwritten the original"
+        )
+    logger.log_checkpoint(
+        str(path),
+        score=checkpoint.score,
+        step=checkpoint.step,
+        aliases=checkpoint.aliases,
+        metadata=checkpoint.metadata,
+    )
+
+
+def _log_params(event: Params, logger: Logger) -> None:
+    metrics = event.initial_metrics()
+    if metrics and _takes_metrics(logger):
+        logger.log_hyperparams(event.params(), metrics=metrics)
+        return
+    logger.log_hyperparams(event.params())
+    if metrics:
+        logger.log_metrics(metrics=metrics, step=0)
+
+
+def _takes_metrics(logger: Logger) -> bool:
+    import inspect
+
+    parameters = inspect.signature(logger.log_hyperparams).parameters
+    return "metrics" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())

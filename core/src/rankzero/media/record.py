@@ -1,0 +1,76 @@
+"""`Media`: what was logged and is not a number, in one form for all kinds."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from rankzero.media.encoders import Histogram, as_table, histogram
+from rankzero.media.store import MediaFile, MediaStore, captioned
+
+
+@dataclass(frozen=True)
+class Media:
+    """One call of a verb such as ``log_image``. Its files are made when `files` asks for them."""
+
+    kind: str
+    """What follows ``log_`` in the verb's name: ``image``, ``audio``, ``table``, …"""
+    key: str
+    """The name that the items share."""
+    items: Any
+    """What the verb was given: one item, or a list of them."""
+    captions: Any = None
+    """A text for each item, or None."""
+    step: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further keyword arguments, which only some trackers know, such as masks."""
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    """How items become files: the ``sample_rate``, the ``fps``, the ``bins`` of a histogram."""
+    open_store: Callable[[], MediaStore] = field(kw_only=True, repr=False, compare=False)
+    """Returns the store in which files are made."""
+
+    def captioned(self) -> Iterator[tuple[Any, str | None]]:
+        """Yield each item with its caption."""
+        return captioned(self.items, self.captions)
+
+    def files(self) -> list[MediaFile]:
+        """Return the items as files with absolute paths: a table or text as CSV, a histogram or model as JSON.
+
+        Under a Run most items are files already, and returned as such.
+        """
+        store = self.open_store()
+        directory = store.directory.absolute()
+        return [msgspec.structs.replace(file, path=str(directory / file.path)) for file in self._make_files(store)]
+
+    def _make_files(self, store: MediaStore) -> Iterator[MediaFile]:
+        if self.kind in ("table", "text"):
+            text = io.StringIO(newline="")
+            columns, rows = self.table()
+            csv.writer(text).writerows([columns, *rows])
+            yield store.put_bytes((text.getvalue().encode(), ".csv"))
+        elif self.kind == "histogram":
+            yield store.put_bytes((msgspec.json.encode(self.histogram()), ".json"))
+        else:
+            for item, caption in self.captioned():
+                if not isinstance(item, MediaFile):
+                    yield store.put(self.kind, item, caption, **self.encoding)
+                else:
+                    yield item if caption is None else msgspec.structs.replace(item, caption=caption)
+
+    def stored(self) -> list[MediaFile]:
+        """Return copies of the items in the store, with paths relative to it."""
+        store = self.open_store()
+        return [store.put(self.kind, item, caption, **self.encoding) for item, caption in self.captioned()]
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Return the columns and rows of a table, or of a text."""
+        return as_table(*self.items)
+
+    def histogram(self) -> Histogram:
+        """Return the values of a histogram, counted."""
+        return histogram(self.items, **self.encoding)
