@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from servers.faulty_proxy import silent
 from servers.wandb_server import WandbServer
 from waiting import A_MOMENT, SOON
 
 import rankzero
 from rankzero.events.structs import Params, Start
+from rankzero.testing.loopback import stalled
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_no_rank_waits_for_a_hanging_tracker(job):
 def test_no_rank_waits_for_a_tracker_that_falls_ill(job):
     with WandbServer() as server:
         with_wandb(job, server)
-        server.fail("UpsertBucket", silent(60))
+        server.fail("UpsertBucket", stalled(60))
         job.torchrun("trouble.py", "none", "0", "never", "wandb", ranks=2)
         zero, one = job.reports()
         (run,) = job.runs

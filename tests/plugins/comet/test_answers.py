@@ -14,13 +14,13 @@ from plugins.comet.journals import (
     points_logged,
     rejected,
 )
-from servers.comet_mock.faults import dropped, late, refused, stalled
-from servers.faulty_proxy import lost, status, truncated
+from servers.comet_mock.faults import refused
 from waiting import A_WHILE
 
 from rankzero.delivery.courier import GaveUpError
 from rankzero.loggers.base import Logger
 from rankzero.rundir.positions import load_position
+from rankzero.testing.loopback import dropped, late, lost, stalled, status, truncated
 from rankzero_comet import CometLogger
 
 METRICS = "batch/logger/experiment/metric"

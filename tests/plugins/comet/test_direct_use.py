@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plugins.comet.direct import QUIET, logged
-from servers.comet_mock.faults import dropped
-from servers.faulty_proxy import status
 from waiting import A_WHILE
 
 from rankzero.loggers.experiment import DummyExperiment
+from rankzero.testing.loopback import dropped, status
 
 KEY = "k" * 40
 FAINT = np.full((6, 6), 50, np.uint8)

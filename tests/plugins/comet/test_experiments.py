@@ -3,9 +3,9 @@
 import comet_ml
 import pytest
 from plugins.comet.direct import QUIET, logged
-from servers.faulty_proxy import status
 
 import rankzero
+from rankzero.testing.loopback import status
 
 KEYS = ["a" * 40, "b" * 40]
 

@@ -5,13 +5,12 @@ import time
 
 import pytest
 from plugins.comet.journals import check_everything, log_everything, points_in, points_logged, rejected
-from servers.comet_mock.faults import dies, dropped, stalled
-from servers.faulty_proxy import lost, status
 from servers.training import Training
 from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.rundir.positions import load_position
+from rankzero.testing.loopback import dies, dropped, lost, stalled, status
 
 METRICS = "batch/logger/experiment/metric"
 FAULTS = {

@@ -9,11 +9,11 @@ import time
 
 import pytest
 from plugins.comet.journals import points_in, points_logged, rejected
-from servers.comet_mock.faults import late, stalled
 from servers.training import Training
 from waiting import A_WHILE, until
 
 from rankzero.rundir.positions import load_position
+from rankzero.testing.loopback import late, stalled
 
 KEY = "r" * 32
 SCRIPT = f"""

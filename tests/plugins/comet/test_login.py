@@ -8,12 +8,12 @@ import time
 import pytest
 from plugins.comet.journals import journal_of_rows
 from plugins.comet.scripts import CometShell
-from servers.comet_mock.faults import refused, stalled
+from servers.comet_mock.faults import refused
 from servers.comet_server import CometServer
-from servers.faulty_proxy import status
 from waiting import A_WHILE, SOON, until
 
 from rankzero.cli import app as cli
+from rankzero.testing.loopback import stalled, status
 from rankzero_comet import CometLogger
 
 KEY = "k3y" * 8 + "x"

@@ -2,13 +2,12 @@
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged, rejected
-from servers.comet_mock.faults import dropped
-from servers.faulty_proxy import status
 
 import rankzero
 from rankzero import deliver as deliver_run
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext
+from rankzero.testing.loopback import dropped, status
 from rankzero_comet import CometLogger
 
 OUTPUT = "write/experiment/output"

@@ -12,11 +12,11 @@ import pytest
 from comet_ml import batch_utils, config, exceptions, messages
 from comet_ml.connection import connection_factory, connection_upload
 from plugins.comet.journals import log_everything
-from servers.faulty_proxy import status
 
 import rankzero
 import rankzero_comet.server as ours
 from rankzero.errors import TrackerUnavailableError
+from rankzero.testing.loopback import status
 from rankzero_comet.files import ASSET, Upload
 from rankzero_comet.server import Server, Value
 from rankzero_comet.settings import Settings

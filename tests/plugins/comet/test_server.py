@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import requests
 from PIL import Image
-from servers.comet_mock.faults import dies, dropped, late, refused, stalled
+from servers.comet_mock.faults import refused
 from servers.comet_server import CometServer
-from servers.faulty_proxy import lost, status, truncated
 from waiting import A_WHILE
+
+from rankzero.testing.loopback import dies, dropped, late, lost, stalled, status, truncated
 
 KEY = "a" * 40
 OTHER_KEY = "b" * 40

@@ -7,13 +7,13 @@ import time
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows
 from plugins.comet.scripts import CometShell
-from servers.faulty_proxy import status as answer
 from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.events.run_info import LogContext
 from rankzero.events.structs import Finish, Start
 from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.testing.loopback import status as answer
 from rankzero_comet import CometLogger, heartbeat
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_is_killed(server, tmp_path, environment):
     assert (stored.state, stored.others["rankzero.status"]) == ("crashed", "crashed")
 
 
-def test_a_run_is_known_to_go_on_while_it_is_silent(server, attached, stored, beats_often):
+def test_a_run_is_known_to_go_on_while_it_is_stalled(server, attached, stored, beats_often):
     attached.log_metrics({"loss": 0.5}, 0)
     server.until(lambda _: len(stored().beats) > 3)
     assert stored().state == "running"

@@ -7,13 +7,14 @@ import uuid
 import pytest
 from mlflow import MlflowClient
 from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
-from servers.faulty_proxy import FaultyProxy, lost, silent, status, truncated
 from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.delivery.courier import Courier, GaveUpError
 from rankzero.errors import AccessError
 from rankzero.rundir.positions import load_position, reject_list
+from rankzero.testing.loopback import lost, stalled, status, truncated
+from rankzero.testing.proxy import FaultyProxy
 from rankzero_mlflow import MLFlowLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:MLflow refuses the name", "ignore:the param 'long' is whole in")
@@ -30,7 +31,7 @@ ONCE = {
     "empty": status(200),
     "truncated": truncated,
     "lost": lost,
-    "timeout": silent(1.5),
+    "timeout": stalled(1.5),
 }
 LOGGED = {
     "params": '"params": [{',
@@ -62,7 +63,7 @@ class EagerCourier(Courier):
 
 @pytest.fixture
 def proxy(mlflow_server):
-    with FaultyProxy(mlflow_server.uri).running() as proxy:
+    with FaultyProxy(mlflow_server.uri) as proxy:
         yield proxy
 
 
@@ -95,7 +96,7 @@ def check_metrics(server, run_dir):
 def test_each_request_may_fail(mlflow_server, proxy, tmp_path, what):
     """Twice, as MLflow's client tries twice by itself."""
     proxy.fail(LOGGED[what], SORRY, times=2)
-    deliver(run_dir := journal_of_everything(tmp_path), proxy.uri)
+    deliver(run_dir := journal_of_everything(tmp_path), proxy.url)
     check_everything(mlflow_server, run_dir)
     assert load_position(run_dir, "mlflow").rejected == 0
 
@@ -105,7 +106,7 @@ def test_each_failure_may_befall_any_request(mlflow_server, proxy, tmp_path, mon
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     for what in AFFECTED.get(fault, LOGGED):
         proxy.fail(LOGGED[what], ONCE[fault], times=2)
-    deliver(run_dir := journal_of_everything(tmp_path), proxy.uri)
+    deliver(run_dir := journal_of_everything(tmp_path), proxy.url)
     check_everything(mlflow_server, run_dir)
     assert load_position(run_dir, "mlflow").rejected == 0
 
@@ -113,22 +114,22 @@ def test_each_failure_may_befall_any_request(mlflow_server, proxy, tmp_path, mon
 @pytest.mark.parametrize("what", ["long param", "image", "checkpoint"])
 def test_a_file_that_a_proxy_took_with_an_empty_answer_is_sent_again(mlflow_server, proxy, tmp_path, what):
     proxy.fail(LOGGED[what], status(200), times=1)
-    deliver(run_dir := journal_of_everything(tmp_path), proxy.uri)
+    deliver(run_dir := journal_of_everything(tmp_path), proxy.url)
     check_everything(mlflow_server, run_dir)
 
 
 def test_a_run_whose_creation_was_not_answered_is_not_created_again(proxy, one_metric, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     proxy.fail("runs/create", lost, times=1)
-    deliver(one_metric, proxy.uri)
-    assert len([each for each in proxy.requests if each.path.endswith("runs/create")]) == 1
+    deliver(one_metric, proxy.url)
+    assert len([each for each in proxy.requests if each.name.endswith("runs/create")]) == 1
 
 
 @pytest.mark.parametrize("code", [429, 503])
 def test_a_server_that_says_when_to_come_again_is_obeyed(mlflow_server, proxy, one_metric, code):
     proxy.fail("log-batch", status(code, retry_after="2"), times=1)
-    deliver(one_metric, proxy.uri)
-    refused, *others = [each.time for each in proxy.requests if "log-batch" in each.path]
+    deliver(one_metric, proxy.url)
+    refused, *others = [each.time for each in proxy.requests if "log-batch" in each.name]
     assert 2 <= others[0] - refused < 5
     check_metrics(mlflow_server, one_metric)
 
@@ -137,14 +138,14 @@ def test_a_server_that_says_when_to_come_again_is_obeyed(mlflow_server, proxy, o
 def test_who_may_not_write_waits_until_he_may(mlflow_server, proxy, one_metric, code, error):
     proxy.fail("log-batch", status(code, error))
     with pytest.raises(GaveUpError, match=error) as raised:
-        deliver(one_metric, proxy.uri, grace_period=0)
+        deliver(one_metric, proxy.url, grace_period=0)
     assert isinstance(raised.value.__cause__, AccessError)  # it ends rankzero sync at once
     position = load_position(one_metric, "mlflow")
     assert str(code) in position.problem
     assert error in position.problem
     assert position.rejected == 0
     proxy.heal()
-    deliver(one_metric, proxy.uri)
+    deliver(one_metric, proxy.url)
     check_metrics(mlflow_server, one_metric)
 
 
@@ -163,7 +164,7 @@ def test_an_artifact_that_is_refused_is_rejected_and_the_rest_arrives(mlflow_ser
         (tmp_path / "large.bin").write_bytes(b"x" * 1000)
         run.log_artifact(tmp_path / "large.bin")
         run.log_metrics({"loss": 0.25}, 1)
-    deliver(run.dir, proxy.uri)
+    deliver(run.dir, proxy.url)
     check_metrics(mlflow_server, run.dir)
     (entry,) = rejected(run.dir)
     assert code in entry["reason"]
@@ -184,7 +185,7 @@ BLAMES = {
 def test_of_many_rows_only_the_one_to_blame_is_rejected(mlflow_server, proxy, tmp_path, reason):
     proxy.fail('"culprit"', BLAMES[reason])
     rows = [{"loss": step / 3, "culprit": 1.0} if step == 13 else {"loss": step / 3} for step in range(40)]
-    deliver(run_dir := journal_of_metrics(tmp_path, *rows), proxy.uri)
+    deliver(run_dir := journal_of_metrics(tmp_path, *rows), proxy.url)
     client = MlflowClient(mlflow_server.uri)
     arrived = [step for _, step, _, _ in points_in(client, only_run(client, run_dir))]
     assert arrived == [step for step in range(40) if step != 13]
@@ -203,7 +204,7 @@ def test_an_experiment_that_mlflow_refuses_costs_no_event(mlflow_server, one_met
 @pytest.mark.parametrize("where", ["option", "environment", "token"])
 def test_a_password_is_nowhere_to_be_seen(mlflow_server, proxy, tmp_path, monkeypatch, where):
     """Neither when all goes well nor when nothing does, in any way."""
-    uri = proxy.uri if where == "token" else proxy.uri.replace("//", f"//user:{SECRET}@")
+    uri = proxy.url if where == "token" else proxy.url.replace("//", f"//user:{SECRET}@")
     if where == "token":
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     if where != "option":

@@ -4,9 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 from plugins.neptune.arrived import arrived
-from servers.faulty_proxy import status
 
 from rankzero.testing import ALL, LoggerContract, Tracked
+from rankzero.testing.loopback import status
 from rankzero_neptune import NeptuneLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:Neptune takes only increasing steps")

@@ -221,9 +221,8 @@ def test_offline_runs_are_the_clients(server, make_logger, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_death_of_the_clients_thread_is_noticed(server, logger):
-    from servers.faulty_proxy import status
-
     from rankzero.errors import TrackerUnavailableError
+    from rankzero.testing.loopback import status
 
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.flush()

@@ -9,9 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 from plugins.neptune.delivered import points_logged, points_stored, problem_of, rejected
-from servers.faulty_proxy import lost, status, truncated
 from servers.neptune_mock.attributes import Value
-from servers.neptune_mock.faults import dies, dropped, slow, stalled
 from servers.neptune_server import NeptuneServer
 from waiting import A_MOMENT, A_WHILE, SOON, until
 
@@ -19,6 +17,7 @@ import rankzero
 from rankzero.errors import RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.rundir.positions import load_position
+from rankzero.testing.loopback import dies, dropped, late, lost, stalled, status, truncated
 
 OPERATIONS = "attributes/operations"
 FAULTS = {
@@ -36,7 +35,7 @@ FAULTS = {
     "stalled": stalled(),
     "dropped": dropped,
     "lost": lost,
-    "late": slow(3.0),
+    "late": late(3.0),
     "truncated": truncated,
     "dies": dies,
 }

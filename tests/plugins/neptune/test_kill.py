@@ -9,13 +9,13 @@ import uuid
 
 import pytest
 from plugins.neptune.delivered import points_logged, points_stored, rejected
-from servers.neptune_mock.faults import stalled
 from servers.neptune_server import NeptuneServer
 from servers.training import Training
 from waiting import A_WHILE, until
 
 from rankzero.journal.tail import JOURNAL, read_start
 from rankzero.rundir.positions import load_position
+from rankzero.testing.loopback import stalled
 
 SCRIPT = """
     import numpy as np

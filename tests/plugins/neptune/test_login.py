@@ -6,14 +6,13 @@ import re
 import time
 
 import pytest
-from servers.faulty_proxy import status, truncated
-from servers.neptune_mock.faults import stalled
 from servers.neptune_mock.sessions import api_token
 from waiting import SOON
 
 import rankzero
 from rankzero.cli import app as cli
 from rankzero.errors import ConfigError, TrackerUnavailableError
+from rankzero.testing.loopback import stalled, status, truncated
 from rankzero_neptune import NeptuneLogger
 from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
 

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 
 import pytest
 from PIL import Image
-from servers.faulty_proxy import lost, status
-from servers.neptune_mock.faults import dies, dropped, slow, stalled
 from servers.neptune_mock.sessions import api_token
 from servers.neptune_server import NeptuneServer, separate_neptune
 from waiting import A_WHILE, SOON
+
+from rankzero.testing.loopback import dies, dropped, late, lost, stalled, status
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:jsonschema\.RefResolver is deprecated:DeprecationWarning")
 
@@ -365,7 +365,7 @@ def test_a_server_that_was_away_is_found_again(server, begin):
 
 @pytest.mark.parametrize(
     ("fault", "stored"),
-    [(slow(30), 2), (stalled(30), 1)],
+    [(late(30), 2), (stalled(30), 1)],
     ids=["an answer that is late doubles", "a stalled server has stored nothing"],
 )
 def test_a_request_that_takes_too_long_is_sent_again(server, tmp_path, fault, stored):

@@ -4,9 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 from plugins.wandb.arrived import arrived
-from servers.faulty_proxy import status
 
 from rankzero.testing import ALL, LoggerContract
+from rankzero.testing.loopback import status
 from rankzero_wandb import WandbLogger
 
 

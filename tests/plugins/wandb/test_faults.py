@@ -13,16 +13,15 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import wandb
-from servers.faulty_proxy import Answer, lost, status, truncated
 from servers.full_disk import full_disk
 from servers.training import Training
-from servers.wandb_mock.faults import dies, dropped, stalled
 from waiting import A_MOMENT, A_WHILE, SOON, until
 
 import rankzero
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext
 from rankzero.rundir.positions import load_position, reject_list
+from rankzero.testing.loopback import Answer, dies, dropped, lost, stalled, status, truncated
 from rankzero_wandb import confirmation
 from rankzero_wandb.history import History
 from rankzero_wandb.state import State
@@ -36,7 +35,7 @@ FAULTS = {
     "403": status(403),
     "404": status(404),
     "410": status(410),
-    "stalled": stalled,
+    "stalled": stalled(),
     "dropped": dropped,
     "lost": lost,
     "truncated": truncated,

@@ -11,11 +11,11 @@ import time
 
 import pytest
 from servers.training import Training
-from servers.wandb_mock.faults import stalled
 from servers.wandb_mock.run import HISTORY
 from waiting import A_WHILE, until
 
 from rankzero.rundir.positions import load_position, reject_list
+from rankzero.testing.loopback import stalled
 
 STEP = "trainer/global_step"
 SCRIPT = """
@@ -282,7 +282,7 @@ def test_a_row_whose_file_is_missing_is_rejected_and_the_rest_arrives(server, tr
 def test_what_a_killed_courier_leaves_behind_is_ended_by_the_next(server, training):
     training.start(SCRIPT + EVERYTHING + DEATH)
     until(lambda: server.count("CommitArtifact"))
-    server.fail("", stalled)
+    server.fail("", stalled())
     training.process.wait(timeout=A_WHILE)
     until(lambda: server.count("CommitArtifact") or others(training))
     courier, core = until(lambda: courier_and_core(training))

@@ -5,10 +5,10 @@ import sys
 import psutil
 import pytest
 from plugins.wandb.scripts import Shell
-from servers.faulty_proxy import status
-from servers.wandb_mock.faults import stalled
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE, SOON
+
+from rankzero.testing.loopback import stalled, status
 
 LOGS = """
     with rankzero.start("wandb", project="p", run_id="r"{options}) as run:
@@ -206,7 +206,7 @@ def test_a_server_that_is_down(server, shell, known):
 
 
 def test_a_server_that_does_not_answer(server, shell, known):
-    server.fail("/graphql", stalled)
+    server.fail("/graphql", stalled())
     ended = shell.train(TIMED, **known)
     assert 2 < float(ended.stdout) < SOON
     server.heal()

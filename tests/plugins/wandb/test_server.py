@@ -14,12 +14,11 @@ import wave
 
 import pytest
 from plugins.wandb.arrived import arrived
-from servers.faulty_proxy import lost, status, truncated
-from servers.wandb_mock.faults import dies, dropped, stalled
 from servers.wandb_mock.run import Alert
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE, SOON
 
+from rankzero.testing.loopback import dies, dropped, lost, stalled, status, truncated
 from rankzero.testing.samples import GIF, wav
 from rankzero.testing.tracked import Item
 
@@ -332,7 +331,7 @@ def test_a_fault_concerns_the_requests_it_is_for(server, sdk):
 
 
 def test_a_stalled_server_answers_when_it_is_healed(server, tmp_path):
-    server.fail("file_stream", stalled)
+    server.fail("file_stream", stalled())
     process = _started(server, tmp_path, "with begin() as run: log(run, 0, 5)")
     server.until(lambda server: server.count("file_stream"))
     time.sleep(1)
@@ -494,7 +493,7 @@ def test_an_artifact_is_refused_for_good(server, sdk, code):
 
 
 def test_to_wait_for_an_artifact_takes_too_long(server, sdk):
-    server.fail("PUT /artifact-file", stalled)
+    server.fail("PUT /artifact-file", stalled())
     assert sdk(REFUSED).startswith("WaitTimeoutError Artifact upload wait timed out")
 
 

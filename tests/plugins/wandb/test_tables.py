@@ -11,10 +11,10 @@ import wandb
 from matplotlib.figure import Figure
 from PIL import Image
 from plugins.wandb.delivered import Delivered, rejected, rows, table_in, wandb_server
-from servers.faulty_proxy import status
 from waiting import A_WHILE
 
 from rankzero.media.store import MediaFile
+from rankzero.testing.loopback import status
 from rankzero.testing.samples import GIF, png, wav
 
 PICTURE = np.random.default_rng(2).integers(0, 256, (4, 5, 3), np.uint8)

@@ -7,8 +7,8 @@ import gzip
 from servers.comet_mock import artifact_endpoints, client_endpoints, read_endpoints, write_endpoints
 from servers.comet_mock.client_endpoints import Endpoint
 from servers.comet_mock.request import UNKNOWN_KEY, Refused, Request, as_json, refusal
-from servers.faulty_proxy import Answer
-from servers.mock_server import MockHandler
+
+from rankzero.testing.loopback import Answer, LoopbackHandler
 
 _REST = {**read_endpoints.ENDPOINTS, **write_endpoints.ENDPOINTS, **artifact_endpoints.ENDPOINTS}
 _ENDPOINTS: dict[str, Endpoint] = {
@@ -21,11 +21,11 @@ _FOR_ALL = ("/clientlib/isAlive/ver", "/clientlib/health/ping")
 _DONE = {"msg": "", "code": 200, "data": None, "sdk_error_code": 0}
 
 
-class Handler(MockHandler):
+class Handler(LoopbackHandler):
     """Answers what comes over one connection."""
 
     def ask(self) -> Answer:
-        mock = self.server.mock
+        mock = self.server.owner
         request = Request(self.command, self.path, self.headers, self.body)
         if request.path not in _FOR_ALL and not mock.knows(request.headers.get("Authorization")):
             return _stranger(request)

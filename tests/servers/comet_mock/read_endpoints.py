@@ -9,7 +9,8 @@ from servers.comet_mock.experiment import StoredExperiment
 from servers.comet_mock.request import Request, as_bool
 from servers.comet_mock.store import Store
 from servers.comet_mock.views import asset_view, experiment_view, metric_view, summary_views
-from servers.faulty_proxy import Answer
+
+from rankzero.testing.loopback import Answer
 
 
 def account(store: Store, request: Request) -> dict[str, Any]:

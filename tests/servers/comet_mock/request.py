@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from requests_toolbelt import MultipartDecoder
-from servers.faulty_proxy import Answer
+
+from rankzero.testing.loopback import Answer
 
 UNKNOWN_KEY = 90212
 UNKNOWN_EXPERIMENT = 90210

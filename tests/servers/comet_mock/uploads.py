@@ -10,7 +10,8 @@ from typing import Any
 from servers.comet_mock.experiment import Asset, StoredExperiment
 from servers.comet_mock.request import Refused, Request, as_bool, as_json, as_number
 from servers.comet_mock.store import Store, now
-from servers.faulty_proxy import Answer
+
+from rankzero.testing.loopback import Answer
 
 
 def asset(store: Store, request: Request) -> Answer:

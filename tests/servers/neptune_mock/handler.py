@@ -9,11 +9,11 @@ import traceback
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
-from servers.faulty_proxy import Answer
-from servers.mock_server import MockHandler
 from servers.neptune_mock import file_calls, login_calls, run_calls, table_calls, value_calls
 from servers.neptune_mock.calls import Asked, Call, Content, Problem
 from servers.neptune_mock.swagger import document
+
+from rankzero.testing.loopback import Answer, LoopbackHandler
 
 _CALLS = {**login_calls.CALLS, **run_calls.CALLS, **value_calls.CALLS, **file_calls.CALLS, **table_calls.CALLS}
 _BY_PATH = {(call.method, call.path): call for call in _CALLS.values()}
@@ -24,7 +24,7 @@ _WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _DOCUMENTS = {f"/api/{api}/swagger.json": document(api, _CALLS) for api in ("backend", "leaderboard")}
 
 
-class Handler(MockHandler):
+class Handler(LoopbackHandler):
     """Answers what comes over one connection."""
 
     def ask(self) -> Answer | None:
@@ -36,7 +36,7 @@ class Handler(MockHandler):
         call = _BY_PATH.get((self.command, path))
         if call is None:
             return self._unknown(path)
-        store = self.server.mock.store
+        store = self.server.owner.store
         with store.lock:
             reason = None if call.is_open else store.sessions.refuse(self.headers.get("Authorization", ""))
             if reason is not None:
@@ -45,7 +45,7 @@ class Handler(MockHandler):
             return self._call(call)
 
     def _call(self, call: Call) -> Answer:
-        mock = self.server.mock
+        mock = self.server.owner
         url = f"http://{self.headers['Host']}"
         query = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
         asked = Asked(mock.store, url, query, self.headers, self.body, mock.part_sizes, mock.increasing_steps)
@@ -59,7 +59,7 @@ class Handler(MockHandler):
         return _file(answer) if isinstance(answer, Content) else _json(200, answer)
 
     def _unknown(self, path: str) -> Answer:
-        self.server.mock.problems.append(self.name())
+        self.server.owner.problems.append(self.name())
         return _json(404, {"code": 404, "title": f"there is no {path}"})
 
     def _signal(self) -> None:

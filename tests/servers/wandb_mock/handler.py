@@ -9,20 +9,20 @@ import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from servers.faulty_proxy import Answer
-from servers.mock_server import MockHandler
 from servers.wandb_mock import artifact_operations, run_operations, sweep_operations
+
+from rankzero.testing.loopback import Answer, LoopbackHandler
 
 _OPERATIONS = {**run_operations.OPERATIONS, **artifact_operations.OPERATIONS, **sweep_operations.OPERATIONS}
 _OPERATION_NAME = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
 
-class Handler(MockHandler):
+class Handler(LoopbackHandler):
     """Answers what comes over one connection."""
 
     def ask(self) -> Answer:
         kind, *rest = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
-        store = self.server.mock.store
+        store = self.server.owner.store
         if kind in ("graphql", "files") and not self._is_known():
             return _json(401, {"errors": [{"message": "user is not logged in"}]})
         with store.lock:
@@ -40,17 +40,17 @@ class Handler(MockHandler):
 
     def _is_known(self) -> bool:
         _, _, sent = self.headers.get("Authorization", "").partition(" ")
-        return base64.b64encode(f"api:{self.server.mock.api_key}".encode()).decode() == sent
+        return base64.b64encode(f"api:{self.server.owner.api_key}".encode()).decode() == sent
 
     def _graphql(self) -> Answer:
         name = self._operation()
         sent = json.loads(self.body).get("variables") or {}
         try:
-            data = _OPERATIONS[name](self.server.mock.store, sent, f"http://{self.headers['Host']}")
+            data = _OPERATIONS[name](self.server.owner.store, sent, f"http://{self.headers['Host']}")
         except run_operations.Refused as error:
             return _json(error.status, {"errors": [{"message": str(error)}]})
         except LookupError as error:
-            self.server.mock.problems.append(f"{name}({sent}): {error!r}")
+            self.server.owner.problems.append(f"{name}({sent}): {error!r}")
             return _json(400, {"errors": [{"message": f"{name}: {error!r}"}]})
         return _json(200, {"data": data})
 
@@ -60,7 +60,7 @@ class Handler(MockHandler):
         return sent.get("operationName") or (found[1] if found else "")
 
     def _stream(self, entity: str, project: str, run_id: str, *_: str) -> Answer:
-        run = self.server.mock.store.find_run(entity, project, run_id)
+        run = self.server.owner.store.find_run(entity, project, run_id)
         if run is None:
             return _json(404, {"error": f"run {entity}/{project}/{run_id} not found"})
         run.stream(json.loads(self.body))
@@ -72,14 +72,14 @@ class Handler(MockHandler):
         return Answer(200, {}, files[name] if self.command == "GET" else b"") if name in files else _json(404, {})
 
     def _artifact_file(self, artifact_id: str, path: str) -> Answer:
-        artifacts = self.server.mock.store.artifacts
+        artifacts = self.server.owner.store.artifacts
         if self.command == "PUT":
             artifacts.store(artifact_id, path, self.body)
             return _json(200, {})
         return Answer(200, {}, artifacts.by_id[artifact_id].files[path])
 
     def _manifest(self, artifact_id: str) -> Answer:
-        version = self.server.mock.store.artifacts.by_id[artifact_id]
+        version = self.server.owner.store.artifacts.by_id[artifact_id]
         if self.command == "PUT":
             version.raw_manifest = self.body
         return Answer(200, {}, version.raw_manifest)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import functools
 import math
 import pickle
-import struct
 import subprocess
 import sys
-import time
-import uuid
 import warnings
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,20 +19,17 @@ from typing import Any, ClassVar
 import pytest
 
 from rankzero.errors import RejectedError, is_data_error
-from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero.events.structs import Finish, Params, Start
 from rankzero.loggers.base import Logger
 from rankzero.loggers.experiment import DummyExperiment
-from rankzero.rank import RANK_VARIABLES
+from rankzero.testing.base import Attach, TrackerContract, check_watermark, points_of, run_info_of
 from rankzero.testing.capabilities import ALL
-from rankzero.testing.compare import difference, few, item_difference, keys_by_kind, params_difference
+from rankzero.testing.compare import difference, few, item_difference, keys_by_kind
 from rankzero.testing.journals import TIME, DyingCourier, JournalOf, KilledError, die
 from rankzero.testing.samples import ARRAYS, KINDS, Sample, array_sample, samples
 from rankzero.testing.tracked import Item, Point, Tracked
-from rankzero.values import Number, flatten
-
-Attach = Callable[..., Logger]
-Values = Mapping[str, list[Point]]
+from rankzero.values import Number
 
 NAMES = ["train/loss", "val/loss", "a b", "a:b", "a.b-c_d", "loss (mean)", "精度", "größe", "[x]", "50%", "'", "=", ","]
 PARAMS: dict[str, Any] = {
@@ -52,32 +46,17 @@ ROWS: list[tuple[int, dict[str, Number]]] = [
     (3, {"train/acc": 1 / 3}),
     (4, {"loss": -1e-300, "n": 0, "late": 7.0}),
 ]
-_CLOSE_WRITES = "If the logger buffers what it is given, close() must write it: call self.flush() there"
 _FALLBACKS = {"text": ("table", "artifact"), "checkpoint": ("artifact",)}
 
 
-class LoggerContract:
+class LoggerContract(TrackerContract):
     """Subclass it with a name that begins with ``Test``; see `rankzero.testing`.
 
     Every test logs something, closes the logger and compares what `read_back` returns, value by value.
     """
 
-    capabilities: ClassVar[frozenset[str]] = ALL
-    """What the tracker can do: a subset of `rankzero.testing.CAPABILITIES`, e.g. ``ALL - {"nan"}``."""
-
     sdk_module: ClassVar[str | None] = None
     """The module that must not be imported when the logger is made; None if there is no SDK."""
-
-    time_precision: ClassVar[float] = 0.001
-    """How far a time that comes back may be off, in seconds."""
-
-    def make_logger(self, tmp_path: Path) -> Logger:
-        """Return a new logger. Called more than once in a test: all of them write to one tracker."""
-        raise NotImplementedError
-
-    def read_back(self, logger: Logger) -> Tracked:
-        """Return what the tracker holds of the logger's run (see `Logger.run_info`); the logger may be closed."""
-        raise NotImplementedError
 
     def break_tracker(self, logger: Logger) -> AbstractContextManager[Any] | None:
         """Return a context in which the logger's tracker fails: its server is down, its disk is full.
@@ -86,113 +65,6 @@ class LoggerContract:
         itself, so that values count as delivered that are lost. The test is skipped while this returns None.
         """
         return None
-
-    # Tools of the tests
-
-    @pytest.fixture(autouse=True)
-    def _on_rank_zero(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for variable in RANK_VARIABLES:
-            monkeypatch.delenv(variable, raising=False)
-
-    @pytest.fixture
-    def attach(self, tmp_path: Path) -> Iterator[Attach]:
-        """Make a logger and attach it to the run of this name, as a courier does."""
-        opened: list[Logger] = []
-
-        def attach(run: str = "run", logger: Logger | None = None) -> Logger:
-            logger = logger or self.make_logger(tmp_path)
-            opened.append(logger)
-            logger.attach(_run_info(tmp_path, run))
-            _check_watermark(logger.watermark())
-            return logger
-
-        yield attach
-        for logger in opened:
-            with suppress(Exception):
-                logger.close()
-
-    def has(self, capability: str) -> bool:
-        """Return whether the tracker can do this."""
-        return capability in self.capabilities
-
-    def expect(
-        self,
-        logger: Logger,
-        expected: Values,
-        *,
-        times: bool = False,
-        at_least_once: bool = False,
-        delivered: bool = False,
-    ) -> None:
-        """Compare metrics that were logged with those that the tracker holds.
-
-        Args:
-            logger: whose run it is.
-            expected: what was logged.
-            times: compare the times, too.
-            at_least_once: a value may have come back more than once.
-            delivered: a courier delivered them.
-        """
-        __tracebackhide__ = True
-        found = self._tracked(logger).metrics
-        if not self.has("any_name"):
-            self._expect_under_any_name(found, expected)
-            return
-        for name, points in expected.items():
-            if name not in found:
-                there = few([repr(other) for other in sorted(found)])
-                hint = "" if delivered else f". {_CLOSE_WRITES}"
-                pytest.fail(f"all values of {name!r} are missing; there are the metrics {there}{hint}")
-            wanted, got = self._series(points), self._series(found[name])
-            problem = difference(name, wanted, got, again=at_least_once, delivered=delivered)
-            if problem is not None:
-                pytest.fail(problem)
-            if times and self.has("times"):
-                late = [
-                    (point.time, other.time)
-                    for point, other in zip(self._arranged(points), self._arranged(found[name]), strict=True)
-                    if other.time is None or abs(other.time - (point.time or 0)) > self.time_precision
-                ]
-                if late:
-                    pytest.fail(f"times of {name!r} are wrong, as (logged, came back): {few(late)}")
-
-    def _expect_under_any_name(self, found: Values, expected: Values) -> None:
-        """Compare where it is not known under which names they are; but each must have one of its own."""
-        __tracebackhide__ = True
-        series = [self._series(points) for points in found.values()]
-        for name, points in expected.items():
-            if self._series(points) not in series:
-                wanted = few(self._series(points))
-                missing = f"values of {name!r}, as (step, value), are missing: no metric came back with {wanted}"
-                pytest.fail(f"{missing}. {_CLOSE_WRITES}")
-        if len(found) < len(expected):
-            pytest.fail(f"{len(expected)} metrics came back under {len(found)} names: {sorted(found)}")
-
-    def _tracked(self, logger: Logger) -> Tracked:
-        __tracebackhide__ = True
-        tracked = self.read_back(logger)
-        if not isinstance(tracked, Tracked):
-            pytest.fail(f"read_back() returned {tracked!r}; it is to return a rankzero.testing.Tracked")
-        return tracked
-
-    def _series(self, points: Iterable[Point]) -> list[tuple[int | None, str]]:
-        return [(point.step, self._written(point.value)) for point in self._arranged(points)]
-
-    def _arranged(self, points: Iterable[Point]) -> list[Point]:
-        points = list(points)
-        if not self.has("repeated_steps"):
-            points = list({point.step: point for point in points}.values())
-        return points if self.has("order") else sorted(points, key=lambda point: (point.step or 0, point.time or 0))
-
-    def _written(self, value: Number) -> str:
-        """Return a text that is equal for values that are to count as equal, NaN included."""
-        if isinstance(value, int) and abs(value) <= 2**53:
-            value = float(value)  # most trackers know one kind of number
-        if value == 0 and not self.has("signed_zero"):
-            value = 0.0
-        if isinstance(value, float) and math.isfinite(value) and not self.has("float64"):
-            value = struct.unpack("f", struct.pack("f", value))[0]
-        return repr(value)
 
     # The tests
 
@@ -204,7 +76,7 @@ class LoggerContract:
         for step, metrics in ROWS:
             logger.log_metrics(metrics=dict(metrics), step=step)
         logger.close()
-        self.expect(logger, _points(ROWS))
+        self.expect(logger, points_of(ROWS))
 
     def test_floats(self, attach: Attach) -> None:
         values = [0.1, 1 / 3, -0.0, 1e-300, 5e-324, 1.7976931348623157e308, 123456.789, 2.0**-24, -1.5]
@@ -226,7 +98,7 @@ class LoggerContract:
             self._quietly(functools.partial(logger.log_metrics, metrics=metrics, step=step))
         logger.close()
         if self.has("nan"):
-            self.expect(logger, _points(rows))
+            self.expect(logger, points_of(rows))
         else:
             self.expect(logger, {"fine": [Point(0, 1.5), Point(1, 2.5)]})
             found = self._tracked(logger).metrics
@@ -241,7 +113,7 @@ class LoggerContract:
         values: dict[str, Number] = {name: index + 0.5 for index, name in enumerate(names)}
         self._quietly(lambda: logger.log_metrics(metrics=values, step=1))
         logger.close()
-        self.expect(logger, _points([(1, values)]))
+        self.expect(logger, points_of([(1, values)]))
 
     def test_steps_out_of_order_and_repeated(self, attach: Attach) -> None:
         logger = attach()
@@ -251,7 +123,7 @@ class LoggerContract:
         for step, metrics in rows:
             logger.log_metrics(metrics=metrics, step=step)
         logger.close()
-        self.expect(logger, _points(rows))
+        self.expect(logger, points_of(rows))
 
     def test_no_step_and_nothing_logged(self, attach: Attach) -> None:
         logger = attach()
@@ -275,14 +147,14 @@ class LoggerContract:
             with logger.at(row.context):
                 logger.log_metrics(metrics=row.values, step=row.step)
         logger.close()
-        self.expect(logger, _points(ROWS), times=True)
+        self.expect(logger, points_of(ROWS), times=True)
 
     def test_batch_is_like_single_calls(self, attach: Attach) -> None:
         logger = attach()
         logger.log_metrics_batch(_rows())
         logger.flush()
         logger.close()
-        self.expect(logger, _points(ROWS), times=True)
+        self.expect(logger, points_of(ROWS), times=True)
 
     def test_large_batch(self, attach: Attach) -> None:
         logger = attach()
@@ -290,7 +162,7 @@ class LoggerContract:
         logger.log_metrics_batch(_rows(rows))
         logger.flush()
         logger.close()
-        self.expect(logger, _points(rows))
+        self.expect(logger, points_of(rows))
 
     def test_hyperparameters(self, attach: Attach) -> None:
         logger = attach()
@@ -307,7 +179,7 @@ class LoggerContract:
         self._expect_params(logger, {"lr": 0.1, "layers": 3, "seed": 7})
 
     def test_initial_values_beside_hyperparameters(self, attach: Attach, tmp_path: Path) -> None:
-        journal = JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(run_info_of(tmp_path, "run"))
         journal.add(Params(TIME, {"lr": 0.1}, metrics={"hp_loss": 0.5}))
         journal.deliver(lambda: self.make_logger(tmp_path))
         logger = self._reader(attach, journal)
@@ -416,7 +288,7 @@ class LoggerContract:
         logger.flush()
         logger.flush()
         if self.has("acknowledges"):
-            self.expect(logger, _points(ROWS))
+            self.expect(logger, points_of(ROWS))
 
     def test_how_to_view(self, attach: Attach) -> None:
         logger = attach()
@@ -478,7 +350,7 @@ class LoggerContract:
             logger.log_hyperparams({f"p{step}": step})
             logger.finalize("success")
             logger.close()
-        self.expect(logger, _points(ROWS))
+        self.expect(logger, points_of(ROWS))
         self._expect_params(logger, {f"p{step}": step for step, _ in ROWS})
 
     def test_several_runs_at_once(self, attach: Attach) -> None:
@@ -495,7 +367,7 @@ class LoggerContract:
 
     def test_other_ranks_do_nothing(self, attach: Attach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         to_log = samples(tmp_path / "samples")
-        info = _run_info(tmp_path, "run")
+        info = run_info_of(tmp_path, "run")
         before = _files(tmp_path)
         monkeypatch.setenv("RANK", "1")
         logger: Any = self.make_logger(tmp_path)
@@ -571,22 +443,22 @@ class LoggerContract:
     # Delivery
 
     def test_delivery(self, attach: Attach, tmp_path: Path) -> None:
-        journal = JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(run_info_of(tmp_path, "run"))
         journal.log_all(ROWS)
         journal.add(Params(TIME, PARAMS), Finish(TIME + 9, "success"))
         journal.deliver(lambda: self.make_logger(tmp_path))
         logger = self._reader(attach, journal)
-        self.expect(logger, _points(ROWS), times=True, delivered=True)
+        self.expect(logger, points_of(ROWS), times=True, delivered=True)
         self._expect_params(logger, PARAMS)
 
     def test_watermark_counts_the_lines(self, attach: Attach, tmp_path: Path) -> None:
         if not self.has("resume"):
             pytest.skip("the tracker cannot resume")
-        journal = JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(run_info_of(tmp_path, "run"))
         journal.log_all(ROWS)
         journal.deliver(lambda: self.make_logger(tmp_path))
         watermark = attach().watermark()
-        _check_watermark(watermark)
+        check_watermark(watermark)
         if watermark is None:
             return
         told = f"watermark() returned {watermark} when the last delivered context.line was {journal.lines - 1}"
@@ -597,7 +469,7 @@ class LoggerContract:
     def test_delivery_of_a_resumed_run(self, attach: Attach, tmp_path: Path) -> None:
         if not self.has("resume"):
             pytest.skip("the tracker cannot resume")
-        journal = JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(run_info_of(tmp_path, "run"))
         journal.log_all(ROWS[:2])
         journal.add(Finish(TIME, "success"))
         journal.deliver(lambda: self.make_logger(tmp_path))
@@ -605,11 +477,11 @@ class LoggerContract:
         journal.log_all(ROWS[2:], first=2)
         journal.deliver(lambda: self.make_logger(tmp_path))
         journal.deliver(lambda: self.make_logger(tmp_path))
-        self.expect(self._reader(attach, journal), _points(ROWS), times=True, delivered=True)
+        self.expect(self._reader(attach, journal), points_of(ROWS), times=True, delivered=True)
 
     @pytest.mark.parametrize("when", ["before flush", "after flush"])
     def test_nothing_is_lost_when_a_courier_is_killed(self, attach: Attach, tmp_path: Path, when: str) -> None:
-        journal = JournalOf(_run_info(tmp_path, "run"))
+        journal = JournalOf(run_info_of(tmp_path, "run"))
         journal.log_all(ROWS[:2])
         journal.deliver(lambda: self.make_logger(tmp_path))
         journal.log_all(ROWS[2:4], first=2)
@@ -627,7 +499,7 @@ class LoggerContract:
         journal.log_all(ROWS[4:], first=4)
         journal.deliver(lambda: self.make_logger(tmp_path))
         logger = self._reader(attach, journal)
-        self.expect(logger, _points(ROWS), at_least_once=not self.has("exactly_once"), delivered=True)
+        self.expect(logger, points_of(ROWS), at_least_once=not self.has("exactly_once"), delivered=True)
         with suppress(KilledError, Exception):
             killed[0].close()
 
@@ -640,14 +512,7 @@ class LoggerContract:
         for step, metrics in rows:
             logger.log_metrics(metrics=metrics, step=step)
         logger.close()
-        self.expect(logger, _points(rows))
-
-    def _expect_params(self, logger: Logger, expected: Mapping[str, Any]) -> None:
-        __tracebackhide__ = True
-        found = dict(flatten(self._tracked(logger).params))
-        problem = params_difference(dict(flatten(expected)), found, typed=self.has("typed_params"))
-        if problem is not None:
-            pytest.fail(problem)
+        self.expect(logger, points_of(rows))
 
     def _quietly(self, call: Callable[[], Any]) -> list[str]:
         """Return what ``call`` warned of; here a warning is an answer, not a failure."""
@@ -657,33 +522,8 @@ class LoggerContract:
         return [str(each.message) for each in said if issubclass(each.category, UserWarning)]
 
 
-def _check_watermark(watermark: object) -> None:
-    __tracebackhide__ = True
-    if watermark is not None and (type(watermark) is not int or watermark < 0):
-        pytest.fail(
-            f"watermark() returned {watermark!r}; it is the number of lines that the tracker holds, an int from 0, or "
-            "None if it cannot tell"
-        )
-
-
-@functools.cache  # a run has begun at one time, whoever asks
-def _run_info(tmp_path: Path, run: str) -> RunInfo:
-    identity = uuid.uuid5(uuid.NAMESPACE_URL, str(tmp_path / run)).hex  # the same again in this test, in no other
-    directory = tmp_path / "runs" / "contract" / identity
-    directory.mkdir(parents=True, exist_ok=True)
-    return RunInfo(identity, f"{run}-{identity[:6]}", "contract", str(directory), started=time.time())
-
-
 def _rows(rows: Iterable[tuple[int, Mapping[str, Number]]] = ROWS) -> list[MetricsRow]:
     return [MetricsRow(dict(values), step, LogContext(TIME + i, i)) for i, (step, values) in enumerate(rows)]
-
-
-def _points(rows: Iterable[tuple[int, Mapping[str, Number]]]) -> dict[str, list[Point]]:
-    points: dict[str, list[Point]] = {}
-    for index, (step, metrics) in enumerate(rows):
-        for name, value in metrics.items():
-            points.setdefault(name, []).append(Point(step, value, TIME + index))
-    return points
 
 
 def _sample(tmp_path: Path, kind: str) -> Sample:
