@@ -1,4 +1,4 @@
-"""`CSVLogger` keeps the contract, in a directory that the user chose and in the run's own."""
+"""`CSVLogger` keeps the contracts, in a directory that the user chose and in the run's own."""
 
 import csv
 import json
@@ -9,17 +9,14 @@ import yaml
 
 from rankzero import CSVLogger
 from rankzero.loggers.csv.file import CsvFile
-from rankzero.testing import ALL, LoggerContract, Tracked
+from rankzero.testing import ALL, DeliveryContract, LoggerContract, Tracked
 
 
-class TestCSVLogger(LoggerContract):
+class CSV:
     capabilities = ALL - {"text", "tags", "define_metric", "status"}
 
     def make_logger(self, tmp_path):
         return CSVLogger(tmp_path / "logs")
-
-    def break_tracker(self, logger):
-        return mock.patch.object(CsvFile, "append", side_effect=OSError("the disk is full"))
 
     def read_back(self, logger):
         directory, tracked = Path(logger.log_dir), Tracked()
@@ -38,7 +35,17 @@ class TestCSVLogger(LoggerContract):
         return tracked
 
 
-class TestCSVLoggerInTheRunsDirectory(TestCSVLogger):
+class TestLogger(CSV, LoggerContract):
+    def break_tracker(self, logger):
+        return mock.patch.object(CsvFile, "append", side_effect=OSError("the disk is full"))
+
+
+class TestLoggerInTheRunsDirectory(TestLogger):
+    def make_logger(self, tmp_path):
+        return CSVLogger()
+
+
+class TestDelivery(CSV, DeliveryContract):
     def make_logger(self, tmp_path):
         return CSVLogger()
 

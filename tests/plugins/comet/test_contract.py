@@ -1,15 +1,16 @@
-"""`CometLogger` keeps the contract, as a courier has it: with Comet's own client, and a server on loopback."""
+"""`CometLogger` keeps the contracts, as a courier has it: with Comet's own client, and a server on loopback."""
 
 from contextlib import contextmanager
 
 import pytest
 from plugins.comet.arrived import tracked
 
-from rankzero.testing import ALL, LoggerContract, Tracked
+from rankzero.testing import ALL, DeliveryContract, LoggerContract, Tracked
+from rankzero.testing.loopback import status
 from rankzero_comet import CometLogger
 
 
-class TestContract(LoggerContract):
+class Comet:
     # Params are text there; Comet does not say what it holds, so a batch may come twice; several texts are a table.
     capabilities = ALL - {"typed_params", "exactly_once", "define_metric", "text"}
     sdk_module = "comet_ml"
@@ -21,6 +22,11 @@ class TestContract(LoggerContract):
     def make_logger(self, tmp_path):
         return CometLogger(project="contract")
 
+    def read_back(self, logger):
+        return tracked(self.server, logger.version) if logger.version in self.server.store.experiments else Tracked()
+
+
+class TestLogger(Comet, LoggerContract):
     def break_tracker(self, logger):
         return self.down()
 
@@ -30,5 +36,22 @@ class TestContract(LoggerContract):
         yield
         self.server.start()
 
-    def read_back(self, logger):
-        return tracked(self.server, logger.version) if logger.version in self.server.store.experiments else Tracked()
+
+@pytest.mark.filterwarnings("ignore:Comet will not show all")
+class TestDelivery(Comet, DeliveryContract):
+    refusal = status(400, '{"msg": "no such value", "sdk_error_code": 7000005}', content_type="application/json")
+    rows = "batch/logger/experiment/metric"
+    uploads = "upload"
+
+    def server_url(self):
+        return self.server.url
+
+    def connect(self, url, monkeypatch):
+        monkeypatch.setenv("COMET_URL_OVERRIDE", f"{url}/clientlib/")
+        monkeypatch.setenv("COMET_TIMEOUT_HTTP", "1")
+        monkeypatch.setenv("COMET_TIMEOUT_API", "1")
+        monkeypatch.setenv("COMET_TIMEOUT_FILE_UPLOAD", "1")
+
+    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
+        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
+    )

@@ -6,21 +6,13 @@ import time
 import pytest
 from plugins.comet.journals import check_everything, log_everything, points_in, points_logged, rejected
 from servers.training import Training
-from waiting import A_MOMENT, A_WHILE, SOON, until
+from waiting import A_MOMENT, A_WHILE, until
 
 import rankzero
 from rankzero.rundir.positions import load_position
-from rankzero.testing.loopback import dies, dropped, lost, stalled, status
+from rankzero.testing.loopback import stalled
 
 METRICS = "batch/logger/experiment/metric"
-FAULTS = {
-    "500": status(500),
-    "429 in an hour": status(429, retry_after="3600"),
-    "401": status(401),
-    "stalled": stalled(600),
-    "dropped": dropped,
-    "dies": dies,
-}
 
 
 @pytest.fixture
@@ -58,12 +50,6 @@ def log(run, first, last):
     assert slowest < A_MOMENT
 
 
-def heal(server):
-    server.heal()
-    if not server.is_running:
-        server.start()
-
-
 def problem_of(run):
     return load_position(run.dir, "comet").problem
 
@@ -75,66 +61,10 @@ def check(server, run, state="finished"):
     assert load_position(run.dir, "comet").closed
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_at_first_costs_nothing(server, begin, fault):
-    server.fail("logger/add/run", FAULTS[fault])
-    run = begin()
-    log(run, 0, 50)
-    until(lambda: server.count("logger/add/run"))
-    until(lambda: problem_of(run))
-    log(run, 50, 100)
-    heal(server)
-    run.finish(timeout=A_WHILE)
-    check(server, run)
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_between_costs_nothing(server, begin, fault):
-    run = begin()
-    log(run, 0, 50)
-    assert run.flush(A_WHILE)
-    for path in (METRICS, "upload", "write/"):
-        server.fail(path, FAULTS[fault])
-    log(run, 50, 100)
-    assert "were not taken" in until(lambda: problem_of(run))
-    at = load_position(run.dir, "comet").line
-    log(run, 100, 150)
-    assert len(server.experiment(run.id).metrics) == 50
-    assert load_position(run.dir, "comet").line == at
-    heal(server)
-    run.finish(timeout=A_WHILE)
-    check(server, run)
-
-
-@pytest.mark.parametrize("fault", ["429 in an hour", "stalled", "dies"])
-def test_a_fault_at_the_end_costs_nothing(server, begin, fault):
-    run = begin("process")
-    log(run, 0, 50)
-    assert run.flush(A_WHILE)
-    server.fail("set-start-end-time", FAULTS[fault])
-    log(run, 50, 60)
-    began = time.monotonic()
-    run.finish(timeout=0.5)
-    assert time.monotonic() - began < SOON
-    assert not load_position(run.dir, "comet").closed
-    heal(server)
-    until(lambda: load_position(run.dir, "comet").closed)
-    check(server, run)
-
-
 @pytest.mark.parametrize("where", ["add/run", METRICS, "asset/upload", "log-other", "write/artifacts/upsert"])
 def test_a_server_that_hangs_for_a_while_gets_everything(server, begin, tmp_path, where, monkeypatch):
     monkeypatch.setenv("COMET_TIMEOUT_FILE_UPLOAD", "1")
     server.fail(where, stalled(600), times=2)
-    run = begin()
-    log_everything(run, tmp_path)
-    run.finish(timeout=A_WHILE)
-    check_everything(server, run.dir)
-
-
-def test_a_lost_answer_costs_nothing(server, begin, tmp_path):
-    for where in ("logger/add/run", "write/experiment/log-other", "update-status", "status-report/update"):
-        server.fail(where, lost, times=1)
     run = begin()
     log_everything(run, tmp_path)
     run.finish(timeout=A_WHILE)
@@ -155,19 +85,6 @@ def test_a_server_that_is_down_at_first_and_dies_later(server, begin, training, 
     run.finish(timeout=A_WHILE)
     check(server, run)
     until(lambda: not [each for each in training.processes() if each.pid != os.getpid()])
-
-
-def test_a_server_that_hangs_does_not_hold_the_exit(server, begin, training):
-    server.fail("logger/add/run", stalled(600))
-    run = begin("process")
-    log(run, 0, 50)
-    until(lambda: server.count("logger/add/run"))
-    began = time.monotonic()
-    run.finish(timeout=1)
-    assert time.monotonic() - began < SOON
-    server.heal()
-    until(lambda: load_position(run.dir, "comet").closed)
-    check(server, run)
 
 
 def test_a_revoked_key_costs_nothing(server, begin):

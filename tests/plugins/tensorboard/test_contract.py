@@ -1,13 +1,13 @@
-"""`TensorBoardLogger` keeps the contract, read back with TensorBoard's own reader."""
+"""`TensorBoardLogger` keeps the contracts, read back with TensorBoard's own reader."""
 
 from servers.event_files import tracked
-from servers.full_disk import full_disk
 
-from rankzero.testing import ALL, LoggerContract
+from rankzero.testing import ALL, DeliveryContract, LoggerContract
+from rankzero.testing.full_disk import full_disk
 from rankzero_tensorboard import TensorBoardLogger
 
 
-class TestTensorBoardLogger(LoggerContract):
+class TensorBoard:
     capabilities = ALL - {
         "float64",
         "big_ints",
@@ -23,13 +23,20 @@ class TestTensorBoardLogger(LoggerContract):
     def make_logger(self, tmp_path):
         return TensorBoardLogger(tmp_path / "logs")
 
-    def break_tracker(self, logger):
-        return full_disk()
-
     def read_back(self, logger):
         return tracked(logger.log_dir)
 
 
-class TestTensorBoardLoggerBesideTheRuns(TestTensorBoardLogger):
+class TestLogger(TensorBoard, LoggerContract):
+    def break_tracker(self, logger):
+        return full_disk()
+
+
+class TestLoggerBesideTheRuns(TestLogger):
+    def make_logger(self, tmp_path):
+        return TensorBoardLogger()
+
+
+class TestDelivery(TensorBoard, DeliveryContract):
     def make_logger(self, tmp_path):
         return TensorBoardLogger()

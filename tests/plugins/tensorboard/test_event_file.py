@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from servers.event_files import accumulated, events, scalars
-from servers.full_disk import full_disk
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.testing.full_disk import full_disk
 from rankzero_tensorboard import TensorBoardLogger
 from rankzero_tensorboard.event_file import EventFile
 from rankzero_tensorboard.records import record

@@ -13,7 +13,6 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import wandb
-from servers.full_disk import full_disk
 from servers.training import Training
 from waiting import A_MOMENT, A_WHILE, SOON, until
 
@@ -21,6 +20,7 @@ import rankzero
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext
 from rankzero.rundir.positions import load_position, reject_list
+from rankzero.testing.full_disk import full_disk
 from rankzero.testing.loopback import Answer, dies, dropped, lost, stalled, status, truncated
 from rankzero_wandb import confirmation
 from rankzero_wandb.history import History

@@ -18,6 +18,7 @@ CAPABILITIES: Mapping[str, str] = {
     "resume": "a second logger that is attached to the same run continues it",
     "several_runs": "loggers of several runs can be open at once in one process",
     "exactly_once": "no value is doubled when a courier died before it could save its position",
+    "lost_answers": "no value is doubled when the answer to the request that brought it was lost",
     "status": "whether the run ended well comes back",
     "image": "pictures are kept as such; this one, and those below, otherwise as an artifact, or it is said once",
     "audio": "sounds",

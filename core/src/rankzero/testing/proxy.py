@@ -10,12 +10,19 @@ from urllib.parse import urlsplit
 
 from rankzero.testing.loopback import Answer, Fault, LoopbackHandler, LoopbackServer
 
+SIGN_IN = "/rankzero-testing/sign-in"
+"""Where the proxy has a page of its own, as a portal before a server has."""
+
+PAGE = "<html>Sign in</html>"
+
 _NOT_PASSED_ON = ("connection", "content-length", "date", "keep-alive", "server", "transfer-encoding")
 _IDS = re.compile(r"(?i)[0-9a-f]{16,}|[0-9a-f-]{36}|\d+")
 
 
 class _Handler(LoopbackHandler):
     def ask(self) -> Answer:
+        if self.path == SIGN_IN:
+            return Answer(200, {"Content-Type": "text/html"}, PAGE.encode())
         proxy: FaultyProxy = self.server.owner
         return proxy.pass_on(self.command, self.path, self.body_as_sent, dict(self.headers))
 

@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     """A verb called with something to keep."""
 
     kind: str
-    log: Callable[[Logger], Any]
+    log: Callable[[Any], Any]
     key: str
     step: int | None = STEP
     content: Any = None

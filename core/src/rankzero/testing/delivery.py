@@ -1,0 +1,440 @@
+"""`DeliveryContract`: whatever a server answers and whichever process is killed, the tracker gets everything."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from rankzero.events.structs import Finish, Metrics
+from rankzero.journal.tail import JOURNAL, read_start
+from rankzero.loggers.base import Logger
+from rankzero.run.run import Run
+from rankzero.rundir.positions import load_position, wake
+from rankzero.testing.base import TrackerContract, run_info_of
+from rankzero.testing.compare import few, item_difference, keys_by_kind
+from rankzero.testing.full_disk import full_disk
+from rankzero.testing.journals import TIME, JournalOf
+from rankzero.testing.loopback import Fault, dies, dropped, lost, stalled, status, truncated
+from rankzero.testing.proxy import PAGE, SIGN_IN, FaultyProxy
+from rankzero.testing.runs import (
+    KINDS,
+    TIMEOUT,
+    EagerCourier,
+    deliver_in_process,
+    in_process,
+    log_and_be_killed,
+    log_everything,
+    log_rows,
+    points_logged,
+    rejected,
+    start_run,
+)
+from rankzero.testing.samples import samples
+from rankzero.testing.tracked import Point
+from rankzero.values import to_json_number
+
+_SOON = 25.0  # a call returns within this unless it waits for what does not come
+
+FAULTS: dict[str, Fault] = {
+    "refuse": dies,  # the first request breaks off, all others are refused
+    "500": status(500, "sorry"),
+    "503": status(503, "<html>Service Unavailable</html>"),
+    "gateway 504": status(504, "<html>Gateway Time-out</html>"),
+    "429": status(429, "slowly", retry_after="1"),
+    "401": status(401, "who?"),
+    "403": status(403, "<html>no</html>"),
+    "404": status(404),
+    "redirect": status(302, "", location=SIGN_IN),
+    "page with 200": status(200, PAGE, content_type="text/html"),
+    "empty 200": status(200),
+    "other JSON with 200": status(200, '{"status": "maintenance"}', content_type="application/json"),
+    "dropped": dropped,
+    "lost answer": lost,
+    "truncated answer": truncated,
+    "hang": stalled(),
+}
+"""How a server fails that takes nothing, or whose answers do not arrive."""
+
+_APPLIED = ("lost answer", "truncated answer")
+_ONCE = [name for name in FAULTS if name not in ("refuse", "hang")]
+_ACCESS = ("401", "403")
+_AT_THE_END = ["refuse", "503", "hang"]
+
+
+class DeliveryContract(TrackerContract):
+    """Subclass it with a name that begins with ``Test``; see `rankzero.testing`.
+
+    Between the SDK and the tracker's server stands a `FaultyProxy`. A tracker that has no server is tested with full
+    disks and killed processes only.
+    """
+
+    faults: ClassVar[frozenset[str]] = frozenset(FAULTS)
+    """Those of `rankzero.testing.delivery.FAULTS` with which the tracker's server may answer."""
+
+    refusal: ClassVar[Fault] = staticmethod(status(400, "refused"))
+    """How the tracker's server refuses a row that it never takes."""
+
+    file_refusal: ClassVar[Fault] = staticmethod(status(413, "<html>too large</html>"))
+    """How it refuses a file that it never takes."""
+
+    rows: ClassVar[str] = ""
+    """Part of the method and path of requests that bring metrics, and of no others."""
+
+    uploads: ClassVar[str] = ""
+    """Part of the method and path of requests that bring files, and of no others."""
+
+    def server_url(self) -> str | None:
+        """Return the URL of the tracker's server; None if there is none."""
+        return None
+
+    def connect(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lead loggers that are made from now on to a server at this URL: set environment variables, for example.
+
+        Processes that the test starts inherit the environment. Short timeouts of the SDK make the tests quick.
+        """
+        raise NotImplementedError
+
+    # Tools of the tests
+
+    @pytest.fixture
+    def proxy(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy | None]:
+        """Stand between the SDK and the server, if there is one."""
+        target = self.server_url()
+        if target is None:
+            yield None
+            return
+        with FaultyProxy(target) as proxy:
+            self.connect(proxy.url, monkeypatch)
+            yield proxy
+
+    @pytest.fixture
+    def faulty_server(self, proxy: FaultyProxy | None) -> FaultyProxy:
+        """Return the proxy; a tracker without a server skips the test."""
+        if proxy is None:
+            pytest.skip("the tracker has no server")
+        return proxy
+
+    @pytest.fixture
+    def begin(self, proxy: FaultyProxy | None, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+        """Start a run, which is over when the test ends."""
+        runs: list[Run] = []
+
+        def begin(delivery: str) -> Run:
+            runs.append(start_run([self.make_logger(tmp_path)], tmp_path, uuid.uuid4().hex, delivery))
+            return runs[-1]
+
+        yield begin
+        for run in runs:
+            run.finish(timeout=0)
+
+    @pytest.fixture
+    def written(self, begin: Callable[..., Run], tmp_path: Path) -> Run:
+        """Return a run that has something of each kind, and that nobody has delivered yet."""
+        run = begin("off")
+        log_everything(run, tmp_path, self._kinds())
+        run.finish()
+        return run
+
+    def deliver(self, run_dir: Path, key: str, tmp_path: Path) -> None:
+        """Deliver a run, trying again at once and for as long as it takes."""
+        EagerCourier(run_dir, key, lambda: self.make_logger(tmp_path), follow=False, linger=TIMEOUT).run()
+
+    def expect_metrics(
+        self, tmp_path: Path, run_dir: Path, *, at_least_once: bool = False, without: tuple[int, ...] = ()
+    ) -> Logger:
+        """Compare the metrics of a run's journal with those that the tracker holds; return a logger of the run.
+
+        Args:
+            tmp_path: the test's directory.
+            run_dir: the run's directory.
+            at_least_once: a value may have come more than once.
+            without: steps that the tracker has refused.
+        """
+        __tracebackhide__ = True
+        logger = self._reader(tmp_path, run_dir)
+        logged = points_logged(run_dir)
+        expected = {name: [point for point in points if point.step not in without] for name, points in logged.items()}
+        self.expect(logger, expected, times=not at_least_once, at_least_once=at_least_once, delivered=True)
+        return logger
+
+    def expect_everything(self, tmp_path: Path, run_dir: Path, key: str, *, at_least_once: bool = False) -> None:
+        """Compare all that `log_everything` logged with what the tracker holds."""
+        __tracebackhide__ = True
+        logger = self.expect_metrics(tmp_path, run_dir, at_least_once=at_least_once)
+        self._expect_params(logger, {"lr": 0.1, "net": {"depth": 3}, "late": True})
+        tracked = self._tracked(logger)
+        for sample in samples(tmp_path / "samples"):
+            if sample.kind not in self._kinds():
+                continue
+            if sample.kind == "tags":
+                assert tracked.tags.count(sample.key) == 1, f"the tags came back as {tracked.tags}"
+                continue
+            found = [item for item in tracked.items.get(sample.kind, []) if item.key == sample.key]
+            there = f"by kind, there came back {keys_by_kind(tracked)}"
+            assert found, f"the {sample.kind} {sample.key!r} is missing; {there}"
+            assert at_least_once or len(found) == 1, f"the {sample.kind} {sample.key!r} came more than once; {there}"
+            problem = item_difference(found[-1], sample)
+            assert problem is None, problem
+        assert rejected(run_dir, key) == []
+
+    def expect_status(self, tmp_path: Path, run_dir: Path, *, good: bool) -> None:
+        """Compare how the run ended with what the tracker says."""
+        __tracebackhide__ = True
+        if self.has("status"):
+            found = self._tracked(self._reader(tmp_path, run_dir)).status
+            assert (found in ("success", "finished")) is good, f"the status came back as {found!r}"
+
+    def _kinds(self) -> list[str]:
+        return [kind for kind in KINDS if self.has(kind)]
+
+    def _reader(self, tmp_path: Path, run_dir: Path) -> Logger:
+        start = read_start(run_dir / JOURNAL)
+        assert start is not None
+        logger = self.make_logger(tmp_path)
+        logger.attach(start.run)
+        return logger
+
+    @contextmanager
+    def failing(self, faulty_server: FaultyProxy, fault: str) -> Iterator[None]:
+        """Let every request meet a fault."""
+        faulty_server.fail("", FAULTS[fault])
+        yield
+        faulty_server.heal()
+        if not faulty_server.is_running:
+            faulty_server.start()
+
+    # Answers
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    def test_a_fault_at_first_and_later_costs_nothing(
+        self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path, fault: str
+    ) -> None:
+        self._skip_unless_possible(fault)
+        run = begin("thread") if fault in _ACCESS else None  # start() raises if it is not known who asks
+        with self.failing(faulty_server, fault):
+            run = run or begin("thread")
+            self._log_while_failing(faulty_server, run, 0, fault)
+        wake(run.dir, run.loggers[0])
+        assert run.flush(TIMEOUT)
+        with self.failing(faulty_server, fault):
+            self._log_while_failing(faulty_server, run, 40, fault)
+        wake(run.dir, run.loggers[0])
+        run.finish(timeout=TIMEOUT)
+        self.expect_metrics(tmp_path, run.dir, at_least_once=fault in _APPLIED and not self.has("lost_answers"))
+        self.expect_status(tmp_path, run.dir, good=True)
+        assert rejected(run.dir, run.loggers[0]) == []
+
+    def _log_while_failing(self, faulty_server: FaultyProxy, run: Run, first: int, fault: str) -> None:
+        (key,), before = run.loggers, len(faulty_server.requests)
+        at = max(1, load_position(run.dir, key).line)  # the first line only starts the run
+        log_rows(run, *range(first, first + 20))
+        _until(lambda: load_position(run.dir, key).problem or len(faulty_server.requests) > before + 3)
+        log_rows(run, *range(first + 20, first + 40))
+        if fault not in _APPLIED:
+            assert load_position(run.dir, key).line <= at, "what the tracker does not hold counts as delivered"
+
+    @pytest.mark.parametrize("fault", _AT_THE_END)
+    def test_a_fault_at_the_end_holds_nobody_up_and_costs_nothing(
+        self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path, fault: str
+    ) -> None:
+        self._skip_unless_possible(fault)
+        run = begin("process")
+        log_rows(run, *range(10))
+        assert run.flush(TIMEOUT)
+        (key,) = run.loggers
+        with self.failing(faulty_server, fault):
+            log_rows(run, *range(10, 20))
+            began = time.monotonic()
+            run.finish(timeout=0.5)
+            assert time.monotonic() - began < _SOON
+            assert not load_position(run.dir, key).closed
+        wake(run.dir, key)
+        _until(lambda: load_position(run.dir, key).closed)
+        self.expect_metrics(tmp_path, run.dir)
+        self.expect_status(tmp_path, run.dir, good=True)
+
+    @pytest.mark.parametrize("fault", _ONCE)
+    def test_each_request_may_meet_a_fault(
+        self, faulty_server: FaultyProxy, written: Run, tmp_path: Path, fault: str
+    ) -> None:
+        self._skip_unless_possible(fault)
+        (key,) = written.loggers
+        faulty_server.fail_each(FAULTS[fault])
+        self.deliver(written.dir, key, tmp_path)
+        at_least_once = fault in _APPLIED and not self.has("lost_answers")
+        self.expect_everything(tmp_path, written.dir, key, at_least_once=at_least_once)
+        self.expect_status(tmp_path, written.dir, good=True)
+
+    def _skip_unless_possible(self, fault: str) -> None:
+        if fault not in self.faults:
+            pytest.skip(f"the tracker's server never answers so: {fault}")
+
+    # What the tracker never takes
+
+    def test_only_the_row_to_blame_is_rejected(
+        self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path
+    ) -> None:
+        faulty_server.fail(self.rows, type(self).refusal, body="poison")
+        run = begin("off")
+        for step in range(40):
+            run.log_metrics({"loss": step / 3, "poison": 1.0} if step == 13 else {"loss": step / 3}, step)
+        run.finish()
+        (key,) = run.loggers
+        self.deliver(run.dir, key, tmp_path)
+        points = [point for point in points_logged(run.dir)["loss"] if point.step != 13]
+        self.expect(self._reader(tmp_path, run.dir), {"loss": points}, times=True, delivered=True)
+        assert [entry["event"]["step"] for entry in rejected(run.dir, key)] == [13]
+
+    def test_only_the_file_to_blame_is_rejected(
+        self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path
+    ) -> None:
+        if not self.has("artifact"):
+            pytest.skip("the tracker keeps no files")
+        faulty_server.fail(self.uploads, type(self).file_refusal, body="poison")
+        run = begin("off")
+        log_rows(run, *range(10))
+        for name in ("good", "poison"):
+            (tmp_path / f"{name}.bin").write_bytes(name.encode())
+            run.log_artifact(tmp_path / f"{name}.bin", name=name, type="dataset", aliases=["v1"])
+        log_rows(run, *range(10, 20))
+        run.finish()
+        (key,) = run.loggers
+        self.deliver(run.dir, key, tmp_path)
+        logger = self.expect_metrics(tmp_path, run.dir)
+        artifacts = {item.key: item.content for item in self._tracked(logger).items.get("artifact", [])}
+        assert "poison" not in artifacts
+        assert artifacts["good"] == b"good"
+        assert [entry["event"]["type"] for entry in rejected(run.dir, key)] == ["artifact"]
+
+    # The machine
+
+    def test_a_full_disk_costs_nothing(self, written: Run, tmp_path: Path) -> None:
+        (key,) = written.loggers
+        with full_disk(), suppress(Exception):
+            EagerCourier(written.dir, key, lambda: self.make_logger(tmp_path), follow=False, linger=0.0).run()
+        assert rejected(written.dir, key) == []
+        self.deliver(written.dir, key, tmp_path)
+        self.expect_everything(tmp_path, written.dir, key, at_least_once=not self.has("exactly_once"))
+
+    def test_a_clock_that_jumps_costs_nothing(self, proxy: FaultyProxy | None, tmp_path: Path) -> None:
+        journal = JournalOf(run_info_of(tmp_path, "run"))
+        times = [TIME + jump + step for step, jump in enumerate([0.0, 86_400.0, 86_400.0, -3_600.0, 0.0, 0.0])]
+        for step, moment in enumerate(times):
+            journal.add(Metrics(moment, step, {"loss": to_json_number(step / 3)}))
+        journal.add(Finish(TIME, "success"))
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        points = [Point(step, step / 3, moment) for step, moment in enumerate(times)]
+        self.expect(journal.last or self.make_logger(tmp_path), {"loss": points}, times=True, delivered=True)
+
+    # Processes that are killed
+
+    def test_a_courier_that_is_killed_again_and_again(
+        self, proxy: FaultyProxy | None, written: Run, tmp_path: Path
+    ) -> None:
+        (key,) = written.loggers
+        kills = 0
+        for requests in (2, 12):
+            courier = in_process(deliver_in_process, self._constructor(tmp_path), written.dir, key)
+            _kill_at(courier, proxy, requests, is_applied=bool(kills % 2))
+            kills += courier.wait(TIMEOUT) == -signal.SIGKILL
+        self.deliver(written.dir, key, tmp_path)
+        self._expect_after_kills(tmp_path, written.dir, key, kills)
+
+    def test_a_courier_that_is_killed_while_training_goes_on(self, begin: Callable[..., Run], tmp_path: Path) -> None:
+        run = begin("process")
+        (key,) = run.loggers
+        log_rows(run, *range(20))
+        assert run.flush(TIMEOUT)
+        os.kill(load_position(run.dir, key).pid, signal.SIGKILL)
+        log_rows(run, *range(20, 40))
+        run.finish(timeout=TIMEOUT)
+        self.expect_metrics(tmp_path, run.dir)
+        self.expect_status(tmp_path, run.dir, good=True)
+
+    def test_training_that_is_killed(self, proxy: FaultyProxy | None, tmp_path: Path) -> None:
+        run_dir, key = self._train_and_kill(tmp_path)
+        _until(lambda: load_position(run_dir, key).closed)
+        self.expect_everything(tmp_path, run_dir, key)
+        self.expect_status(tmp_path, run_dir, good=False)
+
+    def test_training_and_couriers_that_are_killed_at_random_moments(
+        self, proxy: FaultyProxy | None, tmp_path: Path
+    ) -> None:
+        run_dir, key = self._train_and_kill(tmp_path)
+        moment, kills = random.uniform(0, 4), 1
+        time.sleep(moment)
+        with suppress(ProcessLookupError):
+            os.kill(load_position(run_dir, key).pid or _NOBODY, signal.SIGKILL)
+        courier = in_process(deliver_in_process, self._constructor(tmp_path), run_dir, key)
+        with suppress(subprocess.TimeoutExpired):
+            courier.wait(moment)
+        courier.kill()
+        kills += courier.wait(TIMEOUT) == -signal.SIGKILL
+        self.deliver(run_dir, key, tmp_path)
+        self._expect_after_kills(tmp_path, run_dir, key, kills)
+        self.expect_status(tmp_path, run_dir, good=False)
+
+    def _train_and_kill(self, tmp_path: Path) -> tuple[Path, str]:
+        run_id = uuid.uuid4().hex
+        training = in_process(log_and_be_killed, self._constructor(tmp_path), tmp_path, run_id, self._kinds())
+        assert training.wait(TIMEOUT) == -signal.SIGKILL
+        run_dir = tmp_path / "runs" / "contract" / run_id
+        start = read_start(run_dir / JOURNAL)
+        assert start is not None
+        (key,) = start.loggers
+        return run_dir, key
+
+    def _expect_after_kills(self, tmp_path: Path, run_dir: Path, key: str, kills: int) -> None:
+        """Compare everything; where it cannot be told what arrived, each kill may have doubled a value."""
+        __tracebackhide__ = True
+        is_exact = kills == 0 or self.has("exactly_once")
+        self.expect_everything(tmp_path, run_dir, key, at_least_once=not is_exact)
+        logged, found = points_logged(run_dir), self._tracked(self._reader(tmp_path, run_dir)).metrics
+        if self.has("any_name"):
+            often = [name for name, points in logged.items() if len(found[name]) > (1 + kills) * len(points)]
+            assert not often, f"metrics came more than {1 + kills} times: {few(often)}"
+
+    def _constructor(self, tmp_path: Path) -> tuple[type[Logger], Any, Any]:
+        logger = self.make_logger(tmp_path)
+        return (type(logger), *logger._constructor)
+
+
+_NOBODY = 1 << 30  # the id of no process
+
+
+def _kill_at(process: Any, proxy: FaultyProxy | None, requests: int, *, is_applied: bool) -> None:
+    """Kill a process at a request that it sends, or some time after its start if it sends none."""
+    if proxy is None:
+        time.sleep(requests / 10)
+        process.kill()
+        return
+    so_far = iter(range(requests))
+
+    def kill(handler: Any) -> Any:
+        if next(so_far, None) is not None:
+            return handler.ask()
+        if is_applied:
+            handler.ask()
+        process.kill()
+        return None
+
+    proxy.fail("", kill)
+    process.wait(TIMEOUT)
+    proxy.heal()
+
+
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "this did not come about in time"
+        time.sleep(0.01)
