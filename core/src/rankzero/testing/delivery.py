@@ -147,7 +147,7 @@ class DeliveryContract(TrackerContract):
 
     def deliver(self, run_dir: Path, key: str, tmp_path: Path) -> None:
         """Deliver a run, trying again at once and for as long as it takes."""
-        EagerCourier(run_dir, key, lambda: self.make_logger(tmp_path), follow=False, linger=TIMEOUT).run()
+        EagerCourier(run_dir, key, lambda: self.make_logger(tmp_path), follow=False, grace_period=TIMEOUT).run()
 
     def expect_metrics(
         self, tmp_path: Path, run_dir: Path, *, at_least_once: bool = False, without: tuple[int, ...] = ()
@@ -321,7 +321,7 @@ class DeliveryContract(TrackerContract):
     def test_a_full_disk_costs_nothing(self, written: Run, tmp_path: Path) -> None:
         (key,) = written.loggers
         with full_disk(), suppress(Exception):
-            EagerCourier(written.dir, key, lambda: self.make_logger(tmp_path), follow=False, linger=0.0).run()
+            EagerCourier(written.dir, key, lambda: self.make_logger(tmp_path), follow=False, grace_period=0.0).run()
         assert rejected(written.dir, key) == []
         self.deliver(written.dir, key, tmp_path)
         self.expect_everything(tmp_path, written.dir, key, at_least_once=not self.has("exactly_once"))

@@ -75,7 +75,7 @@ def log_and_be_killed(
 def deliver_in_process(logger: tuple[type[Logger], Any, Any], run_dir: Path, key: str) -> None:
     """Deliver a run in a process of its own."""
     cls, arguments, options = logger
-    EagerCourier(run_dir, key, lambda: cls(*arguments, **options), follow=False, linger=TIMEOUT).run()
+    EagerCourier(run_dir, key, lambda: cls(*arguments, **options), follow=False, grace_period=TIMEOUT).run()
 
 
 def start_run(loggers: list[Logger], directory: Path, run_id: str, delivery: str = "process") -> Run:
