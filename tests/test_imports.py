@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import re
 import subprocess
 import sys
@@ -26,11 +27,11 @@ PUBLIC = {
 
 # Each room imports only from those before it: docs/explanation say what is in them.
 ROOMS = [
-    "errors", "messages", "values", "rank", "files", "secrets", "media", "events", "capture", "journal", "rundir",
-    "plugins", "loggers", "recorder", "config", "reader", "delivery", "run", "importers", "testing", "rankzero", "cli",
+    "errors", "messages", "values", "rank", "files", "processes", "rundir.layout", "secrets", "media", "events",
+    "capture", "journal", "rundir", "plugins", "loggers", "recorder", "config", "reader", "delivery", "run",
+    "importers", "testing", "rankzero", "cli",
 ]  # fmt: skip
 UPWARDS = {
-    ("rankzero.capture.environment", "rankzero.delivery.background"): "detached processes are started there",
     ("rankzero.recorder.progress", "rankzero.run.endings"): "tells whether this is a notebook",
 }
 """Imports against that order, with their reasons: none should be added."""
@@ -44,22 +45,24 @@ def imports(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports are not used here"
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def graph():
     found = {}
     for module, path in MODULES.items():
-        names = set(imports(ast.parse(path.read_text())))
+        tree = ast.parse(path.read_text())
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)), "relative import"
+        names = set(imports(tree))
         names |= {name.rpartition(".")[0] for name in names - MODULES.keys()}
         found[module] = names & MODULES.keys() - {module}
     return found
 
 
 def room_of(module):
-    return module.split(".")[1] if "." in module else module
+    name = module.removeprefix("rankzero.")
+    return name if name in ROOMS else name.split(".")[0]
 
 
 def test_every_import_is_found():
@@ -79,7 +82,7 @@ finally:
 
 def test_every_room_has_its_place():
     names = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert {*ROOMS} == names - {"__init__"} | {"rankzero"}
+    assert {*ROOMS} - {"rundir.layout"} == names - {"__init__"} | {"rankzero"}
     assert len(names) <= MOST_NAMES
 
 
@@ -101,6 +104,18 @@ def test_modules_import_each_other_in_no_circle_and_on_few_floors():
         floors[module] = 1 + max((floors[other] for other in found[module]), default=0)
     highest = max(floors.values())
     assert highest <= MOST_FLOORS, f"{highest} floors of imports"
+
+
+def test_what_tests_and_plugins_import_of_core_is_there():
+    repository = Path(__file__).parents[1]
+    found = [*repository.glob("tests/**/*.py"), *repository.glob("plugins/*/src/**/*.py")]
+    names = {name for path in found for name in imports(ast.parse(path.read_text())) if name.startswith("rankzero.")}
+    missing = []
+    for name in sorted(names - MODULES.keys()):
+        module, _, attribute = name.rpartition(".")
+        if not hasattr(importlib.import_module(module), attribute):
+            missing.append(name)
+    assert missing == []
 
 
 def test_no_tracker_is_named():

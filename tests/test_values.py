@@ -25,8 +25,9 @@ from odd_values import Gone, Hostile, Word, same
 
 import rankzero
 from rankzero.events.structs import Artifact, Metrics, Params, Text, decode, encode
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.loggers.dispatch import dispatch
+from rankzero.rundir.layout import JOURNAL
 from rankzero.values import split_metrics, to_jsonable, to_number
 
 

@@ -16,9 +16,11 @@ from waiting import A_WHILE, SOON
 
 import rankzero
 from rankzero.capture import console
-from rankzero.capture.console import Capture, unheard
+from rankzero.capture.console import Capture
 from rankzero.events.structs import Console, Finish, Metrics, Start
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.messages import uncaptured
+from rankzero.rundir.layout import JOURNAL
 from rankzero.testing import MemoryLogger
 
 
@@ -320,7 +322,7 @@ def test_what_a_courier_thread_prints_is_not_delivered_to_it(begin, tmp_path, mo
 
 def test_unheard_ends_with_its_block(heard):
     found, _ = heard()
-    with unheard():
+    with uncaptured():
         print("secretly")
     print("openly")
     assert found == [("stdout", "openly")]

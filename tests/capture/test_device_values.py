@@ -18,7 +18,8 @@ from waiting import A_WHILE, SOON, until
 import rankzero
 from rankzero.capture.device_values import DeviceCopy, DeviceRows
 from rankzero.events.structs import Finish, Metrics, Text
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 from rankzero.values import split_metrics
 
 

@@ -19,9 +19,9 @@ from servers.training import Training
 from waiting import A_WHILE, SOON, until
 
 import rankzero
+from rankzero import processes
 from rankzero.capture import environment
 from rankzero.capture.environment import Surroundings, look_around, read_surroundings, without_password
-from rankzero.delivery import supervisor
 from rankzero.secrets import mask_arguments
 
 FOUND = "surroundings.json"
@@ -279,7 +279,7 @@ def test_one_thing_that_fails_is_no_reason_to_lack_the_others(tmp_path):
     done = subprocess.run(command, input=said, text=True, capture_output=True, timeout=A_WHILE)
     assert "IsADirectoryError" in done.stderr
     found = read_surroundings(tmp_path)
-    assert (found.pid, found.packages, found.code) == (7, None, "surroundings/1/code/test_surroundings.py")
+    assert (found.pid, found.packages, found.code) == (7, None, "surroundings/1/code/test_environment.py")
 
 
 # Secrets
@@ -354,7 +354,7 @@ def test_a_process_that_cannot_be_started_is_no_error(tmp_path, monkeypatch, cap
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with begin(tmp_path) as run:
         pass
-    (record,) = [each for each in caplog.records if "surrounds" in each.getMessage()]
+    (record,) = [each for each in caplog.records if "environment of the run" in each.getMessage()]
     assert record.levelname == "DEBUG"
     found = read_surroundings(run.dir)  # what the process knows of itself
     assert (found.pid, found.python, found.git, found.is_complete) == (
@@ -371,12 +371,12 @@ def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, mon
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kw: started.append(popen(*args, **kw)) or started[-1])
     with begin(tmp_path) as run:
         assert not read_surroundings(run.dir).is_complete
-        assert started[0].pid in supervisor._detached
+        assert started[0].pid in processes._detached
         assert os.getsid(started[0].pid) == started[0].pid
         read_surroundings(run.dir, timeout=A_WHILE)
     until(lambda: Path(f"/proc/{started[0].pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     with begin(tmp_path) as run:
-        assert started[0].pid not in supervisor._detached
+        assert started[0].pid not in processes._detached
         assert not Path(f"/proc/{started[0].pid}").exists()
         read_surroundings(run.dir, timeout=A_WHILE)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from kept_files import snapshot
 from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, rows, set_watermark
 from waiting import A_WHILE, SOON, until
 
@@ -29,10 +30,9 @@ from rankzero.events.structs import (
     Text,
     encode,
 )
-from rankzero.journal.tail import JOURNAL
 from rankzero.loggers.base import Logger
 from rankzero.media.store import MediaFile
-from rankzero.run.snapshots import snapshot
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import ask_to_stop, load_position, positions, reject_list, save_position, wake
 from rankzero.rundir.writer_lock import WriterLock
 

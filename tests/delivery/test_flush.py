@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+from kept_files import snapshot
 
 import rankzero
 from rankzero import Logger
@@ -10,8 +11,7 @@ from rankzero.delivery.courier import Courier
 from rankzero.errors import FlushPostponedError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Checkpoint, Finish, Metrics, Start, encode
-from rankzero.journal.tail import JOURNAL
-from rankzero.run.snapshots import snapshot
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 from rankzero.rundir.writer_lock import WriterLock
 

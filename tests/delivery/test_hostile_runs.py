@@ -42,7 +42,8 @@ from rankzero.events.structs import (
 )
 from rankzero.files.writing import state_directory
 from rankzero.loggers.base import Logger
-from rankzero.media.store import MEDIA, MediaFile
+from rankzero.media.store import MediaFile
+from rankzero.rundir.layout import MEDIA
 from rankzero.rundir.positions import Position, load_position
 
 CANARY = "s3cret-of-the-user"

@@ -6,7 +6,7 @@ from rankzero.delivery.courier import Courier
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Finish, Metrics, Start, encode
 from rankzero.journal.append import Journal
-from rankzero.journal.tail import JOURNAL
+from rankzero.rundir.layout import JOURNAL
 from rankzero.testing import MemoryLogger
 
 RUN = RunInfo("a" * 32, "happy-run", "project", "")

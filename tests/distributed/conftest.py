@@ -12,7 +12,8 @@ import pytest
 from waiting import A_WHILE
 
 from rankzero.events.structs import Event, Finish, Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 HERE = Path(__file__).parent
 LAUNCHER_PREFIXES = ("RANKZERO_", "SLURM_", "TORCHELASTIC_", "OMPI_", "PMI", "WANDB_")

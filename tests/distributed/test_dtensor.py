@@ -5,7 +5,8 @@ import pytest
 import rankzero
 from rankzero.errors import RecorderError
 from rankzero.events.structs import Metrics, Params
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("torch")
 import torch

@@ -18,8 +18,9 @@ import rankzero
 from rankzero.errors import ConfigError
 from rankzero.events.structs import Lost, Metrics, Params, encode
 from rankzero.journal.append import Journal
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.reader.run_data import read_run
+from rankzero.rundir.layout import JOURNAL
 
 HOG = """
 import json, os, random, resource, signal, sys, warnings

@@ -14,7 +14,8 @@ from waiting import until
 
 import rankzero
 from rankzero.events.structs import Metrics, Start
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 
 def values(step):

@@ -17,9 +17,11 @@ from servers.training import TESTS, Training
 from waiting import A_WHILE, SOON, until
 
 import rankzero
-from rankzero.delivery.background import _start_process, reap
+from rankzero.delivery.background import _start_process
 from rankzero.delivery.courier import Courier
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.processes import reap
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, load_position
 
 SECRET = "hunter2-hunter2"

@@ -16,7 +16,8 @@ from waiting import A_WHILE
 
 import rankzero
 from rankzero.events.structs import Checkpoint
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 import torch

@@ -11,7 +11,8 @@ from servers.lightning_scripts import run_script
 
 import rankzero
 from rankzero.events.structs import Finish, Metrics, Status
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import Callback

@@ -7,7 +7,8 @@ from servers.lightning_model import SCORES, Model, data, trainer
 
 import rankzero
 from rankzero.events.structs import Graph, Image, Metrics, Params, Table
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 import torch

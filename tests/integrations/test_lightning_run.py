@@ -7,7 +7,8 @@ from servers.file_logger import FileLogger, calls
 
 import rankzero
 from rankzero.events.structs import Checkpoint, Finish, Graph, Metrics, Params, Status
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 import torch

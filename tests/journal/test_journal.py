@@ -35,7 +35,8 @@ from rankzero.events.structs import (
     encode,
 )
 from rankzero.journal.append import Journal, cut_torn_tail
-from rankzero.journal.tail import JOURNAL, Tail, last_step, read_events, read_start
+from rankzero.journal.tail import Tail, last_step, read_events, read_start
+from rankzero.rundir.layout import JOURNAL
 
 INFO = RunInfo("r1", "amber-otter-1", "digits", "/runs/r1")
 ROWS = [Metrics(100.0 + step, step, {"loss": 1 / (step + 1), "ü": math.nan}) for step in range(5)]

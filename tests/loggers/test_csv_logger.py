@@ -23,10 +23,10 @@ from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.events.structs import Artifact, Checkpoint, Finish, Image, Metrics, Params, Start, Table, Text, encode
 from rankzero.files.directories import place_at
 from rankzero.journal.append import Journal
-from rankzero.journal.tail import JOURNAL
 from rankzero.loggers.csv.file import CsvFile
 from rankzero.loggers.csv.logger import CSVLogger, ExperimentWriter
 from rankzero.media.store import MediaStore
+from rankzero.rundir.layout import JOURNAL
 from rankzero.testing.samples import png
 
 

@@ -22,9 +22,10 @@ from PIL import Image as Pillow
 
 import rankzero
 from rankzero.events import structs
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.media.encoders import histogram
 from rankzero.media.store import MediaFile, MediaStore, read_table
+from rankzero.rundir.layout import JOURNAL
 
 mpl.use("Agg")
 

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 
 class Row(NamedTuple):

@@ -29,9 +29,10 @@ from waiting import A_WHILE
 from rankzero.capture.console import Capture
 from rankzero.errors import PluginNotInstalledError, RecorderError
 from rankzero.events.structs import Console
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.recorder.progress import Progress, make_progress
 from rankzero.recorder.progress_metrics import ShownMetrics
+from rankzero.rundir.layout import JOURNAL
 
 TESTS = Path(__file__).parents[1]
 PREAMBLE = """

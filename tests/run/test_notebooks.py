@@ -8,8 +8,9 @@ from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.events.structs import Status
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.run import notebooks
+from rankzero.rundir.layout import JOURNAL
 
 START = "run = rankzero.start(project='p', run_id={!r}, delivery='off')"
 TRAIN = """

@@ -27,11 +27,12 @@ from waiting import A_WHILE, SOON
 import rankzero
 from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
 from rankzero.events.structs import Alert, Artifact, Checkpoint, Finish, Metrics, Start, Status
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.loggers.base import VERBS
 from rankzero.media.store import read_table
 from rankzero.plugins.registry import get_plugins
 from rankzero.run.start import _show_messages
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 from rankzero.rundir.writer_lock import Writer, writer_state
 

@@ -15,10 +15,11 @@ from waiting import A_WHILE, SOON
 
 import rankzero
 from rankzero.events.structs import Artifact, Checkpoint, Finish
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.media.store import MediaStore
 from rankzero.run import snapshots
 from rankzero.run.snapshots import Snapshots
+from rankzero.rundir.layout import JOURNAL
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,9 @@ from odd_values import Gone, Hostile, Word, same
 
 import rankzero
 from rankzero.events.structs import Alert, Audio, DefineMetric, Histogram, Image, Metrics, Params, Table, Tags, Text
-from rankzero.journal.tail import JOURNAL, Tail
+from rankzero.journal.tail import Tail
 from rankzero.media.store import read_table
+from rankzero.rundir.layout import JOURNAL
 
 
 class Dead(Exception):

@@ -13,9 +13,12 @@ import msgspec
 import pytest
 
 import rankzero
+from rankzero import processes
 from rankzero.errors import RunInUseError
+from rankzero.processes import ProcessId
 from rankzero.rundir import writer_lock
-from rankzero.rundir.writer_lock import LOCK, Owner, Writer, WriterLock, writer_pid, writer_state
+from rankzero.rundir.layout import WRITER_LOCK
+from rankzero.rundir.writer_lock import Writer, WriterLock, writer_pid, writer_state
 
 HOLDER = """
 import os, sys, time
@@ -79,8 +82,8 @@ def ask_elsewhere(directory):
 
 
 def set_owner(directory, **changes):
-    owner = msgspec.json.decode((directory / LOCK).read_bytes(), type=Owner)
-    (directory / LOCK).write_bytes(msgspec.json.encode(msgspec.structs.replace(owner, **changes)))
+    owner = msgspec.json.decode((directory / WRITER_LOCK).read_bytes(), type=ProcessId)
+    (directory / WRITER_LOCK).write_bytes(msgspec.json.encode(msgspec.structs.replace(owner, **changes)))
 
 
 def test_nobody_ever_wrote(tmp_path):
@@ -97,7 +100,7 @@ def test_held_and_released(tmp_path):
 
 def test_the_kernel_says_who_writes_not_the_file(tmp_path, hold):
     assert writer_pid(tmp_path) is None
-    (tmp_path / LOCK).write_bytes(msgspec.json.encode(writer_lock.this_process()))
+    (tmp_path / WRITER_LOCK).write_bytes(msgspec.json.encode(processes.this_process()))
     assert writer_pid(tmp_path) is None
     lock = WriterLock(tmp_path)
     assert writer_pid(tmp_path) == os.getpid()
@@ -159,7 +162,7 @@ def test_forked_worker_sees_that_the_owner_died(tmp_path):
 
 
 def owner_pid(directory):
-    return msgspec.json.decode((directory / LOCK).read_bytes(), type=Owner).pid
+    return msgspec.json.decode((directory / WRITER_LOCK).read_bytes(), type=ProcessId).pid
 
 
 def test_asking_from_the_owner_does_not_release_it(tmp_path):
@@ -168,7 +171,7 @@ def test_asking_from_the_owner_does_not_release_it(tmp_path):
     for _ in range(3):
         assert writer_state(tmp_path) is Writer.ALIVE
         assert writer_state(tmp_path / ".." / tmp_path.name) is Writer.ALIVE
-    fd = os.open(tmp_path / LOCK, os.O_RDWR)
+    fd = os.open(tmp_path / WRITER_LOCK, os.O_RDWR)
     child = os.fork()
     if not child:
         try:
@@ -245,14 +248,14 @@ def test_a_forked_child_cannot_start_the_parents_run(tmp_path, monkeypatch):
 
 def test_who_only_asks_is_in_nobodys_way(tmp_path):
     """A courier that looks holds a lock itself for an instant; the writer waits for that."""
-    (tmp_path / LOCK).touch()
+    (tmp_path / WRITER_LOCK).touch()
     asking = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import fcntl, sys, time; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_SH); print(flush=True); "
             "time.sleep(0.3)",
-            tmp_path / LOCK,
+            tmp_path / WRITER_LOCK,
         ],
         stdout=subprocess.PIPE,
     )
@@ -276,7 +279,7 @@ def test_another_machine(tmp_path, hold):
 
 def test_unreadable_owner(tmp_path, hold):
     hold().kill()
-    (tmp_path / LOCK).write_text("?")
+    (tmp_path / WRITER_LOCK).write_text("?")
     assert writer_state(tmp_path) is Writer.UNKNOWN
 
 
@@ -297,18 +300,18 @@ def test_file_system_without_locks(tmp_path, caplog, monkeypatch):
 
 
 def test_lock_that_cannot_be_opened(tmp_path):
-    (tmp_path / LOCK).mkdir()
+    (tmp_path / WRITER_LOCK).mkdir()
     assert writer_state(tmp_path) is Writer.UNKNOWN
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
 def test_start_time_tells_processes_apart(hold):
-    mine = writer_lock._start_time(os.getpid())
+    mine = processes._start_time(os.getpid())
     child = os.fork()
     if not child:
         time.sleep(0.05)
         os._exit(0)
     os.waitpid(child, 0)
     assert mine > 0
-    assert writer_lock._start_time(child) == 0
-    assert writer_lock._start_time(1) != mine
+    assert processes._start_time(child) == 0
+    assert processes._start_time(1) != mine

@@ -10,7 +10,8 @@ import psutil
 from waiting import A_WHILE, until
 
 from rankzero.events.structs import Finish
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 
 TESTS = Path(__file__).parents[1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 
 log = logging.getLogger("rankzero.warnings")
 
@@ -27,6 +29,26 @@ def warn_user(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "rankzero":
         frame, level = frame.f_back, level + 1
     warn(message, UserWarning, level)
+
+
+_uncaptured: set[int] = set()
+"""The threads whose output no console capture takes now."""
+
+
+@contextmanager
+def uncaptured() -> Iterator[None]:
+    """Keep what this thread prints out of a run's console: a courier would deliver its own complaints of itself."""
+    thread = get_ident()
+    _uncaptured.add(thread)
+    try:
+        yield
+    finally:
+        _uncaptured.discard(thread)
+
+
+def is_uncaptured(thread: int) -> bool:
+    """Return whether `uncaptured` is in force for a thread."""
+    return thread in _uncaptured
 
 
 class OnceWarner:

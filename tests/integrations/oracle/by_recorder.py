@@ -8,7 +8,8 @@ from integrations.oracle.training import LogCalls, Outcome, Point, Training
 
 import rankzero
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 
 def run_with_recorder(training: Training, directory: Path) -> Outcome:

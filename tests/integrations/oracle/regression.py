@@ -17,7 +17,8 @@ from torchmetrics import MeanAbsoluteError
 
 import rankzero
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 EPOCHS, ACCUMULATE, LOG_EVERY = 8, 2, 2
 Rows = dict[str, list[tuple[int, float]]]

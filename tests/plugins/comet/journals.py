@@ -8,7 +8,8 @@ import numpy as np
 import rankzero
 from rankzero.delivery.courier import Courier
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import reject_list
 from rankzero_comet import CometLogger
 

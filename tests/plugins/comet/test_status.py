@@ -12,7 +12,8 @@ from waiting import A_WHILE, until
 import rankzero
 from rankzero.events.run_info import LogContext
 from rankzero.events.structs import Finish, Start
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 from rankzero.testing.loopback import status as answer
 from rankzero_comet import CometLogger, heartbeat
 

@@ -9,7 +9,8 @@ from plugins.mlflow.tracked import files_of, runs_tagged
 
 import rankzero
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 
 ROWS = 30
 SUMMARISED = "val/loss"

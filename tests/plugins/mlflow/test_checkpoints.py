@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from kept_files import snapshot
 from plugins.mlflow.tracked import Held
 
 from rankzero.events import structs
-from rankzero.run.snapshots import snapshot
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 
 TIME = 1_700_000_000.25

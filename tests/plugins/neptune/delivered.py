@@ -5,7 +5,8 @@ import json
 from plugins.neptune.arrived import arrived
 
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position, reject_list
 
 

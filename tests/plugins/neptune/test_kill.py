@@ -13,7 +13,8 @@ from servers.neptune_server import NeptuneServer
 from servers.training import Training
 from waiting import A_WHILE, until
 
-from rankzero.journal.tail import JOURNAL, read_start
+from rankzero.journal.tail import read_start
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 from rankzero.testing.loopback import stalled
 

@@ -11,7 +11,8 @@ import wandb
 from plugins.wandb.delivered import Delivered, table_in, values, wandb_server
 
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 from rankzero_wandb import WandbLogger
 
 STEP = "trainer/global_step"

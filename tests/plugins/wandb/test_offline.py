@@ -11,7 +11,8 @@ from plugins.wandb.scripts import Shell
 from waiting import A_WHILE, until
 
 from rankzero.events.structs import Finish
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 
 EVERYTHING = """

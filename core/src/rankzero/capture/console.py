@@ -10,29 +10,18 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 from typing import Any
+
+from rankzero.messages import is_uncaptured
 
 Record = Callable[[str, str], object]
 """Called with lines (a newline between them, none at the end) and ``stdout`` or ``stderr``."""
 
 _LONGEST = 1 << 20  # characters of a line that does not end, after which it is taken for one
 _PATIENCE = 0.05  # seconds
-
-_unheard: set[int] = set()
-
-
-@contextmanager
-def unheard() -> Iterator[None]:
-    """Let nobody hear what this thread prints: a courier would deliver its own complaints, and complain of them."""
-    thread = get_ident()
-    _unheard.add(thread)
-    try:
-        yield
-    finally:
-        _unheard.discard(thread)
 
 
 class Capture:
@@ -63,7 +52,7 @@ class Capture:
     def hear(self, name: str, text: str) -> None:
         """Take what was written to the stream ``name``."""
         thread = get_ident()
-        if thread == self._recording_thread or thread in _unheard:
+        if thread == self._recording_thread or is_uncaptured(thread):
             return
         self._waiting.append((name, text))
         # Not waiting for long: who records may want a lock that the one who prints holds, as logging handlers do.

@@ -23,10 +23,10 @@ from typing import TypeVar
 
 import msgspec
 
-from rankzero.delivery.background import COURIER_LOG, detach, module_command, reap
 from rankzero.errors import UnsafePathError
-from rankzero.files.writing import inside, open_own, read_own
-from rankzero.rank import RANK_VARIABLES
+from rankzero.files.writing import inside, read_own
+from rankzero.processes import detach, start_module
+from rankzero.rundir.layout import COURIER_LOG, DIFF, ENVIRONMENT, ENVIRONMENT_FILE, PACKAGES, PROGRAM
 from rankzero.secrets import mask_arguments, mask_source
 from rankzero.values import as_utf8
 
@@ -34,11 +34,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("rankzero.capture.environment")
 
-SURROUNDINGS = "surroundings"
-"""The directory's name in a run's directory."""
-
-_FILE = "surroundings.json"
-_DIFF, _PACKAGES, _CODE = "diff.patch", "requirements.txt", "code"
 _MOST_BYTES = 10_000_000  # of a diff, or a program
 _NICENESS = 10
 _TIMEOUT = 60.0
@@ -135,7 +130,9 @@ def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> 
 
 def _read(run_dir: Path, number: int) -> Surroundings | None:
     try:
-        found = msgspec.json.decode(read_own(inside(run_dir, f"{SURROUNDINGS}/{number}/{_FILE}")), type=Surroundings)
+        found = msgspec.json.decode(
+            read_own(inside(run_dir, f"{ENVIRONMENT}/{number}/{ENVIRONMENT_FILE}")), type=Surroundings
+        )
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
     return msgspec.structs.replace(
@@ -157,7 +154,7 @@ def _inside(run_dir: Path, path: str | None) -> str | None:
 
 def _starts(run_dir: Path) -> list[int]:
     try:
-        return sorted(int(name) for name in os.listdir(run_dir / SURROUNDINGS) if name.isdecimal())
+        return sorted(int(name) for name in os.listdir(run_dir / ENVIRONMENT) if name.isdecimal())
     except OSError:
         return []
 
@@ -176,8 +173,7 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
     Raises:
         OSError: the directory cannot be made, or no process started.
     """
-    reap()
-    directory = run_dir / SURROUNDINGS / str(max(_starts(run_dir), default=0) + 1)
+    directory = run_dir / ENVIRONMENT / str(max(_starts(run_dir), default=0) + 1)
     inside(run_dir, directory.relative_to(run_dir)).mkdir(parents=True)
     known = Surroundings(
         host=platform.node(),
@@ -190,24 +186,11 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
         started=time.time(),
         is_complete=False,
     )
-    (directory / _FILE).write_bytes(msgspec.json.encode(known))
+    (directory / ENVIRONMENT_FILE).write_bytes(msgspec.json.encode(known))
     told = _Told(
         known, as_utf8(str(run_dir)), as_utf8(str(directory)), [as_utf8(str(each)) for each in sys.path], secrets
     )
-    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
-        process = subprocess.Popen(
-            module_command("rankzero.capture.environment"),
-            stdin=subprocess.PIPE,
-            stdout=courier_log,
-            stderr=courier_log,
-            start_new_session=True,
-            env=environment,
-        )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(msgspec.json.encode(told))
-    detach(process)
+    detach(start_module("rankzero.capture.environment", msgspec.json.encode(told), run_dir / COURIER_LOG))
 
 
 def _cwd() -> str:
@@ -250,7 +233,7 @@ def main() -> None:
         is_complete=True,
     )
     if directory.is_dir():  # otherwise the run was deleted meanwhile
-        replace_file(LocalPlace(str(directory)), _FILE, msgspec.json.encode(found))
+        replace_file(LocalPlace(str(directory)), ENVIRONMENT_FILE, msgspec.json.encode(found))
 
 
 def _attempt(look: Callable[[], T]) -> T | None:
@@ -298,15 +281,15 @@ def _list_packages(directory: Path) -> str:
         with suppress(Exception):  # one whose metadata is broken
             versions.setdefault(each.metadata["Name"], each.version)  # of two, the first is the one that is imported
     lines = sorted((f"{name}=={version}\n" for name, version in versions.items() if name), key=str.lower)
-    (directory / _PACKAGES).write_text("".join(lines), encoding="utf-8")
-    return _PACKAGES
+    (directory / PACKAGES).write_text("".join(lines), encoding="utf-8")
+    return PACKAGES
 
 
 def _copy_program(directory: Path, program: str, secrets: list[str]) -> str | None:
     if not os.path.isfile(program) or os.path.getsize(program) > _MOST_BYTES:
         return None
-    (directory / _CODE).mkdir()
-    name = f"{_CODE}/{os.path.basename(program)}"
+    (directory / PROGRAM).mkdir()
+    name = f"{PROGRAM}/{os.path.basename(program)}"
     (directory / name).write_bytes(_masked(Path(program).read_bytes(), secrets))
     return name
 
@@ -340,7 +323,7 @@ def _look_at_git(directory: Path, secrets: list[str], places: list[str]) -> Git 
                 branch=ask("symbolic-ref", "--short", "--quiet", "HEAD"),
                 remote=url and without_password(url),
                 dirty=None if changes is None else bool(changes),
-                diff=_attempt(functools.partial(_write_diff, git, root, directory / _DIFF, secrets)),
+                diff=_attempt(functools.partial(_write_diff, git, root, directory / DIFF, secrets)),
             )
     return None
 

@@ -21,10 +21,12 @@ import msgspec
 
 from rankzero.errors import RankzeroError, RunNotFoundError
 from rankzero.files.writing import read_own, state_directory, write_file
-from rankzero.journal.tail import JOURNAL, read_start
+from rankzero.journal.tail import read_start
+from rankzero.processes import ProcessId, is_running, this_process
 from rankzero.rundir.finding import choose_run, complete_size, find_runs
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import ask_to_stop, is_served, load_position, served_keys
-from rankzero.rundir.writer_lock import Owner, Writer, is_running, this_process, writer_state
+from rankzero.rundir.writer_lock import Writer, writer_state
 
 _POLL = 0.1
 _ASK_EVERY = 1.0
@@ -35,7 +37,7 @@ class Note(msgspec.Struct):
 
     run_dir: str
     key: str
-    process: Owner
+    process: ProcessId
     is_alone: bool
     """Whether it has the process for itself."""
     began: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import signal
 import subprocess
@@ -13,21 +12,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from rankzero.capture.console import unheard
 from rankzero.config.prepared import PreparedLogger
 from rankzero.errors import DeliveryError
-from rankzero.files.writing import open_own
 from rankzero.loggers.base import Logger
-from rankzero.rank import RANK_VARIABLES
+from rankzero.messages import uncaptured
+from rankzero.processes import detach, start_module
+from rankzero.rundir.layout import COURIER_LOG
 from rankzero.rundir.positions import stop_time
 
 log = logging.getLogger("rankzero")
 
-COURIER_LOG = "courier.log"
-
-_RUN_MODULE = (
-    "import runpy, sys; sys.path.append(sys.argv.pop()); runpy.run_module(sys.argv[1], {}, '__main__', alter_sys=True)"
-)
 _MOST_REVIVALS = 3
 _POLL = 0.02
 
@@ -93,60 +87,10 @@ class CourierProcess:
             detach(self._process)
 
 
-_detached: list[int] = []
-"""Couriers that go on after their run; they are still children, which must be reaped."""
-
-
-def detach(process: subprocess.Popen[bytes]) -> None:
-    """Let a child process go on by itself; `reap` takes its exit status."""
-    if process.poll() is None:
-        _detached.append(process.pid)
-    # Popen would warn of a child that goes on when it is collected; this one is meant to.
-    process.returncode = process.returncode or 0
-
-
-def reap() -> None:
-    """Take the exit status of detached processes that have ended, which frees their place in the kernel's table."""
-    for pid in list(_detached):
-        with suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                continue
-        with suppress(ValueError):  # another thread was faster
-            _detached.remove(pid)
-
-
-def module_command(module: str) -> list[str]:
-    """Return the command that runs a module of rankzero, and nothing of the same name in the working directory.
-
-    It uses the environment and the user's packages as this process does, and gets the path of rankzero as an argument.
-    """
-    flags = [("-I", sys.flags.isolated), ("-E", sys.flags.ignore_environment), ("-s", sys.flags.no_user_site)]
-    package = os.path.dirname(os.path.abspath(__file__))
-    return [
-        sys.executable, "-P", *(flag for flag, is_set in flags if is_set), "-c", _RUN_MODULE, module,
-        os.path.dirname(package),
-    ]  # fmt: skip
-
-
 def _start_process(run_dir: Path, prepared: PreparedLogger) -> subprocess.Popen[bytes]:
-    """Start a courier and return at once."""
-    reap()
     # The path comes first, in a pickle of its own: reading the rest may import from it.
     given = pickle.dumps(sys.path) + pickle.dumps((run_dir, prepared))
-    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    with open_own(run_dir / COURIER_LOG, "ab") as courier_log:
-        process = subprocess.Popen(
-            module_command("rankzero.delivery.worker"),
-            stdin=subprocess.PIPE,
-            stdout=courier_log,
-            stderr=courier_log,
-            start_new_session=True,
-            env=environment,
-        )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin:  # it died at once, which is noticed later
-        process.stdin.write(given)
-    return process
+    return start_module("rankzero.delivery.worker", given, run_dir / COURIER_LOG)
 
 
 class CourierThread:
@@ -165,7 +109,7 @@ class CourierThread:
 
     def _run(self) -> None:
         try:
-            with unheard():
+            with uncaptured():
                 self.courier.run()
         except DeliveryError:  # that it gave up stands in its position
             pass

@@ -44,10 +44,11 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
 from rankzero.events.trust import check_files
 from rankzero.files.writing import lock_permissions
-from rankzero.journal.tail import JOURNAL, read_start
+from rankzero.journal.tail import read_start
 from rankzero.loggers.base import Logger
 from rankzero.loggers.dispatch import dispatch
 from rankzero.plugins.registry import get_plugins
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import courier_lock, read_position, save_position, stop_time, wake_time
 from rankzero.secrets import scrub
 

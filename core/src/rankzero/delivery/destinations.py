@@ -21,8 +21,9 @@ from rankzero.config.resolving import resolve
 from rankzero.delivery.consent import Consent, ask_for_consent, check_references, foreign_options
 from rankzero.errors import ConfigError
 from rankzero.events.structs import Start
-from rankzero.journal.tail import JOURNAL, Tail
+from rankzero.journal.tail import Tail
 from rankzero.plugins.registry import get_plugins
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import positions
 from rankzero.secrets import is_secret, redact
 from rankzero.values import to_jsonable

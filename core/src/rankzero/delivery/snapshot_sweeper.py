@@ -16,9 +16,10 @@ from rankzero.delivery.retry import TRIES
 from rankzero.errors import RejectedError, may_be_rejection
 from rankzero.events.structs import Checkpoint
 from rankzero.events.trust import own_snapshot
-from rankzero.journal.tail import JOURNAL, Tail
+from rankzero.journal.tail import Tail
 from rankzero.loggers.base import Logger
 from rankzero.loggers.dispatch import upload
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 
 _CHECKPOINT = b'{"type":"checkpoint"'

@@ -13,7 +13,7 @@ from pathlib import Path
 from rankzero.config.prepared import PreparedLogger
 from rankzero.delivery.background import CourierProcess, CourierThread
 from rankzero.delivery.waiting_progress import WaitingProgress
-from rankzero.journal.tail import JOURNAL
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, describe_rejected, load_position, wake
 
 log = logging.getLogger("rankzero")

@@ -19,10 +19,11 @@ from rankzero.config.resolving import resolve
 from rankzero.delivery.courier import GaveUpError, make_courier
 from rankzero.errors import ConfigError, DeliveryError, RankzeroError
 from rankzero.files.writing import lock_permissions
-from rankzero.journal.tail import JOURNAL, count_damaged, read_start
+from rankzero.journal.tail import count_damaged, read_start
 from rankzero.loggers.base import Logger
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
 from rankzero.rundir.finding import Delivered, complete_size, delivered, find_run
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import (
     Position,
     ask_to_stop,

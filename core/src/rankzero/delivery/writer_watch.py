@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rankzero.journal.tail import JOURNAL
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.writer_lock import Writer, writer_state
 
 

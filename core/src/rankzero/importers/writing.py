@@ -28,10 +28,11 @@ from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.importers.event_lines import Written, append_events
 from rankzero.importers.partial_lines import DifferentRunError
 from rankzero.journal.append import cut_torn_tail
-from rankzero.journal.tail import JOURNAL, read_start
-from rankzero.media.store import MEDIA, MediaStore
+from rankzero.journal.tail import read_start
+from rankzero.media.store import MediaStore
 from rankzero.run.identity import name_of
 from rankzero.rundir.finding import complete_size, find_runs, make_runs_directory
+from rankzero.rundir.layout import JOURNAL, MEDIA
 from rankzero.rundir.writer_lock import WriterLock
 
 _PART = "journal.part"

@@ -14,10 +14,9 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from rankzero.capture.console import unheard
 from rankzero.files.writing import open_descriptor, open_own
 from rankzero.journal.backlog import Backlog, Outcome
-from rankzero.messages import warn_user
+from rankzero.messages import uncaptured, warn_user
 
 log = logging.getLogger("rankzero.journal.append")
 
@@ -100,14 +99,14 @@ class Journal:
             return
         self._said -= {*Outcome}
         lost, self._backlog.lost, self._backlog.reason = self._backlog.lost, 0, ""
-        with unheard():
+        with uncaptured():
             if lost:
                 log.warning("%s can be written again; %d log calls were lost", self.path, lost)
             else:
                 log.warning("%s can be written again; nothing was lost", self.path)
 
     def _warn(self, message: str) -> None:
-        with unheard():  # recorded, it would be one more line that cannot be written
+        with uncaptured():  # recorded, it would be one more line that cannot be written
             warn_user(message)
 
     def size(self) -> int:

@@ -19,8 +19,6 @@ log = logging.getLogger("rankzero")
 
 _CHUNK = 1 << 20
 
-JOURNAL = "journal.jsonl"
-"""The journal's name in a run's directory."""
 _METRICS = b'{"type":"metrics"'
 
 

@@ -22,10 +22,8 @@ from rankzero.errors import PluginNotInstalledError, UnsafePathError
 from rankzero.files.writing import inside, make_directory, open_regular
 from rankzero.media.encoders import ENCODERS, Encoded, encode_raw, import_fork_safe, import_pillow
 from rankzero.messages import warn_user
+from rankzero.rundir.layout import MEDIA
 from rankzero.values import NON_FINITE, as_list, safe_isinstance, to_jsonable, to_text
-
-MEDIA = "media"
-"""The directory's name in a run's directory."""
 
 _CHUNK = 1 << 20
 _LONGEST_SUFFIX = 32

@@ -42,12 +42,12 @@ from rankzero.events.structs import (
     decode_after_fragment,
 )
 from rankzero.files.writing import inside
-from rankzero.journal.tail import JOURNAL
 from rankzero.media.encoders import Histogram as HistogramValues
 from rankzero.media.store import MediaFile, read_table
 from rankzero.reader import frames
 from rankzero.reader.series import Series, SeriesCollector
 from rankzero.rundir.finding import status_without_end
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, load_position, positions
 
 _CHUNK = 1 << 17  # fits the cache: larger chunks are slower

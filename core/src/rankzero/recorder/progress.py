@@ -13,9 +13,8 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from rankzero.capture.console import unheard
 from rankzero.errors import PluginNotInstalledError, RecorderError
-from rankzero.messages import describe, did_you_mean, warn_user
+from rankzero.messages import describe, did_you_mean, uncaptured, warn_user
 from rankzero.rank import is_rank_zero
 from rankzero.recorder.progress_bars import Bars, make_bars
 from rankzero.recorder.progress_metrics import ShownMetrics
@@ -176,7 +175,7 @@ class Progress:
         if self._make is None:
             return
         try:
-            with unheard():  # a notebook without widgets draws on standard error
+            with uncaptured():  # a notebook without widgets draws on standard error
                 if self._bars is None:
                     self._bars = self._make()
                 action(self._bars, *args)
@@ -188,7 +187,7 @@ class Progress:
     def _turn_off(self) -> None:
         bars, self._bars, self._make, self._loops = self._bars, None, None, []
         if bars is not None:
-            with suppress(Exception), unheard():
+            with suppress(Exception), uncaptured():
                 bars.close()
 
 

@@ -41,7 +41,6 @@ from rankzero.events.structs import (
     encode_lines,
 )
 from rankzero.journal.append import Journal
-from rankzero.journal.tail import JOURNAL
 from rankzero.loggers import lightning
 from rankzero.loggers.aggregate import StepAggregator
 from rankzero.loggers.experiment import DummyExperiment
@@ -56,6 +55,7 @@ from rankzero.rank import is_rank_zero
 from rankzero.run import endings, notebooks
 from rankzero.run.identity import UNKNOWN, Announcement
 from rankzero.run.snapshots import Snapshots, why_lost
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.writer_lock import WriterLock
 from rankzero.secrets import mask_params, scrub
 from rankzero.values import (

@@ -16,11 +16,10 @@ from rankzero.files.writing import open_regular
 from rankzero.media.store import MediaStore
 from rankzero.messages import describe, did_you_mean
 from rankzero.run import snapshot_files
+from rankzero.rundir.layout import CHECKPOINTS
 from rankzero.values import as_utf8, safe_isinstance
 
 log = logging.getLogger("rankzero")
-
-DIRECTORY = "checkpoints"
 
 _MOST_COPIES = 8  # that wait: their files are open, and take room on the disk though they may be deleted
 _SMALL = 16 << 20  # bytes, copied in about 10 ms
@@ -88,7 +87,7 @@ class Snapshots:
             OSError: ``source`` cannot be read, the run's directory cannot be written, or too many copies wait already.
         """
         self._leave_to_parent()
-        kept = Path(DIRECTORY, uuid.uuid4().hex[:8], as_utf8(source.absolute().name) or "files").as_posix()
+        kept = Path(CHECKPOINTS, uuid.uuid4().hex[:8], as_utf8(source.absolute().name) or "files").as_posix()
         target = self._media.directory / kept
         with _made(target.parent):
             files = snapshot_files.files_of(source, target)

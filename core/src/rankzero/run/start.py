@@ -22,13 +22,14 @@ from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Start
 from rankzero.journal.append import cut_torn_tail
-from rankzero.journal.tail import JOURNAL, last_step, read_start
+from rankzero.journal.tail import last_step, read_start
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
 from rankzero.run import notebooks
 from rankzero.run.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
 from rankzero.run.run import Run
 from rankzero.rundir.finding import make_runs_directory
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.writer_lock import WriterLock
 from rankzero.values import to_jsonable
 

@@ -14,8 +14,9 @@ import msgspec
 from rankzero.errors import RunError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import AnyEvent, Finish, Start
-from rankzero.journal.tail import JOURNAL, Line, last_step, read_start
+from rankzero.journal.tail import Line, last_step, read_start
 from rankzero.messages import did_you_mean
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, is_served, load_position, positions
 from rankzero.rundir.writer_lock import Writer, writer_state
 

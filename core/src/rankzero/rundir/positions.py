@@ -12,10 +12,8 @@ import msgspec
 
 from rankzero.errors import NotAFileError
 from rankzero.files.writing import check_own, open_descriptor, open_own, read_own, write_file
-from rankzero.journal.tail import JOURNAL, read_start
-
-_SUFFIX = ".position.json"
-_LOCK_SUFFIX = ".courier.lock"
+from rankzero.journal.tail import read_start
+from rankzero.rundir.layout import COURIER_LOCK, EARLIER_POSITION, JOURNAL, POSITION, REJECTED, STOP, WAKE
 
 
 class Position(msgspec.Struct, omit_defaults=True):
@@ -95,7 +93,7 @@ def save_position(run_dir: Path, key: str, position: Position) -> None:
 
 def positions(run_dir: Path) -> dict[str, Position]:
     """Return the positions of all loggers that a courier has served."""
-    keys = sorted(path.name.removesuffix(_SUFFIX) for path in run_dir.glob("*" + _SUFFIX))
+    keys = sorted(path.name.removesuffix(POSITION) for path in run_dir.glob("*" + POSITION))
     found = {}
     for key in keys:
         try:
@@ -107,7 +105,7 @@ def positions(run_dir: Path) -> dict[str, Position]:
 
 def reject_list(run_dir: Path, key: str) -> Path:
     """Return the path of the list of events that could not be delivered to the logger ``key``, whatever was tried."""
-    return run_dir / f"{key}.rejected.jsonl"
+    return run_dir / (key + REJECTED)
 
 
 def courier_lock(run_dir: Path, key: str) -> Path:
@@ -116,13 +114,13 @@ def courier_lock(run_dir: Path, key: str) -> Path:
     Raises:
         NotAFileError: something else is there.
     """
-    return check_own(run_dir / (key + _LOCK_SUFFIX))
+    return check_own(run_dir / (key + COURIER_LOCK))
 
 
 def is_served(run_dir: Path, key: str) -> bool:
     """Return whether a courier delivers this run to this logger now; nothing is written for that."""
     try:
-        descriptor = open_descriptor(run_dir / (key + _LOCK_SUFFIX), os.O_RDONLY)
+        descriptor = open_descriptor(run_dir / (key + COURIER_LOCK), os.O_RDONLY)
     except (OSError, NotAFileError, ValueError):
         return False
     try:
@@ -138,7 +136,7 @@ def is_served(run_dir: Path, key: str) -> bool:
 
 def served_keys(run_dir: Path) -> list[str]:
     """Return the loggers that couriers deliver this run to now."""
-    keys = (path.name.removesuffix(_LOCK_SUFFIX) for path in run_dir.glob("*" + _LOCK_SUFFIX))
+    keys = (path.name.removesuffix(COURIER_LOCK) for path in run_dir.glob("*" + COURIER_LOCK))
     return sorted(key for key in keys if is_served(run_dir, key))
 
 
@@ -152,27 +150,27 @@ def set_aside(run_dir: Path, key: str) -> None:
     """Rename the position, so that the next courier begins at the beginning."""
     path = _path(run_dir, key)
     with suppress(FileNotFoundError):
-        os.replace(path, path.with_suffix(".before"))
+        os.replace(path, path.with_suffix(EARLIER_POSITION))
 
 
 def wake(run_dir: Path, key: str) -> None:
     """Ask the courier of a logger to try again now, if it waits before its next try."""
-    _touch(run_dir / f"{key}.wake")
+    _touch(run_dir / (key + WAKE))
 
 
 def wake_time(run_dir: Path, key: str) -> float:
     """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
-    return _touched(run_dir / f"{key}.wake")
+    return _touched(run_dir / (key + WAKE))
 
 
 def ask_to_stop(run_dir: Path, key: str) -> None:
     """Ask the courier of a logger to end after what it is sending."""
-    _touch(run_dir / f"{key}.stop")
+    _touch(run_dir / (key + STOP))
 
 
 def stop_time(run_dir: Path, key: str) -> float:
     """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
-    return _touched(run_dir / f"{key}.stop")
+    return _touched(run_dir / (key + STOP))
 
 
 def _touch(path: Path) -> None:
@@ -188,4 +186,4 @@ def _touched(path: Path) -> float:
 
 
 def _path(run_dir: Path, key: str) -> Path:
-    return run_dir / (key + _SUFFIX)
+    return run_dir / (key + POSITION)

@@ -11,7 +11,6 @@ import enum
 import fcntl
 import logging
 import os
-import platform
 import struct
 import sys
 import time
@@ -22,10 +21,11 @@ import msgspec
 
 from rankzero.errors import RunInUseError
 from rankzero.files.writing import lock_permissions, open_descriptor
+from rankzero.processes import ProcessId, boot_id, is_running, this_process
+from rankzero.rundir.layout import WRITER_LOCK
 
 log = logging.getLogger("rankzero.journal.append")
 
-LOCK = "writer.lock"
 _PATIENCE = 1.0  # seconds; a courier that asks holds the lock for an instant
 
 # The kernel's struct flock, in which the range is all zeros: the whole file.
@@ -33,17 +33,6 @@ _FLOCK, _TYPE, _PID = (struct.Struct("qqihh"), 3, 2) if sys.platform == "darwin"
 
 _held: set[tuple[int, Path]] = set()
 """With the id of the process that took it: a forked child must ask the kernel."""
-
-
-class Owner(msgspec.Struct):
-    """Who holds, or last held, the lock."""
-
-    host: str
-    boot: str
-    """Identifies one run of one kernel, whatever name a container gives its host."""
-    pid: int
-    started: int = 0
-    """When the process started, in the kernel's ticks: no other process has that id and that time. 0 if not known."""
 
 
 class Writer(enum.Enum):
@@ -64,7 +53,7 @@ class WriterLock:
         Raises:
             RunInUseError: a living process holds it.
         """
-        self._path = run_dir.resolve() / LOCK
+        self._path = run_dir.resolve() / WRITER_LOCK
         if (os.getpid(), self._path) in _held:
             raise RunInUseError(f"the run in {run_dir} is open in this process already; finish() it first")
         self._fd = open_descriptor(self._path, os.O_RDWR | os.O_CREAT, lock_permissions())
@@ -116,7 +105,7 @@ def _lock_exclusively(fd: int) -> None:
 
 def writer_state(run_dir: Path) -> Writer:
     """Return whether the process that writes the journal in ``run_dir`` is alive."""
-    path = run_dir.resolve() / LOCK
+    path = run_dir.resolve() / WRITER_LOCK
     if (os.getpid(), path) in _held:
         return Writer.ALIVE  # opening and closing the file would release the lock
     try:
@@ -135,7 +124,7 @@ def writer_state(run_dir: Path) -> Writer:
         if not os.fstat(fd).st_size:
             return Writer.DEAD  # released
         owner = _read_owner(fd)
-        if owner is None or owner.boot != _boot_id():
+        if owner is None or owner.boot != boot_id():
             return Writer.UNKNOWN
         return Writer.ALIVE if is_running(owner) else Writer.DEAD
     finally:
@@ -147,7 +136,7 @@ def writer_pid(run_dir: Path) -> int | None:
 
     What the lock's file says of its owner does not count: it may have come with a run directory from somebody else.
     """
-    path = run_dir.resolve() / LOCK
+    path = run_dir.resolve() / WRITER_LOCK
     if (os.getpid(), path) in _held:
         return os.getpid()
     try:
@@ -165,38 +154,8 @@ def writer_pid(run_dir: Path) -> int | None:
     return pid if is_locked and pid > 1 else None  # a negative one is of another machine
 
 
-def _read_owner(fd: int) -> Owner | None:
+def _read_owner(fd: int) -> ProcessId | None:
     try:
-        return msgspec.json.decode(os.pread(fd, 4096, 0), type=Owner)
+        return msgspec.json.decode(os.pread(fd, 4096, 0), type=ProcessId)
     except msgspec.MsgspecError:
         return None
-
-
-def this_process() -> Owner:
-    """Return what identifies this process."""
-    return Owner(platform.node(), _boot_id(), os.getpid(), _start_time(os.getpid()))
-
-
-def is_running(owner: Owner) -> bool:
-    """Return whether the very process runs on this machine.
-
-    It then writes the run even if the lock is free: a script that copies the run's directory opens and closes
-    the lock's file too. From another container the process is not seen, and the lock alone decides.
-    """
-    return owner.started != 0 and owner.boot == _boot_id() and owner.started == _start_time(owner.pid)
-
-
-def _start_time(pid: int) -> int:
-    """Return when a process started, 0 if there is none or it is dead and not yet buried."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):  # no such process, or not Linux
-        return 0
-    return 0 if state in "ZX" else int(fields[18])
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # not Linux
-        return platform.node()

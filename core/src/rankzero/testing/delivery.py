@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import pytest
 
 from rankzero.events.structs import Finish, Metrics
-from rankzero.journal.tail import JOURNAL, read_start
+from rankzero.journal.tail import read_start
 from rankzero.loggers.base import Logger
 from rankzero.run.run import Run
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position, wake
 from rankzero.testing.base import TrackerContract, run_info_of
 from rankzero.testing.compare import few, item_difference, keys_by_kind

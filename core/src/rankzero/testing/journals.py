@@ -10,8 +10,8 @@ from rankzero.delivery.courier import Courier
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Event, Metrics, Start, encode
 from rankzero.journal.append import Journal
-from rankzero.journal.tail import JOURNAL
 from rankzero.loggers.base import Logger
+from rankzero.rundir.layout import JOURNAL
 from rankzero.values import Number, to_json_number
 
 TIME = 1_700_000_000.25

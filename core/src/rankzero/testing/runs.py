@@ -15,10 +15,11 @@ from typing import Any
 
 from rankzero.delivery.courier import Courier
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import JOURNAL, read_events
+from rankzero.journal.tail import read_events
 from rankzero.loggers.base import Logger
 from rankzero.run.run import Run
 from rankzero.run.start import start
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import reject_list
 from rankzero.testing.samples import samples
 from rankzero.testing.tracked import Point

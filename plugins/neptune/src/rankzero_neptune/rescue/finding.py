@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankzero.errors import RunNotFoundError
-from rankzero.journal.tail import JOURNAL
+from rankzero.rundir.layout import JOURNAL
 
 _SQLITE = b"SQLite format 3\0"
 _PARQUET = b"PAR1"
