@@ -1039,7 +1039,7 @@ def test_sync_gives_up_watching_a_courier_whose_tracker_is_down(command):
     assert wake_time(run_dir, "box") > 0
 
 
-def test_sync_relieves_a_courier_that_was_given_the_wrong_password(command, monkeypatch):
+def test_sync_takes_over_from_a_courier_with_the_wrong_password(command, monkeypatch):
     monkeypatch.setattr("rankzero.delivery.sync_job._TAKE_OVER_AFTER", 0.5)
     run_dir = make_run()
 
@@ -1058,7 +1058,7 @@ def test_sync_relieves_a_courier_that_was_given_the_wrong_password(command, monk
     assert in_box()
 
 
-def test_sync_says_that_the_courier_it_relieved_has_ended(command, monkeypatch):
+def test_sync_says_that_the_courier_it_took_over_from_has_ended(command, monkeypatch):
     monkeypatch.setattr("rankzero.delivery.sync_job._TAKE_OVER_AFTER", 0.5)
     run_dir = make_run()
     Path("box.jsonl.down").touch()

@@ -70,7 +70,7 @@ def test_what_joined_is_closed_once_when_the_run_ends(live):
     assert JoinableLogger.closed == 1
 
 
-def test_a_tracker_that_does_not_let_go_is_not_waited_for(live, monkeypatch):
+def test_a_tracker_that_does_not_close_is_not_waited_for(live, monkeypatch):
     assert live.get().colour == "blue"
     released = threading.Event()
     monkeypatch.setattr(JoinableLogger, "closing", released)

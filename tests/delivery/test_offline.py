@@ -126,7 +126,7 @@ def test_a_refused_login_ends_a_delivery_from_the_command_line_at_once(arguments
     assert load_position(other.dir, "vault").closed is (arguments[0] == "deliver")
 
 
-def test_who_is_refused_later_is_told_at_once_too(capsys):
+def test_a_login_that_is_refused_later_ends_the_delivery_at_once(capsys):
     run = train("off")
     assert cli.main(["sync", str(run.dir), "-o", "path=expired", "--timeout", "600"]) == 1
     assert "AccessError: the vault's pin has expired" in capsys.readouterr().err

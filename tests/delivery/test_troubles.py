@@ -1,4 +1,4 @@
-"""People are told that a tracker takes nothing while training goes on."""
+"""A warning says that a tracker takes nothing while training goes on."""
 
 import logging
 import time
@@ -27,7 +27,7 @@ def log_until(run, condition):
         time.sleep(0.01)
 
 
-def test_a_tracker_that_takes_nothing_is_told_once_and_its_return_too(run, tmp_path, caplog, monkeypatch):
+def test_a_tracker_that_takes_nothing_is_warned_of_once_and_its_return_reported(run, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("rankzero.delivery.supervisor._WARN_AFTER", 0.2)
 
     def said(text):
@@ -48,7 +48,7 @@ def test_a_tracker_that_takes_nothing_is_told_once_and_its_return_too(run, tmp_p
         assert len(said("takes no events now")) == 1
 
 
-def test_a_trouble_that_passes_is_not_told(run, tmp_path, caplog):
+def test_a_short_outage_is_not_warned_of(run, tmp_path, caplog):
     (key,) = run.loggers
     fail(tmp_path / "tracker", "log_metrics", "unavailable", times=1)
     with caplog.at_level(logging.INFO, "rankzero"):

@@ -123,42 +123,21 @@ _FIELDS = {
 def resolve(
     loggers: Any = None,
     *,
-    project: str | None = None,
-    name: str | None = None,
-    tags: Iterable[str] | None = None,
-    notes: str | None = None,
-    dir: str | os.PathLike[str] | None = None,
-    run_id: str | None = None,
-    resume: str | None = None,
-    delivery: str | None = None,
-    finish_timeout: float | None = None,
-    down_timeout: float | None = None,
-    capture_environment: bool | None = None,
     config_file: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> RunConfig:
     """Return the configuration of a run; the module's docstring lists the sources.
 
     Whether the loggers exist and take their options is checked later, for that imports plugins (`check_options`).
 
     Args:
-        loggers: a name; a list of names, mappings and Logger instances; a mapping from name to options (True
-        or None:
-            no options, False: not this logger); a mapping with a key ``loggers``, which may hold everything
-            that a config file may; the path of a config file.
-        project: the directory under ``dir``; may hold ``/``.
-        name: what the run is called.
-        tags: a list of texts.
-        notes: text.
-        dir: where runs are kept; ``~`` and ``${NAME}`` are expanded.
-        run_id: the run to resume, or the id of a new one.
-        resume: ``allow``, ``must`` or ``never``.
-        delivery: ``process``, ``thread`` or ``off``.
-        finish_timeout: for how many seconds the end of a run waits for its delivery.
-        down_timeout: the same for a tracker that is known to be down.
-        capture_environment: whether to record the environment of the training process.
+        loggers: a name; a list of names, mappings and Logger instances; a mapping from name to options (True or None:
+            no options, False: not this logger); a mapping with a key ``loggers``, which may hold everything that a
+            config file may; the path of a config file.
         config_file: instead of the one that would be found.
         options: for the only logger.
+        settings: the arguments of ``start()`` with these names; None for those that were not given.
 
     Raises:
         ConfigError: something here, in the environment or in a file is wrong; the message says where.
@@ -167,20 +146,11 @@ def resolve(
     loggers = _plain(loggers, "loggers")
     if isinstance(loggers, os.PathLike) or (isinstance(loggers, str) and loggers.endswith(SUFFIXES)):
         loggers, config_file = None, loggers
-    passed = {
-        "loggers": loggers,
-        "project": project,
-        "name": name,
-        "tags": tags if tags is None or isinstance(tags, str | Mapping) else list(tags),
-        "notes": notes,
-        "dir": None if dir is None else os.fspath(dir),
-        "run_id": run_id,
-        "resume": resume,
-        "delivery": delivery,
-        "finish_timeout": finish_timeout,
-        "down_timeout": down_timeout,
-        "capture_environment": capture_environment,
-    }
+    passed = {"loggers": loggers, **settings}
+    if isinstance(passed.get("dir"), os.PathLike):
+        passed["dir"] = os.fspath(passed["dir"])
+    if isinstance(passed.get("tags"), Iterable) and not isinstance(passed["tags"], str | Mapping):
+        passed["tags"] = list(passed["tags"])
     passed = {field: _plain(value, field) for field, value in passed.items()}
     arguments = [_Layer(START, passed)]
     if isinstance(loggers, Mapping) and "loggers" in loggers:
