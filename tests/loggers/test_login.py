@@ -1,5 +1,6 @@
 """`Login`: which answers refuse a key, and where the key is sent."""
 
+import socket
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
@@ -83,6 +84,12 @@ def test_the_key_does_not_follow_a_redirect():
     with server(200) as (elsewhere, redirected), server(302, Location=elsewhere) as (url, asked):
         assert not is_refused(url)
     assert (len(asked), redirected) == (1, [])
+
+
+def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr("rankzero.loggers.login._TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        assert LOGIN.check(f"http://127.0.0.1:{hanging.getsockname()[1]}", "secret") is None
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "no url"])

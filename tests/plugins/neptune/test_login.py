@@ -1,18 +1,16 @@
-"""Who the user is: known before the first step, and written down nowhere; and what became of the hosted service."""
+"""The login to a Neptune server: checked before the first step, stored nowhere; and the end of the hosted service."""
 
 import base64
 import os
 import re
-import time
 
 import pytest
 from servers.neptune_mock.sessions import api_token
-from waiting import SOON
 
 import rankzero
 from rankzero.cli import app as cli
 from rankzero.errors import ConfigError, TrackerUnavailableError
-from rankzero.testing.loopback import stalled, status, truncated
+from rankzero.testing.loopback import status
 from rankzero_neptune import NeptuneLogger
 from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
 
@@ -26,12 +24,11 @@ def refused(message, tmp_path, **options):
     return str(raised.value)
 
 
-@pytest.mark.parametrize("delivery", ["process", "thread"])
-def test_a_wrong_token(server, here, monkeypatch, tmp_path, delivery):
+def test_a_wrong_token(server, here, monkeypatch, tmp_path):
     token = api_token(server.url, "wrong")
     monkeypatch.setenv("NEPTUNE_API_TOKEN", token)
     host = server.url.removeprefix("http://")
-    said = refused(f"{host} refuses the Neptune API token: set NEPTUNE_API_TOKEN", tmp_path, delivery=delivery)
+    said = refused(f"{host} refuses the Neptune API token: set NEPTUNE_API_TOKEN", tmp_path)
     assert token not in said
     assert len(server.requests) == 1
 
@@ -84,14 +81,8 @@ def test_the_right_token_takes_one_request(server, here):
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("fault", [status(500), status(403), status(404), stalled()])
-def test_a_server_that_does_not_answer_is_no_reason_to_raise(server, here, fault):
-    server.fail("oauth-token", fault)
-    began = time.monotonic()
-    NeptuneLogger().check_login()
-    assert time.monotonic() - began < SOON
-    server.heal()
-    server.stop()
+def test_a_server_that_does_not_answer_is_no_reason_to_raise(server, here):
+    server.fail("oauth-token", status(500))
     NeptuneLogger().check_login()
 
 
@@ -138,12 +129,6 @@ def test_which_servers_are_the_hosted_service():
     assert is_hosted("https://neptune.ai")
     assert not is_hosted("https://neptune.example.com")
     assert not is_hosted("https://notneptune.ai")
-
-
-@pytest.mark.parametrize("fault", [truncated, *(status(200, body) for body in ("[]", "null", "no JSON"))])
-def test_an_answer_without_sense_is_no_reason_to_raise(server, here, fault):
-    server.fail("oauth-token", fault)
-    NeptuneLogger().check_login()
 
 
 @pytest.mark.parametrize("address", ['"http://[::1"', "null", "3", '"no-scheme.example"'])

@@ -1,4 +1,4 @@
-"""Who the user is: known before the first step, found where W&B's client finds it, and written down nowhere."""
+"""The login to W&B: checked before the first step, found where W&B's client finds it, and stored nowhere."""
 
 import sys
 
@@ -68,10 +68,8 @@ def test_nobody_is_logged_in(server, shell, known):
     assert server.requests == []
 
 
-@pytest.mark.parametrize("delivery", ["process", "thread"])
-def test_a_wrong_key_is_known_before_anything_is_written(server, shell, known, delivery):
-    variables = {**known, "WANDB_API_KEY": WRONG, "RANKZERO_DELIVERY": delivery}
-    ended = shell.train(logs(), returns=1, **variables)
+def test_a_wrong_key_is_known_before_anything_is_written(server, shell, known):
+    ended = shell.train(logs(), returns=1, **{**known, "WANDB_API_KEY": WRONG})
     host = server.url.removeprefix("http://")
     assert f"ConfigError: start(): {host} refuses the W&B API key: run `wandb login`" in ended.stderr
     assert WRONG not in ended.stderr + ended.stdout
