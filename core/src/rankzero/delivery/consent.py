@@ -11,11 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from rankzero.config.prepared import with_absolute_paths
+from rankzero.config.prepared import prepare_for_later, with_absolute_paths
 from rankzero.config.resolving import resolve
-from rankzero.errors import ConfigError, UntrustedRunError
-from rankzero.plugins.registry import get_plugins
-from rankzero.secrets import expand_secrets, is_secret
+from rankzero.errors import ConfigError, RankzeroError, UntrustedRunError
+from rankzero.secrets import is_secret
 
 Consent = Callable[[str], bool]
 """Takes a sentence about where a run would go; returns whether the user agrees."""
@@ -36,12 +35,12 @@ def foreign_options(plugin: str, written: Mapping[str, Any]) -> dict[str, Any]:
 
 def own_options(plugin: str) -> dict[str, Any]:
     """Return the options that this machine's config files and environment have for a logger, as `start` writes them."""
-    options = with_absolute_paths(resolve({plugin: {}}).loggers[0].options)
+    spec = resolve({plugin: {}}).loggers[0]
     try:
-        logger = get_plugins().load_logger(plugin)(**expand_secrets(options, plugin))
-        return {**logger.resolved_options(), **options}
-    except Exception:  # it cannot be made here, which is an error when it is needed
+        options: dict[str, Any] = prepare_for_later(spec).recorded["options"]
         return options
+    except RankzeroError:  # they are not enough to make it
+        return with_absolute_paths(spec.options)
 
 
 def ask_for_consent(run: str, plugin: str, foreign: Mapping[str, Any], consent: Consent | None) -> None:
