@@ -72,6 +72,7 @@ def check_what_was_logged(run, epochs):
     assert all(Path(each.path).exists() for each in run.checkpoints)
 
 
+@pytest.mark.slow
 def test_with_torch(demo, tmp_path):
     done = demo("--epochs", "16")
     assert (done.returncode, done.stderr) == (0, "")
@@ -94,6 +95,7 @@ def test_with_torch(demo, tmp_path):
     assert max(map(len, done.stdout.split("\nNext:")[0].splitlines())) <= 80 + len(str(run.dir))
 
 
+@pytest.mark.slow
 def test_the_next_commands_can_be_typed(demo, tmp_path):
     done = demo("--epochs", "1")
     commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  rankzero ")]

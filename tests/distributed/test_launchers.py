@@ -213,6 +213,7 @@ def test_lightning_starts_the_ranks(job, kind, strategy):
     assert max(zero["took"], one["took"]) < SOON
 
 
+@pytest.mark.slow
 def test_accelerate_starts_the_ranks_of_a_notebook(job):
     pytest.importorskip("accelerate")
     with socket.socket() as free:

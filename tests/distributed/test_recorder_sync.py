@@ -143,6 +143,7 @@ def test_ranks_that_disagree_are_told(synced):
         assert "the metric 'loss' is logged with reduce_fx='mean' on one rank and with 'max' on" in report["said"]
 
 
+@pytest.mark.slow
 def test_failure_of_rank_zero_keeps_nobody_longer_than_the_group_waits(job):
     job.torchrun("recorder_trouble.py", ranks=2)
 

@@ -1,8 +1,11 @@
 """Ranks without a launcher: processes of torch.multiprocessing, whose rank no environment variable tells."""
 
+import pytest
+
 from rankzero.events.structs import Params, Start, Text
 
 
+@pytest.mark.slow
 def test_run_started_in_each_worker(job):
     job.python("spawn.py", "start in worker")
 
@@ -15,6 +18,7 @@ def test_run_started_in_each_worker(job):
     assert [report["loaded"] for report in others] == [[], []]
 
 
+@pytest.mark.slow
 def test_run_handed_to_each_worker(job):
     job.python("spawn.py", "take copy")
 
