@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from docs.cli_reference import render
+from test_imports import ROOMS
 
 import rankzero
 from rankzero.config import resolving
@@ -68,3 +69,17 @@ def test_links_lead_somewhere(path):
 
 def test_the_command_line_reference_is_what_the_commands_say():
     assert page("cli") == render(), "run: python tests/docs/cli_reference.py > docs/reference/cli.md"
+
+
+def test_the_architecture_page_has_every_package_in_the_order_of_imports():
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
+    packages = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
+    assert packages == [name for name in ROOMS if name != "rankzero"]
+
+
+def test_the_architecture_page_names_files_that_exist():
+    text = (ROOT / "docs/explanation/architecture.md").read_text()
+    paths = re.findall(r"`([a-z_]+(?:/[a-z_]+)*(?:\.py|/))`", text)
+    missing = [path for path in paths if not any((ROOT / top / path).exists() for top in ("core/src/rankzero", "."))]
+    assert len(paths) > 20
+    assert missing == [], "correct docs/explanation/architecture.md: these files have other names now"
