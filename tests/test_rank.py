@@ -92,13 +92,13 @@ def test_every_launcher_is_known(environment, variable):
         ({"LOCAL_RANK": "0", "SLURM_PROCID": "4"}, 4),
     ],
 )
-def test_which_variable_is_believed(environment, variables, rank):
+def test_which_variable_decides_the_rank(environment, variables, rank):
     environment(**variables)
     assert get_rank() == rank
 
 
 @pytest.mark.parametrize("garbage", ["", " ", "none", "-1", "1.0", "0x1", "²", "1 2"])
-def test_garbage_is_passed_over(environment, garbage):
+def test_invalid_values_are_ignored(environment, garbage):
     environment(RANK=garbage, SLURM_PROCID=garbage)
     assert get_rank() == 0
     environment(PMI_RANK="2")
@@ -106,7 +106,7 @@ def test_garbage_is_passed_over(environment, garbage):
 
 
 @pytest.mark.parametrize("rank", [0, 2])
-def test_process_group_is_believed_before_the_environment(environment, distributed, rank):
+def test_the_process_group_overrides_the_environment(environment, distributed, rank):
     environment(RANK="1", LOCAL_RANK="1")
     distributed.get_rank = lambda: rank
     assert get_rank() == rank
@@ -120,7 +120,7 @@ def test_torch_without_a_process_group_changes_nothing(environment, distributed,
     assert group_store() is None
 
 
-def test_rank_is_asked_at_each_call(environment):
+def test_the_rank_is_read_at_each_call(environment):
     @rank_zero_only
     def answer():
         return 42
@@ -160,7 +160,7 @@ def test_warning_points_at_the_caller(environment):
     assert [(str(w.message), w.category, w.filename) for w in caught] == [("careful", RuntimeWarning, __file__)]
 
 
-def test_asking_imports_no_torch():
+def test_reading_the_rank_does_not_import_torch():
     code = (
         "import sys, rankzero.rank as r; assert r.is_rank_zero(); r.group_store(); r.torchrun_store(); r.launch_key();"
         "assert 'torch' not in sys.modules"
@@ -193,7 +193,7 @@ STEP = {"SLURM_PROCID": "1", "SLURM_JOB_ID": "47", "SLURM_STEP_ID": "0", "SLURM_
         (STEP | {"TORCHELASTIC_RUN_ID": "none", "RANK": "1"}, None),
     ],
 )
-def test_what_names_a_launch(environment, variables, key):
+def test_launch_key(environment, variables, key):
     environment(**variables)
     assert launch_key() == key
 
@@ -202,7 +202,7 @@ def test_store_of_the_process_group(distributed):
     assert group_store() == "the group's store"
 
 
-def test_store_of_torchrun_that_is_gone_is_not_waited_for(environment, distributed):
+def test_an_unreachable_torchrun_store_fails_at_once(environment, distributed):
     distributed.TCPStore = lambda *_, **__: pytest.fail("TCPStore tries for seconds")
     environment(TORCHELASTIC_USE_AGENT_STORE="True", MASTER_ADDR="localhost", MASTER_PORT="1")
     with pytest.raises(ConnectionRefusedError):

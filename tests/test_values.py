@@ -118,7 +118,7 @@ NUMBERS = {
 
 @pytest.mark.parametrize(("value", "expected"), NUMBERS.values(), ids=NUMBERS)
 @pytest.mark.filterwarnings("error")
-def test_number_arrives_as_it_was(run, value, expected):
+def test_numbers_are_kept_exactly(run, value, expected):
     found = logged(run, value)
     assert same(found, expected) or (math.isnan(expected) and math.isnan(found))
 
@@ -181,7 +181,7 @@ NO_NUMBERS = {
 
 
 @pytest.mark.parametrize(("value", "expected"), NO_NUMBERS.values(), ids=NO_NUMBERS)
-def test_what_is_no_number_is_kept_as_text_and_said_once(run, value, expected):
+def test_a_metric_that_is_not_a_number_is_kept_as_text_with_one_warning(run, value, expected):
     with pytest.warns(UserWarning, match=r"'m' is no single number .*kept as text"):
         run.log_metrics({"m": value, "loss": 0.5}, 3)
     run.log_metrics({"m": value, "loss": 0.5}, 4)  # a second warning would be an error
@@ -197,7 +197,7 @@ def test_meta_tensor_has_no_value(run):
     assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
 
 
-def test_none_is_said_and_left_out(run):
+def test_none_is_left_out_with_a_warning(run):
     with pytest.warns(UserWarning, match="'m' was None"):
         run.log_metrics({"m": None, "loss": 0.5}, 3)
     assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
@@ -246,13 +246,13 @@ def test_broken_object_costs_only_itself(run, make):
     assert [text.data for text in events(run, Text) if text.key == "text"] == [[["kept"]]] * 2
 
 
-def test_each_loss_is_said(run):
+def test_each_loss_is_reported(run):
     for key in ("first", "second"):
         with pytest.warns(UserWarning, match=f"'{key}' could not be recorded"):
             run.log_metrics({key: torch.ones(1001, device="meta")}, 1)
 
 
-def test_values_under_one_key_are_said(run):
+def test_duplicate_keys_are_reported(run):
     with pytest.warns(UserWarning, match="several values for the metric 'a/b'"):
         run.log_metrics({"a/b": 1, "a": {"b": 2}}, 1)
     assert events(run, Metrics)[0].numbers() == {"a/b": 2}
@@ -281,7 +281,7 @@ def test_nested_mappings_are_flattened(run):
     assert events(run, Metrics)[0].numbers() == {"train/loss": 0.5, "train/top/1": 0.25}
 
 
-def test_mapping_inside_itself_ends(run):
+def test_a_mapping_that_contains_itself_ends(run):
     metrics = {"loss": 0.5}
     metrics["again"] = {"deep": metrics}
     with pytest.warns(UserWarning, match="'again/deep' is no single number"):
@@ -302,7 +302,7 @@ def test_lone_surrogate_in_a_key_is_escaped(run):
 
 
 @pytest.mark.parametrize("other", [0.25, torch.tensor(0.25)], ids=["plain", "tensor"])
-def test_keys_that_are_no_strings(run, other):
+def test_keys_that_are_not_strings(run, other):
     run.log_metrics({1: 0.5, Level.HIGH: 0.25, b"k": 1, 0.5: 1, Word("a"): 1, np.str_("b"): other}, 3)
     run.log_metrics({None: other}, 4)
     assert [list(row.values) for row in events(run, Metrics)] == [["1", "3", "aw==", "0.5", "a", "b"], ["None"]]
@@ -316,7 +316,7 @@ def test_step_of_any_type(run, step):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_step_that_no_journal_holds(run, sign):
+def test_a_step_that_is_too_large_for_a_journal(run, sign):
     step = sign * 10**5000
     with pytest.warns(UserWarning, match="not a whole number, or too large"):
         run.log_metrics({"loss": 0.5}, step, epoch=10**5000)
@@ -421,7 +421,7 @@ def test_hyperparams(run, params, expected):
     assert list(found) == list(expected)
 
 
-def test_hyperparams_inside_themselves(run):
+def test_hyperparams_that_contain_themselves(run):
     params = {"a": 1}
     params["self"] = params
     params["list"] = [params]
@@ -435,7 +435,7 @@ def test_hyperparams_inside_themselves(run):
     assert isinstance(event.values["node"]["next"], str)
 
 
-def test_containers_that_hold_each_other_end(run):
+def test_containers_that_contain_each_other_end(run):
     """Walked through on all ways, nine lists that hold each other would take minutes, and their text gigabytes."""
     knot, nested = [[] for _ in range(9)], {}
     for each in knot:
@@ -459,7 +459,7 @@ def test_very_deep_hyperparams_are_cut_not_lost(run):
     assert events(run, Params)[0].values["a"] == 1
 
 
-def test_values_that_occur_twice_are_no_cycle():
+def test_repeated_values_are_not_a_cycle():
     shared = [1]
     assert to_jsonable({"a": shared, "b": shared}) == {"a": [1], "b": [1]}
 
@@ -473,7 +473,7 @@ def test_initial_metrics_of_hyperparams_may_be_nan(run):
     assert str(handed) == "[{'loss': nan, 'best': inf}]"
 
 
-def test_no_mapping_is_said(run):
+def test_hyperparams_that_are_not_a_mapping_are_reported(run):
     with pytest.warns(UserWarning, match="hyperparameters are a mapping, not list"):
         run.log_hyperparams([1])
 
@@ -498,7 +498,7 @@ def test_splitting_keeps_the_order_of_keys():
 
 
 @pytest.mark.parametrize("value", [np.array([1, 2]), [1], "1", b"1", None, np.timedelta64("NaT"), np.array("a"), {}])
-def test_no_single_number(value):
+def test_values_that_are_not_a_single_number(value):
     assert to_number(value) is None
 
 

@@ -104,7 +104,7 @@ def test_rows_come_in_the_order_in_which_they_were_logged(run):
     assert numbers(run) == [(step, {"loss": float(step)}) for step in range(5)]
 
 
-def test_rows_without_such_values_do_not_wait(run):
+def test_rows_without_device_values_do_not_wait(run):
     loss = FakeTensor(0.5)
     run.log_metrics({"loss": loss}, 1)
     run.log_metrics({"lr": 0.1}, 2)
@@ -132,7 +132,7 @@ def test_finish_waits_for_them(run):
     assert isinstance(found[-1], Finish)
 
 
-def test_finish_and_flush_wait_only_so_long(run, monkeypatch, swallowed_warnings):
+def test_finish_and_flush_respect_their_timeout(run, monkeypatch, swallowed_warnings):
     """An accelerator that hangs must not keep a job from ending."""
     monkeypatch.setattr("rankzero.run.run._DEVICE_TIMEOUT", 0.1)
     loss = FakeTensor(0.5)
@@ -194,7 +194,7 @@ def threads():
     return {thread for thread in threading.enumerate() if thread.name == "rankzero-device"}
 
 
-def test_the_thread_lives_while_there_are_such_values(run, monkeypatch):
+def test_the_thread_lives_while_there_are_device_values(run, monkeypatch):
     monkeypatch.setattr("rankzero.capture.device_values._IDLE", 0.05)
     before = threads()
     run.log_metrics({"loss": torch.tensor(0.5)}, 1)
@@ -254,7 +254,7 @@ class FakeArray(FakeTensor):
 
 
 @pytest.mark.parametrize("value", [FakeArray(numel=2), FakeArray(is_complex=True)], ids=["two", "complex"])
-def test_what_is_no_number_on_the_accelerator_either(run, value):
+def test_device_values_that_are_not_numbers(run, value):
     with pytest.warns(UserWarning, match="kept as text"):
         run.log_metrics({"m": value, "lr": 0.1}, 1)
     assert numbers(run) == [(1, {"lr": 0.1})]
@@ -262,7 +262,7 @@ def test_what_is_no_number_on_the_accelerator_either(run, value):
     assert text.data == [[["a", "b"]]]
 
 
-def test_only_an_accelerators_tensors_are_awaited():
+def test_only_tensors_on_an_accelerator_are_deferred():
     values = {"cpu": torch.tensor(1.0), "meta": torch.ones(1, device="meta"), "fake": FakeTensor(1.0)}
     split = split_metrics(values)
     assert (list(split.numbers), list(split.on_device), list(split.rest)) == (["cpu"], ["fake"], ["meta"])
@@ -326,7 +326,7 @@ def test_copy_says_whether_all_of_it_is_there(monkeypatch):
     assert CountingEvent.synchronized == 0
 
 
-def test_copy_of_a_device_that_cannot_tell():
+def test_copy_of_a_device_without_events_is_never_ready():
     assert DeviceCopy(tensors()).ready()
     assert not DeviceCopy({"loss": torch.ones(1, device="meta")}).ready()
 
@@ -335,7 +335,7 @@ def test_copy_that_could_not_begin_has_nothing_to_wait_for():
     assert DeviceCopy({"loss": SimpleNamespace(device=1, dtype=2)}).ready()
 
 
-def test_copy_takes_the_value_of_now():
+def test_copy_has_the_value_at_the_log_call():
     """The training goes on and overwrites its tensors."""
     total = torch.tensor(1.0)
     copy = DeviceCopy({"total": total})

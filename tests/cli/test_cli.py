@@ -192,7 +192,7 @@ def test_no_arguments_show_the_help(command):
     assert err == ""
 
 
-def test_a_defect_is_one_line_too(command, monkeypatch):
+def test_an_internal_error_is_one_line(command, monkeypatch):
     monkeypatch.setattr("rankzero.reader.run_data.read_run", lambda path: 1 / 0)
     run_dir = make_run()
     status, _, err = command("show", run_dir)
@@ -213,7 +213,7 @@ def test_the_command_is_installed_and_light():
     assert done.stdout.startswith(b"rankzero ")
 
 
-def test_a_reader_that_has_enough_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     make_run("a1", *(Metrics(1.0, step, {"loss": step}) for step in range(20_000)))
     code = "import sys; from rankzero.cli.app import main; sys.exit(main(['export', 'a1']))"
     done = subprocess.run(f'"{sys.executable}" -c "{code}" | head -1', shell=True, capture_output=True, text=True)
@@ -327,7 +327,7 @@ def test_every_command_finds_a_run_by_path_and_by_part_of_its_id_or_name(command
     assert command("sync", wanted)[1].startswith("amber-otter-12")
 
 
-def test_a_whole_name_or_id_counts_more_than_a_part(command):
+def test_an_exact_name_or_id_wins_over_a_part(command):
     make_run("a1", name="one")
     make_run("a12", name="one-more")
     make_run("b1", name="a12")
@@ -385,7 +385,7 @@ def test_what_ls_prints_can_be_pasted(command, monkeypatch, width):
             assert json.loads(command("show", word, "--json")[1])["id"] == run_id
 
 
-def test_show_says_what_the_run_was_started_in(command):
+def test_show_prints_the_environment(command):
     run_dir = make_run()
     assert "$" not in command("show", "a1")[1]
     assert json.loads(command("show", "a1", "--json")[1])["environment"] is None
@@ -405,7 +405,7 @@ def test_show_says_what_the_run_was_started_in(command):
     assert (shown["git"]["dirty"], shown["gpus"]) == (True, ["H200", "H200"])
 
 
-def test_show_says_when_nobody_delivers_what_is_missing(command):
+def test_show_says_that_no_courier_is_running(command):
     run_dir = make_run()
     says = "no courier is running; deliver with: rankzero sync a1"
     assert says in " ".join(command("show", "a1")[1].split())
@@ -476,7 +476,7 @@ def test_show_counts_only_the_checkpoints_that_are_there(command):
     assert exists == [False, False, True, True]
 
 
-def test_show_of_damage(command):
+def test_show_counts_damaged_lines(command):
     run_dir = make_run()
     with (run_dir / "journal.jsonl").open("a") as file:
         file.write("nonsense\n")
@@ -535,7 +535,7 @@ def test_export_without_pyarrow(command, monkeypatch):
     assert "pip install 'rankzero[data]'" in err
 
 
-def test_export_to_where_nothing_can_be_written(command):
+def test_export_to_a_path_that_cannot_be_written(command):
     make_run()
     status, _, err = command("export", "a1", "--output", "no/such/place.csv")
     assert status == 1

@@ -23,7 +23,7 @@ def logged(tmp_path):
     return [row[0] for text in run.texts.get("notes", ()) for row in text.data], [each.text for each in run.console]
 
 
-def test_a_table_that_was_half_full_gets_the_other_rows(tmp_path):
+def test_a_partial_table_gets_the_remaining_rows(tmp_path):
     parts = [
         [point(1), table("a", "b")],
         [point(1), point(2), table("a", "b", "c")],
@@ -47,14 +47,14 @@ def test_a_table_that_was_half_full_gets_the_other_rows(tmp_path):
         ([Console(1.0, "a"), Console(1.0, "b", "stderr")], [Console(2.0, "b!", "stderr"), Console(3.0, "a")], None),
     ],
 )
-def test_a_line_that_had_not_ended(tmp_path, before, after, printed):
+def test_a_partial_line_gets_its_rest(tmp_path, before, after, printed):
     write(Diary(*before), tmp_path)
     assert write(Diary(*after), tmp_path).outcome is not Outcome.DIFFERENT
     assert write(Diary(*after), tmp_path).outcome is Outcome.UNCHANGED
     assert logged(tmp_path)[1] == (printed or ["a", "b", "!"])
 
 
-def test_a_line_that_did_not_end_three_times(tmp_path):
+def test_a_line_may_be_partial_three_times(tmp_path):
     for text in ("x", "xy", "xyz"):
         write(Diary(Console(1.0, text)), tmp_path)
     assert logged(tmp_path)[1] == ["x", "y", "z"]
@@ -80,26 +80,26 @@ def test_another_table_is_refused_and_nothing_is_appended(tmp_path, after):
     assert not list((tmp_path / "runs").rglob("journal.part"))
 
 
-def test_prints_in_the_middle_are_compared_to_the_letter(tmp_path):
+def test_console_lines_in_the_middle_must_be_equal(tmp_path):
     write(Diary(Console(1.0, "one"), point(1), Console(2.0, "two")), tmp_path)
     assert write(Diary(Console(1.0, "ONE"), point(1), Console(2.0, "two")), tmp_path).outcome is Outcome.DIFFERENT
     two = Diary(Console(1.0, "one"), point(1), Console(2.0, "two\nthree"))
     assert write(two, tmp_path).outcome is Outcome.APPENDED
 
 
-def test_only_what_stood_last_may_move(tmp_path):
+def test_only_the_last_lines_may_be_partial(tmp_path):
     write(Diary(table("a"), point(1)), tmp_path)
     assert write(Diary(point(1), table("a")), tmp_path).outcome is Outcome.DIFFERENT
 
 
-def test_a_name_that_is_given_later_is_no_other_run(tmp_path):
+def test_a_later_name_does_not_make_another_run(tmp_path):
     write(Diary(point(1)), tmp_path)
     done = write(Diary(point(1), point(2), name="better", notes="why"), tmp_path)
     assert (done.outcome, done.info.name) == (Outcome.APPENDED, "first try")
     assert rankzero.read_run(done.info.dir).info.name == "first try"
 
 
-def test_true_is_not_one(tmp_path):
+def test_true_and_one_are_different(tmp_path):
     write(Diary(Params(1.0, {"k": 1})), tmp_path)
     assert write(Diary(Params(1.0, {"k": True, "n": 2})), tmp_path).outcome is Outcome.DIFFERENT
     assert write(Diary(Params(1.0, {"k": 1, "n": 2})), tmp_path).outcome is Outcome.APPENDED
@@ -129,7 +129,7 @@ def test_a_run_is_not_imported_into_two_projects(tmp_path):
 
 
 @pytest.mark.parametrize(("events", "began"), [([Metrics(1e9, 1, {"a": 1.0})], 1e9), ([], 1.0), ([point(0)], 1.0)])
-def test_a_run_of_which_nothing_says_when_it_began(tmp_path, events, began):
+def test_a_run_without_times(tmp_path, events, began):
     write(Diary(*events, started=0.0), tmp_path)
     start, *_, finish = map(decode, lines(tmp_path))
     assert isinstance(start, Start)

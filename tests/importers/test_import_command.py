@@ -92,7 +92,7 @@ def test_help_has_an_example_and_lists_importers(command):
     assert "diary" in out.partition("Installed importers:")[2]
 
 
-def test_a_run_is_imported_and_again(command):
+def test_importing_a_run_again_changes_nothing(command):
     status, out, err = command("diary", "diary.txt")
     assert (status, days()) == (0, ["sunny", "rainy"])
     assert out.startswith("diary of 2000: imported: 2 values, 0 files; it is in ")
@@ -102,7 +102,7 @@ def test_a_run_is_imported_and_again(command):
     assert "already imported, nothing is new" in out
 
 
-def test_what_is_new_is_imported(command):
+def test_new_data_is_imported(command):
     command("diary", "diary.txt")
     Path("diary.txt").write_text("sunny\nrainy\nfoggy\n")
     status, out, _ = command("diary", "diary.txt")
@@ -110,7 +110,7 @@ def test_what_is_new_is_imported(command):
     assert "imported what is new: 1 value, 0 files" in out
 
 
-def test_what_is_not_taken_is_named(command):
+def test_data_that_is_left_out_is_named(command):
     Path("diary.txt").write_text("sunny\nsecret\n")
     status, _, err = command("diary", "diary.txt")
     assert (status, days()) == (1, ["sunny"])
@@ -132,7 +132,7 @@ def test_project_and_option(command):
     assert out.startswith("diary of 1999")
 
 
-def test_one_run_that_cannot_be_read_keeps_none_from_being_imported(command):
+def test_a_run_that_cannot_be_read_does_not_stop_the_others(command):
     class Both(BrokenImporter):
         def find(self, paths):
             from rankzero_diary.importing import Diary
@@ -231,7 +231,7 @@ def test_a_long_name_leaves_room_for_the_bar(command, monkeypatch):
     assert "run_operations_of_a_lon…" in shown.getvalue()
 
 
-def test_what_became_of_a_run_is_said_before_the_next_one_is_read(command, capsys):
+def test_the_result_of_a_run_is_printed_before_the_next_is_read(command, capsys):
     said = []
 
     class Late(Broken):
@@ -251,7 +251,7 @@ def test_what_became_of_a_run_is_said_before_the_next_one_is_read(command, capsy
     assert (status, out, err) == (0, "broken.txt: skipped: it was synced\n", "")
 
 
-def test_another_project_makes_no_second_run(command):
+def test_another_project_does_not_create_a_second_run(command):
     command("diary", "diary.txt", "--project", "one")
     status, out, err = command("diary", "diary.txt", "--project", "two")
     (run_dir,) = Path("rankzero-runs/one").resolve().iterdir()
@@ -259,7 +259,7 @@ def test_another_project_makes_no_second_run(command):
     assert err.startswith(f"diary.txt: not imported: the run exists in another project, in {run_dir},")
 
 
-def test_ids_that_are_equal_are_told_apart_by_path(command, capsys):
+def test_equal_ids_are_distinguished_by_path(command, capsys):
     command("diary", "diary.txt", "--project", "one")
     command("diary", "diary.txt", "--project", "two", "--dir", "rankzero-runs/more")
     (one,), (two,) = Path("rankzero-runs/one").iterdir(), Path("rankzero-runs/more/two").iterdir()
@@ -270,7 +270,7 @@ def test_ids_that_are_equal_are_told_apart_by_path(command, capsys):
     assert "Give the path of one of them." in err
 
 
-def test_a_name_cannot_move_the_cursor(command, monkeypatch):
+def test_control_characters_in_a_name_are_escaped(command, monkeypatch):
     class Odd(BrokenImporter):
         def find(self, paths):
             from rankzero_diary.importing import Diary
@@ -283,7 +283,7 @@ def test_a_name_cannot_move_the_cursor(command, monkeypatch):
     assert out.count("\n") == 1
 
 
-def test_a_run_that_is_being_imported(command):
+def test_a_run_that_another_process_imports_is_refused(command):
     command("diary", "diary.txt")
     (run_dir,) = Path("rankzero-runs/diary").iterdir()
     lock = WriterLock(run_dir)

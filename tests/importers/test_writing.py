@@ -141,21 +141,21 @@ def test_a_status_that_changed_is_written(tmp_path):
     ],
     ids=["less", "value", "order", "nothing"],
 )
-def test_a_run_that_is_another_is_left_alone(tmp_path, other):
+def test_a_different_run_is_not_changed(tmp_path, other):
     write(Diary(*EVENTS), tmp_path)
     before = lines(tmp_path)
     assert write(other, tmp_path).outcome is Outcome.DIFFERENT
     assert lines(tmp_path) == before
 
 
-def test_runs_that_were_moved_are_known_again(tmp_path):
+def test_moved_runs_are_recognised(tmp_path):
     write(Diary(*EVENTS), tmp_path)
     (tmp_path / "runs").rename(tmp_path / "moved")
     assert import_run(Diary(*EVENTS), tmp_path / "moved", "digits").outcome is Outcome.UNCHANGED
 
 
 @given(st.data())
-def test_importing_in_parts_is_importing_at_once(tmp_path_factory, data):
+def test_importing_in_parts_equals_importing_at_once(tmp_path_factory, data):
     tmp_path = tmp_path_factory.mktemp("parts")
     steps = data.draw(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.floats()), max_size=12))
     events = [Metrics(float(step), step, {name: value}) for step, name, value in steps]
@@ -237,7 +237,7 @@ def test_two_imports_of_a_run_do_not_mix(tmp_path):
         lock.release()
 
 
-def test_a_text_that_is_no_unicode_is_kept_readable(tmp_path):
+def test_text_that_is_not_unicode_is_kept_readable(tmp_path):
     done = write(Diary(Params(1.0, {"s": "\ud800"}), Text(2.0, "t\ud800", ["value"], [["x"]])), tmp_path)
     run = rankzero.read_run(done.info.dir)
     assert run.params == {"s": "\\ud800"}
@@ -263,7 +263,7 @@ def test_artifacts_count_as_files(tmp_path):
         ("team/digits/r-1", "46e261ee85331689f05f79cdeba63d9b"),
     ],
 )
-def test_ids_are_what_every_tracker_takes(identity, run_id):
+def test_every_tracker_accepts_the_ids(identity, run_id):
     assert run_id_of(identity) == run_id
     assert len(run_id) == 32
     assert run_id.isalnum()
@@ -283,7 +283,7 @@ def test_a_project_cannot_lead_out_of_the_directory(project, directory):
     assert project_name(project) == directory
 
 
-def test_progress_and_what_was_not_taken(tmp_path):
+def test_progress_and_left_out_data(tmp_path):
     def report(files, report):
         report.progress(10)
         report.leave_out("art", "it is elsewhere")
@@ -296,7 +296,7 @@ def test_progress_and_what_was_not_taken(tmp_path):
     assert done.report.left_out == {("art", "it is elsewhere"): 6}
 
 
-def test_what_is_named_has_a_limit():
+def test_the_number_of_named_items_is_limited():
     report = Report()
     for number in range(5000):
         report.leave_out(f"line {number}", "it is damaged")

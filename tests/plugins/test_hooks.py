@@ -80,7 +80,7 @@ def test_hooks_are_called(plugins, run):
     ]
 
 
-def test_a_loggers_module_is_told_once_the_logger_was_chosen(plugins, run):
+def test_hooks_in_a_loggers_module_are_called_if_the_logger_is_chosen(plugins, run):
     plugins.load_hooks()
     assert plugins.load_logger("diary-logger")(title="x").name == "x"
     plugins.notify("rankzero_run_started", run=run)
@@ -103,12 +103,12 @@ def test_loading_twice_calls_once(plugins, run):
     ],
     ids=["rename", "drop", "redact"],
 )
-def test_filter(plugins, run, event, expected):
+def test_a_filter_changes_and_drops_events(plugins, run, event, expected):
     plugins.load_hooks()
     assert plugins.event_filter(run)(event) == expected
 
 
-def test_without_filters_there_is_nothing_to_call(plugins, run):
+def test_without_filters_there_is_no_filter_function(plugins, run):
     assert plugins.event_filter(run) is None
 
 
@@ -131,7 +131,7 @@ def test_filters_are_applied_in_the_order_of_registration(plugins, run):
 
 
 @pytest.mark.parametrize("wrong", [lambda event: 1 / 0, lambda event: "not an event"])
-def test_filter_that_fails_loses_nothing_and_is_named_once(plugins, run, wrong, caught):
+def test_a_filter_that_raises_loses_nothing_and_is_named_once(plugins, run, wrong, caught):
     plugins.manager.register(adding("a"), "first")
     broken = SimpleNamespace(rankzero_event_filter=hookspecs.hookimpl(lambda run: wrong))
     plugins.manager.register(broken, "broken-filter")
@@ -142,7 +142,7 @@ def test_filter_that_fails_loses_nothing_and_is_named_once(plugins, run, wrong, 
     assert ["broken-filter" in str(each.message) for each in caught] == [True]
 
 
-def test_hook_that_raises_hurts_no_other(plugins, run, caught):
+def test_a_hook_that_raises_does_not_affect_others(plugins, run, caught):
     def fail(run):
         raise RuntimeError("no such host")
 
@@ -166,7 +166,7 @@ print(run.dir)
 """
 
 
-def test_in_a_real_run(site, tmp_path):
+def test_hooks_in_a_real_run(site, tmp_path):
     command = [sys.executable, "-c", TRAINING, str(tmp_path)]
     env = {**os.environ, "PYTHONPATH": str(site)}
     result = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
@@ -184,7 +184,7 @@ def test_in_a_real_run(site, tmp_path):
     assert '"val/loss":0.5' in journal
 
 
-def test_in_a_process_of_its_own(site, tmp_path):
+def test_hooks_in_a_courier_process(site, tmp_path):
     script = (
         "import sys; from types import SimpleNamespace as N; from rankzero.plugins.registry import get_plugins\n"
         "plugins = get_plugins(); problems = plugins.load_hooks()\n"

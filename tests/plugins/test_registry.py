@@ -55,7 +55,7 @@ def install(tmp_path):
     return install
 
 
-def test_csv_is_found_by_the_same_road_as_any_plugin():
+def test_csv_is_found_by_its_entry_point_like_any_plugin():
     found = Plugins().available()["csv"]
     assert (found.kind, found.distribution, found.target) == (
         "logger",
@@ -78,7 +78,7 @@ def test_listing_imports_nothing(install):
     assert "some_tracker" not in sys.modules
 
 
-def test_loads_only_what_was_chosen(install):
+def test_only_the_chosen_plugin_is_imported(install):
     install("one", {"one": "one_tracker:Tracker"}, one_tracker=LOGGER)
     install("two", {"two": "two_tracker:Outer.Inner"}, two_tracker="class Outer:\n    class Inner: pass\n")
     plugins = Plugins()
@@ -99,7 +99,7 @@ def test_loads_only_what_was_chosen(install):
         ("def Tracker(): pass", "not a class"),
     ],
 )
-def test_broken_plugin_is_named_and_hurts_no_other(install, code, reason):
+def test_a_broken_plugin_is_named_and_does_not_affect_others(install, code, reason):
     install("bad-tracker", {"bad": "tracker_code:Tracker"}, "2.1", tracker_code=code)
     install("good", {"good": "good_code:Tracker"}, good_code=LOGGER)
     plugins = Plugins()
@@ -120,7 +120,7 @@ def test_broken_plugin_is_named_and_hurts_no_other(install, code, reason):
         (['the-sdk; python_version < "3"'], "pip install sdk_of_tracker"),
     ],
 )
-def test_missing_sdk_answers_with_the_pip_command(install, requires, command):
+def test_a_missing_sdk_is_reported_with_the_pip_command(install, requires, command):
     install("t", {"t": "t_code:T"}, requires=requires, t_code="import sdk_of_tracker.api\n")
     with pytest.raises(PluginNotInstalledError, match="No module named 'sdk_of_tracker'") as raised:
         Plugins().load_logger("t")
@@ -128,7 +128,7 @@ def test_missing_sdk_answers_with_the_pip_command(install, requires, command):
     assert isinstance(raised.value, ModuleNotFoundError)
 
 
-def test_plugin_that_was_mended_loads(install, tmp_path):
+def test_a_repaired_plugin_loads(install, tmp_path):
     install("t", {"t": "t_code:T"}, t_code="import late_sdk\nclass T: pass\n")
     plugins = Plugins()
     with pytest.raises(PluginNotInstalledError):
@@ -138,7 +138,7 @@ def test_plugin_that_was_mended_loads(install, tmp_path):
     assert plugins.available()["t"].problem is None
 
 
-def test_plugin_that_was_installed_meanwhile_loads(install):
+def test_a_plugin_that_was_installed_meanwhile_loads(install):
     plugins = Plugins()
     with pytest.raises(UnknownLoggerError):
         plugins.load_logger("late")
@@ -146,7 +146,7 @@ def test_plugin_that_was_installed_meanwhile_loads(install):
     assert plugins.load_logger("late").__name__ == "Tracker"
 
 
-def test_two_with_one_name_are_refused_naming_both(install):
+def test_two_plugins_with_one_name_are_refused_and_named(install):
     install("first", {"same": "first_code:Tracker", "only": "first_code:Tracker"}, first_code=LOGGER)
     install("second", {"same": "second_code:Tracker"}, "3.0", second_code=LOGGER)
     plugins = Plugins()
@@ -158,7 +158,7 @@ def test_two_with_one_name_are_refused_naming_both(install):
     assert plugins.load_logger("only").__name__ == "Tracker"
 
 
-def test_uninstalling_one_of_two_mends(install, tmp_path):
+def test_uninstalling_one_of_two_duplicates_helps(install, tmp_path):
     install("first", {"same": "first_code:Tracker"}, first_code=LOGGER)
     install("second", {"same": "second_code:Tracker"}, second_code=LOGGER)
     plugins = Plugins()
@@ -205,13 +205,13 @@ def installed_from(monkeypatch):
     ],
     ids=["index", "checkout", "checkout that is gone", "wheel"],
 )
-def test_plugins_come_from_where_rankzero_came_from(installed_from, origin, source):
+def test_plugins_are_installed_from_the_same_source_as_rankzero(installed_from, origin, source):
     installed_from(origin)
     assert {*known_loggers().values()} == {f'pip install "{source}[{name}]"' for name in KNOWN}
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_known_but_not_installed(name, monkeypatch):
+def test_a_known_logger_that_is_not_installed(name, monkeypatch):
     only_core = [each for each in find_entry_points() if each.distribution == "rankzero"]
     monkeypatch.setattr("rankzero.plugins.registry.find_entry_points", lambda: only_core)
     with pytest.raises(PluginNotInstalledError, match=rf'{name}.*pip install "\S*\[{name}\]"'):
@@ -232,14 +232,14 @@ def test_core_knows_the_trackers_of_its_extras():
         *((f"{name}x", name) for name in KNOWN),
     ],
 )
-def test_unknown_name_is_answered_with_the_nearest(install, wrong, right):
+def test_an_unknown_name_suggests_the_nearest(install, wrong, right):
     install("some", {"some-tracker": "some_code:Tracker"})
     with pytest.raises(UnknownLoggerError, match=f"Did you mean '{right}'.*Installed:.* csv.*some-tracker") as raised:
         Plugins().load_logger(wrong, source="rankzero.toml")
     assert "rankzero.toml" in str(raised.value)
 
 
-def test_hooks_are_no_logger(install):
+def test_a_plugin_with_hooks_is_not_a_logger(install):
     install("h", {"notes": "h_code"}, h_code="")
     with pytest.raises(UnknownLoggerError, match="is a plugin with hooks"):
         Plugins().load_logger("notes")
@@ -258,7 +258,7 @@ def test_hooks_are_no_logger(install):
     ],
     ids=["import", "unknown hook", "unknown argument", "wrapper"],
 )
-def test_broken_hooks_are_reported_once_and_hurt_no_other(install, code, reason):
+def test_broken_hooks_are_reported_once_and_do_not_affect_others(install, code, reason):
     good = f"{HOOK}\ndef rankzero_run_started(run): calls.append(run)"
     code += "\nfrom good_hooks import calls\n@hookimpl\ndef rankzero_run_finished(run): calls.append('bad')"
     install("bad-hooks", {"bad": "bad_hooks"}, bad_hooks=code)
@@ -337,7 +337,7 @@ def test_finds_what_importlib_finds(install, tmp_path, monkeypatch):
     assert Plugins().load_logger("zipped").__name__ == "Tracker"
 
 
-def test_import_hooks_of_others_are_asked(install, tmp_path, monkeypatch):
+def test_import_hooks_of_other_packages_are_used(install, tmp_path, monkeypatch):
     install("hidden", {"hidden": "hidden_code:Tracker"}, place=tmp_path / "vault")
 
     class Finder:
@@ -356,7 +356,7 @@ def test_import_hooks_of_others_are_asked(install, tmp_path, monkeypatch):
     assert Plugins().available()["hidden"].distribution == "hidden"
 
 
-def test_a_run_without_hooks_pays_for_none():
+def test_a_run_without_hooks_does_not_load_them():
     """Neither pluggy nor importlib.metadata is imported for it."""
     script = (
         "import sys; from rankzero.plugins.registry import get_plugins; from rankzero.config.resolving import resolve\n"
@@ -382,5 +382,5 @@ def test_discovery_is_quick_among_many_distributions(install, tmp_path, monkeypa
     assert ours < pythons
 
 
-def test_looked_for_once():
+def test_plugins_are_searched_once():
     assert get_plugins() is get_plugins()

@@ -77,7 +77,7 @@ def row(step, time=1.0, **values):
     return Metrics(time, step, values)
 
 
-def test_alerts_and_what_was_printed(write):
+def test_alerts_and_console(write):
     alert, lines = Alert(2.0, "loss", "it is NaN", "ERROR"), Console(3.0, "one\ntwo", "stderr")
     run = read_run(write(START, alert, row(0, loss=1), lines))
     assert (run.alerts, run.console) == ([alert], [lines])
@@ -117,7 +117,7 @@ def test_not_a_number_and_infinities(write):
     assert run.metrics["b"].value.tolist() == [1, 0, 3]
 
 
-def test_a_metric_in_changing_company_keeps_the_journals_order(write):
+def test_a_metric_logged_beside_different_metrics_keeps_its_order(write):
     run = read_run(
         write(
             START,
@@ -145,7 +145,7 @@ def test_arrays_are_read_only_because_metrics_share_them(write):
         run.metrics["a"].step[0] = 5
 
 
-def test_many_chunks(write, monkeypatch):
+def test_a_journal_of_many_chunks(write, monkeypatch):
     monkeypatch.setattr("rankzero.reader.run_data._CHUNK", 1000)
     events = [row(step, step + 0.5, **{f"m{step % 3}": step, "all": step / 7}) for step in range(500)]
     run = read_run(write(START, *events, row(500, **{"x" * 5000: 1})))
@@ -154,7 +154,7 @@ def test_many_chunks(write, monkeypatch):
     assert run.metrics["x" * 5000].value.tolist() == [1]
 
 
-def test_without_numpy_they_are_arrays_of_the_standard_library(write, without_numpy):
+def test_without_numpy_metrics_are_arrays_of_the_standard_library(write, without_numpy):
     events = [row(0, loss=4, lr=1), row(1, loss=3), row(None, loss="NaN", lr=9)]
     run = read_run(write(START, *events))
     loss, lr = run.metrics["loss"], run.metrics["lr"]
@@ -168,7 +168,7 @@ def test_without_numpy_they_are_arrays_of_the_standard_library(write, without_nu
 # Whatever happened to the file
 
 
-def test_a_torn_last_line_is_not_there_yet(write):
+def test_an_incomplete_last_line_is_ignored(write):
     run = read_run(write(START, row(0, loss=1.0), encode(row(1, loss=2.0))[:-1]))
     assert run.metrics["loss"].value.tolist() == [1.0]
     assert (run.lines, run.damaged) == (2, 0)
@@ -197,7 +197,7 @@ def test_lost_log_calls_are_reported(write):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense\n", b'{"type":"metrics"'])
-def test_where_there_is_no_run(tmp_path, content):
+def test_a_missing_run_raises_run_not_found(tmp_path, content):
     if content is not None:
         (tmp_path / "journal.jsonl").write_bytes(content)
     with pytest.raises(RunNotFoundError, match=str(tmp_path)):
@@ -207,7 +207,7 @@ def test_where_there_is_no_run(tmp_path, content):
 # The run
 
 
-def test_what_the_run_is(write):
+def test_info_of_the_run(write):
     run = read_run(write(START, Tags(101.0, ["second", "first"]), row(0, 105.0, loss=1.0)))
     assert (run.info.id, run.info.name, run.info.notes, run.started) == ("a1", "amber-otter-12", "a note", 100.0)
     assert run.tags == ["first", "second"]
@@ -215,7 +215,7 @@ def test_what_the_run_is(write):
     assert "1 points" in repr(run)
 
 
-def test_by_directory_string_or_journal(write):
+def test_a_run_is_read_by_directory_string_or_journal_path(write):
     run_dir = write(START)
     assert read_run(str(run_dir)).dir == read_run(run_dir / "journal.jsonl").dir == run_dir
 
@@ -332,7 +332,7 @@ def test_an_alias_points_to_the_newest_checkpoint_that_got_it(write):
         run.checkpoint("worst")
 
 
-def test_a_checkpoint_whose_snapshot_was_swept_is_found_where_it_was_saved(write, tmp_path):
+def test_a_checkpoint_whose_snapshot_was_deleted_is_found_where_it_was_saved(write, tmp_path):
     source = tmp_path / "a.pt"
     source.write_bytes(b"")
     saved = source.stat().st_mtime
@@ -388,7 +388,7 @@ def test_to_arrow(run):
     np.testing.assert_array_equal(table["value"].to_pylist(), [0.5, math.nan, 0.25, 1.0, 3.0])
 
 
-def test_a_table_of_ints_alone_holds_ints(write):
+def test_a_table_of_only_ints_has_ints(write):
     run = read_run(write(START, row(0, n=2**53 + 1)))
     assert run.to_pandas()["value"].tolist() == [2**53 + 1]
     assert run.to_arrow()["value"].to_pylist() == [2**53 + 1]

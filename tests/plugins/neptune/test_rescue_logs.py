@@ -12,7 +12,7 @@ from waiting import A_WHILE
 
 from rankzero.cli import app as cli
 from rankzero.reader.run_data import read_run
-from rankzero_neptune.rescue.printed import Printed
+from rankzero_neptune.importers.console import ConsoleLines
 
 T = 1_700_000_000.0
 
@@ -62,7 +62,7 @@ def losses(steps, first=1, process_began=T):
     ],
     ids=["texts", "prints", "progress", "mixed"],
 )  # fmt: skip
-def test_growth_loses_and_doubles_nothing(take, tmp_path, lines, expected):
+def test_a_source_that_grows_is_imported_without_loss_or_duplicates(take, tmp_path, lines, expected):
     for end in sorted({*range(1, min(len(lines), 12)), *range(12, len(lines), 97), 103, 118, len(lines)}):
         write_log(tmp_path / "project", lines[:end])
         status, run, said = take()
@@ -81,14 +81,14 @@ def test_growth_loses_and_doubles_nothing(take, tmp_path, lines, expected):
 # Prints
 
 
-def test_a_progress_bar_that_never_ends_its_line_costs_only_its_last_state():
-    printed = Printed()
+def test_a_progress_bar_without_newlines_needs_little_memory():
+    printed = ConsoleLines()
     tracemalloc.start()
     for number in range(20_000):
-        assert printed.take("stderr", f"\rEpoch 0: {number:6}/20000 [00:12<00:34, 12.3it/s]", T) is None
+        assert printed.add("stderr", f"\rEpoch 0: {number:6}/20000 [00:12<00:34, 12.3it/s]", T) is None
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert [each.text for each in printed.unended()] == ["Epoch 0:  19999/20000 [00:12<00:34, 12.3it/s]"]
+    assert [each.text for each in printed.partial()] == ["Epoch 0:  19999/20000 [00:12<00:34, 12.3it/s]"]
     assert peak < 100_000  # bytes: no piece is handled together with all before it
 
 
@@ -127,7 +127,7 @@ def test_nothing_is_missing_in_a_whole_log_of_two_files(take, tmp_path):
 # One bad value
 
 
-def test_a_value_that_cannot_be_costs_no_other(take, tmp_path):
+def test_an_invalid_value_does_not_affect_others(take, tmp_path):
     content = "aGVsbG8="
     write_log(
         tmp_path / "project",
@@ -163,7 +163,7 @@ def test_processes_that_overlap_in_time_are_merged(take, tmp_path):
     assert [step for step, _ in points(run, "loss")] == list(range(20))
 
 
-def test_what_a_later_process_deleted_is_gone(take, tmp_path):
+def test_data_that_a_later_process_deleted_is_left_out(take, tmp_path):
     first = [
         value("loss", 1.0, 1, T + 1, 1),
         value("acc", 1.0, 2, T + 2, 1),
@@ -183,7 +183,7 @@ def test_what_a_later_process_deleted_is_gone(take, tmp_path):
     assert run.params == {}
 
 
-def test_what_an_earlier_process_deleted_is_logged_again(take, tmp_path):
+def test_data_logged_after_a_deletion_is_imported(take, tmp_path):
     write_log(tmp_path / "project", [operation("DeleteAttribute", "loss", 9, T + 1)], "1__aaaaaaaa", first=9)
     write_log(tmp_path / "project", losses([5]), "2__bbbbbbbb", created=T + 2)
     assert points(take()[1], "loss") == [(5, 5 / 3)]
@@ -193,7 +193,7 @@ def test_what_an_earlier_process_deleted_is_logged_again(take, tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 3])
-def test_a_copy_of_a_project_doubles_nothing(take, tmp_path, cut):
+def test_a_copy_of_a_project_is_imported_once(take, tmp_path, cut):
     lines = losses(range(10))
     write_log(tmp_path / "project" / "a", lines[: 10 - cut])
     write_log(tmp_path / "project" / "b", lines)
@@ -205,19 +205,19 @@ def test_a_copy_of_a_project_doubles_nothing(take, tmp_path, cut):
     assert f"{project / copy / name}: skipped: it is a copy of {project / original / name}\n" in said
 
 
-def test_a_copy_that_went_on_by_itself_is_named_and_doubles_nothing(take, tmp_path):
+def test_a_copy_with_other_data_is_named_and_not_imported(take, tmp_path):
     lines = losses(range(10))
     write_log(tmp_path / "project" / "a", [*lines[:5], value("other", 1.0, 6, T, 1)])
     write_log(tmp_path / "project" / "b", lines)
     status, run, said = take()
     assert (status, sorted(run.metrics), len(points(run, "loss"))) == (1, ["loss"], 10)
-    assert "has the same name and is larger, but holds something else" in said
+    assert "has the same name and is larger, but has other data" in said
 
 
 # Where to look
 
 
-def test_neighbours_of_a_neptune_directory_are_found(take, tmp_path):
+def test_logs_beside_a_neptune_directory_are_found(take, tmp_path):
     write_log(tmp_path / "project", losses([1]))
     elsewhere = write_log(tmp_path / "other", losses([2]), "9__zzzzzzzz")
     shutil.move(elsewhere, tmp_path / "project" / "backup of the cluster")
@@ -234,7 +234,7 @@ def test_links_are_followed_once(take, tmp_path):
     assert (status, points(run, "loss"), "skipped" in said) == (0, [(1, 1 / 3)], False)
 
 
-def test_what_cannot_be_read_is_named_and_costs_no_other(take, tmp_path, monkeypatch):
+def test_unreadable_files_are_named_and_do_not_affect_others(take, tmp_path, monkeypatch):
     import os
     import pathlib
 
@@ -279,7 +279,7 @@ def test_a_log_that_cannot_be_read_is_named(take, tmp_path, monkeypatch):
 # Only what is unsynced
 
 
-def test_only_unsynced_says_nothing_of_what_neptune_has(take, tmp_path):
+def test_unsynced_only_leaves_out_acknowledged_operations(take, tmp_path):
     log = write_log(tmp_path / "project", losses(range(10, 20), first=10), first=10, mode="async")
     (log / "last_ack_version").write_text("14")
     (log / "last_put_version").write_text("19")
@@ -289,7 +289,7 @@ def test_only_unsynced_says_nothing_of_what_neptune_has(take, tmp_path):
     assert (status, "was not changed" in said) == (1, True)
 
 
-def test_a_run_of_which_nothing_is_unsynced_is_skipped(take, tmp_path):
+def test_a_run_without_unsynced_data_is_skipped(take, tmp_path):
     log = write_log(tmp_path / "project", losses(range(1, 5)), mode="async")
     (log / "last_ack_version").write_text("4")
     status, run, said = take("-o", "unsynced_only=true")
@@ -301,7 +301,7 @@ def test_a_run_of_which_nothing_is_unsynced_is_skipped(take, tmp_path):
 # Times
 
 
-def test_a_run_without_metadata_began_with_its_first_value(take, tmp_path):
+def test_a_run_without_metadata_starts_with_its_first_value(take, tmp_path):
     lines = [{**line, "at": None} for line in losses([5, 6])]
     log = write_log(tmp_path / "project", [operation("AssignInt", "n", 1, None, value=3), *lines], created=None)
     for line in lines:

@@ -49,7 +49,7 @@ def artifacts(run):
     return {each.name: Path(each.path).read_bytes() for each in run.artifacts}
 
 
-def test_what_is_said_of_the_run(imported, project):
+def test_header_of_the_run(imported, project):
     (directory,) = (project / ".neptune" / "offline").iterdir()
     identity = json.loads((directory / "metadata.json").read_text())["containerId"]
     assert imported.info.id == identity.replace("-", "")
@@ -101,7 +101,7 @@ def test_many_texts_become_few_tables(imported):
     assert len(table) == 1
 
 
-def test_what_was_printed(imported):
+def test_console(imported):
     lines = [line for each in imported.console for line in each.text.split("\n")]
     assert lines[0].startswith("[neptune]") or lines[0] == "out one"
     assert [line for line in lines if not line.startswith("[neptune]")] == ["out one", "30%"]
@@ -126,7 +126,7 @@ def test_pictures(imported):
     assert (pixels == numpy.asarray(told.picture())).all()
 
 
-def test_the_source_is_not_touched_and_again_changes_nothing(project, tmp_path, capsys):
+def test_the_source_is_not_changed_and_importing_again_changes_nothing(project, tmp_path, capsys):
     before = fingerprint(project)
     assert cli.main(["import", "neptune", str(project), "--dir", str(tmp_path)]) == 0
     capsys.readouterr()
@@ -139,7 +139,7 @@ def test_the_source_is_not_touched_and_again_changes_nothing(project, tmp_path, 
 
 
 @pytest.mark.parametrize("where", ["project", ".neptune", "offline", "run", "file"])
-def test_a_path_may_be(project, where, tmp_path):
+def test_paths_that_can_be_imported(project, where, tmp_path):
     (directory,) = (project / ".neptune" / "offline").iterdir()
     paths = {
         "project": project, ".neptune": project / ".neptune", "offline": project / ".neptune" / "offline",
@@ -162,11 +162,11 @@ def test_it_can_be_delivered(imported, tmp_path):
     assert [(int(row["step"]), float(row["time"]), float(row["training/loss"])) for row in rows] == told.LOSS
 
 
-def test_what_cannot_be_taken_is_named(tmp_path, capsys):
+def test_data_that_cannot_be_imported_is_named(tmp_path, capsys):
     told.leave(tmp_path / "project", "what_cannot_be_taken")
     assert cli.main(["import", "neptune", str(tmp_path / "project"), "--dir", str(tmp_path / "runs")]) == 1
     err = capsys.readouterr().err
-    assert "left out: data set: Neptune notes where these files are and does not keep them: data.csv" in err
+    assert "left out: data set: Neptune stores the paths of these files, not the files: data.csv" in err
     assert f"left out: lost: {tmp_path / 'project' / 'lost.bin'}: No such file or directory" in err
     assert err.count("left out") == 2
     (run_dir,) = (tmp_path / "runs" / "neptune").iterdir()
@@ -184,7 +184,8 @@ def test_no_data_is_wrong_usage(tmp_path, capsys, what):
 def test_the_hook_imports_nothing_heavy():
     code = (
         "import sys, rankzero_neptune.importing\n"
-        "print(sorted({'neptune', 'neptune_api', 'pyarrow', 'sqlite3', 'rankzero_neptune.rescue'} & set(sys.modules)))"
+        "heavy = {'neptune', 'neptune_api', 'pyarrow', 'sqlite3', 'rankzero_neptune.importers'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -11,7 +11,7 @@ from plugins.neptune import rescue_samples as told
 from rankzero.cli import app as cli
 from rankzero.importers.base import Report
 from rankzero.reader.run_data import read_run
-from rankzero_neptune.rescue.scale_database import ScaleDatabase
+from rankzero_neptune.importers.scale_database import ScaleDatabase
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def everything(directory):
     }
 
 
-def test_what_is_said_of_the_run(imported):
+def test_header_of_the_run(imported):
     assert (imported.info.name, imported.info.project, imported.tags) == ("exp", "team/digits", ["kept"])
     assert imported.status == "success"
     assert imported.info.started > 1_700_000_000
@@ -71,7 +71,7 @@ def test_series(imported):
     assert "soon" not in imported.metrics
 
 
-def test_texts_and_prints(imported):
+def test_texts_and_console(imported):
     assert [(text.step, text.time, text.data[0][0]) for text in imported.texts["notes"]] == told.NOTES
     assert "a line" in [line for each in imported.console for line in each.text.split("\n")]
 
@@ -92,13 +92,13 @@ def test_files(imported):
     assert (picture.step, picture.path.read_bytes()) == (2, told.PICTURE)
 
 
-def test_what_is_not_taken_is_named(logs, tmp_path, capsys):
+def test_data_that_is_left_out_is_named(logs, tmp_path, capsys):
     take(logs, tmp_path)
     said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert said == ["exp: left out: soon: it is a preview of a value that was still being computed"]
 
 
-def test_the_source_is_not_touched_and_again_changes_nothing(logs, tmp_path, capsys):
+def test_the_source_is_not_changed_and_importing_again_changes_nothing(logs, tmp_path, capsys):
     before = everything(logs)
     _, run = take(logs, tmp_path)
     journal = (run.dir / "journal.jsonl").read_bytes()
@@ -108,7 +108,7 @@ def test_the_source_is_not_touched_and_again_changes_nothing(logs, tmp_path, cap
     assert everything(logs) == before
 
 
-def test_a_database_in_use_is_read_with_its_log_and_not_touched(logs, tmp_path):
+def test_a_database_in_use_is_read_with_its_log_and_not_changed(logs, tmp_path):
     shutil.copytree(logs, tmp_path / "logs")
     (database,) = tmp_path.rglob("*.sqlite3")
     with sqlite3.connect(database) as connection:
@@ -148,7 +148,7 @@ def make_long(path, rows=3000):
 
 
 @pytest.mark.parametrize("part", [0.3, 0.7, 0.95])
-def test_a_database_that_was_cut_short_gives_what_is_left(logs, tmp_path, part, capsys):
+def test_a_truncated_database_is_imported_partly(logs, tmp_path, part, capsys):
     shutil.copytree(logs, tmp_path / "logs")
     (database,) = tmp_path.rglob("*.sqlite3")
     make_long(database)
@@ -162,7 +162,7 @@ def test_a_database_that_was_cut_short_gives_what_is_left(logs, tmp_path, part, 
     assert sum(map(len, run.metrics.values())) > 1000 * part
 
 
-def test_a_page_of_garbage_costs_what_was_on_it(logs, tmp_path, capsys):
+def test_a_damaged_page_loses_only_its_rows(logs, tmp_path, capsys):
     shutil.copytree(logs, tmp_path / "logs")
     (database,) = tmp_path.rglob("*.sqlite3")
     make_long(database)
@@ -187,7 +187,7 @@ def test_a_damaged_message_is_counted(logs, tmp_path, capsys):
     assert (status, len(points(run, "train/loss"))) == (1, len(told.LOSS) - 1)
 
 
-def test_a_file_that_is_no_database_inside_is_said(tmp_path, capsys):
+def test_a_file_that_is_not_a_database_is_named(tmp_path, capsys):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "run_operations.sqlite3").write_bytes(b"SQLite format 3\0" + b"\0" * 50)
     assert cli.main(["import", "neptune", str(tmp_path / "logs"), "--dir", str(tmp_path / "runs")]) == 1
@@ -196,19 +196,19 @@ def test_a_file_that_is_no_database_inside_is_said(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("number", [1 << 62, -(1 << 62)])
-def test_numbers_that_lie_far_apart_are_not_counted_through(logs, tmp_path, number):
+def test_large_gaps_in_numbers_are_skipped_quickly(logs, tmp_path, number):
     change(logs, tmp_path, f"UPDATE run_operations SET sequence_id = {number} WHERE sequence_id = 1")
     _, run = take(tmp_path / "logs", tmp_path / "runs")
     assert len(points(run, "train/loss")) == len(told.LOSS)
 
 
-def test_text_that_is_not_utf_8_costs_no_run(logs, tmp_path):
+def test_text_that_is_not_utf_8_is_imported(logs, tmp_path):
     change(logs, tmp_path, "UPDATE metadata SET project = CAST(x'ff41' AS TEXT)")
     _, run = take(tmp_path / "logs", tmp_path / "runs")
     assert len(points(run, "train/loss")) == len(told.LOSS)
 
 
-def test_a_view_that_never_ends_is_not_asked(logs, tmp_path):
+def test_a_view_is_not_read(logs, tmp_path):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i AS project, i AS run_id FROM n"
     change(logs, tmp_path, "DROP TABLE metadata", f"CREATE VIEW metadata AS {endless} WHERE i > 1")
     assert cli.main(["import", "neptune", str(tmp_path / "logs"), "--dir", str(tmp_path / "runs")]) == 0
@@ -226,7 +226,7 @@ def change(logs, tmp_path, *statements):
     connection.close()
 
 
-def test_other_databases_are_passed_over(logs, tmp_path):
+def test_other_databases_are_ignored(logs, tmp_path):
     shutil.copytree(logs, tmp_path / "logs")
     with sqlite3.connect(tmp_path / "logs" / "other.sqlite3") as connection:
         connection.execute("CREATE TABLE cats (name TEXT)")
@@ -282,7 +282,7 @@ def test_a_run_that_was_resumed_after_an_import(resumed, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("is_partial", [False, True])
-def test_a_copy_of_a_database_doubles_nothing(resumed, tmp_path, capsys, is_partial):
+def test_a_copy_of_a_database_is_imported_once(resumed, tmp_path, capsys, is_partial):
     shutil.copytree(resumed, tmp_path / "project" / "a")
     shutil.copytree(resumed, tmp_path / "project" / "b")
     if is_partial:
@@ -338,6 +338,6 @@ def test_a_database_that_changes_while_it_is_copied_is_copied_again(resumed, tmp
 
     monkeypatch.setattr(shutil, "copyfile", copy_while_it_is_written)
     database = ScaleDatabase(first)
-    assert database.is_one()
+    assert database.runs()
     database.release()
     assert copied == [first.name, f"{first.name}-wal"] * 2

@@ -54,7 +54,7 @@ def number_of(lines, part):
 
 
 @pytest.mark.parametrize("cut", [1, 30, 100])
-def test_torn_tail(log, take, cut):
+def test_an_incomplete_last_line_is_reported(log, take, cut):
     lines = lines_of(log)
     count = number_of(lines, b'"training", "loss"') + 8
     torn = lines[count][: -1 - cut]
@@ -69,7 +69,7 @@ def test_torn_tail(log, take, cut):
     ]
 
 
-def test_a_last_line_that_lacks_only_its_newline_is_whole(log, take):
+def test_a_last_line_without_newline_is_imported(log, take):
     lines = lines_of(log)
     count = number_of(lines, b'"training", "loss"') + 1
     (log / "data-1.log").write_bytes(b"".join(lines[:count]).rstrip(b"\n"))
@@ -78,7 +78,7 @@ def test_a_last_line_that_lacks_only_its_newline_is_whole(log, take):
     assert (status, losses(run), said) == (0, LOSS[:1], [])
 
 
-def test_what_had_not_reached_the_disk_is_counted(log, take):
+def test_operations_that_did_not_reach_the_disk_are_reported(log, take):
     (log / "last_put_version").write_text(str(len(lines_of(log)) + 5))
     status, run, said, _ = take()
     assert (status, losses(run)) == (1, LOSS)
@@ -89,7 +89,7 @@ def test_what_had_not_reached_the_disk_is_counted(log, take):
 
 
 @pytest.mark.parametrize("damage", [b"{]garbage\xff\xfe", b"\0" * 500, b'{"obj": {"type"', b"17"])
-def test_damaged_line_in_the_middle(log, take, damage):
+def test_a_damaged_line_in_the_middle_is_reported(log, take, damage):
     lines = lines_of(log)
     count = number_of(lines, b'"training", "loss"')
     lines[count] = damage + b"\n"
@@ -111,7 +111,7 @@ def test_damaged_lines_far_apart_are_numbered(log, take):
     assert [line.partition("line ")[2].partition(":")[0] for line in said] == [str(number + 1) for number in numbers]
 
 
-def test_line_behind_a_fragment_is_taken(log, take):
+def test_a_record_behind_an_incomplete_line_is_imported(log, take):
     lines = lines_of(log)
     count = number_of(lines, b'"training", "loss"')
     lines[count] = lines[count][:40]  # and no newline
@@ -128,7 +128,7 @@ def test_unknown_operation_is_named(log, take):
     assert (status, losses(run)) == (1, LOSS)
     assert len(said) == 1
     assert "left out: wall/red: data-1.log, line" in said[0]
-    assert "the operation PaintIt is not one that is known" in said[0]
+    assert "the operation PaintIt is unknown" in said[0]
 
 
 def test_nan_that_older_clients_wrote_is_kept(log, take):
@@ -144,7 +144,7 @@ def test_nan_that_older_clients_wrote_is_kept(log, take):
     assert (status, repr(run.metrics["odd"].value.tolist())) == (0, "[nan, -inf]")
 
 
-def test_a_time_that_is_none_is_damage(log, take):
+def test_a_time_that_is_not_finite_is_damage(log, take):
     with open(log / "data-1.log", "a") as file:
         for step, time in ((float("nan"), 1.0), (1, float("inf"))):
             operation = {"type": "LogFloats", "path": ["odd"], "values": [{"value": 1.0, "step": step, "ts": time}]}
@@ -153,18 +153,18 @@ def test_a_time_that_is_none_is_damage(log, take):
     assert (status, "odd" in run.metrics, len(said)) == (1, False, 2)
 
 
-def test_a_pipe_is_not_waited_for(log, take):
+def test_a_pipe_is_not_read(log, take):
     os.mkfifo(log / "pipe")
     with open(log / "data-1.log", "a") as file:
         upload = {"type": "UploadFile", "path": ["f"], "ext": "", "file_path": str(log / "pipe")}
         file.write(json.dumps({"obj": upload, "version": len(lines_of(log)) + 1}) + "\n")
     status, _, said, _ = take()
-    assert (status, said) == (1, [f"brave try: left out: f: {log / 'pipe'}: it is no regular file"])
+    assert (status, said) == (1, [f"brave try: left out: f: {log / 'pipe'}: it is not a regular file"])
 
 
 @pytest.mark.parametrize("name", ["data-99999.log", "metadata.json", "last_put_version"])
 @pytest.mark.parametrize("kind", ["pipe", "endless"])
-def test_what_never_ends_is_not_waited_for(log, take, name, kind):
+def test_pipes_and_endless_files_are_not_read(log, take, name, kind):
     (log / name).unlink(missing_ok=True)
     os.mkfifo(log / name) if kind == "pipe" else (log / name).symlink_to("/dev/zero")
     _, run, _, _ = take()
@@ -175,7 +175,7 @@ def test_what_never_ends_is_not_waited_for(log, take, name, kind):
     ("field", "path"),
     [("tmp_file_name", "/etc/hostname"), ("tmp_file_name", "../metadata.json"), ("file_path", "a\0b")],
 )
-def test_a_path_that_leads_elsewhere_or_is_none_costs_only_itself(log, take, field, path):
+def test_an_invalid_path_does_not_affect_others(log, take, field, path):
     with open(log / "data-1.log", "a") as file:
         upload = {"type": "UploadFile", "path": ["f"], "ext": "", field: path}
         file.write(json.dumps({"obj": upload, "version": len(lines_of(log)) + 1}) + "\n")
@@ -193,7 +193,7 @@ def test_missing_metadata(log, take, content):
     status, run, said, _ = take()
     assert (status, losses(run)) == (1, LOSS)
     assert run.info.id == log.name.split("__")[1].replace("-", "")
-    assert said == [f"brave try: left out: {log / 'metadata.json'}: it is missing or cannot be read; the rest is taken"]
+    assert said == [f"brave try: left out: {log / 'metadata.json'}: it is missing or cannot be read"]
 
 
 def test_missing_upload(log, take):
@@ -204,7 +204,7 @@ def test_missing_upload(log, take):
     assert said == [f"brave try: left out: readme: {upload}: No such file or directory"]
 
 
-def test_log_in_several_files_of_which_the_first_are_gone(log, take):
+def test_a_log_whose_first_files_were_deleted(log, take):
     lines = lines_of(log)
     start = number_of(lines, b'"training", "loss"')
     for first, part in ((start + 10, lines[start + 9 : start + 200]), (start + 201, lines[start + 200 :])):
@@ -251,7 +251,7 @@ def test_a_deletion_of_what_was_imported_is_refused(log, take):
     assert (status, losses(run)) == (1, LOSS)
 
 
-def test_older_layout_of_directories(original, tmp_path):
+def test_an_older_directory_layout_is_imported(original, tmp_path):
     (directory,) = (original / ".neptune" / "offline").iterdir()
     older = tmp_path / ".neptune" / "async" / "run__11111111-2222-3333-4444-555555555555" / "exec-1700000000.0-of-run"
     shutil.copytree(directory, older)

@@ -52,7 +52,7 @@ def on_disk(project, metric):
     return steps
 
 
-def test_all_that_reached_the_disk_is_taken_and_the_rest_counted(left, tmp_path, capsys):
+def test_operations_on_disk_are_imported_and_the_others_counted(left, tmp_path, capsys):
     status, run = take(left, tmp_path)
     err = capsys.readouterr().err
     assert status == 1

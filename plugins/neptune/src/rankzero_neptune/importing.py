@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 @rankzero.hookimpl
 def rankzero_importers() -> dict[str, type[Importer]]:
     """Return the importer of what Neptune's clients left on disk."""
-    from rankzero_neptune.rescue.importer import NeptuneImporter
+    from rankzero_neptune.importers.importer import NeptuneImporter
 
     return {"neptune": NeptuneImporter}

@@ -1,1 +1,1 @@
-"""The rescue: what Neptune's clients and its exporter left on disk, read as runs."""
+"""Importers of runs that Neptune's clients and exporter left on disk."""

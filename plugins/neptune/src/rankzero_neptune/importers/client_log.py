@@ -1,7 +1,7 @@
-"""One directory in which a process with a Neptune 1.x client kept its operations; torn and damaged lines are reported.
+"""Read the directory in which one process of a Neptune 1.x client kept its operations.
 
-``data-N.log`` begins with the operation numbered N and goes on in another file at 64 MiB; files that Neptune had
-acknowledged as a whole were deleted by the client.
+``data-N.log`` starts with operation N; a new file is started at 64 MiB. The client deletes files of which Neptune has
+everything. Incomplete and damaged lines are reported.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from typing import Any
 import msgspec
 
 from rankzero.files.writing import open_regular
-from rankzero_neptune.rescue import operations as op
-from rankzero_neptune.rescue.operations import Record, Unknown, decode_record, decode_records, record_from
+from rankzero_neptune.importers.operations import Record, UnknownRecord, decode_record, decode_records, to_record
+from rankzero_neptune.importers.sources import Source, is_file_beginning
 
-Say = Callable[[str, str], None]
-"""Takes the name of what cannot be read, and the reason."""
+LeaveOut = Callable[[str, str], None]
+"""Called with the name of data that cannot be read, and the reason."""
 
 _CHUNK = 1 << 18
-_BEGINNING = re.compile(rb'\{"obj":')
-_TIMED = re.compile(rb'"(?:at|ts)": ?[0-9]')
+_RECORD_START = re.compile(rb'\{"obj":')
+_WITH_TIME = re.compile(rb'"(?:at|ts)": ?[0-9]')
+_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-class LogDirectory:
+class LogDirectory(Source):
     """The directory of one process."""
 
     def __init__(self, path: Path) -> None:
@@ -38,31 +39,37 @@ class LogDirectory:
         self._metadata = _read_metadata(path / "metadata.json")
         self.has_metadata = bool(self._metadata)
 
-    @property
-    def identity(self) -> str:
-        """The id of the run at Neptune, or the one that the client gave it while offline."""
+    def runs(self) -> list[tuple[str, ...]]:
+        """Return the run's id at Neptune, or the id that the client created offline."""
         known = self._metadata.get("containerId")
         if isinstance(known, str) and known:
-            return known
+            return [(known,)]
         name = self.path.parent.name if self.path.name.startswith("exec-") else self.path.name
         parts = name.split("__")
-        return parts[1] if len(parts) > 1 else name
+        return [(parts[1] if len(parts) > 1 else name,)]
+
+    def is_beginning_of(self, other: LogDirectory, run: tuple[str, ...]) -> bool:
+        files = {file.name: file for file in other.files}
+        return all(file.name in files and is_file_beginning(file, files[file.name]) for file in self.files)
 
     @cached_property
-    def began(self) -> float:
-        """When the process began, Unix time in seconds; 0 if nothing in the directory tells."""
+    def started(self) -> float:
+        """When the process started, Unix time in seconds; 0 if unknown."""
         try:
             return datetime.fromisoformat(self._metadata["createdAt"]).timestamp()
         except (KeyError, TypeError, ValueError):
-            pass
-        times = (_time_in(record) for record in self.matching(_TIMED))
-        return next((time for time in times if time is not None), 0.0)
+            times = (_time_of(record) for record in self.matching(_WITH_TIME))
+            return next((time for time in times if time is not None), 0.0)
 
     @property
     def last_version(self) -> int:
-        """The number of the last operation that was logged, as far as the directory tells."""
-        versions = (record.version for record in self._quietly())
-        return max(_read_number(self.path / "last_put_version"), max(versions, default=0))
+        """The number of the last operation of the process."""
+        records = (record for file in self.files[-1:] for record in _read(file, _ignore, lambda size: None))
+        return max(self._last_logged, max((record.version for record in records), default=0))
+
+    @property
+    def _last_logged(self) -> int:
+        return _read_number(self.path / "last_put_version")
 
     @property
     def acknowledged(self) -> int:
@@ -71,82 +78,61 @@ class LogDirectory:
 
     @property
     def uploads(self) -> Path:
-        """Where the client put what it had to upload from memory."""
+        """The directory of files that were uploaded from memory."""
         return self.path / "upload_path"
 
-    def records(self, say: Say, on_progress: Callable[[int], None], after: int = 0) -> Iterator[Record]:
-        """Yield what the process logged, in its order; ``at`` is never None.
+    def records(self, leave_out: LeaveOut, on_progress: Callable[[int], None], after: int = 0) -> Iterator[Record]:
+        """Yield the records in the order of logging; ``at`` is never None.
 
         Args:
-            say: told of what is torn, damaged or missing.
-            on_progress: told how many bytes were read.
-            after: leave out the operations up to this number, and what there is to say of them.
+            leave_out: called for incomplete, damaged and missing operations.
+            on_progress: called with the number of bytes that were read.
+            after: skip operations up to this number, also in ``leave_out``.
         """
-        told = _Told(say)
-        first = _first_version(self.files[0])
-        told.missing(max(1, after + 1), first - 1, "the client deleted them when Neptune had them")
-        at, version = self.began, first - 1
+        damaged = 0
+
+        def on_damage(what: str, why: str) -> None:
+            nonlocal damaged
+            damaged += 1
+            leave_out(what, why)
+
+        def on_gap(first: int, last: int, why: str) -> None:
+            if first <= last:
+                leave_out(f"the operation {first}" if first == last else f"the operations {first} to {last}", why)
+
+        at, version = self.started, _first_version(self.files[0]) - 1
+        on_gap(max(1, after + 1), version, "the client deleted them when Neptune had them")
         for file in self.files:
-            for record in _read(file, told.damage, on_progress):
-                if record.version > version + 1 and record.version > version + 1 + told.take_damaged():
-                    told.missing(max(version, after) + 1, record.version - 1, "they are missing")
+            for record in _read(file, on_damage, on_progress):
+                missing = record.version - version - 1
+                if missing > 0:
+                    if missing > damaged:  # damaged lines are reported already
+                        on_gap(max(version, after) + 1, record.version - 1, "they are missing")
+                    damaged = 0
                 version = max(version, record.version)
-                if record.at is None:
-                    record.at = at
-                at = record.at
+                record.at = at = at if record.at is None else record.at
                 if record.version > after:
                     yield record
-        last = _read_number(self.path / "last_put_version")
-        told.missing(max(version, after) + 1, last, "they had not reached the disk when the process died")
+        lost = "they had not reached the disk when the process died"
+        on_gap(max(version, after) + 1, self._last_logged, lost)
 
     def matching(self, pattern: re.Pattern[bytes]) -> Iterator[Record]:
-        """Yield the records in whose line ``pattern`` is found; says nothing of damage."""
+        """Yield the records in whose line ``pattern`` is found; damaged lines are skipped."""
         for file in self.files:
-            for _, chunk in _chunks(file, _say_nothing):
-                if pattern.search(chunk) is None:
-                    continue
-                for line in chunk.split(b"\n"):
-                    if pattern.search(line):
-                        record, _ = _decode_line(line)
-                        if record is not None:
-                            yield record
-
-    def _quietly(self) -> Iterator[Record]:
-        return (record for file in self.files[-1:] for record in _read(file, _say_nothing, lambda size: None))
+            for _, chunk in _chunks(file, _ignore):
+                for line in chunk.split(b"\n") if pattern.search(chunk) else ():
+                    if pattern.search(line) and (record := _decode(line)[0]) is not None:
+                        yield record
 
 
-def _say_nothing(what: str, why: str) -> None:
+def _ignore(what: str, why: str) -> None:
     pass
 
 
-class _Told:
-    """What is said of a log, each loss once."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._damaged = 0
-
-    def damage(self, what: str, why: str) -> None:
-        """Say that a line is damaged."""
-        self._damaged += 1
-        self._say(what, why)
-
-    def take_damaged(self) -> int:
-        """Return how many lines were damaged since this was last asked: their operations are missing, and are said."""
-        damaged, self._damaged = self._damaged, 0
-        return damaged
-
-    def missing(self, first: int, last: int, why: str) -> None:
-        """Say that operations are missing, if there are any between these two."""
-        if first <= last:
-            self._say(f"the operation {first}" if first == last else f"the operations {first} to {last}", why)
-
-
-def _time_in(record: Record) -> float | None:
-    """Return when a record was logged, or its first value; None if it does not say."""
-    if record.at is None and isinstance(record.obj, op.LogFloats | op.LogStrings | op.LogImages):
-        return next((point.ts for point in record.obj.values), None)
-    return record.at
+def _time_of(record: Record) -> float | None:
+    """Return when a record, or its first point, was logged; None if it has no time."""
+    points = record.obj.values if record.type in ("LogFloats", "LogStrings", "LogImages") else ()
+    return next((point.ts for point in points), None) if record.at is None else record.at
 
 
 def _first_version(file: Path) -> int:
@@ -171,27 +157,30 @@ def _read_number(path: Path) -> int:
         return 0
 
 
-def _read(file: Path, say: Say, on_progress: Callable[[int], None]) -> Iterator[Record]:
+def _read(file: Path, leave_out: LeaveOut, on_progress: Callable[[int], None]) -> Iterator[Record]:
     number = 0
-    for is_torn, chunk in _chunks(file, say):
+    for is_torn, chunk in _chunks(file, leave_out):
         try:
             records = decode_records(chunk)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            for line in chunk.split(b"\n"):
+        except _DECODE_ERRORS:
+            for line in chunk.removesuffix(b"\n").split(b"\n"):
                 number += 1
-                yield from _decode_or_say(line, f"{file.name}, line {number}", is_torn, say)
-            number -= not is_torn  # what follows the last newline of a chunk is no line
+                record, is_complete = _decode(line)
+                if not is_complete:
+                    _report_damage(line, f"{file.name}, line {number}", is_torn, leave_out)
+                if record is not None:
+                    yield record
         else:
             number += chunk.count(b"\n")
             yield from records
         on_progress(len(chunk))
 
 
-def _chunks(file: Path, say: Say) -> Iterator[tuple[bool, bytes]]:
-    """Yield (whether it is a last line without its newline, bytes that end with a line otherwise)."""
+def _chunks(file: Path, leave_out: LeaveOut) -> Iterator[tuple[bool, bytes]]:
+    """Yield (whether it is an incomplete last line, bytes of complete lines otherwise)."""
     rest = b""
     offset = 0
-    while data := _part(file, offset, max(_CHUNK, len(rest)), say):
+    while data := _read_part(file, offset, max(_CHUNK, len(rest)), leave_out):
         offset += len(data)
         data = rest + data
         end = data.rfind(b"\n") + 1
@@ -202,47 +191,39 @@ def _chunks(file: Path, say: Say) -> Iterator[tuple[bool, bytes]]:
         yield True, rest
 
 
-def _part(file: Path, offset: int, size: int, say: Say) -> bytes:
-    """Return a part of a file, which is not kept open: the logs of many processes are read side by side."""
+def _read_part(file: Path, offset: int, size: int, leave_out: LeaveOut) -> bytes:
+    """Read a part of a file without keeping it open: many logs are read in turn."""
     try:
         with open_regular(file) as opened:
             opened.seek(offset)
             return opened.read(size)
     except OSError as error:
-        say(file.name, f"it cannot be read: {error.strerror or error}")
+        leave_out(file.name, f"it cannot be read: {error.strerror or error}")
         return b""
 
 
-def _decode_or_say(line: bytes, place: str, is_torn: bool, say: Say) -> Iterator[Record]:
-    record, is_whole = _decode_line(line)
-    if not is_whole:
-        _say_what_is_wrong(line, place, is_torn, say)
-    if record is not None:
-        yield record
-
-
-def _say_what_is_wrong(line: bytes, place: str, is_torn: bool, say: Say) -> None:
+def _report_damage(line: bytes, where: str, is_torn: bool, leave_out: LeaveOut) -> None:
     try:
-        unknown = msgspec.json.decode(line, type=Unknown)
+        unknown = msgspec.json.decode(line, type=UnknownRecord)
     except (msgspec.MsgspecError, ValueError):
-        say(place, "the process died while it wrote this line" if is_torn else "the line is damaged")
+        leave_out(where, "the process died while it wrote this line" if is_torn else "the line is damaged")
     else:
-        say("/".join(unknown.obj.path), f"{place}: the operation {unknown.obj.type} is not one that is known")
+        leave_out("/".join(unknown.obj.path), f"{where}: the operation {unknown.obj.type} is unknown")
 
 
-def _decode_line(line: bytes) -> tuple[Record | None, bool]:
-    """Return the record in a line, and whether that is all of the line."""
+def _decode(line: bytes) -> tuple[Record | None, bool]:
+    """Return the record in a line, and whether the line has nothing else."""
     if not line:
         return None, True
     try:
         return decode_record(line), True
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except _DECODE_ERRORS:
         pass
-    # A process that goes on behind the fragment that another one left writes its line right behind it.
-    fragments = [match.start() for match in _BEGINNING.finditer(line, 1)]
-    for start in (0, *fragments[-1:]):
+    # After a killed process, the next one writes its first line directly behind the incomplete last line.
+    starts = [match.start() for match in _RECORD_START.finditer(line, 1)]
+    for start in (0, *starts[-1:]):
         try:
-            return record_from(json.loads(line[start:])), start == 0  # takes NaN, as older clients wrote it
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return to_record(json.loads(line[start:])), start == 0  # accepts NaN, as older clients wrote it
+        except _DECODE_ERRORS:
             continue
     return None, False

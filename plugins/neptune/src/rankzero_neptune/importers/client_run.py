@@ -1,10 +1,12 @@
-"""A run in the logs of a Neptune 1.x client: all the directories that its processes left."""
+"""Import a run from the logs of a Neptune 1.x client: one directory for each of its processes."""
 
 from __future__ import annotations
 
+import glob
 import heapq
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,209 +14,158 @@ from rankzero.events.structs import Event
 from rankzero.files.writing import inside
 from rankzero.importers.base import FoundRun, Header, Report, SkipRun
 from rankzero.media.store import MediaStore
-from rankzero_neptune.rescue import operations as op
-from rankzero_neptune.rescue.client_log import LogDirectory
-from rankzero_neptune.rescue.copies import are_files_beginnings, without_copies
-from rankzero_neptune.rescue.erasures import Erasures
-from rankzero_neptune.rescue.file_sets import files_of_set
-from rankzero_neptune.rescue.translating import TAGS, Translator
+from rankzero_neptune.importers.client_log import LogDirectory
+from rankzero_neptune.importers.deletions import Deletions, Entry
+from rankzero_neptune.importers.operations import LogFloats, Picture
+from rankzero_neptune.importers.params import StringSets
+from rankzero_neptune.importers.translator import TAGS, Translator, header_of
 
-_OF_NOTE = re.compile(rb'"path":\s*\["sys"|"type":\s*"(?:Clear|Delete)')
-_AT_ONCE = 100  # events; their files are in memory no more
-_ON_SERVER = "it is only on Neptune's server"
-
-
-def client_runs(directories: Iterable[Path], *, unsynced_only: bool) -> list[FoundRun]:
-    """Return the runs in directories of clients; several processes may have logged to one."""
-    runs: dict[str, list[LogDirectory]] = {}
-    for path in directories:
-        log = LogDirectory(path)
-        runs.setdefault(log.identity, []).append(log)
-    found: list[FoundRun] = []
-    for identity, logs in runs.items():
-        taken, passed = without_copies(
-            logs,
-            name_of=lambda log: log.path.name,  # it holds the process's id and a random part
-            path_of=lambda log: log.path,
-            size_of=lambda log: log.size,
-            is_beginning=lambda part, whole: are_files_beginnings(part.files, whole.files),
-        )
-        found += [ClientRun(identity, taken, unsynced_only), *passed]
-    return found
+_ABOUT_OR_DELETING = re.compile(rb'"path":\s*\["sys"|"type":\s*"(?:Clear|Delete)')
+_BATCH = 100  # events
 
 
 class ClientRun(FoundRun):
-    """One run, of one or more processes; on disk the client does not say which project it belongs to."""
+    """A run of one or more processes. The client does not store its project on disk."""
 
-    def __init__(self, identity: str, logs: list[LogDirectory], unsynced_only: bool) -> None:
-        self.identity = identity
-        self._logs = sorted(logs, key=lambda log: (log.began, log.path.name))
+    def __init__(self, key: tuple[str, ...], logs: list[LogDirectory], unsynced_only: bool) -> None:
+        (self.identity,) = key
+        self._logs = sorted(logs, key=lambda log: (log.started, log.path.name))
         self.source = str(self._logs[0].path)
         self.size = sum(log.size for log in logs)
         self._unsynced_only = unsynced_only
         self._tags: list[str] = []
-        self._erased = Erasures()
+        self._deletions = Deletions()
 
     def header(self) -> Header:
         if self._unsynced_only and all(log.last_version <= log.acknowledged for log in self._logs):
             raise SkipRun("Neptune had all of it, nothing is unsynced")
-        said: list[tuple[float, op.AnyOperation]] = []
-        for index, log in enumerate(self._logs):
-            at = log.began
-            for record in log.matching(_OF_NOTE):
+        entries: list[Entry] = []
+        for process, log in enumerate(self._logs):
+            at = log.started
+            for record in log.matching(_ABOUT_OR_DELETING):
                 at = at if record.at is None else record.at
-                self._erased.note(index, record, at)
-                said.append((at, record.obj))
-        said.sort(key=lambda each: each[0])
+                entries.append(Entry(at, process, record))
+                self._deletions.add(entries[-1])
         about: dict[str, Any] = {}
-        for _, each in said:
-            if isinstance(each, op.AssignString | op.AssignBool):
-                about[each.name] = each.value
-        self._tags = _tags(each for _, each in said)
-        return Header(
-            name=about.get("sys/name") or self.identity,
-            notes=about.get("sys/description") or None,
-            started=min((log.began for log in self._logs if log.began), default=0.0),
-            status="failed" if about.get("sys/failed") else "success",
-        )
+        sets = StringSets()
+        for entry in sorted(entries, key=lambda entry: entry.at):
+            operation = entry.record.obj
+            match entry.record.type:
+                case "AssignString" | "AssignBool":
+                    about[operation.name] = operation.value
+                case "AddStrings":
+                    sets.add(operation.name, operation.values)
+                case "RemoveStrings":
+                    sets.remove(operation.name, operation.values)
+                case "ClearStringSet" | "DeleteAttribute":
+                    sets.assign(operation.name, [])
+        self._tags = sets.get(TAGS)
+        started = min((log.started for log in self._logs if log.started), default=0.0)
+        return header_of(about, self.identity, started)
 
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
         for log in self._logs:
             if not log.has_metadata:
-                report.leave_out(str(log.path / "metadata.json"), "it is missing or cannot be read; the rest is taken")
+                report.leave_out(str(log.path / "metadata.json"), "it is missing or cannot be read")
         translator = Translator(files, report, self._tags)
-        reading = _Reading(translator, report)
-        uploads = [log.uploads for log in self._logs]
-        streams = [self._records(index, log, report) for index, log in enumerate(self._logs)]
-        merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=lambda each: each[0])
-        for at, index, record in merged:
-            if self._erased and self._erased.has_erased(index, record, at):
-                continue
-            if record.obj.__class__ is op.UploadFileSet:
-                reading.gone = self._erased.files_gone(index, record, at)
-            reading.uploads = uploads[index]
-            reading.take(record.obj, at)
-            if len(translator.ready) > _AT_ONCE:
+        for entry in heapq.merge(*(self._entries(process, report) for process in range(len(self._logs)))):
+            if not self._deletions.has_deleted(entry):
+                self._translate(entry, translator, report)
+            if len(translator.ready) > _BATCH:
                 yield from translator.take()
         yield from translator.finish()
 
-    def _records(self, index: int, log: LogDirectory, report: Report) -> Iterator[tuple[float, int, op.Record]]:
-        acknowledged = log.acknowledged if self._unsynced_only else 0
+    def _entries(self, process: int, report: Report) -> Iterator[Entry]:
+        log = self._logs[process]
 
-        def say(what: str, why: str) -> None:
+        def leave_out(what: str, why: str) -> None:
             report.leave_out(f"{log.path.name}: {what}" if len(self._logs) > 1 else what, why)
 
-        for record in log.records(say, report.progress, acknowledged):
-            assert record.at is not None
-            yield record.at, index, record
+        for record in log.records(leave_out, report.progress, log.acknowledged if self._unsynced_only else 0):
+            yield Entry(record.at or 0.0, process, record)
 
+    def _translate(self, entry: Entry, to: Translator, report: Report) -> None:
+        operation = entry.record.obj
+        if operation.__class__ is LogFloats:  # first, because nearly all operations are
+            name = operation.name
+            for point in operation.values:
+                to.number(name, point.value, point.step, point.ts)
+            return
+        try:
+            if (reason := self._translate_other(entry, to)) is not None:
+                report.leave_out(operation.name, reason)
+        except ValueError as error:  # e.g. a path with NUL, or one that leads out of the directory
+            report.leave_out(operation.name, f"the operation is invalid: {error}")
 
-def _tags(said: Iterable[op.AnyOperation]) -> list[str]:
-    """Return the tags that the run had in the end."""
-    tags: dict[str, None] = {}
-    for each in said:
-        if each.name != TAGS:
-            continue
-        if isinstance(each, op.AddStrings):
-            tags.update(dict.fromkeys(each.values))
-        elif isinstance(each, op.RemoveStrings):
-            for value in each.values:
-                tags.pop(value, None)
-        elif isinstance(each, op.ClearStringSet | op.DeleteAttribute):
-            tags.clear()
-    return list(tags)
+    def _translate_other(self, entry: Entry, to: Translator) -> str | None:
+        """Translate an operation; return why it cannot be imported, None if it was. Deletions were handled before."""
+        operation, at = entry.record.obj, entry.at
+        name = operation.name
+        match entry.record.type:
+            case "LogStrings":
+                for point in operation.values:
+                    to.text(name, point.value, point.step, point.ts)
+            case "LogImages":
+                for point in operation.values:
+                    picture = point.value if isinstance(point.value, Picture) else Picture(point.value)
+                    caption = ": ".join(filter(None, (picture.name, picture.description))) or None
+                    to.picture(name, picture.data, caption, point.step, point.ts)
+            case "AssignFloat" | "AssignInt" | "AssignBool" | "AssignString":
+                to.param(name, operation.value, at)
+            case "AssignDatetime":
+                to.date(name, operation.value, at)
+            case "AddStrings":
+                to.add_strings(name, operation.values, at)
+            case "RemoveStrings":
+                to.remove_strings(name, operation.values, at)
+            case "UploadFile":
+                if not (operation.file_path or operation.tmp_file_name):
+                    return "the client did not store the path of this file"
+                uploads = self._logs[entry.process].uploads
+                path = operation.file_path or inside(uploads, operation.tmp_file_name)
+                to.file(name, Path(path), at)
+            case "UploadFileContent":
+                to.content(name, operation.file_content, f".{operation.ext}" if operation.ext else "", at)
+            case "UploadFileSet":
+                return self._file_set(entry, to)
+            case "AssignArtifact":
+                return f"the client stored only the hash of this artifact, {operation.hash}"
+            case "TrackFilesToArtifact":
+                tracked = ", ".join(str(each[0]) for each in operation.entries if each)
+                return f"Neptune stores the paths of these files, not the files: {tracked}"
+            case "CopyAttribute":
+                source = "/".join(operation.source_path)
+                return f"it is a copy of {source} of {operation.container_id}, which is only on Neptune's server"
+            case "ConfigFloatSeries":
+                settings = {"min": operation.min, "max": operation.max, "unit": operation.unit}
+                if given := ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None):
+                    return f"rankzero has no settings of series: {given}"
+        return None
 
-
-class _Reading:
-    """Takes operations, one by one."""
-
-    def __init__(self, translator: Translator, report: Report) -> None:
-        self.uploads = Path()
-        """Of the process whose operation is taken."""
-        self.gone: set[str] = set()
-        """The files that are deleted later from the set which is taken."""
-        self._to = translator
-        self._report = report
-        self._takes: Mapping[type, Callable[[Any, float], None]] = {
-            op.LogStrings: self._texts,
-            op.LogImages: self._pictures,
-            op.AssignFloat: self._value,
-            op.AssignInt: self._value,
-            op.AssignBool: self._value,
-            op.AssignString: self._value,
-            op.AssignDatetime: lambda each, at: translator.moment(each.name, each.value, at),
-            op.AddStrings: lambda each, at: translator.add_strings(each.name, each.values, at),
-            op.RemoveStrings: lambda each, at: translator.remove_strings(each.name, each.values, at),
-            op.UploadFile: self._file,
-            op.UploadFileContent: self._content,
-            op.UploadFileSet: self._file_set,
-            op.AssignArtifact: self._artifact,
-            op.TrackFilesToArtifact: self._tracked,
-            op.CopyAttribute: self._copy,
-            op.ConfigFloatSeries: self._config,
-        }
-
-    def take(self, operation: op.AnyOperation, at: float) -> None:
-        """Take one; those that erase were seen to before."""
-        kind = operation.__class__
-        if kind is op.LogFloats:  # nearly all are
-            self._numbers(operation)  # type: ignore[arg-type]
-        elif (take := self._takes.get(kind)) is not None:
-            try:
-                take(operation, at)
-            except ValueError as error:  # a NUL in a path, or one that leads elsewhere
-                self._report.leave_out(operation.name, f"the operation cannot be taken: {error}")
-
-    def _numbers(self, each: op.LogFloats) -> None:
-        name = "/".join(each.path)
-        for point in each.values:
-            self._to.number(name, point.value, point.step, point.ts)
-
-    def _texts(self, each: op.LogStrings, at: float) -> None:
-        for point in each.values:
-            self._to.text(each.name, point.value, point.step, point.ts)
-
-    def _pictures(self, each: op.LogImages, at: float) -> None:
-        for point in each.values:
-            picture = point.value if isinstance(point.value, op.Picture) else op.Picture(point.value)
-            caption = ": ".join(filter(None, (picture.name, picture.description))) or None
-            self._to.picture(each.name, picture.data, caption, point.step, point.ts)
-
-    def _value(self, each: op.AssignFloat | op.AssignInt | op.AssignBool | op.AssignString, at: float) -> None:
-        self._to.param(each.name, each.value, at)
-
-    def _file(self, each: op.UploadFile, at: float) -> None:
-        if each.file_path:
-            self._to.file(each.name, Path(each.file_path), at)
-        elif each.tmp_file_name:
-            self._to.file(each.name, inside(self.uploads, each.tmp_file_name), at)
-        else:
-            self._report.leave_out(each.name, "the client did not say which file it is")
-
-    def _content(self, each: op.UploadFileContent, at: float) -> None:
-        self._to.content(each.name, each.file_content, f".{each.ext}" if each.ext else "", at)
-
-    def _file_set(self, each: op.UploadFileSet, at: float) -> None:
-        found = files_of_set(each.file_globs)
+    def _file_set(self, entry: Entry, to: Translator) -> str | None:
+        operation = entry.record.obj
+        found = _files_of_set(operation.file_globs)
+        deleted = self._deletions.deleted_files(entry)
         for name, path in found.items():
-            if name not in self.gone:
-                self._to.file(f"{each.name}/{name}", path, at)
-        if each.file_globs and not found:
-            self._report.leave_out(each.name, f"there is no such file: {', '.join(each.file_globs)}")
+            if name not in deleted:
+                to.file(f"{operation.name}/{name}", path, entry.at)
+        missing = operation.file_globs and not found
+        return f"there is no such file: {', '.join(operation.file_globs)}" if missing else None
 
-    def _artifact(self, each: op.AssignArtifact, at: float) -> None:
-        self._report.leave_out(each.name, f"the client kept only the hash of this artifact, {each.hash}")
 
-    def _tracked(self, each: op.TrackFilesToArtifact, at: float) -> None:
-        tracked = ", ".join(str(entry[0]) for entry in each.entries if entry)
-        self._report.leave_out(each.name, f"Neptune notes where these files are and does not keep them: {tracked}")
+def _files_of_set(patterns: Iterable[str]) -> dict[str, Path]:
+    """Return the files that patterns match now, by their paths below the common directory; directories are expanded."""
+    found = sorted({os.path.abspath(path) for pattern in patterns for path in _matching(pattern)})
+    if not found:
+        return {}
+    root = os.path.commonpath([os.path.dirname(path) for path in found])
+    return {os.path.relpath(path, root): Path(path) for path in found}
 
-    def _copy(self, each: op.CopyAttribute, at: float) -> None:
-        source = "/".join(each.source_path)
-        self._report.leave_out(each.name, f"it is a copy of {source} of the object {each.container_id}; {_ON_SERVER}")
 
-    def _config(self, each: op.ConfigFloatSeries, at: float) -> None:
-        said = {"min": each.min, "max": each.max, "unit": each.unit}
-        given = ", ".join(f"{key} {value}" for key, value in said.items() if value is not None)
-        if given:
-            self._report.leave_out(f"the settings of {each.name}", f"a run has no place for them: {given}")
+def _matching(pattern: str) -> Iterator[str]:
+    for path in glob.iglob(pattern, recursive=True):
+        if os.path.isdir(path):
+            for directory, _, names in os.walk(path):
+                yield from (os.path.join(directory, name) for name in names)
+        else:
+            yield path

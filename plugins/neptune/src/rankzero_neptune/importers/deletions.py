@@ -1,52 +1,48 @@
-"""What was deleted later: of a run, by any of its processes."""
+"""Deletions: which values and files of a run were deleted later, by any of its processes."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from rankzero_neptune.rescue import operations as op
+from rankzero_neptune.importers.operations import DELETING, Record
 
 
-class _Moment(NamedTuple):
-    """When one of a run's processes did something."""
+class Entry(NamedTuple):
+    """A record in the log of one of a run's processes."""
 
-    process: int
-    version: int
     at: float
+    process: int
+    record: Record
 
-    def is_before(self, other: _Moment) -> bool:
-        """Return whether it was earlier; a process numbers what it does, two are compared by their clocks."""
-        return self.version < other.version if self.process == other.process else self.at < other.at
+    def is_before(self, other: Entry) -> bool:
+        """Compare two entries by their numbers in one process, by time in different processes."""
+        if self.process == other.process:
+            return self.record.version < other.record.version
+        return self.at < other.at
 
 
-class Erasures:
-    """Collects them before anything is taken."""
+class Deletions:
+    """Collects the deletions of a run, before its data is imported."""
 
     def __init__(self) -> None:
-        self._attributes: dict[str, dict[int, _Moment]] = {}
-        self._files: dict[str, list[tuple[_Moment, set[str]]]] = {}
+        self._attributes: dict[str, dict[int, Entry]] = {}
+        self._files: dict[str, list[Entry]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._attributes)
+    def add(self, entry: Entry) -> None:
+        """Add an entry if it deletes something."""
+        operation, kind = entry.record.obj, entry.record.type
+        if kind in DELETING:
+            self._attributes.setdefault(operation.name, {})[entry.process] = entry
+        elif kind == "DeleteFiles":
+            self._files.setdefault(operation.name, []).append(entry)
 
-    def note(self, process: int, record: op.Record, at: float) -> None:
-        """Note a record of a process if it deletes something."""
-        moment = _Moment(process, record.version, at)
-        if isinstance(record.obj, op.ERASING):
-            self._attributes.setdefault(record.obj.name, {})[process] = moment
-        elif isinstance(record.obj, op.DeleteFiles):
-            self._files.setdefault(record.obj.name, []).append((moment, set(record.obj.file_paths)))
-
-    def has_erased(self, process: int, record: op.Record, at: float) -> bool:
-        """Return whether what a record did was deleted later."""
-        last = self._attributes.get(record.obj.name)
-        if last is None:
+    def has_deleted(self, entry: Entry) -> bool:
+        """Return whether the data of an entry was deleted later."""
+        if not self._attributes or (deleting := self._attributes.get(entry.record.obj.name)) is None:
             return False
-        moment = _Moment(process, record.version, at)
-        return any(moment.is_before(each) for each in last.values())
+        return any(entry.is_before(each) for each in deleting.values())
 
-    def files_gone(self, process: int, record: op.Record, at: float) -> set[str]:
-        """Return the files that were deleted later from the set which a record uploads."""
-        moment = _Moment(process, record.version, at)
-        deleted = self._files.get(record.obj.name, ())
-        return {name for later, names in deleted if moment.is_before(later) for name in names}
+    def deleted_files(self, entry: Entry) -> set[str]:
+        """Return the files that were deleted later from the file set of an entry."""
+        later = (each for each in self._files.get(entry.record.obj.name, ()) if entry.is_before(each))
+        return {path for each in later for path in each.record.obj.file_paths}

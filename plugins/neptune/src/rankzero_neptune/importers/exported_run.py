@@ -1,29 +1,22 @@
-"""A run in the Parquet files of neptune-exporter, and the files that it downloaded."""
+"""Import a run from the Parquet files of neptune-exporter, and from the files that it downloaded."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import PluginNotInstalledError, RunError
 from rankzero.events.structs import Event
 from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaStore
-from rankzero_neptune.rescue.copies import is_file_beginning, is_sequence_beginning, without_copies
-from rankzero_neptune.rescue.exported_table import ExportedTable, seconds, steps
-from rankzero_neptune.rescue.passed_over import PassedOver
-from rankzero_neptune.rescue.translating import TAGS, Translator, of_densities
+from rankzero_neptune.importers.exported_table import ExportedTable, seconds, steps
+from rankzero_neptune.importers.translator import TAGS, Translator, header_of, shares_of_bins
 
-_PART = re.compile(r"part_(\d+)\.parquet$")
-_FILES = "files"
-_LEVELS_UP = 3  # exports/data/PROJECT/RUN_part_0.parquet, and exports/files
-_KINDS = {
+_LEVELS_UP = 3  # from exports/data/PROJECT/RUN_part_0.parquet to exports/files
+_COLUMN_OF_TYPE = {
     "float": "float_value", "int": "int_value", "string": "string_value", "bool": "bool_value",
     "datetime": "datetime_value", "string_set": "string_set_value", "float_series": "float_value",
     "string_series": "string_value", "histogram_series": "histogram_value", "file": "file_value",
@@ -33,58 +26,18 @@ _ROW = ["attribute_path", "attribute_type", "step", "timestamp"]
 _ABOUT = ["string_value", "bool_value", "datetime_value", "string_set_value"]
 
 
-def exported_runs(paths: Iterable[Path], files: Path | None) -> list[FoundRun]:
-    """Return the runs in Parquet files; files that something else wrote are passed over.
-
-    Args:
-        paths: the files.
-        files: what the exporter downloaded; looked for beside the Parquet files if None.
-    """
-    runs: dict[tuple[str, str], list[ExportedTable]] = {}
-    found: list[FoundRun] = []
-    for path in sorted(paths, key=_in_order):
-        try:
-            table = ExportedTable(path)
-            for key in table.runs() if table.is_one() else ():
-                runs.setdefault(key, []).append(table)
-        except PluginNotInstalledError as error:
-            found.append(PassedOver(path, error))
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            what = f"the Parquet file is torn or damaged ({reason}); its index stands at its end"
-            found.append(PassedOver(path, RunError(what)))
-    for key, tables in runs.items():
-        taken, passed = without_copies(
-            tables,
-            name_of=lambda table: table.path.name,
-            path_of=lambda table: table.path,
-            size_of=lambda table: table.size,
-            is_beginning=partial(_is_beginning, key),
-        )
-        found += [ExportedRun(key, taken, files), *passed]
-    return found
-
-
-def _is_beginning(run: tuple[str, str], part: ExportedTable, whole: ExportedTable) -> bool:
-    return is_file_beginning(part.path, whole.path) or is_sequence_beginning(part.rows(run), whole.rows(run))
-
-
-def _in_order(path: Path) -> tuple[str, int]:
-    part = _PART.search(path.name)
-    return (str(path)[: -len(part[0])], int(part[1])) if part else (str(path), 0)
-
-
 class ExportedRun(FoundRun):
-    """One run, in one or more files."""
+    """A run in one or more files."""
 
-    def __init__(self, key: tuple[str, str], tables: list[ExportedTable], files: Path | None) -> None:
+    def __init__(self, key: tuple[str, ...], tables: list[ExportedTable], files: Path | None) -> None:
+        """``files``: the directory of downloaded files; by default the one beside or above the Parquet files."""
         self.identity = "/".join(key)
         self.project = key[0] or None
         self.source = str(tables[0].path)
         self.size = sum(table.size for table in tables)
         self._key = key
         self._tables = tables
-        self._files = list(dict.fromkeys(place for table in tables for place in _places(table.path, files)))
+        self._files = list(dict.fromkeys(each for table in tables for each in _directories(table.path, files)))
         self._started = 0.0
         self._tags: list[str] = []
 
@@ -97,115 +50,83 @@ class ExportedRun(FoundRun):
                 earliest = [min(earliest)] if earliest else []
                 for index, name in enumerate(batch.column("attribute_path").to_pylist()):
                     if name is not None and name.startswith("sys/"):
-                        kind = batch.column("attribute_type")[index].as_py()
-                        about[name] = _value(batch, _KINDS.get(kind, ""), index)
+                        about[name] = _value(batch, batch.column("attribute_type")[index].as_py(), index)
         created = about.get("sys/creation_time")
         self._started = created if isinstance(created, float) else min(earliest, default=0.0)
         self._tags = list(about.get(TAGS) or ())
-        return Header(
-            name=str(about.get("sys/name") or self._key[1]),
-            notes=about.get("sys/description") or None,
-            started=self._started,
-            status="failed" if about.get("sys/failed") is True else "success",
-        )
+        return header_of(about, self._key[1], self._started)
 
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
         translator = Translator(files, report, self._tags)
-        reading = _Reading(translator, report, self._files)
         for table in self._tables:
-            for batch in table.batches(self._key, [*_ROW, *dict.fromkeys(_KINDS.values())], report):
-                for _ in reading.rows(batch, self._started):
+            for batch in table.batches(self._key, [*_ROW, *dict.fromkeys(_COLUMN_OF_TYPE.values())], report):
+                for _ in self._translate(batch, translator, report):
                     if translator.ready:
                         yield from translator.take()
             report.progress(table.size)
         yield from translator.finish()
 
-
-class _Reading:
-    """Takes rows."""
-
-    def __init__(self, translator: Translator, report: Report, files: list[Path]) -> None:
-        self._to = translator
-        self._report = report
-        self._files = files
-        self._takes: Mapping[str, Callable[[str, Any, float | None, float], None]] = {
-            "string_series": translator.text,
-            "histogram_series": self._histogram,
-            "string_set": lambda name, value, step, time: translator.assign_strings(name, value, time),
-            "datetime": lambda name, value, step, time: translator.moment(name, value * 1000, time),
-            "float": self._param,
-            "int": self._param,
-            "string": self._param,
-            "bool": self._param,
-            "file": self._file,
-            "file_series": self._file,
-            "file_set": self._file,
-            "artifact": self._file,
-        }
-
-    def rows(self, batch: Any, started: float) -> Iterator[None]:
-        """Take the rows of a batch, and yield after each; what has no time of its own took place at ``started``."""
-        names, kinds = batch.column("attribute_path").to_pylist(), batch.column("attribute_type").to_pylist()
+    def _translate(self, batch: Any, to: Translator, report: Report) -> Iterator[None]:
+        """Translate the rows of a batch, and yield after each. Rows without a time get the start of the run."""
+        names, types = batch.column("attribute_path").to_pylist(), batch.column("attribute_type").to_pylist()
         times, numbers = seconds(batch.column("timestamp")), batch.column("float_value").to_pylist()
-        rows = zip(names, kinds, steps(batch), times, numbers, strict=True)
+        rows = zip(names, types, steps(batch), times, numbers, strict=True)
         for index, (name, kind, step, time, number) in enumerate(rows):
-            if name is None:
-                self._report.leave_out("an attribute", "the export does not say its name")
-                yield
-                continue
-            at = started if time is None else time
+            at = self._started if time is None else time
             is_point = time is not None or step is not None
-            if kind == "float_series" and (is_point or number is not None):
-                self._to.number(name, math.nan if number is None else number, step, at)  # pandas makes null of NaN
-            else:
-                self._other(batch, index, name, kind, step, at, is_point)
+            if name is None:
+                report.leave_out("an attribute", "the export does not contain its name")
+            elif kind == "float_series" and (is_point or number is not None):
+                to.number(name, math.nan if number is None else number, step, at)  # pandas writes NaN as null
+            elif (value := _value(batch, kind, index)) is not None or kind not in _COLUMN_OF_TYPE:
+                try:
+                    self._translate_value(name, kind, value, step, at, to, report)
+                except (ValueError, TypeError, KeyError) as error:  # e.g. a path with NUL, a histogram without edges
+                    report.leave_out(name, f"the export contains an invalid {kind}: {error}")
+            elif is_point:  # otherwise only other runs in the export have this attribute
+                report.leave_out(name, "the export contains a point without a value")
             yield
 
-    def _other(
-        self, batch: Any, index: int, name: str, kind: str, step: float | None, time: float, is_point: bool
+    def _translate_value(
+        self, name: str, kind: str, value: Any, step: float | None, time: float, to: Translator, report: Report
     ) -> None:
-        take = self._takes.get(kind)
-        value = _value(batch, _KINDS.get(kind, ""), index)
-        if value is None and kind in _KINDS:
-            if is_point:  # else the run has no such attribute, another one in the export has
-                self._report.leave_out(name, "the export holds a point without a value")
-            return
-        if take is None:
-            self._report.leave_out(name, f"values of the kind {kind} are not known")
-        else:
-            try:
-                take(name, value, step, time)
-            except (ValueError, TypeError, KeyError) as error:  # a NUL in a path, a histogram without edges
-                self._report.leave_out(name, f"the export holds what is no {kind}: {error}")
+        match kind:
+            case "float" | "int" | "string" | "bool":
+                to.param(name, value, time)
+            case "datetime":
+                to.date(name, value * 1000, time)
+            case "string_set":
+                to.assign_strings(name, value, time)
+            case "string_series":
+                to.text(name, value, step, time)
+            case "histogram_series":
+                edges, values = list(value["edges"]), list(value["values"])
+                if "densit" in str(value.get("type")).lower():
+                    values = shares_of_bins(values, edges)
+                to.histogram(name, Histogram(values, edges), step or 0.0, time)
+            case "file" | "file_series" | "file_set" | "artifact":
+                self._file(name, str(value.get("path")), step, time, to, report)
+            case _:
+                report.leave_out(name, f"the type {kind} is unknown")
 
-    def _param(self, name: str, value: Any, step: float | None, time: float) -> None:
-        self._to.param(name, value, time)
-
-    def _histogram(self, name: str, value: Mapping[str, Any], step: float | None, time: float) -> None:
-        edges, values = list(value["edges"]), list(value["values"])
-        if "densit" in str(value.get("type")).lower():
-            values = of_densities(values, edges)
-        self._to.histogram(name, Histogram(values, edges), step or 0.0, time)
-
-    def _file(self, name: str, value: Mapping[str, Any], step: float | None, time: float) -> None:
-        path = self._find(str(value.get("path")))
+    def _file(self, name: str, relative: str, step: float | None, time: float, to: Translator, report: Report) -> None:
+        path = self._find(relative)
         if path is None:
-            looked = ", ".join(str(each) for each in self._files if each.is_dir()) or "a directory 'files' nearby"
-            self._report.leave_out(name, f"the file {value.get('path')} is not in {looked}; say where: -o files=DIR")
+            searched = ", ".join(str(each) for each in self._files if each.is_dir()) or "a directory 'files' nearby"
+            report.leave_out(name, f"the file {relative} is not in {searched}; name the directory: -o files=DIR")
         elif path.is_dir():
             for directory, folders, names in os.walk(path):
                 folders.sort()
-                for each in sorted(names):
-                    inner = Path(directory, each)
-                    if not inner.resolve().is_relative_to(path):
-                        self._report.leave_out(f"{name}/{each}", "it is a link that leads out of the export")
-                        continue
-                    self._to.file(f"{name}/{inner.relative_to(path).as_posix()}", inner, time, step)
+                for inner in (Path(directory, each) for each in sorted(names)):
+                    if inner.resolve().is_relative_to(path):
+                        to.file(f"{name}/{inner.relative_to(path).as_posix()}", inner, time, step)
+                    else:
+                        report.leave_out(f"{name}/{inner.name}", "it is a link that leads out of the export")
         else:
-            self._to.file(name, path, time, step)
+            to.file(name, path, time, step)
 
     def _find(self, relative: str) -> Path | None:
-        """Return where a file is; never outside of the export, whatever the table says."""
+        """Return the path of a downloaded file; never a path outside of the export."""
         for root in self._files:
             path = (root / relative).resolve()
             if path.exists() and path.is_relative_to(root.resolve()):
@@ -213,14 +134,15 @@ class _Reading:
         return None
 
 
-def _places(table: Path, files: Path | None) -> list[Path]:
-    """Return where the files of a run may be: each project has the directory that it has beside the Parquet files."""
-    roots = [files] if files else [up / _FILES for up in list(table.parents)[: _LEVELS_UP + 1]]
-    return [place for root in roots for place in (root / table.parent.name, root)]
+def _directories(table: Path, files: Path | None) -> list[Path]:
+    """Return where the files of a run may be: each project has a directory with the same name as beside the tables."""
+    roots = [files] if files else [up / "files" for up in list(table.parents)[: _LEVELS_UP + 1]]
+    return [directory for root in roots for directory in (root / table.parent.name, root)]
 
 
-def _value(batch: Any, column: str, index: int) -> Any:
-    """Return the value of a row in one of the columns; a date in Unix seconds."""
+def _value(batch: Any, kind: str, index: int) -> Any:
+    """Return the value of a row; a date in Unix seconds."""
+    column = _COLUMN_OF_TYPE.get(kind)
     if column not in batch.schema.names:
         return None
     if column == "datetime_value":

@@ -1,4 +1,4 @@
-"""A Parquet file of neptune-exporter: one row for each value, of one or more runs, read some thousand at a time."""
+"""Read a Parquet file of neptune-exporter: a row for each value of one or more runs."""
 
 from __future__ import annotations
 
@@ -8,81 +8,80 @@ from typing import Any
 
 from rankzero.errors import PluginNotInstalledError
 from rankzero.importers.base import Report
+from rankzero_neptune.importers.sources import Source, is_file_beginning, is_sequence_beginning
 
-_ROWS = 1 << 14
-_KEY = ("project_id", "run_id")
-_OURS = {"project_id", "run_id", "attribute_path", "attribute_type", "step", "timestamp"}
+_BATCH = 1 << 14  # rows
+_KEY = ["project_id", "run_id"]
+_COLUMNS = {*_KEY, "attribute_path", "attribute_type", "step", "timestamp"}
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_PLACES = 6  # of the decimals that steps are
+_STEP_DECIMALS = 6
 
 
-class ExportedTable:
-    """One file, which is open only while it is read."""
+class ExportedTable(Source):
+    """One Parquet file, which is open only while it is read."""
 
     def __init__(self, path: Path) -> None:
-        """Look into the file.
+        """Read the schema.
 
         Raises:
-            PluginNotInstalledError: pyarrow is missing.
-            OSError, ValueError: it is torn or no Parquet file.
+            PluginNotInstalledError: pyarrow is not installed.
+            OSError, ValueError: the file is incomplete or not a Parquet file.
         """
         self.path = path
         self.size = path.stat().st_size
-        with _parquet().ParquetFile(path) as file:
+        with _pyarrow().parquet.ParquetFile(path) as file:
             self._names = frozenset(file.schema_arrow.names)
 
-    def is_one(self) -> bool:
-        """Return whether neptune-exporter wrote it."""
-        return self._names >= _OURS
-
-    def runs(self) -> list[tuple[str, str]]:
-        """Return (project, id) of the runs in it, in the order of their first rows."""
-        found: dict[tuple[str, str], None] = {}
-        with _parquet().ParquetFile(self.path) as file:
-            for batch in file.iter_batches(batch_size=_ROWS, columns=[*_KEY]):
-                table = _arrow().Table.from_batches([batch]).group_by([*_KEY], use_threads=False)
+    def runs(self) -> list[tuple[str, ...]]:
+        """Return (project, id) of the runs in the order of their first rows; none if another tool wrote the file."""
+        if not self._names >= _COLUMNS:
+            return []
+        pyarrow = _pyarrow()
+        found: dict[tuple[str, ...], None] = {}
+        with pyarrow.parquet.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH, columns=_KEY):
+                table = pyarrow.Table.from_batches([batch]).group_by(_KEY, use_threads=False)
                 for row in table.aggregate([]).to_pylist():
                     found[row["project_id"] or "", row["run_id"] or ""] = None
         return list(found)
 
-    def batches(self, run: tuple[str, str], columns: Sequence[str], report: Report) -> Iterator[Any]:
-        """Yield the rows of a run as record batches; of a damaged part of the file as many as can be read.
+    def is_beginning_of(self, other: ExportedTable, run: tuple[str, ...]) -> bool:
+        return is_file_beginning(self.path, other.path) or is_sequence_beginning(self._rows(run), other._rows(run))
 
-        Args:
-            run: its project and id.
-            columns: those to read, where the file has them.
-            report: what is told of a damaged part.
-        """
-        wanted = [name for name in (*_KEY, *columns) if name in self._names]
-        with _parquet().ParquetFile(self.path) as file:
-            for group in range(file.num_row_groups):
-                try:
-                    for batch in file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=wanted):
-                        own = batch.filter(_is_of(batch, run))
-                        if own.num_rows:
-                            yield own
-                except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
-                    reason = " ".join(str(error).split())
-                    report.leave_out(f"a part of {self.path.name}", f"the file is damaged: {reason}")
-
-    def rows(self, run: tuple[str, str]) -> Iterator[str]:
-        """Yield the rows of a run as texts that are equal only if the rows are."""
+    def _rows(self, run: tuple[str, ...]) -> Iterator[str]:
         for batch in self.batches(run, sorted(self._names), Report()):
             yield from map(repr, batch.to_pylist())
 
+    def batches(self, run: tuple[str, ...], columns: Sequence[str], report: Report) -> Iterator[Any]:
+        """Yield the rows of a run as record batches; damaged row groups are reported.
 
-def _is_of(batch: Any, run: tuple[str, str]) -> Any:
-    compute = _compute()
-    project, run_id = (
-        compute.equal(compute.fill_null(batch.column(name), ""), value) for name, value in zip(_KEY, run, strict=True)
-    )
-    return compute.and_(project, run_id)
+        Args:
+            run: its project and id.
+            columns: the columns to read, if the file has them.
+            report: gets the damaged row groups.
+        """
+        names = [name for name in (*_KEY, *columns) if name in self._names]
+        compute = _pyarrow().compute
+        with _pyarrow().parquet.ParquetFile(self.path) as file:
+            for group in range(file.num_row_groups):
+                try:
+                    for batch in file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=names):
+                        is_of_run = (
+                            compute.equal(compute.fill_null(batch.column(name), ""), value)
+                            for name, value in zip(_KEY, run, strict=True)
+                        )
+                        rows = batch.filter(compute.and_(*is_of_run))
+                        if rows.num_rows:
+                            yield rows
+                except (OSError, ValueError) as error:  # Arrow's errors are subclasses of these
+                    reason = " ".join(str(error).split())
+                    report.leave_out(f"a part of {self.path.name}", f"the file is damaged: {reason}")
 
 
 def steps(batch: Any) -> list[float | None]:
-    """Return the steps of a batch, as the floats that are nearest to them; Arrow's may be the next ones."""
-    found = _compute().cast(batch.column("step"), "float64").to_pylist()
-    return [None if step is None else round(step, _PLACES) for step in found]
+    """Return the steps of a batch as the nearest floats; Arrow's conversion may be less exact."""
+    found = _pyarrow().compute.cast(batch.column("step"), "float64").to_pylist()
+    return [None if step is None else round(step, _STEP_DECIMALS) for step in found]
 
 
 def seconds(column: Any) -> list[float | None]:
@@ -90,27 +89,16 @@ def seconds(column: Any) -> list[float | None]:
     if not hasattr(column.type, "unit"):
         return [None] * len(column)
     per_second = _PER_SECOND[column.type.unit]
-    return [None if each is None else each / per_second for each in _compute().cast(column, "int64").to_pylist()]
+    return [None if each is None else each / per_second for each in column.cast("int64").to_pylist()]
 
 
-def _parquet() -> Any:
+def _pyarrow() -> Any:
     try:
+        import pyarrow.compute
         import pyarrow.parquet
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError(
             'files of neptune-exporter are read with pyarrow. Run: pip install "rankzero-neptune[rescue]"',
             name=error.name,
         ) from error
-    return pyarrow.parquet
-
-
-def _arrow() -> Any:
-    import pyarrow
-
     return pyarrow
-
-
-def _compute() -> Any:
-    import pyarrow.compute
-
-    return pyarrow.compute

@@ -1,10 +1,10 @@
-"""Which files and directories below a path are Neptune's."""
+"""Search directories for files of Neptune's clients and exporter."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,105 +13,94 @@ from rankzero.rundir.layout import JOURNAL
 
 _SQLITE = b"SQLite format 3\0"
 _PARQUET = b"PAR1"
-_NOT_SEARCHED = frozenset({".git", "node_modules", "__pycache__", "site-packages"})
+_SKIPPED_DIRECTORIES = frozenset({".git", "node_modules", "__pycache__", "site-packages"})
 
 
 @dataclass
-class Sources:
-    """What was found, each path once."""
+class FoundFiles:
+    """The files that were found, each path once."""
 
-    logs: list[Path] = field(default_factory=list)
-    """Directories in which a Neptune 1.x client kept its operations."""
-    databases: list[Path] = field(default_factory=list)
-    """SQLite files of neptune-scale."""
-    tables: list[Path] = field(default_factory=list)
+    logs: set[Path] = field(default_factory=set)
+    """Directories with the operations of a Neptune 1.x client."""
+    databases: set[Path] = field(default_factory=set)
+    """SQLite files, perhaps of neptune-scale."""
+    tables: set[Path] = field(default_factory=set)
     """Parquet files, perhaps of neptune-exporter."""
     unreadable: dict[Path, OSError] = field(default_factory=dict)
-    """Files and directories in which nobody could look, and why."""
+    """Files and directories that cannot be read, and the errors."""
 
-    def __bool__(self) -> bool:
-        return bool(self.logs or self.databases or self.tables or self.unreadable)
+    def count(self) -> int:
+        """Return the number of all of these."""
+        return len(self.logs) + len(self.databases) + len(self.tables) + len(self.unreadable)
 
-    def cannot_read(self, error: OSError) -> None:
-        """Note a path that cannot be read."""
+    def add_unreadable(self, error: OSError) -> None:
+        """Add the path of an error."""
         self.unreadable[Path(str(error.filename))] = error
 
+    def add(self, path: Path) -> None:
+        """Add a file if it is one of Neptune's, by its name and first bytes."""
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe might never end
+                return
+            with open(path, "rb") as file:
+                start = file.read(len(_SQLITE))
+        except OSError as error:
+            self.add_unreadable(error)
+            return
+        if start == _SQLITE:
+            self.databases.add(path.resolve())
+        elif start.startswith(_PARQUET):
+            self.tables.add(path.resolve())
+        elif _is_log(path.name):
+            self.logs.add(path.parent.resolve())
 
-def find_sources(paths: Sequence[Path]) -> Sources:
-    """Return what is in ``paths``: projects, ``.neptune`` directories, directories of runs, single files.
+    def add_directory(self, top: Path) -> None:
+        """Add the files of a directory and its subdirectories, also linked ones, each once."""
+        visited = {os.path.realpath(top)}
+        for directory, folders, names in os.walk(top, onerror=self.add_unreadable, followlinks=True):
+            inner = {os.path.realpath(os.path.join(directory, name)): name for name in sorted(folders, reverse=True)}
+            folders[:] = sorted(
+                name for real, name in inner.items() if real not in visited and name not in _SKIPPED_DIRECTORIES
+            )
+            visited.update(inner)
+            if JOURNAL in names:  # a run of rankzero, which may contain such files
+                folders.clear()
+                continue
+            if any(map(_is_log, names)):
+                self.logs.add(Path(directory).resolve())
+            for name in sorted(names):
+                if name.endswith((".sqlite3", ".parquet")):
+                    self.add(Path(directory, name))
+
+
+def find_files(paths: Sequence[Path]) -> FoundFiles:
+    """Search ``paths``: directories of projects or runs, ``.neptune`` directories, single files.
 
     Raises:
-        RunNotFoundError: one of them does not exist, or holds nothing of Neptune's.
+        RunNotFoundError: one of them does not exist, or has no file of Neptune.
     """
-    everything = Sources()
+    found = FoundFiles()
     for path in paths:
-        found = _sources_in(path)
-        if not found:
-            raise RunNotFoundError(
-                f"there is nothing of Neptune's in {path}. Give a project's directory with .neptune in it, .neptune "
-                "itself, the directory of one run (with data-1.log in it), a run_operations.sqlite3 of neptune-scale, "
-                "or the Parquet files of neptune-exporter"
-            )
-        everything.logs += found.logs
-        everything.databases += found.databases
-        everything.tables += found.tables
-        everything.unreadable.update(found.unreadable)
-    return Sources(_once(everything.logs), _once(everything.databases), _once(everything.tables), everything.unreadable)
-
-
-def _once(paths: list[Path]) -> list[Path]:
-    return sorted({path.resolve() for path in paths})
-
-
-def _sources_in(path: Path) -> Sources:
-    found = Sources()
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunNotFoundError(f"there is no file or directory {path}") from None
-    except OSError as error:
-        found.cannot_read(error)
-        return found
-    if path.is_file():
-        _sort_file(path, found)
-        return found
-    for directory, names in _walk(path, found.cannot_read):
-        if any(_is_log(name) for name in names):
-            found.logs.append(directory)
-        for name in names:
-            if name.endswith((".sqlite3", ".parquet")):
-                _sort_file(directory / name, found)
-    return found
-
-
-def _walk(top: Path, on_error: Callable[[OSError], None]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield (directory, names of its files), each directory once, also one that a link leads to."""
-    visited = {os.path.realpath(top)}
-    for directory, folders, names in os.walk(top, onerror=on_error, followlinks=True):
-        inner = {os.path.realpath(os.path.join(directory, name)): name for name in sorted(folders, reverse=True)}
-        folders[:] = sorted(name for real, name in inner.items() if real not in visited and name not in _NOT_SEARCHED)
-        visited.update(inner)
-        if JOURNAL in names:  # a run that was imported before, perhaps with such files in it
-            folders.clear()
+        of_path = FoundFiles()
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunNotFoundError(f"there is no file or directory {path}") from None
+        except OSError as error:
+            of_path.add_unreadable(error)
         else:
-            yield Path(directory), sorted(names)
-
-
-def _sort_file(path: Path, found: Sources) -> None:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe might never end
-            return
-        with open(path, "rb") as file:
-            start = file.read(len(_SQLITE))
-    except OSError as error:
-        found.cannot_read(error)
-        return
-    if start == _SQLITE:
-        found.databases.append(path)
-    elif start.startswith(_PARQUET):
-        found.tables.append(path)
-    elif _is_log(path.name):
-        found.logs.append(path.parent)
+            of_path.add(path) if path.is_file() else of_path.add_directory(path)
+        if not of_path.count():
+            raise RunNotFoundError(
+                f"{path} has no data of Neptune. Name a project's directory with .neptune in it, .neptune itself, the "
+                "directory of one run (with data-1.log in it), a run_operations.sqlite3 of neptune-scale, or the "
+                "Parquet files of neptune-exporter"
+            )
+        found.logs |= of_path.logs
+        found.databases |= of_path.databases
+        found.tables |= of_path.tables
+        found.unreadable |= of_path.unreadable
+    return found
 
 
 def _is_log(name: str) -> bool:

@@ -1,27 +1,32 @@
-"""`NeptuneImporter`: the runs in files and directories, whichever of Neptune's tools wrote them."""
+"""`NeptuneImporter`: find runs of Neptune's clients and exporter in files and directories."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from rankzero.errors import ConfigError, RunError
 from rankzero.importers.base import FoundRun, Importer
-from rankzero_neptune.rescue.client_run import client_runs
-from rankzero_neptune.rescue.exported_run import exported_runs
-from rankzero_neptune.rescue.finding import find_sources
-from rankzero_neptune.rescue.passed_over import PassedOver
-from rankzero_neptune.rescue.scale_run import scale_runs
+from rankzero_neptune.importers.client_log import LogDirectory
+from rankzero_neptune.importers.client_run import ClientRun
+from rankzero_neptune.importers.exported_run import ExportedRun
+from rankzero_neptune.importers.exported_table import ExportedTable
+from rankzero_neptune.importers.finding import find_files
+from rankzero_neptune.importers.scale_database import ScaleDatabase
+from rankzero_neptune.importers.scale_run import ScaleRun
+from rankzero_neptune.importers.sources import SkippedSource, find_runs
+
+_PART = re.compile(r"part_(\d+)\.parquet$")
 
 
 class NeptuneImporter(Importer):
-    """Reads what was never synced, and what was exported.
+    """Imports runs that were never synced to Neptune, and runs that were exported from it.
 
     Args:
-        unsynced_only: leave out the operations that Neptune had acknowledged. By default everything that is there is
-            taken.
-        files: the directory with the files that neptune-exporter downloaded, where it is not beside the Parquet files.
+        unsynced_only: leave out operations that Neptune had acknowledged. By default everything is imported.
+        files: the directory of files that neptune-exporter downloaded, if it is not beside the Parquet files.
     """
 
     summary: ClassVar[str] = ".neptune directories, neptune-scale's SQLite files, neptune-exporter's Parquet files"
@@ -35,13 +40,21 @@ class NeptuneImporter(Importer):
         self._files = Path(files) if files else None
 
     def find(self, paths: Sequence[Path]) -> Iterable[FoundRun]:
-        sources = find_sources(paths)
+        found = find_files(paths)
         return [
-            *client_runs(sources.logs, unsynced_only=self._unsynced_only),
-            *scale_runs(sources.databases),
-            *exported_runs(sources.tables, self._files),
+            *find_runs(sorted(found.logs), LogDirectory, lambda run, logs: ClientRun(run, logs, self._unsynced_only)),
+            *find_runs(sorted(found.databases), ScaleDatabase, ScaleRun),
+            *find_runs(sorted(found.tables, key=_by_part), ExportedTable, self._exported_run),
             *(
-                PassedOver(path, RunError(f"it cannot be read: {error.strerror or error}"))
-                for path, error in sources.unreadable.items()
+                SkippedSource(path, RunError(f"it cannot be read: {error.strerror or error}"))
+                for path, error in found.unreadable.items()
             ),
         ]
+
+    def _exported_run(self, run: tuple[str, ...], tables: list[ExportedTable]) -> FoundRun:
+        return ExportedRun(run, tables, self._files)
+
+
+def _by_part(path: Path) -> tuple[str, int]:
+    part = _PART.search(path.name)
+    return (str(path)[: -len(part[0])], int(part[1])) if part else (str(path), 0)

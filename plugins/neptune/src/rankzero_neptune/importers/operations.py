@@ -1,220 +1,97 @@
-"""The operations in the log of a Neptune 1.x client, as it writes them: one JSON object a line."""
+"""The operations in the log of a Neptune 1.x client: the JSON that it writes, one object a line."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+T = TypeVar("T")
 
-class FloatPoint(msgspec.Struct, gc=False):
+
+class Point(msgspec.Struct, Generic[T], gc=False):
     """A value of a series."""
 
-    value: float
+    value: T
     ts: float
     """Unix time in seconds."""
     step: float | None = None
 
 
-class StringPoint(msgspec.Struct, gc=False):
-    """A text of a series."""
-
-    value: str
-    ts: float
-    step: float | None = None
-
-
 class Picture(msgspec.Struct):
-    """A picture; older clients wrote ``data`` alone."""
+    """An image; older clients wrote ``data`` alone."""
 
     data: str | None = None
-    """Base64; None if the client did not take it."""
+    """Base64; None if the image was too large for the client."""
     name: str | None = None
     description: str | None = None
 
 
-class ImagePoint(msgspec.Struct):
-    """A picture of a series."""
-
-    value: Picture | str | None
-    ts: float
-    step: float | None = None
-
-
 class Operation(msgspec.Struct, tag_field="type", tag=True):
-    """What was done to an attribute."""
+    """A change of an attribute."""
 
     path: list[str]
 
     @property
     def name(self) -> str:
-        """The attribute's path as people write it."""
+        """The attribute's path with slashes."""
         return "/".join(self.path)
 
 
-class AssignFloat(Operation):
-    """Sets a number."""
-
-    value: float
-
-
-class AssignInt(Operation):
-    """Sets a whole number."""
-
-    value: int
-
-
-class AssignBool(Operation):
-    """Sets true or false."""
-
-    value: bool
-
-
-class AssignString(Operation):
-    """Sets a text."""
-
-    value: str
-
-
-class AssignDatetime(Operation):
-    """Sets a date."""
-
-    value: int
-    """Unix time in milliseconds."""
-
-
-class LogFloats(Operation):
-    """Appends numbers to a series."""
-
-    values: list[FloatPoint]
-
-
-class LogStrings(Operation):
-    """Appends texts to a series."""
-
-    values: list[StringPoint]
-
-
-class LogImages(Operation):
-    """Appends pictures to a series."""
-
-    values: list[ImagePoint]
-
-
-class UploadFile(Operation):
-    """Uploads a file from disk."""
-
-    ext: str
-    file_path: str | None = None
-    """Absolute; the client did not copy the file."""
-    tmp_file_name: str | None = None
-    """In ``upload_path``."""
-
-
-class UploadFileContent(Operation):
-    """Uploads a file whose content is in the line."""
-
-    ext: str
-    file_content: str
-    """Base64."""
-
-
-class UploadFileSet(Operation):
-    """Uploads files into a set."""
-
-    file_globs: list[str]
-    reset: bool | str = False
-
-
-class DeleteFiles(Operation):
-    """Takes files out of a set."""
-
-    file_paths: list[str]
-
-
-class AddStrings(Operation):
-    """Adds texts to a set."""
-
-    values: list[str]
-
-
-class RemoveStrings(Operation):
-    """Takes texts out of a set."""
-
-    values: list[str]
-
-
-class ClearStringSet(Operation):
-    """Empties a set of texts."""
-
-
-class DeleteAttribute(Operation):
-    """Takes an attribute away."""
-
-
-class ClearFloatLog(Operation):
-    """Empties a series of numbers."""
-
-
-class ClearStringLog(Operation):
-    """Empties a series of texts."""
-
-
-class ClearImageLog(Operation):
-    """Empties a series of pictures."""
-
-
-class ClearArtifact(Operation):
-    """Empties an artifact."""
-
-
-class ConfigFloatSeries(Operation):
-    """Says how a series is to be drawn."""
-
-    min: float | None = None
-    max: float | None = None
-    unit: str | None = None
-
-
-class AssignArtifact(Operation):
-    """Sets an artifact, by the hash of what it tracks."""
-
-    hash: str
-
-
-class TrackFilesToArtifact(Operation):
-    """Tracks files: each entry is a location, and perhaps a prefix for its name."""
-
-    entries: list[list[str | None]]
-
-
-class CopyAttribute(Operation):
-    """Copies an attribute of another run."""
-
-    container_id: str
-    source_path: list[str]
-
-
-ERASING = (DeleteAttribute, ClearFloatLog, ClearStringLog, ClearImageLog, ClearStringSet, ClearArtifact)
-"""What takes away everything that came before under the same path."""
-
-AnyOperation = (
-    AssignFloat | AssignInt | AssignBool | AssignString | AssignDatetime | LogFloats | LogStrings | LogImages
-    | UploadFile | UploadFileContent | UploadFileSet | DeleteFiles | AddStrings | RemoveStrings | ClearStringSet
-    | DeleteAttribute | ClearFloatLog | ClearStringLog | ClearImageLog | ClearArtifact | ConfigFloatSeries
-    | AssignArtifact | TrackFilesToArtifact | CopyAttribute
-)  # fmt: skip
+_FIELDS: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
+    "AssignFloat": [("value", float)],
+    "AssignInt": [("value", int)],
+    "AssignBool": [("value", bool)],
+    "AssignString": [("value", str)],
+    "AssignDatetime": [("value", int)],  # Unix time in milliseconds
+    "LogFloats": [("values", list[Point[float]])],
+    "LogStrings": [("values", list[Point[str]])],
+    "LogImages": [("values", list[Point[Picture | str | None]])],
+    # A file on disk, which the client did not copy, or one in its directory upload_path.
+    "UploadFile": [("ext", str), ("file_path", str | None, None), ("tmp_file_name", str | None, None)],
+    "UploadFileContent": [("ext", str), ("file_content", str)],  # Base64
+    "UploadFileSet": [("file_globs", list[str]), ("reset", bool | str, False)],
+    "DeleteFiles": [("file_paths", list[str])],
+    "AddStrings": [("values", list[str])],
+    "RemoveStrings": [("values", list[str])],
+    "ClearStringSet": [],
+    "DeleteAttribute": [],
+    "ClearFloatLog": [],
+    "ClearStringLog": [],
+    "ClearImageLog": [],
+    "ClearArtifact": [],
+    "ConfigFloatSeries": [("min", float | None, None), ("max", float | None, None), ("unit", str | None, None)],
+    "AssignArtifact": [("hash", str)],
+    "TrackFilesToArtifact": [("entries", list[list[str | None]])],  # locations, perhaps with a prefix of the name
+    "CopyAttribute": [("container_id", str), ("source_path", list[str])],
+}
+_TYPES = {name: msgspec.defstruct(name, fields, bases=(Operation,), tag=name) for name, fields in _FIELDS.items()}
+LogFloats: Any = _TYPES["LogFloats"]
+DELETING = frozenset(name for name in _FIELDS if name.startswith(("Clear", "Delete"))) - {"DeleteFiles"}
+"""The types that delete everything that was logged before to the same path."""
+
+if TYPE_CHECKING:
+    AnyOperation = Any
+else:
+    AnyOperation = reduce(or_, _TYPES.values())
 
 
 class Record(msgspec.Struct, gc=False):
-    """One line of a log."""
+    """A line of a log."""
 
     obj: AnyOperation
     version: int
-    """Counts the operations of one process, from 1."""
+    """The number of the operation in its process, from 1."""
     at: float | None = None
     """Unix time in seconds; older clients did not write it."""
+
+    @property
+    def type(self) -> str:
+        """The type of the operation, such as ``LogFloats``."""
+        return str(self.obj.__class__.__name__)
 
 
 class _Named(msgspec.Struct):
@@ -222,8 +99,8 @@ class _Named(msgspec.Struct):
     path: list[str]
 
 
-class Unknown(msgspec.Struct):
-    """As much of a line as any operation has."""
+class UnknownRecord(msgspec.Struct):
+    """The fields that the line of any operation has."""
 
     obj: _Named
     version: int
@@ -233,14 +110,14 @@ decode_records = msgspec.json.Decoder(Record).decode_lines
 decode_record = msgspec.json.Decoder(Record).decode
 
 
-def record_from(plain: Any) -> Record:
-    """Return a record from what ``json.loads`` made of a line, in which numbers need not be finite.
+def to_record(line: Any) -> Record:
+    """Convert a line that ``json.loads`` decoded, with NaN as older clients wrote it.
 
     Raises:
-        ValueError: it is none, or a step or time in it is not finite.
+        ValueError: it is not a record, or a step or time is not finite.
     """
-    record = msgspec.convert(plain, Record)
-    if isinstance(record.obj, LogFloats | LogStrings | LogImages):
+    record = msgspec.convert(line, Record)
+    if record.type in ("LogFloats", "LogStrings", "LogImages"):
         for point in record.obj.values:
             if not (math.isfinite(point.ts) and math.isfinite(point.step or 0.0)):
                 raise ValueError("a step or time is not finite")

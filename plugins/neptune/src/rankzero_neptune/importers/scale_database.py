@@ -1,7 +1,7 @@
-"""The SQLite file in which neptune-scale keeps a run, opened so that nothing beside it changes.
+"""Read an SQLite file of neptune-scale without changing anything in its directory.
 
-SQLite writes to the directory of a database that has a write-ahead log even to read it. So such a one is read from a
-copy; all others are opened as what nobody can change.
+SQLite writes to the directory of a database with a write-ahead log even to read it. So a copy of such a database is
+read; others are opened as immutable.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import shutil
 import sqlite3
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-_ROWS = 500
-_MOST_DAMAGED = 1_000_000  # operations in a row; the number of the last one may be damaged, too
-_GREATEST = (1 << 63) - 1
-_MOST_COPIES = 5  # the last one is read whatever it is
+from rankzero_neptune.importers.sources import Source, is_sequence_beginning
+
+_BATCH = 500  # rows
+_MAX_DAMAGED = 1_000_000  # rows in succession: the number of the last row may be damaged, too
+_MAX_NUMBER = (1 << 63) - 1
+_MAX_COPIES = 5  # the last copy is read in any case
 
 
 class Row(NamedTuple):
@@ -33,8 +35,8 @@ class Row(NamedTuple):
     """A protobuf message."""
 
 
-class ScaleDatabase:
-    """One file of neptune-scale; `release` when it is no longer read, for a copy may be as large."""
+class ScaleDatabase(Source):
+    """An SQLite file of one run. `release` deletes the copy that was read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,40 +45,45 @@ class ScaleDatabase:
         self._delete_copy: Callable[[], object] | None = None
         self.size = path.stat().st_size + (self._log.stat().st_size if self._log.exists() else 0)
 
-    def is_one(self) -> bool:
-        """Return whether this is a file of neptune-scale."""
+    def runs(self) -> list[tuple[str, ...]]:
+        """Return the project and id of the run; an empty list if neptune-scale did not write the file."""
+        unknown: list[tuple[str, ...]] = [("", self.path.parent.name)]
         try:
             with self._open() as database:
                 names = set(database.execute("SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')"))
-        except sqlite3.DatabaseError:
-            return True  # damaged; `rows` says how
-        return ("table", "run_operations") in names and not any(kind == "view" for kind, _ in names)  # one may not end
-
-    def metadata(self) -> tuple[str, str] | None:
-        """Return the project and the id of the run; None if they cannot be read."""
-        try:
-            with self._open() as database:
+                if ("table", "run_operations") not in names or any(kind == "view" for kind, _ in names):
+                    return []  # reading a view might never end
                 row = database.execute("SELECT project, run_id FROM metadata").fetchone()
+            return [(str(row[0]), str(row[1]))] if row else unknown
         except sqlite3.DatabaseError:
-            return None
-        return (str(row[0]), str(row[1])) if row else None
+            return unknown  # `rows` reports the damage
+        finally:
+            self.release()
 
-    def last_number(self) -> int:
-        """Return the number of the last operation, 0 if it cannot be read."""
+    @property
+    def name(self) -> Hashable:
+        """The name contains a time in nanoseconds."""
+        return self.path.parent.name, self.path.name
+
+    @property
+    def amount(self) -> int:
+        """The number of the last operation, 0 if it cannot be read."""
         try:
             with self._open() as database:
                 return _bounds(database)[1]
         except sqlite3.DatabaseError:
             return 0
 
+    def is_beginning_of(self, other: ScaleDatabase, run: tuple[str, ...]) -> bool:
+        return is_sequence_beginning(self.rows(_ignore), other.rows(_ignore))
+
     def release(self) -> None:
-        """Delete the copy that was read, if there is one; the next that reads makes another."""
         if self._delete_copy is not None:
             self._delete_copy()
         self._copy = self._delete_copy = None
 
     def upload_requests(self) -> dict[str, Path]:
-        """Return destination → file, of the files that were to be uploaded."""
+        """Return destination → file for the requested uploads."""
         try:
             with self._open() as database:
                 rows = database.execute("SELECT destination, source_path FROM file_upload_requests").fetchall()
@@ -84,30 +91,30 @@ class ScaleDatabase:
             return {}
         return {str(destination): Path(source) for destination, source in rows}
 
-    def rows(self, say: Callable[[str, str, int], None]) -> Iterator[Row]:
-        """Yield the operations in the order in which they were written; ``say`` is told of those that are damaged."""
+    def rows(self, leave_out: Callable[[str, str], None]) -> Iterator[Row]:
+        """Yield the operations in order; ``leave_out`` is called for damaged ones."""
         with self._open() as database:
             try:
                 first, last = _bounds(database)
             except sqlite3.DatabaseError as error:
-                say(self.path.name, f"it cannot be read: {error}", 1)
+                leave_out(self.path.name, f"it cannot be read: {error}")
                 return
             damaged = 0
-            while first <= last and damaged < _MOST_DAMAGED:
+            while first <= last and damaged < _MAX_DAMAGED:
                 try:
-                    found = _from(database, first)
-                    yield from found
-                    if not found:
+                    rows = _read(database, first)
+                    yield from rows
+                    if not rows:
                         return
-                    first, damaged = found[-1].number + 1, 0
+                    first, damaged = rows[-1].number + 1, 0
                 except sqlite3.DatabaseError as error:
-                    for number in range(first, min(first + _ROWS, last + 1)):
+                    for number in range(first, min(first + _BATCH, last + 1)):
                         try:
-                            yield from _from(database, number, number)
+                            yield from _read(database, number, number)
                         except sqlite3.DatabaseError:
-                            say(f"operations in {self.path.name}", f"the file is damaged: {error}", 1)
-                    first += _ROWS
-                    damaged += _ROWS
+                            leave_out(f"operations in {self.path.name}", f"the file is damaged: {error}")
+                    first += _BATCH
+                    damaged += _BATCH
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -115,21 +122,28 @@ class ScaleDatabase:
             self._copy = Path(tempfile.mkdtemp(prefix="rankzero-import-"))
             self._delete_copy = weakref.finalize(self, shutil.rmtree, self._copy, ignore_errors=True)
             _copy_together([self.path, self._log], self._copy)
-        copy = self._copy
-        database = _connect(self.path) if copy is None else sqlite3.connect(copy / self.path.name)
-        database.text_factory = lambda text: text.decode(errors="replace")  # of a damaged file it is anything
+        if self._copy is None:
+            database = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+            database.execute("PRAGMA writable_schema = ON")  # otherwise a truncated file cannot be read at all
+        else:
+            database = sqlite3.connect(self._copy / self.path.name)
+        database.text_factory = lambda text: text.decode(errors="replace")  # text of a damaged file
         with closing(database):
             yield database
 
 
+def _ignore(what: str, why: str) -> None:
+    pass
+
+
 def _copy_together(files: Sequence[Path], directory: Path) -> None:
-    """Copy files that a process may be writing; again if one has changed meanwhile, as they must fit together."""
-    for _ in range(_MOST_COPIES):
+    """Copy files that a process may be writing; repeat it if one has changed meanwhile, so that they are consistent."""
+    for _ in range(_MAX_COPIES):
         before = _stamps(files)
         for file in files:
             if file.exists():
                 shutil.copyfile(file, directory / file.name)
-            else:  # the process ended, and its log went into the database
+            else:  # the process ended, and its log was merged into the database
                 (directory / file.name).unlink(missing_ok=True)
         if _stamps(files) == before:
             return
@@ -140,14 +154,8 @@ def _stamps(files: Sequence[Path]) -> list[tuple[int, int] | None]:
     return [None if state is None else (state.st_size, state.st_mtime_ns) for state in states]
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-    database.execute("PRAGMA writable_schema = ON")  # or a file that was cut short is not read at all
-    return database
-
-
 def _bounds(database: sqlite3.Connection) -> tuple[int, int]:
-    """Return the numbers of the first operation and the last; of a damaged file, between which they must be."""
+    """Return the numbers of the first and last operation; for a damaged file, the largest possible range."""
     try:
         first, last = database.execute("SELECT min(sequence_id), max(sequence_id) FROM run_operations").fetchone()
         return (first, last) if first is not None else (1, 0)
@@ -156,14 +164,13 @@ def _bounds(database: sqlite3.Connection) -> tuple[int, int]:
         return (1, row[0]) if row else (1, 0)
 
 
-def _from(database: sqlite3.Connection, first: int, last: int = _GREATEST) -> list[Row]:
-    """Return the next operations, in order: their numbers may have gaps of any size."""
-    found = database.execute(
+def _read(database: sqlite3.Connection, first: int, last: int = _MAX_NUMBER) -> list[Row]:
+    """Return the next operations in order; their numbers may have gaps of any size."""
+    rows = database.execute(
         "SELECT sequence_id, timestamp, operation_type, operation FROM run_operations "
         "WHERE sequence_id BETWEEN ? AND ? ORDER BY sequence_id LIMIT ?",
-        (first, last, _ROWS),
-    )
-    rows = found.fetchall()
+        (first, last, _BATCH),
+    ).fetchall()
     if not all(isinstance(time, int) and isinstance(data, bytes) for _, time, _, data in rows):
-        raise sqlite3.DatabaseError("an operation is cut short")
+        raise sqlite3.DatabaseError("an operation is incomplete")
     return [Row(number, time / 1000, kind, data) for number, time, kind, data in rows]

@@ -1,7 +1,7 @@
-"""What Neptune knows of a run → rankzero's events; the same for every source.
+"""Translate Neptune's attributes and series to rankzero's events, for all importers.
 
-Values that come one after the other with the same step and time are one event. What is kept in memory grows with the
-number of attributes, not with the number of values.
+Successive values with the same step and time become one event. Memory grows with the number of attributes, not with the
+number of values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -18,33 +18,33 @@ from typing import Any
 
 from rankzero.events.structs import Artifact, Event, Image, Metrics, Params, Tags, Text
 from rankzero.events.structs import Histogram as HistogramEvent
-from rankzero.importers.base import Report
+from rankzero.importers.base import Header, Report
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero_neptune.rescue.params import ParamPlaces, StringSets, put
-from rankzero_neptune.rescue.printed import Printed
+from rankzero_neptune.importers.console import ConsoleLines
+from rankzero_neptune.importers.params import NestedParams, StringSets
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"})
+_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"})
 TAGS = "sys/tags"
-OF_THE_RUN = frozenset({"sys/name", "sys/description", "sys/failed", TAGS})
-"""Attributes that say something of the run as a whole, and are no parameters."""
+_HEADER = frozenset({"sys/name", "sys/description", "sys/failed", TAGS})
+"""Attributes that go into the header or tags of the run, not into its parameters."""
 
-_PRINTED = frozenset({"monitoring", "runtime"})
+_CONSOLE = frozenset({"monitoring", "runtime"})
 _SUFFIX = re.compile(r"\.[\w-]{1,31}", re.ASCII)
-_MOST_SINGLE_TEXTS = 100
+_MAX_SINGLE_TEXTS = 100
 _ROWS_OF_TEXT = 500
 
 
 class Translator:
-    """Collects events in ``ready``; the caller takes them from there."""
+    """Collects events in ``ready``, from which `take` removes them."""
 
     def __init__(self, files: MediaStore, report: Report, tags: Iterable[str] = ()) -> None:
-        """Begin.
+        """Start translating a run.
 
         Args:
-            files: where files are kept.
-            report: what is told of what cannot be taken.
-            tags: those that the run has in the end; others were taken away again.
+            files: stores files in the run's directory.
+            report: gets the data that cannot be imported.
+            tags: the tags that the run has at its end; other tags were removed again.
         """
         self.ready: list[Event] = []
         self._files = files
@@ -52,30 +52,30 @@ class Translator:
         self._row: Metrics | None = None
         self._params: Params | None = None
         self._in_params: set[str] = set()
-        self._places = ParamPlaces()
+        self._nested = NestedParams()
         self._next_steps: dict[str, float] = {}
-        self._untold_tags = dict.fromkeys(tags)
+        self._new_tags = dict.fromkeys(tags)
         self._sets = StringSets()
         self._texts: dict[str, int] = {}
         self._many_texts: dict[str, Text] = {}
-        self._printed = Printed()
+        self._console = ConsoleLines()
 
     def take(self) -> list[Event]:
-        """Return the events that are ready, and forget them."""
+        """Return and remove the events that are ready."""
         ready, self.ready = self.ready, []
         return ready
 
     def finish(self) -> list[Event]:
-        """Return what was still being collected."""
+        """Return the remaining events."""
         self._flush()
-        for each in (*self._printed.unended(), *self._many_texts.values()):
+        for each in (*self._console.partial(), *self._many_texts.values()):
             self._put(each)
         return self.take()
 
     # Values
 
     def number(self, name: str, value: float, step: float | None, time: float) -> None:
-        """Take a value of a series."""
+        """Add a number of a series."""
         if step is None or step != (whole := int(step)):
             whole = self._whole_step(name, step, time)
         else:
@@ -91,7 +91,7 @@ class Translator:
         self._row = Metrics(time, whole, {name: value})
 
     def _whole_step(self, name: str, step: float | None, time: float) -> int:
-        """Return a step that is an int: the next one if none was given; a fraction is kept as a value beside it."""
+        """Return an int step: the next one without a step; the int below a fraction, which becomes a metric."""
         if step is None:
             step = self._next_steps.get(name, 0)
         else:
@@ -100,8 +100,8 @@ class Translator:
         return int(step // 1)
 
     def param(self, name: str, value: Any, time: float) -> None:
-        """Take a value that stands alone."""
-        if name in OF_THE_RUN or self._places.is_known(name, value):
+        """Add a parameter."""
+        if name in _HEADER or self._nested.has(name, value):
             return
         if name in self._in_params:
             self._flush()
@@ -109,27 +109,27 @@ class Translator:
             self._flush()
             self._params = Params(time, {})
         self._in_params.add(name)
-        put(self._params.values, self._places.place(name, value), value)
+        self._nested.set(self._params.values, name, value)
 
-    def moment(self, name: str, milliseconds: float, time: float) -> None:
-        """Take a date that stands alone."""
+    def date(self, name: str, milliseconds: float, time: float) -> None:
+        """Add a parameter that is a date."""
         try:
-            moment = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
+            date = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
         except (ValueError, OverflowError, OSError):
-            self._report.leave_out(name, f"there is no date {milliseconds:g} ms after 1970")
+            self._report.leave_out(name, f"the date {milliseconds:g} ms after 1970 is out of range")
             return
-        self.param(name, moment, time)
+        self.param(name, date, time)
 
     def text(self, name: str, value: str, step: float | None, time: float) -> None:
-        """Take a text of a series, or a piece of what was printed."""
-        if name.endswith(("/stdout", "/stderr")) and name.partition("/")[0] in _PRINTED:
-            if (lines := self._printed.take(name, value, time)) is not None:
+        """Add a text of a series, or a piece of console output."""
+        if name.endswith(("/stdout", "/stderr")) and name.partition("/")[0] in _CONSOLE:
+            if (lines := self._console.add(name, value, time)) is not None:
                 self._put(lines)
             return
         whole = self._whole_step(name, step, time) if step is None else int(step // 1)
         self._next_steps[name] = whole + 1
         self._texts[name] = count = self._texts.get(name, 0) + 1
-        if count <= _MOST_SINGLE_TEXTS:
+        if count <= _MAX_SINGLE_TEXTS:
             self._put(Text(time, name, ["value"], [[value]], whole))
             return
         many = self._many_texts.setdefault(name, Text(time, name, ["step", "time", "value"], [], whole))
@@ -138,64 +138,64 @@ class Translator:
             self._put(self._many_texts.pop(name))
 
     def histogram(self, name: str, histogram: Histogram, step: float, time: float) -> None:
-        """Take a histogram of a series."""
+        """Add a histogram of a series."""
         self._put(HistogramEvent(time, name, histogram, int(step // 1)))
 
     # Sets
 
     def add_strings(self, name: str, values: Sequence[str], time: float) -> None:
-        """Take what was added to a set of strings."""
+        """Add strings to a set."""
         if name == TAGS:
             self._tags(values, time)
         else:
             self.param(name, self._sets.add(name, values), time)
 
     def assign_strings(self, name: str, values: Sequence[str], time: float) -> None:
-        """Take a set of strings that replaces what was in it."""
+        """Replace the content of a set of strings."""
         if name == TAGS:
             self._tags(values, time)
         else:
             self.param(name, self._sets.assign(name, values), time)
 
     def remove_strings(self, name: str, values: Sequence[str], time: float) -> None:
-        """Take what was removed from a set of strings."""
-        if name != TAGS and (left := self._sets.remove(name, values)) is not None:
-            self.param(name, left, time)
+        """Remove strings from a set."""
+        if name != TAGS and (rest := self._sets.remove(name, values)) is not None:
+            self.param(name, rest, time)
 
     def _tags(self, values: Sequence[str], time: float) -> None:
-        new = [value for value in dict.fromkeys(values) if value in self._untold_tags]
+        new = [value for value in dict.fromkeys(values) if value in self._new_tags]
         for each in new:
-            del self._untold_tags[each]
+            del self._new_tags[each]
         if new:
             self._put(Tags(time, new))
 
     # Files
 
     def file(self, name: str, path: Path, time: float, step: float | None = None) -> None:
-        """Take a file that is on disk."""
+        """Add a file on disk."""
         try:
             if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device might never end
-                raise OSError("it is no regular file")
+                raise OSError("it is not a regular file")
             stored = self._files.put_file(path)
-        except (OSError, ValueError) as error:  # a path may hold what no path can
+        except (OSError, ValueError) as error:  # ValueError: a path with NUL
             reason = getattr(error, "strerror", None) or error
             self._report.leave_out(name, f"{path}: {reason}")
             return
         self._put_file(name, stored, path.suffix, time, step)
 
     def content(self, name: str, encoded: str, suffix: str, time: float) -> None:
-        """Take a file whose content is given, in base64."""
+        """Add a file with its content in base64."""
         data = self._decoded(name, encoded)
         if data is not None:
             suffix = suffix if _SUFFIX.fullmatch(suffix) else ""
             self._put_file(name, self._files.put_bytes((data, suffix)), suffix, time, None)
 
     def picture(self, name: str, encoded: str | None, caption: str | None, step: float | None, time: float) -> None:
-        """Take a picture of a series, in base64."""
+        """Add an image of a series, in base64."""
         whole = self._whole_step(name, step, time) if step is None else int(step // 1)
         self._next_steps[name] = whole + 1
         if encoded is None:
-            self._report.leave_out(name, "the client did not keep this picture, as it was too large")
+            self._report.leave_out(name, "the client did not store this image, because it was too large")
             return
         data = self._decoded(name, encoded)
         if data is not None:
@@ -203,7 +203,7 @@ class Translator:
 
     def _put_file(self, name: str, stored: MediaFile, suffix: str, time: float, step: float | None) -> None:
         whole = None if step is None else int(step // 1)
-        if suffix.lower() in PICTURES:
+        if suffix.lower() in _IMAGE_SUFFIXES:
             self._put(Image(time, name, [stored], whole))
         else:
             details = {} if whole is None else {"step": step}
@@ -213,7 +213,7 @@ class Translator:
         try:
             return base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
-            self._report.leave_out(name, "what the client kept of it is no base64")
+            self._report.leave_out(name, "its content is not valid base64")
             return None
 
     # Collecting
@@ -232,7 +232,17 @@ class Translator:
             self._in_params.clear()
 
 
-def of_densities(densities: Iterable[float], edges: Sequence[float]) -> list[float]:
-    """Return the share of each bin: a histogram in rankzero has counts, which densities do not tell."""
+def header_of(about: Mapping[str, Any], name: str, started: float) -> Header:
+    """Return the header of a run from its attributes in ``sys/``; ``name`` is the default name."""
+    return Header(
+        name=str(about.get("sys/name") or name),
+        notes=about.get("sys/description") or None,
+        started=started,
+        status="failed" if about.get("sys/failed") is True else "success",
+    )
+
+
+def shares_of_bins(densities: Iterable[float], edges: Sequence[float]) -> list[float]:
+    """Convert densities to the share of each bin; the counts are unknown."""
     widths = (high - low for low, high in pairwise(edges))
     return [density * width for density, width in zip(densities, widths, strict=False)]
