@@ -1,1 +1,1 @@
-"""What training gives off by itself."""
+"""Capture console output, the environment, values on a GPU, and histograms of a model."""

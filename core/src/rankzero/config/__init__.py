@@ -1,1 +1,1 @@
-"""Configuration."""
+"""Configuration: arguments, environment variables and config files, and the options of loggers."""

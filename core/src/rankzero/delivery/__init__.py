@@ -1,1 +1,1 @@
-"""Delivery to the trackers."""
+"""Delivery of a run to trackers: couriers, retry, reject list, supervision, sync."""

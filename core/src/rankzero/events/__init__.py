@@ -1,1 +1,1 @@
-"""The lines of a journal."""
+"""The events of a run: the lines of its journal."""

@@ -1,1 +1,1 @@
-"""Files and directories."""
+"""Files: atomic writes, safe paths, local and remote directories."""

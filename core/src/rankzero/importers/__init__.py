@@ -1,1 +1,1 @@
-"""Importing what other tools left."""
+"""Import runs of other tools from disk."""

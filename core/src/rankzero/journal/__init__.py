@@ -1,1 +1,1 @@
-"""The journal of a run."""
+"""The journal of a run: append to it, read it, wait for more."""

@@ -1,1 +1,1 @@
-"""Loggers and their contract."""
+"""Loggers: the base class, the built-in CSV logger, and helpers for authors of plugins."""

@@ -1,1 +1,1 @@
-"""Media: encoding and storing."""
+"""Media: encode images, audio, tables and models, and store them as files."""

@@ -1,1 +1,1 @@
-"""The recorder."""
+"""The recorder: log metrics from your own training loop, as ``self.log`` does in Lightning."""

@@ -1,1 +1,1 @@
-"""The run of a training process."""
+"""The run of a training process: start, log, end."""

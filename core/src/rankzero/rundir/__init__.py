@@ -1,1 +1,1 @@
-"""The directory of a run."""
+"""The directory of a run: its files, delivery positions, the writer's lock, finding runs."""
