@@ -74,7 +74,7 @@ def test_the_command_line_reference_is_what_the_commands_say():
 def test_the_architecture_page_has_every_package_in_the_order_of_imports():
     text = (ROOT / "docs/explanation/architecture.md").read_text()
     packages = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
-    assert packages == [name for name in ROOMS if name != "rankzero"]
+    assert packages == [name for name in ROOMS if name != "rankzero" and "." not in name]
 
 
 def test_the_architecture_page_names_files_that_exist():
