@@ -35,7 +35,7 @@ class TestRowsLogger(LoggerContract):
 
     def read_back(self, logger):
         tracked = Tracked()
-        with closing(sqlite3.connect(logger.path)) as database:
+        with closing(sqlite3.connect(logger.options["path"])) as database:
             database.executescript(TABLES)
             chosen = "SELECT kind, name, step, value, time FROM logged WHERE run = ?"
             for kind, name, step, value, time in database.execute(chosen, [logger.version]):

@@ -1,0 +1,488 @@
+"""`TrackerLogger`, the skeleton of a logger for a tracker's SDK: an adapter declares tables and writes a `Session`.
+
+The logger is what a user makes and calls; it may be copied, pickled and closed. The session is one open run in the
+tracker. What every adapter would have to write is here:
+
+- whether the SDK is installed, and which options there are: `Options`;
+- opening when it is first needed, by one thread, once; opening the same run again after `close`;
+- prefix, epoch, metrics that are no numbers, nested hyperparameters, pictures in tables, files that exist only to be
+  sent;
+- a session that stays offline, for the journal has everything;
+- what an error of the SDK means for a courier: `Rule`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from rankzero.errors import (
+    AccessError,
+    ConfigError,
+    DeliveryError,
+    ExperimentUnavailableError,
+    PluginNotInstalledError,
+    PossiblyRejectedError,
+    RejectedError,
+    TrackerUnavailableError,
+)
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric, Tags
+from rankzero.loggers.base import Logger
+from rankzero.loggers.failures import Failure, Rule, read_failure, translated
+from rankzero.loggers.options import Option, Options, check_option
+from rankzero.loggers.verbs import Record
+from rankzero.media.record import Media
+from rankzero.media.store import MediaFile, MediaStore
+from rankzero.messages import OnceWarner
+from rankzero.plugins.entry_points import is_installed
+from rankzero.values import to_jsonable
+
+_LOG_MODEL = Option("log_model", choices=(True, False, "all"))
+_STATUSES = {"finished": "success", "killed": "aborted"}
+"""Words of frameworks for how a run ended → ours."""
+_PLURALS = {"image": "pictures", "audio": "sounds", "video": "videos", "figure": "figures"}
+
+
+class Unsupported(Exception):
+    """A session does not write this kind of data: the fallback of `Logger` keeps it, or says that it is not kept."""
+
+
+class Session:
+    """One open run in a tracker.
+
+    An adapter writes what its tracker has a place for; the rest raises `Unsupported`. `TrackerLogger` calls the methods
+    and translates the SDK's errors. ``context`` says when the event took place, which may be hours ago.
+    """
+
+    warner: OnceWarner
+    """Warns the user of each topic once, however often the run is opened; set before anything is written."""
+    url: str | None = None
+    """Where a person looks at the run."""
+
+    @property
+    def experiment(self) -> Any:
+        """The SDK's own object."""
+        raise ExperimentUnavailableError("this tracker has no object for a run")
+
+    def resume(self, time: float) -> None:
+        """Prepare to write something that took place at ``time``, in Unix seconds; reading does not call this."""
+
+    def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
+        """Write numbers, with the prefix and the epoch among them."""
+        raise Unsupported
+
+    def write_params(self, params: dict[str, Any], context: LogContext) -> None:
+        """Write hyperparameters: what JSON can hold, nested as they are. Repeated calls merge."""
+        raise Unsupported
+
+    def write_media(self, media: Media, context: LogContext) -> None:
+        """Write what is no number: see `Media`, whose files are made when it is asked for them."""
+        raise Unsupported
+
+    def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
+        """Write a file or directory."""
+        raise Unsupported
+
+    def write_checkpoint(self, checkpoint: Checkpoint, context: LogContext) -> None:
+        """Write a checkpoint, a file or directory; if this is not written, it is an artifact."""
+        raise Unsupported
+
+    def read_checkpoint(self, alias: str, directory: Path) -> Path:
+        """Download the checkpoint with an alias into a directory, and return its path.
+
+        Raises:
+            LookupError: no checkpoint of the run has it.
+        """
+        raise LookupError(f"the tracker keeps no checkpoints, so none has the alias {alias!r}")
+
+    def write_tags(self, tags: Sequence[str], context: LogContext) -> None:
+        """Add tags to the run."""
+        raise Unsupported
+
+    def write_console(self, text: str, stream: str, context: LogContext) -> None:
+        """Write lines that the training process printed."""
+        raise Unsupported
+
+    def alert(self, alert: Alert, context: LogContext) -> None:
+        """Send people a message."""
+        raise Unsupported
+
+    def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
+        """Define the x-axis and the summary of a metric, whose name has the prefix."""
+        raise Unsupported
+
+    def flush(self) -> None:
+        """Return only when the tracker has acknowledged everything that was written; raise otherwise."""
+
+    def finish(self, status: Any, time: float) -> None:
+        """Note how the run ended, in the tracker's word if `TrackerLogger.statuses` has one, and when."""
+
+    def close(self) -> None:
+        """Release everything; in direct use the run ends."""
+
+
+class OfflineSession(Session):
+    """Writes nothing: for a Run that stays offline, whose journal has everything, or whose tracker is switched off."""
+
+    @property
+    def experiment(self) -> Any:
+        raise ExperimentUnavailableError("the run is offline or switched off: the tracker has no experiment of it")
+
+    def _write_nothing(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    write_metrics = write_params = write_media = write_artifact = write_checkpoint = _write_nothing
+    write_tags = write_console = alert = define_metric = _write_nothing
+
+    def read_checkpoint(self, alias: str, directory: Path) -> Path:
+        raise LookupError(f"nothing was sent to the tracker, so no checkpoint has the alias {alias!r} there")
+
+
+class TrackerLogger(Logger):
+    """Writes to a tracker by its SDK. An adapter writes `open`, ``name`` and ``version``, and a `Session`.
+
+    Args:
+        prefix: put before the names of metrics, with ``LOGGER_JOIN_CHAR``.
+        log_model: see `Logger.log_model`.
+        **given: the other options; a subclass's constructor names them, and passes them on.
+
+    Raises:
+        PluginNotInstalledError: the SDK is not installed.
+        ConfigError: an option is unknown or has a wrong value.
+    """
+
+    LOGGER_JOIN_CHAR = "-"
+
+    sdk: ClassVar[str]
+    """The module of the SDK, which the distribution of the same name has (with ``-`` for ``_``)."""
+    tracker: ClassVar[str]
+    """What the tracker is called, for messages."""
+    options_class: ClassVar[type[Options]] = Options
+    """The table of options. ``secret_options`` comes from it."""
+    errors: ClassVar[tuple[Rule, ...]] = ()
+    """What the SDK's errors mean. An exception that no rule fits goes on as it is."""
+    statuses: ClassVar[Mapping[str, Any]] = {}
+    """``success``, ``aborted`` and ``failed`` (any other word) → what the tracker calls it; as given if empty."""
+    epoch_metric: ClassVar[str | None] = "epoch"
+    """The metric that holds the epoch of a row that has none of this name itself; None if there is to be none."""
+    prefixes_epoch: ClassVar[bool] = True
+    """Whether the epoch's metric has the prefix, too."""
+    media_options: ClassVar[Mapping[str, frozenset[str]] | None] = {}
+    """Kind of media → further arguments that the tracker shows; others are warned of. None if all are."""
+    draws_models: ClassVar[bool] = False
+    """Whether ``log_graph`` in direct use takes a model itself."""
+    scratch: ClassVar[Literal["written", "flushed"]] = "written"
+    """Until when the files are needed that are made of what is logged in direct use."""
+    writes_offline: ClassVar[bool] = False
+    """Whether the adapter itself writes runs that stay offline."""
+    reopens_after_failed_flush: ClassVar[bool] = False
+    """Whether a session is useless when it could not flush, since it takes for written what is handed over again."""
+    unpicklable: ClassVar[frozenset[str]] = frozenset()
+    """Arguments of the constructor that copies are made without."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "options_class" in vars(cls):
+            cls.secret_options = cls.options_class.secrets()
+
+    def __init__(
+        self, *, prefix: str | None = "", log_model: bool | Literal["all"] | None = None, **given: Any
+    ) -> None:
+        super().__init__()
+        if not is_installed(self.sdk):
+            name = self.sdk.replace("_", "-")
+            raise PluginNotInstalledError(f"{type(self).__name__} needs {self.sdk}: pip install {name}")
+        if log_model is not None:
+            check_option(_LOG_MODEL, log_model)
+        check_option(Option("prefix", str), prefix or "")
+        self.log_model = log_model
+        self.prefix = prefix + self.LOGGER_JOIN_CHAR if prefix else ""
+        """What stands before the names of metrics."""
+        self.options = self.options_class(given)
+        """What the user asked for."""
+        self.options.check(type(self).__name__, ("prefix", "log_model"))
+        self.warner = OnceWarner()
+        """Warns the user of each topic once."""
+        self._session: Session | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._opening = threading.RLock()  # a courier that is a thread, and who uses the run meanwhile
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._users = 0  # of the files in it
+
+    def __getstate__(self) -> dict[str, Any]:
+        args, options = self._constructor
+        kept = {name: value for name, value in options.items() if name not in self.unpicklable}
+        left_out: dict[str, Any] = {"_session": None, "_opening": None, "_scratch": None}
+        return {**super().__getstate__(), **left_out, "_constructor": (args, kept)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    # The session
+
+    def open(self, run: RunInfo | None) -> Session:
+        """Open the run in the tracker; called when it is first needed, and again after `close`.
+
+        Args:
+            run: the rankzero run, whose id finds the same run each time; None in direct use.
+
+        Raises:
+            ConfigError: the user's options make no sense to the tracker. Of this, and of a `RejectedError`, no event
+                is the cause: under a Run both become an `AccessError`.
+        """
+        raise NotImplementedError
+
+    @property
+    def session(self) -> Any:
+        """The open run, as `open` returned it; opened if need be."""
+        with self._opening:
+            if self._session is None:
+                self._session = self._opened()
+                self._session.warner = self.warner
+            return self._session
+
+    def _opened(self) -> Session:
+        run = self.run_info
+        if run is not None and (self.is_offline or self.is_disabled) and not self.writes_offline:
+            return OfflineSession()
+        what = f"the run cannot be opened in {self.tracker}"
+        try:
+            with self.translated(what):
+                return self.open(run)
+        except RejectedError as error:
+            raise AccessError(f"{what}: {error}") from error
+        except PossiblyRejectedError as error:
+            raise TrackerUnavailableError(f"{what}: {error}") from error
+        except ConfigError as error:
+            if run is None:
+                raise
+            raise AccessError(f"{what}: {error}") from error
+
+    def discard(self) -> None:
+        """Forget the session without closing it: what was not flushed is handed over again."""
+        self._session = None
+
+    def read_failure(self, error: BaseException) -> Failure:
+        """Return what an exception of the SDK says, for `errors`."""
+        return read_failure(error)
+
+    def translated(self, what: str = "", *, is_event: bool = False) -> Any:
+        """Return a context that raises for the SDK's errors what `errors` says; see `failures.translated`."""
+        return translated(self.errors, what, read=self.read_failure, is_event=is_event)
+
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        """Yield the session, about to be written to. For verbs that a subclass writes itself, too."""
+        with self._using_files():
+            session = self.session
+            with self.translated(is_event=True):
+                session.resume(self.context.time)
+                yield session
+
+    @contextmanager
+    def _using_files(self) -> Iterator[None]:
+        """Delete what `media_store` made within the outermost of these contexts, if it is needed no longer."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users and self.scratch == "written":
+                self._clear_scratch()
+
+    # Delivery
+
+    def attach(self, run: RunInfo) -> None:
+        self.discard()
+        super().attach(run)
+
+    def resolved_options(self) -> dict[str, Any]:
+        return self.options.resolved()
+
+    def how_to_view(self) -> str | None:
+        return self._session.url if self._session is not None else None
+
+    def flush(self) -> None:
+        if self._session is not None:
+            with self.acknowledging():
+                self._session.flush()
+            self._clear_scratch()
+
+    @contextmanager
+    def acknowledging(self) -> Iterator[None]:
+        """Translate errors of the SDK while the session flushes or ends; see `reopens_after_failed_flush`."""
+        try:
+            with self.translated():
+                yield
+        except DeliveryError:
+            if self.reopens_after_failed_flush and self.run_info is not None:
+                self.discard()
+            raise
+
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        if self._session is not None or self.run_info is not None:
+            with self.acknowledging():
+                self.session.finish(self._word(status), self.context.time)
+        self._clear_scratch()
+
+    def _word(self, status: str) -> Any:
+        known = _STATUSES.get(status, status)
+        return self.statuses.get(known, self.statuses.get("failed", status))
+
+    def close(self) -> None:
+        """Release everything; in direct use the run in the tracker ends."""
+        session, self._session = self._session, None
+        try:
+            if session is not None:
+                with self.acknowledging():
+                    session.close()
+        finally:
+            self._clear_scratch()
+
+    @property
+    def experiment(self) -> Any:
+        """The SDK's own object."""
+        self._closed = False
+        return self.open_experiment()
+
+    def open_experiment(self) -> Any:
+        """Return the SDK's own object; a subclass that joins the run of a courier with another session overrides it."""
+        with self.translated():
+            return self.session.experiment
+
+    # Numbers and params
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        numbers, others = self._numbers_and_others(metrics)
+        for key, value in others.items():
+            self.log_text_metric(key, value, step)
+        if numbers:
+            self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
+
+    def log_text_metric(self, key: str, value: Any, step: int | None) -> None:
+        """Log a metric that is no number, as a Run does."""
+        self.log_text(key, columns=["value"], data=[[value]], step=step)
+
+    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
+        with self.writing() as session:
+            session.write_metrics([self.named(row) for row in rows])
+
+    def named(self, row: MetricsRow) -> MetricsRow:
+        """Return a row with the prefix and the epoch."""
+        values, epoch = row.values, self.epoch_metric
+        if epoch is not None and row.context.epoch is not None and self.prefixes_epoch:
+            values = {epoch: row.context.epoch, **values}
+        if self.prefix:
+            values = {self.prefix + name: value for name, value in values.items()}
+        if epoch is not None and row.context.epoch is not None and not self.prefixes_epoch:
+            values = {epoch: row.context.epoch, **values}
+        return row if values is row.values else MetricsRow(values, row.step, row.context)
+
+    def log_hyperparams(
+        self, params: Mapping[str, Any] | Namespace | None = None, metrics: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        given = vars(params) if isinstance(params, Namespace) else params or {}
+        with self.writing() as session:
+            session.write_params(to_jsonable(given), self.context)
+        if metrics:
+            self.log_metrics(dict(metrics), step=0)
+
+    # What is no number
+
+    def log_record(self, record: Record) -> None:
+        if isinstance(record, Media):
+            if record.kind == "graph" and not (self.draws_models or isinstance(record.items, MediaFile)):
+                return  # frameworks log a model of their own accord
+            self._warn_of_ignored(record)
+        with self._using_files():
+            try:
+                with self.writing() as session:
+                    self._write_record(session, record)
+            except Unsupported:
+                super().log_record(record)
+
+    def _write_record(self, session: Session, record: Record) -> None:
+        context = self.context
+        match record:
+            case Media():
+                session.write_media(record, context)
+            case Artifact():
+                session.write_artifact(record, context)
+            case Checkpoint():
+                session.write_checkpoint(record, context)
+            case DefineMetric():
+                session.define_metric(msgspec.structs.replace(record, name=self.prefix + record.name), context)
+            case Tags():
+                session.write_tags(record.tags, context)
+            case Alert():
+                session.alert(record, context)
+
+    def _warn_of_ignored(self, media: Media) -> None:
+        known = self.media_options
+        for option in () if known is None else media.extra.keys() - known.get(media.kind, ()):
+            what = _PLURALS.get(media.kind, media.kind)
+            message = f"{self.tracker} shows {what} without {option!r}, which is not logged"
+            self.warner.warn(f"{media.kind} {option}", message)
+
+    def log_console(self, text: str, stream: str) -> None:
+        with self.writing() as session:
+            session.write_console(text, stream, self.context)
+
+    def download_checkpoint(self, alias: str = "best", directory: str | os.PathLike[str] | None = None) -> str:
+        """Return the path of a local copy of the checkpoint that has an alias.
+
+        Args:
+            alias: ``best``, ``latest``, or one that `log_checkpoint` was given.
+            directory: where to put it; a new temporary directory if not given.
+
+        Raises:
+            LookupError: no checkpoint of the run has this alias.
+        """
+        self._closed = False
+        target = Path(tempfile.mkdtemp(prefix="rankzero-") if directory is None else directory).resolve()
+        target.mkdir(parents=True, exist_ok=True)
+        with self.translated():
+            return str(self.session.read_checkpoint(alias, target))
+
+    @property
+    def media_store(self) -> MediaStore:
+        if self.run_info is not None:
+            return super().media_store
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix=f"rankzero-{self.sdk}-")
+        return MediaStore(Path(self._scratch.name))
+
+    def _clear_scratch(self) -> None:
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+
+def plain_rows(media: Media, keep: Callable[[MediaFile, int, int], Any]) -> tuple[list[str], list[list[Any]]]:
+    """Return the columns and rows of a table, as JSON can hold them.
+
+    Args:
+        media: the table, or a text.
+        keep: is given each picture among the cells, with its row and column, and returns what to write instead.
+    """
+    columns, rows = media.table()
+
+    def plain(cell: Any, row: int, column: int) -> Any:
+        if isinstance(cell, MediaFile) or hasattr(cell, "save") or hasattr(cell, "savefig"):
+            return keep(Media("image", media.key, [cell], open_store=media.open_store).files()[0], row, column)
+        return to_jsonable(cell)
+
+    return columns, [[plain(cell, row, column) for column, cell in enumerate(cells)] for row, cells in enumerate(rows)]
