@@ -10,8 +10,7 @@ from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.testing.full_disk import full_disk
 from rankzero_tensorboard import TensorBoardLogger
-from rankzero_tensorboard.event_file import EventFile
-from rankzero_tensorboard.records import record
+from rankzero_tensorboard.event_file import EventFile, record
 
 ROWS = 4
 PICTURES = [np.full((3, 3, 3), shade, np.uint8) for shade in (0, 200)]

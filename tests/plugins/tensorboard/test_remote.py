@@ -9,7 +9,7 @@ from servers.event_files import hparams, scalars
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
-from rankzero_tensorboard import TensorBoardLogger, run_writer
+from rankzero_tensorboard import TensorBoardLogger, session
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_what_was_not_uploaded_is_when_the_logger_goes(url, tmp_path):
 
 
 def test_a_run_is_continued_in_small_files(url, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_writer, "_LARGEST_UPLOAD", 500)
+    monkeypatch.setattr(session, "_LARGEST_UPLOAD", 500)
     run = RunInfo("r1", "first", "digits", str(tmp_path), started=1.7e9)
     for first, lines in ((0, 10), (10, 25), (25, 25), (25, 120)):
         log_dir = deliver(run, url, first, lines)
@@ -77,7 +77,7 @@ def test_a_run_is_continued_in_small_files(url, tmp_path, monkeypatch):
 
 
 def test_what_begins_a_file_anew_hides_only_what_was_before(url, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_writer, "_LARGEST_UPLOAD", 200)
+    monkeypatch.setattr(session, "_LARGEST_UPLOAD", 200)
     logger = TensorBoardLogger(url, purge_step=0, flush_secs=0)
     for step in (0, 1, 2, 3, 4, 5, 6, 7):
         logger.log_metrics({"loss": step / 2}, step)

@@ -1,7 +1,11 @@
 """One event file, continued where it ends, which knows how much of a journal it holds.
 
-Each record ends with a mark: how many lines of the journal the file holds up to there. To readers it is a field of
-`Event` that they do not know, and skip. So values and mark are there together, or neither is.
+TensorBoard's event files are TFRecords: the length of the data (8 bytes), a checksum of the length (4), the data, and
+a checksum of the data (4), all little-endian. The checksum is CRC-32C, rotated and shifted so that it may stand in data
+that is checksummed again.
+
+Here each record's data ends with a mark: how many lines of the journal the file holds up to there. To readers it is a
+field of `Event` that they do not know, and skip. So values and mark are there together, or neither is.
 """
 
 from __future__ import annotations
@@ -9,18 +13,45 @@ from __future__ import annotations
 import os
 import struct
 import weakref
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from rankzero_tensorboard.records import read_records, record
+import google_crc32c
 
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM = struct.Struct("<I")
+_HEADER = _LENGTH.size + _CHECKSUM.size
 _MARK = struct.Struct("<2sQ")
 _FIELD = b"\xf9\x7f"  # number 2047, eight bytes
+
+
+def record(data: bytes) -> bytes:
+    """Return the record that holds ``data``."""
+    length = _LENGTH.pack(len(data))
+    return b"".join((length, _checksum(length), data, _checksum(data)))
 
 
 def marked(event: bytes, lines: int) -> bytes:
     """Return the record of a serialized `Event`, with a mark."""
     return record(event + _MARK.pack(_FIELD, lines))
+
+
+def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset behind it, data) of each record, up to the first one that is torn or damaged."""
+    end = 0
+    with path.open("rb") as file:
+        while True:
+            header = file.read(_HEADER)
+            length = header[: _LENGTH.size]
+            if len(header) < _HEADER or header[_LENGTH.size :] != _checksum(length):
+                return
+            size = _LENGTH.unpack(length)[0]
+            data, checksum = file.read(size), file.read(_CHECKSUM.size)
+            if checksum != _checksum(data):
+                return
+            end += _HEADER + size + _CHECKSUM.size
+            yield end, data
 
 
 class EventFile:
@@ -61,3 +92,9 @@ class EventFile:
 def _mark_of(data: bytes) -> int:
     field, lines = _MARK.unpack(data[-_MARK.size :]) if len(data) >= _MARK.size else (b"", 0)
     return int(lines) if field == _FIELD else 0
+
+
+def _checksum(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    rotated = crc >> 15 | crc << 17
+    return _CHECKSUM.pack(rotated + 0xA282EAD8 & 0xFFFFFFFF)

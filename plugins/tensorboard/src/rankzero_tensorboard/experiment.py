@@ -1,17 +1,14 @@
-"""``TensorBoardLogger.experiment``: torch's `SummaryWriter`, whose records go through the logger's `RunWriter`."""
+"""``TensorBoardLogger.experiment``: torch's `SummaryWriter`, whose records go through the logger's `EventSession`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
-
-from tensorboard.compat.proto.event_pb2 import Event
 
 from rankzero.errors import PluginNotInstalledError
 from rankzero.media.encoders import unwrap_model
 from rankzero.messages import describe
 from rankzero.rank import rank_zero_warn
-from rankzero_tensorboard.run_writer import RunWriter
+from rankzero_tensorboard.session import EventSession
 
 try:
     from torch.utils.tensorboard import SummaryWriter
@@ -27,18 +24,18 @@ class Experiment(SummaryWriter):  # type: ignore[misc]  # Any to mypy
 
     Args:
         log_dir: the run's directory.
-        open_writer: returns the writer to use; the logger may have closed the last one.
+        session: writes the records, also after the logger has closed it.
         **options: of `SummaryWriter`, for the files of their own that ``add_scalars`` and ``add_hparams`` begin.
     """
 
-    def __init__(self, log_dir: str, open_writer: Callable[[], RunWriter], **options: Any) -> None:
-        self._open_writer = open_writer
+    def __init__(self, log_dir: str, session: EventSession, **options: Any) -> None:
+        self._session = session
         self.file_writer: _FileWriter | None = None
         super().__init__(log_dir, **options)
 
     def _get_file_writer(self) -> Any:
         if self.file_writer is None:
-            self.file_writer = _FileWriter(_Records(self.log_dir, self._open_writer))
+            self.file_writer = _FileWriter(self.log_dir, self._session)
             self.all_writers = {self.log_dir: self.file_writer}
         return self.file_writer
 
@@ -65,28 +62,17 @@ def trace(experiment: Experiment, model: Any, inputs: Any) -> None:
 
 
 class _FileWriter(FileWriter):  # type: ignore[misc]  # Any to mypy
-    def __init__(self, event_writer: _Records) -> None:
-        self.event_writer = event_writer
+    """Hands records to the session, which stays open: it is the logger's."""
 
-
-class _Records:
-    """Takes the place of tensorboard's `EventFileWriter`."""
-
-    def __init__(self, log_dir: str, open_writer: Callable[[], RunWriter]) -> None:
+    def __init__(self, log_dir: str, session: EventSession) -> None:
         self._log_dir = log_dir
-        self._open_writer = open_writer
+        self.event_writer = session
 
     def get_logdir(self) -> str:
         return self._log_dir
 
-    def add_event(self, event: Event) -> None:
-        self._open_writer().add(event)
-
-    def flush(self) -> None:
-        self._open_writer().flush()
-
     def close(self) -> None:
-        """Leave it open: it is the logger's."""
+        self.flush()
 
     def reopen(self) -> None:
-        """It is open."""
+        pass

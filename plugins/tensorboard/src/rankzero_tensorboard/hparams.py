@@ -20,18 +20,21 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from rankzero.files.directories import Place, replace_file
 from rankzero.loggers.csv.hparams import HparamsFile
 from rankzero.values import flatten
-from rankzero_tensorboard.records import read_records, record
-from rankzero_tensorboard.summaries import file_header
+from rankzero_tensorboard.event_file import read_records, record
 
 EVENTS = "events.out.tfevents.0.hparams"
 
 _LARGEST_INT = 2**53  # in the table numbers are float64
-_GOOD = ("success", "finished")
 _KINDS = {
     "bool_value": "DATA_TYPE_BOOL",
     "number_value": "DATA_TYPE_FLOAT64",
     "string_value": "DATA_TYPE_STRING",
 }
+
+
+def file_header(began: float) -> bytes:
+    """Return the first record of an event file, which says what it is."""
+    return bytes(Event(wall_time=began, file_version="brain.Event:2").SerializeToString())
 
 
 class Hparams:
@@ -69,10 +72,9 @@ class Hparams:
                 self._write_events()
 
     def end(self, status: str, time: float) -> None:
-        """Say how the run ended, and when."""
+        """Note how the run ended, in TensorBoard's word, and when."""
         if self.values:
-            name = "STATUS_SUCCESS" if status in _GOOD else "STATUS_FAILURE"
-            self._write_events(SessionEndInfo(status=api_pb2.Status.Value(name), end_time_secs=time))
+            self._write_events(SessionEndInfo(status=api_pb2.Status.Value(status), end_time_secs=time))
 
     def _write_events(self, end: SessionEndInfo | None = None) -> None:
         start = SessionStartInfo(start_time_secs=self._began)

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import os
+import re
 import shlex
+import socket
+import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
-from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.errors import TrackerUnavailableError
+from rankzero.events.run_info import RunInfo
 from rankzero.files.directories import is_url, next_version
+from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.csv import hparams
+from rankzero.loggers.failures import Failure, Rule
 from rankzero.media.store import MediaFile
-from rankzero.plugins.entry_points import is_installed
-from rankzero.values import Number, as_utf8, flatten, split_metrics, to_number
-from rankzero_tensorboard.media_verbs import MediaVerbs
-from rankzero_tensorboard.run_directory import expand, label
-from rankzero_tensorboard.writers import Writers
+from rankzero.values import as_utf8, flatten
 
 if TYPE_CHECKING:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    from rankzero_tensorboard.run_writer import RunWriter
+    from rankzero_tensorboard.session import EventSession
 
 _DEFAULT_NAME = "lightning_logs"
-_LARGEST_FLOAT32 = 3.4028234663852886e38
+_GENERATED_ID_LENGTH = 32
+_numbers = count()
 
 
-class TensorBoardLogger(MediaVerbs):
+class TensorBoardLogger(TrackerLogger):
     """Writes a run as event files, without TensorFlow or torch.
 
     Used directly, it writes to ``save_dir/name/version_N``, each value at once. Under a Run it writes to
@@ -58,10 +55,18 @@ class TensorBoardLogger(MediaVerbs):
         root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
     """
 
-    supports_join = True
-    counts_lines = True
     LOGGER_JOIN_CHAR = "-"
     NAME_HPARAMS_FILE = hparams.NAME
+
+    sdk = "tensorboard"
+    tracker = "TensorBoard"
+    errors = (Rule(TrackerUnavailableError, error=("OSError",)),)
+    statuses: ClassVar[Mapping[str, Any]] = {"success": "STATUS_SUCCESS", "failed": "STATUS_FAILURE"}
+    epoch_metric = None
+    media_options = None
+    reopens_after_failed_flush = True
+    supports_join = True
+    counts_lines = True
 
     def __init__(
         self,
@@ -80,27 +85,29 @@ class TensorBoardLogger(MediaVerbs):
         filename_suffix: str = "",
         root_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if not is_installed("tensorboard"):
-            raise PluginNotInstalledError("TensorBoardLogger needs tensorboard: pip install tensorboard")
-        super().__init__()
+        super().__init__(prefix=prefix)
         save_dir = root_dir if save_dir is None else save_dir
-        self._save_dir = None if save_dir is None else expand(save_dir)
+        self._save_dir = None if save_dir is None else _expand(save_dir)
         self._name = name or ""
         self._version = version
         self._next_version: int | None = None
         self._sub_dir = None if sub_dir is None else os.fspath(sub_dir)
-        self._writers = Writers(filename_suffix, flush_secs, purge_step)
-        self._experiment: Any = None
+        self._purge_step = purge_step
+        self._flush_secs = flush_secs
+        self._suffix = filename_suffix
         self._log_graph = log_graph
         self._default_hp_metric = default_hp_metric
-        self._prefix = f"{prefix}{self.LOGGER_JOIN_CHAR}" if prefix else ""
-        self._suffix = filename_suffix
-        self._stepless = 0
+        self._forget()
         self.hparams: dict[str, Any] = {}
         """The hyperparameters that this logger was given."""
 
+    def _forget(self) -> None:
+        self._events: EventSession | None = None  # which goes on with its file after a close
+        self._joined: EventSession | None = None  # beside a courier's
+        self._experiment: Any = None
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_experiment": None}
+        return {**super().__getstate__(), "_events": None, "_joined": None, "_experiment": None}
 
     # Identity
 
@@ -117,7 +124,7 @@ class TensorBoardLogger(MediaVerbs):
         if self._version is not None:
             return self._version
         if self.run_info is not None:
-            return label(self.run_info)
+            return _directory_of(self.run_info)
         if self._next_version is None:
             self._next_version = next_version(self.root_dir)
         return self._next_version
@@ -131,7 +138,7 @@ class TensorBoardLogger(MediaVerbs):
     @property
     def root_dir(self) -> str:
         # What a journal says is not expanded: somebody else may have written it.
-        return os.path.join(self.save_dir, self.name if self._is_named_by_run else expand(self.name))
+        return os.path.join(self.save_dir, self.name if self._is_named_by_run else _expand(self.name))
 
     @property
     def sub_dir(self) -> str | None:
@@ -142,12 +149,46 @@ class TensorBoardLogger(MediaVerbs):
     def log_dir(self) -> str:
         version = self.version
         last = version if isinstance(version, str) else f"version_{version}"
-        last = last if self._version is None else expand(last)
-        return os.path.join(self.root_dir, last, *map(expand, filter(None, [self.sub_dir])))
+        last = last if self._version is None else _expand(last)
+        return os.path.join(self.root_dir, last, *map(_expand, filter(None, [self.sub_dir])))
 
-    @property
-    def experiment(self) -> Any:
-        """A ``torch.utils.tensorboard.SummaryWriter`` that writes into ``log_dir``.
+    def how_to_view(self) -> str:
+        root = self.root_dir
+        return f"tensorboard --logdir {shlex.quote(root if is_url(root) else os.path.abspath(root))}"
+
+    # The session
+
+    def open(self, run: RunInfo | None) -> EventSession:
+        if self._events is None:
+            if run is None:
+                self._events = self._make_session(f"{_beginning(time.time())}.{_new()}", None)
+            else:  # any courier of this run continues this file
+                self._events = self._make_session(
+                    f"{_beginning(run.started)}.{_as_part(run.id)}.values", run, waits=True
+                )
+        return self._events
+
+    def _make_session(self, name: str, run: RunInfo | None, *, waits: bool = False) -> EventSession:
+        from rankzero_tensorboard.session import EventSession
+
+        return EventSession(
+            self.log_dir,
+            name + self._suffix,
+            time.time() if run is None else run.started,
+            waits=waits,
+            flush_secs=self._flush_secs,
+            purge_step=self._purge_step if run is None else None,
+        )
+
+    def discard(self) -> None:
+        super().discard()
+        self._forget()
+
+    def read_failure(self, error: BaseException) -> Failure:
+        return Failure(f"{self.log_dir} cannot be written: {error}")
+
+    def open_experiment(self) -> Any:
+        """Return a ``torch.utils.tensorboard.SummaryWriter`` that writes into ``log_dir``.
 
         In direct use it shares the logger's event file. Under a Run it has one of its own beside the courier's, and
         what it writes is in no journal.
@@ -155,77 +196,49 @@ class TensorBoardLogger(MediaVerbs):
         if self._experiment is None:
             from rankzero_tensorboard.experiment import Experiment
 
-            directory, run = self.log_dir, self.run_info
-            # No method of this logger: a cycle would keep it, and what it has still to upload, alive.
-            writers = self._writers
-            open_writer = partial(writers.joined, directory, run) if run else partial(writers.main, directory, run)
-            self._experiment = Experiment(directory, open_writer, filename_suffix=self._suffix)
+            session = self.session if self.run_info is None else self._join(self.run_info)
+            self._experiment = Experiment(self.log_dir, session, filename_suffix=self._suffix)
         return self._experiment
 
-    def how_to_view(self) -> str:
-        root = self.root_dir
-        return f"tensorboard --logdir {shlex.quote(root if is_url(root) else os.path.abspath(root))}"
+    def _join(self, run: RunInfo) -> EventSession:
+        if self._joined is None:
+            # It sorts before the courier's: without its data server TensorBoard follows no file but the last.
+            name = f"{_beginning(run.started)}.{_as_part(run.id)}.experiment.{_new()}"
+            self._joined = self._make_session(name, run)
+        return self._joined
 
     # Delivery
 
-    def attach(self, run: RunInfo) -> None:
-        self._writers.forget()  # what was not flushed is handed over again
-        self._experiment = None
-        super().attach(run)
-
     def watermark(self) -> int:
-        with self._writing():
-            return self._writer().lines
+        with self.acknowledging():
+            return int(self.session.lines)
 
     def flush(self) -> None:
-        with self._writing():
-            self._writers.flush()
+        super().flush()
+        if self._joined is not None:
+            with self.acknowledging():
+                self._joined.flush()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if self.run_info is not None:
-                self._writers.forget()  # what was not written is handed over again
-            raise TrackerUnavailableError(f"{self.log_dir} cannot be written: {error}") from error
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.flush()
+
+    def close(self) -> None:
+        experiment, joined = self._experiment, self._joined
+        self._experiment = self._joined = None
+        if experiment is not None:
+            experiment.close()
+        if joined is not None:
+            with self.acknowledging():
+                joined.close()
+        super().close()
 
     # Verbs
 
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        context = self.context
-        step = self._step(step, context)
-        self._log_scalars(metrics if self.run_info else self._numbers(metrics, step), step, context)
-
-    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
-        for row in rows:
-            self._log_scalars(row.values, self._step(row.step, row.context), row.context)
-
-    def _log_scalars(self, values: Mapping[str, Number], step: int, context: LogContext) -> None:
-        too_large = [name for name, value in values.items() if _LARGEST_FLOAT32 < abs(value) < math.inf]
-        if too_large:
-            self._say_once("float32", f"TensorBoard's numbers are float32, in which {too_large[0]!r} is infinite")
-            values = {**values, **{name: math.inf if values[name] > 0 else -math.inf for name in too_large}}
-        if self._prefix:
-            values = {f"{self._prefix}{name}": value for name, value in values.items()}
-        if values:
-            self._writer().add_scalars(values, step, context)
-
-    def _numbers(self, metrics: Mapping[str, Any], step: int) -> dict[str, Number]:
-        """Return what is a number among what anyone may log; log the rest as text."""
-        split = split_metrics(metrics)
-        for name, value in split.rest.items():
-            if value is None:
-                self._say_once(f"None {name}", f"the metric {name!r} was None; there is nothing to write")
-            else:
-                self.log_text(name, columns=["value"], data=[[value]], step=step)
-        awaited = {name: to_number(value) for name, value in split.on_device.items()}
-        numbers = {**split.numbers, **{name: value for name, value in awaited.items() if value is not None}}
-        return {as_utf8(name): value for name, value in numbers.items()}
-
     def log_hyperparams(
         self,
-        params: dict[str, Any] | Namespace | None = None,
+        params: Mapping[str, Any] | Namespace | None = None,
         metrics: Any = None,
         step: int | None = None,
         *args: Any,
@@ -234,10 +247,9 @@ class TensorBoardLogger(MediaVerbs):
         values = vars(params) if isinstance(params, Namespace) else dict(params or {})
         self.hparams.update(values)
         initial = {"hp_metric": metrics} if metrics is not None and not isinstance(metrics, Mapping) else metrics or {}
-        with self._writing():
-            known = self._writer().hparams
-            is_first = not known.values
-            known.add(values, [f"{self._prefix}{as_utf8(name)}" for name, _ in flatten(initial)])
+        with self.writing() as session, self.translated():
+            is_first = not session.hparams.values
+            session.hparams.add(values, [self.prefix + as_utf8(name) for name, _ in flatten(initial)])
         if metrics is None and values and is_first and self._default_hp_metric and self.run_info is None:
             initial = {"hp_metric": -1}
         if initial:
@@ -251,41 +263,25 @@ class TensorBoardLogger(MediaVerbs):
         else:
             super().log_graph(model, input_array)
 
-    def _writer(self) -> RunWriter:
-        return self._writers.main(self.log_dir, self.run_info)
 
-    def _add_summary(self, summary: Summary, step: int | None) -> None:
-        context = self.context
-        self._writer().add_summary(summary, self._step(step, context), context)
+def _directory_of(run: RunInfo) -> str:
+    # The end of a generated id, which is random; it begins with the date.
+    return f"{_as_part(run.name)}-{run.id[-8:] if len(run.id) == _GENERATED_ID_LENGTH else run.id}"
 
-    def _add_event(self, event: Event) -> None:
-        self._writer().add(event, self.context.line)
 
-    def _step(self, step: int | None, context: LogContext) -> int:
-        """Return the step; without one, the event's line in the journal, or a number that counts up."""
-        if step is not None:
-            return int(step)
-        if context.line is not None:
-            return context.line
-        self._stepless += 1
-        return self._stepless - 1
+def _expand(path: str | os.PathLike[str]) -> str:
+    """Return a path or URL with the values of ``~`` and ``$VAR``."""
+    text = os.path.expandvars(os.fspath(path))
+    return text if is_url(text) else os.path.expanduser(text)
 
-    # Endings
 
-    def save(self) -> None:
-        """Do nothing: in direct use every value is written already, and under a Run a courier calls `flush`."""
+def _beginning(began: float) -> str:
+    return f"events.out.tfevents.{int(began):010}"
 
-    def finalize(self, status: str) -> None:
-        if self._writers.is_open or self.run_info is not None:
-            with self._writing():
-                self._writer().hparams.end(status, self.context.time)
-        if self._experiment is not None:
-            self._experiment.flush()
-        self.flush()
 
-    def close(self) -> None:
-        if self._experiment is not None:
-            self._experiment.close()
-            self._experiment = None
-        with self._writing():
-            self._writers.close()
+def _new() -> str:
+    return f"{socket.gethostname()}.{os.getpid()}.{next(_numbers):04}"  # they sort by age
+
+
+def _as_part(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "run"

@@ -1,54 +1,168 @@
-"""Pictures and sounds, as they were logged → what TensorBoard shows and plays."""
+"""What is no number → TensorBoard's events: pictures, sounds, tables, distributions, models."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rankzero.media.encoders import Encoded, encode_audio, encode_image, import_pillow
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_STRING
+from tensorboard.plugins.audio import metadata as audio_metadata
+from tensorboard.plugins.histogram import metadata as histogram_metadata
+from tensorboard.plugins.text import metadata as text_metadata
+
+from rankzero.media.encoders import Histogram, encode_image, import_pillow
+from rankzero.media.record import Media
+from rankzero.messages import OnceWarner
+from rankzero.values import as_utf8, to_jsonable
 
 _SHOWN_FORMATS = ("PNG", "JPEG", "GIF", "BMP")
+_SOLE_COLUMN = ["value"]
+"""The columns of a text that is not a table."""
 
 
-class Picture(NamedTuple):
-    """A picture that TensorBoard shows."""
+def event_of(media: Media, warner: OnceWarner) -> Event | None:
+    """Return the event that shows what was logged, without time and step; None if there is nothing to show."""
+    summary = Summary()
+    match media.kind:
+        case "image" | "video" | "figure":
+            _add_pictures(summary, media, warner)
+        case "audio":
+            _add_sounds(summary, media)
+        case "table" | "text":
+            _add_table(summary, media.key, *media.table())
+        case "histogram":
+            _add_histogram(summary, media.key, media.histogram(), warner)
+        case "graph":
+            return Event(graph_def=_graph(media.files()[0]).SerializeToString())
+    return Event(summary=summary) if summary.value else None
 
+
+# Pictures and sounds
+
+
+class _Picture(NamedTuple):
     content: bytes
     width: int
     height: int
-    caption: str | None
 
 
-def picture(item: Any, caption: str | None = None, encode: Callable[[Any], Encoded] = encode_image) -> Picture | None:
-    """Return a picture, PNG, JPEG, GIF and BMP byte by byte as they were and others as PNG; None if it is none.
+def _add_pictures(summary: Summary, media: Media, warner: OnceWarner) -> None:
+    shown: list[tuple[_Picture, str | None]] = []
+    for (item, _), file in zip(media.captioned(), media.files(), strict=True):
+        picture = _read_picture(file)
+        if picture is not None:
+            shown.append((picture, file.caption))
+        else:
+            where = f"; it stays where it is: {item}" if isinstance(item, str | os.PathLike) else ""
+            warner.warn(media.kind, f"TensorBoard cannot show the {media.kind} {media.key!r}{where}")
+    for tag, (picture, _) in zip(_tags(media.key, shown), shown, strict=True):
+        image = Summary.Image(encoded_image_string=picture.content, width=picture.width, height=picture.height)
+        summary.value.add(tag=tag, image=image)
+    _add_captions(summary, media.key, [caption for _, caption in shown])
 
-    Args:
-        item: a path, or what ``encode`` takes.
-        caption: a text beside it.
-        encode: makes a file of what is none.
-    """
-    content = _content(item, encode)
+
+def _read_picture(path: os.PathLike[str]) -> _Picture | None:
+    """Return a picture, PNG, JPEG, GIF and BMP byte by byte and others as PNG; None if it is none."""
+    content = Path(path).read_bytes()
     try:
         with import_pillow().open(io.BytesIO(content)) as image:
-            shown = content if image.format in _SHOWN_FORMATS else encode_image(image)[0]
-            width, height = image.size
-            return Picture(shown, width, height, caption)
+            return _Picture(content if image.format in _SHOWN_FORMATS else encode_image(image)[0], *image.size)
     except OSError:  # Pillow knows no such format
         return None
 
 
-def sound(item: Any, sample_rate: int | None = None) -> bytes:
-    """Return a sound, byte by byte as it was if it was a file, otherwise as WAV.
+def _add_sounds(summary: Summary, media: Media) -> None:
+    files = media.files()
+    details = audio_metadata.create_summary_metadata(
+        display_name=None, description=None, encoding=audio_metadata.Encoding.Value("WAV")
+    )
+    for tag, file in zip(_tags(media.key, files), files, strict=True):
+        sound_and_label = TensorProto(
+            dtype=DT_STRING, tensor_shape=_shape([1, 2]), string_val=[Path(file).read_bytes(), b""]
+        )
+        summary.value.add(tag=tag, metadata=details, tensor=sound_and_label)
+    _add_captions(summary, media.key, [file.caption for file in files])
 
-    Args:
-        item: a path, or samples.
-        sample_rate: of samples, in Hz.
-    """
-    return _content(item, lambda samples: encode_audio(samples, sample_rate))
+
+def _tags(key: str, media: Sequence[Any]) -> list[str]:
+    return [key] if len(media) == 1 else [f"{key}/{index}" for index in range(len(media))]
 
 
-def _content(item: Any, encode: Callable[[Any], Encoded]) -> bytes:
-    return Path(item).read_bytes() if isinstance(item, str | os.PathLike) else encode(item)[0]
+def _add_captions(summary: Summary, key: str, captions: Sequence[str | None]) -> None:
+    # As a text of their own: TensorBoard has a place for one per tag, and shows that of the first step for all steps.
+    if any(captions):
+        texts = [caption or "" for caption in captions]
+        _add_text(summary, f"{key}/caption", [len(texts)] if len(texts) > 1 else [], texts)
+
+
+# Tables and distributions
+
+
+def _add_table(summary: Summary, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Show cells as texts, of which TensorBoard makes a table, and each of which it takes for Markdown."""
+    if list(columns) == _SOLE_COLUMN and len(rows) == 1:
+        _add_text(summary, key, [], [_text(rows[0][0])])
+        return
+    width = max(len(columns), *map(len, rows)) if rows else len(columns)
+    head = [f"**{name}**" for name in columns]
+    cells = [[*row, *[""] * (width - len(row))] for row in (head, *rows)]
+    _add_text(summary, key, [len(cells), width], [_text(cell) for row in cells for cell in row])
+
+
+def _add_text(summary: Summary, tag: str, shape: Sequence[int], texts: Sequence[str]) -> None:
+    details = text_metadata.create_summary_metadata(display_name=None, description=None)
+    data = [as_utf8(text).encode() for text in texts]
+    tensor = TensorProto(dtype=DT_STRING, tensor_shape=_shape(shape), string_val=data)
+    summary.value.add(tag=tag, metadata=details, tensor=tensor)
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, os.PathLike):
+        return str(os.fspath(cell))
+    plain = to_jsonable(cell)
+    if isinstance(plain, list | dict):
+        return json.dumps(plain, ensure_ascii=False)
+    return "" if plain is None else str(plain)
+
+
+def _add_histogram(summary: Summary, key: str, values: Histogram, warner: OnceWarner) -> None:
+    if values.non_finite:
+        warner.warn("histogram", f"{values.non_finite} values of {key!r} are NaN or infinite, and not shown")
+    bins = list(zip(values.edges, values.edges[1:], values.counts, strict=False))
+    numbers = [float(number) for each in bins for number in each]
+    tensor = TensorProto(dtype=DT_DOUBLE, tensor_shape=_shape([len(bins), 3]), double_val=numbers)
+    details = histogram_metadata.create_summary_metadata(display_name=None, description=None)
+    summary.value.add(tag=key, metadata=details, tensor=tensor)
+
+
+def _shape(sizes: Sequence[int]) -> TensorShapeProto:
+    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
+
+
+# Models
+
+
+def _graph(path: os.PathLike[str]) -> GraphDef:
+    """Return the graph that shows a model's modules; which feeds which is not known, so it has no edges."""
+    with open(path, "rb") as file:
+        model = json.load(file)
+    modules = model["modules"] or [{"name": "", "type": model["text"], "parameters": 0}]
+    return GraphDef(node=list(_nodes(modules)))
+
+
+def _nodes(modules: Sequence[Mapping[str, Any]]) -> Iterator[NodeDef]:
+    for module in modules:
+        parts = [modules[0]["type"], *filter(None, module["name"].split("."))]
+        name = "/".join(part.replace("/", "_") for part in parts)
+        yield NodeDef(name=name, op=module["type"], attr={"parameters": AttrValue(i=module["parameters"])})
