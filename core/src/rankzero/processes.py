@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -93,6 +94,11 @@ def _command(module: str) -> list[str]:
         sys.executable, "-P", *(flag for flag, is_set in flags if is_set), "-c", _RUN_MODULE, module,
         os.path.dirname(package),
     ]  # fmt: skip
+
+
+def ipython_shell() -> Any:
+    """Return the shell if this process runs in IPython or Jupyter, else None; IPython is not imported for it."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
 
 
 def this_process() -> ProcessId:

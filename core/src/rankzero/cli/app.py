@@ -7,11 +7,11 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Annotated
 
 import typer
 
-import rankzero
 from rankzero.cli import check, deliver, demo, export, import_, loggers, ls, ps, show, stop, sync, terminal
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
 
@@ -34,7 +34,7 @@ app.command("import", cls=import_.CommandThatListsImporters)(import_.import_)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"rankzero {rankzero.__version__}")
+        typer.echo(f"rankzero {metadata.version('rankzero')}")
         raise typer.Exit
 
 

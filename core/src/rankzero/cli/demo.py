@@ -32,9 +32,9 @@ def demo(
     """
     import logging
 
-    import rankzero
     from rankzero.cli.demo_training import load_digits, make_classifier, steps_per_epoch, train
     from rankzero.reader.run_data import read_run
+    from rankzero.run.start import start
 
     console = terminal.console()
     # The messages of start() and finish() are printed below.
@@ -42,7 +42,7 @@ def demo(
     digits = load_digits()
     with console.status("loading the training library") if console.is_terminal else _nothing():
         model = make_classifier()
-    run = rankzero.start(logger, project="digits", tags=["demo"], dir=dir)
+    run = start(logger, project="digits", tags=["demo"], dir=dir)
     console.print(f"Training on {len(digits.train_y):,} handwritten digits with {model.library}.")
     if model.library != "PyTorch":
         console.print("[dim]PyTorch is not installed. rankzero does not need it.[/]")

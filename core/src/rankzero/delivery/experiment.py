@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from rankzero.delivery.background import CourierThread
 from rankzero.errors import ExperimentUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.loggers.base import Logger
@@ -28,14 +27,18 @@ class LiveExperiment(Protocol):
 
 
 class ExperimentOfThread:
-    """The object that a courier in a thread uses, which ends with the courier."""
+    """The object that a courier in a thread uses, which ends with the courier.
 
-    def __init__(self, courier: CourierThread) -> None:
-        self._courier = courier
+    Args:
+        open_logger: returns the courier's logger, waiting so many seconds until it is open.
+    """
+
+    def __init__(self, open_logger: Callable[[float], Logger | None]) -> None:
+        self._open_logger = open_logger
 
     def get(self) -> Any:
         """Return the SDK's object; wait until it is open."""
-        logger = self._courier.logger(_ASK_TIMEOUT)
+        logger = self._open_logger(_ASK_TIMEOUT)
         if logger is None:
             raise RuntimeError("the logger could not be opened yet; its tracker does not answer")
         return logger.experiment

@@ -7,11 +7,11 @@ import math
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from rankzero.config.prepared import PreparedLogger
-from rankzero.delivery.background import CourierProcess, CourierThread
 from rankzero.delivery.waiting_progress import WaitingProgress
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, describe_rejected, load_position, wake
@@ -25,6 +25,30 @@ _WARN_AFTER = 3.0
 """Seconds before a warning about a tracker that takes nothing: most are back by then."""
 
 
+class BackgroundCourier(Protocol):
+    """A courier beside the training: see `rankzero.delivery.background`."""
+
+    @property
+    def outlives(self) -> bool:
+        """Whether it goes on when this process ends."""
+
+    @property
+    def death(self) -> str | None:
+        """Why it does not run, None if that is as it should be."""
+
+    def is_running(self) -> bool:
+        """Return whether it goes on delivering."""
+
+    def is_to_be_revived(self) -> bool:
+        """Return whether it died, and may be started again."""
+
+    def revive(self) -> bool:
+        """Start it again if it died; return whether that was so."""
+
+    def release(self) -> None:
+        """Leave it, for the run has ended."""
+
+
 class Supervisor:
     """Starts the couriers of one run, and waits for them."""
 
@@ -33,22 +57,21 @@ class Supervisor:
         self._down_timeout = down_timeout
         self._began = time.time()
         self._reviver: threading.Thread | None = None
-        self._couriers: dict[str, CourierProcess | CourierThread] = {}
+        self._couriers: dict[str, BackgroundCourier] = {}
         self._failing_since: dict[str, float] = {}  # key → time.monotonic()
         self._warned: set[str] = set()
 
-    def start(self, prepared: PreparedLogger, *, thread: bool) -> None:
-        """Start a courier for one logger."""
-        kind = CourierThread if thread else CourierProcess
+    def start(self, prepared: PreparedLogger, start: Callable[[Path, PreparedLogger], BackgroundCourier]) -> None:
+        """Start a courier for one logger; ``start`` does so for a run's directory."""
         try:
-            self._couriers[prepared.key] = kind(self._run_dir, prepared)
+            self._couriers[prepared.key] = start(self._run_dir, prepared)
         except OSError as error:
             log.warning(
                 "no courier could be started for %s (%s); deliver to it with: rankzero sync %s --to %s",
                 prepared.key, error, shlex.quote(str(self._run_dir)), prepared.key,
             )  # fmt: skip
 
-    def get(self, key: str) -> CourierProcess | CourierThread | None:
+    def get(self, key: str) -> BackgroundCourier | None:
         """Return the courier of one logger."""
         return self._couriers.get(key)
 

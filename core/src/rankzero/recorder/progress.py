@@ -15,10 +15,10 @@ from typing import Any
 
 from rankzero.errors import PluginNotInstalledError, RecorderError
 from rankzero.messages import describe, did_you_mean, uncaptured, warn_user
+from rankzero.processes import ipython_shell
 from rankzero.rank import is_rank_zero
 from rankzero.recorder.progress_bars import Bars, make_bars
 from rankzero.recorder.progress_metrics import ShownMetrics
-from rankzero.run.endings import ipython_shell
 
 _KINDS = ("auto", "rich", "tqdm")
 _INTERVAL = 0.1  # seconds between two drawings

@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from rankzero.loggers import lightning
+from rankzero.processes import ipython_shell
 
 _GRACE = 5.0
 """The same after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
@@ -62,11 +63,6 @@ def status_after(error: BaseException | None) -> str | None:
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return None
     return "failed" if isinstance(error, Exception | SystemExit) else "aborted"
-
-
-def ipython_shell() -> Any:
-    """Return the shell if this process runs in IPython or Jupyter, else None; IPython is not imported for it."""
-    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
 
 
 def _end_with_multiprocessing() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
+from rankzero.processes import ipython_shell
 from rankzero.run import endings
 
 log = logging.getLogger("rankzero")
@@ -48,7 +49,7 @@ def end_run_of_same_cell() -> None:
 
     Called before a run is started; several that one execution starts are several on purpose.
     """
-    shell = endings.ipython_shell()
+    shell = ipython_shell()
     if shell is None:
         return
     now = _current_cell(shell)
@@ -65,7 +66,7 @@ def end_run_of_same_cell() -> None:
 
 def remember(run: Run) -> None:
     """Remember which cell started a run, and watch how cells end; outside IPython nothing is done."""
-    shell = endings.ipython_shell()
+    shell = ipython_shell()
     if shell is None:
         return
     _cells[run] = _current_cell(shell)

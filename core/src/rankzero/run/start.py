@@ -15,7 +15,7 @@ import msgspec
 
 from rankzero.config.prepared import PreparedLogger, prepare, prepare_for_later, verify
 from rankzero.config.resolving import RunConfig, resolve
-from rankzero.delivery.background import CourierThread
+from rankzero.delivery.background import CourierProcess, CourierThread
 from rankzero.delivery.experiment import ExperimentOfProcess, ExperimentOfThread, LiveExperiment
 from rankzero.delivery.supervisor import Supervisor
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
@@ -288,7 +288,7 @@ def _start_couriers(loggers: list[PreparedLogger], run_dir: Path, asked: RunConf
                 "that can be imported, and give it arguments that can be pickled",
                 each.key,
             )
-        supervisor.start(each, thread=in_thread)
+        supervisor.start(each, CourierThread if in_thread else CourierProcess)
     return supervisor
 
 
@@ -300,7 +300,7 @@ def _live_experiment(
     first = loggers[0]
     courier = supervisor.get(first.key)
     if isinstance(courier, CourierThread):
-        return ExperimentOfThread(courier)
+        return ExperimentOfThread(courier.logger)
     return ExperimentOfProcess(first.logger_class, first.for_process().make, info)
 
 
