@@ -21,7 +21,7 @@ from waiting import A_WHILE, SOON, until
 import rankzero
 from rankzero import processes
 from rankzero.capture import environment
-from rankzero.capture.environment import Surroundings, look_around, read_surroundings, without_password
+from rankzero.capture.environment import Environment, read_environment, record_environment, without_password
 from rankzero.secrets import mask_arguments
 
 FOUND = "surroundings.json"
@@ -65,14 +65,14 @@ def look(tmp_path):
     run_dir.mkdir()
 
     def look(program="", secrets=()):
-        look_around(run_dir, str(program), list(secrets))
+        record_environment(run_dir, str(program), list(secrets))
         return run_dir, until(lambda: complete(run_dir))
 
     return look
 
 
 def complete(run_dir):
-    found = read_surroundings(run_dir)
+    found = read_environment(run_dir)
     return found if found is not None and found.is_complete else None
 
 
@@ -278,7 +278,7 @@ def test_one_thing_that_fails_is_no_reason_to_lack_the_others(tmp_path):
     said = json.dumps({**told, "path": sys.path})
     done = subprocess.run(command, input=said, text=True, capture_output=True, timeout=A_WHILE)
     assert "IsADirectoryError" in done.stderr
-    found = read_surroundings(tmp_path)
+    found = read_environment(tmp_path)
     assert (found.pid, found.packages, found.code) == (7, None, "surroundings/1/code/test_environment.py")
 
 
@@ -316,7 +316,7 @@ def test_no_secret_reaches_the_disk(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["train.py", "--api-key", "k3y-k3y", "--note=hunter2-hunter2"])
     logger = FileLogger(tmp_path / "tracker", password="hunter2-hunter2")
     with rankzero.start([logger], dir=tmp_path / "runs", delivery="thread") as run:
-        found = read_surroundings(run.dir, timeout=A_WHILE)
+        found = read_environment(run.dir, timeout=A_WHILE)
     assert found.argv == ("train.py", "--api-key", "***", "--note=***")
     for path in run.dir.rglob("*"):
         # The copy of the program is this test.
@@ -332,7 +332,7 @@ def test_no_secret_reaches_the_disk(monkeypatch, tmp_path):
 def test_every_start_of_a_run_counts(tmp_path, how):
     for number in (1, 2):
         with begin(tmp_path, run_id="r1", delivery=how) as run:
-            found = read_surroundings(run.dir, timeout=A_WHILE)
+            found = read_environment(run.dir, timeout=A_WHILE)
             assert found.packages == f"surroundings/{number}/requirements.txt"
     assert sorted(path.name for path in (run.dir / "surroundings").iterdir()) == ["1", "2"]
 
@@ -356,7 +356,7 @@ def test_a_process_that_cannot_be_started_is_no_error(tmp_path, monkeypatch, cap
         pass
     (record,) = [each for each in caplog.records if "environment of the run" in each.getMessage()]
     assert record.levelname == "DEBUG"
-    found = read_surroundings(run.dir)  # what the process knows of itself
+    found = read_environment(run.dir)  # what the process knows of itself
     assert (found.pid, found.python, found.git, found.is_complete) == (
         os.getpid(),
         platform.python_version(),
@@ -370,21 +370,21 @@ def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, mon
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kw: started.append(popen(*args, **kw)) or started[-1])
     with begin(tmp_path) as run:
-        assert not read_surroundings(run.dir).is_complete
+        assert not read_environment(run.dir).is_complete
         assert started[0].pid in processes._detached
         assert os.getsid(started[0].pid) == started[0].pid
-        read_surroundings(run.dir, timeout=A_WHILE)
+        read_environment(run.dir, timeout=A_WHILE)
     until(lambda: Path(f"/proc/{started[0].pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     with begin(tmp_path) as run:
         assert started[0].pid not in processes._detached
         assert not Path(f"/proc/{started[0].pid}").exists()
-        read_surroundings(run.dir, timeout=A_WHILE)
+        read_environment(run.dir, timeout=A_WHILE)
 
 
 def test_it_goes_on_when_the_training_process_is_killed(tmp_path):
     training = Training(tmp_path)
     training.run("begin(delivery='off')\nos.kill(os.getpid(), signal.SIGKILL)")
-    found = read_surroundings(training.run_dir, timeout=A_WHILE)
+    found = read_environment(training.run_dir, timeout=A_WHILE)
     assert found.argv == found.argv[:1] == (found.program,) == (str(tmp_path / "train.py"),)
     assert "begin(delivery=" in (training.run_dir / found.code).read_text()
 
@@ -408,30 +408,30 @@ def write(run_dir, number, content=None):
 
 def test_there_may_be_none(tmp_path):
     began = time.monotonic()
-    assert read_surroundings(tmp_path, timeout=60) is None
-    assert read_surroundings(tmp_path / "nowhere", timeout=60) is None
+    assert read_environment(tmp_path, timeout=60) is None
+    assert read_environment(tmp_path / "nowhere", timeout=60) is None
     assert time.monotonic() - began < SOON
 
 
 def test_the_newest_complete_ones_are_returned(tmp_path):
     for number in (1, 2, 10):
         write(tmp_path, number, f'{{"pid":{number},"later":"added"}}')
-    assert read_surroundings(str(tmp_path), timeout=5) == Surroundings(pid=10)
+    assert read_environment(str(tmp_path), timeout=5) == Environment(pid=10)
     write(tmp_path, 11)
     (tmp_path / "surroundings" / "notes").mkdir()
-    assert read_surroundings(tmp_path) == Surroundings(pid=10)
+    assert read_environment(tmp_path) == Environment(pid=10)
     write(tmp_path, 12, '{"pid":1')
-    assert read_surroundings(tmp_path) == Surroundings(pid=10)
+    assert read_environment(tmp_path) == Environment(pid=10)
 
 
 def test_those_that_are_still_to_come_are_waited_for(tmp_path):
     write(tmp_path, 1, '{"pid":1}')
     write(tmp_path, 2)
     began = time.monotonic()
-    assert read_surroundings(tmp_path, timeout=0.2).pid == 1
+    assert read_environment(tmp_path, timeout=0.2).pid == 1
     assert 0.2 <= time.monotonic() - began < SOON
     timer = threading.Timer(0.2, (tmp_path / "surroundings" / "2" / FOUND).write_text, ['{"pid":2}'])
     timer.start()
-    assert read_surroundings(tmp_path, timeout=A_WHILE).pid == 2
+    assert read_environment(tmp_path, timeout=A_WHILE).pid == 2
     assert time.monotonic() - began < SOON
     timer.join()

@@ -21,7 +21,7 @@ from filelock import FileLock
 from waiting import A_WHILE, SOON, until
 
 import rankzero
-from rankzero.capture.environment import Git, Surroundings
+from rankzero.capture.environment import Environment, Git
 from rankzero.cli import app as cli
 from rankzero.cli import terminal
 from rankzero.delivery import active_couriers
@@ -391,7 +391,7 @@ def test_show_prints_the_environment(command):
     assert json.loads(command("show", "a1", "--json")[1])["environment"] is None
     (run_dir / "surroundings" / "1").mkdir(parents=True)
     git = Git("/code", "1a2b3c4d5e6f", branch="trunk", dirty=True)
-    found = Surroundings(
+    found = Environment(
         host="node7", argv=("train.py", "--note=[bold] x"), python="3.12.1", torch="2.9.0", cpu="Fast CPU", cpus=16,
         memory=64_000_000_000, gpus=("H200", "H200"), git=git,
     )  # fmt: skip

@@ -18,7 +18,7 @@ import pytest
 from waiting import A_WHILE
 
 import rankzero
-from rankzero.capture.environment import read_surroundings
+from rankzero.capture.environment import read_environment
 from rankzero.cli import app as cli
 from rankzero.cli.deliver import _Watch
 from rankzero.cli.sync import progress_bars
@@ -518,7 +518,7 @@ def test_watching_says_once_what_needs_consent(run_dir, tmp_path, caplog):
 # What surrounds it
 
 
-def test_surroundings_name_only_files_of_the_run(run_dir, home):
+def test_an_environment_names_only_files_of_the_run(run_dir, home):
     directory = run_dir / "surroundings" / "1"
     directory.mkdir(parents=True)
     (directory / "requirements.txt").write_text("x==1\n")
@@ -526,7 +526,7 @@ def test_surroundings_name_only_files_of_the_run(run_dir, home):
     said = {"pid": -1, "packages": "surroundings/1/requirements.txt", "code": "surroundings/1/code/key"}
     said["git"] = {"root": "/", "commit": "c", "diff": str(home / "key")}
     (directory / "surroundings.json").write_text(json.dumps(said))
-    found = read_surroundings(run_dir)
+    found = read_environment(run_dir)
     assert (found.packages, found.code, found.git.diff) == ("surroundings/1/requirements.txt", None, None)
     assert found.pid == 0
 
@@ -542,7 +542,7 @@ def test_couriers_import_nothing_from_the_working_directory(tmp_path, home, name
     subprocess.run([sys.executable, script], check=True, capture_output=True, timeout=A_WHILE)
     (run_dir,) = (home / "work" / "runs" / "default").iterdir()
     assert load_position(run_dir, "csv").closed
-    assert read_surroundings(run_dir, timeout=A_WHILE).is_complete
+    assert read_environment(run_dir, timeout=A_WHILE).is_complete
     assert not (home / "work" / "executed").exists()
 
 

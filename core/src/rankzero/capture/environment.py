@@ -1,8 +1,8 @@
-"""What a run was started in: machine, command line, state of the code, installed packages.
+"""The environment of a run: machine, command line, git state, installed packages, script.
 
-`look_around` writes nothing itself but starts this module as a program, so that asking git and reading the packages
-costs the training process nothing. That writes into ``surroundings/N`` in the run's directory, N counting the starts
-of the run. In ``surroundings.json`` is at first what this process knows of itself, and at last everything.
+`record_environment` starts this module as a program, so that git and the list of packages cost the training process
+nothing. The program writes into ``surroundings/N`` in the run's directory, where N counts the starts of the run.
+``surroundings.json`` first has what the training process knows of itself, and in the end everything.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Git(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
 
-class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
+class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one start of a run found around it."""
 
     host: str = ""
@@ -94,27 +94,27 @@ class Surroundings(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str | None = None
     """A copy of the program."""
     is_complete: bool = True
-    """Whether git, the packages, the machine and the user's name were looked at already."""
+    """Whether git, the packages, the machine and the user's name are included."""
 
 
-class _Told(msgspec.Struct):
-    """What the training process says."""
+class _ProgramInput(msgspec.Struct):
+    """The input of the program, from the training process."""
 
-    known: Surroundings
+    known: Environment
     run_dir: str
     directory: str
     path: list[str]
     """Its sys.path."""
     secrets: list[str] = []
-    """What may not stand in what is copied."""
+    """Values that are masked in copied files."""
 
 
-def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> Surroundings | None:
-    """Return the surroundings of a run's newest start, None if there are none.
+def read_environment(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> Environment | None:
+    """Return the environment of a run's newest start, None if there is none.
 
     Args:
         run_dir: the run's directory.
-        timeout: for how many seconds to wait until they are complete.
+        timeout: how many seconds to wait until it is complete.
     """
     run_dir = Path(run_dir)
     deadline = time.monotonic() + timeout
@@ -128,16 +128,16 @@ def read_surroundings(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> 
         time.sleep(_LOOK_EVERY)
 
 
-def _read(run_dir: Path, number: int) -> Surroundings | None:
+def _read(run_dir: Path, number: int) -> Environment | None:
     try:
         found = msgspec.json.decode(
-            read_own(inside(run_dir, f"{ENVIRONMENT}/{number}/{ENVIRONMENT_FILE}")), type=Surroundings
+            read_own(inside(run_dir, f"{ENVIRONMENT}/{number}/{ENVIRONMENT_FILE}")), type=Environment
         )
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
     return msgspec.structs.replace(
         found,
-        pid=max(0, found.pid),  # the negative ones stand for many processes
+        pid=max(0, found.pid),  # a negative one would mean a group of processes
         packages=_inside(run_dir, found.packages),
         code=_inside(run_dir, found.code),
         git=found.git and msgspec.structs.replace(found.git, diff=_inside(run_dir, found.git.diff)),
@@ -145,7 +145,7 @@ def _read(run_dir: Path, number: int) -> Surroundings | None:
 
 
 def _inside(run_dir: Path, path: str | None) -> str | None:
-    """Return the path of a file of the run's; None if it is another, or none."""
+    """Return a path if it is a file in the run's directory, otherwise None."""
     try:
         return path if path and inside(run_dir, path).is_file() else None
     except UnsafePathError:
@@ -162,20 +162,20 @@ def _starts(run_dir: Path) -> list[int]:
 # In the training process
 
 
-def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
-    """Have the surroundings of this process recorded, without waiting for that.
+def record_environment(run_dir: Path, program: str, secrets: list[str]) -> None:
+    """Record the environment of this process in the background.
 
     Args:
         run_dir: the run's directory.
         program: the path of the script; empty in a notebook.
-        secrets: what may not stand in the command line.
+        secrets: values that are masked in the command line.
 
     Raises:
-        OSError: the directory cannot be made, or no process started.
+        OSError: the directory cannot be created, or the program cannot be started.
     """
     directory = run_dir / ENVIRONMENT / str(max(_starts(run_dir), default=0) + 1)
     inside(run_dir, directory.relative_to(run_dir)).mkdir(parents=True)
-    known = Surroundings(
+    known = Environment(
         host=platform.node(),
         pid=os.getpid(),
         cwd=as_utf8(_cwd()),
@@ -187,7 +187,7 @@ def look_around(run_dir: Path, program: str, secrets: list[str]) -> None:
         is_complete=False,
     )
     (directory / ENVIRONMENT_FILE).write_bytes(msgspec.json.encode(known))
-    told = _Told(
+    told = _ProgramInput(
         known, as_utf8(str(run_dir)), as_utf8(str(directory)), [as_utf8(str(each)) for each in sys.path], secrets
     )
     detach(start_module("rankzero.capture.environment", msgspec.json.encode(told), run_dir / COURIER_LOG))
@@ -211,7 +211,7 @@ def main() -> None:
 
     os.nice(_NICENESS)
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    told = msgspec.json.decode(sys.stdin.buffer.read(), type=_Told)
+    told = msgspec.json.decode(sys.stdin.buffer.read(), type=_ProgramInput)
     sys.path[:] = told.path
     directory, known = Path(told.directory), told.known
 

@@ -97,9 +97,9 @@ def _heading(data: RunData) -> Iterator[str]:
 
 def _environment(data: RunData) -> Iterator[str]:
     """Yield lines about the environment: command line, versions, machine."""
-    from rankzero.capture.environment import read_surroundings
+    from rankzero.capture.environment import read_environment
 
-    found = read_surroundings(data.dir)
+    found = read_environment(data.dir)
     if found is None:
         return
     started_by = ["python"] if found.argv and found.argv[0].endswith(".py") else []
@@ -254,9 +254,9 @@ def _plot(data: RunData, name: str, console: Console) -> None:
 def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
     import msgspec
 
-    from rankzero.capture.environment import read_surroundings
+    from rankzero.capture.environment import read_environment
 
-    environment = read_surroundings(data.dir)
+    environment = read_environment(data.dir)
     return {
         "id": data.info.id,
         "name": data.info.name,

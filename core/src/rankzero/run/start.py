@@ -270,10 +270,12 @@ def _take(run_dir: Path) -> WriterLock:
 
 
 def _capture_environment(run: Run, program: str, secrets: list[str]) -> None:
-    from rankzero.capture.environment import look_around  # also run as a program, which may not be imported before
+    from rankzero.capture.environment import (
+        record_environment,  # also run as a program, which may not be imported before
+    )
 
     try:
-        look_around(run.dir, program, secrets)
+        record_environment(run.dir, program, secrets)
     except Exception as error:
         log.debug("the environment of the run is not recorded: %s", error)
 

@@ -146,7 +146,7 @@ class Server:
         with taken("a message was not taken"):
             self._logs.send_notification(title, level, run, self.url, {"text": text} if text else {}, None)
 
-    # Surroundings
+    # Environment
 
     def describe(self, setter: str, *values: Any) -> None:
         """Say something of the process that trains, such as its ``hostname`` or ``command``."""

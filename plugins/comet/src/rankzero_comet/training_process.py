@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rankzero.capture.environment import Git, Surroundings, read_surroundings
+from rankzero.capture.environment import Environment, Git, read_environment
 from rankzero.events.run_info import RunInfo
 from rankzero_comet.settings import Settings
 
@@ -18,13 +18,13 @@ Fact = tuple[str, tuple[Any, ...]]
 
 def described(settings: Settings, run: RunInfo) -> tuple[str | None, Iterator[Fact]]:
     """Return which start of the run is the newest, and what there is to say of it except what the user switched off."""
-    found = read_surroundings(run.dir, timeout=_TIMEOUT)
+    found = read_environment(run.dir, timeout=_TIMEOUT)
     if found is None:
         return None, iter(())
     return f"{found.started:.3f}", _facts(settings, Path(run.dir), found)
 
 
-def _facts(settings: Settings, directory: Path, found: Surroundings) -> Iterator[Fact]:
+def _facts(settings: Settings, directory: Path, found: Environment) -> Iterator[Fact]:
     if settings.wants("log_env_details"):
         yield from _process(settings, found)
         packages = _content(directory, found.packages)
@@ -40,7 +40,7 @@ def _facts(settings: Settings, directory: Path, found: Surroundings) -> Iterator
         yield from _git(settings, found, found.git, directory)
 
 
-def _process(settings: Settings, found: Surroundings) -> Iterator[Fact]:
+def _process(settings: Settings, found: Environment) -> Iterator[Fact]:
     said = {
         "command": list(found.argv),
         "executable": found.executable,
@@ -54,7 +54,7 @@ def _process(settings: Settings, found: Surroundings) -> Iterator[Fact]:
             yield setter, (value,)
 
 
-def _git(settings: Settings, found: Surroundings, git: Git, directory: Path) -> Iterator[Fact]:
+def _git(settings: Settings, found: Environment, git: Git, directory: Path) -> Iterator[Fact]:
     if settings.wants("log_git_metadata"):
         yield "git_metadata", (found.user, git.root, git.branch, git.commit, git.remote)
     if settings.wants("log_git_patch"):

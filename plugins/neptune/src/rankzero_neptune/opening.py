@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rankzero.capture.environment import read_surroundings
+from rankzero.capture.environment import read_environment
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import RunInfo
 from rankzero_neptune import operations
@@ -19,7 +19,7 @@ MARK = "rankzero/run_id"
 NAME, FAILED = "sys/name", "sys/failed"
 
 _DESCRIPTION, _TAGS = "sys/description", "sys/tags"
-_LOOK_AROUND = 10.0  # seconds until the surroundings are known
+_ENVIRONMENT_TIMEOUT = 10.0  # seconds to wait for the environment
 
 
 def connect(settings: Settings, run: RunInfo) -> Backend:
@@ -52,7 +52,7 @@ def first_operations(settings: Settings, run: RunInfo) -> list[Any]:
         _DESCRIPTION: settings.init.get("description") or run.notes,
         FAILED: False if is_ours else None,
     }
-    found = told(read_surroundings(run.dir, _LOOK_AROUND), run.dir, settings.init)
+    found = told(read_environment(run.dir, _ENVIRONMENT_TIMEOUT), run.dir, settings.init)
     made = [operations.assign(path, value) for path, value in {**said, **found.texts}.items() if value is not None]
     made += [operations.upload(path, file, extension(file)) for path, file in found.files.items()]
     tags = {*settings.tags, *run.tags}

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.capture.environment import Surroundings, read_surroundings
+from rankzero.capture.environment import Environment, read_environment
 from rankzero.events.run_info import RunInfo
 from rankzero.run.identity import name_of
 from rankzero_wandb.readback import MARK
 from rankzero_wandb.settings import ARGUMENTS, CLIENT_SETTINGS, Settings, only_known_variables
-from rankzero_wandb.training_process import as_it_was, mark, save_surroundings
+from rankzero_wandb.training_process import environment_settings, mark, save_environment
 
 STEP = "trainer/global_step"
 """The metric that is the x-axis of all others."""
@@ -22,7 +22,7 @@ STEP = "trainer/global_step"
 FIRST_TIME_ONLY = ("config", "fork_from", "notes", "resume", "resume_from", "tags")
 """Arguments of ``wandb.init`` that are not for going on with a run: what they set may have changed since."""
 
-_SURROUNDINGS_TIMEOUT = 10.0
+_ENVIRONMENT_TIMEOUT = 10.0
 _NOT_FOR_CLIENT = ("console", "disable_git", "x_save_requirements")
 """Settings of the user's that are about the training process, and that we see to."""
 
@@ -79,7 +79,7 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
     """
     import wandb
 
-    surroundings = read_surroundings(Path(run.dir), timeout=_SURROUNDINGS_TIMEOUT)
+    environment = read_environment(Path(run.dir), timeout=_ENVIRONMENT_TIMEOUT)
     init = settings.init if is_new else settings.without(FIRST_TIME_ONLY).init
     given = settings.init.get("config") or {}
     arguments = {
@@ -91,19 +91,19 @@ def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any]
         "mode": settings.real_mode,
         **{name: settings.variable(variable) for name, variable in ARGUMENTS.items()},
         **init,
-        "config": {**given, **params, MARK: mark(run, line, surroundings)},
+        "config": {**given, **params, MARK: mark(run, line, environment)},
         **_called(settings, run, is_new),
         **({} if settings.has_code else {"save_code": False}),
-        "settings": wandb.Settings(**_courier_settings(settings, run, surroundings)),
+        "settings": wandb.Settings(**_courier_settings(settings, run, environment)),
     }
     Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
     if settings.is_offline:
         _wait_for_a_new_directory(Path(arguments["dir"], "wandb"))
     with only_known_variables(settings):
         opened = wandb.init(**arguments)
-    if surroundings is not None:
+    if environment is not None:
         try:
-            save_surroundings(opened, settings, Path(run.dir), surroundings)
+            save_environment(opened, settings, Path(run.dir), environment)
         except OSError as error:  # no reason to do without the run
             rank_zero_warn(f"W&B will not show all of what surrounds the run {run.name}: {error}")
     return opened
@@ -140,8 +140,8 @@ def define_step(run: Any) -> None:
     run.define_metric("*", step_metric=STEP, step_sync=True)
 
 
-def _courier_settings(settings: Settings, run: RunInfo, surroundings: Surroundings | None) -> dict[str, Any]:
+def _courier_settings(settings: Settings, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
     given = {name: value for name, value in settings.for_client.items() if name not in _NOT_FOR_CLIENT}
     variables = {name: value for name, variable in CLIENT_SETTINGS.items() if (value := settings.variable(variable))}
-    told = {**_PATIENCE, **as_it_was(settings, run, surroundings), **variables, **given}
+    told = {**_PATIENCE, **environment_settings(settings, run, environment), **variables, **given}
     return told if settings.has_code else {**told, "disable_code": True, "save_code": False}

@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
-from rankzero.capture.environment import Surroundings
+from rankzero.capture.environment import Environment
 from rankzero.events.run_info import RunInfo
 from rankzero.rundir.writer_lock import Writer, writer_pid, writer_state
 from rankzero_wandb.settings import Settings
 
 
-def mark(run: RunInfo, line: int, surroundings: Surroundings | None) -> dict[str, Any]:
+def mark(run: RunInfo, line: int, environment: Environment | None) -> dict[str, Any]:
     """Return what a run's config says of rankzero."""
     said: dict[str, Any] = {"run": run.id, "line": line}
-    if surroundings is not None:  # W&B's client would show the courier's
-        said["argv"] = list(surroundings.argv)
-        said["started"] = surroundings.started
+    if environment is not None:  # W&B's client would show the courier's
+        said["argv"] = list(environment.argv)
+        said["started"] = environment.started
     return said
 
 
-def as_it_was(settings: Settings, run: RunInfo, surroundings: Surroundings | None) -> dict[str, Any]:
+def environment_settings(settings: Settings, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
     """Return what makes W&B's client tell of the training process, not of this one."""
     told: dict[str, Any] = {
         "console": "off",  # the courier's own
@@ -36,66 +36,66 @@ def as_it_was(settings: Settings, run: RunInfo, surroundings: Surroundings | Non
         "x_skip_transaction_log": not settings.is_offline,  # the journal has everything
         "stop_fn": lambda: _stop(run),
     }
-    if surroundings is None:
+    if environment is None:
         return {**told, "x_disable_stats": True, "x_disable_machine_info": True}
     told |= {
-        "program": surroundings.program or None,
-        "program_abspath": surroundings.program or None,
-        "program_relpath": _relative_program(surroundings),
-        "host": surroundings.host,
-        "username": surroundings.user,
-        "x_executable": surroundings.executable,
+        "program": environment.program or None,
+        "program_abspath": environment.program or None,
+        "program_relpath": _relative_program(environment),
+        "host": environment.host,
+        "username": environment.user,
+        "x_executable": environment.executable,
     }
-    if surroundings.git is not None and settings.has_git:
-        told |= {"git_commit": surroundings.git.commit, "git_remote_url": surroundings.git.remote}
-    if _is_running_here(run, surroundings):
-        return {**told, "x_stats_pid": surroundings.pid, "x_stats_track_process_tree": True}
+    if environment.git is not None and settings.has_git:
+        told |= {"git_commit": environment.git.commit, "git_remote_url": environment.git.remote}
+    if _is_running_here(run, environment):
+        return {**told, "x_stats_pid": environment.pid, "x_stats_track_process_tree": True}
     return {**told, "x_disable_stats": True, "x_disable_meta": True}
 
 
-def _is_running_here(run: RunInfo, surroundings: Surroundings) -> bool:
-    return surroundings.pid > 0 and surroundings.host == platform.node() and writer_state(Path(run.dir)) is Writer.ALIVE
+def _is_running_here(run: RunInfo, environment: Environment) -> bool:
+    return environment.pid > 0 and environment.host == platform.node() and writer_state(Path(run.dir)) is Writer.ALIVE
 
 
-def _relative_program(surroundings: Surroundings) -> str | None:
-    if not surroundings.program:
+def _relative_program(environment: Environment) -> str | None:
+    if not environment.program:
         return None
-    root = surroundings.git.root if surroundings.git is not None else surroundings.cwd
-    relative = os.path.relpath(surroundings.program, root)
+    root = environment.git.root if environment.git is not None else environment.cwd
+    relative = os.path.relpath(environment.program, root)
     return os.path.basename(relative) if relative.startswith("..") else relative
 
 
-def save_surroundings(opened: Any, settings: Settings, run_dir: Path, surroundings: Surroundings) -> None:
+def save_environment(opened: Any, settings: Settings, run_dir: Path, environment: Environment) -> None:
     """Have W&B keep the files that its client makes of a process that it runs in."""
     found = {}
     if settings.for_client.get("x_save_requirements", True):
-        found["requirements.txt"] = surroundings.packages
-    if surroundings.git is not None and settings.has_git and settings.has_code:
-        found["diff.patch"] = surroundings.git.diff
-    if surroundings.code and opened.settings.save_code:
-        found[f"code/{_relative_program(surroundings)}"] = surroundings.code
+        found["requirements.txt"] = environment.packages
+    if environment.git is not None and settings.has_git and settings.has_code:
+        found["diff.patch"] = environment.git.diff
+    if environment.code and opened.settings.save_code:
+        found[f"code/{_relative_program(environment)}"] = environment.code
     if opened.settings.x_disable_meta and not settings.for_client.get("x_disable_meta"):
-        _save(opened, "wandb-metadata.json", json.dumps(_metadata(settings, surroundings)).encode())
+        _save(opened, "wandb-metadata.json", json.dumps(_metadata(settings, environment)).encode())
     for name, path in found.items():
         if path is not None and (run_dir / path).exists():
             _save(opened, name, (run_dir / path).read_bytes())
 
 
-def _metadata(settings: Settings, surroundings: Surroundings) -> dict[str, Any]:
+def _metadata(settings: Settings, environment: Environment) -> dict[str, Any]:
     """Return what W&B's client writes of the process that it runs in, without the machine, which may be another."""
     known: dict[str, Any] = {
-        "python": surroundings.python,
-        "startedAt": datetime.fromtimestamp(surroundings.started, UTC).isoformat().replace("+00:00", "Z"),
-        "args": list(surroundings.argv[1:]),
-        "program": surroundings.program,
-        "codePath": _relative_program(surroundings),
-        "root": surroundings.cwd,
-        "host": surroundings.host,
-        "username": surroundings.user,
-        "executable": surroundings.executable,
+        "python": environment.python,
+        "startedAt": datetime.fromtimestamp(environment.started, UTC).isoformat().replace("+00:00", "Z"),
+        "args": list(environment.argv[1:]),
+        "program": environment.program,
+        "codePath": _relative_program(environment),
+        "root": environment.cwd,
+        "host": environment.host,
+        "username": environment.user,
+        "executable": environment.executable,
     }
-    if surroundings.git is not None and settings.has_git:
-        known["git"] = {"commit": surroundings.git.commit, "remote": surroundings.git.remote}
+    if environment.git is not None and settings.has_git:
+        known["git"] = {"commit": environment.git.commit, "remote": environment.git.remote}
     return {name: value for name, value in known.items() if value}
 
 

@@ -14,9 +14,9 @@ import pytest
 from plugins.wandb.scripts import Shell
 from waiting import A_WHILE, until
 
-from rankzero.capture.environment import Surroundings, read_surroundings
+from rankzero.capture.environment import Environment, read_environment
 from rankzero_wandb import WandbLogger
-from rankzero_wandb.training_process import as_it_was
+from rankzero_wandb.training_process import environment_settings
 
 MEGABYTE = 1 << 20
 TRAIN = """
@@ -107,7 +107,7 @@ def test_a_late_sync_shows_the_old_state(server, repository, tmp_path, where):
     code = repository.write(body).read_bytes()
     diff = git(repository, "diff", "HEAD")
     repository.train(body, WANDB_SAVE_CODE="true", RANKZERO_DELIVERY="off")
-    wait_for_surroundings(repository.run_dir)
+    wait_for_environment(repository.run_dir)
     git(repository, "commit", "--quiet", "--all", "--message=later")
     (repository.directory / "train.py").write_text("pass\n")
     Shell(tmp_path / where, repository.environment).sync(repository.run_dir, WANDB_SAVE_CODE="true")
@@ -121,7 +121,7 @@ def test_a_run_that_was_not_for_wandb_shows_it_too(server, repository):
     repository.write(body)
     diff = git(repository, "diff", "HEAD")
     repository.train(body, "--lr=1")
-    wait_for_surroundings(repository.run_dir)
+    wait_for_environment(repository.run_dir)
     repository.sync(repository.run_dir, "--to", "wandb")
     run = check_code(server, repository, commit, diff)
     assert run.metadata["args"] == ["--lr=1"]
@@ -166,15 +166,15 @@ def test_stop_run_interrupts_who_writes_the_run_and_nobody_whom_a_file_names(run
         subprocess.Popen([sys.executable, "-c", code], **pipes) as other,
     ):
         assert [each.stdout.readline() for each in (training, other)] == ["ready\n"] * 2
-        told = Surroundings(host=platform.node(), pid=other.pid)
+        told = Environment(host=platform.node(), pid=other.pid)
         with nullcontext() if is_written else pytest.warns(match="is not on this machine"):
-            as_it_was(WandbLogger()._session.settings, run_info, told)["stop_fn"]()
+            environment_settings(WandbLogger()._session.settings, run_info, told)["stop_fn"]()
         assert training.communicate(timeout=60)[0] == "interrupted\n" * is_written
         assert other.communicate(timeout=60)[0] == ""
 
 
-def wait_for_surroundings(run_dir):
-    until(lambda: (found := read_surroundings(run_dir)) and found.is_complete)
+def wait_for_environment(run_dir):
+    until(lambda: (found := read_environment(run_dir)) and found.is_complete)
 
 
 # Machine, command line
@@ -210,7 +210,7 @@ def test_machine_and_command_line(server, shell):
 
 def test_the_hardware_of_another_machine_is_not_claimed(server, shell, tmp_path):
     shell.train(TRAIN, "--lr", "1", RANKZERO_DELIVERY="off")
-    wait_for_surroundings(shell.run_dir)
+    wait_for_environment(shell.run_dir)
     (found,) = shell.run_dir.glob("surroundings/*/surroundings.json")
     found.write_text(json.dumps({**json.loads(found.read_text()), "host": "node17"}))
     Shell(tmp_path / "elsewhere", shell.environment).sync(shell.run_dir)
@@ -257,7 +257,7 @@ def measured_above(server, megabytes):
 def test_a_run_that_is_delivered_later_gets_none(server, shell):
     body = TRAIN.replace('"p"', '"p", settings={"x_stats_sampling_interval": 0.1}')
     shell.train(body, RANKZERO_DELIVERY="off")
-    wait_for_surroundings(shell.run_dir)
+    wait_for_environment(shell.run_dir)
     shell.sync(shell.run_dir)
     run = only_run(server)
     assert len(run.history) == 1

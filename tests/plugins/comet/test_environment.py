@@ -11,7 +11,7 @@ from plugins.comet.journals import deliver
 from plugins.comet.scripts import CometShell
 from waiting import until
 
-from rankzero.capture.environment import read_surroundings
+from rankzero.capture.environment import read_environment
 
 TRAIN = """
     with rankzero.start("comet", project="p"{}) as run:
@@ -54,7 +54,7 @@ def patches(stored):
 def train_for_later(shell, options="", *arguments):
     """Train without anybody who delivers, and wait until the state of the code is known."""
     shell.train(TRAIN.format(options), *arguments, RANKZERO_DELIVERY="off")
-    until(lambda: (found := read_surroundings(shell.run_dir)) and found.is_complete)
+    until(lambda: (found := read_environment(shell.run_dir)) and found.is_complete)
 
 
 def test_the_process_that_trains(server, repository):
