@@ -422,9 +422,8 @@ class Courier:
         self._postponed = []
         logger = self._made()
         logger.attach(self._run_info)
-        watermark = self._believe(logger.watermark()) if believes else None
-        if watermark is not None and watermark != self._position.line:
-            self._go_to(watermark)
+        if believes:
+            self._go_to(logger.watermark())
         self.logger = logger
         self._pending.batch_bytes = logger.batch_bytes
         self._position.offline, self._position.disabled = logger.is_offline, logger.is_disabled
@@ -444,21 +443,21 @@ class Courier:
             self._failed_makings += is_data_error(error)
             raise
 
-    def _believe(self, watermark: object) -> int | None:
-        """Return the watermark if it can be true."""
+    def _go_to(self, watermark: object) -> None:
+        """Go on where the tracker says that it is, if that can be true."""
         if watermark is None:
-            return None
+            return
         if type(watermark) is not int or not 0 <= watermark <= self._pending.lines():
             log.warning("%s.watermark() returned %r, which is no number of lines in the journal", self.key, watermark)
-            return None
-        return max(watermark, self._closed_at)
-
-    def _go_to(self, watermark: int) -> None:
-        log.info("%s holds %d lines of the journal; going there", self.key, watermark)
-        if watermark > self._position.line:
-            self._position.status = self._pending.status_before(watermark)
+            return
+        line = max(watermark, self._closed_at)
+        if line == self._position.line:
+            return
+        log.info("%s holds %d lines of the journal; going there", self.key, line)
+        if line > self._position.line:
+            self._position.status = self._pending.status_before(line)
         self._suspects.clear()
-        self._position.offset, self._position.line = self._pending.seek_line(watermark)
+        self._position.offset, self._position.line = self._pending.seek_line(line)
 
     def _ask_how_to_view(self, logger: Logger) -> None:
         """Ask the open logger, once; its answer is saved with the position. Whatever it does, delivery goes on."""
