@@ -14,7 +14,7 @@ from integrations.oracle.training import METRICS, NUMBERS, Logged, Training
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",
     "ignore:.*isinstance.treespec",
-    "ignore:.*is gathered as floating point",
+    "ignore:.*is accumulated as floating point",
     "ignore:no step was written",
     "ignore:.*has no value of the step",
 )

@@ -741,6 +741,35 @@ def test_rows_that_were_there_before_the_run_stay(run, tmp_path):
     assert not list(directory.glob("metrics.*.csv"))
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_while_a_column_is_added_loses_no_row_of_others(run, tmp_path, monkeypatch, when):
+    path = tmp_path / "logs" / "exp" / "version_3" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("a,step\n9.5,0\n8.5,1\n")
+    replace = os.replace
+
+    def lethal(source, target):
+        if when == "after" or target != path:
+            replace(source, target)
+        if target == path:
+            raise Killed
+
+    def logger():
+        return CSVLogger(tmp_path / "logs", "exp", 3)
+
+    run.log({"a": 0.5})
+    run.deliver(logger)
+    run.log({"a": 1.5, "b": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lethal)
+        with pytest.raises(Killed):
+            run.deliver(logger, DyingCourier)
+    run.log({"a": 2.5})
+    run.deliver(logger)
+    assert column(path, "a") == ["9.5", "8.5", "0.5", "1.5", "2.5"]
+    assert column(path, "b") == ["", "", "", "1", ""]
+
+
 def _die(*args):
     raise Killed
 

@@ -106,7 +106,7 @@ def test_several_elements_of_shape_one_cost_no_more(run, kernels):
     assert counts[1:] == [{"add_": 1}] * 48
 
 
-def test_evaluation_waits_for_nothing(run, kernels):
+def test_evaluation_does_not_wait(run, kernels):
     rec = run.recorder()
     loss, loop = torch.tensor(2.0), rec.validate([BATCH] * 50)
     counts = []
@@ -204,7 +204,7 @@ def test_no_batch_is_kept_alive_while_the_next_one_is_fetched(run, loop):
     assert loader.alive == [[]] * 4
 
 
-def test_values_are_gathered_where_they_are(run, kernels):
+def test_values_are_accumulated_on_their_device(run, kernels):
     """No copy to the CPU, which would wait for the device."""
     rec = run.recorder(log_every_n_steps=0)
     value = torch.ones((), device="meta")

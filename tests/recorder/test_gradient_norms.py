@@ -46,12 +46,12 @@ def test_the_total_is_the_norm_of_all_gradients_in_one_vector():
 
 
 @pytest.mark.parametrize("give", [lambda m: m.parameters(), lambda m: list(m.parameters()), lambda m: m])
-def test_parameters_do_as_well(give):
+def test_parameters_instead_of_a_module(give):
     module = model()
     assert gradient_norms(give(module)) == gradient_norms(module)
 
 
-def test_parameters_are_named_by_their_names_or_places():
+def test_names_of_parameters():
     module = model()
     assert gradient_norms(module.named_parameters(), per_parameter=True) == gradient_norms(module, per_parameter=True)
     assert list(gradient_norms(module[2].parameters(), per_parameter=True)) == [
@@ -67,7 +67,7 @@ def test_without_gradients_there_is_nothing():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bits_are_summed_up_in_thirty_two(dtype):
+def test_norms_of_16_bit_gradients_are_float32(dtype):
     weight = torch.nn.Parameter(torch.zeros(1000, dtype=dtype))
     weight.grad = torch.full_like(weight, 300.0)  # whose squares float16 does not hold
     found = gradient_norms([weight], per_parameter=True)
@@ -104,7 +104,7 @@ def test_a_parameter_without_elements_is_left_out():
     ]
 
 
-def test_what_is_not_finite_stays_so():
+def test_norms_that_are_not_finite():
     weight = torch.nn.Parameter(torch.zeros(2))
     weight.grad = torch.tensor([1.0, float("nan")])
     assert str(float(gradient_norms([weight])["grad_2.0_norm_total"])) == "nan"
@@ -169,7 +169,7 @@ class Kernels(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("per_parameter", [False, True])
-def test_few_kernels_and_none_that_waits(per_parameter):
+def test_few_kernels_and_no_waiting(per_parameter):
     module = torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(50)))
     module(torch.ones(1, 4)).sum().backward()
     with Kernels() as kernels:
@@ -195,6 +195,6 @@ def test_a_wrong_norm_type(norm_type):
 @pytest.mark.parametrize(
     "source", [3, None, "model", [torch.nn.Linear(1, 1)], torch.optim.SGD([torch.zeros(1)])], ids=repr
 )
-def test_what_has_no_parameters(source):
+def test_arguments_without_parameters(source):
     with pytest.raises(RecorderError, match=r"not of (int|NoneType|str|Linear|SGD)"):
         gradient_norms(source)

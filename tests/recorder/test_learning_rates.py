@@ -161,7 +161,7 @@ def test_a_group_that_is_added_later(make, tmp_path):
     assert len(ours[1]) == len(ours[0]) + 1
 
 
-def test_it_is_the_same_for_what_lightning_wraps(tmp_path):
+def test_optimizers_that_lightning_wraps(tmp_path):
     """``self.optimizers()`` are of a class that Lightning makes."""
 
     def monitors(module):
@@ -200,7 +200,7 @@ def test_a_scheduler_of_schedulers():
     assert monitor.read() == {"lr-SGD": optimizer.param_groups[0]["lr"]}
 
 
-def test_wrappers_are_looked_through():
+def test_wrapped_optimizers():
     """Accelerate's scheduler keeps its own as ``scheduler``; optimizers are wrapped twice with DeepSpeed."""
     optimizer, other = SGD(parameters(), lr=0.1), SGD(parameters(), lr=0.2)
     inner = types.SimpleNamespace(optimizer=optimizer, param_groups=optimizer.param_groups)
@@ -210,19 +210,19 @@ def test_wrappers_are_looked_through():
     assert LearningRateMonitor([outer, scheduler]).read() == {"lr-SGD": 0.2, "lr-SGD-1": 0.1}
 
 
-def test_classes_of_one_name_are_told_apart():
+def test_two_classes_of_one_name():
     other = type("SGD", (SGD,), {})
     monitor = LearningRateMonitor([SGD(parameters(), lr=0.1), other(parameters(), lr=0.2)])
     assert monitor.read() == {"lr-SGD": 0.1, "lr-SGD-1": 0.2}
 
 
-def test_what_an_optimizer_does_not_have_is_zero():
+def test_a_missing_momentum_is_zero():
     with pytest.warns(UserWarning, match="LBFGS has no momentum; 0 is logged"):
         monitor = LearningRateMonitor([LBFGS(parameters(), lr=0.1)], log_momentum=True, log_weight_decay=True)
     assert monitor.read() == {"lr-LBFGS": 0.1, "lr-LBFGS-momentum": 0, "lr-LBFGS-weight_decay": 0}
 
 
-def test_a_rate_that_the_optimizer_finds_itself_is_left_out():
+def test_a_learning_rate_of_none_is_left_out():
     optimizer = SGD(groups({}, {"lr": 0.2}), lr=0.1)
     optimizer.param_groups[0]["lr"] = None
     assert LearningRateMonitor([optimizer]).read() == {"lr-SGD/pg2": 0.2}
@@ -233,7 +233,7 @@ class NoKernels(TorchDispatchMode):
         raise AssertionError(f"{function} was called")
 
 
-def test_a_tensor_is_handed_on_and_not_looked_into():
+def test_a_tensor_is_not_read():
     rate = torch.tensor(0.125)
     monitor = LearningRateMonitor([Adam(parameters(), lr=rate, capturable=True)], log_momentum=True)
     with NoKernels():
@@ -252,15 +252,15 @@ def test_a_wrong_interval(interval):
 
 
 def test_no_optimizer():
-    with pytest.raises(RecorderError, match="no optimizer"):
+    with pytest.raises(RecorderError, match="takes optimizers or schedulers, and got none"):
         LearningRateMonitor([])
 
 
 @pytest.mark.parametrize(
     "wrong", [torch.nn.Linear(1, 1), 0.1, None, [Adam(parameters())]], ids=lambda x: type(x).__name__
 )
-def test_what_is_no_optimizer(wrong):
-    with pytest.raises(RecorderError, match=f"not {type(wrong).__name__}; pass each by itself"):
+def test_arguments_that_are_not_optimizers(wrong):
+    with pytest.raises(RecorderError, match=f"not {type(wrong).__name__}; pass each as an argument"):
         LearningRateMonitor([Adam(parameters()), wrong])
 
 
@@ -269,7 +269,7 @@ def test_groups_of_one_name():
         LearningRateMonitor([SGD(groups({"name": "a"}, {}, {"name": "a"}), lr=0.1)])
 
 
-def test_groups_of_one_name_that_come_later():
+def test_groups_of_one_name_that_are_added_later():
     optimizer = SGD(groups({"name": "a"}), lr=0.1)
     monitor = LearningRateMonitor([optimizer])
     optimizer.add_param_group(groups({"name": "a"})[0])

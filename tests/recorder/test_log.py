@@ -1,4 +1,4 @@
-"""Recorder.log: defaults of each place, what may be logged, weights, and the message for each misuse."""
+"""Recorder.log: the defaults of each phase, values, weights, and the message for each misuse."""
 
 import warnings
 import weakref
@@ -33,9 +33,9 @@ def rec(run):
 BATCH = torch.ones(4, 2)
 
 
-def in_place(rec, place):
-    """Go to a place; the caller logs once there."""
-    match place:
+def in_phase(rec, phase):
+    """Enter a phase of training; the caller logs once in it."""
+    match phase:
         case "train":
             yield from rec.train([BATCH])
         case "validate":
@@ -52,7 +52,7 @@ def in_place(rec, place):
 
 
 @pytest.mark.parametrize(
-    ("place", "options", "names"),
+    ("phase", "options", "names"),
     [
         ("train", {}, {"x"}),
         ("train", {"on_epoch": True}, {"x_step", "x_epoch"}),
@@ -66,23 +66,23 @@ def in_place(rec, place):
         ("sanity", {"on_step": True}, set()),
     ],
 )
-def test_names_and_defaults(run, rec, place, options, names):
-    for _ in in_place(rec, place):
+def test_names_and_defaults(run, rec, phase, options, names):
+    for _ in in_phase(rec, phase):
         rec.log("x", 1.0, **options)
     assert {name for row in rows(run) for name in row.values} == names
 
 
-@pytest.mark.parametrize(("place", "is_step"), [("train", True), ("validate", False), ("test", False)])
-def test_what_is_the_default_of_a_place(run, rec, place, is_step):
+@pytest.mark.parametrize(("phase", "is_step"), [("train", True), ("validate", False), ("test", False)])
+def test_defaults_of_each_phase(run, rec, phase, is_step):
     """Two batches: as many rows if the value is one of the step, one row with the mean if it is one of the epoch."""
-    loop = iter(getattr(rec, place)([BATCH, BATCH]))
+    loop = iter(getattr(rec, phase)([BATCH, BATCH]))
     for batch, value in zip(loop, (1.0, 3.0), strict=True):
         assert batch is BATCH
         rec.log("x", value)
     for _ in loop:
         pytest.fail("there is no third batch")
     assert [row.values["x"] for row in rows(run)] == ([1.0, 3.0] if is_step else [2.0])
-    assert {row.stage for row in rows(run)} == {place}
+    assert {row.stage for row in rows(run)} == {phase}
 
 
 # Values
@@ -98,7 +98,7 @@ def test_what_is_the_default_of_a_place(run, rec, place, is_step):
     ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}{tuple(getattr(value, 'shape', ()))}",
 )  # fmt: skip
 @pytest.mark.parametrize("reduce_fx", ["mean", "sum", "min", "max"])
-@pytest.mark.filterwarnings("ignore:.*gathered as floating point")
+@pytest.mark.filterwarnings("ignore:.*accumulated as floating point")
 def test_values(run, rec, value, reduce_fx):
     for _ in rec.train([BATCH]):
         rec.log("x", value, on_epoch=True, reduce_fx=reduce_fx)
@@ -248,7 +248,7 @@ def test_batch_sizes(rec, make):
     assert rec["tensor"] == pytest.approx((1 * 3.5 + 5 * 1.5) / 5)
 
 
-def test_an_ambiguous_batch_is_warned_of_once(rec):
+def test_an_ambiguous_batch_warns_once(rec):
     batches = [(torch.ones(3, 2), torch.ones(5)), (torch.ones(1), torch.ones(2))] * 10
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -271,7 +271,7 @@ def test_an_ambiguous_batch_is_weighted_by_its_first_tensor(rec):
 
 
 @pytest.mark.parametrize("batch", [None, 5, "a text", [1, 2, 3], {"ids": ["a", "b"]}, object(), iter([torch.ones(2)])])
-def test_a_batch_whose_size_cannot_be_told(rec, batch):
+def test_a_batch_whose_size_cannot_be_inferred(rec, batch):
     for _ in rec.train([batch]):
         rec.log("step_only", 1.0)
         rec.log("sum", 1.0, on_epoch=True, reduce_fx="sum")
@@ -282,7 +282,7 @@ def test_a_batch_whose_size_cannot_be_told(rec, batch):
         assert "'x'" in str(caught.value)
 
 
-def test_looking_at_a_batch_does_not_use_it_up(rec):
+def test_inferring_the_batch_size_does_not_exhaust_the_batch(rec):
     batch = (each for each in [torch.ones(2)])
     for found in rec.validate([{"x": batch, "y": torch.ones(2)}]):
         rec.log("x", 1.0)
@@ -290,7 +290,7 @@ def test_looking_at_a_batch_does_not_use_it_up(rec):
 
 
 @pytest.mark.parametrize("batch_size", ["many", torch.ones(2), [3], object()])
-def test_a_batch_size_that_is_no_number(rec, batch_size):
+def test_a_batch_size_that_is_not_a_number(rec, batch_size):
     for _ in rec.train([BATCH]):
         with pytest.raises(RecorderError, match="batch_size"):
             rec.log("x", 1.0, on_epoch=True, batch_size=batch_size)
@@ -308,7 +308,7 @@ def sentence_of(call):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("place", ["train", "validate", "test", "sanity", "between"])
+@pytest.mark.parametrize("phase", ["train", "validate", "test", "sanity", "between"])
 @pytest.mark.parametrize(
     ("name", "value", "options", "words"),
     [
@@ -329,8 +329,8 @@ def sentence_of(call):
         (3, 1.0, {}, ["int", "log_dict"]),
     ],
 )
-def test_misuse_of_log(run, rec, place, name, value, options, words):
-    for _ in in_place(rec, place):
+def test_misuse_of_log(run, rec, phase, name, value, options, words):
+    for _ in in_phase(rec, phase):
         sentence = sentence_of(lambda: rec.log(name, value, **options))
         assert [word for word in words if word not in sentence] == []
         if isinstance(name, str):
@@ -390,7 +390,7 @@ def test_a_mapping_given_to_log(rec):
         assert "log_dict" in sentence_of(lambda: rec.log({"train/acc_step": MeanMetric()}))
 
 
-def test_a_metric_that_is_no_single_number(rec):
+def test_a_metric_that_is_not_a_single_number(rec):
     def validate():
         matrix = ConfusionMatrix("binary")
         for _ in rec.validate([BATCH]):
@@ -404,18 +404,18 @@ def test_a_metric_that_was_only_updated_has_no_step_value(run, rec):
     mean = MeanMetric()
     for _ in rec.train([BATCH]):
         mean.update(2.0)
-        with pytest.warns(UserWarning, match="'x' has no value of the step, for only its update"):
+        with pytest.warns(UserWarning, match="'x' has no value of the step, because only its update"):
             rec.log("x", mean)
 
 
 @pytest.mark.filterwarnings("ignore:.*has no value of the step")
 @pytest.mark.parametrize("is_metric_first", [True, False])
-@pytest.mark.parametrize("place", ["train", "validate"])
-def test_a_name_of_a_metric_and_of_a_number(rec, place, is_metric_first):
+@pytest.mark.parametrize("phase", ["train", "validate"])
+def test_a_name_of_a_metric_and_of_a_number(rec, phase, is_metric_first):
     mean = MeanMetric()
     mean.update(2.0)
     values = [mean, 3.0] if is_metric_first else [3.0, mean]
-    for _ in in_place(rec, place):
+    for _ in in_phase(rec, phase):
         rec.log("x", values[0], on_epoch=True)
         assert "'x'" in sentence_of(lambda: rec.log("x", values[1], on_epoch=True))
     assert rec["x"] == (2.0 if is_metric_first else 3.0)
@@ -452,7 +452,7 @@ def test_misuse_of_loops(rec):
     assert "rec.train()" in sentence_of(lambda: rec.log_grad_norm(torch.nn.Linear(1, 1)))
 
 
-def test_logging_where_no_step_or_epoch_is(rec):
+def test_logging_outside_of_any_loop(rec):
     def assert_refused():
         sentence = sentence_of(lambda: rec.log("x", 1.0))
         assert "'x'" in sentence

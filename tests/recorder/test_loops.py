@@ -50,7 +50,7 @@ def test_fifty_steps_by_default(run):
     assert series(run, "x") == [(49, 49), (99, 99), (149, 149)]
 
 
-def test_steps_go_on_from_epoch_to_epoch(run):
+def test_steps_continue_over_epochs(run):
     rec = run.recorder(log_every_n_steps=3)
     seen = []
     for epoch in rec.epochs(3):
@@ -81,7 +81,7 @@ def test_gradient_accumulation(run, accumulate, stepping):
     assert not rec.should_step
 
 
-def test_gradient_accumulation_begins_anew_in_each_epoch(run):
+def test_gradient_accumulation_restarts_in_each_epoch(run):
     rec = run.recorder(log_every_n_steps=2, accumulate_grad_batches=2)
     steps = [rec.should_step for _ in rec.epochs(2) for _ in rec.train(range(3))]
     assert steps == [False, True, True] * 2
@@ -108,7 +108,7 @@ def test_a_metric_named_step_is_the_step_of_its_row(run):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), torch.tensor(float("nan"))])
 @pytest.mark.parametrize("on_epoch", [False, True])
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_metric_named_step_that_is_no_step(run, value, on_epoch):
+def test_a_metric_named_step_that_is_not_a_step(run, value, on_epoch):
     rec = run.recorder(log_every_n_steps=1)
     for index in rec.train(range(2)):
         rec.log("x", index, on_step=not on_epoch, on_epoch=on_epoch, batch_size=1)
@@ -162,7 +162,7 @@ def test_validation_within_training(run):
     ]
 
 
-def test_validation_and_test_by_themselves(run):
+def test_validation_and_test_without_training(run):
     rec = run.recorder()
     for _ in rec.validate(batches(2)):
         rec.log("val", 1.0)
@@ -198,7 +198,7 @@ def test_several_dataloaders(run):
     assert rec["x/dataloader_idx_0"] == rec["x_epoch/dataloader_idx_0"] == 1.5
 
 
-def test_sanity_check_leaves_no_trace(run):
+def test_sanity_check_writes_and_keeps_nothing(run):
     rec = run.recorder(log_every_n_steps=1)
     seen = []
     for batch in rec.sanity_check(itertools.count(), [1], [], limit=2):
@@ -238,10 +238,10 @@ def test_before_the_train_loop_of_an_epoch(run):
 # Loaders
 
 
-@pytest.mark.filterwarnings("ignore:nothing went through rec.train")
+@pytest.mark.filterwarnings("ignore:no batch went through rec.train")
 def test_no_batches(run):
     rec = run.recorder(log_every_n_steps=1)
-    with pytest.warns(UserWarning, match="got no batch: is its loader an iterator that is used up"):
+    with pytest.warns(UserWarning, match="got no batch. Is its loader an iterator that is exhausted"):
         assert list(rec.train([])) == []
     for _ in rec.epochs(3):
         assert list(rec.train([])) == []
@@ -266,7 +266,7 @@ def test_epochs_without_a_train_loop(run):
     epochs = rec.epochs(2)
     for _ in range(2):
         rec.log("x", next(epochs))
-    with pytest.warns(UserWarning, match=r"nothing went through rec\.train\(\)"):
+    with pytest.warns(UserWarning, match=r"no batch went through rec\.train\(\)"):
         assert list(epochs) == []
     assert series(run, "x") == [(0, 0.0), (0, 1.0)]
 
@@ -559,7 +559,7 @@ def test_a_batch_in_which_nothing_was_logged_does_not_count_if_the_loop_is_left_
     assert series(run, "val_step") == [(0, 0), (1, 1), (2, 2)]
 
 
-def test_finish_writes_what_is_open(run):
+def test_finish_writes_the_values_so_far(run):
     rec = run.recorder(log_every_n_steps=10)
     for index in rec.train(range(10)):
         rec.log("x", index, on_epoch=True, batch_size=1)
@@ -583,7 +583,7 @@ def test_finish_after_a_failure_writes_no_epoch(run, status):
     assert series(run, "x_epoch") == []
 
 
-def test_what_is_open_when_training_fails(run):
+def test_values_so_far_when_training_fails(run):
     """The step's row says where it was; there is no epoch."""
     rec = run.recorder(log_every_n_steps=10)
     kept = iter(rec.train(range(10)))
@@ -593,7 +593,7 @@ def test_what_is_open_when_training_fails(run):
     assert rows(run) == [Row("train", 0, 0, {"x_step": 1.0})]
 
 
-def test_an_epoch_that_an_exception_ended_is_done_again(run):
+def test_an_epoch_that_an_exception_ended_is_repeated(run):
     rec = run.recorder(log_every_n_steps=10)
 
     def train():
@@ -624,7 +624,7 @@ def test_going_back_within_the_epochs(run):
     assert rec.global_step == 6
 
 
-def test_an_epoch_with_a_train_loop_that_was_left_is_done_if_it_went_on(run):
+def test_an_epoch_whose_train_loop_was_left_is_done_if_its_body_continued(run):
     """A limit of batches, and then an end after the validation."""
     rec = run.recorder()
     for _ in rec.epochs(5):
@@ -639,7 +639,7 @@ def test_an_epoch_with_a_train_loop_that_was_left_is_done_if_it_went_on(run):
     assert list(rec.epochs(2)) == [1]
 
 
-def test_a_recorder_of_a_resumed_run_that_begins_anew_says_so(tmp_path):
+def test_a_recorder_of_a_resumed_run_that_counts_from_zero_warns(tmp_path):
     state = {}
     for name in ("first", "forgotten", "restored"):
         with rankzero.start(dir=tmp_path, run_id="r", delivery="off") as run:
@@ -651,7 +651,7 @@ def test_a_recorder_of_a_resumed_run_that_begins_anew_says_so(tmp_path):
                 for _ in range(2):  # it is said once
                     for index in rec.train(range(3)):
                         rec.log("x", index)
-            expected = ["the run goes on after step 5, but "] if name == "forgotten" else []
-            assert [str(each.message)[:34] for each in said] == expected
+            expected = ["the run continues after step 5, but "] if name == "forgotten" else []
+            assert [str(each.message)[:36] for each in said] == expected
             assert all(each.filename == __file__ for each in said)
             state = rec.state_dict()

@@ -91,7 +91,7 @@ def test_tensor_gives_the_tensor(rec):
     assert (rec.tensor("x").item(), rec.tensor("number").item()) == (2.0, 3.0)
 
 
-def test_a_name_that_is_not_there(rec):
+def test_an_unknown_name(rec):
     with pytest.raises(KeyError, match="'val_loss'"):
         rec["val_loss"]
     for _ in rec.validate([BATCH]):
@@ -104,7 +104,7 @@ def test_a_name_that_is_not_there(rec):
     assert "val_loss" in rec
 
 
-def test_reading_warns_of_nothing(rec):
+def test_reading_does_not_warn(rec):
     weight = torch.tensor(1.0, requires_grad=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -243,7 +243,7 @@ def test_the_state_is_plain_data(rec):
     assert (state["epoch"], state["global_step"]) == (2, 6)
 
 
-def test_going_on_from_a_state(run):
+def test_continuing_from_a_state(run):
     first, second = run.recorder(log_every_n_steps=2), run.recorder(log_every_n_steps=2)
     state = None
     for epoch in first.epochs(2):
@@ -283,7 +283,7 @@ def test_a_state_from_the_middle_of_an_epoch(run):
 
 
 @pytest.mark.parametrize("state", [{}, None, {"epoch": 1}, {"epoch": "x", "global_step": 1, "evaluated": {}}, 3])
-def test_a_state_that_is_none(rec, state):
+def test_an_invalid_state(rec, state):
     with pytest.raises(RecorderError, match="state_dict"):
         rec.load_state_dict(state)
     assert (rec.epoch, rec.global_step) == (0, 0)
@@ -307,7 +307,7 @@ with rankzero.start(dir=sys.argv[1], run_id="r1", delivery="off") as run:
 """
 
 
-def test_going_on_in_another_process(tmp_path):
+def test_continuing_in_another_process(tmp_path):
     for epochs in ("1", "3"):
         environment = {**os.environ, "PYTHONWARNINGS": "error"}
         command = [sys.executable, "-c", SCRIPT, str(tmp_path), epochs]

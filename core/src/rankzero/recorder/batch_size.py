@@ -1,4 +1,4 @@
-"""How many samples a batch holds."""
+"""Infers how many samples a batch holds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _MOST = 1000
 
 
 def batch_sizes(batch: Any) -> Iterator[int]:
-    """Yield the length of each tensor and array in ``batch``, in the order in which they stand there.
+    """Yield the length of each tensor and array in ``batch``, in order.
 
     A batch may be nested in mappings, sequences and dataclasses. A tensor without dimensions counts as one sample.
-    After 1,000 things that were looked at, no more are; nor behind one that cannot be looked at.
+    The search ends after 1,000 objects, and at one that cannot be read.
     """
     for each in islice(_walk(batch), _MOST):
         if isinstance(each, int):
@@ -22,7 +22,7 @@ def batch_sizes(batch: Any) -> Iterator[int]:
 
 
 def _walk(batch: Any) -> Iterator[Any]:
-    """Yield what stands in ``batch``: of a tensor its size, None for what has none."""
+    """Yield the size of each tensor in ``batch``, and None for other objects."""
     nested = [iter((batch,))]
     while nested:
         try:
@@ -38,7 +38,7 @@ def _walk(batch: Any) -> Iterator[Any]:
 
 
 def _look(each: Any) -> tuple[int | None, Iterable[Any] | None]:
-    """Return the size of a tensor, or what stands in a collection."""
+    """Return the size of a tensor, or the elements of a collection."""
     if isinstance(each, str | bytes | int | float):
         return None, None
     shape = getattr(each, "shape", None)
@@ -48,6 +48,6 @@ def _look(each: Any) -> tuple[int | None, Iterable[Any] | None]:
         return None, each.values()
     if dataclasses.is_dataclass(each) and not isinstance(each, type):
         return None, [getattr(each, field.name) for field in dataclasses.fields(each)]
-    if isinstance(each, Iterable) and not isinstance(each, Iterator):  # which looking would use up
+    if isinstance(each, Iterable) and not isinstance(each, Iterator):  # which this would exhaust
         return None, each
     return None, None

@@ -1,4 +1,4 @@
-"""What a recorder gives a loop to iterate over."""
+"""The batches that a recorder gives a loop to iterate over."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class Batches:
-    """Batches of a loader; each iteration over them is a loop of its own.
+    """The batches of a loader; each iteration over them is a loop of its own.
 
-    Not an iterator, so that who wraps it, as tqdm does, holds no loop open that was left.
+    It is not an iterator: a wrapper such as tqdm would keep a loop open that was left.
 
     Args:
         iterate: begins a loop.
-        length: the number of batches, None if nobody knows.
+        length: the number of batches, None if unknown.
     """
 
     def __init__(self, iterate: Callable[[], Iterator[Any]], length: int | None) -> None:
@@ -28,7 +28,7 @@ class Batches:
         """Return the number of batches.
 
         Raises:
-            TypeError: nobody knows.
+            TypeError: it is unknown.
         """
         if self._length is None:
             raise TypeError("the loader has no length")
@@ -36,15 +36,15 @@ class Batches:
 
 
 def length_of(batches: Iterable[Any]) -> int | None:
-    """Return the number of batches, None if nobody knows."""
+    """Return the number of batches, None if unknown."""
     try:
         return len(batches)  # type: ignore[arg-type]
-    except Exception:  # whatever it is: the length is but shown
+    except Exception:  # of any kind: the length is only shown
         return None
 
 
 def total_length(loaders: Iterable[Iterable[Any]], limit: int | None) -> int | None:
-    """Return the number of batches of all loaders, at most ``limit`` of each."""
+    """Return the number of batches of all loaders, at most ``limit`` of each; None if unknown."""
     total = 0
     for loader in loaders:
         length = length_of(loader)
@@ -55,7 +55,7 @@ def total_length(loaders: Iterable[Iterable[Any]], limit: int | None) -> int | N
 
 
 class LookAhead:
-    """Iterates over batches, and asks for each one early.
+    """Iterates over batches, and fetches each one before it is needed.
 
     Args:
         batches: what to iterate over.
@@ -65,7 +65,7 @@ class LookAhead:
         self._iterator = iter(batches)
         self._next: list[Any] = []
         self.is_last = False
-        """Whether the batch that was given last is the last one."""
+        """Whether the batch that was returned last is the last of all."""
 
     def __iter__(self) -> Iterator[Any]:
         return self

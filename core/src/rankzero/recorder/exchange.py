@@ -1,12 +1,12 @@
 """``sync_dist``: what all ranks logged in a loop, reduced in one all_reduce for each process group.
 
-The ranks first agree on a layout: which metric has which slots in the tensor that is reduced. That takes an exchange
-of names, the first time in a stage, and again when a rank comes with a new name. So ranks may log different names.
+The ranks first agree on a layout: which metric has which slots in the tensor that is reduced. For that they gather all
+names, the first time in a stage, and again when a rank has a new name. So ranks may log different names.
 
 Ranks may also have different numbers of batches. Beside the slots the tensor holds two flags: whether this rank is at
 the end of its loop, and whether it has a name that is not in the layout. A rank at the end takes part in the others'
-rounds until all are there; what the epoch amounts to is taken from that last round. Each metric's slots begin with a
-flag, too: whether this rank has it.
+reductions until all are at the end; the epoch's values are those of the last reduction. Each metric's slots begin with
+a flag, too: whether this rank has it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rankzero.recorder.values import is_tensor
 
 
 class Key(NamedTuple):
-    """What is reduced."""
+    """A value that is reduced."""
 
     level: str
     """``step`` or ``epoch``."""
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """What a rank has of it."""
+    """A rank's part of it."""
 
     label: Label
     reduction: Reduction
@@ -55,19 +55,19 @@ class Exchange:
 
     @property
     def has_step_values(self) -> bool:
-        """Whether some rank has logged a value to be reduced at each step that is written."""
+        """Whether some rank logs a value that is reduced at each step that is written."""
         return any(key.level == "step" for key in self._layout)
 
-    def round(self, mine: Mapping[Key, Offer], *, at_end: bool) -> dict[Label, float] | None:
-        """Return the values over all ranks of the group, of whichever rank has them; all of them must call this.
+    def reduce(self, mine: Mapping[Key, Offer], *, at_end: bool) -> dict[Label, float] | None:
+        """Return the values over all ranks of the group, which all must call this.
 
         Args:
-            mine: what this rank has.
-            at_end: whether this rank's loop is at its end: then the values of the epoch come out, or None while other
-                ranks are not at theirs; else those of a step.
+            mine: the values of this rank.
+            at_end: whether this rank's loop has ended. Then the values of the epoch are returned, or None while other
+                ranks are in their loops; otherwise those of a step.
 
         Raises:
-            RecorderError: two ranks log one metric in different ways.
+            RecorderError: two ranks log one metric with different reductions.
         """
         while True:
             if not self._is_agreed:
@@ -131,10 +131,10 @@ def pack(slots: Sequence[Any], device: Any) -> Any:
     import torch
 
     packed = torch.tensor([0.0 if is_tensor(each) else each for each in slots], dtype=torch.float64, device=device)
-    places = [place for place, each in enumerate(slots) if is_tensor(each)]
-    if places:
-        tensors = [slots[place].detach().to(device=device, dtype=torch.float64) for place in places]
-        packed[torch.tensor(places, device=device)] = torch.stack(tensors)
+    indices = [index for index, each in enumerate(slots) if is_tensor(each)]
+    if indices:
+        tensors = [slots[index].detach().to(device=device, dtype=torch.float64) for index in indices]
+        packed[torch.tensor(indices, device=device)] = torch.stack(tensors)
     return packed
 
 
@@ -152,12 +152,12 @@ def is_distributed(group: Any = None) -> bool:
 
 
 def normal_group(group: Any) -> Any:
-    """Return None for the group of all ranks, so that it has one name."""
+    """Return the group, but None for the group of all ranks."""
     return None if is_distributed() and group is _distributed().group.WORLD else group
 
 
 def group_name(group: Any) -> str:
-    """Return what a group is called on all of its ranks; empty for the group of all."""
+    """Return the name that a group has on all of its ranks; empty for the group of all."""
     return "" if group is None else str(group.group_name)
 
 
@@ -166,7 +166,7 @@ def _distributed() -> Any:
 
 
 def _device(group: Any) -> Any:
-    """Return where the group reduces; decided without a look at the values, for it must be the same on all ranks."""
+    """Return the device to reduce on; it does not depend on the values, so that it is the same on all ranks."""
     import torch
 
     if group is None:

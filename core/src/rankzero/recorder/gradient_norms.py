@@ -1,4 +1,4 @@
-"""The norms of a model's gradients, computed in few kernels and without waiting for them."""
+"""Computes the norms of a model's gradients in few kernels, without waiting for them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rankzero.errors import RecorderError
 def gradient_norms(module_or_parameters: Any, norm_type: float = 2.0, per_parameter: bool = False) -> dict[str, Any]:
     """Return ``grad_2.0_norm_total`` and, if asked, ``grad_2.0_norm/NAME`` of each parameter.
 
-    The total is the norm of all gradients in one vector. Parameters that have no gradient, or no elements, are left
-    out. Gradients of 16 bits are summed up in, and their norms are, float32. Where gradients are sharded over ranks
-    (DTensors, as with ``fully_shard``), the norms are those of the whole, and every rank has to call this.
+    The total is the norm of all gradients as one vector. Parameters without a gradient or without elements are left
+    out. The norms of 16-bit gradients are computed in float32. Where gradients are sharded over ranks (DTensors, as
+    with ``fully_shard``), the norms are those of the whole, and every rank must call this.
 
     Args:
         module_or_parameters: a ``torch.nn.Module``; parameters, which are then named 0, 1, …; or pairs of a name and a
@@ -27,7 +27,7 @@ def gradient_norms(module_or_parameters: Any, norm_type: float = 2.0, per_parame
         there is one; {} if no parameter has a gradient.
 
     Raises:
-        RecorderError: ``norm_type`` is no positive number, or there is something that is no parameter.
+        RecorderError: ``norm_type`` is not a positive number, or an argument is not a parameter.
     """
     import torch
 
@@ -80,7 +80,7 @@ def _named_parameters(source: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _norms(gradients: dict[str, Any], order: float) -> dict[str, Any]:
-    """Return the norm of each gradient: one call for all of a device and dtype."""
+    """Return the norm of each gradient, with one call for each device and dtype."""
     import torch
 
     by_kind: dict[Any, dict[str, Any]] = {}
@@ -95,7 +95,7 @@ def _norms(gradients: dict[str, Any], order: float) -> dict[str, Any]:
 
 
 def _total(norms: list[Any], order: float) -> Any:
-    """Return the norm of the norms, on an accelerator if one of them is there: the way back to the CPU would wait."""
+    """Return the norm of the norms, on an accelerator if there is one: a copy to the CPU would wait."""
     import torch
 
     by_kind: dict[Any, list[Any]] = {}
@@ -107,5 +107,5 @@ def _total(norms: list[Any], order: float) -> Any:
 
 
 def _whole(norm: Any) -> Any:
-    """Return a plain tensor, of all ranks' parts."""
+    """Return a plain tensor, gathered from all ranks."""
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm

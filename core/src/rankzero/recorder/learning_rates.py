@@ -1,4 +1,4 @@
-"""The learning rates of optimizers as they stand now, named as Lightning's LearningRateMonitor names them."""
+"""Reads the learning rates of optimizers, with the names of Lightning's LearningRateMonitor."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class LearningRateMonitor:
 
     Names: ``lr-Adam``; ``lr-Adam-1`` for the second optimizer of the class; ``lr-Adam/pg1`` or ``lr-Adam/NAME`` where
     an optimizer has several parameter groups, or one with a name; with ``-momentum`` and ``-weight_decay`` behind.
-    Optimizers that are given through a scheduler are counted before the others. Groups that are added later are read,
-    too, and the names are then those of an optimizer that has had them from the beginning.
+    Optimizers of schedulers are counted before the others. Groups that are added later are read, too; the names are
+    then as if the optimizer had had them from the beginning.
     """
 
     def __init__(
@@ -30,23 +30,24 @@ class LearningRateMonitor:
         log_weight_decay: bool = False,
         log_key_prefix: str = "",
     ) -> None:
-        """Check what is given.
+        """Check the arguments.
 
         Args:
             optimizers: torch optimizers, learning rate schedulers, and wrappers that keep one as ``optimizer`` or
-                ``scheduler``; one optimizer that comes several times counts once.
-            logging_interval: ``step`` or ``epoch``; kept for whoever asks when to read.
+                ``scheduler``; an optimizer that is given several times counts once.
+            logging_interval: ``step`` or ``epoch``: when the caller reads.
             log_momentum: also read the momentum, or the first of ``betas``; 0, with a warning, where there is neither.
             log_weight_decay: also read the weight decay; 0 where there is none.
-            log_key_prefix: is put in front of every name.
+            log_key_prefix: put before every name.
 
         Raises:
-            RecorderError: another interval; no optimizer; something that is none; two groups of one name.
+            RecorderError: the interval is invalid, an argument is not an optimizer, there is none, or two groups have
+                the same name.
         """
         if logging_interval not in _INTERVALS:
             raise RecorderError(f"logging_interval={logging_interval!r}: it is 'step' or 'epoch'")
         if not optimizers:
-            raise RecorderError("there is no optimizer to read a learning rate of; pass optimizers or schedulers")
+            raise RecorderError("monitor_learning_rate() takes optimizers or schedulers, and got none")
         self.logging_interval = logging_interval
         self._log_momentum = log_momentum
         self._log_weight_decay = log_weight_decay
@@ -58,12 +59,12 @@ class LearningRateMonitor:
             rank_zero_warn(f"log_momentum=True: {', '.join(without)} has no momentum; 0 is logged for it")
 
     def read(self) -> dict[str, Any]:
-        """Return each name with its number; a tensor where an optimizer keeps one, which is not looked into.
+        """Return name → learning rate; a tensor where the optimizer keeps one, which is not read.
 
         A group whose learning rate is None, as where an optimizer finds its own, is left out.
 
         Raises:
-            RecorderError: a group was added whose name another one of the optimizer has.
+            RecorderError: a group was added that has the name of another one.
         """
         found: dict[str, Any] = {}
         for optimizer, names in zip(self._optimizers, self._names(), strict=True):
@@ -77,7 +78,7 @@ class LearningRateMonitor:
         return found
 
     def _names(self) -> list[list[str]]:
-        """Return the names of each optimizer's groups: of now, since groups may be added at any time."""
+        """Return the names of each optimizer's groups; groups may be added at any time."""
         seen: Counter[str] = Counter()
         names = []
         for optimizer in self._optimizers:
@@ -96,7 +97,7 @@ def _distinct(given: Sequence[Any]) -> list[Any]:
 
 
 def _optimizer_of(given: Any) -> Any:
-    """Return the innermost optimizer of ``given``: a wrapper's class says nothing about how it learns."""
+    """Return the innermost optimizer of ``given``, whose class is part of the name."""
     found, seen = given, set()
     while id(found) not in seen:
         seen.add(id(found))
@@ -104,7 +105,7 @@ def _optimizer_of(given: Any) -> Any:
     if not _has_groups(found):
         raise RecorderError(
             f"a learning rate is read from a torch optimizer or a learning rate scheduler, not {type(given).__name__}; "
-            "pass each by itself"
+            "pass each as an argument of its own"
         )
     return found
 
@@ -121,8 +122,8 @@ def _group_names(name: str, groups: Sequence[dict[str, Any]]) -> list[str]:
     twice = [repr(suffix) for suffix, count in Counter(suffixes).items() if count > 1]
     if twice:
         raise RecorderError(
-            f"{name} has several parameter groups named {', '.join(twice)}, whose learning rates could not be told "
-            "apart; give each group a name of its own"
+            f"{name} has several parameter groups named {', '.join(twice)}, whose learning rates could not be "
+            "distinguished; give each group a name of its own"
         )
     return [f"{name}/{suffix}" for suffix in suffixes]
 

@@ -1,46 +1,46 @@
-"""One metric of a loop: its last step value, and what its epoch amounts to so far."""
+"""One metric of a loop: its last step value, and its value over the epoch so far."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from rankzero.errors import RecorderError
-from rankzero.recorder.options import LogOptions, Place, levels, reduction_name
+from rankzero.recorder.options import LogOptions, Phase, levels, reduction_name
 from rankzero.recorder.reduction import Reduction, make_reduction
 from rankzero.recorder.values import is_metric, is_tensor
 
 SUFFIX = "/dataloader_idx_"
-"""What names the dataloader of a metric, where there are several."""
+"""Part of the name of a metric, where there are several dataloaders."""
 
 
 class Label(NamedTuple):
-    """Under which name a value goes where."""
+    """The name of a value, and where it is shown."""
 
     name: str
     """As it is written."""
     plain_name: str
-    """As it was logged; another one than ``name`` if step and epoch are written both."""
+    """As it was logged; differs from ``name`` if both step and epoch are written."""
     reaches_loggers: bool
     in_progress_bar: bool
 
 
-class Entry:
-    """What is kept of one name in one loop.
+class LoggedMetric:
+    """A metric of one loop.
 
     Args:
         name: as it was logged.
-        options: as they were given with it.
-        place: where.
-        dataloader_idx: the loader's index, where there are several and their names are to differ.
+        options: of the log call.
+        phase: where it is logged.
+        dataloader_idx: the loader's index, if it is added to the name.
 
     Raises:
-        RecorderError: the options contradict each other or do not suit the place.
+        RecorderError: the options contradict each other, or are invalid in this phase.
     """
 
-    def __init__(self, name: str, options: LogOptions, place: Place, dataloader_idx: int | None) -> None:
+    def __init__(self, name: str, options: LogOptions, phase: Phase, dataloader_idx: int | None) -> None:
         self.name = name
         self.given = options
-        self.on_step, self.on_epoch = levels(name, place, options)
+        self.on_step, self.on_epoch = levels(name, phase, options)
         self.reduce_fx = reduction_name(name, options.reduce_fx)
         suffix = "" if dataloader_idx is None else f"{SUFFIX}{dataloader_idx}"
         is_forked = self.on_step and self.on_epoch
@@ -53,11 +53,11 @@ class Entry:
         self.last_of_all: float | None = None
         """`last` over all ranks, once that was reduced."""
         self.is_fresh = False
-        """Whether `last` has come since a row was written."""
+        """Whether `last` is newer than the last row."""
 
     @property
     def newest(self) -> Any:
-        """The value of the last step that had one: over all ranks, if that was reduced."""
+        """The value of the last step that had one; over all ranks, if it was reduced."""
         return self.last if self.last_of_all is None else self.last_of_all
 
     @property
@@ -66,7 +66,7 @@ class Entry:
         return bool(self.given.sync_dist) and not self.given.rank_zero_only
 
     def step_reduction(self) -> Reduction:
-        """Return the last step's value, ready to be reduced over ranks."""
+        """Return the last step's value as a reduction over ranks."""
         raise NotImplementedError
 
     def epoch_value(self) -> Any:
@@ -82,16 +82,16 @@ class Entry:
         )
 
 
-class NumberEntry(Entry):
-    """Numbers and tensors, reduced here."""
+class NumberMetric(LoggedMetric):
+    """A metric of numbers or tensors."""
 
-    def __init__(self, name: str, options: LogOptions, place: Place, dataloader_idx: int | None) -> None:
-        super().__init__(name, options, place, dataloader_idx)
+    def __init__(self, name: str, options: LogOptions, phase: Phase, dataloader_idx: int | None) -> None:
+        super().__init__(name, options, phase, dataloader_idx)
         self.reduction = make_reduction(self.reduce_fx)
         self.needs_weight = self.reduction.is_weighted and (self.on_epoch or self.is_synced)
 
     def add(self, value: Any, weight: Any) -> None:
-        """Take in a value.
+        """Add a value.
 
         Args:
             value: a Python number or a tensor without dimensions.
@@ -104,7 +104,7 @@ class NumberEntry(Entry):
             raise self._mixed()
         keep_graph = self.given.enable_graph
         if is_tensor(value):
-            # A copy, for the value may be written into later, and may be a small part of something large.
+            # A copy: the tensor may change later, and may be a view of a large one.
             value = value.clone() if keep_graph else value.detach().clone() if self.on_step else value.detach()
         if self.on_step:
             self.last = value
@@ -123,8 +123,8 @@ class NumberEntry(Entry):
         return self.reduction.value()
 
 
-class MetricEntry(Entry):
-    """A ``torchmetrics.Metric``: it reduces by itself, over batches and ranks."""
+class TorchMetric(LoggedMetric):
+    """A ``torchmetrics.Metric``, which reduces itself over batches and ranks."""
 
     metric: Any = None
 
@@ -133,10 +133,10 @@ class MetricEntry(Entry):
         return False
 
     def add(self, metric: Any) -> None:
-        """Take in the metric after its ``forward``; after its ``update`` alone there is no step value.
+        """Add the object after its ``forward``; after ``update`` alone there is no step value.
 
         Raises:
-            RecorderError: it is no Metric, or another one than before.
+            RecorderError: it is not a Metric, or not the same as before.
         """
         if not is_metric(metric):
             raise self._mixed()
@@ -157,8 +157,8 @@ class MetricEntry(Entry):
         if not is_tensor(value) or value.numel() != 1:
             what = f"a tensor of shape {tuple(value.shape)}" if is_tensor(value) else type(value).__name__
             raise RecorderError(
-                f"the value of the metric {self.name!r} ({type(self.metric).__name__}) is no single number but {what}; "
-                "log its parts by name: log_dict({…})"
+                f"the value of the metric {self.name!r} ({type(self.metric).__name__}) is not a single number but "
+                f"{what}; log its parts by name: log_dict({{…}})"
             )
         return value.detach().reshape(())
 
@@ -166,15 +166,15 @@ class MetricEntry(Entry):
         self.metric.reset()
 
 
-def make_entry(name: str, value: Any, options: LogOptions, place: Place, dataloader_idx: int | None) -> Entry:
-    """Return the entry for what is first logged under ``name`` in a loop.
+def make_metric(name: str, value: Any, options: LogOptions, phase: Phase, dataloader_idx: int | None) -> LoggedMetric:
+    """Return the metric of a name that is logged for the first time in a loop.
 
     Raises:
-        RecorderError: as `Entry`, or the name is none that can be logged.
+        RecorderError: as `LoggedMetric`, or the name is invalid.
     """
     if options.add_dataloader_idx and SUFFIX in name:
         raise RecorderError(
-            f"log({name!r}, …): {SUFFIX!r} is added by itself; leave it out, or say add_dataloader_idx=False"
+            f"log({name!r}, …): {SUFFIX!r} is added automatically; leave it out, or pass add_dataloader_idx=False"
         )
-    kind = MetricEntry if is_metric(value) else NumberEntry
-    return kind(name, options, place, dataloader_idx if options.add_dataloader_idx else None)
+    kind = TorchMetric if is_metric(value) else NumberMetric
+    return kind(name, options, phase, dataloader_idx if options.add_dataloader_idx else None)

@@ -1,4 +1,4 @@
-"""What a recorder's log call asks for, checked; where the call stands decides what is allowed, and the defaults."""
+"""The options of a log call, checked; the phase of training decides the defaults and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from rankzero.errors import RecorderError
 
 
-class Place(enum.Enum):
-    """Where in a training a log call stands, said as in an error message."""
+class Phase(enum.Enum):
+    """Where in a training a log call is made; the values are words of error messages."""
 
     TRAIN = "in a train loop"
     EVALUATION = "in a validate or test loop"
@@ -33,29 +33,29 @@ class LogOptions(NamedTuple):
     rank_zero_only: bool = False
 
 
-_LEVELS = {Place.TRAIN: (True, False), Place.EVALUATION: (False, True), Place.EPOCH: (False, True)}
+_LEVELS = {Phase.TRAIN: (True, False), Phase.EVALUATION: (False, True), Phase.EPOCH: (False, True)}
 _REDUCTIONS = {"mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max"}
 _BUILTINS = {id(sum): "sum", id(min): "min", id(max): "max"}
 
 
-def levels(name: str, place: Place, options: LogOptions) -> tuple[bool, bool]:
-    """Return (on_step, on_epoch), with the defaults of the place for what is None.
+def levels(name: str, phase: Phase, options: LogOptions) -> tuple[bool, bool]:
+    """Return (on_step, on_epoch), with the phase's defaults in the place of None.
 
     Raises:
-        RecorderError: the place does not allow them, or both are False.
+        RecorderError: they are invalid in this phase, or both are False.
     """
-    by_default = _LEVELS[place]
+    by_default = _LEVELS[phase]
     on_step = by_default[0] if options.on_step is None else bool(options.on_step)
     on_epoch = by_default[1] if options.on_epoch is None else bool(options.on_epoch)
-    if place is Place.EPOCH and on_step:
+    if phase is Phase.EPOCH and on_step:
         raise RecorderError(
-            f"log({name!r}, on_step=True) stands {place.value}, where there is no step; leave on_step out, or log it "
-            "in the body of rec.train() or rec.validate()"
+            f"log({name!r}, on_step=True) is called {phase.value}, where there is no step; leave on_step out, or log "
+            "it in the body of rec.train() or rec.validate()"
         )
     if not on_step and not on_epoch:
         raise RecorderError(
             f"log({name!r}, on_step=False, on_epoch=False) would record nothing; set one of them to True, or leave "
-            f"them out: {place.value} they are on_step={by_default[0]}, on_epoch={by_default[1]}"
+            f"both out: {phase.value} they are on_step={by_default[0]}, on_epoch={by_default[1]}"
         )
     return on_step, on_epoch
 
@@ -64,7 +64,7 @@ def reduction_name(name: str, reduce_fx: Any) -> str:
     """Return ``mean``, ``sum``, ``min`` or ``max``.
 
     Raises:
-        RecorderError: it is another function.
+        RecorderError: it is not one of these.
     """
     if isinstance(reduce_fx, str):
         found = _REDUCTIONS.get(reduce_fx.lower())

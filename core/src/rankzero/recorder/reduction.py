@@ -1,6 +1,6 @@
-"""Step values → the value of an epoch: mean, sum, min and max, without waiting for the device that computes them.
+"""Reduces step values to the value of an epoch (mean, sum, min, max) without waiting for the device.
 
-Python numbers and tensors are gathered apart, so that a number never becomes a tensor, and put together at the end.
+Python numbers and tensors are accumulated separately, so that a number never becomes a tensor, and combined at the end.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ _WITHOUT_FLOAT64 = ("mps", "xla")
 
 
 class Reduction(ABC):
-    """Gathers the values of one metric.
+    """Accumulates the values of one metric.
 
-    ``slots`` and ``merge`` are for reducing over ranks: each rank writes its slots, and what `merge` gets are the sums
-    of the slots over all ranks.
+    `slots` and `merge` reduce over ranks: each rank writes its slots, and `merge` gets the sums of the slots over all
+    ranks.
     """
 
     is_weighted = False
-    """Whether a value counts as often as its weight says."""
+    """Whether values are weighted."""
 
     @abstractmethod
     def add(self, value: Any, weight: Any, *, keep_graph: bool = False) -> None:
-        """Take in a value with its weight, Python numbers or tensors without dimensions.
+        """Add a value with its weight, Python numbers or tensors without dimensions.
 
         A tensor with a Python number as its weight takes one kernel.
         """
 
     @abstractmethod
     def value(self) -> Any:
-        """Return what came out, a Python number or a tensor; None if nothing came in."""
+        """Return the reduced value, a Python number or a tensor; None if no value was added."""
 
     @abstractmethod
     def slots(self, rank: int, ranks: int) -> Sequence[Any]:
-        """Return what this rank adds to the sums; as many on each rank."""
+        """Return what this rank adds to the sums; the number of slots is the same on each rank."""
 
     @abstractmethod
     def merge(self, sums: Sequence[float]) -> float:
-        """Return the value over all ranks, of which at least one has some; ``sums`` has one number for each slot."""
+        """Return the value over all ranks, of which at least one has a value; ``sums`` has one number for each slot."""
 
 
 class Total(Reduction):
@@ -116,10 +116,10 @@ class Mean(Total):
 
 
 class Extreme(Reduction):
-    """The least or the greatest value; NaN if one is NaN.
+    """The minimum or the maximum; NaN if one value is NaN.
 
     Args:
-        sign: 1 for the greatest, -1 for the least.
+        sign: 1 for the maximum, -1 for the minimum.
     """
 
     def __init__(self, sign: int) -> None:
@@ -171,7 +171,7 @@ def make_reduction(name: str) -> Reduction:
 def _zero_like(value: Any) -> Any:
     import torch
 
-    with torch.inference_mode(False):  # a tensor that is made in that mode cannot be added to outside of it
+    with torch.inference_mode(False):  # a tensor that was made in that mode cannot change outside of it
         return torch.zeros((), dtype=accumulating_dtype(value), device=value.device)
 
 

@@ -1,4 +1,4 @@
-"""What a loop has gathered → rows of the run: of a step, and of an epoch."""
+"""Writes the values of a loop as rows of the run: of steps, and of epochs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, Protocol
 from rankzero.messages import OnceWarner, warn_user
 from rankzero.rank import is_rank_zero
 from rankzero.recorder.exchange import is_distributed
-from rankzero.recorder.latest_values import Readings, is_reduced, waits_for_ranks
+from rankzero.recorder.latest_values import LatestValues, is_reduced, waits_for_ranks
 from rankzero.recorder.loop import Loop
-from rankzero.recorder.metrics import Entry, Label, MetricEntry
-from rankzero.recorder.options import Place
+from rankzero.recorder.metrics import Label, LoggedMetric, TorchMetric
+from rankzero.recorder.options import Phase
 from rankzero.recorder.syncing import Syncing
 from rankzero.values import to_number
 
 
 class MetricsWriter(Protocol):
-    """What a recorder asks of a run."""
+    """What a recorder needs of a run."""
 
     @property
     def version(self) -> str:
         """The run's id."""
 
     def call_at_end(self, close: Callable[[str], object]) -> None:
-        """Have ``close(status)`` called when the run ends."""
+        """Call ``close(status)`` when the run ends."""
 
     def log_metrics(
         self, metrics: Mapping[str, Any], step: int | None = None, *, epoch: int | None = None, stage: str | None = None
@@ -34,111 +34,111 @@ class MetricsWriter(Protocol):
 
 
 class Rows:
-    """Writes rows, and notes what was written.
+    """Writes rows, and keeps the newest values.
 
     Args:
-        run: where they go.
+        run: the run that gets the rows.
         syncing: reduces over ranks.
-        readings: gets the newest values.
+        latest: the newest values.
     """
 
-    def __init__(self, run: MetricsWriter, syncing: Syncing, readings: Readings) -> None:
+    def __init__(self, run: MetricsWriter, syncing: Syncing, latest: LatestValues) -> None:
         self._run = run
         self._syncing = syncing
-        self._readings = readings
+        self._latest = latest
         self.shown: dict[str, Any] = {}
-        """What the progress bar shows."""
+        """The metrics of the progress bar."""
         self._warner = OnceWarner()
 
     def write_step(
         self, loop: Loop, step: int, epoch: int, *, beside: Mapping[str, Any] | None = None, is_alone: bool = False
     ) -> None:
-        """Write what was logged for the step.
+        """Write the values of a step.
 
         Args:
-            loop: where.
+            loop: where they were logged.
             step: the x-axis.
-            epoch: beside it.
-            beside: what else belongs into the row.
-            is_alone: take part in no reduction over ranks.
+            epoch: of the row.
+            beside: other values of the row.
+            is_alone: do not reduce over ranks.
         """
-        fresh = [entry for entry in loop.entries() if entry.is_fresh]
+        fresh = [metric for metric in loop.metrics() if metric.is_fresh]
         values = {} if is_alone else self._syncing.step_values(loop.stage, fresh)
-        for label in values if loop.place is Place.TRAIN else ():
-            self._readings.note(label, values[label])
-        values = {entry.step: entry.newest for entry in fresh} | values
-        for entry in fresh:
-            entry.is_fresh = False
+        for label in values if loop.phase is Phase.TRAIN else ():
+            self._latest.note(label, values[label])
+        values = {metric.step: metric.newest for metric in fresh} | values
+        for metric in fresh:
+            metric.is_fresh = False
         row = {**(beside or {}), **_for_loggers(values)}
-        self.write(row, step, epoch, loop.stage, may_name_step=loop.place is Place.TRAIN)
+        self.write(row, step, epoch, loop.stage, may_name_step=loop.phase is Phase.TRAIN)
 
     def reduce_for(self, loop: Loop, name: str, *, is_over: bool) -> None:
-        """Reduce the step value that is read as ``name``, if that was not done; it takes the other ranks.
+        """Reduce the step value that is read as ``name``, if that was not done; the other ranks must take part.
 
         Args:
             loop: of training.
-            name: after the loop, a name that is written both for steps and epochs is the epoch's.
+            name: as it is read; after the loop, the logged name means the value of the epoch.
             is_over: whether the loop has ended.
         """
-        waiting = [entry for entry in loop.entries() if waits_for_ranks(entry)]
+        waiting = [metric for metric in loop.metrics() if waits_for_ranks(metric)]
         named = [each for each in waiting if name == each.step.name or (name == each.step.plain_name and not is_over)]
         if named:
             self._syncing.step_values(loop.stage, named)
         if is_over:
-            self._readings.note_plain({entry.step.name: entry.newest for entry in named})
+            self._latest.note_plain({metric.step.name: metric.newest for metric in named})
 
     def complete(self, loop: Loop, step: int, epoch: int, *, is_alone: bool = False) -> None:
-        """Write what the loop's values amount to, and begin anew.
+        """Write the epoch values of a loop that has ended, and reset its metrics.
 
         Args:
-            loop: that has ended.
+            loop: where they were logged.
             step: the x-axis.
-            epoch: beside it.
-            is_alone: take part in no reduction over ranks.
+            epoch: of the row.
+            is_alone: do not reduce over ranks.
         """
-        entries = [entry for entry in loop.entries() if entry.on_epoch]
+        metrics = [metric for metric in loop.metrics() if metric.on_epoch]
         if is_alone:
-            entries = self._without_those_of_others(entries)
-        values = {} if is_alone else self._syncing.epoch_values(loop.stage, loop.entries())
-        for entry in entries:
-            if entry.epoch not in values:
-                values[entry.epoch] = entry.epoch_value()
-                self._warn_of_one_rank(entry)
-        for entry in loop.entries():
-            entry.reset()
+            metrics = self._without_reduced(metrics)
+        values = {} if is_alone else self._syncing.epoch_values(loop.stage, loop.metrics())
+        for metric in metrics:
+            if metric.epoch not in values:
+                values[metric.epoch] = metric.epoch_value()
+                self._warn_of_one_rank(metric)
+        for metric in loop.metrics():
+            metric.reset()
         if loop.is_kept:
-            self._readings.note_steps(loop)
+            self._latest.note_steps(loop)
             self._note(values)
-            for entry in entries:
-                if entry.given.rank_zero_only:
-                    self._readings.hide(entry.epoch)
+            for metric in metrics:
+                if metric.given.rank_zero_only:
+                    self._latest.hide(metric.epoch)
             self.write(_for_loggers(values), step, epoch, loop.stage)
 
     def takes_others(self, loop: Loop) -> bool:
-        """Return whether to `complete` the loop takes the other ranks."""
-        entries = list(loop.entries())
-        return self._syncing.takes_part(loop.stage, entries) or any(map(_needs_others, entries))
+        """Return whether the other ranks must take part in `complete`."""
+        metrics = list(loop.metrics())
+        return self._syncing.takes_part(loop.stage, metrics) or any(map(_needs_others, metrics))
 
-    def _without_those_of_others(self, entries: list[Entry]) -> list[Entry]:
-        missing = [entry for entry in entries if _needs_others(entry)]
+    def _without_reduced(self, metrics: list[LoggedMetric]) -> list[LoggedMetric]:
+        missing = [metric for metric in metrics if _needs_others(metric)]
         if missing and is_rank_zero():
-            names = ", ".join(repr(entry.epoch.name) for entry in missing)
+            names = ", ".join(repr(metric.epoch.name) for metric in missing)
             warn_user(
-                f"a loop was left by break, and the run ended before the ranks reduced {names}: not recorded. "
-                "Any call of the recorder after the loop would have done it"
+                f"a loop was left by break, and the run ended before the ranks reduced {names}, which is not recorded. "
+                "Any call of the recorder after the loop reduces it"
             )
-        return [entry for entry in entries if entry not in missing]
+        return [metric for metric in metrics if metric not in missing]
 
     def _note(self, values: Mapping[Label, Any]) -> None:
         for label, value in values.items():
-            self._readings.note(label, value)
+            self._latest.note(label, value)
             if label.in_progress_bar:
                 self.shown[label.name] = value
 
     def write(
         self, row: dict[str, Any], step: int, epoch: int, stage: str | None, *, may_name_step: bool = True
     ) -> None:
-        """Write a row, if there is anything in it; a metric named ``step`` is its x-axis."""
+        """Write a row, unless it is empty; a metric named ``step`` is its x-axis."""
         if may_name_step and "step" in row:
             step = self._named_step(row.pop("step"), step)
         if row:
@@ -151,13 +151,13 @@ class Rows:
         self._warn_once("step", f"a metric named 'step' is the step of its row, and cannot be {number}")
         return step
 
-    def _warn_of_one_rank(self, entry: Entry) -> None:
-        is_meant = isinstance(entry, MetricEntry) or entry.given.sync_dist or entry.given.rank_zero_only
+    def _warn_of_one_rank(self, metric: LoggedMetric) -> None:
+        is_meant = isinstance(metric, TorchMetric) or metric.given.sync_dist or metric.given.rank_zero_only
         if not is_meant and is_distributed():
             self._warn_once(
-                f"one rank {entry.name}",
-                f"the metric {entry.name!r} is logged for the whole epoch, and only of rank zero's batches; "
-                "log it with sync_dist=True to have it of all ranks",
+                f"one rank {metric.name}",
+                f"the metric {metric.name!r} is the epoch's value over the batches of rank zero only; "
+                "log it with sync_dist=True to reduce it over all ranks",
             )
 
     def _warn_once(self, topic: str, message: str) -> None:
@@ -169,5 +169,5 @@ def _for_loggers(values: Mapping[Label, Any]) -> dict[str, Any]:
     return {label.name: value for label, value in values.items() if label.reaches_loggers}
 
 
-def _needs_others(entry: Entry) -> bool:
-    return is_reduced(entry) or (isinstance(entry, MetricEntry) and is_distributed())
+def _needs_others(metric: LoggedMetric) -> bool:
+    return is_reduced(metric) or (isinstance(metric, TorchMetric) and is_distributed())

@@ -1,4 +1,4 @@
-"""The course of a training: which loops run, which were left early, and what is written when they end."""
+"""Follows the loops of a training: which run, which were left early, and what is written when they end."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from rankzero.errors import RecorderError
 from rankzero.messages import OnceWarner, warn_user
 from rankzero.recorder.batches import LookAhead, length_of, total_length
 from rankzero.recorder.loop import Loop
-from rankzero.recorder.options import Place
-from rankzero.recorder.position import Position
+from rankzero.recorder.options import Phase
 from rankzero.recorder.progress import Progress
 from rankzero.recorder.rows import Rows
+from rankzero.recorder.training_state import TrainingState
 
 ReadRates = Callable[[str], dict[str, Any]]
-"""Returns the learning rates that are logged at an interval, ``step`` or ``epoch``."""
+"""Returns the learning rates that are logged at each ``step`` or ``epoch``."""
 
 
-class Course:
-    """Follows the loops of a recorder.
+class TrainingLoop:
+    """The loops of a training, nested as the program nests them.
 
     Args:
-        rows: writes what loops gather.
-        progress: is told of loops and batches.
-        read_rates: is asked when a step that is written, or a train loop, begins.
-        every: step values are written at every so many optimizer steps; 0 for never.
-        accumulate: of how many batches an optimizer step is.
+        rows: writes what the loops gather.
+        progress: the progress bar.
+        read_rates: called when a step that is written begins, and when a train loop begins.
+        every: step values are written at every n-th optimizer step; 0 for never.
+        accumulate: the number of batches in an optimizer step.
     """
 
     def __init__(self, rows: Rows, progress: Progress, read_rates: ReadRates, *, every: int, accumulate: int) -> None:
         self._rows = rows
         self._progress = progress
         self._read_rates = read_rates
-        self._rates: dict[str, Any] = {}  # for the row of this step
+        self._rates: dict[str, Any] = {}  # of this step's row
         self._every = every
         self._accumulate = accumulate
-        self.position = Position()
+        self.state = TrainingState()
         self.should_step = False
         """Whether the optimizer steps with this batch."""
         self.is_closed = False
         self._lost_steps = False  # whether values of steps were logged, and none was due
-        self._rounds: object = None  # of the `epochs()` that goes on
+        self._epochs: object = None  # identifies the `epochs()` that runs
         self._warner = OnceWarner()
         self._open: list[Loop] = []  # a loop's body may hold another loop
         self._left: list[Loop] = []  # by `break`, and not completed yet
         self._trained: Loop | None = None  # the last loop of training that is completed
-        self._between = self._new_loop(None, Place.EPOCH)
+        self._between = self._new_loop(None, Phase.EPOCH)
 
     @property
     def loop(self) -> Loop | None:
@@ -57,53 +57,53 @@ class Course:
     @property
     def is_unsettled(self) -> bool:
         """Whether something was left early, and `settle` was not called since."""
-        return bool(self._left) or self.position.is_round_left
+        return bool(self._left) or self.state.are_epochs_left
 
     def readable_loops(self) -> list[Loop]:
-        """Return the loops of which values can be read though they have not ended."""
+        """Return the loops whose values can be read before they end."""
         return [*self._open, self._between]
 
     def loop_to_log_to(self, name: str) -> Loop:
-        """Return where a log call belongs that is made now.
+        """Return the loop that a log call belongs to now.
 
         Raises:
-            RecorderError: nowhere.
+            RecorderError: no loop and no epoch is running.
         """
         if self._open:
             return self._open[-1]
-        if not self.position.is_in_epoch:
+        if not self.state.is_in_epoch:
             raise RecorderError(
-                f"log({name!r}, …) stands outside of rec.epochs(), rec.train(), rec.validate() and rec.test(), where "
-                "it belongs to no step and no epoch; use run.log_metrics() there"
+                f"log({name!r}, …) is called outside of rec.epochs(), rec.train(), rec.validate() and rec.test(), "
+                "where there is neither step nor epoch; use run.log_metrics() there"
             )
         return self._between
 
-    # What is iterated over
+    # Iterators
 
     def epochs(self, max_epochs: int) -> Iterator[int]:
         """Yield the numbers of the epochs up to ``max_epochs``."""
-        self._leave_rounds()
+        self._leave_epochs()
         self._end_epoch()
-        if 0 < max_epochs <= self.position.epoch:
+        if 0 < max_epochs <= self.state.epoch:
             warn_user(
-                f"rec.epochs({max_epochs}) has nothing to do: {self.position.epoch} epochs are done. A recorder goes "
-                "on where it stands; for another training make another one, or load_state_dict()"
+                f"rec.epochs({max_epochs}) has nothing to do: {self.state.epoch} epochs are done. A recorder "
+                "continues where it is; for another training make another recorder, or call load_state_dict()"
             )
-        rounds = self._rounds = object()
+        epochs = self._epochs = object()
         try:
-            while self.position.epoch < max_epochs:
-                self.position.begin_epoch()
-                yield self.position.epoch
+            while self.state.epoch < max_epochs:
+                self.state.begin_epoch()
+                yield self.state.epoch
                 self._end_epoch()
         finally:
-            if self._rounds is rounds:
-                self._leave_rounds()
+            if self._epochs is epochs:
+                self._leave_epochs()
 
     def train(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Yield the batches, and count steps."""
         self._begin_training()
-        loop = self._new_loop("train", Place.TRAIN)
-        self._enter(loop, f"epoch {self.position.epoch}", length_of(batches))
+        loop = self._new_loop("train", Phase.TRAIN)
+        self._enter(loop, f"epoch {self.state.epoch}", length_of(batches))
         is_whole = False
         try:
             ahead = LookAhead(batches) if self._accumulate > 1 else None
@@ -118,9 +118,9 @@ class Course:
             self._leave(loop, is_whole=is_whole)
 
     def evaluate(self, stage: str, loaders: tuple[Iterable[Any], ...], limit: int | None) -> Iterator[Any]:
-        """Yield the batches of each loader in turn; with a limit, nothing of it is kept."""
+        """Yield the batches of each loader in turn; with a limit, no values are kept."""
         self.settle()
-        loop = self._new_loop(stage, Place.EVALUATION, is_kept=limit is None)
+        loop = self._new_loop(stage, Phase.EVALUATION, is_kept=limit is None)
         self._enter(loop, stage if loop.is_kept else "sanity check", total_length(loaders, limit))
         is_whole = False
         try:
@@ -141,22 +141,22 @@ class Course:
     def _begin_train_batch(self, loop: Loop, batch: Any, *, is_last: bool) -> None:
         loop.begin_batch(batch)
         self.should_step = is_last or (loop.batch_idx + 1) % self._accumulate == 0
-        loop.is_due = self.should_step and self._every > 0 and (self.position.global_step + 1) % self._every == 0
+        loop.is_due = self.should_step and self._every > 0 and (self.state.global_step + 1) % self._every == 0
         if loop.is_due:
             self._rates = self._read_rates("step")
 
     def _goes_on(self, loop: Loop) -> bool:
-        """Return whether a loop that is iterated over further still counts.
+        """Return whether a loop whose iterator continues is still recorded.
 
         Raises:
-            RecorderError: it does not because another one began.
+            RecorderError: another loop of training began meanwhile.
         """
         if self.is_closed:
             return False
         if loop not in self._open:
             raise RecorderError(
-                "this loop was left when another rec.train() or rec.epochs() began, and cannot go on beside it; to "
-                "train with two loaders at a time iterate over rec.train(zip(one, other))"
+                "this loop ended when another rec.train() or rec.epochs() began, and cannot continue. To train with "
+                "two loaders at a time, iterate over rec.train(zip(one, other))"
             )
         while self._open[-1] is not loop:  # the inner loop's iterator is kept somewhere
             self._leave(self._open[-1], is_whole=False)
@@ -166,50 +166,50 @@ class Course:
         loop.end_batch()
         if loop.is_due:
             self._write_step(loop)
-        self.position.global_step += int(self.should_step)
+        self.state.global_step += int(self.should_step)
         self._progress.advance(self._rows.shown)
 
     def _end_evaluation_batch(self, loop: Loop, *, is_alone: bool = False) -> None:
         loop.end_batch()
         if loop.is_kept:
             assert loop.stage is not None
-            count = self.position.batches_evaluated(loop.stage, loop.loader_idx)
-            self._rows.write_step(loop, count, self.position.epoch, is_alone=is_alone)
-            self.position.count_evaluated(loop.stage, loop.loader_idx)
+            count = self.state.batches_evaluated(loop.stage, loop.loader_idx)
+            self._rows.write_step(loop, count, self.state.epoch, is_alone=is_alone)
+            self.state.count_evaluated(loop.stage, loop.loader_idx)
         self._progress.advance(self._rows.shown)
 
     def _end_batch_left(self, loop: Loop) -> None:
-        # Perhaps by an exception: other ranks are elsewhere, so nothing may wait for them.
+        # It may have been an exception: the other ranks are at other calls, so nothing may wait for them.
         loop.end_batch()
-        if not loop.has_logged:  # it was left before anything was done
+        if not loop.has_logged:  # the loop was left before this batch did anything
             self._rates = {}
-            if loop.place is Place.TRAIN and self._every:
-                self._rows.write_step(loop, self.position.last_step, self.position.epoch, is_alone=True)
-        elif loop.place is Place.TRAIN:
+            if loop.phase is Phase.TRAIN and self._every:
+                self._rows.write_step(loop, self.state.last_step, self.state.epoch, is_alone=True)
+        elif loop.phase is Phase.TRAIN:
             if self._every:
                 self._write_step(loop, is_alone=True)
-            self.position.global_step += int(self.should_step)
+            self.state.global_step += int(self.should_step)
         else:
             self._end_evaluation_batch(loop, is_alone=True)
 
     def _write_step(self, loop: Loop, *, is_alone: bool = False) -> None:
         rates, self._rates = self._rates, {}
-        step, epoch = self.position.global_step, self.position.epoch
+        step, epoch = self.state.global_step, self.state.epoch
         self._rows.write_step(loop, step, epoch, beside=rates, is_alone=is_alone)
 
     # Loops
 
-    def _new_loop(self, stage: str | None, place: Place, *, is_kept: bool = True) -> Loop:
-        return Loop(stage, place, self._warner, is_kept=is_kept)
+    def _new_loop(self, stage: str | None, phase: Phase, *, is_kept: bool = True) -> Loop:
+        return Loop(stage, phase, self._warner, is_kept=is_kept)
 
     def _begin_training(self) -> None:
         self.leave_all()
-        if self._rounds is None:
+        if self._epochs is None:
             self._end_epoch()
-            self.position.begin_epoch()
+            self.state.begin_epoch()
         self.settle()
-        self.position.begin_training()
-        self._rows.write(self._read_rates("epoch"), self.position.global_step, self.position.epoch, "train")
+        self.state.begin_training()
+        self._rows.write(self._read_rates("epoch"), self.state.global_step, self.state.epoch, "train")
 
     def _enter(self, loop: Loop, description: str, total: int | None) -> None:
         self._open.append(loop)
@@ -222,10 +222,10 @@ class Course:
             self._leave(self._open[-1], is_whole=False)
         if loop.is_in_batch:
             self._end_batch_left(loop)
-        if loop.place is Place.TRAIN:
+        if loop.phase is Phase.TRAIN:
             self._look_back(loop, is_whole=is_whole)
             self.should_step = False
-            self.position.end_training(is_whole=is_whole)
+            self.state.end_training(is_whole=is_whole)
         self._open.pop()
         if is_whole:
             self._complete(loop)
@@ -236,16 +236,16 @@ class Course:
 
     def _look_back(self, loop: Loop, *, is_whole: bool) -> None:
         if is_whole and loop.batch_idx < 0:
-            self._warner.warn("empty", "rec.train() got no batch: is its loader an iterator that is used up?")
-        has_steps = is_whole and any(entry.on_step for entry in loop.entries())
-        self._lost_steps = has_steps and 0 < self.position.global_step < self._every
+            self._warner.warn("empty", "rec.train() got no batch. Is its loader an iterator that is exhausted?")
+        has_steps = is_whole and any(metric.on_step for metric in loop.metrics())
+        self._lost_steps = has_steps and 0 < self.state.global_step < self._every
 
     def _warn_of_no_steps(self) -> None:
-        # Not in the first epoch, which may be all there is.
-        if self.position.epoch_under_way > 0 and self.position.global_step == 0 and any(self._between.entries()):
+        # Not in the first epoch, which may be the only one.
+        if self.state.epoch_under_way > 0 and self.state.global_step == 0 and any(self._between.metrics()):
             self._warner.warn(
                 "no steps",
-                "nothing went through rec.train(), which counts the steps: what is logged in each epoch stands at 0",
+                "no batch went through rec.train(), which counts the steps: all values of epochs are logged at step 0",
             )
 
     def leave_all(self) -> None:
@@ -253,36 +253,36 @@ class Course:
         if self._open:
             self._leave(self._open[0], is_whole=False)
 
-    def _leave_rounds(self) -> None:
-        if self._rounds is not None:
-            self._rounds = None
-            self.position.leave_round()
+    def _leave_epochs(self) -> None:
+        if self._epochs is not None:
+            self._epochs = None
+            self.state.leave_epochs()
             self._progress.pause()
 
     def settle(self) -> None:
-        """Complete what was left early: what is done now comes behind it, on each rank."""
-        self.position.follow()
-        if self.position.is_round_left:
+        """Complete the loops that were left early, on all ranks."""
+        self.state.follow()
+        if self.state.are_epochs_left:
             self._end_epoch()
         self._complete_left()
 
     def settle_alone(self) -> None:
-        """Complete that of it which takes no other rank."""
-        self.position.follow()
+        """Complete those of them that need no other rank."""
+        self.state.follow()
         for loop in list(self._left):
             if not self._rows.takes_others(loop):
                 self._left.remove(loop)
                 self._complete(loop)
 
     def settle_for(self, name: str) -> None:
-        """Complete what ``name`` cannot be read without; that takes other ranks only if it is to be reduced."""
+        """Complete what is needed to read ``name``; other ranks take part only if its value is to be reduced."""
         self.settle_alone()
         if any(loop.gathers(name) for loop in self._left):
             self.settle()
         if self._between.gathers(name) and self._rows.takes_others(self._between):
             self.complete_between()
         for loop in self._open:
-            if loop.place is Place.TRAIN:
+            if loop.phase is Phase.TRAIN:
                 self._rows.reduce_for(loop, name, is_over=False)
         if self._trained is not None:
             self._rows.reduce_for(self._trained, name, is_over=True)
@@ -290,10 +290,10 @@ class Course:
     def complete_between(self) -> None:
         """Write what was logged between the loops so far."""
         self._complete(self._between)
-        self._between = self._new_loop(None, Place.EPOCH)
+        self._between = self._new_loop(None, Phase.EPOCH)
 
     def close(self, *, is_written: bool) -> None:
-        """End everything without other ranks; write what the epochs that are under way amount to, if wanted."""
+        """End all loops without other ranks; if ``is_written``, write the values of their epochs so far."""
         self.leave_all()
         for loop in [*self._left, self._between] if is_written else []:
             self._complete(loop, is_alone=True)
@@ -303,7 +303,7 @@ class Course:
         if self._lost_steps and is_written:
             self._warner.warn(
                 "steps",
-                f"no step was written: there were {self.position.global_step}, and log_every_n_steps={self._every}. "
+                f"no step was written: there were {self.state.global_step}, and log_every_n_steps={self._every}. "
                 "Lower it: run.recorder(log_every_n_steps=1)",
             )
 
@@ -313,17 +313,17 @@ class Course:
 
     def _complete(self, loop: Loop, *, is_alone: bool = False) -> None:
         step = self._row_step() if loop.left_at is None else loop.left_at
-        if loop.place is Place.TRAIN:
+        if loop.phase is Phase.TRAIN:
             self._trained = loop
-        self._rows.complete(loop, step, self.position.epoch_under_way, is_alone=is_alone)
+        self._rows.complete(loop, step, self.state.epoch_under_way, is_alone=is_alone)
 
     def _row_step(self) -> int:
-        is_in_step = any(loop.place is Place.TRAIN for loop in self._open)
-        return self.position.last_step if self.position.is_in_epoch and not is_in_step else self.position.global_step
+        is_in_step = any(loop.phase is Phase.TRAIN for loop in self._open)
+        return self.state.last_step if self.state.is_in_epoch and not is_in_step else self.state.global_step
 
     def _end_epoch(self) -> None:
         self.leave_all()
         self._complete_left()
         self._warn_of_no_steps()
         self.complete_between()
-        self.position.end_epoch()
+        self.state.end_epoch()

@@ -1,4 +1,4 @@
-"""What may be logged with a recorder: a number, a tensor of one element, or a torchmetrics Metric."""
+"""Checks the values that a recorder logs: a number, a tensor of one element, or a torchmetrics Metric."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_collection(value: Any) -> bool:
 
 
 def checked(name: Any, value: Any) -> Any:
-    """Return ``value`` as a Python number, a tensor without dimensions or a Metric; a tensor is not looked into.
+    """Return ``value`` as a Python number, a tensor without dimensions or a Metric; a tensor is not read.
 
     Raises:
         RecorderError: it is none of these.
@@ -42,7 +42,7 @@ def checked(name: Any, value: Any) -> Any:
         return _checked(name, value)
     except RecorderError:
         raise
-    except Exception as error:  # an object that raises when it is asked what it is
+    except Exception as error:  # an object whose attributes raise
         raise RecorderError(f"log() was given a value that cannot be read: {describe(error)}") from error
 
 
@@ -80,7 +80,7 @@ def _checked_tensor(name: str, tensor: Any) -> Any:
             f"log one number of it, such as its mean()"
         )
     if tensor.is_complex():
-        raise RecorderError(f"log({name!r}, …) takes a real number; log the parts of a complex one by themselves")
+        raise RecorderError(f"log({name!r}, …) takes a real number; log the parts of a complex one separately")
     if type(tensor).__name__ == "DTensor":
         tensor = _local_tensor(name, tensor)
     return to_dense(tensor).reshape(()) if tensor.is_sparse or tensor.dim() else tensor
@@ -89,12 +89,12 @@ def _checked_tensor(name: str, tensor: Any) -> Any:
 def _local_tensor(name: str, tensor: Any) -> Any:
     if is_sharded(tensor):
         raise RecorderError(
-            f"log({name!r}, …) takes a number that each rank has, and this is a DTensor that is spread over them; log "
-            "its full_tensor(), which all ranks must call"
+            f"log({name!r}, …) takes a number that each rank has, and this is a DTensor that is sharded over "
+            "the ranks; log its full_tensor(), which all ranks must call"
         )
     return tensor.to_local()
 
 
 def detached_copy(value: Any) -> Any:
-    """Return a tensor's value as it is now, whatever is written into the tensor later; a number is one already."""
+    """Return a copy of a tensor, detached from its graph; a number as it is."""
     return value.detach().clone() if hasattr(value, "detach") else value
