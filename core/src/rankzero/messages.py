@@ -1,4 +1,4 @@
-"""Messages: warnings that point at the user's line and never become errors; the nearest right name."""
+"""Warnings with the user's line, messages that appear once, and "did you mean" suggestions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes: modules of rankzero that run on their own, and which process is the very same one."""
+"""Start modules of rankzero as detached processes, and identify processes."""
 
 from __future__ import annotations
 

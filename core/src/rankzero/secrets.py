@@ -1,4 +1,4 @@
-"""Secrets: recognised by name, expanded from the environment, masked in files and messages."""
+"""Secrets: find them by name, expand them from the environment, mask them in files and messages."""
 
 from __future__ import annotations
 

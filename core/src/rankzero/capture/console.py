@@ -1,4 +1,4 @@
-"""What this process prints, recorded line by line, for as long as somebody listens.
+"""Record console output: what this process writes to ``sys.stdout`` and ``sys.stderr``, line by line.
 
 `Capture` puts a ``write`` of its own in front of that of the objects ``sys.stdout`` and ``sys.stderr``, not new objects
 in their place: so it also sees a logging handler that has held the stream for long. What a subprocess or a C library

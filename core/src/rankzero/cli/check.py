@@ -1,4 +1,4 @@
-"""``rankzero check``: try a logger for real."""
+"""``rankzero check``: test a logger by logging a small run."""
 
 from __future__ import annotations
 

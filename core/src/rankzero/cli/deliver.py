@@ -1,4 +1,4 @@
-"""``rankzero deliver``: deliver every run below a directory, once or for as long as runs are written there."""
+"""``rankzero deliver``: deliver all runs below a directory, once or continuously."""
 
 from __future__ import annotations
 

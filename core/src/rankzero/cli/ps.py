@@ -1,4 +1,4 @@
-"""``rankzero ps``: the couriers that are at work."""
+"""``rankzero ps``: list running couriers."""
 
 from __future__ import annotations
 

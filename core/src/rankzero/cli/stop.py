@@ -1,4 +1,4 @@
-"""``rankzero stop``: end the couriers of a run."""
+"""``rankzero stop``: stop the couriers of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Config files: where they are looked for, and reading one as a dictionary.
+"""Config files: find and read ``rankzero.toml``, ``pyproject.toml`` and YAML files.
 
 Without a path, the nearest directory upward from the working directory that has a ``rankzero.toml``, or a
 ``pyproject.toml`` with ``[tool.rankzero]``, decides; within one directory ``rankzero.toml`` does. The search

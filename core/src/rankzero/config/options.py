@@ -1,4 +1,4 @@
-"""A logger's options: checked against its constructor, and their secrets kept out of files and messages.
+"""Options of loggers: check them against the constructor, and keep their secrets out of files and messages.
 
 A secret stands in a config as ``${NAME}``, the name of an environment variable, or ``${NAME:-default}``. It
 is put in only when the logger is made. ``$${NAME}`` is the text ``${NAME}`` itself. No message here shows an

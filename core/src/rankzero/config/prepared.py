@@ -1,4 +1,4 @@
-"""From a logger that was asked for to one that a worker can make: the one road, for ``start()`` and every command."""
+"""Prepare loggers: from a name with options to a logger that a worker process can create."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which loggers with which options: what was passed to ``start()``, the environment and config files, as one.
+"""Resolve the configuration: merge arguments of ``start()``, environment variables and config files.
 
 For each field the first source that sets it decides:
 

@@ -1,4 +1,4 @@
-"""The couriers that are at work, wherever their runs are, and how to stop one.
+"""Find running couriers, of all runs of this user, and stop them.
 
 A courier holds a lock in its run's directory. It notes where that is in the user's state directory
 (``$XDG_STATE_HOME/rankzero/couriers``, by default below ``~/.local/state``); the lock alone decides whether it works.

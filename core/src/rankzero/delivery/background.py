@@ -1,4 +1,4 @@
-"""A courier in the background: in a process of its own, or in a thread of the training process."""
+"""Start a courier in the background: in a separate process, or in a thread."""
 
 from __future__ import annotations
 

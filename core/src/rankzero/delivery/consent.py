@@ -1,4 +1,4 @@
-"""Whether delivering a run that somebody else may have started needs the user's consent.
+"""Consent: ask the user before a run of another user is delivered to a destination that its journal names.
 
 The options of a logger in a journal may send the user's credentials to any server, or write anywhere. So for a run that
 this user did not start (see `rankzero.events.seals`) options that name a destination are used only if the user's own

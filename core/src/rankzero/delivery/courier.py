@@ -1,4 +1,4 @@
-"""The courier: delivers one run's journal to one logger, in order, until the run is over.
+"""The courier: deliver a run's journal to one logger, in order, until the run has ended.
 
 A position is saved only after the logger's ``flush()`` said that the tracker has everything, so that whatever
 happens delivery is at least once. What a tracker refuses for good goes to a reject list; so does an event that fails

@@ -1,4 +1,4 @@
-"""Destinations: which loggers the command line delivers a run to, read from its journal or a config file.
+"""Destinations: the loggers that the command line delivers a run to, from its journal or a config file.
 
 A destination is a logger with its options. A position is kept for each, so another file, project or server is another
 destination and gets a position, and a key, of its own: ``NAME-`` and eight digits of a hash of what is different.

@@ -1,4 +1,4 @@
-"""``run.experiment``: the SDK's own object, of the courier's thread, or joined from the training process."""
+"""``run.experiment``: the SDK's own object, from the courier's thread or joined from the training process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of a journal that a courier has read and its tracker has not acknowledged yet."""
+"""Pending events: read from the journal, but not yet acknowledged by the tracker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which event a tracker refuses for good, and the reject list, where it is kept."""
+"""Refusals: find the event that a tracker rejects permanently, and write it to the reject list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retry and back-off: how often, and after which pauses, a courier tries a failing tracker again.
+"""Retry and back-off: how often, and after which pauses, a courier retries.
 
 The pauses grow exponentially, with jitter, after "Exponential Backoff And Jitter" (M. Brooker, 2015).
 """

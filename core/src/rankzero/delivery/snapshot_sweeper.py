@@ -1,4 +1,4 @@
-"""Snapshots of checkpoints: upload at the end what a ModelCheckpoint has left, delete what every logger has got."""
+"""Snapshots: upload the final checkpoints at the end, and delete snapshots that every logger has delivered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor of one run's couriers, in the training process: starts them, starts them again, waits for them."""
+"""The supervisor of a run's couriers, in the training process: start, restart and wait for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sync jobs: each delivers one run to one logger now, with a courier in a thread of this process.
+"""Sync jobs: deliver a run to one logger now, with a courier in a thread of this process.
 
 If another courier serves the logger already, the job wakes and watches that one, and takes over if it makes
 no progress.

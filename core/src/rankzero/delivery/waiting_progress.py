@@ -1,4 +1,4 @@
-"""What people see while the end of a run waits for its couriers: progress bars, or one line."""
+"""Show the progress of the delivery while the end of a run waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The courier process: it reads from standard input what it is to deliver, delivers, and ends by itself."""
+"""The courier process: read the worker config from standard input, deliver the run, and exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the process that writes a run's journal is gone, and for how long."""
+"""Detect whether the training process of a run has died, and for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which run, and when: what events and loggers say of both."""
+"""`RunInfo` and `LogContext`: the id, name and directory of a run, and the time and line of an event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a user's own runs are recognised: ``start()`` seals what it writes down of the loggers with a key of the user's.
+"""Seals: sign a user's own runs with a key, so that they are recognised later.
 
 The key is in the user's state directory, ``$XDG_STATE_HOME/rankzero/key`` or ``~/.local/state/rankzero/key``, which
 nobody else can read. So who sends somebody a run's directory cannot make it look like one that was started there, nor

@@ -1,4 +1,4 @@
-"""What is taken from a journal, whoever wrote it: the rule for ids, projects, keys, paths and depths, in one place.
+"""Validate the data of a journal that another user may have written: ids, names, paths and depths.
 
 A run's directory may have come from somebody else. What it says becomes names of files, and paths of files that are
 handed to trackers. So nothing there may lead out of the directory; a line that says otherwise counts as damaged, and

@@ -1,4 +1,4 @@
-"""Directories to write into, on this machine or behind an fsspec URL such as ``s3://bucket/logs``.
+"""Directories to write to, local or behind an fsspec URL such as ``s3://bucket/logs``.
 
 An object store cannot append to a file. So a directory there is worked on in a local copy, and each file that
 changed is uploaded whole.

@@ -1,4 +1,4 @@
-"""Files that rankzero writes: replaced at once, and never reached through a link.
+"""Write files atomically, and never through a link.
 
 A run's directory may have been written by somebody else, who could put a link where rankzero is going to write. So a
 file is written beside its place, under a name that nobody can guess, and renamed; and a file that is continued must

@@ -1,4 +1,4 @@
-"""The journal: an append-only file of one JSON object a line, the single source of truth of a run.
+"""Append to the journal: one JSON object a line, the single source of truth of a run.
 
 Writing is one ``os.write`` on an ``O_APPEND`` descriptor, so that whatever a log call returned from is in the
 kernel's hands and survives the death of the process, and so that forked writers never mix their lines.

@@ -1,4 +1,4 @@
-"""What a process could not write to a journal: kept in memory until it can be written, and counted beyond that."""
+"""Lines that could not be written to the journal, as on a full disk: keep them in memory, write them later."""
 
 from __future__ import annotations
 

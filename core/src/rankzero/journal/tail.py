@@ -1,4 +1,4 @@
-"""Reading a journal, also while it grows: a torn last line is not there yet, damaged lines are skipped."""
+"""Read a journal, also while it grows: ignore an incomplete last line, skip damaged lines."""
 
 from __future__ import annotations
 

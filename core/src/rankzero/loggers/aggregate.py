@@ -1,4 +1,4 @@
-"""Merging metric dictionaries: what `Logger.agg_and_log_metrics` does with several calls for one step."""
+"""Merge metric dictionaries: `merge_dicts` and `Logger.agg_and_log_metrics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Logger`, the contract of a plugin.
+"""`Logger`, the base class of all loggers.
 
 Only ``name``, ``version``, ``log_metrics`` and ``log_hyperparams`` must be written. Every other verb has a fallback
 here that keeps the data: a table becomes a CSV file, a figure an image file, and a file goes to ``log_artifact``.

@@ -1,4 +1,4 @@
-"""Loggers without a tracker of their own: `DummyLogger` and `LoggerCollection`."""
+"""`DummyLogger`, which logs nothing, and `LoggerCollection`, which logs to several loggers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an event does to a logger: which verb is called, and with what."""
+"""Pass an event to a logger: call the log method for its type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`DummyExperiment`: what ``logger.experiment`` is where there is no experiment."""
+"""`DummyExperiment`: the value of ``logger.experiment`` on ranks other than zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets rankzero's loggers pass Lightning's type checks, and imports nothing of Lightning.
+"""Register rankzero's loggers as subclasses of Lightning's, without importing Lightning.
 
 LightningCLI takes only what is a subclass of Lightning's own Logger, and ``Trainer.log_dir`` is a logger's
 ``log_dir`` only for some of Lightning's own classes. These are abstract, so others can be registered with them: every

@@ -1,4 +1,4 @@
-"""Whether a tracker accepts the user, for `Logger.check_login`: one short request, without the SDK.
+"""Check the login at a tracker with one short request, without its SDK.
 
 An SDK takes seconds to import. A tracker describes its request in a `Login`; the rest is the same for all.
 """

@@ -1,4 +1,4 @@
-"""What ModelCheckpoints have saved."""
+"""Read the checkpoints that Lightning's ModelCheckpoint has saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Media`: what was logged and is not a number, in one form for all kinds."""
+"""`Media`: one record for all kinds of logged data except numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people log besides numbers → files, named by their content, in one directory.
+"""`MediaStore`: store media as files that are named by their content.
 
 Naming a file by its SHA-256 makes writing it idempotent: an image logged every epoch is stored once, and a
 reader can verify what it reads. The modules for hashing and copying are imported by those who log a file:

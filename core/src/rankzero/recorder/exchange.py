@@ -1,4 +1,4 @@
-"""``sync_dist``: what all ranks logged in a loop, reduced in one all_reduce for each process group.
+"""``sync_dist``: reduce the metrics of a loop over all ranks, with one all_reduce for each process group.
 
 The ranks first agree on a layout: which metric has which slots in the tensor that is reduced. For that they gather all
 names, the first time in a stage, and again when a rank has a new name. So ranks may log different names.

@@ -1,4 +1,4 @@
-"""The progress bar of a recorder: whether there is one, and what it shows."""
+"""The progress bar of a recorder: when it is shown, and its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bars themselves, drawn by rich or tqdm, which also keep what is printed above them.
+"""Draw progress bars with rich or tqdm, which keep printed lines above them.
 
 While they are visible, rich and tqdm replace ``sys.stdout`` and ``sys.stderr``. They draw on a file of their own, so
 that a capture of the console does not hear the bars.

@@ -1,4 +1,4 @@
-"""The metrics beside a progress bar: read when it is drawn, without waiting for a device."""
+"""Metrics beside a progress bar, read without waiting for a device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Recorder`: what Lightning's ``self.log`` does, for any training loop.
+"""`Recorder`: Lightning's ``self.log`` for any training loop.
 
 It wraps the loop's iterators, so it knows step, epoch and stage. `Recorder.log` gathers values, and rows go to the run
 when they are due. It works on every rank, so that all of them can read the reduced values; only rank zero writes.

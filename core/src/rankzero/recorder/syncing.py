@@ -1,4 +1,4 @@
-"""Which metrics are reduced over which ranks, and when: one exchange for each stage and process group."""
+"""Decide which metrics are reduced over which ranks, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends runs when their process ends: at exit, on SIGTERM, and not in forked children."""
+"""End runs when their process ends: at exit, on SIGTERM, but not in forked children."""
 
 from __future__ import annotations
 

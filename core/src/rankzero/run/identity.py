@@ -1,4 +1,4 @@
-"""A run's id and name, and how the other ranks of a job learn them without a collective.
+"""The id and name of a run, shared with other ranks without a collective operation.
 
 Rank zero puts them into the store that the ranks share anyway; who wants to know reads them there, with a
 timeout. Where the launcher names the launch (see `rankzero.rank.launch_key`) the id follows from that name.

@@ -1,4 +1,4 @@
-"""Runs in notebooks and IPython: what a cell that is run again, interrupted or failing does to them; their HTML."""
+"""Runs in notebooks and IPython: end them when their cell is run again, interrupted or fails; their HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Run`, the object that a training loop holds: every verb becomes an event in the journal, and nothing here waits."""
+"""`Run`, the object that a training loop logs to: each log method appends an event to the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are kept though they may be deleted or replaced: as hard links, or opened now and copied later."""
+"""Copy or hard-link a file, so that it stays when the script deletes or replaces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots of the files that are logged, which the script may then overwrite or delete."""
+"""Snapshots of logged files and checkpoints, which the script may then overwrite or delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`start`: from what the user asked for to a `Run` with its journal open and its couriers on their way."""
+"""`start`: resolve the configuration, open the journal, start the couriers, and return a `Run`."""
 
 from __future__ import annotations
 

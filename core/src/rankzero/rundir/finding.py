@@ -1,4 +1,4 @@
-"""The runs on disk: finding them below a directory, and a glance at one that does not read all of its journal."""
+"""Find runs below a directory, and read their state without reading the whole journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every file and directory that rankzero writes into a run's directory, except what loggers write."""
+"""The names of all files in a run directory, except those that loggers write."""
 
 JOURNAL = "journal.jsonl"
 """The events: the single source of truth of a run."""

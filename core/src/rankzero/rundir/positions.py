@@ -1,4 +1,4 @@
-"""How far a logger's delivery has come: a small file beside the journal, one for each logger."""
+"""Delivery positions: how much of a run each logger has delivered, in a small file beside the journal."""
 
 from __future__ import annotations
 

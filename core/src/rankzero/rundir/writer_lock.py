@@ -1,4 +1,4 @@
-"""Whether the process that writes a run's journal is alive: a lock that the kernel releases when it dies.
+"""The writer's lock: shows whether the training process of a run is alive.
 
 A POSIX record lock belongs to one process: a forked DataLoader worker that outlives the trainer does not hold
 it (an ``flock`` would be inherited), and NFS shows it to other machines. Its one trap is that closing *any*
