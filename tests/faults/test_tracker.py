@@ -386,7 +386,7 @@ def test_two_threads_may_ask_for_the_same_exit_status(monkeypatch):
         _detached.remove(pid)
         return pid, 0
 
-    monkeypatch.setattr("rankzero.delivery.background._detached", _detached := [4711])
+    monkeypatch.setattr("rankzero.processes._detached", _detached := [4711])
     monkeypatch.setattr(os, "waitpid", waitpid)
     reap()
     assert _detached == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
 
@@ -52,16 +52,21 @@ def is_uncaptured(thread: int) -> bool:
 
 
 class OnceWarner:
-    """Warns of each topic once."""
+    """Says each thing once.
 
-    def __init__(self) -> None:
+    Args:
+        say: takes a message; by default it warns, with the nearest caller outside this package as the place.
+    """
+
+    def __init__(self, say: Callable[[str], object] | None = None) -> None:
+        self._say = say
         self._topics: set[str] = set()
 
     def warn(self, topic: str, message: str) -> None:
-        """Warn, unless that was done for ``topic``."""
+        """Say ``message``, unless something was said of ``topic``."""
         if topic not in self._topics:
             self._topics.add(topic)
-            warn_user(message)
+            (self._say or warn_user)(message)
 
 
 def describe(error: BaseException) -> str:

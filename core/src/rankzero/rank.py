@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from rankzero.messages import warn
+from rankzero.messages import warn, warn_user
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,6 +110,12 @@ def rank_zero_warn(message: str, category: type[Warning] = UserWarning, stacklev
     If warnings are errors (``python -W error``), the message is logged instead of raised.
     """
     warn(message, category, stacklevel + 1)
+
+
+@rank_zero_only
+def rank_zero_warn_user(message: str) -> None:
+    """Warn on rank zero only, with the nearest caller outside this package as the place."""
+    warn_user(message)
 
 
 def launch_key() -> str | None:

@@ -17,6 +17,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import To, Trust, consent, runs_directory
 from rankzero.cli.sync import deliver_now, poll, progress_bars
+from rankzero.messages import OnceWarner
 
 if TYPE_CHECKING:
     from rankzero.config.options import LoggerSpec
@@ -98,7 +99,7 @@ class _Watch:
         self._jobs: dict[tuple[Path, str], _Job] = {}
         self._recorded: dict[Path, RecordedLoggers] = {}
         self._not_before: dict[tuple[Path, str], float] = {}
-        self._said: set[str] = set()
+        self._warner = OnceWarner(log.warning)
         self._stopping = threading.Event()
 
     def run(self) -> None:
@@ -136,9 +137,10 @@ class _Watch:
                 for spec in choose_loggers(run_dir, self._to, {}, recorded, self._consent):
                     self._begin(run_dir, spec, bars)
             except (RankzeroError, OSError) as error:
-                self._say_once(str(error))
+                self._warner.warn(str(error), str(error))
             except Exception as error:  # whatever is wrong with one run, the others are delivered
-                self._say_once(f"{run_dir} cannot be delivered: {type(error).__name__}: {error}")
+                problem = f"{run_dir} cannot be delivered: {type(error).__name__}: {error}"
+                self._warner.warn(problem, problem)
 
     def _begin(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
         """Begin a sync job if there is something to do and room for it."""
@@ -171,11 +173,6 @@ class _Watch:
                 log.warning("%s is delivered; %s", job.title, left_out)
             else:
                 log.info("%s is delivered: %s", job.title, terminal.counted(job.position.line, "event"))
-
-    def _say_once(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            log.warning("%s", message)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from rankzero.errors import ConfigError
-from rankzero.messages import did_you_mean
-from rankzero.rank import rank_zero_warn
+from rankzero.messages import OnceWarner, did_you_mean
+from rankzero.rank import rank_zero_warn_user
 
 SUFFIXES = (".toml", ".yaml", ".yml")
 
@@ -32,7 +32,7 @@ def find_config_file() -> Path | None:
     return None
 
 
-_said: set[Path] = set()
+_warner = OnceWarner(rank_zero_warn_user)
 
 
 def _is_trusted(path: Path) -> bool:
@@ -44,12 +44,11 @@ def _is_trusted(path: Path) -> bool:
     owner, user = path.lstat().st_uid, os.geteuid()
     if owner in (0, user) or (user == 0 and owner == os.stat(".").st_uid):
         return True
-    if path not in _said:
-        _said.add(path)
-        rank_zero_warn(
-            f"{shown(path)} belongs to another user (id {owner}) and is not used; to use it, copy it, or name it: "
-            f'rankzero.start("{path}")'
-        )
+    _warner.warn(
+        str(path),
+        f"{shown(path)} belongs to another user (id {owner}) and is not used; to use it, copy it, or name it: "
+        f'rankzero.start("{path}")',
+    )
     return False
 
 

@@ -210,8 +210,6 @@ class TrackerLogger(Logger):
         self.options = self.options_class(given)
         """What the user asked for."""
         self.options.check(type(self).__name__, ("prefix", "log_model"))
-        self.warner = OnceWarner()
-        """Warns the user of each topic once."""
         self._session: Session | None = None
         self._begin()
 

@@ -30,7 +30,8 @@ from rankzero.loggers.model_checkpoint import LATE_TIMEOUT, SavedCheckpoint, Sav
 from rankzero.loggers.verbs import SHARED_VERBS, Record, Verbs
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero.rank import is_rank_zero, rank_zero_warn
+from rankzero.messages import OnceWarner
+from rankzero.rank import is_rank_zero, rank_zero_warn_user
 from rankzero.values import Number, flatten, to_number
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Logger(Verbs):
         self._aggregator = StepAggregator()
         self._context = None
         self._closing = self._closed = False
-        self._said = set()
+        self.warner = OnceWarner(rank_zero_warn_user)
         self._checkpoint_callbacks = []
         self._saved_checkpoints = SavedCheckpoints()
         return self
@@ -163,7 +164,8 @@ class Logger(Verbs):
     _context: LogContext | None
     _closing: bool
     _closed: bool
-    _said: set[str]
+    warner: OnceWarner
+    """Warns the user of each topic once, on rank zero."""
     _checkpoint_callbacks: list[Any]
     _saved_checkpoints: SavedCheckpoints
 
@@ -303,7 +305,7 @@ class Logger(Verbs):
                 for file in record.files():
                     self.keep_file(record.key, file, record.kind, record.step)
             case Artifact():
-                self._say_once(
+                self.warner.warn(
                     "files", f"{self._kind} cannot hold files; they stay on this machine, e.g. {record.path}"
                 )
             case Checkpoint():
@@ -312,13 +314,13 @@ class Logger(Verbs):
                 self.log_artifact(record.path, name=name, type="model", aliases=record.aliases, metadata=details)
             case DefineMetric():
                 message = f"{self._kind} has no notion of define_metric; {record.name!r} shows its last value"
-                self._say_once("define", message)
+                self.warner.warn("define", message)
             case Tags():
                 tags = ", ".join(record.tags)
-                self._say_once("tags", f"{self._kind} has no tags; those of the run stay in its journal: {tags}")
+                self.warner.warn("tags", f"{self._kind} has no tags; those of the run stay in its journal: {tags}")
             case Alert():
                 message = f"{record.title}: {record.text}" if record.text else record.title
-                self._say_once("alert", f"{self._kind} sends no alerts; they stay in the run's journal: {message}")
+                self.warner.warn("alert", f"{self._kind} sends no alerts; they stay in the run's journal: {message}")
 
     def keep_file(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
         """Keep a file of media that the tracker has no place for: as an artifact, unless a subclass knows better."""
@@ -356,7 +358,7 @@ class Logger(Verbs):
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters as training goes on. A Run does this for every logger."""
-        self._say_once("watch", f"{self._kind} cannot watch a model by itself; use rankzero.start() and run.watch()")
+        self.warner.warn("watch", f"{self._kind} cannot watch a model by itself; use rankzero.start() and run.watch()")
 
     def unwatch(self, model: Any = None) -> None:
         """End `watch`."""
@@ -414,17 +416,12 @@ class Logger(Verbs):
             elif value is not None:
                 others[key] = value
             else:
-                self._say_once(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
+                self.warner.warn(f"None {key}", f"the metric {key!r} was None; there is nothing to log")
         return numbers, others
 
     @property
     def _kind(self) -> str:
         return type(self).__name__
-
-    def _say_once(self, topic: str, message: str) -> None:
-        if topic not in self._said:
-            self._said.add(topic)
-            rank_zero_warn(message, stacklevel=3)
 
 
 _guard_class(Logger, VERBS)  # type: ignore[type-abstract]

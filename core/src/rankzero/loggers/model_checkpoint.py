@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from rankzero.rank import rank_zero_warn
+from rankzero.messages import OnceWarner
+from rankzero.rank import rank_zero_warn, rank_zero_warn_user
 from rankzero.values import to_jsonable, to_number
 
 LATE_TIMEOUT = 30.0
@@ -54,7 +55,7 @@ class SavedCheckpoints:
         self._awaited: dict[str, SavedCheckpoint] = {}
         self._looked: dict[str, _Stamp] = {}  # of awaited directories, when they were looked at last
         self._is_rewritten: dict[str, bool] = {}  # path → whether it is saved in place; not known of most
-        self._said: set[str] = set()
+        self._warner = OnceWarner(rank_zero_warn_user)
 
     def after_save(self, callback: Any) -> list[SavedCheckpoint]:
         """Return what ``callback`` has just saved, and what came late; takes no longer the more it keeps."""
@@ -104,7 +105,10 @@ class SavedCheckpoints:
         found = []
         for saved in known:
             if "://" in saved.path:
-                self._say_once(saved.path.partition("://")[0])
+                protocol = saved.path.partition("://")[0]
+                self._warner.warn(
+                    protocol, f"checkpoints that are saved to {protocol}:// are on no disk of this machine: not logged"
+                )
                 continue
             stamp, before = _stamp(saved.path), self._seen.get(saved.path)
             if stamp is not None and stamp != before and self._is_whole(saved.path, stamp):
@@ -124,11 +128,6 @@ class SavedCheckpoints:
         if before != stamp:  # a thread of the framework may still fill the directory: look again
             self._looked[path] = stamp
         return before == stamp
-
-    def _say_once(self, protocol: str) -> None:
-        if protocol not in self._said:
-            self._said.add(protocol)
-            rank_zero_warn(f"checkpoints that are saved to {protocol}:// are on no disk of this machine: not logged")
 
 
 def _just_saved(callback: Any) -> str:

@@ -239,8 +239,8 @@ def _log_media(
     verbs.log_record(media)
 
 
-def _path(path: Any) -> str:
-    return os.fspath(path) if isinstance(path, os.PathLike) else str(path)
+def _path(path: Any) -> Any:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path  # what is no path, who records it tells of
 
 
 def _texts(names: Any) -> list[str]:

@@ -29,9 +29,9 @@ from rankzero.errors import (
     UnknownLoggerError,
 )
 from rankzero.events.structs import Event
-from rankzero.messages import did_you_mean
+from rankzero.messages import OnceWarner, did_you_mean
 from rankzero.plugins.entry_points import EntryPoint, find_entry_points, normalized
-from rankzero.rank import rank_zero_warn
+from rankzero.rank import rank_zero_warn_user
 
 if TYPE_CHECKING:
     import pluggy
@@ -61,7 +61,7 @@ class Plugins:
         self._problems: dict[str, PluginError] = {}
         self._loggers: dict[str, type[Any]] = {}
         self._loaded_hooks: set[str] = set()
-        self._warned: set[tuple[str, str]] = set()
+        self._warner = OnceWarner(rank_zero_warn_user)
         self._manager: pluggy.PluginManager | None = None
         self._find()
 
@@ -205,12 +205,11 @@ class Plugins:
                 yield each.plugin_name, result
 
     def _warn_once(self, plugin: str, hook: str, error: BaseException) -> None:
-        if (plugin, hook) not in self._warned:
-            self._warned.add((plugin, hook))
-            rank_zero_warn(
-                f"The plugin {plugin!r} failed in {hook}: {_reason(error)}. The run continues without it; "
-                "further failures of this hook are not reported."
-            )
+        self._warner.warn(
+            f"{plugin} {hook}",
+            f"The plugin {plugin!r} failed in {hook}: {_reason(error)}. The run continues without it; "
+            "further failures of this hook are not reported.",
+        )
 
     def _import_class(self, entry_point: EntryPoint) -> type[Any]:
         module = _import(entry_point)

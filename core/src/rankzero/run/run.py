@@ -49,7 +49,7 @@ from rankzero.loggers.verbs import SHARED_VERBS, Record, Verbs
 from rankzero.media.encoders import encode_raw
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero.messages import describe, did_you_mean, warn_user
+from rankzero.messages import OnceWarner, describe, did_you_mean, warn_user
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.run import endings, notebooks
@@ -102,7 +102,7 @@ def _never_raises(verb: Callable[Concatenate[Run, P], None]) -> Callable[Concate
             verb(self, *args, **kwargs)
         except Exception as error:
             subject = repr(to_text(args[0])) if args and safe_isinstance(args[0], str) else "…"
-            self._warn_once(
+            self._warner.warn(
                 f"{verb.__name__} {subject} {type(error).__name__}",
                 f"run.{verb.__name__}({subject}) could not be recorded: {describe(error)}",
             )
@@ -152,7 +152,7 @@ class Run(Verbs):
         self._aggregator = StepAggregator()
         self._saved_checkpoints = SavedCheckpoints()
         self._watches: dict[int, ModelWatch] = {}
-        self._said: set[str] = set()
+        self._warner = OnceWarner()
 
     @property
     def _info(self) -> RunInfo:
@@ -294,7 +294,7 @@ class Run(Verbs):
     def _log_any_metrics(self, now: float, metrics: Mapping[str, Any], step: Any, epoch: Any, stage: Any) -> None:
         whole = to_int(step)
         if whole is None or whole != to_number(step):
-            self._warn_once(
+            self._warner.warn(
                 "step", f"the step of run.log_metrics() is not a whole number, or too large ({type(step).__name__})"
             )
         self._step = step = self._step + 1 if whole is None else whole
@@ -304,7 +304,7 @@ class Run(Verbs):
             named = None if stage is None else to_text(stage)
             self._log_split_metrics(now, split_metrics(metrics), step, to_int(epoch), named)
         except Exception as error:
-            self._warn_once(
+            self._warner.warn(
                 f"log_metrics {describe(error)}",
                 f"run.log_metrics() at step {step} could not be recorded: {describe(error)}",
             )
@@ -323,19 +323,19 @@ class Run(Verbs):
         else:
             write({})
         for key in split.repeated:
-            self._warn_once(f"twice {key}", f"one call has several values for the metric {key!r}; the last is kept")
+            self._warner.warn(f"twice {key}", f"one call has several values for the metric {key!r}; the last is kept")
         for key, value in split.rest.items():
             try:
                 self._log_no_number(key, value, step)
             except Exception as error:
-                self._warn_once(f"lost {key}", f"the metric {key!r} could not be recorded: {describe(error)}")
+                self._warner.warn(f"lost {key}", f"the metric {key!r} could not be recorded: {describe(error)}")
 
     def _log_no_number(self, key: str, value: Any, step: int) -> None:
         if value is None:
-            self._warn_once(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
+            self._warner.warn(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
             return
         if is_sharded(value):
-            self._warn_once(
+            self._warner.warn(
                 f"spread {key}",
                 f"the metric {key!r} is a DTensor that is spread over the ranks, and putting it together takes all of "
                 "them; it is not recorded. Log value.full_tensor(), which all ranks must call",
@@ -347,7 +347,7 @@ class Run(Verbs):
             self._record_file(self._media.put_bytes(encode_raw(value)), key, "array", {"step": step})
         else:
             self.log_text(key, ["value"], [[value]], step=step)
-        self._warn_once(
+        self._warner.warn(
             f"not a number {key}",
             f"the metric {key!r} is no single number but {type(value).__name__}; it is kept as {kept}. "
             "Log a number (loss.mean()), or use log_text or log_histogram.",
@@ -419,7 +419,7 @@ class Run(Verbs):
     def _media_event(self, media: Media) -> Event:
         event = MEDIA_EVENTS[media.kind].of(media, _now(), self._at(media.step))
         if isinstance(event, Histogram) and event.values.non_finite:
-            self._warn_once(
+            self._warner.warn(
                 f"histogram {media.key}",
                 f"{event.values.non_finite} values of the histogram {media.key!r} are NaN or infinite, in no bin",
             )
@@ -443,7 +443,7 @@ class Run(Verbs):
         level = given.upper()  # an SDK may have an enumeration
         if level in _ALERT_LEVELS:
             return level
-        self._warn_once(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
+        self._warner.warn(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
         return _ALERT_LEVELS[0]
 
     @property
@@ -526,7 +526,7 @@ class Run(Verbs):
             try:
                 self._status = to_text(status) if safe_isinstance(status, str) else str(status)
             except Exception as error:
-                self._warn_once("status", f"run.finalize(): the status is no text: {describe(error)}")
+                self._warner.warn("status", f"run.finalize(): the status is no text: {describe(error)}")
             self._log_aggregated()
             self._log_late_checkpoints(LATE_TIMEOUT)
             self._record(Status(_now(), self._status))
@@ -784,7 +784,7 @@ class Run(Verbs):
                 return
             event = filtered
         if self._is_finished:
-            self._warn_once(
+            self._warner.warn(
                 "finished",
                 f"the run {self.name} is finished; what is logged now is kept in its journal, and delivered only by: "
                 f"rankzero sync {shlex.quote(self._info.dir)}",
@@ -799,7 +799,7 @@ class Run(Verbs):
             try:
                 close(status)
             except Exception as error:
-                self._warn_once("closing", f"what was open at the end could not be recorded: {describe(error)}")
+                self._warner.warn("closing", f"what was open at the end could not be recorded: {describe(error)}")
 
     def _at(self, step: Any) -> int | None:
         if step is None:
@@ -820,7 +820,7 @@ class Run(Verbs):
                 self._supervisor.revive_soon()
                 self._supervisor.report_troubles()
         except Exception as error:  # it concerns the delivery, not the row that is being logged
-            self._warn_once("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
+            self._warner.warn("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
         return True
 
     def _may_log(self) -> bool:
@@ -832,16 +832,11 @@ class Run(Verbs):
     def _become_silent(self) -> None:
         # A launcher that says late which rank this is; the run that was begun here is no run.
         if os.getpid() == self._owner_pid:
-            self._warn_once("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
+            self._warner.warn("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
             self.finish("aborted", timeout=0.0)
             if self._elsewhere is not None:
                 self._known_info = self._elsewhere
         self._is_active = False
-
-    def _warn_once(self, topic: str, message: str) -> None:
-        if topic not in self._said:
-            self._said.add(topic)
-            warn_user(message)
 
 
 def _until(deadline: float) -> float:

@@ -130,7 +130,7 @@ class MediaVerbs(Logger):
 
     def _say_ignored(self, what: str, options: Mapping[str, Any]) -> None:
         for option in options:
-            self._say_once(f"{what} {option}", f"MLflow shows {what} without {option!r}, which is not logged")
+            self.warner.warn(f"{what} {option}", f"MLflow shows {what} without {option!r}, which is not logged")
 
     # Files
 

@@ -88,7 +88,7 @@ class NeptuneLogger(MediaVerbs):
         if not settings.captures("stdout") and not settings.captures("stderr"):
             self.captures = type(self).captures - {"console"}
         self._prefix = prefix
-        self._use(DirectSession(settings, self._say_once, run))
+        self._use(DirectSession(settings, self.warner.warn, run))
 
     def _use(self, session: Session) -> None:
         self._session = session
@@ -164,7 +164,7 @@ class NeptuneLogger(MediaVerbs):
         super().attach(run)
         settings = self._session.settings
         kept = settings.mode in ("offline", "debug")
-        self._use((KeptSession if kept else CourierSession)(settings, self._say_once, run))
+        self._use((KeptSession if kept else CourierSession)(settings, self.warner.warn, run))
 
     def flush(self) -> None:
         self._session.wait()
@@ -199,7 +199,7 @@ class NeptuneLogger(MediaVerbs):
     def _log_series(self, key: str, points: list[Point]) -> None:
         path = self._path(key)
         if any(point.is_odd for point in points):
-            self._say_once(
+            self.warner.warn(
                 f"NaN {path}",
                 f"Neptune has no NaN and no infinity in a series: those of {key!r} are text in {path + AS_TEXT!r}",
             )
@@ -227,7 +227,7 @@ class NeptuneLogger(MediaVerbs):
             plain = storable(value)
             where = named(path, key)
             if isinstance(plain, str) and len(plain) > LONGEST_STRING:
-                self._say_once(f"long {where}", f"Neptune takes 16,384 characters in a text; {where!r} is a file")
+                self.warner.warn(f"long {where}", f"Neptune takes 16,384 characters in a text; {where!r} is a file")
                 with self._scratched():
                     self._upload_bytes(f"{where}_whole", plain.encode(), ".txt")
                 plain = plain[:LONGEST_STRING]

@@ -133,7 +133,7 @@ class MediaVerbs(Logger):
 
     def _say_ignored(self, what: str, options: Mapping[str, Any]) -> None:
         for option in options:
-            self._say_once(f"{what} {option}", f"Neptune shows {what} without {option!r}, which is not logged")
+            self.warner.warn(f"{what} {option}", f"Neptune shows {what} without {option!r}, which is not logged")
 
     # Tables, texts, histograms, graphs
 
@@ -177,7 +177,9 @@ class MediaVerbs(Logger):
         self._session.log_points(self._path(key), [point])
         if len(text) > LONGEST_TEXT:
             whole = f"{self._path(key)}_whole/{self._at(step)}"
-            self._say_once(f"long {key}", f"Neptune takes 1,000 characters in a series; {key!r} is whole in {whole!r}")
+            self.warner.warn(
+                f"long {key}", f"Neptune takes 1,000 characters in a series; {key!r} is whole in {whole!r}"
+            )
             with self._scratched():
                 self._upload_bytes(whole, text.encode(), ".txt")
 

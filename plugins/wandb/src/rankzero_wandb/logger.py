@@ -233,7 +233,7 @@ class WandbLogger(MediaVerbs):
         name = f"{self._prefix}{key}" or _NO_NAME
         if name not in _RESERVED:
             return name
-        self._say_once(
+        self.warner.warn(
             f"name {name}", f"W&B means something else by {name!r}; the metric is {'metrics/' + name!r} there"
         )
         return f"metrics/{name}"
@@ -274,7 +274,7 @@ class WandbLogger(MediaVerbs):
         kinds, problem = kinds_of(summary, goal)
         if problem:
             shown = "; W&B shows its last value" if kinds is None else ""
-            self._say_once(f"define {name}", f"define_metric({name!r}): {problem}{shown}")
+            self.warner.warn(f"define {name}", f"define_metric({name!r}): {problem}{shown}")
         axis = STEP if step_metric in (None, STEP) else self._prefix + str(step_metric)
         self._session.define(Definition(self._prefix + name, axis, kinds), self._line)
 

@@ -100,7 +100,7 @@ class MediaVerbs(Logger):
         except (OSError, ValueError) as error:
             if not isinstance(item, MediaFile) or not Path(item.path).exists():
                 raise
-            self._say_once(f"odd file {key}", f"W&B cannot show {key!r}, which is kept as an artifact: {error}")
+            self.warner.warn(f"odd file {key}", f"W&B cannot show {key!r}, which is kept as an artifact: {error}")
             self.keep_file(key, item, "file", step)
             return None
 

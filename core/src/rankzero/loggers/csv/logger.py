@@ -22,7 +22,8 @@ from rankzero.loggers.csv.hparams import HparamsFile
 from rankzero.loggers.csv.media_files import KeptFiles
 from rankzero.loggers.csv.projection import Projection
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero.rank import rank_zero_warn
+from rankzero.messages import OnceWarner
+from rankzero.rank import rank_zero_warn_user
 from rankzero.values import flatten, to_jsonable, to_number
 
 
@@ -255,7 +256,7 @@ class ExperimentWriter:
         self.metrics_file_path = os.path.join(log_dir, self.NAME_METRICS_FILE)
         self.metrics: list[dict[str, Any]] = []
         """The rows that are not written yet."""
-        self._said: set[str] = set()
+        self._warner = OnceWarner(rank_zero_warn_user)
         self._files: KeptFiles | None = None
         self._place = place_at(log_dir)
         self._hparams = HparamsFile(self._place)
@@ -331,9 +332,9 @@ class ExperimentWriter:
         while column in row:
             column = f"metric-{column}"
         row[column] = value
-        if name not in self._said:
-            self._said.add(name)
-            rank_zero_warn(f"the metric {name!r} is in the column {column!r}: {name!r} tells when a row was logged")
+        self._warner.warn(
+            name, f"the metric {name!r} is in the column {column!r}: {name!r} tells when a row was logged"
+        )
 
     def log_hparams(self, params: Mapping[str, Any]) -> None:
         """Add hyperparameters to those that were there, and write them all."""
