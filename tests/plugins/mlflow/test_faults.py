@@ -3,26 +3,22 @@
 Afterwards MLflow has every value exactly once, with its own step and time.
 """
 
-import os
 import random
-import signal
 import sqlite3
 import threading
 import time
 import uuid
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
+from plugins.mlflow.arrived import only_run, points_in, points_logged
 from servers.mlflow_server import MlflowServer
 from servers.training import Training
-from waiting import A_MOMENT, A_WHILE, SOON, until
+from waiting import A_MOMENT, A_WHILE, until
 
 import rankzero
 from rankzero.rundir.positions import load_position
-from rankzero_mlflow import MLFlowLogger
 
 
 @pytest.fixture
@@ -110,34 +106,6 @@ def test_a_server_that_is_killed_at_its_work_and_started_again(server, begin):
     finish(run, server)
 
 
-def test_a_server_that_hangs(server, begin):
-    run = begin(server)
-    log(run, 0)
-    assert run.flush(A_WHILE)
-    server.pause()
-    log(run, *range(1, 500))
-    began = time.monotonic()
-    assert not run.flush(1)
-    assert time.monotonic() - began < SOON
-    server.resume()
-    log(run, *range(500, 600))
-    finish(run, server)
-
-
-def test_a_run_ends_in_time_while_its_server_hangs(server, begin):
-    run = begin(server)
-    log(run, 0)
-    assert run.flush(A_WHILE)
-    server.pause()
-    log(run, 1)
-    began = time.monotonic()
-    run.finish(timeout=1)
-    assert time.monotonic() - began < SOON
-    server.resume()
-    until(lambda: load_position(run.dir, "mlflow").closed)
-    check_metrics(server, run.dir)
-
-
 # Its database
 
 
@@ -187,51 +155,3 @@ def test_a_database_that_is_locked_for_longer_than_the_server_waits(server, begi
         log(run, *range(1, 200))
         assert "503" in until(lambda: problem_of(run))
     finish(run, server)
-
-
-# The processes
-
-
-def test_a_courier_that_is_killed_at_random_moments(mlflow_server, tmp_path):
-    run_dir = journal_of_everything(tmp_path)
-
-    def deliver():
-        rankzero.deliver(run_dir, MLFlowLogger(tracking_uri=mlflow_server.uri))
-
-    for _ in range(12):
-        child = os.fork()
-        if not child:
-            deliver()
-            os._exit(0)
-        time.sleep(random.uniform(0, 1.5))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    deliver()
-    check_everything(mlflow_server, run_dir)
-
-
-def test_a_courier_process_that_is_killed_is_started_again(server, begin, training):
-    run = begin(server)
-    log(run, *range(2000))
-    until(lambda: load_position(run.dir, "mlflow").offset)
-    for courier in training.couriers():
-        courier.kill()
-    log(run, *range(2000, 2100))
-    finish(run, server)
-
-
-def test_a_training_process_that_is_killed(server, training):
-    training.start(f"""
-        run = rankzero.start("mlflow", tracking_uri={server.uri!r}, dir=directory / "runs")
-        for step in range(500):
-            run.log_metrics({{"loss": step / 3}}, step)
-        (directory / "run_dir").write_text(str(run.dir))
-        ready()
-        time.sleep(60)
-    """)
-    training.until_ready()
-    training.process.kill()
-    run_dir = Path((training.directory / "run_dir").read_text())
-    until(lambda: load_position(run_dir, "mlflow").closed)
-    check_metrics(server, run_dir, "FAILED")
-    until(lambda: not training.couriers())

@@ -1,20 +1,24 @@
-"""`NeptuneLogger` keeps the contract, with Neptune's real client and a server on loopback."""
+"""`NeptuneLogger` keeps the contracts, with Neptune's real client and a server on loopback."""
 
+import uuid
 from contextlib import contextmanager
 
 import pytest
 from plugins.neptune.arrived import arrived
+from servers.neptune_mock.sessions import api_token
+from servers.neptune_server import NeptuneServer
 
-from rankzero.testing import ALL, LoggerContract, Tracked
+from rankzero.testing import ALL, DeliveryContract, LoggerContract, Tracked
 from rankzero.testing.loopback import status
 from rankzero_neptune import NeptuneLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:Neptune takes only increasing steps")
 
 
-class TestNeptuneLogger(LoggerContract):
-    # What has a late step stands beside its series; numbers are float64; define_metric is unknown there.
-    capabilities = ALL - {"order", "big_ints", "define_metric"}
+class Neptune:
+    # What has a late step stands beside its series, and no time is before the last; numbers are float64;
+    # define_metric is unknown there.
+    capabilities = ALL - {"order", "big_ints", "define_metric", "earlier_times"}
     sdk_module = "neptune"
 
     @pytest.fixture(autouse=True)
@@ -24,14 +28,39 @@ class TestNeptuneLogger(LoggerContract):
     def make_logger(self, tmp_path):
         return NeptuneLogger()
 
-    def break_tracker(self, logger):
-        return broken(self.server)
-
     def read_back(self, logger):
         try:
             return arrived(self.server.run(logger.run_info.id))
         except KeyError:  # nothing was sent
             return Tracked()
+
+
+class TestLogger(Neptune, LoggerContract):
+    def break_tracker(self, logger):
+        return broken(self.server)
+
+
+class TestDelivery(Neptune, DeliveryContract):
+    @pytest.fixture
+    def server(self):
+        """A server that takes what it gets, so that what is sent twice is there twice."""
+        with NeptuneServer(api_key=uuid.uuid4().hex) as server:
+            yield server
+            assert server.problems == []
+
+    rows = "attributes/operations"
+    uploads = "file/upload"
+
+    def server_url(self):
+        return self.server.url
+
+    def connect(self, url, monkeypatch):
+        monkeypatch.setenv("NEPTUNE_API_TOKEN", api_token(url, self.server.api_key))
+        monkeypatch.setenv("NEPTUNE_REQUEST_TIMEOUT", "1")
+
+    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
+        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
+    )
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """Processes that are killed: training, its couriers, both; in the end Neptune has all of it once."""
 
 import contextlib
-import random
 import subprocess
 import sys
-import time
 import uuid
 
 import pytest
@@ -86,31 +84,6 @@ def check_everything(server, run_dir):
     assert run.tags == {"tagged"}
     assert (run.value("training/status"), run.value("sys/failed")) == ("crashed", True)
     assert rejected(run_dir) == []
-
-
-@pytest.mark.parametrize("server", [True], indirect=True)
-def test_training_that_is_killed_after_its_last_call(server, training):
-    training.run(SCRIPT + EVERYTHING + DEATH)
-    until(lambda: load_position(training.run_dir, "neptune").closed)
-    check_everything(server, training.run_dir)
-    until(lambda: not training.couriers())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(3))
-def test_all_that_is_killed_at_random_moments_is_synced(server, training, attempt):
-    training.start(SCRIPT + EVERYTHING + DEATH)
-    training.process.wait(timeout=A_WHILE)
-    moment = random.uniform(0, 4)
-    time.sleep(moment)
-    kill_couriers(training)
-    if attempt % 2:  # the next one too
-        command = [sys.executable, "-m", "rankzero.cli", "sync", str(training.run_dir)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            time.sleep(moment)
-            process.kill()
-    sync(training.run_dir)
-    check_everything(server, training.run_dir)
 
 
 def test_a_courier_that_is_killed_before_it_knows_what_arrived(server, training):

@@ -13,6 +13,7 @@ CAPABILITIES: Mapping[str, str] = {
     "order": "the values of a metric come back in the order in which they were logged; otherwise ordered by step",
     "repeated_steps": "several values of a metric at one step are all kept; otherwise the last of them",
     "times": "metrics come back with the wall-clock time at which they were logged",
+    "earlier_times": "a time may be earlier than the one before, as when a clock is set back",
     "typed_params": "hyperparameters come back with their types; otherwise as text",
     "acknowledges": "what was handed over before flush() can be read back while the logger is open",
     "resume": "a second logger that is attached to the same run continues it",

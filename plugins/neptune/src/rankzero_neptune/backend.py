@@ -63,7 +63,11 @@ class Backend:
         with translated("Neptune"):
             credentials = Credentials.from_token(api_token=api_key)
         self.server = server_of(credentials.api_token)
-        self._backend: Any = self._ask(lambda: HostedNeptuneBackend(credentials, proxies and dict(proxies)))
+        try:
+            self._backend: Any = self._ask(lambda: HostedNeptuneBackend(credentials, proxies and dict(proxies)))
+        except TrackerUnavailableError:
+            _forget_answers()
+            raise
         bound_client(self._backend._http_client)
         bound_uploads(self._backend)
         self._login = self._backend._http_client.authenticator.auth
@@ -161,3 +165,14 @@ def _options() -> dict[str, Any]:
 def _held(attribute: Any) -> Held:
     properties = getattr(attribute, f"{attribute.type}Properties", None)
     return Held(attribute.type, getattr(properties, "value", None), getattr(properties, "lastStep", None))
+
+
+def _forget_answers() -> None:
+    """Have Neptune's client ask anew: it remembers the first answer, also one that is not Neptune's."""
+    from neptune.internal.backends import hosted_client
+
+    hosted_client.get_client_config.cache_clear()
+    hosted_client.create_http_client_with_auth.cache_clear()
+    hosted_client.create_backend_client.cache_clear()
+    hosted_client.create_leaderboard_client.cache_clear()
+    hosted_client.create_artifacts_client.cache_clear()
