@@ -103,6 +103,6 @@ def test_a_user_without_a_key_is_told_how_to_log_in(key):
     with pytest.raises(ConfigError) as raised:
         LOGIN.require(key)
     assert str(raised.value) == (
-        "nobody is logged in to Tracker: run `tracker login`; or start with offline=True and deliver later with "
+        "not logged in to Tracker: run `tracker login`; or start with offline=True and deliver later with "
         "rankzero sync. It costs nothing."
     )

@@ -63,7 +63,7 @@ def check_nowhere(key, directory, *texts):
 
 def test_nobody_is_logged_in(server, shell):
     ended = shell.train(logs(), returns=1, COMET_URL_OVERRIDE=server.url)
-    assert "ConfigError: start(): nobody is logged in to Comet: run `comet login`, or set COMET_API_KEY" in ended.stderr
+    assert "ConfigError: start(): not logged in to Comet: run `comet login`, or set COMET_API_KEY" in ended.stderr
     assert "online=False" in ended.stderr
     assert not (shell.directory / "runs").exists()
     assert server.requests == []
@@ -189,5 +189,5 @@ def test_sync_without_a_key_says_so_at_once(server, here, tmp_path, capsys, monk
     monkeypatch.delenv("COMET_API_KEY")
     run_dir = journal_of_rows(tmp_path, {"loss": 0.5})
     assert cli.main(["sync", str(run_dir), "--to", "comet", "--timeout", "600"]) == 2
-    assert "nobody is logged in to Comet" in " ".join(capsys.readouterr().err.split())
+    assert "not logged in to Comet" in " ".join(capsys.readouterr().err.split())
     assert server.requests == []

@@ -35,7 +35,7 @@ def test_a_wrong_token(server, here, monkeypatch, tmp_path):
 
 def test_no_token(server, here, monkeypatch, tmp_path):
     monkeypatch.delenv("NEPTUNE_API_TOKEN")
-    said = refused("nobody is logged in to Neptune: set NEPTUNE_API_TOKEN", tmp_path)
+    said = refused("not logged in to Neptune: set NEPTUNE_API_TOKEN", tmp_path)
     assert WHAT_BECAME_OF_IT in said
     assert server.requests == []
 
@@ -47,7 +47,7 @@ def test_a_text_that_is_no_token(server, here, monkeypatch, tmp_path):
 
 def test_no_project(server, here, monkeypatch, tmp_path):
     monkeypatch.delenv("NEPTUNE_PROJECT")
-    refused(r"which project of Neptune's .* NEPTUNE_PROJECT", tmp_path)
+    refused(r"the Neptune project is not set .* NEPTUNE_PROJECT", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_no_project(server, here, monkeypatch, tmp_path):
     [
         ({"NEPTUNE_PROJECT": "workspace/other"}, "AccessError: .*workspace/other"),
         ({"NEPTUNE_PROJECT": None}, "NEPTUNE_PROJECT"),
-        ({"NEPTUNE_API_TOKEN": None}, "nobody is logged in to Neptune"),
+        ({"NEPTUNE_API_TOKEN": None}, "not logged in to Neptune"),
     ],
     ids=["no such project", "no project", "no token"],
 )

@@ -62,7 +62,7 @@ def check_nowhere(key, directory, *texts):
 
 def test_nobody_is_logged_in(server, shell, known):
     ended = shell.train(logs(), returns=1, WANDB_BASE_URL=known["WANDB_BASE_URL"])
-    assert "ConfigError: start(): nobody is logged in to W&B: run `wandb login`, or set WANDB_API_KEY" in ended.stderr
+    assert "ConfigError: start(): not logged in to W&B: run `wandb login`, or set WANDB_API_KEY" in ended.stderr
     assert "offline=True" in ended.stderr
     assert not (shell.directory / "runs").exists()
     assert server.requests == []
@@ -232,7 +232,7 @@ def test_delivery_later_says_at_once_who_is_not_let_in(server, shell, known):
 
     server.store.unknown_entities.add("team")
     shell.train(logs(), RANKZERO_DELIVERY="off", WANDB_ENTITY="team")
-    assert "nobody is logged in to W&B: run `wandb login`" in refused(WANDB_API_KEY=None)
+    assert "not logged in to W&B: run `wandb login`" in refused(WANDB_API_KEY=None)
     assert "refuses the W&B API key" in refused(WANDB_API_KEY=WRONG)
     assert "has no entity (account or team) 'team'" in refused()
     server.store.unknown_entities.clear()
@@ -257,5 +257,5 @@ def test_the_key_of_another_server_is_not_sent(server, shell, known):
         path.write_text(f"machine {other.url.removeprefix('http://')}\n  login user\n  password {WRONG}\n")
         path.chmod(0o600)
         ended = shell.train(logs(), returns=1, WANDB_BASE_URL=known["WANDB_BASE_URL"])
-    assert "nobody is logged in" in ended.stderr
+    assert "not logged in" in ended.stderr
     assert server.requests == []

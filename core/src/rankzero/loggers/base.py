@@ -233,7 +233,7 @@ class Logger(Verbs):
         return None
 
     def check_login(self) -> None:
-        """Raise `ConfigError` if the tracker refuses who the user is, or nobody is logged in.
+        """Raise `ConfigError` if the tracker does not accept the user, or the user is not logged in.
 
         Asked by `rankzero.start` in the training process before anything is written, unless nobody is to deliver, and
         by ``rankzero sync`` and ``rankzero deliver``. A project or server that does not exist may be refused, too.

@@ -48,7 +48,7 @@ class Login:
             return key
         note = f". {self.note}" if self.note else ""
         raise ConfigError(
-            f"nobody is logged in to {self.tracker}: {self.how}; or start with {self.offline} and deliver later with "
+            f"not logged in to {self.tracker}: {self.how}; or start with {self.offline} and deliver later with "
             f"rankzero sync{note}"
         )
 

@@ -49,7 +49,7 @@ class Connection:
         config = get_config()
         api_key = get_api_key(settings.api_key, config)
         if not api_key:
-            raise AccessError("nobody is logged in to Comet: run `comet login`, or set COMET_API_KEY")
+            raise AccessError("not logged in to Comet: run `comet login`, or set COMET_API_KEY")
         address = settings.server_url or get_backend_address(get_config())  # the key may have named another one
         self.api_key = api_key
         self.file_timeout = float(config["comet.timeout.file_upload"])

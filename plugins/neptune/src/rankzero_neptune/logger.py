@@ -143,7 +143,7 @@ class NeptuneLogger(MediaVerbs):
         check_login(settings.api_key)
         if settings.qualified_project is None:
             raise ConfigError(
-                "nobody said which project of Neptune's (not of the Run's) the run belongs to: set NEPTUNE_PROJECT, "
+                "the Neptune project is not set (the project of the Run is another): set NEPTUNE_PROJECT, "
                 'or start({"neptune": {"project": "WORKSPACE/NAME"}}); it must exist on the server'
             )
 

@@ -30,10 +30,10 @@ def connect(settings: Settings, run: RunInfo) -> Backend:
         DeliveryError: see `Backend`.
     """
     if not (settings.api_key or os.environ.get("NEPTUNE_API_TOKEN")):
-        raise ConfigError("nobody is logged in to Neptune: set NEPTUNE_API_TOKEN to a token of your server")
+        raise ConfigError("not logged in to Neptune: set NEPTUNE_API_TOKEN to a token of your server")
     project = settings.qualified_project
     if project is None:
-        raise ConfigError("nobody said which Neptune project the run belongs to: set NEPTUNE_PROJECT")
+        raise ConfigError("the Neptune project is not set: set NEPTUNE_PROJECT")
     return Backend(
         settings.api_key,
         project,
