@@ -1,16 +1,16 @@
-"""`WandbLogger` keeps the contract, with W&B's real client and a server on loopback."""
+"""`WandbLogger` keeps the contracts, with W&B's real client and a server on loopback."""
 
 from contextlib import contextmanager
 
 import pytest
 from plugins.wandb.arrived import arrived
 
-from rankzero.testing import ALL, LoggerContract
+from rankzero.testing import ALL, DeliveryContract, LoggerContract
 from rankzero.testing.loopback import status
 from rankzero_wandb import WandbLogger
 
 
-class TestWandbLogger(LoggerContract):
+class Wandb:
     capabilities = ALL - {"signed_zero"}  # JSON of the client has -0, which is an int
     sdk_module = "wandb"
 
@@ -21,11 +21,36 @@ class TestWandbLogger(LoggerContract):
     def make_logger(self, tmp_path):
         return WandbLogger(save_dir=tmp_path, log_model="all")
 
+    def read_back(self, logger):
+        return arrived(self.server.run(logger.run_info.id), self.server, texts={"val/text"}, figures={"val/figure"})
+
+
+class TestLogger(Wandb, LoggerContract):
     def break_tracker(self, logger):
         return broken(self.server)
 
-    def read_back(self, logger):
-        return arrived(self.server.run(logger.run_info.id), self.server, texts={"val/text"}, figures={"val/figure"})
+
+class TestDelivery(Wandb, DeliveryContract):
+    # W&B's client takes some requests for done whatever their answer with 200 says, and hangs over others.
+    faults_of_each_request = DeliveryContract.faults_of_each_request - {
+        "redirect",
+        "page with 200",
+        "empty 200",
+        "other JSON with 200",
+    }
+    refusal = status(413)
+    rows = "file_stream"
+    uploads = "PUT /artifact-file"
+
+    def server_url(self):
+        return self.server.url
+
+    def connect(self, url, monkeypatch):
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+
+    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
+        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
+    )
 
 
 @contextmanager

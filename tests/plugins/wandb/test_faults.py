@@ -14,35 +14,20 @@ import numpy as np
 import pytest
 import wandb
 from servers.training import Training
-from waiting import A_MOMENT, A_WHILE, SOON, until
+from waiting import A_MOMENT, A_WHILE, until
 
 import rankzero
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext
 from rankzero.rundir.positions import load_position, reject_list
 from rankzero.testing.full_disk import full_disk
-from rankzero.testing.loopback import Answer, dies, dropped, lost, stalled, status, truncated
+from rankzero.testing.loopback import Answer, status
 from rankzero_wandb import confirmation
 from rankzero_wandb.history import History
 from rankzero_wandb.state import State
 from rankzero_wandb.upload_log import UploadLog
 
 STEP = "trainer/global_step"
-FAULTS = {
-    "500": status(500),
-    "429": status(429, retry_after="1"),
-    "401": status(401),
-    "403": status(403),
-    "404": status(404),
-    "410": status(410),
-    "stalled": stalled(),
-    "dropped": dropped,
-    "lost": lost,
-    "truncated": truncated,
-    "dies": dies,
-    "login page": status(200, "<html>Log in</html>", content_type="text/html"),
-    "empty": status(200),
-}
 
 
 @pytest.fixture
@@ -122,62 +107,26 @@ def others(training):
 # Faults that pass
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_at_first_costs_nothing(server, begin, training, fault):
-    server.fail("UpsertBucket", FAULTS[fault])
+@pytest.mark.parametrize("code", [401, 403, 404, 410])
+def test_a_run_that_cannot_be_opened_is_opened_later(server, begin, training, code):
+    server.fail("UpsertBucket", status(code))
     run = begin()
     log(run, 0, 50)
-    until(lambda: server.count("UpsertBucket"))
-    if fault in ("401", "403", "404", "410"):
-        assert "cannot be opened" in until(lambda: problem_of(run))
-    log(run, 50, 100)
+    assert "cannot be opened" in until(lambda: problem_of(run))
     heal(server)
     run.finish(timeout=A_WHILE)
-    check(server, run, training, 100)
+    check(server, run, training, 50)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_between_costs_nothing(server, begin, training, fault):
+@pytest.mark.parametrize("code", [401, 403, 404, 410])
+def test_a_stream_that_is_refused_for_a_while_costs_nothing(server, begin, training, code):
     run = begin()
     log(run, 0, 50)
     assert run.flush(A_WHILE)
-    before = server.count("file_stream")
-    server.fail("file_stream", FAULTS[fault])
+    server.fail("file_stream", status(code))
     log(run, 50, 100)
-    until(lambda: server.count("file_stream") > before)
-    if fault in ("401", "403", "404", "410"):
-        assert fault in until(lambda: problem_of(run))
-    log(run, 100, 150)
+    assert str(code) in until(lambda: problem_of(run))
     heal(server)
-    run.finish(timeout=A_WHILE)
-    check(server, run, training, 150)
-
-
-@pytest.mark.parametrize("fault", ["500", "404", "stalled", "dies", "login page", "empty"])
-def test_a_fault_at_the_end_costs_nothing(server, begin, training, fault):
-    run = begin()
-    log(run, 0, 50)
-    assert run.flush(A_WHILE)
-    server.fail("file_stream", FAULTS[fault])
-    log(run, 50, 60)
-    began = time.monotonic()
-    run.finish(timeout=0.5)
-    assert time.monotonic() - began < SOON
-    heal(server)
-    until(lambda: load_position(run.dir, "wandb").closed)
-    check(server, run, training, 60)
-
-
-def test_a_server_that_is_down_at_first_and_dies_later(server, begin, training):
-    server.stop()
-    run = begin()
-    log(run, 0, 50)
-    assert not run.flush(0.1)
-    server.start()
-    assert run.flush(A_WHILE)
-    server.stop()
-    log(run, 50, 100)
-    server.start()
     run.finish(timeout=A_WHILE)
     check(server, run, training, 100)
 
@@ -357,20 +306,6 @@ def test_refused_params_are_rejected_and_hold_nothing_up(server, begin):
     assert len(arrived(server, run)) == 10
     assert rejected(run) == ["params"]
     assert server.run(run.id).config["lr"] == 0.1
-
-
-def test_a_refused_row_is_rejected_and_holds_nothing_up(server, begin):
-    def refuses_poison(handler):
-        return status(413)(handler) if b"poison" in handler.body else handler.ask()
-
-    server.fail("file_stream", refuses_poison)
-    run = begin()
-    log(run, 0, 5)
-    run.log_metrics({"poison": 1}, 5)
-    log(run, 5, 10)
-    run.finish(timeout=A_WHILE)
-    assert arrived(server, run) == [(step, step / 3) for step in range(10)]
-    assert rejected(run) == ["metrics"]
 
 
 # A full disk

@@ -4,10 +4,8 @@ import contextlib
 import json
 import os
 import platform
-import random
 import subprocess
 import sys
-import time
 
 import pytest
 from servers.training import Training
@@ -95,30 +93,6 @@ def check_everything(server, run_dir):
     assert run.summary["loss"] == {"min": 0}
     assert run.state == "failed"
     assert not reject_list(run_dir, "wandb").exists()
-
-
-def test_training_that_is_killed_after_its_last_call(server, training):
-    training.run(SCRIPT + EVERYTHING + DEATH)
-    until(lambda: load_position(training.run_dir, "wandb").closed)
-    check_everything(server, training.run_dir)
-    until(lambda: not others(training))
-
-
-@pytest.mark.parametrize("attempt", range(4))
-def test_all_that_is_killed_at_random_moments_is_synced(server, training, attempt):
-    training.start(SCRIPT + EVERYTHING + DEATH)
-    training.process.wait(timeout=A_WHILE)
-    moment = random.uniform(0, 4)
-    time.sleep(moment)
-    kill_others(training)
-    if attempt % 2:  # the next one too
-        command = [sys.executable, "-m", "rankzero.cli", "sync", str(training.run_dir)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-            time.sleep(moment)
-            kill_others(training)
-    sync(training.run_dir)
-    check_everything(server, training.run_dir)
-    until(lambda: not others(training))
 
 
 def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, training):
