@@ -143,8 +143,10 @@ class CSVLogger(Logger):
             self._note(context)
 
     def _note(self, context: LogContext) -> None:
-        if self.run_info is not None and not self._closed and (delivered := self.experiment.delivered) is not None:
-            delivered.note(context.line)
+        if self.run_info is not None and not self._closed:
+            delivered = (self._writer or self.experiment).delivered  # the property asks for the rank each time
+            if delivered is not None:
+                delivered.note(context.line)
 
     def flush(self) -> None:
         if self._writer is not None:
@@ -165,7 +167,7 @@ class CSVLogger(Logger):
             self._note(row.context)
 
     def _log(self, metrics: Mapping[str, Any], step: int | None, context: LogContext | None) -> None:
-        writer = self.experiment
+        writer = self._writer or self.experiment
         if context is not None and writer.delivered is not None and writer.delivered.holds(context.line):
             return
         if self._prefix:
