@@ -16,7 +16,7 @@ class LearningRateMonitor:
     """Reads learning rates, and momenta and weight decays where asked.
 
     Names: ``lr-Adam``; ``lr-Adam-1`` for the second optimizer of the class; ``lr-Adam/pg1`` or ``lr-Adam/NAME`` where
-    an optimizer has several parameter groups, or one with a name; with ``-momentum`` and ``-weight_decay`` behind.
+    an optimizer has several parameter groups, or one with a name. Suffixes are ``-momentum`` and ``-weight_decay``.
     Optimizers of schedulers are counted before the others. Groups that are added later are read, too; the names are
     then as if the optimizer had had them from the beginning.
     """

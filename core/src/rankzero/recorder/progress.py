@@ -78,11 +78,11 @@ class Progress:
     """Shows how far loops are, ten times a second at most. Nothing here raises, or waits for an accelerator.
 
     The bar of an epoch stays until the next epoch begins; the bar of any other loop is removed when the loop ends. The
-    metrics stand beside the first bar.
+    metrics are shown beside the first bar.
 
     Args:
         make: makes the bars; None to show nothing.
-        fixed: what is shown behind the metrics.
+        fixed: name → text that is always shown, after the metrics.
     """
 
     def __init__(self, make: Callable[[], Bars] | None, fixed: Mapping[str, str] | None = None) -> None:

@@ -13,7 +13,7 @@ class ShownMetrics:
     """The newest numbers that are known of the metrics that were given last.
 
     Args:
-        fixed: name → text that is always shown, behind the metrics.
+        fixed: name → text that is always shown, after the metrics.
     """
 
     def __init__(self, fixed: Mapping[str, str]) -> None:

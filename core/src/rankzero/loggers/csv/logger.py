@@ -50,7 +50,7 @@ class CSVLogger(Logger):
         name: the directory below ``save_dir``; none if empty or None.
         version: a number N for ``version_N``, or the directory's name; the next free number if not given.
         prefix: put before the names of metrics, with a ``-``.
-        flush_logs_every_n_steps: at most so many rows wait in memory. Under a Run the courier says when to write.
+        flush_logs_every_n_steps: the number of rows that wait in memory; under a Run, the courier decides.
         root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
     """
 
@@ -266,7 +266,7 @@ class ExperimentWriter:
         """What was delivered of the run's journal, if there is one."""
         if run is None:
             self._file = CsvFile(self._place, self.NAME_METRICS_FILE)
-            # A process that ends without finalize() shall not lose its last rows.
+            # A process that ends without finalize() must not lose its last rows.
             weakref.finalize(self, _write_rest, self._file, self.metrics, os.getpid())
         else:
             self._file = self.delivered = Projection(self._place, self.NAME_METRICS_FILE, run.id, is_alone=is_alone)
@@ -356,7 +356,7 @@ class ExperimentWriter:
 
 def _write_rest(file: CsvFile, rows: list[dict[str, Any]], pid: int) -> None:
     if rows and os.getpid() == pid:
-        with suppress(Exception):  # nobody is left to be told
+        with suppress(Exception):  # the process is ending
             file.append(rows)
             file.save()
 

@@ -48,7 +48,7 @@ class KeptFiles:
     def list(
         self, kind: str, key: str, path: str, step: int | None, time: float | None, details: Mapping[str, Any]
     ) -> None:
-        """Add a row to ``files.csv``, unless an event of this very time stands there: it was delivered again."""
+        """Add a row to ``files.csv``, unless the same event is listed: it was delivered again."""
         known = {name: value for name, value in details.items() if value not in (None, (), [], {})}
         text = msgspec.json.encode(to_jsonable(known)).decode() if known else ""
         values = (time, step, kind, key, path, text)

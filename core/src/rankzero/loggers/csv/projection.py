@@ -1,4 +1,4 @@
-"""A CSV file that holds what a journal says, each line of it once; where that is in doubt, it is begun anew."""
+"""A CSV file with the metrics of a journal, each once; where that is in doubt, it is written anew from line 0."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Projection(CsvFile):
         self._save_marker(_Marker(self._run_id, self.size, self.lines))
 
     def _add_columns(self, names: Sequence[str]) -> None:
-        # Should the courier die before the next marker, the file is begun anew, or belongs to nobody.
+        # If the courier dies before the next marker, the file is written anew, or counts as rows of others.
         self._save_marker(_Marker(self._run_id if self._is_alone else "", 0, 0))
         super()._add_columns(names)
 
