@@ -11,8 +11,6 @@ from ranks import identity, leave, report
 
 import rankzero
 
-began = time.monotonic()
-
 
 class Model(pl.LightningModule):
     def __init__(self):
@@ -32,7 +30,9 @@ class Model(pl.LightningModule):
 
 
 def tell(rank, run, directory):
-    report(rank, known=identity(run), directory=str(directory), took=time.monotonic() - began)
+    began = time.monotonic()
+    known = identity(run)  # a rank that waits in vain takes 30 seconds for it, and does not know the run
+    report(rank, known=known, directory=str(directory), took=time.monotonic() - began)
 
 
 def fabric_loop(fabric, run):
