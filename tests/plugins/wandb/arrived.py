@@ -1,6 +1,9 @@
 """What the W&B server of the tests holds of a run, in the words of rankzero."""
 
+import io
 import json
+
+import numpy as np
 
 from rankzero.testing import Tracked
 
@@ -11,9 +14,10 @@ KINDS = {
     "audio-file": "audio",
     "video-file": "video",
     "table-file": "table",
+    "object3D-file": "pointcloud",
 }
 SHOWN_AS_FIGURE = ("image-file", "plotly-file", "html-file")
-LISTS = {"audio": "audio", "videos": "videos", "html": "html"}
+LISTS = {"audio": "audio", "videos": "videos", "html": "html", "object3D": "objects"}
 OTHER_TYPES = ("run_table", "wandb-history", "code")
 """The types of artifacts that are there because of something else that was logged."""
 
@@ -60,7 +64,15 @@ def add_value(tracked, run, key, value, row, texts, figures):
             if kind == "table":
                 table = json.loads(content)
                 kind, content = "text" if key in texts else kind, (table["columns"], table["data"])
+            elif kind == "pointcloud":
+                content = as_npy(json.loads(content))
             tracked.add_item(kind, key, step, content, caption=file.get("caption"))
+
+
+def as_npy(points):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(points, np.float32))
+    return buffer.getvalue()
 
 
 def files_of(value):

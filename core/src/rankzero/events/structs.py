@@ -167,7 +167,7 @@ class MediaEvent(Event, frozen=True):
         raise NotImplementedError
 
 
-class _Files(MediaEvent, frozen=True):
+class Files(MediaEvent, frozen=True):
     """Files under one key."""
 
     key: str
@@ -187,7 +187,7 @@ class _Files(MediaEvent, frozen=True):
         check_depth(self.extra)
 
     @classmethod
-    def of(cls, media: Media, time: float, step: int | None) -> _Files:
+    def of(cls, media: Media, time: float, step: int | None) -> Files:
         return cls(time, to_text(media.key), media.stored(), step, to_jsonable(media.extra))
 
     def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
@@ -196,16 +196,20 @@ class _Files(MediaEvent, frozen=True):
         return (self.key, files), {"step": self.step, "caption": captions if any(captions) else None, **self.extra}
 
 
-class Image(_Files, frozen=True):
+class Image(Files, frozen=True):
     """Pictures under one key."""
 
 
-class Audio(_Files, frozen=True):
+class Audio(Files, frozen=True):
     """Sounds under one key."""
 
 
-class Video(_Files, frozen=True):
+class Video(Files, frozen=True):
     """Videos under one key."""
+
+
+class Pointcloud(Files, frozen=True):
+    """Clouds of points under one key."""
 
 
 class _File(MediaEvent, frozen=True):
@@ -438,8 +442,8 @@ class Finish(Event, frozen=True):
 
 
 AnyEvent = (
-    Start | Params | Metrics | Image | Audio | Video | Figure | Table | Text | Histogram | Graph | Artifact
-    | Checkpoint | DefineMetric | Tags | Console | Alert | Status | Lost | Finish
+    Start | Params | Metrics | Image | Audio | Video | Pointcloud | Figure | Table | Text | Histogram | Graph
+    | Artifact | Checkpoint | DefineMetric | Tags | Console | Alert | Status | Lost | Finish
 )  # fmt: skip
 
 EVENT_TYPES: Sequence[type[Event]] = AnyEvent.__args__

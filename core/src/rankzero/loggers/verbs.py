@@ -85,6 +85,27 @@ class Verbs(ABC):
         """Log videos: paths, or frames (T, H, W, C) with their frames per second."""
         _log_media(self, "video", key, videos, caption, step, extra, fps=fps)
 
+    def log_pointcloud(
+        self,
+        /,
+        key: str,
+        points: Any,
+        step: int | None = None,
+        caption: Sequence[str] | None = None,
+        **extra: Any,
+    ) -> None:
+        """Log clouds of points in space, each an array, a tensor or the path of an ``.npy`` file.
+
+        Args:
+            key: the name they share.
+            points: one cloud or a list of them: (N, 3) with x, y and z, (N, 4) with a category as well, or (N, 6) with
+                red, green and blue from 0 to 255.
+            step: the step; under a Run the last one of a metric if not given.
+            caption: a text for each cloud.
+            **extra: further arguments, for trackers that take more.
+        """
+        _log_media(self, "pointcloud", key, points, caption, step, extra)
+
     def log_figure(self, /, key: str, figure: Any, step: int | None = None, **extra: Any) -> None:
         """Log a matplotlib or plotly figure."""
         _log_media(self, "figure", key, [figure], None, step, extra)

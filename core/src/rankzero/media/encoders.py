@@ -132,11 +132,20 @@ def encode_video(frames: Any, fps: int | None = None) -> Encoded:
     return buffer.getvalue(), ".gif"
 
 
+def encode_pointcloud(points: Any) -> Encoded:
+    """Encode points as .npy: (N, 3) with x, y, z, (N, 4) with a category as well, or (N, 6) with red, green, blue."""
+    array = to_array(points)
+    if array.ndim != 2 or array.shape[1] not in (3, 4, 6) or array.dtype.kind not in "biuf":
+        raise ValueError(f"a point cloud is an array of the shape (N, 3), (N, 4) or (N, 6), not {array.shape}")
+    return encode_raw(array)
+
+
 ENCODERS: Mapping[str, Callable[..., Encoded]] = {
     "image": encode_image,
     "audio": encode_audio,
     "video": encode_video,
     "figure": encode_figure,
+    "pointcloud": encode_pointcloud,
 }
 """Kind of media → what makes a file of one item."""
 

@@ -20,16 +20,15 @@ from rankzero.events.structs import (
     Alert,
     AnyEvent,
     Artifact,
-    Audio,
     Checkpoint,
     Console,
     DefineMetric,
     Event,
     Figure,
+    Files,
     Finish,
     Graph,
     Histogram,
-    Image,
     Lost,
     Metrics,
     Params,
@@ -37,7 +36,6 @@ from rankzero.events.structs import (
     Table,
     Tags,
     Text,
-    Video,
     decode,
     decode_after_fragment,
 )
@@ -57,10 +55,10 @@ _decode_lines = msgspec.json.Decoder(AnyEvent).decode_lines
 
 @dataclass(frozen=True, slots=True)
 class LoggedFile:
-    """A logged image, audio, video or figure."""
+    """A logged image, audio, video, figure or point cloud."""
 
     kind: str
-    """``image``, ``audio``, ``video`` or ``figure``."""
+    """``image``, ``audio``, ``video``, ``figure`` or ``pointcloud``."""
     step: int | None
     time: float
     file: MediaFile
@@ -272,10 +270,9 @@ class _JournalReader:
                 run.status, run.finished = event.status, event.time
             case Params():
                 _merge(run.params, event.params())
-            case Image() | Audio() | Video():
-                kind = type(event).__name__.lower()
-                files = (LoggedFile(kind, event.step, event.time, each.under(run.dir)) for each in event.files)
-                run.media.setdefault(event.key, []).extend(files)
+            case Files():
+                kind, step, files = event.media_kind(), event.step, [each.under(run.dir) for each in event.files]
+                run.media.setdefault(event.key, []).extend(LoggedFile(kind, step, event.time, file) for file in files)
             case Figure():
                 file = LoggedFile("figure", event.step, event.time, event.file.under(run.dir))
                 run.media.setdefault(event.key, []).append(file)

@@ -25,6 +25,7 @@ CAPABILITIES: Mapping[str, str] = {
     "audio": "sounds",
     "video": "videos",
     "figure": "figures",
+    "pointcloud": "clouds of points",
     "table": "tables",
     "text": "texts; otherwise as a table",
     "histogram": "histograms",

@@ -54,6 +54,7 @@ def samples(directory: Path) -> list[Sample]:
         return str(path)
 
     image, audio, video = file("image.png", png()), file("audio.wav", wav()), file("video.gif", GIF)
+    points = file("points.npy", npy())
     data, checkpoint = file("data.txt", b"data"), file("model.ckpt", b"weights")
     graph = file("graph.json", b'{"text":"Model(2)","modules":[],"parameters":2}')
     table = (COLUMNS, ROWS)
@@ -62,6 +63,7 @@ def samples(directory: Path) -> list[Sample]:
         Sample("audio", lambda log: log.log_audio("val/audio", [audio], STEP), "val/audio", STEP, wav()),
         Sample("video", lambda log: log.log_video("val/video", [video], STEP), "val/video", STEP, GIF),
         Sample("figure", lambda log: log.log_figure("val/figure", FigureSample(), STEP), "val/figure", STEP, png()),
+        Sample("pointcloud", lambda log: log.log_pointcloud("scan", [points], STEP), "scan", STEP, npy()),
         Sample("table", lambda log: log.log_table("val/table", COLUMNS, ROWS, step=STEP), "val/table", STEP, table),
         Sample("text", lambda log: log.log_text("val/text", COLUMNS, ROWS, step=STEP), "val/text", STEP, table),
         Sample("histogram", lambda log: log.log_histogram("w", Histogram([1, 2], [0.0, 1.0, 2.0]), STEP), "w"),
@@ -76,12 +78,12 @@ def samples(directory: Path) -> list[Sample]:
 
 
 KINDS = [
-    "image", "audio", "video", "figure", "table", "text", "histogram", "graph", "artifact", "checkpoint", "tags",
-    "define_metric",
+    "image", "audio", "video", "figure", "pointcloud", "table", "text", "histogram", "graph", "artifact", "checkpoint",
+    "tags", "define_metric",
 ]  # fmt: skip
 
 
-ARRAYS = ["image", "audio", "video"]
+ARRAYS = ["image", "audio", "video", "pointcloud"]
 
 
 def array_sample(kind: str) -> Sample:
@@ -90,11 +92,12 @@ def array_sample(kind: str) -> Sample:
 
     picture: Any = np.zeros((2, 2, 3), np.uint8)
     sound = np.sin(np.arange(80) / 8)
-    key = f"val/array of {kind}"
+    key = f"array of {kind}"
     logs: dict[str, Callable[[Logger], Any]] = {
         "image": lambda log: log.log_image(key, [picture], STEP),
         "audio": lambda log: log.log_audio(key, [sound], STEP, sample_rate=8000),
         "video": lambda log: log.log_video(key, [np.stack([picture, picture + 255])], STEP, fps=2),
+        "pointcloud": lambda log: log.log_pointcloud(key, [np.eye(3)], STEP),
     }
     return Sample(kind, logs[kind], key)
 
@@ -116,6 +119,12 @@ def png() -> bytes:
     header = struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0)
     pixels = zlib.compress(b"\x00\x00\xff" * 2)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def npy() -> bytes:
+    """Return two points in space, as `numpy.save` writes them."""
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }".ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + struct.pack("<6f", *range(6))
 
 
 def wav() -> bytes:

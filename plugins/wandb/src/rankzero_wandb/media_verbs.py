@@ -79,6 +79,13 @@ class MediaVerbs(Logger):
             videos = self.as_files("video", videos, fps=media.one_of(fps))  # moviepy is not needed
         self._log_media(key, media.video, videos, step, {"caption": caption, "fps": fps, **kwargs})
 
+    def log_pointcloud(
+        self, /, key: str, points: Any, step: int | None = None, caption: Sequence[str] | None = None, **extra: Any
+    ) -> None:
+        """Log clouds of points as ``wandb.Object3D``; categories are numbers from 1 to 14."""
+        files = self.as_files("pointcloud", points, caption)
+        self._log_media(key, _pointcloud, files, step, {"caption": [file.caption for file in files]})
+
     def log_figure(self, key: str, figure: Any, step: int | None = None, **kwargs: Any) -> None:
         """Log a matplotlib figure as a picture, a plotly figure or a path of HTML as a page."""
         (file,) = self.as_files("figure", [figure])
@@ -180,6 +187,13 @@ class MediaVerbs(Logger):
         policy = "immutable" if self._session.has_courier else self.add_file_policy
         artifact = checkpoint_artifact(os.fspath(path), name, to_jsonable(details), policy)
         self._session.log_artifact(artifact, without_latest(aliases))
+
+
+def _pointcloud(file: MediaFile, caption: str | None) -> Any:
+    import numpy as np
+    import wandb
+
+    return wandb.Object3D(np.load(file.path), caption=caption)
 
 
 def _nested(metadata: Mapping[str, Any]) -> dict[str, Any]:
