@@ -21,6 +21,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image as Pillow
 
 import rankzero
+from rankzero.cli.show import files_line
 from rankzero.events import structs
 from rankzero.journal.tail import read_events
 from rankzero.media.encoders import histogram
@@ -246,6 +247,31 @@ def test_video_is_logged(run):
     event = logged(run, structs.Video)
     assert (event.key, event.step, event.files[0].caption) == ("key", 3, "clip")
     assert [duration for duration, _ in read_gif(run.dir / event.files[0].path)] == [250, 250, 250]
+
+
+# Points in space
+
+
+@pytest.mark.parametrize("columns", [3, 4, 6])
+def test_point_clouds_are_logged_as_numpy_files(run, columns):
+    points = CHANCE.random((5, columns))
+    run.log_pointcloud("scan", [points, torch.tensor(points)], step=3, caption=["first", "second"])
+    run.log_pointcloud("scan", points, step=4)
+    data = rankzero.read_run(run.dir)
+    clouds = data.media["scan"]
+    assert [(each.kind, each.step, each.caption) for each in clouds] == [
+        ("pointcloud", 3, "first"), ("pointcloud", 3, "second"), ("pointcloud", 4, None),
+    ]  # fmt: skip
+    for each in clouds:
+        assert np.array_equal(np.load(each.path), points)
+    assert files_line(data) == "3 pointclouds"
+
+
+@pytest.mark.parametrize("points", [np.zeros((5, 2)), np.zeros(3), np.array([["x", "y", "z"]])])
+def test_an_array_that_is_no_point_cloud_is_kept_all_the_same(store, points):
+    with pytest.warns(UserWarning, match="a point cloud is an array of the shape"):
+        file = store.put("pointcloud", points)
+    assert np.array_equal(np.load(store.directory / file.path), points)
 
 
 @pytest.mark.parametrize("frames", [np.zeros((0, 4, 4, 3)), np.zeros((4, 4))])

@@ -1,7 +1,9 @@
 """Event files, read with TensorBoard's own reader."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import STORE_EVERYTHING_SIZE_GUIDANCE, EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
@@ -68,11 +70,20 @@ def tracked(log_dir: str | Path) -> Tracked:
                     found.add_item(kind, tag, each.step, table(array))
             elif plugin == "audio":
                 found.add_item("audio", tag, each.step, array[0][0])
+            elif plugin == "mesh" and tag.endswith("_VERTEX"):
+                found.add_item("pointcloud", tag.removesuffix("_VERTEX"), each.step, as_npy(array[0]))
             elif plugin == "histograms":
                 found.add_item("histogram", tag, each.step, array)
     if tags["graph"]:
         found.add_item("graph", "graph", None, read.Graph())
     return found
+
+
+def as_npy(array) -> bytes:
+    """An array as numpy saves it."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def table(array) -> tuple[list[str], list[list[str]]]:

@@ -44,7 +44,7 @@ def add_asset(found, asset):
     elif name.suffix == ".csv" and asset.step is not None:
         found.add_item("table", str(name.with_suffix("")), asset.step, table(asset))
     else:
-        found.add_item("artifact", asset.name, asset.step, asset.content)
+        found.add_item("artifact", asset.name.removesuffix(".npy"), asset.step, asset.content)
 
 
 def add_version(found, artifact, version):

@@ -8,6 +8,7 @@ from PIL import Image
 from servers.event_files import accumulated, tracked
 from servers.tensorboard_server import LOADERS, tensorboard
 from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.plugins.mesh import metadata as mesh_metadata
 from tensorboard.util.tensor_util import make_ndarray
 
 from rankzero.events.run_info import RunInfo
@@ -42,6 +43,32 @@ def test_pictures_that_browsers_show_are_kept_byte_by_byte(logger, tmp_path, kin
     logger.log_image("val/picture", [path], step=3)
     [image] = accumulated(logger.log_dir).Images("val/picture")
     assert (image.encoded_image_string, image.width, image.height, image.step) == (path.read_bytes(), 5, 4, 3)
+
+
+POINTS = np.arange(9.0).reshape(3, 3)
+COLOURS = np.array([[0, 128, 255], [1, 2, 3], [9, 9, 9]])
+
+
+@pytest.mark.parametrize(
+    ("further", "colours"),
+    [(COLOURS, COLOURS.tolist()), ([[0], [1], [0]], [[31, 119, 180], [255, 127, 14], [31, 119, 180]])],
+    ids=["with colours", "with categories"],
+)
+def test_points_in_space_are_a_mesh(logger, further, colours):
+    logger.log_pointcloud("scan", np.hstack([POINTS, further]), step=3, caption=["a room"])
+    read = accumulated(logger.log_dir)
+    [vertices], [shown] = read.Tensors("scan_VERTEX"), read.Tensors("scan_COLOR")
+    assert make_ndarray(vertices.tensor_proto).tolist() == [POINTS.tolist()]
+    assert make_ndarray(shown.tensor_proto).tolist() == [colours]
+    content = read.SummaryMetadata("scan_VERTEX").plugin_data.content
+    assert mesh_metadata.parse_plugin_metadata(content).components == 0b1010  # vertices and colours
+    assert (vertices.step, shown.step, len(read.Tensors("scan/caption"))) == (3, 3, 1)
+
+
+def test_a_file_that_holds_no_points_is_said(logger, tmp_path):
+    (tmp_path / "scan.npy").write_bytes(b"not an array")
+    with pytest.warns(UserWarning, match="TensorBoard cannot show the pointcloud 'scan'"):
+        logger.log_pointcloud("scan", tmp_path / "scan.npy", step=3)
 
 
 @pytest.mark.parametrize("kind", ["webp", "tiff"])

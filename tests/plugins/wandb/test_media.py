@@ -16,6 +16,7 @@ from rankzero.media.encoders import Histogram
 from rankzero.testing.samples import GIF, FigureSample, png, wav
 
 RANDOM = np.random.default_rng(1)
+POINTS = RANDOM.integers(0, 256, (5, 6)).astype(np.float32)
 COLOURED = RANDOM.integers(0, 256, (4, 6, 3), np.uint8)
 GRAY = RANDOM.integers(0, 256, (5, 7), np.uint8)
 DEEP = RANDOM.integers(0, 65_536, (4, 4), np.uint16)
@@ -90,6 +91,7 @@ def log_everything(run, directory):
     run.log_audio("sound", [SAMPLES], step=3, sample_rate=8000)
     run.log_video("film", [written(directory, "a.gif", GIF), written(directory, "a.mp4", MP4)], step=4)
     run.log_video("frames", [FRAMES], step=4, fps=2, caption=["three"])
+    run.log_pointcloud("cloud", [POINTS, POINTS[:, :3]], step=4, caption=["with colours", "without"])
     run.log_figure("plotly", PlotlyFigure(), step=5)
     run.log_figure("figure", FigureSample(), step=5)
     run.log_figure("page", written(directory, "a.html", PAGE.encode()), step=5)
@@ -225,6 +227,14 @@ def test_frames_become_a_video(stored):
     assert value["captions"] == ["three"]
     assert film.info["duration"] == 500
     assert [np.asarray(frame.convert("RGB")).tolist() for frame in ImageSequence.Iterator(film)] == FRAMES.tolist()
+
+
+def test_points_in_space_are_objects_of_wandb(stored):
+    (row,) = rows(stored, "cloud")
+    clouds = row["cloud"]["objects"]
+    assert (row["trainer/global_step"], row["cloud"]["_type"]) == (4, "object3D")
+    assert [each["caption"] for each in clouds] == ["with colours", "without"]
+    assert [json.loads(stored.files[each["path"]]) for each in clouds] == [POINTS.tolist(), POINTS[:, :3].tolist()]
 
 
 # Figures

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -16,17 +17,23 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_STRING
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT, DT_STRING
 from tensorboard.plugins.audio import metadata as audio_metadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
+from tensorboard.plugins.mesh import metadata as mesh_metadata
+from tensorboard.plugins.mesh.plugin_data_pb2 import MeshPluginData
 from tensorboard.plugins.text import metadata as text_metadata
 
+from rankzero.loggers.adapter import Unsupported
 from rankzero.media.encoders import Histogram, encode_image, import_pillow
 from rankzero.media.record import Media
 from rankzero.messages import OnceWarner
 from rankzero.values import as_utf8, to_jsonable
 
 _SHOWN_FORMATS = ("PNG", "JPEG", "GIF", "BMP")
+_CATEGORY_COLOURS = np.array(
+    [(31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75), (227, 119, 194)]
+)
 _SOLE_COLUMN = ["value"]
 """The columns of a text that is not a table."""
 
@@ -39,12 +46,16 @@ def event_of(media: Media, warner: OnceWarner) -> Event | None:
             _add_pictures(summary, media, warner)
         case "audio":
             _add_sounds(summary, media)
+        case "pointcloud":
+            _add_clouds(summary, media, warner)
         case "table" | "text":
             _add_table(summary, media.key, *media.table())
         case "histogram":
             _add_histogram(summary, media.key, media.histogram(), warner)
         case "graph":
             return Event(graph_def=_graph(media.files()[0]).SerializeToString())
+        case _:
+            raise Unsupported
     return Event(summary=summary) if summary.value else None
 
 
@@ -93,6 +104,43 @@ def _add_sounds(summary: Summary, media: Media) -> None:
         )
         summary.value.add(tag=tag, metadata=details, tensor=sound_and_label)
     _add_captions(summary, media.key, [file.caption for file in files])
+
+
+# Points in space
+
+
+def _add_clouds(summary: Summary, media: Media, warner: OnceWarner) -> None:
+    files = media.files()
+    for tag, file in zip(_tags(media.key, files), files, strict=True):
+        try:
+            _add_cloud(summary, tag, np.load(file, allow_pickle=False))
+        except (ValueError, OSError) as error:
+            warner.warn(media.kind, f"TensorBoard cannot show the {media.kind} {media.key!r}: {error}")
+    _add_captions(summary, media.key, [file.caption for file in files])
+
+
+def _add_cloud(summary: Summary, tag: str, points: Any) -> None:
+    """Add points (N, 3) as vertices of a mesh, with a colour each if there are more columns."""
+    parts = {MeshPluginData.VERTEX: np.ascontiguousarray(points[:, :3], "<f4")}
+    if (colours := _colours_of(points)) is not None:
+        parts[MeshPluginData.COLOR] = np.ascontiguousarray(colours, "<f4")
+    components = mesh_metadata.get_components_bitmask([*parts])
+    for part, values in parts.items():
+        shape = [1, *values.shape]
+        tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=_shape(shape), tensor_content=values.tobytes())
+        details = mesh_metadata.create_summary_metadata(tag, None, part, components, shape, json_config="{}")
+        summary.value.add(tag=mesh_metadata.get_instance_name(tag, part), metadata=details, tensor=tensor)
+
+
+def _colours_of(points: Any) -> Any:
+    """Return red, green and blue from 0 to 255: those of the points, or one for each category."""
+    match points.shape[1]:
+        case 3:
+            return None
+        case 4:
+            return _CATEGORY_COLOURS[np.nan_to_num(points[:, 3]).astype(np.int64) % len(_CATEGORY_COLOURS)]
+        case _:
+            return points[:, 3:6]
 
 
 def _tags(key: str, media: Sequence[Any]) -> list[str]:
