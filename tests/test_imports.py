@@ -27,8 +27,8 @@ PUBLIC = {
 
 # Each room imports only from those before it: docs/explanation say what is in them.
 ROOMS = [
-    "errors", "messages", "values", "rank", "files", "processes", "rundir.layout", "secrets", "media", "events",
-    "capture", "journal", "rundir", "plugins", "loggers", "recorder", "config", "reader", "delivery", "run",
+    "errors", "messages", "values", "waiting", "rank", "files", "processes", "rundir.layout", "secrets", "media",
+    "events", "capture", "journal", "rundir", "plugins", "loggers", "recorder", "config", "reader", "delivery", "run",
     "importers", "testing", "rankzero", "cli",
 ]  # fmt: skip
 MOST_NAMES = 25

@@ -29,6 +29,7 @@ from rankzero.processes import detach, start_module
 from rankzero.rundir.layout import COURIER_LOG, DIFF, ENVIRONMENT, ENVIRONMENT_FILE, PACKAGES, PROGRAM
 from rankzero.secrets import mask_arguments, mask_source
 from rankzero.values import as_utf8
+from rankzero.waiting import wait_until
 
 T = TypeVar("T")
 
@@ -37,7 +38,6 @@ log = logging.getLogger("rankzero.capture.environment")
 _MOST_BYTES = 10_000_000  # of a diff, or a program
 _NICENESS = 10
 _TIMEOUT = 60.0
-_LOOK_EVERY = 0.02
 _USER_IN_URL = re.compile(r"(\w://)[^/?#]*@")
 _ONLY_USER_OF_SSH = re.compile(r"ssh://[^/@:]+@[^@]*")
 
@@ -117,15 +117,17 @@ def read_environment(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> E
         timeout: how many seconds to wait until it is complete.
     """
     run_dir = Path(run_dir)
-    deadline = time.monotonic() + timeout
-    while True:
+    newest: Environment | None = None
+
+    def is_complete() -> bool:
+        nonlocal newest
         numbers = _starts(run_dir)
         found = ((number, _read(run_dir, number)) for number in reversed(numbers))
         number, newest = next((each for each in found if each[1] is not None), (0, None))
-        is_newest = not numbers or (newest is not None and newest.is_complete and number == numbers[-1])
-        if is_newest or time.monotonic() >= deadline:
-            return newest
-        time.sleep(_LOOK_EVERY)
+        return not numbers or (newest is not None and newest.is_complete and number == numbers[-1])
+
+    wait_until(is_complete, timeout)
+    return newest
 
 
 def _read(run_dir: Path, number: int) -> Environment | None:

@@ -27,6 +27,7 @@ from rankzero.rundir.finding import choose_run, complete_size, find_runs
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import ask_to_stop, is_served, load_position, served_keys
 from rankzero.rundir.writer_lock import Writer, writer_state
+from rankzero.waiting import wait_until
 
 _POLL = 0.1
 _ASK_EVERY = 1.0
@@ -124,16 +125,18 @@ def choose(couriers: list[CourierAtWork], wanted: str, key: str | None = None) -
 
 def stop(courier: CourierAtWork, timeout: float) -> bool:
     """Have a courier end after what it is sending; return whether it did, within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    asked = 0.0
-    while is_served(courier.run_dir, courier.key):
-        if time.monotonic() > deadline:
-            return False
+    asked = -_ASK_EVERY
+
+    def has_ended() -> bool:
+        nonlocal asked
+        if not is_served(courier.run_dir, courier.key):
+            return True
         if time.monotonic() - asked > _ASK_EVERY:
             ask_to_stop(courier.run_dir, courier.key)
             asked = time.monotonic()
-        time.sleep(_POLL)
-    return True
+        return False
+
+    return wait_until(has_ended, timeout, _POLL)
 
 
 def kill(courier: CourierAtWork) -> bool:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from rankzero.messages import uncaptured
 from rankzero.processes import detach, start_module
 from rankzero.rundir.layout import COURIER_LOG
 from rankzero.rundir.positions import stop_time
+from rankzero.waiting import wait_until
 
 log = logging.getLogger("rankzero")
 
 _MOST_REVIVALS = 3
-_POLL = 0.02
 
 
 class CourierProcess:
@@ -139,7 +138,5 @@ class CourierThread:
 
     def logger(self, timeout: float) -> Logger | None:
         """Return the open logger, waiting for it to be opened."""
-        deadline = time.monotonic() + timeout
-        while self.courier.logger is None and self.is_running() and time.monotonic() < deadline:
-            time.sleep(_POLL)
+        wait_until(lambda: self.courier.logger is not None or not self.is_running(), timeout)
         return self.courier.logger

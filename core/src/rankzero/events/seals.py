@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from rankzero.files.writing import read_own, state_directory
+from rankzero.files.writing import read_own, state_directory, temporary_in
+from rankzero.waiting import wait_until
 
 log = logging.getLogger("rankzero")
 
@@ -78,26 +78,18 @@ def _read_key() -> bytes | None:
 def _make_key() -> bytes:
     path = _key_file()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = path.with_name(f".key-{os.urandom(8).hex()}")
-    try:
+    with temporary_in(path.parent) as beside:
         _write(beside, os.urandom(_SIZE))
         _link(beside, path)
         if not _await_key():  # cut off, by a full disk or a crash
             os.replace(beside, path)
-    finally:
-        with suppress(OSError):
-            beside.unlink()
     if key := _await_key():
         return key
     raise OSError(f"{path} cannot be written")
 
 
 def _await_key() -> bytes | None:
-    for _ in range(5):
-        if key := _read_key():
-            return key
-        time.sleep(0.03)  # another process may be writing it
-    return None
+    return wait_until(_read_key, timeout=0.15, every=0.03)  # another process may be writing it
 
 
 def _link(beside: Path, path: Path) -> None:

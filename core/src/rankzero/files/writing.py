@@ -25,22 +25,27 @@ _OLD = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not w
 
 
 @contextmanager
+def temporary_in(directory: Path) -> Iterator[Path]:
+    """Yield the path of a new file in ``directory`` that nobody can guess; unless it is renamed, it is removed."""
+    path = directory / f".rankzero-{uuid.uuid4().hex}.part"  # no tool takes it for a file of a known kind
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write to that takes the place of ``path`` at the end, unless an exception comes first.
 
     Raises:
         OSError: the directory cannot be written, or the disk is full; what was at ``path`` is untouched.
     """
-    beside = path.with_name(f".rankzero-{uuid.uuid4().hex}.part")  # no tool takes it for a file of a known kind
-    descriptor = os.open(beside, _NEW, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with temporary_in(path.parent) as beside:
+        with os.fdopen(os.open(beside, _NEW, 0o666), "wb") as file:
             yield file
         os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -75,19 +80,15 @@ def link_or_copy(source: str | os.PathLike[str], target: Path) -> None:
         OSError: as `copy_file`.
     """
     real = os.path.realpath(source)
-    beside = target.with_name(f".rankzero-{uuid.uuid4().hex}.part")
-    try:
-        os.link(real, beside, follow_symlinks=False)
-    except OSError:  # another file system, one without hard links, or somebody else's file
-        copy_file(real, target)
-        return
-    try:
+    with temporary_in(target.parent) as beside:
+        try:
+            os.link(real, beside, follow_symlinks=False)
+        except OSError:  # another file system, one without hard links, or somebody else's file
+            copy_file(real, target)
+            return
         if not stat.S_ISREG(os.lstat(beside).st_mode):
             raise _not_a_file(source)
-        os.replace(beside, target)
-    finally:
-        with suppress(FileNotFoundError):  # renamed; or left, where both were names of one file already
-            beside.unlink()
+        os.replace(beside, target)  # which leaves both where they were names of one file already
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

@@ -23,6 +23,7 @@ import msgspec
 from rankzero.errors import RunInUseError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Event, Finish, Start, encode
+from rankzero.files.writing import replacing, temporary_in
 from rankzero.importers.appended_source import last_finish, logged_lines, new_events
 from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.importers.event_lines import Written, append_events
@@ -35,7 +36,6 @@ from rankzero.rundir.finding import complete_size, find_runs, make_runs_director
 from rankzero.rundir.layout import JOURNAL, MEDIA
 from rankzero.rundir.writer_lock import WriterLock
 
-_PART = "journal.part"
 _UNKNOWN_START = 1.0  # the start of a run whose source has no times; 0 would mean that it is unknown
 _RUN_ID = re.compile(r"[0-9a-z]{32,50}")
 _INVALID_IN_NAME = re.compile(r"[\\\0-\x1f\x7f]")
@@ -156,23 +156,15 @@ def project_name(project: str) -> str:
 
 def _write(imported: Imported, header: Header, events: Iterable[Event]) -> None:
     """Write a new journal."""
-    journal = Path(imported.info.dir, JOURNAL)
-    part = journal.with_name(_PART)
-    try:
-        with open(part, "wb") as file:
-            remaining = iter(events)
-            first = next(remaining, None)
-            imported.until = header.started or (first.time if first is not None else 0.0) or _UNKNOWN_START
-            file.write(encode(Start(imported.until, imported.info)))
-            imported.count(
-                append_events(file, _track_time(chain([] if first is None else [first], remaining), imported))
-            )
-            file.write(encode(Finish(imported.until, header.status)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, journal)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(Path(imported.info.dir, JOURNAL)) as file:
+        remaining = iter(events)
+        first = next(remaining, None)
+        imported.until = header.started or (first.time if first is not None else 0.0) or _UNKNOWN_START
+        file.write(encode(Start(imported.until, imported.info)))
+        imported.count(append_events(file, _track_time(chain([] if first is None else [first], remaining), imported)))
+        file.write(encode(Finish(imported.until, header.status)))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _append(imported: Imported, header: Header, events: Iterable[Event]) -> None:
@@ -187,21 +179,19 @@ def _append(imported: Imported, header: Header, events: Iterable[Event]) -> None
     imported.until = start.time
     end = last_finish(journal)
     kept = _media(journal.parent)
-    part = journal.with_name(_PART)
     try:
-        if _write_new(part, imported, header, events, end):
-            imported.outcome = Outcome.APPENDED
-            cut_torn_tail(journal)
-            with open(part, "rb") as new, open(journal, "ab") as file:
-                shutil.copyfileobj(new, file)
-        else:
-            imported.outcome = Outcome.UNCHANGED
+        with temporary_in(journal.parent) as part:
+            if _write_new(part, imported, header, events, end):
+                imported.outcome = Outcome.APPENDED
+                cut_torn_tail(journal)
+                with open(part, "rb") as new, open(journal, "ab") as file:
+                    shutil.copyfileobj(new, file)
+            else:
+                imported.outcome = Outcome.UNCHANGED
     except DifferentRunError:
         imported.outcome = Outcome.DIFFERENT
         for each in _media(journal.parent) - kept:
             each.unlink()
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_new(part: Path, imported: Imported, header: Header, events: Iterable[Event], end: Finish | None) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from rankzero.files.writing import open_descriptor, open_own
 from rankzero.journal.backlog import Backlog, Outcome
 from rankzero.messages import uncaptured, warn_user
+from rankzero.waiting import wait_until
 
 log = logging.getLogger("rankzero.journal.append")
 
@@ -59,11 +59,8 @@ class Journal:
 
     def flush(self, timeout: float) -> bool:
         """Write what waits in memory, trying for ``timeout`` seconds; return whether nothing waits any more."""
-        deadline = time.monotonic() + timeout
-        while self._backlog.is_active and not self._backlog.write():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_TRY_EVERY)
+        if not wait_until(lambda: not self._backlog.is_active or self._backlog.write(), timeout, _TRY_EVERY):
+            return False
         self._say_that_it_is_written()
         return True
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from rankzero.messages import OnceWarner
 from rankzero.rank import rank_zero_warn, rank_zero_warn_user
 from rankzero.values import to_jsonable, to_number
+from rankzero.waiting import wait_until
 
 LATE_TIMEOUT = 30.0
 """For how many seconds the end of a fit waits for a checkpoint that a thread of the framework still writes."""
@@ -18,7 +18,6 @@ _SETTINGS = (
     "monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps", "_every_n_epochs",
     "dirpath",
 )  # fmt: skip
-_LOOK_EVERY = 0.02
 
 
 class SavedCheckpoint(NamedTuple):
@@ -84,15 +83,15 @@ class SavedCheckpoints:
             timeout: wait for so many seconds until none is missing.
         """
         found: list[SavedCheckpoint] = []
-        deadline = time.monotonic() + timeout
-        while self._awaited:
+
+        def is_all_there() -> bool:
             there = self._new(self._awaited.values())
             for saved in there:
                 del self._awaited[saved.path]
-            found += there
-            if not self._awaited or time.monotonic() >= deadline:
-                break
-            time.sleep(_LOOK_EVERY)
+            found.extend(there)
+            return not self._awaited
+
+        wait_until(is_all_there, timeout)
         if timeout and self._awaited:
             rank_zero_warn(
                 f"a ModelCheckpoint said that it saved {', '.join(self._awaited)}, which is not there after "

@@ -10,16 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
 from rankzero.errors import PluginNotInstalledError, UnsafePathError
-from rankzero.files.writing import inside, make_directory, open_regular
+from rankzero.files.writing import inside, make_directory, open_regular, temporary_in, write_file
 from rankzero.media.encoders import ENCODERS, Encoded, encode_raw, import_fork_safe, import_pillow
 from rankzero.messages import warn_user
 from rankzero.rundir.layout import MEDIA
@@ -72,9 +70,7 @@ class MediaStore:
         stored = hashlib.sha256(data).hexdigest() + suffix
         relative = Path(MEDIA, stored[:2], stored).as_posix()
         if not (self.directory / relative).exists():
-            with self._part() as part:
-                part.write_bytes(data)
-                self._keep(part, stored)
+            write_file(make_directory(self.directory, Path(relative).parent) / stored, data)
         return MediaFile(relative, name, caption)
 
     def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
@@ -90,28 +86,16 @@ class MediaStore:
         suffix = suffix if suffix.isascii() and len(suffix) <= _LONGEST_SUFFIX else ""
         digest = hashlib.sha256()
         left = sys.maxsize if size is None else size
-        with self._part() as part:
+        with temporary_in(make_directory(self.directory, MEDIA)) as part:
             with open(part, "wb") as copy:
                 while left and (chunk := file.read(min(_CHUNK, left))):  # hashed as copied: it may be growing
                     digest.update(chunk)
                     copy.write(chunk)
                     left -= len(chunk)
-            relative = self._keep(part, digest.hexdigest() + suffix)
-        return MediaFile(relative, name, caption)
-
-    @contextmanager
-    def _part(self) -> Iterator[Path]:
-        """Yield a path to write to: never a half-written file under the final name, as a courier may be reading."""
-        part = make_directory(self.directory, MEDIA) / f".{uuid.uuid4().hex}.part"
-        try:
-            yield part
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _keep(self, part: Path, name: str) -> str:
-        relative = Path(MEDIA, name[:2], name)
-        os.replace(part, make_directory(self.directory, relative.parent) / name)
-        return relative.as_posix()
+            stored = digest.hexdigest() + suffix
+            relative = Path(MEDIA, stored[:2], stored)
+            os.replace(part, make_directory(self.directory, relative.parent) / stored)
+        return MediaFile(relative.as_posix(), name, caption)
 
     def put(self, kind: str, item: Any, caption: str | None = None, **encoding: Any) -> MediaFile:
         """Store one item of a kind in `ENCODERS`: a path, or what its encoder takes with the arguments ``encoding``."""

@@ -13,7 +13,6 @@ import logging
 import os
 import struct
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rankzero.errors import RunInUseError
 from rankzero.files.writing import lock_permissions, open_descriptor
 from rankzero.processes import ProcessId, boot_id, is_running, this_process
 from rankzero.rundir.layout import WRITER_LOCK
+from rankzero.waiting import wait_until
 
 log = logging.getLogger("rankzero.journal.append")
 
@@ -92,15 +92,15 @@ class WriterLock:
 
 
 def _lock_exclusively(fd: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
+    def lock() -> bool:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
         except (BlockingIOError, PermissionError):
-            if time.monotonic() > deadline:
-                raise BlockingIOError from None
-            time.sleep(0.01)
+            return False
+        return True
+
+    if not wait_until(lock, _PATIENCE, every=0.01):
+        raise BlockingIOError
 
 
 def writer_state(run_dir: Path) -> Writer:

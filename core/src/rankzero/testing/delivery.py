@@ -43,6 +43,7 @@ from rankzero.testing.runs import (
 from rankzero.testing.samples import samples
 from rankzero.testing.tracked import Point
 from rankzero.values import to_json_number
+from rankzero.waiting import wait_until
 
 _SOON = 50.0  # seconds within which a call returns that does not wait; waiting in vain takes sixty
 
@@ -448,7 +449,4 @@ def _kill_at(process: Any, proxy: FaultyProxy | None, requests: int, *, is_appli
 
 
 def _until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "this did not come about in time"
-        time.sleep(0.01)
+    assert wait_until(condition, TIMEOUT, every=0.01), "this did not come about in time"

@@ -1,0 +1,17 @@
+"""Waiting until something is so."""
+
+import pytest
+
+from rankzero.waiting import wait_until
+
+
+def test_the_first_true_answer_ends_the_waiting():
+    answers = iter([None, 0, "yes", "no"])
+    assert wait_until(lambda: next(answers), timeout=240.0, every=0.001) == "yes"
+
+
+@pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.01])
+def test_what_never_comes_is_asked_for_once_at_least(timeout):
+    asked = []
+    assert wait_until(lambda: asked.append(1), timeout, every=0.001) is None
+    assert asked
