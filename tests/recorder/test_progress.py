@@ -175,6 +175,13 @@ def test_a_loop(run, kind, first, last):
     )
 
 
+def test_rich_draws_in_a_terminal_unless_tqdm_is_asked_for(run):
+    done = run('loop(progress, "epoch 0", 5, 5)\nprogress.close()\nprint("tqdm" in sys.modules)')
+    line, is_tqdm_loaded = done.screen()
+    assert re.match("epoch 0 ━+ 5/5 ", line)
+    assert is_tqdm_loaded == "False"
+
+
 @KINDS
 def test_lengths_that_are_unknown_or_wrong(run, kind):
     body = """

@@ -51,6 +51,8 @@ def make_progress(kind: str | None, version: str) -> Progress:
         kind = "notebook" if has_tqdm and kind in ("auto", "tqdm") else None
     elif not _is_in_terminal():
         kind = None
+    elif kind == "auto":
+        kind = "rich"
     make = None if kind is None or is_ci or not is_rank_zero() else partial(make_bars, kind)
     return Progress(make, {"v_num": version[-4:]} if version else {})
 
