@@ -181,7 +181,7 @@ def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(track
     delivery = run._supervisor.get("file")
     delivery._process.kill()
     delivery._process.wait()
-    handlers = [delivery.revive]
+    handlers = [delivery.restart]
 
     def start_process(*arguments):
         if handlers:
@@ -189,7 +189,7 @@ def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(track
         return _start_process(*arguments)
 
     monkeypatch.setattr("rankzero.delivery.background._start_process", start_process)
-    thread = threading.Thread(target=delivery.revive, daemon=True)
+    thread = threading.Thread(target=delivery.restart, daemon=True)
     thread.start()
     thread.join(SOON)
     assert not thread.is_alive()

@@ -22,7 +22,7 @@ from rankzero.waiting import wait_until
 
 log = logging.getLogger("rankzero")
 
-_MOST_REVIVALS = 3
+_MOST_RESTARTS = 3
 
 
 class CourierProcess:
@@ -37,7 +37,7 @@ class CourierProcess:
     def __init__(self, run_dir: Path, prepared: PreparedLogger) -> None:
         self._run_dir = run_dir
         self._prepared = prepared.for_process()
-        self._revivals = 0
+        self._restarts = 0
         self._starting = threading.RLock()  # a SIGTERM may end the run in the middle of this
         self._asked_to_stop = stop_time(run_dir, prepared.key)
         self._process = _start_process(run_dir, self._prepared)
@@ -46,16 +46,16 @@ class CourierProcess:
         """Return whether it goes on delivering."""
         return self._process.poll() is None
 
-    def revive(self) -> bool:
+    def restart(self) -> bool:
         """Start it again if it died: an SDK crashed, or the kernel needed the memory that it took. A few times.
 
         Returns:
             Whether it had died and was started.
         """
         with self._starting:
-            if not self.is_to_be_revived():
+            if not self.may_restart():
                 return False
-            self._revivals += 1
+            self._restarts += 1
             log.warning("the courier for %s died (%s); starting it again", self._prepared.key, self.death)
             died = self._process
             with suppress(OSError):
@@ -65,9 +65,9 @@ class CourierProcess:
                 self._process = started
             return True
 
-    def is_to_be_revived(self) -> bool:
+    def may_restart(self) -> bool:
         """Return whether it died, and may be started again: nobody asked it to stop."""
-        if not self._process.poll() or self._revivals >= _MOST_REVIVALS:
+        if not self._process.poll() or self._restarts >= _MOST_RESTARTS:
             return False
         return stop_time(self._run_dir, self._prepared.key) == self._asked_to_stop
 
@@ -119,11 +119,11 @@ class CourierThread:
         """Return whether it goes on delivering."""
         return self._thread.is_alive()
 
-    def revive(self) -> bool:
+    def restart(self) -> bool:
         """Do nothing: what ended a thread would end the next one too."""
         return False
 
-    def is_to_be_revived(self) -> bool:
+    def may_restart(self) -> bool:
         """Return False."""
         return False
 

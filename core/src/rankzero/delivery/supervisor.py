@@ -39,10 +39,10 @@ class BackgroundCourier(Protocol):
     def is_running(self) -> bool:
         """Return whether it goes on delivering."""
 
-    def is_to_be_revived(self) -> bool:
+    def may_restart(self) -> bool:
         """Return whether it died, and may be started again."""
 
-    def revive(self) -> bool:
+    def restart(self) -> bool:
         """Start it again if it died; return whether that was so."""
 
     def release(self) -> None:
@@ -56,7 +56,7 @@ class Supervisor:
         self._run_dir = run_dir
         self._down_timeout = down_timeout
         self._began = time.time()
-        self._reviver: threading.Thread | None = None
+        self._restarter: threading.Thread | None = None
         self._couriers: dict[str, BackgroundCourier] = {}
         self._failing_since: dict[str, float] = {}  # key → time.monotonic()
         self._warned: set[str] = set()
@@ -75,18 +75,18 @@ class Supervisor:
         """Return the courier of one logger."""
         return self._couriers.get(key)
 
-    def revive(self) -> bool:
+    def restart(self) -> bool:
         """Start couriers that died again, a few times; return whether there was one."""
-        revived = [courier.revive() for courier in self._couriers.values()]  # all of them, not up to the first
-        return any(revived)
+        restarted = [courier.restart() for courier in self._couriers.values()]  # all of them, not up to the first
+        return any(restarted)
 
-    def revive_soon(self) -> None:
+    def restart_soon(self) -> None:
         """Do the same in a thread, without waiting for it: to start a process takes milliseconds."""
-        is_busy = self._reviver is not None and self._reviver.is_alive()
-        if not is_busy and any(courier.is_to_be_revived() for courier in self._couriers.values()):
-            self._reviver = threading.Timer(_POLL, self.revive)  # not while the caller waits for the interpreter
-            self._reviver.daemon = True
-            self._reviver.start()
+        is_busy = self._restarter is not None and self._restarter.is_alive()
+        if not is_busy and any(courier.may_restart() for courier in self._couriers.values()):
+            self._restarter = threading.Timer(_POLL, self.restart)  # not while the caller waits for the interpreter
+            self._restarter.daemon = True
+            self._restarter.start()
 
     def report_troubles(self) -> None:
         """Warn once of a tracker that takes nothing, and say when it does again."""
@@ -131,7 +131,7 @@ class Supervisor:
                 is_time_to_wake = time.monotonic() >= wake_at
                 wake_at += _WAKE_EVERY if is_time_to_wake else 0.0
                 missing = 0
-                self.revive()
+                self.restart()
                 for key, courier in self._couriers.items():
                     position = load_position(self._run_dir, key)
                     progress.show(key, position)
@@ -140,7 +140,7 @@ class Supervisor:
                         wake(self._run_dir, key)
                     is_done = position.offset >= target and not (until_closed and courier.is_running())
                     is_hopeless = down[key].seconds(position, problem) >= down_timeout
-                    goes_on = courier.is_running() or courier.is_to_be_revived()
+                    goes_on = courier.is_running() or courier.may_restart()
                     missing += not is_done and not is_hopeless and goes_on
                 if not missing:
                     break

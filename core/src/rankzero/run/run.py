@@ -817,7 +817,7 @@ class Run(Verbs):
             if self._journal is not None:
                 self._journal.check()
             if self._supervisor is not None:
-                self._supervisor.revive_soon()
+                self._supervisor.restart_soon()
                 self._supervisor.report_troubles()
         except Exception as error:  # it concerns the delivery, not the row that is being logged
             self._warner.warn("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
