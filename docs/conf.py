@@ -22,4 +22,4 @@ autodoc_typehints = "description"
 napoleon_numpy_docstring = False
 
 # Only our own names have to resolve: looking up other projects' would need the network.
-nitpick_ignore_regex = [("py:.*", r"(?!rankzero\b).*"), ("py:class", r"rankzero\.\w+\.[A-Z]")]  # and type variables
+nitpick_ignore_regex = [("py:.*", r"(?!rankzero\b).*"), ("py:class", r"rankzero(\.\w+)+\.[A-Z]")]  # and type variables
