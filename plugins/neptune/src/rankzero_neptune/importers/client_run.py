@@ -16,7 +16,7 @@ from rankzero.importers.base import FoundRun, Header, Report, SkipRun
 from rankzero.media.store import MediaStore
 from rankzero_neptune.importers.client_log import LogDirectory
 from rankzero_neptune.importers.deletions import Deletions, Entry
-from rankzero_neptune.importers.operations import LogFloats, Picture
+from rankzero_neptune.importers.operations import LogFloats, Picture, Record
 from rankzero_neptune.importers.params import StringSets
 from rankzero_neptune.importers.translator import TAGS, Translator, header_of
 
@@ -69,28 +69,30 @@ class ClientRun(FoundRun):
                 report.leave_out(str(log.path / "metadata.json"), "it is missing or cannot be read")
         translator = Translator(files, report, self._tags)
         for entry in heapq.merge(*(self._entries(process, report) for process in range(len(self._logs)))):
-            if not self._deletions.has_deleted(entry):
-                self._translate(entry, translator, report)
+            operation = entry[2].obj
+            if self._deletions and self._deletions.has_deleted(Entry(*entry)):
+                continue
+            if operation.__class__ is LogFloats:  # first, because nearly all operations are
+                name = "/".join(operation.path)
+                for point in operation.values:
+                    translator.number(name, point.value, point.step, point.ts)
+            else:
+                self._translate(Entry(*entry), translator, report)
             if len(translator.ready) > _BATCH:
                 yield from translator.take()
         yield from translator.finish()
 
-    def _entries(self, process: int, report: Report) -> Iterator[Entry]:
+    def _entries(self, process: int, report: Report) -> Iterator[tuple[float, int, Record]]:
         log = self._logs[process]
 
         def leave_out(what: str, why: str) -> None:
             report.leave_out(f"{log.path.name}: {what}" if len(self._logs) > 1 else what, why)
 
         for record in log.records(leave_out, report.progress, log.acknowledged if self._unsynced_only else 0):
-            yield Entry(record.at or 0.0, process, record)
+            yield record.at or 0.0, process, record  # plain tuples, because there are millions
 
     def _translate(self, entry: Entry, to: Translator, report: Report) -> None:
         operation = entry.record.obj
-        if operation.__class__ is LogFloats:  # first, because nearly all operations are
-            name = operation.name
-            for point in operation.values:
-                to.number(name, point.value, point.step, point.ts)
-            return
         try:
             if (reason := self._translate_other(entry, to)) is not None:
                 report.leave_out(operation.name, reason)

@@ -28,6 +28,9 @@ class Deletions:
         self._attributes: dict[str, dict[int, Entry]] = {}
         self._files: dict[str, list[Entry]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._attributes)
+
     def add(self, entry: Entry) -> None:
         """Add an entry if it deletes something."""
         operation, kind = entry.record.obj, entry.record.type
@@ -38,8 +41,7 @@ class Deletions:
 
     def has_deleted(self, entry: Entry) -> bool:
         """Return whether the data of an entry was deleted later."""
-        if not self._attributes or (deleting := self._attributes.get(entry.record.obj.name)) is None:
-            return False
+        deleting = self._attributes.get(entry.record.obj.name, {})
         return any(entry.is_before(each) for each in deleting.values())
 
     def deleted_files(self, entry: Entry) -> set[str]:
