@@ -186,8 +186,6 @@ class TrackerLogger(Logger):
     """Whether the adapter itself writes runs that stay offline."""
     reopens_after_failed_flush: ClassVar[bool] = False
     """Whether a session is useless when it could not flush, since it takes for written what is handed over again."""
-    unpicklable: ClassVar[frozenset[str]] = frozenset()
-    """Arguments of the constructor that copies are made without."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -219,10 +217,7 @@ class TrackerLogger(Logger):
         self._users = 0  # of the files in it
 
     def __getstate__(self) -> dict[str, Any]:
-        args, options = self._constructor
-        kept = {name: value for name, value in options.items() if name not in self.unpicklable}
-        left_out: dict[str, Any] = {"_session": None, "_opening": None, "_scratch": None}
-        return {**super().__getstate__(), **left_out, "_constructor": (args, kept)}
+        return {**super().__getstate__(), "_session": None, "_opening": None, "_scratch": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -353,7 +348,6 @@ class TrackerLogger(Logger):
     @property
     def experiment(self) -> Any:
         """The SDK's own object."""
-        self._closed = False
         return self.open_experiment()
 
     def open_experiment(self) -> Any:
@@ -364,7 +358,7 @@ class TrackerLogger(Logger):
     # Numbers and params
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        numbers, others = self._numbers_and_others(metrics)
+        numbers, others = self.numbers_and_others(metrics)
         for key, value in others.items():
             self.log_text_metric(key, value, step)
         if numbers:
@@ -449,7 +443,7 @@ class TrackerLogger(Logger):
         Raises:
             LookupError: no checkpoint of the run has this alias.
         """
-        self._closed = False
+        self.note_use()
         target = Path(tempfile.mkdtemp(prefix="rankzero-") if directory is None else directory).resolve()
         target.mkdir(parents=True, exist_ok=True)
         with self.translated():

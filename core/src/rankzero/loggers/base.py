@@ -68,7 +68,7 @@ def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
             if name == "finalize":
                 self._log_saved_at_last()
         elif name in _OPENING:
-            self._closed = False
+            self.note_use()
         return self._close_once(verb) if name == "close" else verb(self, *args, **kwargs)
 
     return guarded
@@ -82,7 +82,10 @@ def _guard_class(cls: type[Logger], verbs: Iterable[str]) -> None:
         getter = experiment.fget
 
         def guarded(self: Logger) -> Any:
-            return getter(self) if is_rank_zero() else DummyExperiment()
+            if not is_rank_zero():
+                return DummyExperiment()
+            self.note_use()
+            return getter(self)
 
         cls.experiment = property(functools.wraps(getter)(guarded))  # type: ignore[assignment]
 
@@ -104,6 +107,9 @@ class Logger(Verbs):
 
     There the logger is attached and nothing is logged with it; it is closed when the run ends.
     """
+
+    unpicklable: ClassVar[frozenset[str]] = frozenset()
+    """Constructor arguments that copies are made without, such as an open run of the SDK."""
 
     batch_bytes: ClassVar[int] = 1 << 18
     """About how much of the journal, in bytes, is handed over before a `flush`: more for a tracker that is slow to
@@ -158,7 +164,9 @@ class Logger(Verbs):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_checkpoint_callbacks": []}  # weak proxies, which cannot be pickled
+        args, options = self._constructor
+        kept = {name: value for name, value in options.items() if name not in self.unpicklable}
+        return {**self.__dict__, "_constructor": (args, kept), "_checkpoint_callbacks": []}  # weak proxies
 
     _constructor: tuple[tuple[Any, ...], dict[str, Any]]
     _context: LogContext | None
@@ -405,8 +413,12 @@ class Logger(Verbs):
             self._closing = not outermost
         self._closed = outermost
 
-    def _numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Number], dict[str, Any]]:
-        """Return those of nested ``metrics`` that are numbers, as such, and what else there is; None is said once."""
+    def note_use(self) -> None:
+        """Note that the logger is used again after `close`; the verbs and `experiment` do so of their own accord."""
+        self._closed = False
+
+    def numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Number], dict[str, Any]]:
+        """Return those of nested ``metrics`` that are numbers, as such, and what else there is; None is warned of."""
         numbers: dict[str, Number] = {}
         others: dict[str, Any] = {}
         for key, value in flatten(metrics):

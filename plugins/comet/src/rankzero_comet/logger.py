@@ -114,7 +114,6 @@ class CometLogger(MediaVerbs):
     @property
     def experiment(self) -> Any:
         """Comet's ``Experiment``; that of a Run, from another process, too."""
-        self._closed = False
         return self._session.experiment
 
     def how_to_view(self) -> str | None:
@@ -170,7 +169,7 @@ class CometLogger(MediaVerbs):
     # Numbers, params, tags
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        numbers, others = self._numbers_and_others(metrics)
+        numbers, others = self.numbers_and_others(metrics)
         for key, value in others.items():
             self.log_text(self._prefix + key, columns=["value"], data=[[value]], step=step)
         if numbers:

@@ -174,7 +174,7 @@ class MLFlowLogger(MediaVerbs):
     # Numbers, params, tags
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        numbers, others = self._numbers_and_others(metrics)
+        numbers, others = self.numbers_and_others(metrics)
         for key, value in others.items():
             self.log_text(key, columns=["value"], data=[[value]], step=step)
         self.log_metrics_batch([MetricsRow(numbers, step, self.context)])

@@ -56,6 +56,7 @@ class NeptuneLogger(MediaVerbs):
     supports_join = True
     batch_bytes = 1 << 20
     captures = frozenset(["console"])
+    unpicklable = frozenset(["run"])  # Neptune's client cannot read it again in another process
     secret_options: ClassVar[frozenset[str]] = frozenset(["api_key", "proxies"])
     known_options: ClassVar[frozenset[str]] = INIT_OPTIONS
 
@@ -94,11 +95,6 @@ class NeptuneLogger(MediaVerbs):
         self._session = session
         self._checkpoints = Checkpoints(session, joined(self._prefix, "model"))
 
-    def __getstate__(self) -> dict[str, Any]:
-        args, options = self._constructor  # a run of Neptune's client cannot be read again in another process
-        kept = {name: value for name, value in options.items() if name != "run"}
-        return {**super().__getstate__(), "_constructor": (args, kept)}
-
     # Identity
 
     @property
@@ -119,7 +115,6 @@ class NeptuneLogger(MediaVerbs):
     @property
     def experiment(self) -> Any:
         """The ``neptune.Run``."""
-        self._closed = False
         return self._session.experiment
 
     @property
@@ -180,7 +175,7 @@ class NeptuneLogger(MediaVerbs):
     # Numbers
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        numbers, others = self._numbers_and_others(metrics)
+        numbers, others = self.numbers_and_others(metrics)
         for key, value in others.items():
             self._log_word(key, str(value), step)
         self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
@@ -246,7 +241,7 @@ class NeptuneLogger(MediaVerbs):
         """
         from lightning.pytorch.utilities.model_summary import ModelSummary
 
-        self._closed = False
+        self.note_use()
         text = str(ModelSummary(model, max_depth=max_depth))
         with self._scratched():
             self._upload_bytes(self._path("model/summary"), text.encode(), ".txt")

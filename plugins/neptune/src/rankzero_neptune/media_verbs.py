@@ -240,7 +240,7 @@ class MediaVerbs(Logger):
         Raises:
             LookupError: no checkpoint of the run has this alias.
         """
-        self._closed = False
+        self.note_use()
         return self._checkpoints.download(alias, directory)
 
     def _assign_all(self, path: str, values: Mapping[str, Any]) -> None:

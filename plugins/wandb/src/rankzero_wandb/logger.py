@@ -68,6 +68,7 @@ class WandbLogger(MediaVerbs):
     batch_bytes = 1 << 21  # W&B's client sends rows once a second
     counts_lines = True
     captures = frozenset(["console"])
+    unpicklable = frozenset(["experiment"])  # W&B's client cannot read it again in the same process
     known_options: ClassVar[frozenset[str]] = frozenset(
         [
             "allow_val_change", "config", "entity", "force", "fork_from", "group", "job_type", "mode", "monitor_gym",
@@ -133,11 +134,6 @@ class WandbLogger(MediaVerbs):
         if not settings.has_console:
             self.captures = type(self).captures - {"console"}
 
-    def __getstate__(self) -> dict[str, Any]:
-        args, options = self._constructor  # W&B's client cannot read a run again in the same process
-        kept = {name: value for name, value in options.items() if name != "experiment"}
-        return {**super().__getstate__(), "_constructor": (args, kept)}
-
     # Identity
 
     @property
@@ -158,7 +154,6 @@ class WandbLogger(MediaVerbs):
     @property
     def experiment(self) -> Any:
         """W&B's ``Run``."""
-        self._closed = False
         if isinstance(self._session, CourierSession):
             self._session.share()
         return self._session.run
