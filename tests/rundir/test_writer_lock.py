@@ -306,12 +306,12 @@ def test_lock_that_cannot_be_opened(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
 def test_start_time_tells_processes_apart(hold):
-    mine = processes._start_time(os.getpid())
+    mine = processes.start_time(os.getpid())
     child = os.fork()
     if not child:
         time.sleep(0.05)
         os._exit(0)
     os.waitpid(child, 0)
     assert mine > 0
-    assert processes._start_time(child) == 0
-    assert processes._start_time(1) != mine
+    assert processes.start_time(child) == 0
+    assert processes.start_time(1) != mine

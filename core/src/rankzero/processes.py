@@ -103,15 +103,15 @@ def ipython_shell() -> Any:
 
 def this_process() -> ProcessId:
     """Return what identifies this process."""
-    return ProcessId(platform.node(), boot_id(), os.getpid(), _start_time(os.getpid()))
+    return ProcessId(platform.node(), boot_id(), os.getpid(), start_time(os.getpid()))
 
 
 def is_running(process: ProcessId) -> bool:
     """Return whether the very process runs on this machine; it is not seen from another container."""
-    return process.started != 0 and process.boot == boot_id() and process.started == _start_time(process.pid)
+    return process.started != 0 and process.boot == boot_id() and process.started == start_time(process.pid)
 
 
-def _start_time(pid: int) -> int:
+def start_time(pid: int) -> int:
     """Return when a process started, 0 if there is none or it is dead and not yet reaped."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

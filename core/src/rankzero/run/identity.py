@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import ConfigError
+from rankzero.processes import start_time
 from rankzero.rank import group_store, is_rank_zero, launch_key, torchrun_store
 
 _ID_LENGTH = 32  # the shortest that every tracker takes as an identity
@@ -187,11 +188,9 @@ def _is_current(note: _Note, waited: float) -> bool:
 
 
 def _process_start() -> float:
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    if ticks := start_time(os.getpid()):
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError):  # not Linux
-        return time.time()
+    return time.time()
 
 
 def _be_born() -> None:
