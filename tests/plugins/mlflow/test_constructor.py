@@ -1,6 +1,5 @@
 """What the constructor refuses, what pickling keeps, and what a person is told to look at."""
 
-import importlib.util
 import pickle
 import sys
 from unittest.mock import MagicMock
@@ -10,7 +9,7 @@ from plugins.mlflow.tracked import Held
 
 from rankzero.errors import ConfigError
 from rankzero_mlflow import MLFlowLogger
-from rankzero_mlflow.viewing import how_to_view
+from rankzero_mlflow.options import how_to_view
 
 
 @pytest.mark.parametrize("uri", ["file:./mlruns", "file:///tmp/mlruns", "./mlruns", "/tmp/mlruns"])
@@ -61,17 +60,6 @@ def test_a_run_named_by_mlflows_own_tag(store):
     assert Held(logger).info.run_name == "mine"
 
 
-def test_log_model_is_one_of_three():
-    with pytest.raises(ConfigError, match="log_model is True, False or \"all\", not 'best'"):
-        MLFlowLogger(log_model="best")
-
-
-def test_mlflow_is_missing(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="pip install mlflow"):
-        MLFlowLogger()
-
-
 def test_mlflow_is_a_stand_in(monkeypatch):
     """As in the test suites of those who log."""
     monkeypatch.setitem(sys.modules, "mlflow", MagicMock())
@@ -114,12 +102,14 @@ def test_a_copy_goes_on_with_the_run(logger):
 
 
 def test_a_run_on_a_server(on_server):
+    on_server.log_metrics({"a": 1}, 0)
     assert on_server.how_to_view() == (
         f"{on_server.tracking_uri}/#/experiments/{on_server.experiment_id}/runs/{on_server.run_id}"
     )
 
 
 def test_a_run_in_a_database(logger, monkeypatch, tmp_path, store):
+    logger.log_metrics({"a": 1}, 0)
     assert logger.how_to_view() == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"
     monkeypatch.chdir(tmp_path)  # the command is typed anywhere
     assert logger.how_to_view() == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"

@@ -47,12 +47,6 @@ def test_thousand_values_a_request(on_server):
         assert held.points(f"m{index}") == expected
 
 
-def test_delivered_again_it_is_there_once(on_server):
-    on_server.log_metrics_batch(rows(20, per_row=2))
-    on_server.log_metrics_batch([*rows(20, per_row=2), *rows(20, per_row=2)])
-    assert Held(on_server).points("m1") == [(step, step + 1 / 8, round((TIME + step) * 1000)) for step in range(20)]
-
-
 def test_one_step_logged_twice_keeps_both(logger):
     logger.log_metrics_batch(
         [MetricsRow({"a": value}, 3, LogContext(TIME, line)) for line, value in enumerate([1.5, 2.5])]
@@ -60,12 +54,13 @@ def test_one_step_logged_twice_keeps_both(logger):
     assert sorted(point[:2] for point in Held(logger).points("a")) == [(3, 1.5), (3, 2.5)]
 
 
-@pytest.mark.parametrize(
-    "value", [0.1, -1e-300, 5e-324, 1.7976931348623157e308, 2**53, -(2**60), True, np.float32(0.1), np.int64(7)]
-)
-def test_a_number_is_exact(logger, value):
-    logger.log_metrics({"a": value}, step=1)
-    assert [point[:2] for point in Held(logger).points("a")] == [(1, float(value))]
+def test_each_kind_of_number_is_exact(logger):
+    values = [1.7976931348623157e308, -(2**60), True, np.float32(0.1), np.int64(7)]
+    for step, value in enumerate(values):
+        logger.log_metrics({"a": value}, step)
+    assert [point[:2] for point in Held(logger).points("a")] == [
+        (step, float(value)) for step, value in enumerate(values)
+    ]
 
 
 def test_nan_and_infinity(on_server):

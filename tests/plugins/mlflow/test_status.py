@@ -13,24 +13,23 @@ from waiting import A_WHILE
 from rankzero.events.structs import Finish, Metrics, Start
 from rankzero.testing.journals import TIME, JournalOf
 
+WORDS = {
+    "success": "FINISHED",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "crashed": "FAILED",
+    "aborted": "KILLED",
+    "killed": "KILLED",
+    "a word of the user's": "FAILED",
+}
 
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
-        ("success", "FINISHED"),
-        ("finished", "FINISHED"),
-        ("failed", "FAILED"),
-        ("crashed", "FAILED"),
-        ("aborted", "KILLED"),
-        ("killed", "KILLED"),
-        ("a word of the user's", "FAILED"),
-    ],
-)
-def test_finalize(logger, status, expected):
-    logger.log_metrics({"a": 1}, 0)
-    assert Held(logger).info.status == "RUNNING"
-    logger.finalize(status)
-    assert Held(logger).info.status == expected
+
+def test_finalize(logger):
+    for status, expected in WORDS.items():
+        logger.log_metrics({"a": 1}, 0)
+        assert Held(logger).info.status == "RUNNING"
+        logger.finalize(status)
+        assert Held(logger).info.status == expected
 
 
 def test_a_run_ends_when_its_last_event_took_place(make_logger, run_info):
@@ -143,7 +142,7 @@ def test_a_process_that_ends_while_the_server_is_down(make_logger, mlflow_server
     with monkeypatch.context() as broken:
         broken.setattr("requests.Session.request", _refuse)
         with pytest.warns(UserWarning, match="it could not be told that it ended: .*the server is down"):
-            logger._session.end_with_process("failed", 1.0)
+            logger.session.end_with_process("failed", 1.0)
     assert Held(logger).info.status == "RUNNING"
 
 

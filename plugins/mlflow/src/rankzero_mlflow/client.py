@@ -1,32 +1,219 @@
-"""``logger.experiment``: the ``MlflowClient``, which may be spoken to without naming the run."""
+"""Call MLflow: a client that checks answers and translates errors, and the client of ``logger.experiment``.
+
+A proxy, a login page or a maintenance page may say 200, too, and then nothing is stored: MLflow's client takes an
+empty answer for "done", and any answer to an upload.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import json
+import os
+import posixpath
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from mlflow import MlflowClient
+from rankzero.errors import AccessError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
+from rankzero.loggers.failures import Failure, Rule, translated
+from rankzero.secrets import mask_urls
 
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_API = re.compile(r"/api/\d\.\d/mlflow/")
+_WITHOUT_FIELDS = re.compile(r"/mlflow/runs/log-batch$|/mlflow-artifacts/artifacts/")  # what is answered to a write
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
 
-class RunClient(MlflowClient):  # type: ignore[misc]
-    """An ``MlflowClient`` whose methods about a run take this one if none is named.
+# What an error means
 
-    ``log_metric("loss", 0.5)`` and ``log_metric(run_id, "loss", 0.5)`` are the same here.
+
+class AlreadyThereError(TrackerUnavailableError):
+    """What was to be made has been made, perhaps by somebody else in this moment."""
+
+
+class NotThereError(AccessError):
+    """MLflow says that there is no run, experiment or model of this id."""
+
+
+_OURS = ("mlflow.MlflowException", "requests.RequestException")  # the latter from uploads and downloads
+_BAD_VALUE = r"DataError|DataRightTruncation|OutOfRange|UntranslatableCharacter|too long|incorrect string value|\bNUL\b"
+_BUSY = r"OperationalError|QueuePool|timed? ?out|connection|locked|no such table"
+_DELETED = " It was deleted in MLflow; restore it there and delivery goes on"
+
+ERRORS = (
+    Rule(AccessError, _OURS, status=(401, 403, 407), advice="; MLflow refuses the user, or a proxy does"),
+    Rule(AccessError, _OURS, text="must be in the 'active' state", advice=_DELETED),
+    Rule(NotThereError, _OURS, code=("RESOURCE_DOES_NOT_EXIST",)),
+    Rule(AlreadyThereError, _OURS, code=("RESOURCE_ALREADY_EXISTS",)),
+    Rule(RejectedError, _OURS, code=("INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST")),
+    # The database raised: because of a value, or as there was no free connection, or no table.
+    Rule(RejectedError, _OURS, code=("BAD_REQUEST",), text=_BAD_VALUE),
+    Rule(RejectedError, _OURS, status=(413,)),
+    Rule(PossiblyRejectedError, _OURS, status=(400, 409, 411, 414, 415, 422, 431), unless=_BUSY),
+    Rule(TrackerUnavailableError, _OURS),  # it is down, overloaded or misconfigured
+)
+
+
+def read_failure(error: BaseException) -> Failure:
+    """Return what an error says, with the status that `rankzero_mlflow.client` has noted, and without passwords."""
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", getattr(response, "status_code", None))
+    return Failure(mask_urls(str(error)), status, getattr(error, "error_code", None) or _code_in(response))
+
+
+def _code_in(response: Any) -> str | None:
+    try:
+        return str(response.json()["error_code"])
+    except (AttributeError, LookupError, TypeError, ValueError):  # no answer, or a page
+        return None
+
+
+# The checked client
+
+
+def connect(uri: str) -> Any:
+    """Return an ``MlflowClient``, which makes the tables of a new database."""
+    from mlflow import MlflowClient
+
+    scheme, _, path = uri.partition(":///")
+    if scheme != "sqlite":
+        return MlflowClient(uri)
+    from filelock import FileLock
+
+    # Two processes that make the same tables at once spoil them for each other.
+    with FileLock(f"{path}.lock"):
+        return MlflowClient(uri)
+
+
+class CheckedClient:
+    """An ``MlflowClient`` that raises what a courier understands.
 
     Args:
-        tracking_uri: where MLflow is.
-        run_id: MLflow's id of the run.
+        uri: where MLflow is.
+        has_courier: whether a courier tries again. MLflow's own seven tries take minutes, in which nobody is told
+            that something is wrong; so it is given two, unless the user said how many. And it does not print the
+            address of the run, which may hold a password.
     """
 
-    def __init__(self, tracking_uri: str, run_id: str) -> None:
-        super().__init__(tracking_uri)
-        for name, method in inspect.getmembers(self, inspect.ismethod):
-            if not name.startswith("_") and next(iter(inspect.signature(method).parameters), None) == "run_id":
-                setattr(self, name, _about(run_id, method))
+    def __init__(self, uri: str, *, has_courier: bool) -> None:
+        self._client = connect(uri)
+        self._has_courier = has_courier
+        if has_courier:
+            self._client._tracking_client._log_url = lambda run_id: None
+
+    def __getattr__(self, name: str) -> Any:
+        method, retries = getattr(self._client, name), None
+        if self._has_courier and name.startswith("create_"):
+            retries = 0  # it may have been made, and only the answer lost: look first
+        elif self._has_courier and _RETRIES not in os.environ:
+            retries = 1
+
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with translated(ERRORS, read=read_failure), _checked(retries):
+                result = method(*args, **kwargs)
+            if self._has_courier and _current.has_silent_upload:
+                self._confirm_upload(name, *args)
+            return result
+
+        return call
+
+    def _confirm_upload(self, name: str, run_id: str, what: str, where: str | None = None) -> None:
+        """Ask MLflow whether it has what ``log_artifact`` or ``log_text`` has uploaded."""
+        path, size = where or "", 0
+        if name != "log_text":
+            path, size = posixpath.join(path, os.path.basename(what)), os.stat(what).st_size
+        listed = self.list_artifacts(run_id, posixpath.dirname(path) or None)
+        sizes = [each.file_size for each in listed if unquote(each.path) == unquote(path)]
+        if not sizes or (size and sizes[0] not in (size, None)):
+            raise TrackerUnavailableError(f"MLflow does not have {path}, although its upload was answered")
+
+
+class _Current(threading.local):
+    """The call of MLflow's client that this thread is in."""
+
+    is_checked = False
+    retries: int | None = None
+    """How often a request is tried again; as the user told MLflow if None."""
+    status: int | None = None
+    """The HTTP status of the last answer; None if there was none."""
+    has_silent_upload = False
+    """Whether a file was uploaded and the answer was empty, as some MLflow servers answer, and anything else may."""
+
+
+_current = _Current()
+
+
+@contextmanager
+def _checked(retries: int | None) -> Iterator[None]:
+    """Check the answers to the requests of this thread, and note the HTTP status in MLflow's error, which lacks it."""
+    from mlflow.exceptions import MlflowException
+
+    _watch_requests()
+    vars(_current).update(is_checked=True, retries=retries, status=None, has_silent_upload=False)
+    try:
+        yield
+    except MlflowException as error:
+        error.status_code = _current.status
+        raise
+    finally:
+        _current.is_checked = False
+
+
+@functools.cache
+def _watch_requests() -> None:
+    """Wrap the function by which MLflow's client makes all its requests to a tracking server."""
+    from mlflow.utils import rest_utils
+
+    request = rest_utils._get_http_response_with_retries
+
+    @functools.wraps(request)
+    def watched(method: str, url: str, retries: int, *args: Any, **kwargs: Any) -> Any:
+        if not _current.is_checked:
+            return request(method, url, retries, *args, **kwargs)
+        _current.status = None
+        answer = request(method, url, retries if _current.retries is None else _current.retries, *args, **kwargs)
+        _current.status = answer.status_code
+        if answer.ok:
+            _check(method, urlsplit(url).path, answer)
+        return answer
+
+    rest_utils._get_http_response_with_retries = watched
+
+
+def _check(method: str, path: str, answer: Any) -> None:
+    """Raise ValueError, of which MLflow's client makes its own error, for what cannot be MLflow's answer."""
+    is_upload = method.upper() != "GET" and "/mlflow-artifacts/" in path  # artifacts may be on other web servers
+    if is_upload and not answer.text:
+        _current.has_silent_upload = True
+    elif (is_upload or _API.search(path)) and not _is_answer(path, answer.text):
+        raise ValueError(f"the answer is not MLflow's (status {answer.status_code}): {answer.text[:200]!r}")
+
+
+def _is_answer(path: str, text: str) -> bool:
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return False
+    if not isinstance(fields, dict) or not fields:
+        return isinstance(fields, dict)
+    return "run_info" in fields if path.endswith("/runs/update") else not _WITHOUT_FIELDS.search(path)
+
+
+def client_of_run(tracking_uri: str, run_id: str) -> Any:
+    """Return an ``MlflowClient`` whose methods about a run take this one if none is named.
+
+    ``log_metric("loss", 0.5)`` and ``log_metric(run_id, "loss", 0.5)`` are the same there.
+    """
+    client = connect(tracking_uri)
+    for name, method in inspect.getmembers(client, inspect.ismethod):
+        if not name.startswith("_") and next(iter(inspect.signature(method).parameters), None) == "run_id":
+            setattr(client, name, _about(run_id, method))
+    return client
 
 
 def _about(run_id: str, method: Any) -> Any:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from rankzero.errors import ConfigError, PluginNotInstalledError
-from rankzero.events.run_info import MetricsRow, RunInfo
-from rankzero.plugins.entry_points import is_installed
+from rankzero.events.run_info import RunInfo
+from rankzero.loggers.adapter import TrackerLogger
+from rankzero.loggers.failures import Failure
 from rankzero.rank import is_rank_zero
-from rankzero.values import Number, flatten, to_jsonable
-from rankzero_mlflow.artifacts import Artifacts
-from rankzero_mlflow.media_verbs import MediaVerbs
-from rankzero_mlflow.names import metric_name
-from rankzero_mlflow.opening import Settings, check_tracking_uri
-from rankzero_mlflow.session import Session
-from rankzero_mlflow.system_metrics import SystemMetrics
-from rankzero_mlflow.tracked_run import TrackedRun
-from rankzero_mlflow.viewing import how_to_view
+from rankzero_mlflow.client import ERRORS, CheckedClient, read_failure
+from rankzero_mlflow.names import LONGEST_TAG
+from rankzero_mlflow.opening import Finder, tags_of
+from rankzero_mlflow.options import MlflowOptions, database_uri
+from rankzero_mlflow.session import STATUSES, MlflowSession
+
+_FILES = "file:"
 
 
-class MLFlowLogger(MediaVerbs):
+class MLFlowLogger(TrackerLogger):
     """Writes to MLflow; takes the arguments of Lightning's logger of this name.
 
     Used directly, each call is a request. Under a Run, up to 1,000 values are one, delivery is exactly once, and the
@@ -54,8 +52,16 @@ class MLFlowLogger(MediaVerbs):
         ConfigError: an argument makes no sense.
     """
 
-    LOGGER_JOIN_CHAR = "-"
+    sdk = "mlflow"
+    tracker = "MLflow"
+    options_class = MlflowOptions
+    errors = ERRORS
+    statuses = STATUSES
+    prefixes_epoch = False
+    reopens_after_failed_flush = True
     supports_join = True
+
+    options: MlflowOptions
 
     def __init__(
         self,
@@ -75,33 +81,43 @@ class MLFlowLogger(MediaVerbs):
         registered_model_name: str | None = None,
         log_system_metrics: bool | None = None,
     ) -> None:
-        super().__init__()
-        if not is_installed("mlflow"):
-            raise PluginNotInstalledError("MLFlowLogger needs MLflow: pip install mlflow")
-        if log_model not in (True, False, "all"):
-            raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
-        if not isinstance(tags, Mapping | None):
-            raise ConfigError(f'tags are a dictionary, {{"team": "vision"}}, not {tags!r}')
-        self.log_model = log_model
-        self.tags = dict(tags or {})
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        check_tracking_uri(uri)
-        settings = Settings(
-            tracking_uri=uri,
-            save_dir=None if save_dir is None else os.path.expanduser(os.path.expandvars(save_dir)),
-            experiment_name=experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME"),
-            experiment_id=None if experiment_name else os.environ.get("MLFLOW_EXPERIMENT_ID"),
-            run_id=run_id,
+        super().__init__(
+            prefix=prefix,
+            log_model=log_model,
+            experiment_name=experiment_name,
             run_name=run_name,
-            tags=self.tags,
-            description=description,
+            tracking_uri=tracking_uri,
+            tags=tags,
+            save_dir=save_dir,
             artifact_location=artifact_location,
+            run_id=run_id,
+            synchronous=synchronous,
+            description=description,
             parent_run_id=parent_run_id,
             registered_model_name=registered_model_name,
-            synchronous=synchronous,
+            log_system_metrics=log_system_metrics,
         )
-        self._session = Session(settings, SystemMetrics(log_system_metrics))
-        self._prefix = prefix + self.LOGGER_JOIN_CHAR if prefix else ""
+        self.tags = dict(tags or {})
+        self._mlflow_id = run_id
+
+    def open(self, run: RunInfo | None) -> MlflowSession:
+        if self.save_dir is not None:
+            Path(self.save_dir).mkdir(parents=True, exist_ok=True)
+        client, is_new = CheckedClient(self.tracking_uri, has_courier=run is not None), self._mlflow_id is None
+        if is_new:
+            found = Finder(client, self.tracking_uri, self.options, run).find_or_create()
+            self._mlflow_id = found.info.run_id
+        else:
+            found = client.get_run(self._mlflow_id)
+        session = MlflowSession(client, found, self, self.tracking_uri)
+        if is_new:
+            session.end_with_this_process()
+        tags = tags_of(self.options, run)
+        session.set_tags({name: text for name, text in tags.items() if len(text) > LONGEST_TAG})
+        return session
+
+    def read_failure(self, error: BaseException) -> Failure:
+        return read_failure(error)
 
     # Identity
 
@@ -118,99 +134,25 @@ class MLFlowLogger(MediaVerbs):
     @property
     def run_id(self) -> str | None:
         """MLflow's id of the run, which is made if need be; None on other ranks."""
-        return self._session.run.id if is_rank_zero() else None
+        return self.session.id if is_rank_zero() else None
 
     @property
     def experiment_id(self) -> str | None:
         """MLflow's id of the experiment, which is made if need be; None on other ranks."""
-        return self._session.run.experiment_id if is_rank_zero() else None
+        return self.session.experiment_id if is_rank_zero() else None
 
     @property
     def save_dir(self) -> str | None:
         """The directory of the database, or of a ``file:`` URI; None if another ``tracking_uri`` was given."""
-        return self._session.save_dir
+        uri: str | None = self.options["tracking_uri"]
+        given: str | os.PathLike[str] | None = self.options["save_dir"]
+        if uri:
+            return uri.removeprefix(_FILES) if uri.startswith(_FILES) else None
+        if given:
+            return os.path.expanduser(os.path.expandvars(os.fspath(given)))
+        return self.run_info.runs_dir if self.run_info is not None else os.getcwd()
 
     @property
     def tracking_uri(self) -> str:
         """Where MLflow is."""
-        return self._session.tracking_uri
-
-    @property
-    def experiment(self) -> Any:
-        """The ``MlflowClient``; its methods about a run take this one if none is named."""
-        return self._session.experiment
-
-    def how_to_view(self) -> str | None:
-        run = self._session.run
-        return how_to_view(self.tracking_uri, run.experiment_id, run.id)
-
-    # Delivery
-
-    def attach(self, run: RunInfo) -> None:
-        super().attach(run)
-        self._session.run_info = run
-
-    def flush(self) -> None:
-        self._session.wait()
-
-    def finalize(self, status: str = "success") -> None:
-        super().finalize(status)
-        self._clear_scratch()
-        self._session.end(status, self.context.time)
-
-    def close(self) -> None:
-        """Release everything; in direct use the run has ended then."""
-        self._clear_scratch()
-        self._session.close(self.context.time)
-
-    def _going_on(self) -> TrackedRun:
-        self._session.go_on(self.context.time)
-        return self._session.run
-
-    def _open_artifacts(self) -> Artifacts:
-        self._session.go_on(self.context.time)
-        return self._session.artifacts
-
-    # Numbers, params, tags
-
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        numbers, others = self.numbers_and_others(metrics)
-        for key, value in others.items():
-            self.log_text(key, columns=["value"], data=[[value]], step=step)
-        self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
-
-    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
-        self._going_on().log_metrics(self._prefixed(row) for row in rows)
-
-    def _prefixed(self, row: MetricsRow) -> MetricsRow:
-        if not self._prefix:
-            return row
-        return MetricsRow({self._prefix + key: value for key, value in row.values.items()}, row.step, row.context)
-
-    def log_hyperparams(
-        self, params: dict[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
-    ) -> None:
-        plain = to_jsonable(vars(params) if isinstance(params, Namespace) else params or {})
-        self._going_on().log_params({key: str(value) for key, value in flatten(plain)})
-        if metrics:
-            self.log_metrics(dict(metrics), step=0)
-
-    def log_tags(self, tags: Sequence[str]) -> None:
-        self._going_on().set_tags({metric_name(tag): "true" for tag in tags})
-
-    def define_metric(
-        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
-    ) -> None:
-        self._going_on().define_metric(self._prefix + name, step_metric, summary, goal)
-
-    def download_checkpoint(self, alias: str = "best", directory: str | os.PathLike[str] | None = None) -> str:
-        """Return the path of a local copy of the checkpoint that has an alias.
-
-        Args:
-            alias: ``best``, ``latest``, or one that `log_checkpoint` was given.
-            directory: where to put it; a new temporary directory if not given.
-
-        Raises:
-            LookupError: no checkpoint of the run has this alias.
-        """
-        return self._session.artifacts.download_checkpoint(alias, directory)
+        return str(self.options["tracking_uri"] or database_uri(self.save_dir or "."))

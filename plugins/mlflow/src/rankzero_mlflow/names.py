@@ -1,4 +1,4 @@
-"""Names and lengths that MLflow takes: names are made of names that it may refuse; no two of them become one.
+"""Make names that MLflow accepts of names that it may refuse; no two of them become one.
 
 A character that is not allowed becomes its code point in hexadecimal between two marks: ``loss [x]`` is
 ``loss :5B:x:5D:`` as the name of a metric. A name that is allowed as it is stays as it is; one that is too long

@@ -1,168 +1,271 @@
-"""One logger's connection to its run in MLflow: opened when it is first used, and ended with its process."""
+"""Write metrics, hyperparameters and the status to a run of MLflow."""
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
+import fnmatch
+import functools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from time import time as now
 from typing import Any
 
-from rankzero.errors import AccessError, DeliveryError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
-from rankzero.events.run_info import RunInfo
+import msgspec
+
+from rankzero.errors import RejectedError
+from rankzero.events.run_info import LogContext, MetricsRow
+from rankzero.events.structs import DefineMetric
+from rankzero.loggers.adapter import TrackerLogger
 from rankzero.rank import rank_zero_warn
-from rankzero.run.endings import forget, watch_over
-from rankzero_mlflow.artifacts import Artifacts
-from rankzero_mlflow.failures import CheckedClient
-from rankzero_mlflow.names import LONGEST_TAG
-from rankzero_mlflow.opening import Settings, artifacts_beside, connect, database_uri, find_or_create, tags_of
-from rankzero_mlflow.system_metrics import SystemMetrics
-from rankzero_mlflow.tracked_run import TrackedRun
+from rankzero.run.endings import forget, is_open, watch_over
+from rankzero.values import Number, flatten
+from rankzero_mlflow.client import CheckedClient, client_of_run
+from rankzero_mlflow.media import MOST_TAGS, FileSession, batches
+from rankzero_mlflow.names import NAME_TAG, metric_name
+from rankzero_mlflow.options import how_to_view
 
-_FILES = "file:"
-_STATUSES = {"success": "FINISHED", "finished": "FINISHED", "aborted": "KILLED", "killed": "KILLED"}
+DEFINITION_TAG = "rankzero.metric."
+"""The tag ``rankzero.metric.<name>`` holds what `define_metric` said."""
+
+CHANGED_TAG = "rankzero.param."
+"""The tag ``rankzero.param.<name>`` holds the newest value of a param that was changed: MLflow keeps the first."""
+
+_MOST_METRICS = 1000  # in a request
+_MOST_PENDING = 1000  # requests that are not waited for
+_SHORT = 250  # characters that every MLflow server takes in a param
+STATUSES = {"success": "FINISHED", "aborted": "KILLED", "failed": "FAILED"}
+_BEST = {"minimize": "min", "maximize": "max"}
+_LIVE = 60.0  # seconds: of what is delivered later than this nobody can measure the machine any more
+
+Best = dict[str, tuple[float, int]]
+"""Name in MLflow → the last value of a metric, and its step."""
 
 
-class Session:
-    """Opens and ends a run.
+class Summaries:
+    """Which metrics are summarised by their least or greatest value: MLflow's tables show only the last one."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, str | None] = {}
+
+    def define(self, pattern: str, kind: str | None) -> None:
+        """Summarise the metrics whose names match ``pattern`` (``val/*``) by their ``min`` or ``max``, or not at all.
+
+        A name without a wildcard counts for more than a pattern, and what is said last counts most.
+        """
+        self._kinds.pop(pattern, None)
+        self._kinds[pattern] = kind
+
+    def improved(self, best: Best, name: str, value: float, step: int) -> Iterator[tuple[str, int]]:
+        """Yield the summary's name, ``loss.min``, and its step if ``value`` is a new best, which ``best`` then has."""
+        kind = self._kind_of(name)
+        if kind is None or math.isnan(value):
+            return
+        summary = f"{name}.{kind}"
+        known = metric_name(summary)
+        former, last = best.get(known, (math.nan, step))
+        if value >= former if kind == "min" else value <= former:
+            return
+        # MLflow shows the value of the greatest step, and a resumed run may repeat steps.
+        best[known] = (value, max(step, last))
+        yield summary, max(step, last)
+
+    def _kind_of(self, name: str) -> str | None:
+        if name in self._kinds:
+            return self._kinds[name]
+        matching = (kind for pattern, kind in reversed(self._kinds.items()) if fnmatch.fnmatchcase(name, pattern))
+        return next(matching, None)
+
+
+class MlflowSession(FileSession):
+    """Writes to one run.
 
     Args:
-        settings: what the user said of the run.
-        system_metrics: measures the machine while something is logged.
+        client: how MLflow is reached.
+        run: MLflow's ``Run``, just read.
+        logger: whose run it is; in direct use the run ends with this process.
+        uri: where MLflow is.
     """
 
-    def __init__(self, settings: Settings, system_metrics: SystemMetrics) -> None:
-        self._settings = settings
-        self._system_metrics = system_metrics
-        self._mlflow_id = settings.run_id
-        self._status = "success"
-        self._is_ours = False  # in direct use: the run ends with this process
-        self._run: TrackedRun | None = None
-        self._artifacts: Artifacts | None = None
-        self._experiment: Any = None
-        self.run_info: RunInfo | None = None
-        """The rankzero run, None in direct use."""
+    def __init__(self, client: CheckedClient, run: Any, logger: TrackerLogger, uri: str) -> None:
+        super().__init__(client, run, logger)
+        self.url = how_to_view(uri, self.experiment_id, self.id)
+        self._uri = uri
+        self._is_direct = logger.run_info is None
+        self._has_ended = run.info.status != "RUNNING"
+        self._status = STATUSES["success"]
+        self._monitor: Any = None
+        self._params: dict[str, str] = dict(run.data.params)
+        self._summaries = Summaries()
+        self._best = {metric.key: (metric.value, metric.step) for metric in run.data._metric_objs}
+        self._names: dict[str, str] = {}
+        self._operations: deque[Any] = deque()
+        for key, text in run.data.tags.items():
+            if key.startswith(DEFINITION_TAG):
+                self._define(**msgspec.json.decode(text))
+            elif key.startswith(CHANGED_TAG):
+                self._params[key.removeprefix(CHANGED_TAG)] = text
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, **dict.fromkeys(["_run", "_artifacts", "_experiment"]), "_is_ours": False}
-
-    # Where
-
-    @property
-    def save_dir(self) -> str | None:
-        """The directory of the database or of the files; None if another tracking URI was given."""
-        uri = self._settings.tracking_uri
-        if uri is not None:
-            return uri.removeprefix(_FILES) if uri.startswith(_FILES) else None
-        return self._settings.save_dir or (self.run_info.runs_dir if self.run_info is not None else os.getcwd())
-
-    @property
-    def tracking_uri(self) -> str:
-        """Where MLflow is."""
-        return self._settings.tracking_uri or database_uri(self.save_dir or ".")
-
-    # Open
-
-    @property
-    def run(self) -> TrackedRun:
-        """MLflow's run, opened but not changed."""
-        if self._run is None:
-            try:
-                self._run = self._open()
-            except RejectedError as error:  # what the user said of the run is to blame, no event
-                raise AccessError(f"the run cannot be opened: {error}") from error
-            except PossiblyRejectedError as error:
-                raise TrackerUnavailableError(f"the run cannot be opened: {error}") from error
-        return self._run
-
-    @property
-    def artifacts(self) -> Artifacts:
-        """The files of MLflow's run."""
-        if self._artifacts is None:
-            self._artifacts = Artifacts(self.run, self._settings.registered_model_name)
-        return self._artifacts
-
-    @property
+    @functools.cached_property
     def experiment(self) -> Any:
         """MLflow's own client."""
-        if self._experiment is None:
-            from rankzero_mlflow.client import RunClient
+        return client_of_run(self._uri, self.id)
 
-            self._experiment = RunClient(self.tracking_uri, self.run.id)
-        return self._experiment
+    # Status
 
-    def go_on(self, moment: float) -> None:
-        """Say that something is logged that took place at ``moment``, in Unix seconds: the run is running."""
-        self.run.go_on()
-        self._own()
-        self._system_metrics.start(self.run.id, self.tracking_uri, moment)
+    def resume(self, time: float) -> None:
+        if self._has_ended:
+            self.client.update_run(self.id, status="RUNNING")
+            self._has_ended = False
+        self.end_with_this_process()
+        if self._options.measures_system and self._monitor is None and now() - time <= _LIVE:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    def _open(self) -> TrackedRun:
-        settings, has_courier = self._settings, self.run_info is not None
-        if self.save_dir is not None:
-            Path(self.save_dir).mkdir(parents=True, exist_ok=True)
-        location = settings.artifact_location or artifacts_beside(self.tracking_uri)
-        settings = settings._replace(artifact_location=location)
-        client = self._client(is_patient=not has_courier)
-        if self._mlflow_id is None:
-            found = find_or_create(client, settings, self.run_info, self.tracking_uri)
-            self._mlflow_id = found.info.run_id
-            self._own()
-        else:
-            found = client.get_run(self._mlflow_id)
-        run = TrackedRun(client, found, True if has_courier else settings.synchronous)
-        run.set_tags({key: text for key, text in tags_of(settings, self.run_info).items() if len(text) > LONGEST_TAG})
-        return run
+            self._monitor = SystemMetricsMonitor(self.id, resume_logging=True, tracking_uri=self._uri)
+            self._monitor.start()
 
-    def _client(self, *, is_patient: bool) -> CheckedClient:
-        return CheckedClient(connect(self.tracking_uri), has_courier=not is_patient)
+    def flush(self) -> None:
+        while self._operations:
+            self._operations.popleft().wait()
 
-    # Ended
-
-    def wait(self) -> None:
-        """Wait for what was sent and not waited for."""
-        if self._run is None:
-            return
-        try:
-            self._run.wait()
-        except DeliveryError:
-            self._run = self._artifacts = None  # they remember as sent what MLflow does not have
-            raise
-
-    def end(self, status: str, moment: float) -> None:
-        """Have the run marked as ended; in direct use only if it was opened."""
+    def finish(self, status: str, time: float) -> None:
         self._status = status
-        self._system_metrics.stop()
-        if self._run is not None or self.run_info is not None:
-            self.run.end(_STATUSES.get(status, "FAILED"), moment)
-        self._disown()
-
-    def close(self, moment: float) -> None:
-        """Release everything; in direct use the run has ended then."""
-        if self._is_ours:
-            self.end(self._status, moment)
-        self._system_metrics.stop()
-        self._run = self._artifacts = self._experiment = None
-
-    def _own(self) -> None:
-        if self.run_info is None:
-            self._is_ours = True
-            watch_over(self)
-
-    def _disown(self) -> None:
-        self._is_ours = False
+        self._stop_measuring()
+        self.flush()
+        self.client.set_terminated(self.id, status, end_time=round(time * 1000))
+        self._has_ended = True
         forget(self)
 
+    def close(self) -> None:
+        if is_open(self):
+            self.finish(self._status, now())
+        self._stop_measuring()
+
+    def _stop_measuring(self) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
+
+    def end_with_this_process(self) -> None:
+        """See to it that a run that is used directly ends with this process: otherwise it would be running for ever."""
+        if self._is_direct:
+            watch_over(self)
+
     def end_with_process(self, status: str | None, timeout: float) -> None:
-        """Be told that the process ends: in direct use, a run that nobody ended would be running for ever."""
+        """Be told that the process ends."""
+        self.client = CheckedClient(self._uri, has_courier=True)  # it does not try for minutes
         try:
-            if self._run is not None:
-                self._run.client = self._client(is_patient=False)
-            self.end(status or self._status, time.time())
+            self.finish(self._status if status is None else STATUSES.get(status, STATUSES["failed"]), now())
         except Exception as error:  # other runs are to be told, too
-            self._disown()
+            forget(self)
             rank_zero_warn(f"MLflow says that the run is running, for it could not be told that it ended: {error}")
-        self.close(time.time())
+        self._stop_measuring()
 
     def after_fork(self) -> None:
-        """Be told that this process is a forked child: the run is its parent's to end."""
-        self._is_ours = False
+        """Do nothing: the run is the parent's to end."""
+
+    # Metrics
+
+    def write_metrics(self, rows: Iterable[MetricsRow]) -> None:
+        best = dict(self._best)
+        for batch in batches((point for row in rows for point in self._points(row, best)), _MOST_METRICS):
+            self.send(metrics=batch)
+        self._best = best  # only now: what MLflow has not taken is sent again
+
+    def _points(self, row: MetricsRow, best: Best) -> Iterator[Any]:
+        from mlflow.entities import Metric
+
+        time, step = round(row.context.time * 1000), row.step or 0
+        for name, number in row.values.items():
+            value = self._storable(name, number)
+            yield Metric(self._known_as(name), value, time, step)
+            for summary, last in self._summaries.improved(best, name, value, step):
+                yield Metric(self._known_as(summary), value, time, last)
+
+    def _storable(self, name: str, number: Number) -> float:
+        try:
+            value = float(number)
+        except OverflowError:
+            value = math.inf
+        if math.isinf(value):
+            # MLflow would store the largest float, which nobody logged.
+            self.say(f"MLflow cannot hold infinity: {name!r} is NaN there. The journal of a Run has the value")
+            return math.nan
+        return value
+
+    def _known_as(self, name: str) -> str:
+        known = self._names.get(name)
+        if known is None:
+            known = metric_name(name)
+            if known != name:
+                self.say(f"MLflow refuses the name {name!r}; it is {known!r} there")
+                self.set_tags({NAME_TAG + known: name})
+            self._names[name] = known
+        return known
+
+    def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
+        names = ("name", "step_metric", "summary", "goal")
+        said = {name: getattr(definition, name) for name in names}
+        self._define(**said)
+        self.set_tags({metric_name(DEFINITION_TAG + definition.name): msgspec.json.encode(said).decode()})
+
+    def _define(self, name: str, step_metric: str | None, summary: str | None, goal: str | None) -> None:
+        kind = _BEST.get(goal or "") if summary in (None, "best") else summary
+        if kind not in ("min", "max"):
+            kind = None
+            if summary not in (None, "last"):
+                self.say(f"MLflow has no summary {summary!r}; {name!r} shows its last value")
+        if kind is not None or summary is not None:
+            self._summaries.define(name, kind)
+        if step_metric is not None:
+            self.say(f"MLflow draws {name!r} over steps or time, not over {step_metric!r}")
+
+    # Params
+
+    def write_params(self, params: dict[str, Any], context: LogContext) -> None:
+        named = {self._known_as(name): str(value) for name, value in flatten(params)}
+        new = {name: value for name, value in named.items() if name not in self._params}
+        for batch in batches(new.items(), MOST_TAGS):
+            self._send_params(batch)
+        kept = dict(new)
+        if any(len(value) > _SHORT for value in new.values()):
+            there = self.client.get_run(self.id).data.params  # a server cuts what it finds too long, and says nothing
+            kept.update({name: there[name] for name in new if name in there})
+        self._params.update(kept)
+        for name, value in named.items():
+            known = self._params[name]
+            if known == value:
+                continue
+            if len(known) >= _SHORT and value.startswith(known):
+                self.write_whole("param", name, value, f"MLflow has {len(known)} characters of it")
+            else:
+                self._keep_change(name, value)
+            self._params[name] = value
+
+    def _send_params(self, params: Sequence[tuple[str, str]]) -> None:
+        from mlflow.entities import Param
+
+        try:
+            self.send(params=[Param(name, value) for name, value in params])
+        except RejectedError as error:  # one of them is to blame, or they are too much text for a request
+            if len(params) == 1:
+                self.write_whole("param", *params[0], str(error))
+                return
+            half = len(params) // 2
+            self._send_params(params[:half])
+            self._send_params(params[half:])
+
+    def _keep_change(self, name: str, value: str) -> None:
+        self.say(
+            f"the param {name!r} was {self._params[name][:80]!r} and is {value[:80]!r} now. MLflow keeps the first "
+            f"value; the newest is in the tag {CHANGED_TAG + name!r}"
+        )
+        self.set_tags({metric_name(CHANGED_TAG + name): value})
+
+    # Requests
+
+    def send(self, **batch: Sequence[Any]) -> None:
+        sent = self.client.log_batch(self.id, synchronous=not self._is_direct or self._options["synchronous"], **batch)
+        if sent is not None:
+            self._operations.append(sent)
+            if len(self._operations) > _MOST_PENDING:
+                self._operations.popleft().wait()

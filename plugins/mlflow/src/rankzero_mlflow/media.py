@@ -1,0 +1,291 @@
+"""Write media, artifacts, checkpoints and tags to a run of MLflow.
+
+==========================================  ====================================================
+``images/``                                 pictures, in the layout of MLflow's grid of images
+``tables/KEY/``, ``texts/KEY/``, …          one file for each call: ``step-STEP-LINE.json``
+``captions/KEY/``                           the captions of pictures, sounds and videos
+``checkpoints/NAME/``                       a checkpoint, with ``metadata.json``
+==========================================  ====================================================
+
+LINE is the number of the event's line in the journal, so that what is delivered again replaces itself; in direct use
+it is the time in microseconds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from rankzero.events.run_info import LogContext
+from rankzero.events.structs import Artifact, Checkpoint
+from rankzero.loggers.adapter import Session, TrackerLogger, Unsupported, plain_rows
+from rankzero.media.encoders import encode_image
+from rankzero.media.record import Media
+from rankzero.media.store import MediaFile
+from rankzero.values import to_jsonable
+from rankzero_mlflow.client import AlreadyThereError, CheckedClient
+from rankzero_mlflow.names import LONGEST_TAG, image_name, metric_name, path_name
+
+T = TypeVar("T")
+
+CHECKPOINT_TAG = "rankzero.checkpoint."
+"""The tag ``rankzero.checkpoint.best`` holds the path of the checkpoint with that alias."""
+
+MOST_TAGS = 100  # in a request
+_FOLDERS = {"audio": "audio", "video": "videos", "figure": "figures"}
+_TABLES_TAG = "mlflow.loggedArtifacts"  # which JSON files MLflow shows as tables
+_MOST_TABLES = 4000  # characters of that tag
+_PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.IGNORECASE)  # MLflow keeps "latest" and "v1" for itself
+
+
+class FileSession(Session):
+    """Writes the files of a run, and its tags.
+
+    Args:
+        client: how MLflow is reached.
+        run: MLflow's ``Run``, just read.
+        logger: whose run it is.
+    """
+
+    def __init__(self, client: CheckedClient, run: Any, logger: TrackerLogger) -> None:
+        self.client = client
+        self.id: str = run.info.run_id
+        self.experiment_id: str = run.info.experiment_id
+        self._artifact_uri: str = run.info.artifact_uri
+        self._options: Any = logger.options
+        self.warner = logger.warner
+        self._has_images = False
+        self._tables: list[dict[str, str]] | None = None
+
+    # Tags
+
+    def write_tags(self, tags: Sequence[str], context: LogContext) -> None:
+        self.set_tags({metric_name(tag): "true" for tag in tags})
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, by names that MLflow takes; a value that is too long for it goes to an artifact, too."""
+        from mlflow.entities import RunTag
+
+        for key, value in tags.items():
+            if len(value) > LONGEST_TAG:
+                self.write_whole("tag", key, value, "it is long")
+        for batch in batches(tags.items(), MOST_TAGS):
+            self.send(tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in batch])
+
+    def write_whole(self, kind: str, name: str, value: str, reason: str) -> None:
+        """Keep the value of a param or tag, of which MLflow has not all, as an artifact."""
+        path = f"{kind}s/{path_name(name)}.txt"
+        self.say(f"the {kind} {name!r} is whole in the artifact {path}: {reason}")
+        self.client.log_text(self.id, value, path)
+
+    def send(self, **batch: Sequence[Any]) -> None:
+        """Send metrics, params or tags."""
+        raise NotImplementedError
+
+    def say(self, message: str) -> None:
+        """Warn of something, the first time."""
+        self.warner.warn(message, message)
+
+    # Media
+
+    def write_media(self, media: Media, context: LogContext) -> None:
+        name = f"{path_name(media.key)}/{_file_name(media, context)}"
+        match media.kind:
+            case "image":
+                self._write_captions(name, self._write_images(media, context))
+            case "audio" | "video" | "figure":
+                self._write_captions(name, self._write_files(media, f"{_FOLDERS[media.kind]}/{name}"))
+            case "table" | "text":
+                self._write_table(media, f"{media.kind}s/{name}")
+            case "histogram":
+                self._write_json(f"histograms/{name}.json", media.histogram())
+            case "graph":
+                self._write_graph(media.items)
+            case _:
+                raise Unsupported
+
+    def _write_images(self, media: Media, context: LogContext) -> list[MediaFile]:
+        """Add pictures to the grid; what is no picture that MLflow can show becomes a file."""
+        files = media.files()
+        for index, file in enumerate(files):
+            key = media.key if len(files) == 1 else f"{media.key}/{index}"
+            picture = _read_picture(file)
+            if picture is None:
+                self._upload(file, f"images/{path_name(key)}/{_file_name(media, context)}{Path(file.path).suffix}")
+                continue
+            unique = uuid.uuid5(uuid.NAMESPACE_OID, f"{_number(context)} {Path(file.path).name}")
+            shown = f"{image_name(key).replace('/', '~')}+step+{media.step or 0}"
+            self._add_to_grid(f"{shown}+timestamp+{round(context.time * 1000)}+{unique}", file, picture)
+        return files
+
+    def _add_to_grid(self, name: str, file: MediaFile, picture: Any) -> None:
+        """Do what ``MlflowClient.log_image`` does, under a file name that is the same when it is delivered again."""
+        from mlflow.tracking.multimedia import compress_image_size
+        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+
+        with tempfile.TemporaryDirectory() as folder:
+            whole, small = Path(folder, f"{name}.png"), Path(folder, f"{name}+compressed.webp")
+            if picture.format == "PNG":
+                shutil.copyfile(file.path, whole)
+            else:
+                whole.write_bytes(encode_image(picture)[0])
+            compress_image_size(_with_bytes(picture)).save(small)
+            for each in (whole, small):
+                self.client.log_artifact(self.id, str(each), "images")
+        if not self._has_images:
+            self.set_tags({MLFLOW_LOGGED_IMAGES: "True"})
+            self._has_images = True
+
+    def _write_files(self, media: Media, name: str) -> list[MediaFile]:
+        files = media.files()
+        for index, file in enumerate(files):
+            self._upload(file, f"{name}{f'-{index}' if len(files) > 1 else ''}{Path(file.path).suffix}")
+        return files
+
+    def _write_captions(self, name: str, files: Sequence[MediaFile]) -> None:
+        captions = [file.caption for file in files]
+        if any(captions):
+            self._write_json(f"captions/{name}.json", captions)
+
+    def _write_table(self, media: Media, name: str) -> None:
+        """Keep a table in the form that ``mlflow.load_table`` reads; a single text as such."""
+        if media.kind == "text":
+            columns, rows = media.table()
+            if len(columns) == len(rows) == 1:
+                self.client.log_text(self.id, str(rows[0][0]), f"{name}.txt")
+                return
+            media = replace(media, items=(columns, rows, None))
+        columns, rows = plain_rows(media, self._write_cell)
+        entry = {"path": f"{name}.json", "type": "table"}
+        self._write_json(entry["path"], {"columns": columns, "data": rows})
+        if self._tables is None:
+            self._tables = json.loads(self.client.get_run(self.id).data.tags.get(_TABLES_TAG, "[]"))
+        if entry not in self._tables:
+            tables = [*self._tables, entry]
+            while len(json.dumps(tables)) > _MOST_TABLES:  # the oldest are shown as JSON
+                del tables[0]
+            self.set_tags({_TABLES_TAG: json.dumps(tables)})
+            self._tables = tables
+
+    def _write_cell(self, picture: MediaFile, row: int, column: int) -> Any:
+        path = f"tables/media/{Path(picture.path).name}"
+        self._upload(picture, path)
+        return {"type": "image", "filepath": path, "compressed_filepath": path}
+
+    def _write_graph(self, model: Any) -> None:
+        """Keep a model's structure, and its printed form to read."""
+        if not isinstance(model, MediaFile):  # frameworks call it of their own accord
+            return
+        graph = json.loads(Path(model.path).read_bytes())
+        self.client.log_text(self.id, str(graph.get("text", "")), "graph/model.txt")
+        self._write_json("graph/model.json", graph)
+
+    def _write_json(self, path: str, value: Any) -> None:
+        self.client.log_text(self.id, msgspec.json.encode(value).decode(), path)
+
+    # Files and checkpoints
+
+    def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
+        suffix = "" if os.path.isdir(artifact.path) else Path(artifact.path).suffix
+        self._upload(artifact.path, path_name(artifact.name.removesuffix(suffix) + suffix))
+        details = {"type": artifact.kind, "aliases": artifact.aliases, "metadata": artifact.metadata}
+        if given := {key: value for key, value in details.items() if value}:
+            self._write_json(f"{path_name(artifact.name)}.metadata.json", given)
+
+    def write_checkpoint(self, checkpoint: Checkpoint, context: LogContext) -> None:
+        source, suffix = Path(checkpoint.path), "" if checkpoint.step is None else f"-step-{checkpoint.step}"
+        folder = f"checkpoints/{path_name(source.stem)}{suffix}"
+        kept = f"{folder}/{path_name(source.name)}"
+        self._upload(source, kept)
+        found = {"score": checkpoint.score, "step": checkpoint.step, "aliases": checkpoint.aliases}
+        details: dict[str, Any] = to_jsonable(found | checkpoint.metadata)
+        self._write_json(f"{folder}/metadata.json", details)
+        self.set_tags({metric_name(CHECKPOINT_TAG + alias): kept for alias in checkpoint.aliases})
+        if self._options["registered_model_name"] is not None:
+            self._register(self._options["registered_model_name"], folder, checkpoint.aliases, details)
+
+    def _register(self, model: str, folder: str, aliases: Sequence[str], details: Mapping[str, Any]) -> None:
+        """Make a version of a registered model of what is in ``folder``, unless there is one; aliases move to it."""
+        with suppress(AlreadyThereError):
+            self.client.create_registered_model(model)
+        source = f"{self._artifact_uri}/{folder}"
+        versions = self.client.search_model_versions(f"run_id = '{self.id}'")
+        version = next((each for each in versions if (each.name, each.source) == (model, source)), None)
+        if version is None:
+            tags = {metric_name(key): str(value)[:LONGEST_TAG] for key, value in details.items() if value is not None}
+            version = self.client.create_model_version(model, source, self.id, tags=tags, await_creation_for=0)
+        for alias in filter(_ALIAS.fullmatch, aliases):
+            self.client.set_registered_model_alias(model, alias, version.version)
+
+    def read_checkpoint(self, alias: str, directory: Path) -> Path:
+        tags = self.client.get_run(self.id).data.tags
+        path = tags.get(metric_name(CHECKPOINT_TAG + alias))
+        if path is None:
+            known = sorted(tag.removeprefix(CHECKPOINT_TAG) for tag in tags if tag.startswith(CHECKPOINT_TAG))
+            there = ", ".join(known) or "none"
+            raise LookupError(f"no checkpoint of this run has the alias {alias!r}; there are: {there}")
+        return Path(self.client.download_artifacts(self.id, path, str(directory)))
+
+    def _upload(self, source: str | os.PathLike[str], path: str) -> None:
+        """Keep a file, or the files in a directory, under a path."""
+        original = Path(source)
+        if original.is_dir():
+            for file in sorted(each for each in original.rglob("*") if each.is_file()):
+                self._upload(file, f"{path}/{path_name(file.relative_to(original).as_posix())}")
+            return
+        os.stat(original)  # so that the error names it, and not the link
+        with tempfile.TemporaryDirectory() as folder:  # MLflow calls a file as it is called here
+            named = Path(folder, Path(path).name)
+            named.symlink_to(original.absolute())
+            self.client.log_artifact(self.id, str(named), os.path.dirname(path) or None)
+
+
+def _number(context: LogContext) -> int:
+    return round(context.time * 1e6) if context.line is None else context.line
+
+
+def _file_name(media: Media, context: LogContext) -> str:
+    return f"step-{'none' if media.step is None else media.step}-{_number(context)}"
+
+
+def _read_picture(file: MediaFile) -> Any:
+    """Return a PIL image, None if the file is no picture of a kind that browsers show."""
+    from PIL import Image, UnidentifiedImageError
+
+    data = io.BytesIO(Path(file.path).read_bytes())
+    try:
+        picture = Image.open(data)
+        picture.load()
+    except (UnidentifiedImageError, OSError, ValueError):
+        return None
+    return picture if picture.format in _PICTURES else None
+
+
+def _with_bytes(picture: Any) -> Any:
+    """Return a picture in colours of 8 bits, which all browsers show."""
+    if picture.mode.startswith("I"):
+        return picture.point(lambda value: value / 256).convert("L")
+    if picture.mode in ("L", "LA", "RGB", "RGBA"):
+        return picture
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield items in lists of at most so many."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

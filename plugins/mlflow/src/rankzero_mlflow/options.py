@@ -1,0 +1,100 @@
+"""The options of `MLFlowLogger`, and its tracking URI."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+
+from rankzero.errors import ConfigError
+from rankzero.loggers.options import Option, Options
+from rankzero.secrets import mask_urls
+
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_SCHEMES = {"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc"}
+_SQLITE = "sqlite:///"
+
+
+class MlflowOptions(Options):
+    """What the user said of the run, and of where it is."""
+
+    table = (
+        Option("experiment_name", variable="MLFLOW_EXPERIMENT_NAME", early=True),
+        Option("experiment_id", variable="MLFLOW_EXPERIMENT_ID", early=True),  # which only the environment says
+        Option("tracking_uri", str, variable="MLFLOW_TRACKING_URI", early=True),
+        Option("log_system_metrics", variable="MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", early=True),
+        *map(Option, ("run_id", "run_name", "tags", "save_dir", "artifact_location", "synchronous", "description")),
+        *map(Option, ("parent_run_id", "registered_model_name")),
+    )
+
+    def check(self, logger: str, others: Iterable[str] = ()) -> None:
+        super().check(logger, others)
+        check_tracking_uri(self["tracking_uri"])
+        if not isinstance(self["tags"], Mapping | None):
+            raise ConfigError(f'tags are a dictionary, {{"team": "vision"}}, not {self["tags"]!r}')
+        if self.measures_system and importlib.util.find_spec("psutil") is None:
+            raise ModuleNotFoundError('log_system_metrics needs psutil: pip install "rankzero-mlflow[system]"')
+
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment, which counts unless a name is given."""
+        return None if self.given.get("experiment_name") else self["experiment_id"]
+
+    @property
+    def measures_system(self) -> bool:
+        """Whether MLflow is to measure the machine."""
+        return str(self["log_system_metrics"] or "").lower() in ("true", "1")
+
+
+def database_uri(directory: str) -> str:
+    """Return the URI of the SQLite database in ``directory``."""
+    return f"{_SQLITE}{os.path.abspath(directory)}/mlflow.db"
+
+
+def artifacts_beside(uri: str) -> str | None:
+    """Return where the artifacts of runs in a SQLite database are kept; None for what is no such database.
+
+    MLflow's default is the working directory of whoever makes the experiment.
+    """
+    if not uri.startswith(_SQLITE) or uri.startswith(f"{_SQLITE}:"):
+        return None
+    return os.path.join(os.path.dirname(os.path.abspath(uri.removeprefix(_SQLITE))), "mlartifacts")
+
+
+def check_tracking_uri(uri: str | None) -> None:
+    """Refuse what cannot be a server or database, before training begins.
+
+    Raises:
+        ConfigError: the URI has no scheme, or a wrong one, or is a directory of files, which MLflow 3 refuses.
+    """
+    from importlib.metadata import entry_points
+
+    if not uri:
+        return
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme == "file" or (":" not in uri and not uri.startswith("databricks")):
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+            raise ConfigError(
+                f"MLflow 3 no longer writes to directories of files, and tracking_uri={uri!r} is one. Leave it out to "
+                "get a database in save_dir, or name one: sqlite:///mlflow.db"
+            )
+    elif scheme not in _SCHEMES and scheme not in entry_points(group="mlflow.tracking_store").names:
+        raise ConfigError(
+            f"tracking_uri={uri!r} is neither a server (http://HOST:PORT) nor a database (sqlite:///PATH, postgresql://…)"
+        )
+
+
+def how_to_view(uri: str, experiment_id: str, run_id: str) -> str | None:
+    """Return the page of a run on a server, or the command that shows a database; never a password."""
+    if uri.startswith(("http://", "https://")):
+        return f"{without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    if "://" not in uri:  # databricks
+        return None
+    return f"mlflow ui --backend-store-uri {shlex.quote(mask_urls(uri))}"
+
+
+def without_password(uri: str) -> str:
+    """Return a URI without what stands before the host in it."""
+    return _PASSWORD.sub("", uri)
