@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from rankzero.loggers.aggregate import merge_dicts
 from rankzero.loggers.base import Logger
-from rankzero.loggers.collection import DummyLogger, LoggerCollection
 from rankzero.loggers.experiment import DummyExperiment, rank_zero_experiment
 from rankzero.rank import is_rank_zero, rank_zero_debug, rank_zero_info, rank_zero_only, rank_zero_warn
 from rankzero.run.run import Run
@@ -22,6 +21,7 @@ from rankzero.run.start import start
 
 if TYPE_CHECKING:
     from rankzero.delivery.sync_job import deliver
+    from rankzero.loggers.collection import DummyLogger, LoggerCollection
     from rankzero.loggers.csv.logger import CSVLogger
     from rankzero.plugins.hookspecs import hookimpl
     from rankzero.reader.run_data import RunData, read_run
@@ -54,6 +54,8 @@ __all__ = [
 # A training script needs these seldom, and they bring pluggy and more with them: imported when first asked for.
 _HOMES = {
     "CSVLogger": "loggers.csv.logger",
+    "DummyLogger": "loggers.collection",
+    "LoggerCollection": "loggers.collection",
     "Recorder": "recorder.recorder",
     "RunData": "reader.run_data",
     "deliver": "delivery.sync_job",

@@ -3,7 +3,8 @@
 LightningCLI takes only what is a subclass of Lightning's own Logger, and ``Trainer.log_dir`` is a logger's
 ``log_dir`` only for some of Lightning's own classes. These are abstract, so others can be registered with them: every
 logger and a Run with ``Logger``, and a logger with the class that has its name (``CSVLogger``). They may be
-imported before rankzero, long after it, or never; so this watches what is imported.
+imported before rankzero, long after it, or never; so this watches what is imported, from the first subclass of
+`Logger` or the first Run on.
 """
 
 from __future__ import annotations
