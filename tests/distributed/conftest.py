@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,7 +120,8 @@ class Job:
 
     def end(self):
         for process in list(self.processes()):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         for process in self._started:
             process.wait()
 

@@ -179,7 +179,7 @@ def test_stale_rank_is_told_to_a_person_at_a_prompt(job, options, is_told):
         text=True,
     )
     assert job.runs == []
-    assert ("it is rank 3 by the environment variable LOCAL_RANK" in typed.stderr) == is_told
+    assert ("the environment variable LOCAL_RANK makes it rank 3" in typed.stderr) == is_told
 
 
 def test_forked_rank_was_born_when_it_was_forked():

@@ -173,7 +173,7 @@ def test_no_space_left_on_device(tmp_path, caplog, small):
     assert "No space left on device. Training goes on, and what is logged is kept in memory" in kept
     assert "what is logged now is lost" in lost
     mend()
-    with caplog.at_level(logging.WARNING, "rankzero.journal.append"):
+    with caplog.at_level(logging.WARNING, "rankzero.journal"):
         journal.append(line(100))
     kept, (lost,) = kept_and_lost(path)
     assert kept == [*range(100 - lost), 100]
@@ -256,7 +256,7 @@ def test_a_run_that_ends_on_a_full_disk(tmp_path, limit, monkeypatch, comes_back
     assert ("3 events of the run could not be written" in " ".join(said)) is not comes_back
 
 
-def test_where_the_console_is_recorded_a_loss_counts_once(tmp_path, limit, small):
+def test_where_the_console_is_recorded_a_loss_counts_once(tmp_path, limit, small, capsys):
     """The warnings are printed, and what is printed is recorded: that must not be one more loss."""
     small(0)
     with warnings.catch_warnings():

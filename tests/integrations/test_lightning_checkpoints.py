@@ -17,6 +17,7 @@ from waiting import A_WHILE
 import rankzero
 from rankzero.events.structs import Checkpoint
 from rankzero.journal.tail import read_events
+from rankzero.run import snapshots
 from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
@@ -194,6 +195,7 @@ def test_from_another_file_system_a_thread_copies(tmp_path, elsewhere, monkeypat
         copy(*args)
 
     monkeypatch.setattr(shutil, "copyfileobj", copy_later)
+    monkeypatch.setattr(snapshots, "_SMALL", -1)
     run = rankzero.start(dir=tmp_path / "runs", delivery="off")
     writer = io()
     fit(run, tmp_path, writer, keeper(dirpath=elsewhere, save_top_k=1))
@@ -210,6 +212,7 @@ def test_from_another_file_system_a_thread_copies(tmp_path, elsewhere, monkeypat
 def test_the_order_is_kept_where_some_are_linked_and_some_are_copied(tmp_path, elsewhere, monkeypatch):
     copy = shutil.copyfileobj
     monkeypatch.setattr(shutil, "copyfileobj", lambda *args: (time.sleep(0.1), copy(*args)))
+    monkeypatch.setattr(snapshots, "_SMALL", -1)
     with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
         io = Noting()
         fit(run, tmp_path, io, keeper(dirpath=elsewhere, save_top_k=-1), keeper(save_top_k=-1, every_n_epochs=2))
@@ -223,6 +226,7 @@ def test_what_is_written_again_before_it_is_copied_is_left_out(tmp_path, elsewhe
     may_copy = threading.Event()
     copy = shutil.copyfileobj
     monkeypatch.setattr(shutil, "copyfileobj", lambda *args: (may_copy.wait(A_WHILE), copy(*args)))
+    monkeypatch.setattr(snapshots, "_SMALL", -1)
     with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
         for content in ("older", "newer"):
             path.write_text(content)

@@ -16,8 +16,6 @@ from rankzero.loggers.aggregate import merge_dicts
 from rankzero.loggers.base import Logger
 from rankzero.loggers.experiment import DummyExperiment, rank_zero_experiment
 from rankzero.rank import is_rank_zero, rank_zero_debug, rank_zero_info, rank_zero_only, rank_zero_warn
-from rankzero.run.run import Run
-from rankzero.run.start import start
 
 if TYPE_CHECKING:
     from rankzero.delivery.sync_job import deliver
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from rankzero.plugins.hookspecs import hookimpl
     from rankzero.reader.run_data import RunData, read_run
     from rankzero.recorder.recorder import Recorder
+    from rankzero.run.run import Run
+    from rankzero.run.start import start
 
 __version__ = "0.1.0"
 
@@ -51,16 +51,18 @@ __all__ = [
     "start",
 ]
 
-# A training script needs these seldom, and they bring pluggy and more with them: imported when first asked for.
+# Imported when first asked for: so a plugin that imports the contract does not pay for the rest.
 _HOMES = {
     "CSVLogger": "loggers.csv.logger",
     "DummyLogger": "loggers.collection",
     "LoggerCollection": "loggers.collection",
     "Recorder": "recorder.recorder",
+    "Run": "run.run",
     "RunData": "reader.run_data",
     "deliver": "delivery.sync_job",
     "hookimpl": "plugins.hookspecs",
     "read_run": "reader.run_data",
+    "start": "run.start",
 }
 
 

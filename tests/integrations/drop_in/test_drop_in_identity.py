@@ -42,7 +42,7 @@ def test_of_whom_nobody_said_the_id(bench):
     for kind in bench.each():
         logger = kind(**options)
         bench.made.append(logger)
-        seen = {"name by default": logger.name, "version before the first use": logger.version is not None}
+        seen = {"name by default": logger.name, "version without a given id": logger.version is not None}
         use(logger)
         found.append({**seen, "version in the end": logger.version is not None})
     compare(bench.tracker, *found)

@@ -33,7 +33,7 @@ from rankzero.waiting import wait_until
 
 T = TypeVar("T")
 
-log = logging.getLogger("rankzero.capture.environment")
+log = logging.getLogger("rankzero.environment")
 
 _MOST_BYTES = 10_000_000  # of a diff, or a program
 _NICENESS = 10
@@ -192,7 +192,7 @@ def record_environment(run_dir: Path, program: str, secrets: list[str]) -> None:
     told = _ProgramInput(
         known, as_utf8(str(run_dir)), as_utf8(str(directory)), [as_utf8(str(each)) for each in sys.path], secrets
     )
-    detach(start_module("rankzero.capture.environment", msgspec.json.encode(told), run_dir / COURIER_LOG))
+    detach(start_module("rankzero.environment", msgspec.json.encode(told), run_dir / COURIER_LOG))
 
 
 def _cwd() -> str:

@@ -52,7 +52,7 @@ from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import courier_lock, read_position, save_position, stop_time, wake_time
 from rankzero.secrets import scrub
 
-log = logging.getLogger("rankzero.delivery.courier")
+log = logging.getLogger("rankzero.courier")
 
 POLL = 0.25
 """Seconds between two looks at a journal that has nothing new."""

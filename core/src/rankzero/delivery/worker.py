@@ -22,7 +22,7 @@ from rankzero.rundir.positions import load_position, save_position
 from rankzero.rundir.writer_lock import Writer, writer_state
 from rankzero.secrets import scrub
 
-log = logging.getLogger("rankzero.delivery.courier")
+log = logging.getLogger("rankzero.courier")
 
 _LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 _NICENESS = 10

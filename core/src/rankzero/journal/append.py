@@ -18,7 +18,7 @@ from rankzero.journal.backlog import Backlog, Outcome
 from rankzero.messages import uncaptured, warn_user
 from rankzero.waiting import wait_until
 
-log = logging.getLogger("rankzero.journal.append")
+log = logging.getLogger("rankzero.journal")
 
 
 _CHUNK = 1 << 20

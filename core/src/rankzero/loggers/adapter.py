@@ -324,7 +324,7 @@ class TrackerLogger(Logger):
                 self.discard()
             raise
 
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str = "success") -> None:
         super().finalize(status)
         if self._session is not None or self.run_info is not None:
             with self.acknowledging():

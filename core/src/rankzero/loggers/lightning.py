@@ -4,7 +4,7 @@ LightningCLI takes only what is a subclass of Lightning's own Logger, and ``Trai
 ``log_dir`` only for some of Lightning's own classes. These are abstract, so others can be registered with them: every
 logger and a Run with ``Logger``, and a logger with the class that has its name (``CSVLogger``). They may be
 imported before rankzero, long after it, or never; so this watches what is imported, from the first subclass of
-`Logger` or the first Run on.
+`Logger` or the import of `Run` on.
 """
 
 from __future__ import annotations

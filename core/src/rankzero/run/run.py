@@ -121,7 +121,6 @@ class Run(Verbs):
     group_separator = "/"
 
     def __init__(self, info: RunInfo | Callable[[], RunInfo], *, is_active: bool) -> None:
-        lightning.watch()
         self._known_info = info
         self._is_active = is_active
         self._journal: Journal | None = None
@@ -852,3 +851,5 @@ def _path(path: Any) -> Path:
 
 for _name in SHARED_VERBS - {"log_record"} | {"_log_aggregated"}:
     setattr(Run, _name, _never_raises(getattr(Run, _name)))
+
+lightning.watch()  # LightningCLI checks the class before there is a Run

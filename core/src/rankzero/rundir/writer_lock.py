@@ -24,7 +24,7 @@ from rankzero.processes import ProcessId, boot_id, is_running, this_process
 from rankzero.rundir.layout import WRITER_LOCK
 from rankzero.waiting import wait_until
 
-log = logging.getLogger("rankzero.journal.append")
+log = logging.getLogger("rankzero.journal")
 
 _PATIENCE = 1.0  # seconds; a courier that asks holds the lock for an instant
 

@@ -38,7 +38,7 @@ _LASTING = 600.0
 STRANGE_ANSWERS = (ValueError, TypeError, LookupError, AttributeError)
 """What Comet's client raises at an answer that is no JSON, or not the JSON that it knows."""
 
-log = logging.getLogger("rankzero.delivery.courier")
+log = logging.getLogger("rankzero.courier")
 _strange_since: dict[str, float] = {}
 """The paths whose last answer was none of Comet's, and the monotonic time at which that began."""
 

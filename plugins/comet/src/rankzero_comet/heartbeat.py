@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from rankzero.errors import DeliveryError
 
-log = logging.getLogger("rankzero.delivery.courier")
+log = logging.getLogger("rankzero.courier")
 
 EVERY = 10.0
 """Seconds between two of them, as Comet's own client has it."""
