@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -143,7 +144,24 @@ def test_variables_of_who_syncs_do_not_redirect_a_run(server, shell, tmp_path):
     assert len(server.store.runs) == 1
 
 
+SYNC_SLOWLY = """
+    import sys, time
+    from rankzero.cli import app
+    from rankzero_wandb import courier_session
+    open_for_courier = courier_session.open_for_courier
+    def open_slowly(*arguments, **options):
+        print("begin", flush=True)
+        time.sleep(2)  # in which the other one would begin, too
+        run = open_for_courier(*arguments, **options)
+        print("opened", flush=True)
+        return run
+    courier_session.open_for_courier = open_slowly
+    sys.exit(app.main(["sync", sys.argv[1], "--timeout", "80"]))
+"""
+
+
 def test_two_loggers_of_one_run_in_one_process(server, shell):
+    """W&B's client cannot have an id twice, so one waits until the other has ended."""
     shell.train("""
     from rankzero_wandb import WandbLogger
     loggers = [WandbLogger(project="a"), WandbLogger(project="b")]
@@ -151,7 +169,8 @@ def test_two_loggers_of_one_run_in_one_process(server, shell):
         for step in range(500):
             run.log_metrics({"loss": step}, step)
     """)
-    shell.sync(shell.run_dir, "--timeout", "80")
+    ended = shell.train(SYNC_SLOWLY, shell.run_dir)
+    assert re.findall("^(begin|opened)$", ended.stdout, re.MULTILINE) == ["begin", "opened"] * 2
     for stored in server.store.runs.values():
         assert [row["loss"] for row in stored.history] == list(range(500))
     assert len(server.store.runs) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,6 +28,8 @@ from rankzero_wandb.upload_log import UploadLog
 
 _sessions: weakref.WeakValueDictionary[str, CourierSession] = weakref.WeakValueDictionary()
 """Those of this process that have opened a run, by its id."""
+_locks: dict[str, threading.RLock] = {}
+"""Held while a run is opened, by its id: couriers in threads would open it twice, which W&B's client cannot."""
 
 
 class CourierSession(Session):
@@ -78,7 +81,7 @@ class CourierSession(Session):
         known = self._state_file.load()
         if known is not None and known.client is not None:
             end_orphan(*known.client)
-        with opening(self.id):
+        with _locks.setdefault(str(self.id), threading.RLock()), opening(self.id):
             self._end_what_is_left()
             is_ours = known is not None or self._is_known_as_ours()
             is_new = known is None or self.settings.is_offline
@@ -90,7 +93,7 @@ class CourierSession(Session):
             except Exception:
                 self.close()
                 raise
-        _sessions[str(self.id)] = self
+            _sessions[str(self.id)] = self
 
     def _end_what_is_left(self) -> None:
         """End what W&B's client has open under this id: it has each only once."""
