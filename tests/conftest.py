@@ -7,6 +7,8 @@ import signal
 import hypothesis
 import pytest
 
+logging.raiseExceptions = False  # SDKs leave handlers behind whose streams pytest has closed
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a background job and on many CI runners. Whatever the tests start would inherit it and could not be
     # interrupted either.

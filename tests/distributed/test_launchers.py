@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from waiting import A_WHILE, SOON
+from waiting import A_WHILE, SOON, until
 
 import rankzero.run.start
 from rankzero.events.structs import Metrics
@@ -72,7 +72,7 @@ def test_ranks_agree_by_the_name_of_the_launch(job, launcher):
     assert {tuple(report["known"]) for report in reports} == {tuple(reports[0]["known"])}
     assert reports[0]["known"][0] == run.name
     assert max(report["took"] for report in reports) < SOON
-    assert job.litter() == []
+    until(lambda: job.litter() == [])  # SDKs and torch remove theirs a little later
 
 
 @pytest.mark.parametrize("launcher", NAMELESS)

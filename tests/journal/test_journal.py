@@ -493,7 +493,8 @@ def test_no_file_of_a_run_takes_the_place_of_stdio(tmp_path):
                 pass
         run.finish()
     """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    ended = subprocess.run([sys.executable, "-c", code], check=False)
+    assert ended.returncode in (0, 120)  # Python's own status where it cannot flush what was printed
     found = [type(event).__name__ for _, event in read_events(tmp_path / "default/r" / JOURNAL)]
     assert found == ["Start", "Metrics", "Finish"]
     assert all(b"C library" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

@@ -26,6 +26,7 @@ def here(environment, use_environment, monkeypatch):
     """Have this process log to the server, and keep what it writes to itself."""
     use_environment("WANDB_", environment)
     monkeypatch.delenv("WANDB_DIR")
+    wandb.finish()  # a run that a test of direct use has left open
     wandb.teardown()
     yield
     wandb.teardown()
