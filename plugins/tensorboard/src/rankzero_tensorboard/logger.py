@@ -219,7 +219,7 @@ class TensorBoardLogger(TrackerLogger):
             with self.acknowledging():
                 self._joined.flush()
 
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str = "success") -> None:
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.flush()
