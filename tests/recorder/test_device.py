@@ -42,13 +42,6 @@ class Kernels(TorchDispatchMode):
 
 
 @pytest.fixture
-def run(tmp_path):
-    run = rankzero.start(dir=tmp_path, delivery="off")
-    yield run
-    run.finish()
-
-
-@pytest.fixture
 def kernels():
     return Kernels()
 

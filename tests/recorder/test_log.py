@@ -14,21 +14,7 @@ from odd_values import Gone, Hostile
 from recorder.recorder_rows import rows, series
 from torchmetrics import ConfusionMatrix, MeanMetric, MetricCollection
 
-import rankzero
 from rankzero.errors import RankzeroError, RecorderError
-
-
-@pytest.fixture
-def run(tmp_path):
-    run = rankzero.start(dir=tmp_path, delivery="off")
-    yield run
-    run.finish()
-
-
-@pytest.fixture
-def rec(run):
-    return run.recorder(log_every_n_steps=1)
-
 
 BATCH = torch.ones(4, 2)
 

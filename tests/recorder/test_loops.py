@@ -15,13 +15,6 @@ BATCH = torch.ones(4, 2)
 pytestmark = pytest.mark.filterwarnings("ignore:no step was written")
 
 
-@pytest.fixture
-def run(tmp_path):
-    run = rankzero.start(dir=tmp_path, delivery="off")
-    yield run
-    run.finish()
-
-
 def batches(count):
     return [BATCH] * count
 

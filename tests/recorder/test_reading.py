@@ -18,18 +18,6 @@ from rankzero.errors import RecorderError
 BATCH = torch.ones(4, 2)
 
 
-@pytest.fixture
-def run(tmp_path):
-    run = rankzero.start(dir=tmp_path, delivery="off")
-    yield run
-    run.finish()
-
-
-@pytest.fixture
-def rec(run):
-    return run.recorder(log_every_n_steps=1)
-
-
 # Reading
 
 

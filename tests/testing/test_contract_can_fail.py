@@ -1,11 +1,9 @@
 """`LoggerContract` fails for loggers that break it, each in one way: else it would prove nothing."""
 
 import re
-import subprocess
-import sys
-from xml.etree import ElementTree
 
 import pytest
+from testing.broken_loggers import failures
 
 BROKEN_LOGGERS = """
 import contextlib, math, os, struct, pytest
@@ -349,20 +347,9 @@ MESSAGES = {
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("broken")
-    (directory / "test_broken.py").write_text(BROKEN_LOGGERS)
-    # Classes made in a function cannot be pickled, whatever the logger.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not pickling"]
     chosen = {*(f"{logger}::{test}" for logger, test in FAILURES.items()), *MESSAGES, *INTACT}
-    command += ["--junitxml=found.xml", *(f"test_broken.py::{each}" for each in sorted(chosen))]
-    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    assert result.returncode == 1, result.stdout + result.stderr
-    cases = ElementTree.parse(directory / "found.xml").iter("testcase")
-    return {
-        f"{case.get('classname').rpartition('.')[2]}::{case.get('name')}": failure.get("message")
-        for case in cases
-        for failure in case.iter("failure")
-    }
+    # Classes made in a function cannot be pickled, whatever the logger.
+    return failures(tmp_path_factory.mktemp("broken"), BROKEN_LOGGERS, chosen, "-k", "not pickling")
 
 
 @pytest.mark.parametrize("logger", FAILURES)

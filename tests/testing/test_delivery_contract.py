@@ -1,12 +1,9 @@
 """`DeliveryContract` passes for a logger that is right, and fails for loggers that break it, each in one way."""
 
-import subprocess
-import sys
-from xml.etree import ElementTree
-
 import pytest
 from servers.http_tracker import URL, HttpLogger, HttpTracker
 from servers.training import TESTS
+from testing.broken_loggers import failures
 
 from rankzero.testing import ALL, DeliveryContract
 from rankzero.testing.loopback import status
@@ -120,18 +117,7 @@ FAILURES = {
 
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("broken")
-    (directory / "test_broken.py").write_text(BROKEN_LOGGERS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath={TESTS}"]
-    command += ["--junitxml=found.xml", *(f"test_broken.py::{each}" for each in FAILURES)]
-    result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    assert result.returncode == 1, result.stdout + result.stderr
-    cases = ElementTree.parse(directory / "found.xml").iter("testcase")
-    return {
-        f"{case.get('classname').rpartition('.')[2]}::{case.get('name')}": failure.get("message")
-        for case in cases
-        for failure in case.iter("failure")
-    }
+    return failures(tmp_path_factory.mktemp("broken"), BROKEN_LOGGERS, FAILURES, "-o", f"pythonpath={TESTS}")
 
 
 @pytest.mark.parametrize("test", FAILURES)

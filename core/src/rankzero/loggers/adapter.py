@@ -362,13 +362,16 @@ class TrackerLogger(Logger):
         for key, value in others.items():
             self.log_text_metric(key, value, step)
         if numbers:
-            self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
+            self._write_rows([MetricsRow(numbers, step, self.context)])
 
     def log_text_metric(self, key: str, value: Any, step: int | None) -> None:
         """Log a metric that is no number, as a Run does."""
         self.log_text(key, columns=["value"], data=[[value]], step=step)
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
+        self._write_rows(rows)
+
+    def _write_rows(self, rows: Sequence[MetricsRow]) -> None:
         with self.writing() as session:
             session.write_metrics([self.named(row) for row in rows])
 

@@ -14,6 +14,7 @@ import msgspec
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.events.structs import Artifact, Checkpoint
 from rankzero.files.directories import next_version, place_at
 from rankzero.loggers.base import Logger
 from rankzero.loggers.csv import hparams
@@ -21,6 +22,7 @@ from rankzero.loggers.csv.file import CsvFile, FileChangedError
 from rankzero.loggers.csv.hparams import HparamsFile
 from rankzero.loggers.csv.media_files import KeptFiles
 from rankzero.loggers.csv.projection import Projection
+from rankzero.loggers.verbs import Record
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.messages import OnceWarner
 from rankzero.rank import rank_zero_warn_user
@@ -184,27 +186,16 @@ class CSVLogger(Logger):
         if metrics:
             self.log_metrics(dict(metrics) if isinstance(metrics, Mapping) else {"hp_metric": metrics}, step=0)
 
-    def log_artifact(
-        self,
-        path: str | os.PathLike[str],
-        name: str | None = None,
-        type: str | None = None,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        details = {"type": type, "aliases": aliases, "metadata": metadata}
-        self._list("artifact", name or Path(path).name, path, None, details)
-
-    def log_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        score: float | None = None,
-        step: int | None = None,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        details = {"score": score, "aliases": aliases, "metadata": metadata}
-        self._list("checkpoint", Path(path).name, path, step, details)
+    def log_record(self, record: Record) -> None:
+        match record:
+            case Artifact():
+                details = {"type": record.kind, "aliases": record.aliases, "metadata": record.metadata}
+                self._list("artifact", record.name, record.path, None, details)
+            case Checkpoint():
+                details = {"score": record.score, "aliases": record.aliases, "metadata": record.metadata}
+                self._list("checkpoint", Path(record.path).name, record.path, record.step, details)
+            case _:
+                super().log_record(record)
 
     def keep_file(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
         path = self.experiment.files.keep(self.media_store.directory / file.path, kind, key, step)
