@@ -192,7 +192,7 @@ def record_environment(run_dir: Path, program: str, secrets: list[str]) -> None:
     told = _ProgramInput(
         known, as_utf8(str(run_dir)), as_utf8(str(directory)), [as_utf8(str(each)) for each in sys.path], secrets
     )
-    detach(start_module("rankzero.environment", msgspec.json.encode(told), run_dir / COURIER_LOG))
+    detach(start_module(__name__, msgspec.json.encode(told), run_dir / COURIER_LOG))
 
 
 def _cwd() -> str:
