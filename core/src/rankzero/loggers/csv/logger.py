@@ -189,7 +189,7 @@ class CSVLogger(Logger):
     def log_record(self, record: Record) -> None:
         match record:
             case Artifact():
-                details = {"type": record.kind, "aliases": record.aliases, "metadata": record.metadata}
+                details: dict[str, Any] = {"type": record.kind, "aliases": record.aliases, "metadata": record.metadata}
                 self._list("artifact", record.name, record.path, None, details)
             case Checkpoint():
                 details = {"score": record.score, "aliases": record.aliases, "metadata": record.metadata}
