@@ -83,7 +83,9 @@ def run_tests(session: nox.Session, marked: str) -> None:
     # Many tests wait for another process, so there are more workers than cores. Neighbouring tests go to one worker:
     # they share what takes long to import and to start.
     workers = str(min(8, 2 * (os.cpu_count() or 2)))
-    session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *session.posargs, env=env)
+    # When something that all need is broken, tests wait in vain: the run ends early, and says what failed.
+    limits = ["--maxfail=30", "--session-timeout=2400"]
+    session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *limits, *session.posargs, env=env)
 
 
 @nox.session
