@@ -50,9 +50,9 @@ def test_an_unknown_option_is_refused_by_start(tmp_path):
 
 
 def test_what_is_none_of_the_choices_is_refused():
-    with pytest.raises(ConfigError, match="log_model is True, False or \"all\", not 'best'"):
+    with pytest.raises(ConfigError, match="log_model is one of True, False, 'all', not 'best'"):
         WandbLogger(log_model="best")
-    with pytest.raises(ConfigError, match='add_file_policy is "mutable" or "immutable", not \'copy\''):
+    with pytest.raises(ConfigError, match="add_file_policy is one of 'mutable', 'immutable', not 'copy'"):
         WandbLogger(add_file_policy="copy")
 
 

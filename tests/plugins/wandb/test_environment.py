@@ -147,15 +147,15 @@ def test_variables_of_who_syncs_do_not_redirect_a_run(server, shell, tmp_path):
 SYNC_SLOWLY = """
     import sys, time
     from rankzero.cli import app
-    from rankzero_wandb import courier_session
-    open_for_courier = courier_session.open_for_courier
+    from rankzero_wandb import courier
+    open_for_courier = courier.open_for_courier
     def open_slowly(*arguments, **options):
         print("begin", flush=True)
         time.sleep(2)  # in which the other one would begin, too
         run = open_for_courier(*arguments, **options)
         print("opened", flush=True)
         return run
-    courier_session.open_for_courier = open_slowly
+    courier.open_for_courier = open_slowly
     sys.exit(app.main(["sync", sys.argv[1], "--timeout", "80"]))
 """
 

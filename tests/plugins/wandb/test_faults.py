@@ -23,9 +23,9 @@ from rankzero.rundir.positions import load_position, reject_list
 from rankzero.testing.full_disk import full_disk
 from rankzero.testing.loopback import Answer, status
 from rankzero_wandb import confirmation
+from rankzero_wandb.client import UploadError, UploadLog
 from rankzero_wandb.history import History
 from rankzero_wandb.state import State
-from rankzero_wandb.upload_log import UploadLog
 
 STEP = "trainer/global_step"
 
@@ -153,7 +153,7 @@ def test_a_fault_of_files_and_artifacts_costs_nothing(server, begin, training, t
 @pytest.fixture
 def impatient(monkeypatch):
     """Have a courier that is a thread wait a short time for rows that W&B's client has sent."""
-    monkeypatch.setattr(confirmation, "_PATIENCE", 3.0)
+    monkeypatch.setattr(confirmation, "_TIMEOUT", 3.0)
 
 
 def accepted(handler):
@@ -388,7 +388,8 @@ def test_of_two_openings_in_one_log_the_last_counts(uploads, write):
 
 def test_why_nothing_is_uploaded_any_more(uploads, write):
     write('{"msg":"filestream: fatal error: filestream: failed to upload: 404 Not Found"}\n')
-    uploads.read()
+    with pytest.raises(UploadError, match="404 Not Found"):
+        uploads.read()
     assert uploads.fatal == "filestream: failed to upload: 404 Not Found"
 
 
@@ -424,10 +425,10 @@ class ClientRun:
             self._local_step = step + 1
 
 
-def test_rows_of_the_script_move_ours_on_also_when_they_are_delivered_again(uploads):
+def test_rows_of_the_script_move_ours_on_also_when_they_are_delivered_again():
     state = State()
     first = ClientRun()
-    history = History(first, state, lambda: None, uploads)
+    history = History(first, state, lambda: None)
     history.log({"v": "a"}, 1)
     first.log({"v": "own"})
     first.log({"v": "own too"})
@@ -436,7 +437,7 @@ def test_rows_of_the_script_move_ours_on_also_when_they_are_delivered_again(uplo
     history.log({"v": "c"}, 6)
     assert first.rows == [(1, "a"), (2, "own"), (3, "own too"), (5, "b"), (9, "c")]
     second = ClientRun(starting_step=6)
-    history = History(second, state, lambda: None, uploads)
+    history = History(second, state, lambda: None)
     for line, value in ((1, "a"), (2, "b"), (6, "c"), (7, "d")):
         history.log({"v": value}, line)
     assert second.rows == [(9, "c"), (10, "d")]

@@ -14,6 +14,7 @@ from plugins.wandb.delivered import Delivered, rejected, rows, wandb_server
 
 from rankzero.media.encoders import Histogram
 from rankzero.testing.samples import GIF, FigureSample, png, wav
+from rankzero_wandb import WandbLogger
 
 RANDOM = np.random.default_rng(1)
 POINTS = RANDOM.integers(0, 256, (5, 6)).astype(np.float32)
@@ -336,10 +337,8 @@ def test_masks_that_w_and_b_refuses_stand_on_the_reject_list(delivered):
 
 
 @pytest.fixture
-def logger(delivered, tmp_path):
-    from rankzero_wandb import WandbLogger
-
-    return WandbLogger(mode="disabled", save_dir=tmp_path)
+def logger(delivered, closing, tmp_path):
+    return closing(WandbLogger(mode="disabled", save_dir=tmp_path))
 
 
 @pytest.mark.parametrize("verb", ["log_image", "log_audio", "log_video"])

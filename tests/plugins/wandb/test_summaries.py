@@ -10,8 +10,7 @@ from plugins.wandb.delivered import Delivered, wandb_server
 from rankzero.events.structs import DefineMetric, Finish
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 from rankzero_wandb import WandbLogger
-from rankzero_wandb.state import State, StateFile
-from rankzero_wandb.summaries import Definition, Summaries, kinds_of
+from rankzero_wandb.state import Definition, State, Summaries, kinds_of
 
 TIME = 1_700_000_000.25
 STEP = "trainer/global_step"
@@ -241,12 +240,12 @@ def run_info_files(run_info):
 
 
 def test_what_no_float_holds_does_not_harm_the_state(tmp_path):
-    state = State()
-    summaries = Summaries([Definition("*", STEP, ("min", "mean"))], state.values)
+    state = State(definitions=[Definition("*", STEP, ("min", "mean"))])
+    summaries = Summaries(state)
     for value in (1.5e308, 1.5e308, 10**400, 2**70, math.nan):
         summaries.add({"a": value})
-    StateFile(str(tmp_path), "run").save(state)
-    loaded = StateFile(str(tmp_path), "run").load()
+    state.save(tmp_path / "run")
+    loaded = State.load(tmp_path / "run")
     assert loaded is not None
     assert (loaded.values["a"].count, loaded.values["a"].min) == (3, 2**70)
     assert math.isfinite(loaded.values["a"].mean)

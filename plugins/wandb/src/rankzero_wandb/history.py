@@ -8,17 +8,12 @@ the rows that W&B has, and that were not acknowledged, are ours, their times tel
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rankzero_wandb.readback import ReadBack
+from rankzero_wandb.client import ReadBack
 from rankzero_wandb.state import State
-from rankzero_wandb.upload_log import UploadLog
-
-_ASK_EVERY = (0.25, 4.0)  # seconds, at first and at most: W&B may take a moment to count what it was sent
 
 
 class History:
@@ -28,34 +23,41 @@ class History:
         run: W&B's run.
         state: which numbers rows have; changed in place.
         save: called when it has changed.
-        uploads: what was uploaded.
-        read_back: what W&B says itself; None if it cannot be asked: then what was uploaded is in W&B.
+        read_back: asks W&B itself; None if it cannot be asked.
     """
 
-    def __init__(
-        self, run: Any, state: State, save: Callable[[], None], uploads: UploadLog, read_back: ReadBack | None = None
-    ) -> None:
+    def __init__(self, run: Any, state: State, save: Callable[[], None], read_back: ReadBack | None = None) -> None:
         self._run = run
         self._state = state
         self._save = save
-        self._uploads = uploads
-        self._read_back = read_back
-        self._held = self._next_number = int(run.starting_step)  # W&B has the rows before this one
+        self._held = int(run.starting_step)  # W&B has the rows before this one
         self._next_line = 0
-        self._logged = 0
         self._lock = threading.RLock()
-        self._asked_at = -math.inf
-        self._asked_of = 0  # rows that were sent
-        self._ask_after = _ASK_EVERY[0]
         self._times: frozenset[float] | None = None  # of rows that are perhaps the script's, or before a gap
+        self.next_number = self._held
+        self.logged = 0
+        """How many rows W&B's client was given."""
         if state.is_shared:
-            self.share()
+            self._lock_log()
         has_doubts = state.is_shared or state.has_gaps
         if has_doubts and read_back is not None and state.next_number < self._held:
             self._times = read_back.times(state.next_number, self._held)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the script may log rows, too."""
+        return self._state.is_shared
+
     def share(self) -> None:
-        """Let the script log rows, too, but none while one of ours gets its number."""
+        """Let the script log rows, too."""
+        with self._lock:
+            if not self._state.is_shared:
+                self._state.is_shared = True
+                self._lock_log()
+                self._save()
+
+    def _lock_log(self) -> None:
+        """Have the script's rows wait while one of ours gets its number."""
         log, lock = self._run.log, self._lock
 
         def log_alone(*args: Any, **kwargs: Any) -> None:
@@ -64,17 +66,20 @@ class History:
 
         self._run.log = log_alone
 
-    def log(self, values: Mapping[str, Any], line: int, *, has_files: bool = False) -> None:
+    def log(self, values: Mapping[str, Any], line: int | None, *, has_files: bool = False) -> None:
         """Log the row that a line of the journal becomes, unless W&B has it.
 
         A row that W&B has is given to its client all the same if it has files, which may not have arrived: the row is
         dropped there, and the files are uploaded.
         """
-        if line < self._next_line:
-            return  # handed over, but not acknowledged yet
         with self._lock:
-            self._log(values, line, has_files)
-        self._next_line = line + 1
+            if line is None:  # one that was refused, and comes again after later ones
+                self._run.log(dict(values))
+                self.logged += 1
+                self.next_number = self._run._local_step
+            elif line >= self._next_line:  # others are handed over, but not acknowledged yet
+                self._log(values, line, has_files)
+                self._next_line = line + 1
 
     def _log(self, values: Mapping[str, Any], line: int, has_files: bool) -> None:
         number, is_held = self._state.number(line), self._is_held(line, values)
@@ -82,12 +87,6 @@ class History:
             number = self._move(line)
         if not is_held or has_files:
             self._hand_over(values, number, is_held=is_held)
-
-    def append(self, values: Mapping[str, Any]) -> None:
-        """Log a row that comes from no journal."""
-        self._run.log(dict(values))
-        self._logged += 1
-        self._next_number = self._run._local_step
 
     def _is_held(self, line: int, values: Mapping[str, Any]) -> bool:
         number = self._state.number(line)
@@ -111,36 +110,10 @@ class History:
         finally:
             self._run._local_step = before
         if not is_held:
-            self._run._local_step = self._next_number = number + 1
-            self._logged += 1
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether W&B's client has sent all rows, and was answered."""
-        return self._uploads.rows >= self._logged
-
-    def is_acknowledged(self) -> bool:
-        """Return whether W&B has all rows."""
-        self._uploads.read()
-        if self._logged == 0 or self._read_back is None:
-            return self.is_sent
-        return self.is_sent and self._has_arrived(self._read_back)
-
-    def _has_arrived(self, read_back: ReadBack) -> bool:
-        if self._uploads.rows != self._asked_of:
-            self._asked_of, self._ask_after = self._uploads.rows, _ASK_EVERY[0]
-        elif time.monotonic() - self._asked_at < self._ask_after:
-            return False
-        else:
-            self._ask_after = min(2 * self._ask_after, _ASK_EVERY[1])
-        if self._state.is_shared:  # the rows that were sent are not only ours
-            has_arrived = read_back.last_number() >= self._next_number - 1
-        else:
-            has_arrived = read_back.progress().rows >= self._uploads.end
-        self._asked_at = time.monotonic()
-        return has_arrived
+            self._run._local_step = self.next_number = number + 1
+            self.logged += 1
 
     def note_acknowledged(self) -> None:
         """Have the state say that W&B has all rows."""
-        self._state.next_number = max(self._state.next_number, self._next_number)
+        self._state.next_number = max(self._state.next_number, self.next_number)
         self._state.has_gaps = False

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from rankzero.errors import ConfigError, PluginNotInstalledError
-from rankzero.events.run_info import RunInfo
-from rankzero.messages import did_you_mean
-from rankzero.plugins.entry_points import is_installed
+from rankzero.errors import ConfigError
+from rankzero.events.run_info import MetricsRow, RunInfo
+from rankzero.loggers.adapter import Session, TrackerLogger
+from rankzero.loggers.failures import Failure
 from rankzero.rank import is_rank_zero
-from rankzero.values import Number, to_jsonable, to_number
-from rankzero_wandb.courier_session import CourierSession
-from rankzero_wandb.direct_session import DirectSession
-from rankzero_wandb.login import check_login
-from rankzero_wandb.media import in_portions
-from rankzero_wandb.media_verbs import MediaVerbs
-from rankzero_wandb.opening import STEP
-from rankzero_wandb.session import Session
-from rankzero_wandb.settings import Settings, check, check_for_client, resolved_options
-from rankzero_wandb.summaries import Definition, kinds_of
-
-_NO_NAME = "(no name)"
-"""What has an empty key is called, which W&B's client would leave out."""
-
-_RESERVED = frozenset(["_runtime", "_step", "_timestamp", "_wandb", STEP])
+from rankzero.values import as_list, to_jsonable, to_number
+from rankzero_wandb.client import ERRORS, read_failure
+from rankzero_wandb.courier import CourierSession, DisabledSession, state_file
+from rankzero_wandb.options import INIT_ARGUMENTS, WandbOptions, check_login
+from rankzero_wandb.session import DirectSession
+from rankzero_wandb.state import State
 
 
-class WandbLogger(MediaVerbs):
+class WandbLogger(TrackerLogger):
     """Writes to Weights & Biases; takes the arguments of Lightning's logger of this name.
 
     Used directly it does what Lightning's does. Under a Run each value is in W&B once, with its own time, whatever
@@ -63,19 +53,21 @@ class WandbLogger(MediaVerbs):
         ConfigError: an argument makes no sense.
     """
 
-    LOGGER_JOIN_CHAR = "-"
+    sdk = "wandb"
+    tracker = "W&B"
+    options_class = WandbOptions
+    errors = ERRORS
+    statuses: ClassVar[Mapping[str, Any]] = {"success": 0, "aborted": 255, "failed": 1}
+    media_options = None
+    writes_offline = True
     finalize_acknowledges = True
     batch_bytes = 1 << 21  # W&B's client sends rows once a second
     counts_lines = True
     captures = frozenset(["console"])
     unpicklable = frozenset(["experiment"])  # W&B's client cannot read it again in the same process
-    known_options: ClassVar[frozenset[str]] = frozenset(
-        [
-            "allow_val_change", "config", "entity", "force", "fork_from", "group", "job_type", "mode", "monitor_gym",
-            "notes", "reinit", "resume", "resume_from", "save_code", "settings", "sync_tensorboard", "tags",
-            "tensorboard",
-        ]
-    )  # fmt: skip
+    known_options = INIT_ARGUMENTS | {"mode"}
+
+    options: WandbOptions
 
     def __init__(
         self,
@@ -95,205 +87,120 @@ class WandbLogger(MediaVerbs):
         environment: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__()
-        if not is_installed("wandb"):
-            raise PluginNotInstalledError("WandbLogger needs wandb: pip install wandb")
-        if not isinstance(offline, bool):
-            raise ConfigError(f"offline is True or False, not {offline!r}")
-        if log_model not in (True, False, "all"):
-            raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
-        if add_file_policy not in ("mutable", "immutable"):
-            raise ConfigError(f'add_file_policy is "mutable" or "immutable", not {add_file_policy!r}')
-        unknown = sorted(set(kwargs) - self.known_options)
-        if unknown:
-            parameters = self.known_options.union(inspect.signature(WandbLogger).parameters) - {"kwargs"}
-            raise ConfigError(
-                f"WandbLogger takes no argument {unknown[0]!r}.{did_you_mean(unknown[0], parameters)} "
-                f"It takes: {', '.join(sorted(parameters))}"
-            )
-        mode = kwargs.pop("mode", None)
-        if isinstance(kwargs.get("tags"), str):
-            kwargs["tags"] = [kwargs["tags"]]
         directory = save_dir or dir
-        self.log_model = log_model
-        self.add_file_policy = add_file_policy
-        self._checkpoint_name = checkpoint_name
-        self._prefix = prefix + self.LOGGER_JOIN_CHAR if prefix else ""
-        settings = Settings(
-            project=project,
+        if "tags" in kwargs:
+            kwargs["tags"] = as_list(kwargs["tags"])
+        if offline is True:
+            kwargs["mode"] = "offline"
+        super().__init__(
+            prefix=prefix,
+            log_model=log_model,
             name=name,
-            id=version or id,
             save_dir=None if directory is None else os.fspath(directory),
-            mode="offline" if offline else mode,
-            init=kwargs,
+            offline=offline,
+            id=version or id,
+            project=project,
+            checkpoint_name=checkpoint_name,
+            add_file_policy=add_file_policy,
             environment=environment,
-            project_variable=os.environ.get("WANDB_PROJECT"),
+            **kwargs,
         )
-        check(settings)
-        self._session: Session = DirectSession(settings, experiment)
-        if not settings.has_console:
+        self.add_file_policy = add_file_policy
+        self._direct = DirectSession(self, experiment)
+        self._url: str | None = None
+        self._first_params: tuple[int | None, dict[str, Any]] | None = None
+        if not self.options.has_console:
             self.captures = type(self).captures - {"console"}
+
+    def open(self, run: RunInfo | None) -> Session:
+        if run is None:
+            self._direct.open()
+            session: Session = self._direct
+        elif self.is_disabled:
+            session = DisabledSession()
+        else:
+            line, params = self._first_params or (None, {})
+            is_now = line is not None and line == self.context.line
+            session = CourierSession(self, run, params if is_now else {}, line if is_now else None)
+        self._url = session.url
+        return session
+
+    def read_failure(self, error: BaseException) -> Failure:
+        return read_failure(error)
 
     # Identity
 
     @property
     def name(self) -> str | None:
         """The project."""
-        return self._session.settings.project_of(self.run_info)
+        return self.options.project_of(self.run_info)
 
     @property
     def version(self) -> str | None:
         """W&B's id of the run; None before one is made up."""
-        return self._session.id
+        return self._direct.id if self.run_info is None else self.options.id_of(self.run_info)
 
     @property
     def save_dir(self) -> str:
         """The directory in which W&B's client makes its ``wandb``."""
-        return self._session.settings.directory_of(self.run_info)
-
-    @property
-    def experiment(self) -> Any:
-        """W&B's ``Run``."""
-        if isinstance(self._session, CourierSession):
-            self._session.share()
-        return self._session.run
+        return self.options.directory_of(self.run_info)
 
     def how_to_view(self) -> str | None:
-        return self._session.url
+        return self._url
 
     # Login, offline
 
     def check_login(self) -> None:
-        settings = self._session.settings
-        if self._session.is_open and self.run_info is None:
+        if self._direct.is_open and self.run_info is None:
             raise ConfigError(
                 "experiment=... is for a logger that is used directly; a Run opens the W&B run itself: give it the id"
             )
-        check_for_client(settings)
-        if settings.is_online:
-            check_login(settings.base_url, settings.for_client.get("api_key"), settings.entity)
-
-    def resolved_options(self) -> dict[str, Any]:
-        return resolved_options(self._session.settings)
+        self.options.check_settings()
+        if not (self.is_offline or self.is_disabled):
+            check_login(self.options)
 
     @property
     def is_offline(self) -> bool:
-        return self._session.settings.is_offline
+        return self.options.mode == "offline"
 
     @property
     def is_disabled(self) -> bool:
-        return self._session.settings.is_disabled
+        return self.options.mode == "disabled"
 
     def go_online(self) -> None:
         if self.is_offline:
-            self._session.settings = self._session.settings._replace(mode="online")
-
-    # Delivery
-
-    def attach(self, run: RunInfo) -> None:
-        super().attach(run)
-        self._session = CourierSession(self._session.settings, run)
+            self.options = self.options.replace(mode="online")
 
     def watermark(self) -> int | None:
         """For an offline logger, begin anew where its files do: what a client that died has left is not whole."""
-        session = self._session
-        return session.lines_ended_offline if isinstance(session, CourierSession) and self.is_offline else None
+        if self.run_info is None or not self.is_offline:
+            return None
+        state = State.load(state_file(self.options, self.run_info))
+        return 0 if state is None else state.ended
 
-    def flush(self) -> None:
-        self._session.wait()
-
-    def finalize(self, status: str) -> None:
-        super().finalize(status)
-        self._session.end(status, self._line)
-
-    def close(self) -> None:
-        """Release everything; in direct use the run has ended then."""
-        self._session.close()
-
-    # Numbers, params, tags
+    # What W&B takes in its own way
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        values = {self._key(key): _plain(value) for key, value in metrics.items() if value is not None}
-        context = self.context
-        if context.epoch is not None:
-            values = {self._prefix + "epoch": context.epoch, **values}
-        if not values:
-            return
-        self._session.log(values, step, context)
-        self._session.summarise(
-            {key: value for key, value in values.items() if isinstance(value, int | float)}, context
-        )
-
-    def _key(self, key: Any) -> str:
-        name = f"{self._prefix}{key}" or _NO_NAME
-        if name not in _RESERVED:
-            return name
-        self.warner.warn(
-            f"name {name}", f"W&B means something else by {name!r}; the metric is {'metrics/' + name!r} there"
-        )
-        return f"metrics/{name}"
-
-    def _log_rich(self, key: str, value: Any, step: int | None) -> None:
-        self._session.log(in_portions(self._key(key), value), step, self.context, has_files=True)
-
-    def _log_word(self, key: str, text: str, step: int | None) -> None:
-        self._session.log({self._key(key): text}, step, self.context)
+        """Log a row; in direct use W&B's client gets what is no number as it was given."""
+        values = {str(key): _plain(value) for key, value in metrics.items() if value is not None}
+        if values:
+            self.log_metrics_batch([MetricsRow(values, step, self.context)])
 
     def log_hyperparams(
-        self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
+        self, params: Mapping[str, Any] | Namespace | None = None, metrics: Any = None, *args: Any, **kwargs: Any
     ) -> None:
         """Add hyperparameters to the run's config, nested as they are."""
-        self._session.configure(
-            to_jsonable(vars(params) if isinstance(params, Namespace) else params or {}), self._line
-        )
-        if metrics:
-            self.log_metrics(dict(metrics), step=0)
-
-    def log_tags(self, tags: Sequence[str]) -> None:
-        run = self._session.run
-        run.tags = tuple(dict.fromkeys([*(run.tags or ()), *tags]))
-        self._session.settle(self._line)
-
-    def define_metric(
-        self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
-    ) -> None:
-        """Say which metric is the x-axis of ``name``, the step if none is, and what W&B's table of runs shows of it.
-
-        Args:
-            name: a metric, or the beginning of names and a ``*``.
-            step_metric: a metric.
-            summary: ``min``, ``max``, ``mean``, ``first`` or ``last``, or several of them with commas between;
-                ``none``; or ``best``. Only finite values count.
-            goal: ``minimize`` or ``maximize``: what is ``best``.
-        """
-        kinds, problem = kinds_of(summary, goal)
-        if problem:
-            shown = "; W&B shows its last value" if kinds is None else ""
-            self.warner.warn(f"define {name}", f"define_metric({name!r}): {problem}{shown}")
-        axis = STEP if step_metric in (None, STEP) else self._prefix + str(step_metric)
-        self._session.define(Definition(self._prefix + name, axis, kinds), self._line)
-
-    @property
-    def _line(self) -> int | None:
-        return self.context.line
-
-    # Console, alerts, watching
-
-    def log_console(self, text: str, stream: str) -> None:
-        if self._session.is_new(self._line):
-            self._session.run.write_logs(text)
-
-    def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
-        """Have W&B send a message to whom the project's settings name."""
-        if self._session.is_new(self._line):
-            self._session.run.alert(title, text, level=level)
+        if self.run_info is not None:  # They open the run, but not twice: W&B may refuse it because of them.
+            given = vars(params) if isinstance(params, Namespace) else params or {}
+            self._first_params = None if self._first_params else (self.context.line, to_jsonable(given))
+        super().log_hyperparams(params, metrics)
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters as training goes on; W&B's client hooks into the model."""
-        self._session.run.watch(model, log=log, log_freq=log_freq, log_graph=log_graph)
+        self.experiment.watch(model, log=log, log_freq=log_freq, log_graph=log_graph)
 
     def unwatch(self, model: Any = None) -> None:
-        self._session.run.unwatch(model)
+        self.experiment.unwatch(model)
 
     # Artifacts
 

@@ -1,72 +1,115 @@
-"""What people log → the types of W&B."""
+"""What people log, as objects of W&B: pictures, sounds, tables, models, artifacts."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankzero.events.structs import Artifact, Checkpoint
 from rankzero.media.encoders import Histogram, encode_image, import_pillow
+from rankzero.media.record import Media
 from rankzero.media.store import MediaFile
 from rankzero.values import NON_FINITE, to_jsonable, to_number
 
-Make = Callable[..., Any]
-"""Makes W&B's object of one item and its options."""
+CHECKPOINT = "model.ckpt"
+"""What the file of a checkpoint is called in its artifact."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 _SOUNDS = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
 _VIDEOS = (".mp4", ".webm")
 _PAGES = (".html", ".htm")
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
+_UNUSABLE = re.compile(r"[^\w.-]+")
+_LONGEST_NAME = 128
+_NOT_LIGHTNINGS = ("dirpath", "every_n_epochs")  # of a ModelCheckpoint, but not what Lightning's logger keeps
 
 
-def is_native(value: Any) -> bool:
+def _is_native(value: Any) -> bool:
     """Return whether a value is an object of W&B already."""
     return type(value).__module__.partition(".")[0] == "wandb"
 
 
-def options_of(items: Any, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the options of each item.
+# Media with files
+
+
+def with_options(media: Media) -> list[tuple[Any, dict[str, Any]]]:
+    """Return each item with its options.
 
     Raises:
         TypeError: the items are no list.
         ValueError: an option is a list that has not one entry for each of them.
     """
+    items, given = media.items, {"caption": media.captions, **media.encoding, **media.extra}
+    if media.kind in ("figure", "pointcloud"):  # of which one may come alone, and a caption is in the file
+        items = media.files()
+        given = {"caption": [file.caption for file in items]} if media.kind == "pointcloud" else {}
     if not isinstance(items, list | tuple):
         raise TypeError(f"what is logged must be a list, as in [image], not {type(items).__name__}")
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         if isinstance(value, list | tuple) and len(value) != len(items):
             raise ValueError(f"{name!r} has {len(value)} entries for {len(items)} items; give one for each")
-    return [
+    options = [
         {name: value[index] if isinstance(value, list | tuple) else value for name, value in given.items()}
         for index in range(len(items))
     ]
+    return list(zip(items, options, strict=True))
 
 
-def one_of(value: Any) -> Any:
-    """Return the first of a list, or the value itself."""
-    return value[0] if isinstance(value, Sequence) and value else value
+def made(media: Media, item: Any, options: dict[str, Any]) -> Any:
+    """Return W&B's object of one item.
 
-
-def image(item: Any, **options: Any) -> Any:
-    """Return a ``wandb.Image``."""
+    Raises:
+        OSError: a file is missing, or none of this kind.
+        ValueError: so is its content.
+    """
     import wandb
 
-    if is_native(item):
+    if _is_native(item):
         return item
+    caption = item.caption if isinstance(item, MediaFile) else None
+    options = {"caption": caption, **options} if caption else options
+    match media.kind:
+        case "image":
+            return _image(item, options)
+        case "audio":
+            return wandb.Audio(_file_of(media, item, options.pop("sample_rate", None)), **options)
+        case "video":
+            return wandb.Video(_file_of(media, item, options.pop("fps", None)), **options)
+        case "pointcloud":
+            import numpy as np
+
+            return wandb.Object3D(np.load(item.path), caption=options.get("caption"))
+    return _page(item.path) if Path(item.path).suffix in _PAGES else wandb.Image(item.path)
+
+
+def _file_of(media: Media, item: Any, rate: Any) -> str | os.PathLike[str]:
+    """Return the path of a sound or video; arrays are written to a file, for which W&B's client needs moviepy."""
+    if isinstance(item, str | os.PathLike):
+        return os.fspath(item)
+    encoding = dict.fromkeys(media.encoding, rate)
+    return replace(media, items=[item], captions=None, encoding=encoding).files()[0].path
+
+
+def _image(item: Any, options: dict[str, Any]) -> Any:
+    import wandb
+
     for kind, read in (("masks", _mask), ("boxes", _boxes)):
         if options.get(kind):
             options[kind] = {name: read(each) for name, each in options[kind].items()}
-    return wandb.Image(_picture(item), **_with_caption(item, options))
+    return wandb.Image(_picture(item), **options)
 
 
 def _picture(item: Any) -> Any:
     """Return a path, or arrays, tensors and figures as a picture; W&B's client makes arrays of 0..1 black."""
     if not hasattr(item, "shape") and not hasattr(item, "savefig"):
-        return _path_or(item)
+        return item.path if isinstance(item, MediaFile) else item
     try:
         return import_pillow().open(io.BytesIO(encode_image(item)[0]))
     except ValueError:  # W&B's client drops dimensions of one
@@ -74,7 +117,7 @@ def _picture(item: Any) -> Any:
 
 
 def _mask(mask: Any) -> Any:
-    """Return a mask whose data are an array, also where they were written down as a list."""
+    """Return a mask whose data are an array, also where a journal has them as a list."""
     if isinstance(mask, Mapping) and isinstance(mask.get("mask_data"), list):
         import numpy as np
 
@@ -92,40 +135,6 @@ def _classes(mask: Mapping[str, Any]) -> dict[str, Any]:
     return {"class_labels": {int(number): name for number, name in labels.items()}} if labels else {}
 
 
-def in_portions(key: str, made: Any) -> dict[str, Any]:
-    """Return W&B's objects by key, with further keys where W&B would leave out pictures."""
-    most = getattr(made[0], "MAX_ITEMS", None) if isinstance(made, list) else None
-    if most is None:
-        return {key: made}
-    firsts = range(0, len(made), most)
-    return {f"{key} ({first + 1} on)" if first else key: made[first : first + most] for first in firsts}
-
-
-def audio(item: Any, **options: Any) -> Any:
-    """Return a ``wandb.Audio``."""
-    import wandb
-
-    return item if is_native(item) else wandb.Audio(_path_or(item), **_with_caption(item, options))
-
-
-def video(item: Any, **options: Any) -> Any:
-    """Return a ``wandb.Video``."""
-    import wandb
-
-    if is_native(item):
-        return item
-    if isinstance(item, str | Path | MediaFile):
-        options.pop("fps", None)  # a file has its own
-    return wandb.Video(_path_or(item), **_with_caption(item, options))
-
-
-def figure(item: Any) -> Any:
-    """Return a ``wandb.Image`` of a picture, a ``wandb.Html`` of a page."""
-    import wandb
-
-    return _page(item.path) if Path(item.path).suffix in _PAGES else wandb.Image(item.path)
-
-
 def _page(path: str) -> Any:
     """Return a ``wandb.Html`` of a page as it is."""
     import wandb
@@ -133,11 +142,34 @@ def _page(path: str) -> Any:
     return wandb.Html(Path(path), inject=False)
 
 
-def cell(value: Any) -> Any:
-    """Return what a cell of a ``wandb.Table`` may hold."""
+def in_portions(key: str, objects: Any) -> dict[str, Any]:
+    """Return W&B's objects by key, with further keys where W&B would leave out pictures."""
+    most = getattr(objects[0], "MAX_ITEMS", None) if isinstance(objects, list) else None
+    if most is None:
+        return {key: objects}
+    firsts = range(0, len(objects), most)
+    return {f"{key} ({first + 1} on)" if first else key: objects[first : first + most] for first in firsts}
+
+
+# Tables, histograms, models
+
+
+def table(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Any:
+    """Return a ``wandb.Table`` with all the rows, whose columns have types if they can."""
     import wandb
 
-    if is_native(value):
+    cells = [[_cell(each) for each in row] for row in rows]
+    wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(cells))  # or the rest would be left out
+    try:
+        return wandb.Table(columns=list(columns), data=cells)
+    except TypeError:
+        return wandb.Table(columns=list(columns), data=cells, allow_mixed_types=True)
+
+
+def _cell(value: Any) -> Any:
+    import wandb
+
+    if _is_native(value):
         return value
     if not isinstance(value, MediaFile):
         is_picture = hasattr(value, "savefig") or (hasattr(value, "save") and hasattr(value, "mode"))
@@ -154,31 +186,15 @@ def _plain(value: Any) -> Any:
     return to_number(value) if isinstance(plain, str) and not isinstance(value, str) and plain in NON_FINITE else plain
 
 
-def table(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Any:
-    """Return a ``wandb.Table`` with all the rows, whose columns have types if they can."""
-    import wandb
-
-    cells = [[cell(each) for each in row] for row in rows]
-    wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(cells))  # or the rest would be left out
-    try:
-        return wandb.Table(columns=list(columns), data=cells)
-    except TypeError:
-        return wandb.Table(columns=list(columns), data=cells, allow_mixed_types=True)
-
-
 def histogram(counted: Histogram) -> Any:
     """Return a ``wandb.Histogram``, in which neighbouring bins are one where there are more than W&B takes."""
     import wandb
 
     counts, edges = list(counted.counts), list(counted.edges)
     width = -(-len(counts) // wandb.Histogram.MAX_LENGTH)
-    if width > 1:
-        starts = range(0, len(counts), width)
-        counts, edges = (
-            [sum(counts[start : start + width]) for start in starts],
-            [*(edges[start] for start in starts), edges[-1]],
-        )
-    return wandb.Histogram(np_histogram=(counts, edges))
+    starts = range(0, len(counts), width)
+    counts = [sum(counts[start : start + width]) for start in starts]
+    return wandb.Histogram(np_histogram=(counts, [*(edges[start] for start in starts), edges[-1]]))
 
 
 def graph(file: MediaFile) -> Any:
@@ -187,20 +203,60 @@ def graph(file: MediaFile) -> Any:
 
     shown = wandb.Graph(format="torch")
     for module in json.loads(Path(file.path).read_bytes()).get("modules", []):
-        if module["parameters"] or (module["name"] and module["type"] not in _CONTAINERS):
-            shown.add_node(
-                id=module["name"],
-                name=module["name"],
-                class_name=module["type"],
-                num_parameters=[module["parameters"]],
-            )
+        name, kind = module["name"], module["type"]
+        if module["parameters"] or (name and kind not in _CONTAINERS):
+            shown.add_node(id=name, name=name, class_name=kind, num_parameters=[module["parameters"]])
     return shown
 
 
-def _path_or(item: Any) -> Any:
-    return item.path if isinstance(item, MediaFile) else item
+# Artifacts
 
 
-def _with_caption(item: Any, options: dict[str, Any]) -> dict[str, Any]:
-    caption = item.caption if isinstance(item, MediaFile) else None
-    return {"caption": caption, **options} if caption else options
+def file_artifact(artifact: Artifact, *, is_ours: bool) -> Any:
+    """Return W&B's artifact of a file or folder.
+
+    Args:
+        artifact: what was logged.
+        is_ours: whether the file is ours: it changes no more, so that W&B's client need not copy it, and is called
+            after its content, so that in the artifact it is called as that is.
+    """
+    name, suffix = artifact.name, Path(artifact.path).suffix
+    metadata = {"name": name, **artifact.metadata} if usable_name(name) != name else artifact.metadata
+    named = Path(artifact.path).name
+    if is_ours:
+        named = name if name.endswith(suffix) else name + suffix
+    if os.path.isdir(artifact.path):
+        named = ""
+    return _artifact(artifact.path, named, name, artifact.kind or "file", metadata, is_ours=is_ours)
+
+
+def checkpoint_artifact(checkpoint: Checkpoint, name: str, *, is_ours: bool) -> Any:
+    """Return W&B's artifact of a checkpoint, a file or folder, which it holds as ``model.ckpt``."""
+    metadata = {"score": checkpoint.score, "original_filename": Path(checkpoint.path).name}
+    metadata |= _nested(checkpoint.metadata) | ({} if checkpoint.step is None else {"step": checkpoint.step})
+    return _artifact(checkpoint.path, CHECKPOINT, name, "model", metadata, is_ours=is_ours)
+
+
+def _artifact(path: str, named: str, name: str, kind: str, metadata: dict[str, Any], *, is_ours: bool) -> Any:
+    import wandb
+
+    artifact = wandb.Artifact(usable_name(name), kind, metadata=metadata)
+    add = artifact.add_dir if os.path.isdir(path) else artifact.add_file
+    add(path, name=named or None, skip_cache=is_ours, policy="immutable" if is_ours else "mutable")
+    return artifact
+
+
+def usable_name(name: str) -> str:
+    """Return the nearest name that W&B takes: letters, digits, ``-``, ``_`` and ``.``."""
+    return _UNUSABLE.sub("-", name)[:_LONGEST_NAME]
+
+
+def _nested(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata with those of a ModelCheckpoint under its name, as Lightning's logger has them."""
+    return {"ModelCheckpoint": dict(_as_lightning(metadata))} if "save_top_k" in metadata else dict(metadata)
+
+
+def _as_lightning(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in metadata.items():
+        if name not in _NOT_LIGHTNINGS:
+            yield ("_every_n_train_steps" if name == "every_n_train_steps" else name), value

@@ -1,10 +1,18 @@
-"""How W&B's client is told to begin a run, or to go on with it."""
+"""Begin a run with W&B's client, or go on with it.
+
+A courier has the client describe the training process, and not the one that it runs in.
+"""
 
 from __future__ import annotations
 
 import glob
+import json
+import os
+import platform
+import signal
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +20,10 @@ from rankzero import rank_zero_warn
 from rankzero.capture.environment import Environment, read_environment
 from rankzero.events.run_info import RunInfo
 from rankzero.run.identity import name_of
-from rankzero_wandb.readback import MARK
-from rankzero_wandb.settings import ARGUMENTS, CLIENT_SETTINGS, Settings, only_known_variables
-from rankzero_wandb.training_process import environment_settings, mark, save_environment
+from rankzero.rundir.writer_lock import Writer, writer_pid, writer_state
+from rankzero.waiting import wait_until
+from rankzero_wandb.client import MARK
+from rankzero_wandb.options import WandbOptions
 
 STEP = "trainer/global_step"
 """The metric that is the x-axis of all others."""
@@ -26,8 +35,8 @@ _ENVIRONMENT_TIMEOUT = 10.0
 _NOT_FOR_CLIENT = ("console", "disable_git", "x_save_requirements")
 """Settings of the user's that are about the training process, and that we see to."""
 
-# A courier waits and tries again itself, and tells people; W&B's client is to give up, or to go on, soon.
-_PATIENCE = {
+# A courier waits and tries again itself, and warns people; W&B's client is to give up, or to go on, soon.
+_TIMEOUTS = {
     "init_timeout": 20.0,
     "finish_timeout": 60.0,
     "x_file_stream_transmit_interval": 1.0,
@@ -38,26 +47,27 @@ _PATIENCE = {
 _DIRECT_FINISH_TIMEOUT = 300.0
 
 
-def open_direct(settings: Settings, *, in_parallel: bool) -> Any:
+def open_direct(options: WandbOptions, *, run_id: str | None, in_parallel: bool) -> Any:
     """Begin a run that is used directly, or go on with it.
 
     Args:
-        settings: what the user said.
+        options: what the user asked for.
+        run_id: W&B's id of the run; None for one that W&B makes up.
         in_parallel: whether another run is open that must go on.
     """
     import wandb
 
     arguments = {
-        "project": settings.project_of(None),
-        "name": settings.name,
-        "id": settings.id,
-        "dir": settings.directory_of(None),
+        "project": options.project_of(None),
+        "name": options.given.get("name"),
+        "id": run_id,
+        "dir": options.directory_of(None),
         "resume": "allow",
-        "mode": settings.mode,
+        "mode": options.given.get("mode"),
         **({"reinit": "create_new"} if in_parallel else {}),
-        **settings.init,
+        **options.init,
+        "settings": wandb.Settings(**{"finish_timeout": _DIRECT_FINISH_TIMEOUT, **options.settings}),
     }
-    arguments["settings"] = wandb.Settings(**{"finish_timeout": _DIRECT_FINISH_TIMEOUT, **settings.for_client})
     Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
     run = wandb.init(**arguments)
     if arguments.get("sync_tensorboard"):
@@ -67,81 +77,183 @@ def open_direct(settings: Settings, *, in_parallel: bool) -> Any:
     return run
 
 
-def open_for_courier(settings: Settings, run: RunInfo, params: Mapping[str, Any], line: int, *, is_new: bool) -> Any:
-    """Begin the W&B run of a rankzero run, or go on with it.
-
-    Args:
-        settings: what the user said.
-        run: the rankzero run.
-        params: hyperparameters that are known already, which saves a request.
-        line: the line of the journal that they are from.
-        is_new: whether W&B is to be told what the run is called; later a person may have changed it there.
-    """
-    import wandb
-
-    environment = read_environment(Path(run.dir), timeout=_ENVIRONMENT_TIMEOUT)
-    init = settings.init if is_new else settings.without(FIRST_TIME_ONLY).init
-    given = settings.init.get("config") or {}
-    arguments = {
-        "project": settings.project_of(run),
-        "id": settings.id_of(run),
-        "dir": settings.directory_of(run),
-        "resume": "allow",
-        "reinit": "create_new",
-        "mode": settings.real_mode,
-        **{name: settings.variable(variable) for name, variable in ARGUMENTS.items()},
-        **init,
-        "config": {**given, **params, MARK: mark(run, line, environment)},
-        **_called(settings, run, is_new),
-        **({} if settings.has_code else {"save_code": False}),
-        "settings": wandb.Settings(**_courier_settings(settings, run, environment)),
-    }
-    Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
-    if settings.is_offline:
-        _wait_for_a_new_directory(Path(arguments["dir"], "wandb"))
-    with only_known_variables(settings):
-        opened = wandb.init(**arguments)
-    if environment is not None:
-        try:
-            save_environment(opened, settings, Path(run.dir), environment)
-        except OSError as error:  # no reason to do without the run
-            rank_zero_warn(f"W&B will not show all of what surrounds the run {run.name}: {error}")
-    return opened
-
-
-def _wait_for_a_new_directory(directory: Path) -> None:
-    """Wait a moment if W&B's client would write into files that another has begun: it names them by the second."""
-    while any(directory.glob(time.strftime("offline-run-%Y%m%d_%H%M%S-*"))):
-        time.sleep(0.05)
-
-
-def mark_as_synced(settings: Settings, run: RunInfo) -> None:
-    """Have ``wandb sync`` pass over what W&B's client has written offline of a run, all of which W&B has."""
-    run_id = glob.escape(settings.id_of(run) or "")
-    for path in Path(settings.directory_of(run), "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
-        path.with_suffix(".wandb.synced").touch()
-
-
-def _called(settings: Settings, run: RunInfo, is_new: bool) -> dict[str, Any]:
-    if not is_new:
-        return dict.fromkeys(["name", "notes", "tags"])
-    given = run.name if run.name != name_of(run.id) else None
-    tags = list(dict.fromkeys([*(settings.init.get("tags") or ()), *run.tags]))
-    return {
-        "name": settings.name or given or settings.variable("WANDB_NAME") or run.name,
-        "notes": settings.init.get("notes") or run.notes or settings.variable("WANDB_NOTES"),
-        "tags": tags or list(filter(None, (settings.variable("WANDB_TAGS") or "").split(","))) or None,
-    }
-
-
 def define_step(run: Any) -> None:
     """Make the step the x-axis of all metrics."""
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
 
 
-def _courier_settings(settings: Settings, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
-    given = {name: value for name, value in settings.for_client.items() if name not in _NOT_FOR_CLIENT}
-    variables = {name: value for name, variable in CLIENT_SETTINGS.items() if (value := settings.variable(variable))}
-    told = {**_PATIENCE, **environment_settings(settings, run, environment), **variables, **given}
-    return told if settings.has_code else {**told, "disable_code": True, "save_code": False}
+def open_for_courier(options: WandbOptions, run: RunInfo, config: Mapping[str, Any], line: int, *, is_new: bool) -> Any:
+    """Begin the W&B run of a rankzero run, or go on with it.
+
+    Args:
+        options: what the user asked for.
+        run: the rankzero run.
+        config: hyperparameters that are known already, which saves a request.
+        line: the line of the journal that they are from.
+        is_new: whether W&B is to get the name of the run; later a person may have changed it there.
+    """
+    import wandb
+
+    environment = read_environment(Path(run.dir), timeout=_ENVIRONMENT_TIMEOUT)
+    init = {name: value for name, value in options.init.items() if is_new or name not in FIRST_TIME_ONLY}
+    arguments = {
+        "project": options.project_of(run),
+        "id": options.id_of(run),
+        "dir": options.directory_of(run),
+        "resume": "allow",
+        "reinit": "create_new",
+        "mode": options.mode,
+        **{name: options[name] for name in ("entity", "group", "job_type")},
+        **init,
+        "config": {**options.given.get("config", {}), **config, MARK: _mark(run, line, environment)},
+        **_description(options, run, is_new),
+        **({} if options.has_code else {"save_code": False}),
+        "settings": wandb.Settings(**_client_settings(options, run, environment)),
+    }
+    directory = Path(arguments["dir"], "wandb")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    if options.mode == "offline":  # the client names its files by the second, and would write on in another's
+        wait_until(lambda: not any(directory.glob(time.strftime("offline-run-%Y%m%d_%H%M%S-*"))), timeout=5)
+    with options.hiding_variables():
+        opened = wandb.init(**arguments)
+    if environment is not None:
+        try:
+            _save_environment(opened, options, Path(run.dir), environment)
+        except OSError as error:  # no reason to do without the run
+            rank_zero_warn(f"W&B will not show all of the environment of the run {run.name}: {error}")
+    return opened
+
+
+def mark_as_synced(options: WandbOptions, run: RunInfo) -> None:
+    """Have ``wandb sync`` pass over what W&B's client has written offline of a run, all of which W&B has."""
+    run_id = glob.escape(options.id_of(run) or "")
+    for path in Path(options.directory_of(run), "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
+        path.with_suffix(".wandb.synced").touch()
+
+
+def _mark(run: RunInfo, line: int, environment: Environment | None) -> dict[str, Any]:
+    """Return what a run's config says of rankzero."""
+    mark: dict[str, Any] = {"run": run.id, "line": line}
+    if environment is not None:  # W&B's client would show the courier's
+        mark |= {"argv": list(environment.argv), "started": environment.started}
+    return mark
+
+
+def _description(options: WandbOptions, run: RunInfo, is_new: bool) -> dict[str, Any]:
+    if not is_new:
+        return dict.fromkeys(["name", "notes", "tags"])
+    chosen = run.name if run.name != name_of(run.id) else None
+    tags = list(dict.fromkeys([*options.given.get("tags", ()), *run.tags]))
+    return {
+        "name": options.given.get("name") or chosen or options["name"] or run.name,
+        "notes": options.given.get("notes") or run.notes or options["notes"],
+        "tags": tags or list(filter(None, (options.variable("WANDB_TAGS") or "").split(","))) or None,
+    }
+
+
+# What surrounds the training process
+
+
+def _client_settings(options: WandbOptions, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
+    variables = {"base_url": options["base_url"], "save_code": options["save_code"]}
+    variables["sweep_id"] = options.variable("WANDB_SWEEP_ID")
+    return {
+        **_TIMEOUTS,
+        **environment_settings(options, run, environment),
+        **{name: value for name, value in variables.items() if value is not None},
+        **{name: value for name, value in options.settings.items() if name not in _NOT_FOR_CLIENT},
+        **({} if options.has_code else {"disable_code": True, "save_code": False}),
+    }
+
+
+def environment_settings(options: WandbOptions, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
+    """Return what makes W&B's client describe the training process."""
+    settings: dict[str, Any] = {
+        "console": "off",  # the courier's own
+        "silent": True,
+        "disable_git": True,  # as it is now, not as it was
+        "x_save_requirements": False,
+        "x_skip_transaction_log": options.mode != "offline",  # the journal has everything
+        "stop_fn": lambda: _stop(run),
+    }
+    if environment is None:
+        return {**settings, "x_disable_stats": True, "x_disable_machine_info": True}
+    settings |= {
+        "program": environment.program or None,
+        "program_abspath": environment.program or None,
+        "program_relpath": _relative_program(environment),
+        "host": environment.host,
+        "username": environment.user,
+        "x_executable": environment.executable,
+    }
+    if environment.git is not None and options.has_git:
+        settings |= {"git_commit": environment.git.commit, "git_remote_url": environment.git.remote}
+    if _is_running_here(run, environment):
+        return {**settings, "x_stats_pid": environment.pid, "x_stats_track_process_tree": True}
+    return {**settings, "x_disable_stats": True, "x_disable_meta": True}
+
+
+def _is_running_here(run: RunInfo, environment: Environment) -> bool:
+    return environment.pid > 0 and environment.host == platform.node() and writer_state(Path(run.dir)) is Writer.ALIVE
+
+
+def _relative_program(environment: Environment) -> str | None:
+    if not environment.program:
+        return None
+    root = environment.git.root if environment.git is not None else environment.cwd
+    relative = os.path.relpath(environment.program, root)
+    return os.path.basename(relative) if relative.startswith("..") else relative
+
+
+def _save_environment(opened: Any, options: WandbOptions, run_dir: Path, environment: Environment) -> None:
+    """Have W&B keep the files that its client makes of a process that it runs in."""
+    found = {}
+    if options.settings.get("x_save_requirements", True):
+        found["requirements.txt"] = environment.packages
+    if environment.git is not None and options.has_git and options.has_code:
+        found["diff.patch"] = environment.git.diff
+    if environment.code and opened.settings.save_code:
+        found[f"code/{_relative_program(environment)}"] = environment.code
+    if opened.settings.x_disable_meta and not options.settings.get("x_disable_meta"):
+        _save(opened, "wandb-metadata.json", json.dumps(_metadata(options, environment)).encode())
+    for name, path in found.items():
+        if path is not None and (run_dir / path).exists():
+            _save(opened, name, (run_dir / path).read_bytes())
+
+
+def _metadata(options: WandbOptions, environment: Environment) -> dict[str, Any]:
+    """Return what W&B's client writes of the process that it runs in, without the machine, which may be another."""
+    known: dict[str, Any] = {
+        "python": environment.python,
+        "startedAt": datetime.fromtimestamp(environment.started, UTC).isoformat().replace("+00:00", "Z"),
+        "args": list(environment.argv[1:]),
+        "program": environment.program,
+        "codePath": _relative_program(environment),
+        "root": environment.cwd,
+        "host": environment.host,
+        "username": environment.user,
+        "executable": environment.executable,
+    }
+    if environment.git is not None and options.has_git:
+        known["git"] = {"commit": environment.git.commit, "remote": environment.git.remote}
+    return {name: value for name, value in known.items() if value}
+
+
+def _save(opened: Any, name: str, content: bytes) -> None:
+    kept = Path(opened.dir, name)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(content)
+    opened.save(str(kept), base_path=opened.dir, policy="now", glob=False)
+
+
+def _stop(run: RunInfo) -> None:
+    """Interrupt training when somebody pressed "Stop run" in W&B, as W&B's client does in the process it runs in.
+
+    Only the process of which the kernel says that it writes the run: whatever stands in the run's directory, others
+    may have written.
+    """
+    if (writer := writer_pid(Path(run.dir))) is not None:
+        os.kill(writer, signal.SIGINT)
+    else:
+        rank_zero_warn(f"W&B asks to stop the run {run.name}, whose process is not on this machine")

@@ -1,22 +1,36 @@
-"""One logger's connection to its run in W&B, which is opened when it is first used."""
+"""An open run in W&B: what every session writes alike, and the session of a logger that is used directly.
+
+What is logged directly is W&B's client's to deliver.
+"""
 
 from __future__ import annotations
 
-import threading
+import secrets
 import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rankzero.events.run_info import LogContext
-from rankzero.values import Number
-from rankzero_wandb.failures import translated
-from rankzero_wandb.opening import STEP
-from rankzero_wandb.settings import Settings
-from rankzero_wandb.summaries import Definition, Summaries
+from rankzero import rank_zero_warn
+from rankzero.events.run_info import LogContext, MetricsRow
+from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric
+from rankzero.loggers.adapter import Session, Unsupported
+from rankzero.media.record import Media
+from rankzero.media.store import MediaFile
+from rankzero_wandb import media as objects
+from rankzero_wandb.client import ReadBack
+from rankzero_wandb.opening import FIRST_TIME_ONLY, STEP, open_direct
+from rankzero_wandb.state import Definition, State, Summaries, kinds_of
 
-EXIT_CODES = {"success": 0, "finished": 0, "aborted": 255, "killed": 255}
-"""What W&B is told of how a run ended; 1 for anything else."""
+if TYPE_CHECKING:
+    from rankzero_wandb.logger import WandbLogger
+
+_NO_NAME = "(no name)"
+"""What has an empty key is called, which W&B's client would leave out."""
+
+_RESERVED = frozenset(["_runtime", "_step", "_timestamp", "_wandb", STEP])
 
 known_runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """The runs that loggers of this process write to, by their ids: W&B's client has a run open only once."""
@@ -24,42 +38,228 @@ our_runs: weakref.WeakSet[Any] = weakref.WeakSet()
 """Those of them that loggers have opened."""
 
 
-class Session(ABC):
-    """Opens and ends a run, and writes to it.
+class WandbSession(Session):
+    """Writes to a run.
 
     Args:
-        settings: what the user said of the run.
+        logger: whose run it is.
     """
 
     has_courier: ClassVar[bool]
     """Whether what is logged comes from a journal and must be acknowledged."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.url: str | None = None
-        """Where W&B shows the run, once it was opened."""
-        self._begin()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._opening = threading.RLock()  # a courier that is a thread, and who uses the run meanwhile
-        self._forget()
-
-    def _forget(self) -> None:
-        """Be as before the run was opened."""
-        self._run: Any = None
-        self._summaries = Summaries((), {})
-        self._graphs: list[str] = []  # the models whose structure was logged, in order
-
-    # Open
+    def __init__(self, logger: WandbLogger) -> None:
+        self.logger = logger
+        self.state = State()
+        self._summaries = Summaries(self.state)
+        self._last_line = -1  # of those that are in W&B's console, or were sent to people
 
     @property
     @abstractmethod
-    def id(self) -> str | None:
-        """W&B's id of the run, None before it makes one up."""
+    def run(self) -> Any:
+        """W&B's run."""
+
+    @property
+    def experiment(self) -> Any:
+        return self.run
+
+    # Rows
+
+    def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
+        for row in rows:
+            values = {self._name(name): value for name, value in row.values.items()}
+            self._log(values, row.step, row.context)
+            self._summarise(values, row.context)
+
+    def _name(self, name: str) -> str:
+        if name not in _RESERVED:
+            return name or _NO_NAME
+        message = f"W&B means something else by {name!r}; the metric is {'metrics/' + name!r} there"
+        self.warner.warn(f"name {name}", message)
+        return f"metrics/{name}"
+
+    def _log(self, values: dict[str, Any], step: int | None, context: LogContext, *, has_files: bool = False) -> None:
+        if step is not None and not self.logger.options["sync_tensorboard"]:
+            values = {**values, STEP: step}
+        self._log_row(values, context, has_files)
+
+    @abstractmethod
+    def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None: ...
+
+    @abstractmethod
+    def _summarise(self, values: Mapping[str, Any], context: LogContext) -> None:
+        """Add the numbers of a row to the summaries."""
+
+    def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
+        kinds, problem = kinds_of(definition.summary, definition.goal)
+        name = definition.name
+        if problem:
+            shown = "; W&B shows its last value" if kinds is None else ""
+            self.warner.warn(f"define {name}", f"define_metric({name!r}): {problem}{shown}")
+        is_step = definition.step_metric in (None, STEP)
+        axis = STEP if is_step else f"{self.logger.prefix}{definition.step_metric}"
+        defined = Definition(name, axis, kinds)
+        self._summaries.define(defined)
+        self._define(defined)
+        self._expect_settings(context)
+
+    def _define(self, definition: Definition) -> None:
+        summary = None if definition.kinds is None else "none"  # it is computed here
+        self.run.define_metric(definition.name, step_metric=definition.step_metric, step_sync=True, summary=summary)
+
+    def _push_summaries(self) -> None:
+        for name, summary in self._summaries.take_changed().items():
+            self.run.summary[name] = summary
+
+    # Media
+
+    def write_media(self, media: Media, context: LogContext) -> None:
+        columns, rows = media.table() if media.kind in ("table", "text") else ([], [])
+        match media.kind:
+            case "graph":
+                self._write_graph(media.items)
+                return
+            case "text" if list(columns) == ["value"] and len(rows) == 1 and isinstance(rows[0][0], str):
+                made: Any = rows[0][0]  # a metric that was a text, which may come at every step
+                self._log({self._key(media): made}, media.step, context)
+                return
+            case "table" | "text":
+                made = objects.table(columns, rows)
+            case "histogram":
+                made = objects.histogram(media.histogram())
+            case "image" | "audio" | "video" | "figure" | "pointcloud":
+                made = self._made(media)
+            case _:
+                raise Unsupported
+        if made != []:
+            self._log(objects.in_portions(self._key(media), made), media.step, context, has_files=True)
+        if media.kind in ("table", "text") and (target := made._artifact_target) is not None:
+            self._expect_artifact(target.artifact)
+
+    def _key(self, media: Media) -> str:
+        return self._name(self.logger.prefix + media.key)
+
+    def _made(self, media: Media) -> Any:
+        """Return W&B's objects; a file that is none of its kind becomes an artifact."""
+        made = []
+        for item, options in objects.with_options(media):
+            try:
+                made.append(objects.made(media, item, options))
+            except (OSError, ValueError) as error:
+                if not isinstance(item, MediaFile) or not Path(item.path).exists():
+                    raise
+                message = f"W&B cannot show {media.key!r}, which is kept as an artifact: {error}"
+                self.warner.warn(f"odd file {media.key}", message)
+                self.logger.keep_file(media.key, item, media.kind, media.step)
+        return made[0] if made and media.kind == "figure" else made
+
+    def _write_graph(self, file: MediaFile) -> None:
+        """Add a model's structure to the summary, once however often it is delivered."""
+        name, graphs = Path(file.path).name, self.state.graphs
+        if name not in graphs:
+            graphs.append(name)
+        self.run.summary[f"graph_{graphs.index(name)}"] = objects.graph(file)
+        self._expect_files()
+
+    # Params, tags, artifacts, console, alerts
+
+    def write_params(self, params: dict[str, Any], context: LogContext) -> None:
+        self.run.config.update(params, allow_val_change=True)
+        self._expect_settings(context)
+
+    def write_tags(self, tags: Sequence[str], context: LogContext) -> None:
+        self.run.tags = tuple(dict.fromkeys([*(self.run.tags or ()), *tags]))
+        self._expect_settings(context)
+
+    def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
+        self._log_artifact(objects.file_artifact(artifact, is_ours=self.has_courier), artifact.aliases)
+
+    def write_checkpoint(self, checkpoint: Checkpoint, context: LogContext) -> None:
+        is_ours = self.has_courier or self.logger.options["add_file_policy"] == "immutable"
+        made = objects.checkpoint_artifact(checkpoint, self._checkpoint_name, is_ours=is_ours)
+        self._log_artifact(made, checkpoint.aliases)
+
+    @property
+    def _checkpoint_name(self) -> str:
+        return self.logger.options["checkpoint_name"] or f"model-{self.run.id}"
+
+    def _log_artifact(self, artifact: Any, aliases: Sequence[str]) -> None:
+        given = [alias for alias in aliases if alias != "latest"]  # which W&B gives each new version by itself
+        self._expect_artifact(self.run.log_artifact(artifact, aliases=given))
+
+    def read_checkpoint(self, alias: str, directory: Path) -> Path:
+        name = f"{objects.usable_name(self._checkpoint_name)}:{alias}"
+        try:
+            found = ReadBack.of(self.run).checkpoint(name)
+        except ValueError as error:
+            raise LookupError(f"W&B has no checkpoint {name}") from error
+        return Path(found.download(root=str(directory)), objects.CHECKPOINT)
+
+    def write_console(self, text: str, stream: str, context: LogContext) -> None:
+        if self._is_new(context):
+            self.run.write_logs(text)
+
+    def alert(self, alert: Alert, context: LogContext) -> None:
+        if self._is_new(context):
+            self.run.alert(alert.title, alert.text, level=alert.level)
+
+    def _is_new(self, context: LogContext) -> bool:
+        """Return whether an event was not handed over to this opening of the run before."""
+        if context.line is None:
+            return True
+        is_new, self._last_line = context.line > self._last_line, max(context.line, self._last_line)
+        return is_new
+
+    # What a courier waits for
+
+    def _expect_settings(self, context: LogContext) -> None:
+        """Note that a setting is on its way."""
+
+    def _expect_artifact(self, artifact: Any) -> None:
+        """Note that an artifact is on its way."""
+
+    def _expect_files(self) -> None:
+        """Note that media are on their way."""
+
+
+class DirectSession(WandbSession):
+    """Opens a run, or uses one that is open already; kept by its logger, with which it goes to other processes.
+
+    Args:
+        logger: whose run it is.
+        experiment: a run that the user opened; None for one of our own.
+    """
+
+    has_courier = False
+
+    def __init__(self, logger: WandbLogger, experiment: Any = None) -> None:
+        super().__init__(logger)
+        self._options = logger.options
+        self._run = experiment
+        self._exit_code = 0
+        self._is_ours = False
+        self._goes_on = False  # with a run that was opened before
+        self._attach_id: str | None = None  # of a run that another process has open
+        self._id: str | None = None  # for the copies of a logger, before W&B makes one up
+        if experiment is not None:
+            known_runs[experiment.id] = experiment
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._id = self._id or secrets.token_hex(8)
+        is_open = self._run is not None
+        return {
+            **self.__dict__,
+            "state": State(),
+            "_summaries": None,
+            "_options": self._options_to_go_on() if is_open else self._options,
+            "_run": None,
+            "_is_ours": False,
+            "_goes_on": True,
+            "_attach_id": getattr(self._run, "_attach_id", None) if is_open else self._attach_id,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _summaries=Summaries(state["state"]))
 
     @property
     def is_open(self) -> bool:
@@ -67,103 +267,92 @@ class Session(ABC):
         return self._run is not None
 
     @property
+    def id(self) -> str | None:
+        """W&B's id of the run; None before one is made up."""
+        return str(self._run.id) if self._run is not None else self._options.id_of(None) or self._id
+
+    @property
     def run(self) -> Any:
-        """W&B's run."""
-        with self._opening:
-            self._open_if_need_be()
-            return self._run
+        self.open()
+        return self._run
 
-    def _open_if_need_be(self, line: int = -1) -> None:
-        with self._opening:
-            if not self.is_open:
-                self._open(line)
-                known_runs[self._run.id] = self._run
-                self.url = self._run.url or None
+    def open(self) -> None:
+        """Open the run unless it is open."""
+        if self._run is not None and _has_finished(self._run):
+            self._let_go()  # somebody else ended it
+        if self._run is None:
+            self._run = self._opened()
+            known_runs[self._run.id] = self._run
+            self.url = self._run.url or None
 
-    @abstractmethod
-    def _open(self, line: int) -> None:
-        """Open the run; what comes first is from after this line of the journal."""
+    def _opened(self) -> Any:
+        import wandb
 
-    # Rows
+        active, wanted = wandb.run, self.id
+        found = active if active is not None and active.id == wanted else known_runs.get(wanted or "")
+        if found is not None and not _has_finished(found):
+            return found
+        if active is not None and active not in our_runs and not self._goes_on:
+            rank_zero_warn(
+                f"the W&B run {active.id} is active, and WandbLogger logs to it; call wandb.finish() before, if it "
+                "is to have a run of its own"
+            )
+            return active
+        run = self._attached()
+        if run is None:
+            run = open_direct(self._options, run_id=wanted, in_parallel=active is not None)
+            self._is_ours = True
+        our_runs.add(run)
+        self._run = run
+        for definition in self.state.definitions:
+            self._define(definition)
+        return run
 
-    def log(self, values: Mapping[str, Any], step: int | None, context: LogContext, *, has_files: bool = False) -> None:
-        """Log a row."""
-        has_step = step is not None and not self.settings.init.get("sync_tensorboard")
-        self._log_row({**values, STEP: step} if has_step else dict(values), context, has_files)
+    def _attached(self) -> Any:
+        """Return the run if the process that this logger came from has it open."""
+        attach_id, self._attach_id = self._attach_id, None
+        if attach_id is None:
+            return None
+        import wandb
+        from wandb.sdk.wandb_init import _attach
 
-    @abstractmethod
-    def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None: ...
+        with suppress(wandb.errors.Error):
+            return _attach(attach_id)
+        return None
 
-    @abstractmethod
-    def summarise(self, values: Mapping[str, Number], context: LogContext) -> None:
-        """Take the numbers of a row into the summaries."""
+    def _options_to_go_on(self) -> Any:
+        """Return the options with which the same run is opened again."""
+        run, first = self._run, dict.fromkeys(FIRST_TIME_ONLY)
+        project, entity = run.project or self._options["project"], run.entity or self._options.given.get("entity")
+        return self._options.replace(**first, id=run.id, name=run.name, project=project, entity=entity)
 
-    def define(self, definition: Definition, line: int | None) -> None:
-        """Say what is to be known of a metric."""
-        self._open_if_need_be()
-        self._summaries.define(definition)
-        self._tell(definition)
-        self.settle(line)
+    def _let_go(self) -> None:
+        """Have the same run opened the next time."""
+        self._options = self._options_to_go_on()
+        self._run = None
+        self._is_ours = False
+        self._goes_on = True
 
-    def _tell(self, definition: Definition) -> None:
-        self._run.define_metric(
-            definition.name,
-            step_metric=definition.step_metric,
-            step_sync=True,
-            summary=None if definition.kinds is None else "none",  # it is computed here
-        )
+    def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None:
+        self.run.log(row)
 
-    def _push_summaries(self) -> None:
-        for name, summary in self._summaries.take_changed().items():
-            self._run.summary[name] = summary
+    def _summarise(self, values: Mapping[str, Any], context: LogContext) -> None:
+        self._summaries.add(values)
+        self._push_summaries()
 
-    # Settings and files
+    def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
+        super().define_metric(definition, context)
+        self._push_summaries()
 
-    def configure(self, params: dict[str, Any], line: int | None) -> None:
-        """Add to the run's config."""
-        self.run.config.update(params, allow_val_change=True)
-        self.settle(line)
+    def finish(self, status: int, time: float) -> None:
+        self._exit_code = status
 
-    def settle(self, line: int | None) -> None:
-        """Note that a setting is on its way which stands in a line of the journal."""
-
-    def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
-        """Log an artifact."""
-        with translated("W&B has not taken an artifact"):
-            self.expect_artifact(self.run.log_artifact(artifact, aliases=aliases))
-
-    def expect_table(self, table: Any) -> None:
-        """Note that the artifact which W&B's client makes of a table, with the pictures in its cells, is on its way."""
-        if (target := table._artifact_target) is not None:
-            self.expect_artifact(target.artifact)
-
-    def expect_artifact(self, artifact: Any) -> None:
-        """Note that an artifact is on its way."""
-
-    def log_graph(self, name: str, graph: Any) -> None:
-        """Log a model's structure, once for each ``name``."""
-        run = self.run
-        if name not in self._graphs:
-            self._graphs.append(name)
-        run.summary[f"graph_{self._graphs.index(name)}"] = graph
-        self.expect_files()
-
-    def expect_files(self) -> None:
-        """Note that media are on their way."""
-
-    def is_new(self, line: int | None) -> bool:
-        """Return whether what a line of the journal says was not handed over to this opening of the run before."""
-        return True
-
-    # Ended
-
-    def wait(self) -> None:
-        """Wait until W&B has everything, where that must be known."""
-
-    @abstractmethod
-    def end(self, status: str, line: int | None) -> None:
-        """Have W&B know how the run ended, which a line of the journal says."""
-
-    @abstractmethod
     def close(self) -> None:
-        """Release everything; a run that is used directly has ended then."""
+        if self._is_ours and self._run is not None:
+            run = self._run
+            self._let_go()
+            run.finish(exit_code=self._exit_code)
+
+
+def _has_finished(run: Any) -> bool:
+    return bool(getattr(run, "_is_finished", False))

@@ -1,0 +1,255 @@
+"""The options of `WandbLogger`, W&B's own variables and files, and the check of the login.
+
+The login is checked without W&B's client, whose import takes as long as all of `rankzero.start`. The client finds the
+key in the environment, or in the ``.netrc`` that ``wandb login`` writes; where it finds it elsewhere, it is asked.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import netrc
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rankzero.errors import ConfigError
+from rankzero.events.run_info import RunInfo
+from rankzero.loggers.login import Login
+from rankzero.loggers.options import Option, Options
+from rankzero_wandb.sweeps import sweep_parameters
+
+_OFFLINE = ("offline", "dryrun")
+_UNUSABLE = re.compile(r"[/\\#?%:]")
+_LONGEST_TAG = 64
+_PROJECT = "lightning_logs"
+_NO_PROJECT = "default"  # what a Run belongs to that was given none
+_IN_FILES = {"WANDB_BASE_URL": "base_url", "WANDB_ENTITY": "entity"}
+"""Variables for which W&B's files of settings stand in."""
+
+INIT_ARGUMENTS = frozenset(
+    [
+        "allow_val_change", "config", "entity", "force", "fork_from", "group", "job_type", "monitor_gym", "notes",
+        "reinit", "resume", "resume_from", "save_code", "settings", "sync_tensorboard", "tags", "tensorboard",
+    ]
+)  # fmt: skip
+"""What is handed to ``wandb.init`` as it was given."""
+
+
+class WandbOptions(Options):
+    """What the user asked for: arguments of the logger, W&B's environment variables and W&B's files."""
+
+    table = (
+        Option("project", str, variable="WANDB_PROJECT", early=True, kept=True),  # each logger may have its own
+        Option("id", str, variable="WANDB_RUN_ID", kept=True),
+        Option("name", variable="WANDB_NAME", kept=True),
+        Option("entity", str, variable="WANDB_ENTITY", kept=True),
+        Option("group", str, variable="WANDB_RUN_GROUP", kept=True),
+        Option("job_type", str, variable="WANDB_JOB_TYPE", kept=True),
+        Option("notes", str, variable="WANDB_NOTES", kept=True),
+        Option("tags", variable="WANDB_TAGS", kept=True),
+        Option("mode", choices=("online", *_OFFLINE, "disabled", "shared"), variable="WANDB_MODE", kept=True),
+        Option("base_url", variable="WANDB_BASE_URL", kept=True, local=True),
+        Option("save_code", variable="WANDB_SAVE_CODE", kept=True),
+        Option("save_dir", variable="WANDB_DIR", local=True),
+        Option("offline", bool),
+        Option("resume", choices=("allow", "never", "must", "auto", True, False)),
+        Option("add_file_policy", choices=("mutable", "immutable")),
+        *map(Option, ("anonymous", "checkpoint_name", "dir", "environment", "experiment", "version")),
+        *map(Option, ("allow_val_change", "config", "force", "fork_from", "monitor_gym", "reinit", "resume_from")),
+        *map(Option, ("settings", "sync_tensorboard", "tensorboard")),
+    )
+    kept_variables = ("WANDB_CONSOLE", "WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_SWEEP_ID")
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        return super().names() - {"base_url"}  # which is one of W&B's settings
+
+    def check(self, logger: str, others: Iterable[str] = ()) -> None:
+        super().check(logger, others)
+        for name in ("project", "id"):
+            value = self.given.get(name)
+            if value is not None and (value == "" or _UNUSABLE.search(value)):
+                raise ConfigError(f"W&B takes no {name} {value!r}: it is a text without any of / \\ # ? % :")
+        for tag in self.given.get("tags", ()):
+            if not isinstance(tag, str) or not 1 <= len(tag) <= _LONGEST_TAG:
+                raise ConfigError(f"W&B takes no tag {tag!r}: tags are texts of 1 to {_LONGEST_TAG} characters")
+        settings = self.given.get("settings", {})
+        if not isinstance(settings, Mapping) and not hasattr(settings, "model_fields_set"):
+            raise ConfigError(f"settings are a dictionary or a wandb.Settings, not {settings!r}")
+
+    def check_settings(self) -> None:
+        """Check the user's settings of W&B's client, which is imported for it if there are any.
+
+        Raises:
+            ConfigError: the client does not take them.
+        """
+        if not self.settings:
+            return
+        import wandb
+
+        try:
+            wandb.Settings(**self.settings)
+        except ValueError as error:
+            problems = [
+                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in getattr(error, "errors", list)()
+            ]
+            raise ConfigError(f"wandb.Settings does not take the settings given: {'; '.join(problems)}") from None
+
+    def lookup(self, variable: str) -> str | None:
+        return super().lookup(variable) or (_setting_from_files(_IN_FILES[variable]) if variable in _IN_FILES else None)
+
+    def resolved(self) -> dict[str, Any]:
+        config: dict[str, Any] = {}
+        with suppress(Exception):  # W&B's client will say what is wrong with the file
+            config = sweep_parameters()
+        return {**super().resolved(), **({"config": config} if config else {})}
+
+    @contextmanager
+    def hiding_variables(self) -> Iterator[None]:
+        """Hide from W&B's client variables of this process, if those of the training process are known."""
+        kept = {option.variable for option in self.table if option.kept and not option.local} | {*self.kept_variables}
+        names = kept if "environment" in self.given else set()
+        hidden = {name: os.environ.pop(name) for name in names if name is not None and name in os.environ}
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
+
+    @property
+    def init(self) -> dict[str, Any]:
+        """What the user gave for ``wandb.init``."""
+        return {name: value for name, value in self.given.items() if name in INIT_ARGUMENTS}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the user set of ``wandb.Settings``."""
+        given = self.given.get("settings", {})
+        if isinstance(given, Mapping):
+            return dict(given)
+        return {name: getattr(given, name) for name in given.model_fields_set}
+
+    @property
+    def base_url(self) -> str | None:
+        """The server; None for the client's default."""
+        url: str | None = self.settings.get("base_url") or self["base_url"]
+        return url
+
+    @property
+    def entity(self) -> str | None:
+        """The account or team; None for the user's own."""
+        entity: str | None = self.given.get("entity") or self.settings.get("entity") or self["entity"]
+        return entity
+
+    @property
+    def has_console(self) -> bool:
+        """Whether W&B is to have what the training process prints."""
+        return (self.settings.get("console") or self.variable("WANDB_CONSOLE")) != "off"
+
+    @property
+    def has_git(self) -> bool:
+        """Whether W&B may know the state of the code in git."""
+        return not self._is_on("disable_git")
+
+    @property
+    def has_code(self) -> bool:
+        """Whether W&B may have code."""
+        return not self._is_on("disable_code")
+
+    def _is_on(self, setting: str) -> bool:
+        value = self.settings.get(setting, self.variable(f"WANDB_{setting.upper()}") or False)
+        return str(value).lower() not in ("false", "0", "no", "off")
+
+    @property
+    def mode(self) -> str:
+        """``online``, ``offline``, ``disabled`` or ``shared``."""
+        mode = self.given.get("mode") or self.settings.get("mode") or self.variable("WANDB_MODE") or "online"
+        return "offline" if mode in _OFFLINE else mode
+
+    def project_of(self, run: RunInfo | None) -> str:
+        """Return the project."""
+        given: str | None = self.given.get("project") or self.settings.get("project")
+        if run is not None and run.project != _NO_PROJECT:
+            return given or run.project
+        return given or self.variable("WANDB_PROJECT") or (_PROJECT if run is None else _NO_PROJECT)
+
+    def id_of(self, run: RunInfo | None) -> str | None:
+        """Return W&B's id of the run; None for one that W&B makes up."""
+        given = self.given.get("id") or self.settings.get("run_id") or self.variable("WANDB_RUN_ID")
+        return given or (run.id if run is not None else None)
+
+    def directory_of(self, run: RunInfo | None) -> str:
+        """Return the directory in which W&B's client makes its ``wandb``."""
+        own = run.dir if run is not None else "."
+        return os.path.expanduser(os.path.expandvars(self["save_dir"] or own))
+
+
+# The login
+
+_HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
+_QUERY = "query Viewer { viewer { id } }"
+_QUERY_WITH_ENTITY = "query Viewer($entity: String!) { viewer { id } entity(name: $entity) { id } }"
+
+
+def _headers(key: str) -> dict[str, str]:
+    token = base64.b64encode(f"api:{key}".encode()).decode()
+    return {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
+
+
+def _has_no_viewer(answer: Any) -> bool:
+    return bool(answer["data"]) and answer["data"].get("viewer") is None
+
+
+_LOGIN = Login(
+    tracker="W&B",
+    key="API key",
+    how="run `wandb login`, or set WANDB_API_KEY",
+    offline="offline=True",
+    path="/graphql",
+    headers=_headers,
+    is_refusal=_has_no_viewer,
+)
+
+
+def check_login(options: WandbOptions) -> None:
+    """Raise `ConfigError` if there is no key, W&B refuses it, or there is no such entity."""
+    url = options.base_url or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
+    key = options.settings.get("api_key") or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
+    if key is None and _is_known_to_client():
+        return
+    entity = options.entity
+    query = {"query": _QUERY_WITH_ENTITY, "variables": {"entity": entity}} if entity else {"query": _QUERY}
+    answer = _LOGIN.check(url, _LOGIN.require(key), {"variables": {}, **query})
+    if entity and answer and answer["data"] and answer["data"].get("entity", entity) is None:
+        raise ConfigError(
+            f"{urlsplit(url).netloc} has no entity (account or team) {entity!r} that the user of the key may see; "
+            "change entity=... or WANDB_ENTITY"
+        )
+
+
+def _setting_from_files(name: str) -> str | None:
+    """Return a setting from the files that ``wandb login --host`` and ``wandb init`` write; None if they lack it."""
+    parser = configparser.ConfigParser(interpolation=None)
+    own = os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb"
+    with suppress(configparser.Error, OSError, ValueError):
+        parser.read([Path(own, "settings"), Path(os.environ.get("WANDB_DIR", "."), "wandb", "settings")])
+    return parser.get("default", name, fallback=None)
+
+
+def _key_from_netrc(url: str) -> str | None:
+    files = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    for file in files:
+        with suppress(OSError, netrc.NetrcParseError):
+            if found := netrc.netrc(os.path.expanduser(file)).authenticators(urlsplit(url).netloc):
+                return found[2]
+    return None
+
+
+def _is_known_to_client() -> bool:
+    import wandb
+
+    return wandb.run is not None or bool(wandb.login(prompt=False, verify=False))
