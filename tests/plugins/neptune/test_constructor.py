@@ -9,7 +9,7 @@ import pytest
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import RunInfo
 from rankzero_neptune import NeptuneLogger
-from rankzero_neptune.settings import INIT_OPTIONS, Settings
+from rankzero_neptune.options import NeptuneOptions
 
 
 def test_arguments_are_those_of_lightnings_last_logger():
@@ -27,8 +27,8 @@ def test_arguments_are_those_of_lightnings_last_logger():
 
 
 def test_further_arguments_are_those_of_init_run():
-    own = {"self", "api_token", "project", "name", "kwargs"}
-    assert set(INIT_OPTIONS) == set(inspect.signature(neptune.Run.__init__).parameters) - own
+    parameters = set(inspect.signature(neptune.Run.__init__).parameters) - {"self", "kwargs"}
+    assert NeptuneOptions.names() - {"api_key"} == parameters - {"api_token"}
 
 
 def test_before_it_is_opened(here):
@@ -81,6 +81,6 @@ def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
 @pytest.mark.parametrize("length", [36, 37, 200])
 def test_a_long_run_id_becomes_one_that_neptune_does_not_leave_out(length):
     run = RunInfo("x" * length, "n", "p", "/runs")
-    found = Settings(None, None, None, {}).custom_id(run)
+    found = NeptuneOptions({}).custom_id(run)
     assert len(found) == 36
     assert (found == run.id) == (length == 36)

@@ -40,7 +40,7 @@ def test_values_arrive_with_step_and_time(server, logger):
 
 def test_what_a_series_cannot_hold_is_text_beside_it(server, logger):
     logger.log_metrics({"loss": 1.0}, step=3)
-    with pytest.warns(UserWarning, match="no NaN and no infinity in a series: those of 'loss'"):
+    with pytest.warns(UserWarning, match="no NaN and no infinity in a series: those of 'training/loss'"):
         logger.log_metrics({"loss": math.nan}, step=4)
     logger.log_metrics({"loss": -math.inf}, step=5)  # said once
     with pytest.warns(UserWarning, match="Neptune takes only increasing steps"):

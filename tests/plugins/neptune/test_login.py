@@ -12,7 +12,7 @@ from rankzero.cli import app as cli
 from rankzero.errors import ConfigError, TrackerUnavailableError
 from rankzero.testing.loopback import status
 from rankzero_neptune import NeptuneLogger
-from rankzero_neptune.hosted import WHAT_BECAME_OF_IT, is_hosted
+from rankzero_neptune.options import END_OF_SERVICE, is_hosted
 
 HOSTED = "https://app.neptune.ai"
 
@@ -36,7 +36,7 @@ def test_a_wrong_token(server, here, monkeypatch, tmp_path):
 def test_no_token(server, here, monkeypatch, tmp_path):
     monkeypatch.delenv("NEPTUNE_API_TOKEN")
     said = refused("not logged in to Neptune: set NEPTUNE_API_TOKEN", tmp_path)
-    assert WHAT_BECAME_OF_IT in said
+    assert END_OF_SERVICE in said
     assert server.requests == []
 
 
@@ -116,12 +116,11 @@ def test_a_token_of_the_hosted_service(here, monkeypatch, tmp_path, token):
 
 def test_a_courier_with_a_token_of_the_hosted_service_says_so_too(here, monkeypatch, run_info):
     monkeypatch.setenv("NEPTUNE_API_TOKEN", api_token("https://nowhere.neptune.ai.invalid", "key"))
-    monkeypatch.setattr("rankzero_neptune.failures.is_hosted", lambda url: "neptune.ai" in url)
+    monkeypatch.setattr("rankzero_neptune.client.is_hosted", lambda url: "neptune.ai" in url)
     logger = NeptuneLogger()
     logger.attach(run_info)
-    logger.log_metrics({"loss": 1.0}, step=0)
     with pytest.raises(TrackerUnavailableError, match="ended on 5 March 2026"):
-        logger.flush()
+        logger.log_metrics({"loss": 1.0}, step=0)
 
 
 def test_which_servers_are_the_hosted_service():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rankzero_neptune.paths import Paths, joined, named
+from rankzero_neptune.fields import Paths, joined, named
 
 
 def paths(**types):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rankzero_neptune.points import Point, Tail, milliseconds, spelled
+from rankzero_neptune.fields import Point, Tail, as_text, milliseconds
 
 
 def points(*steps, value=0.5, time=1000):
@@ -52,8 +52,8 @@ def test_what_neptune_has_once_and_was_logged_twice():
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, math.inf, -math.inf, 1e300, -0.0])
 def test_a_spelled_number_can_be_read(value):
-    assert float(spelled(value)) == value
-    assert spelled(math.nan) == "NaN"
+    assert float(as_text(value)) == value
+    assert as_text(math.nan) == "NaN"
 
 
 def test_a_text_says_the_step():

@@ -9,10 +9,15 @@ from neptune.internal import operation
 from neptune.internal.backends import hosted_client
 from neptune.internal.backends.hosted_neptune_backend import HostedNeptuneBackend
 from neptune.internal.credentials import Credentials
+from PIL import Image
 
-from rankzero_neptune import operations
-from rankzero_neptune.bounds import bounded
-from rankzero_neptune.points import Point
+from rankzero.events.run_info import LogContext
+from rankzero.media.record import Media
+from rankzero.media.store import MediaStore
+from rankzero_neptune import NeptuneLogger
+from rankzero_neptune.client import limited
+from rankzero_neptune.fields import Point
+from rankzero_neptune.session import NeptuneSession
 
 
 @pytest.mark.parametrize(
@@ -33,39 +38,46 @@ def test_signatures(function, parameters):
 
 
 def test_the_limits_are_where_they_are_looked_for():
-    before = utils.retries_timeout, hosted_client._set_pool_size, oauth.OAuth2Session
-    with bounded(), bounded():
-        assert utils.retries_timeout < 1
-        assert hosted_client._set_pool_size is not before[1]
-        assert oauth.OAuth2Session is not before[2]
-        adapters = hosted_client.create_http_client(True, {}).session.adapters
-    assert (utils.retries_timeout, hosted_client._set_pool_size, oauth.OAuth2Session) == before
-    assert {type(adapter).__name__ for adapter in adapters.values()} == {"BoundedAdapter"}
+    with limited():
+        assert 1.0 > utils.retries_timeout  # noqa: SIM300 - as the client compares it
+        sessions = hosted_client.create_http_client(True, {}).session, oauth.OAuth2Session("id")
+    assert not 1.0 > utils.retries_timeout  # noqa: SIM300
+    for session in sessions:
+        assert {type(adapter).__name__ for adapter in session.adapters.values()} == {"LimitedAdapter"}
 
 
-def test_operations_are_those_that_the_client_keeps_on_disk():
-    point = Point(0.5, 3.0, 1_700_000_000_001)
-    made = [
-        operations.assign("a/b", True),
-        operations.assign("a/b", 3),
-        operations.assign("a/b", 0.5),
-        operations.assign("a/b", "x"),
-        operations.log_floats("a/b", [point]),
-        operations.log_strings("a/b", [point._replace(value="x")]),
-        operations.log_image("a/b", "UE5H", "p.png", "caption", 3.0, point.time),
-        operations.add_strings("a/b", ["x"]),
-        operations.upload("a/b", "/tmp/x.csv", "csv"),
-        operations.delete("a/b"),
-    ]
-    kinds = [type(each).__name__ for each in made]
-    assert kinds == [
+class Recorded(NeptuneSession):
+    """Keeps the operations that it would send."""
+
+    def __init__(self):
+        super().__init__(NeptuneLogger(), {"old/x": "int"})
+        self.sent = []
+
+    def send(self, operation):
+        self.sent.append(operation)
+
+
+def test_operations_are_those_that_the_client_keeps_on_disk(tmp_path):
+    session, time, file = Recorded(), 1_700_000_000_001, tmp_path / "x.png"
+    Image.new("L", (2, 2)).save(file)
+    for number, value in enumerate((True, 3, 0.5, "x")):
+        session.assign(f"single/{number}", value)
+    session.send_points("floats", [Point(0.5, 3.0, time)])
+    session.send_points("strings", [Point("x", 3.0, time)])
+    media = Media("image", "a", [file], ["caption"], 3, open_store=lambda: MediaStore(tmp_path))
+    session.write_media(media, LogContext(time / 1000))
+    session.add_strings("set", ["x"])
+    session.upload("file", str(file))
+    session.upload_bytes("bytes", b"x", "csv")
+    session.delete("old")
+    assert [type(each).__name__ for each in session.sent] == [
         "AssignBool", "AssignInt", "AssignFloat", "AssignString", "LogFloats", "LogStrings", "LogImages", "AddStrings",
-        "UploadFile", "DeleteAttribute",
+        "UploadFile", "UploadFileContent", "DeleteAttribute",
     ]  # fmt: skip
-    assert [operation.Operation.from_dict(each.to_dict()) for each in made] == made
-    assert made[4].to_dict()["values"] == [{"value": 0.5, "step": 3.0, "ts": 1_700_000_000.0015}]
+    assert [operation.Operation.from_dict(each.to_dict()) for each in session.sent] == session.sent
+    assert session.sent[4].to_dict()["values"] == [{"value": 0.5, "step": 3.0, "ts": 1_700_000_000.0015}]
 
 
-def test_uploads_are_bounded_where_they_are_tried_again():
+def test_uploads_are_limited_where_they_are_tried_again():
     source = inspect.getsource(HostedNeptuneBackend.execute_operations)
     assert "self._execute_upload_operations_with_400_retry(" in source

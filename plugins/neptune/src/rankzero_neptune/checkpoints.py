@@ -7,21 +7,23 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rankzero.events.structs import Checkpoint
 from rankzero.values import to_jsonable
-from rankzero_neptune.paths import joined, named
-from rankzero_neptune.session import Session
+from rankzero_neptune.fields import joined, named
+
+if TYPE_CHECKING:
+    from rankzero_neptune.session import NeptuneSession
 
 _BEST = "best"
 _LATEST = "latest"
-_GROUP = (
+_CALLBACK = (
     "monitor", "mode", "save_top_k", "save_last", "every_n_train_steps", "save_weights_only",
     "dirpath", "every_n_epochs",
 )  # fmt: skip
@@ -45,100 +47,84 @@ class Checkpoints:
 
     Args:
         session: writes to the run.
-        namespace: what all their paths begin with, ``training/model``.
+        namespace: where all their paths begin, ``training/model``.
+        has_copies: whether what is logged is a copy, whose path does not tell one checkpoint from another.
     """
 
-    def __init__(self, session: Session, namespace: str) -> None:
+    def __init__(self, session: NeptuneSession, namespace: str, *, has_copies: bool) -> None:
         self._session = session
         self._namespace = namespace
-        self._known: dict[str, Details] = {}
-        self._opening = 0  # of the session, for which they are known
+        self._has_copies = has_copies
+        self._known: dict[str, Details] | None = None
 
-    def log(self, path: str, details: Details) -> None:
-        """Keep a checkpoint, a file or a directory, and delete what it supersedes.
-
-        Args:
-            path: where it is.
-            details: what is known of it.
-        """
-        known = self._load()
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Store a checkpoint, a file or a directory, and delete those that it supersedes."""
+        if self._known is None:
+            self._known = self._read_details()
+        known, score = self._known, to_jsonable(checkpoint.score)
+        details = Details(
+            Path(checkpoint.path).name,
+            source="" if self._has_copies else os.path.abspath(checkpoint.path),
+            score=None if score is None or isinstance(score, str) else float(score),
+            step=checkpoint.step,
+            aliases=checkpoint.aliases,
+            metadata=checkpoint.metadata,
+        )
         name = name_for(details, known)
-        upload(self._session, path, self._path("checkpoints", name))
+        self._session.upload_all(self._path("checkpoints", name), checkpoint.path)
         for other, each in known.items():
-            held = [alias for alias in each.aliases if alias not in details.aliases]
-            if other != name and held != each.aliases and _group(each) == _group(details):
-                each.aliases = held
+            kept = [alias for alias in each.aliases if alias not in details.aliases]
+            if other != name and kept != each.aliases and _callback(each) == _callback(details):
+                each.aliases = kept
                 self._describe(other, each)
         known[name] = details
-        self._note(name, details)
+        self._describe(name, details)
+        self._assign_aliases(name, details)
         for superseded in superseded_by(name, known):
             del known[superseded]
             self._session.delete(self._path("checkpoints", superseded))
             self._session.delete(self._path("checkpoint_details", superseded))
 
     def _describe(self, name: str, details: Details) -> None:
-        self._session.assign(self._path("checkpoint_details", name), msgspec.json.encode(to_jsonable(details)).decode())
+        self._session.assign(self._path("checkpoint_details", name), msgspec.json.encode(details).decode())
 
-    def _note(self, name: str, details: Details) -> None:
-        self._describe(name, details)
+    def _assign_aliases(self, name: str, details: Details) -> None:
         for alias in details.aliases:
             self._session.assign(named(self._path("aliases"), alias), name)
         if _BEST in details.aliases:
             self._session.assign(self._path("best_model_path"), details.file)
             if details.score is not None:
-                self._session.assign(self._path("best_model_score"), float(details.score))
+                self._session.assign(self._path("best_model_score"), details.score)
 
-    def _load(self) -> dict[str, Details]:
-        if self._opening != self._session.opening or not self._opening:
-            texts = self._session.texts_below(self._path("checkpoint_details"))
-            self._known = {name: msgspec.json.decode(text, type=Details) for name, text in texts.items()}
-            self._opening = self._session.opening
-        return self._known
-
-    def _path(self, *parts: str) -> str:
-        return joined(self._namespace, *parts)
-
-    def download(self, alias: str, directory: str | os.PathLike[str] | None) -> str:
-        """Return the path of a local copy of the checkpoint that has an alias.
-
-        Args:
-            alias: ``best``, ``latest``, or one that it was logged with.
-            directory: where to put it; a new temporary directory if None.
+    def read(self, alias: str, directory: Path) -> Path:
+        """Download the checkpoint with an alias into a directory, and return its path.
 
         Raises:
-            LookupError: no checkpoint has this alias.
+            LookupError: no checkpoint has it.
         """
-        self._session.wait()
         names = self._session.texts_below(self._path("aliases"))
         if named("", alias) not in names:
             known = ", ".join(sorted(names)) or "none"
             raise LookupError(f"no checkpoint of the run has the alias {alias!r}; there are: {known}")
         name = names[named("", alias)]
-        target = Path(directory or tempfile.mkdtemp(prefix="rankzero-neptune-"))
-        held = self._path("checkpoints", name)
-        texts = self._session.texts_below(self._path("checkpoint_details"))
-        local = target / msgspec.json.decode(texts[name], type=Details).file
-        for path in self._session.files_below(held):
-            destination = local / path.removeprefix(held).lstrip("/")
+        stored = self._path("checkpoints", name)
+        local = directory / self._read_details()[name].file
+        for path in self._session.paths_at(stored):
+            destination = local / path.removeprefix(stored).lstrip("/")
             destination.parent.mkdir(parents=True, exist_ok=True)
             self._session.download(path, str(destination))
-        return str(local)
+        return local
 
+    def _read_details(self) -> dict[str, Details]:
+        texts = self._session.texts_below(self._path("checkpoint_details"))
+        return {name: msgspec.json.decode(text, type=Details) for name, text in texts.items()}
 
-def upload(session: Session, source: str, path: str) -> None:
-    """Keep a file under a path, or each file of a directory below it."""
-    if not os.path.isdir(source):
-        session.upload(path, source)
-        return
-    files = {joined(path, each.relative_to(source).as_posix()): each for each in Path(source).rglob("*")}
-    files = {there: each for there, each in files.items() if each.is_file()}
-    session.keep_only(path, files)
-    for there, each in sorted(files.items()):
-        session.upload(there, str(each))
+    def _path(self, *parts: str) -> str:
+        return joined(self._namespace, *parts)
 
 
 def superseded_by(newest: str, known: Mapping[str, Details]) -> list[str]:
-    """Return which checkpoints a ModelCheckpoint has deleted by the time that it saved the newest.
+    """Return which checkpoints a ModelCheckpoint has deleted when it has saved the newest.
 
     It keeps the ``save_top_k`` best of those with a score; without one, only what is latest or best. A checkpoint
     that no ModelCheckpoint has saved stays, and so does one that has an alias.
@@ -150,29 +136,29 @@ def superseded_by(newest: str, known: Mapping[str, Details]) -> list[str]:
     most, monitor = known[newest].metadata.get("save_top_k"), known[newest].metadata.get("monitor")
     if not isinstance(most, int) or most < 1:
         return []
-    group = {name: each for name, each in known.items() if _group(each) == _group(known[newest])}
+    saved = {name: each for name, each in known.items() if _callback(each) == _callback(known[newest])}
     if monitor is None:
-        out = list(group)
+        superseded = list(saved)
     else:
         # "last" has the score of another: different scores are counted, so that none is deleted too early.
         is_max = known[newest].metadata.get("mode") == "max"
-        scores = sorted({each.score for each in group.values() if each.score is not None}, reverse=is_max)
+        scores = sorted({each.score for each in saved.values() if each.score is not None}, reverse=is_max)
         worse = set(scores[most:])
-        out = [name for name, each in group.items() if each.score in worse]
-    return [name for name in out if name != newest and not group[name].aliases]
+        superseded = [name for name, each in saved.items() if each.score in worse]
+    return [name for name in superseded if name != newest and not saved[name].aliases]
 
 
-def _group(details: Details) -> Sequence[Any]:
+def _callback(details: Details) -> Sequence[Any]:
     """Return what tells the checkpoints of one ModelCheckpoint from those of another."""
-    return [details.metadata.get(name) for name in _GROUP]
+    return [details.metadata.get(name) for name in _CALLBACK]
 
 
 def name_for(details: Details, known: Mapping[str, Details]) -> str:
-    """Return the name under which a checkpoint is kept: its file's, or one beside it if another one has that.
+    """Return the name under which a checkpoint is stored: its file's, or one beside it if another one has that.
 
     Args:
         details: what is known of it.
-        known: the checkpoints that there are, by name.
+        known: the existing checkpoints, by name.
     """
     stem, suffix = os.path.splitext(details.file)
     names = (f"{stem}_{number}{suffix}" if number > 1 else details.file for number in count(1))
@@ -184,4 +170,4 @@ def _replaces(new: Details, old: Details) -> bool:
     if not set(old.aliases) <= {*new.aliases, _LATEST}:
         return False  # it is still the best, or what somebody named it
     # Of a copy it is not known where it was saved.
-    return new.source == old.source if new.source and old.source else _group(new) == _group(old)
+    return new.source == old.source if new.source and old.source else _callback(new) == _callback(old)

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
 
-from rankzero.errors import ConfigError, PluginNotInstalledError
-from rankzero.events.run_info import MetricsRow, RunInfo
-from rankzero.plugins.entry_points import is_installed
+from rankzero.errors import ConfigError
+from rankzero.events.run_info import RunInfo
+from rankzero.loggers.adapter import TrackerLogger
+from rankzero.loggers.failures import Failure
+from rankzero.loggers.options import Option, check_option
 from rankzero.rank import rank_zero_only
-from rankzero.values import Number, flatten, restore_non_finite, to_jsonable
-from rankzero_neptune.checkpoints import Checkpoints
-from rankzero_neptune.courier_session import CourierSession
-from rankzero_neptune.direct_session import DirectSession
-from rankzero_neptune.kept_session import KeptSession
-from rankzero_neptune.login import check_login
-from rankzero_neptune.media_verbs import MediaVerbs
-from rankzero_neptune.paths import joined, named
-from rankzero_neptune.points import AS_TEXT, Point, milliseconds
-from rankzero_neptune.session import Session
-from rankzero_neptune.settings import INIT_OPTIONS, Settings, check, check_run, resolved_options
-from rankzero_neptune.values import LONGEST_STRING, as_float, parts, storable
+from rankzero_neptune.client import ERRORS, read_failure, request_timeout
+from rankzero_neptune.fields import joined
+from rankzero_neptune.options import NeptuneOptions, check_login
+
+if TYPE_CHECKING:
+    from rankzero_neptune.delivery import DirectSession
+    from rankzero_neptune.session import NeptuneSession
+
+_joining = threading.Lock()
 
 
-class NeptuneLogger(MediaVerbs):
+class NeptuneLogger(TrackerLogger):
     """Writes to a Neptune server; takes the arguments of Lightning's logger of this name.
 
     Neptune's hosted service ended on 5 March 2026: this is for servers that speak its API.
@@ -53,12 +51,18 @@ class NeptuneLogger(MediaVerbs):
 
     LOGGER_JOIN_CHAR = "/"
     PARAMETERS_KEY = "hyperparams"
+
+    sdk = "neptune"
+    tracker = "Neptune"
+    options_class = NeptuneOptions
+    errors = ERRORS
+    reopens_after_failed_flush = True
     supports_join = True
     batch_bytes = 1 << 20
     captures = frozenset(["console"])
     unpicklable = frozenset(["run"])  # Neptune's client cannot read it again in another process
-    secret_options: ClassVar[frozenset[str]] = frozenset(["api_key", "proxies"])
-    known_options: ClassVar[frozenset[str]] = INIT_OPTIONS
+
+    options: NeptuneOptions
 
     def __init__(
         self,
@@ -71,41 +75,53 @@ class NeptuneLogger(MediaVerbs):
         prefix: str = "training",
         **neptune_run_kwargs: Any,
     ) -> None:
-        super().__init__()
-        if not is_installed("neptune"):
-            raise PluginNotInstalledError("NeptuneLogger needs neptune: pip install neptune")
+        check_option(Option("log_model_checkpoints", bool), log_model_checkpoints)
+        check_option(Option("prefix", str), prefix)
         if isinstance(neptune_run_kwargs.get("tags"), str):
             neptune_run_kwargs["tags"] = [neptune_run_kwargs["tags"]]
-        settings = Settings(api_key, project, name, neptune_run_kwargs)
-        parameters = set(inspect.signature(NeptuneLogger).parameters) - {"neptune_run_kwargs"}
-        check(settings, INIT_OPTIONS | parameters)
-        if not isinstance(log_model_checkpoints, bool):
-            raise ConfigError(f"log_model_checkpoints is True or False, not {log_model_checkpoints!r}")
-        if not isinstance(prefix, str):
-            raise ConfigError(f"prefix is a text, not {prefix!r}")
-        if run is not None:
-            check_run(run, {"api_key": api_key, "project": project, "name": name, **neptune_run_kwargs})
-        self.log_model = "all" if log_model_checkpoints else False
-        if not settings.captures("stdout") and not settings.captures("stderr"):
+        given = {"api_key": api_key, "project": project, "name": name, **neptune_run_kwargs}
+        super().__init__(prefix=prefix, log_model="all" if log_model_checkpoints else False, **given)
+        if not self.options.captures("stdout") and not self.options.captures("stderr"):
             self.captures = type(self).captures - {"console"}
-        self._prefix = prefix
-        self._use(DirectSession(settings, self.warner.warn, run))
+        self._is_given = run is not None
+        self._given: DirectSession | None = None
+        self._name: str | None = None
+        self._short_id: str | None = None
+        self._id: str | None = None  # under which the copies of a logger find the run that one of them opens
+        self._live: Any = None  # the user's, beside what is delivered
+        self._delivers = False
+        if run is not None:
+            self._check_run(run)
+            from rankzero_neptune.delivery import DirectSession
 
-    def _use(self, session: Session) -> None:
-        self._session = session
-        self._checkpoints = Checkpoints(session, joined(self._prefix, "model"))
+            self._given = DirectSession(self, run, is_given=True)
+            self._name, self._short_id = self._given.name, self._given.short_id
+
+    def _check_run(self, run: Any) -> None:
+        if given := sorted(self.options.given):
+            raise ConfigError(
+                f"with run=... no other argument says which run to log to; leave out {', '.join(given)}, or let the "
+                "logger open a run with them"
+            )
+        if not hasattr(run, "get_root_object"):
+            raise ConfigError(f"run is what neptune.init_run returns, or a namespace of it, not {run!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._short_id is None:
+            self._id = self._id or uuid.uuid4().hex
+        return {**super().__getstate__(), "_given": None, "_live": None}
 
     # Identity
 
     @property
     def name(self) -> str | None:
         """The run's name; ``offline-name`` for an offline run, None before it is opened."""
-        return self._session.name
+        return self._name if self.run_info is None else self.options["name"] or self.run_info.name
 
     @property
     def version(self) -> str | None:
         """Neptune's short id of the run, ``RUN-1``; ``OFFLINE`` for an offline run, None before it is opened."""
-        return self._session.short_id
+        return self._short_id
 
     @property
     def save_dir(self) -> str:
@@ -113,123 +129,114 @@ class NeptuneLogger(MediaVerbs):
         return os.path.join(os.getcwd(), ".neptune")
 
     @property
-    def experiment(self) -> Any:
-        """The ``neptune.Run``."""
-        return self._session.experiment
-
-    @property
     def run(self) -> Any:
         """The ``neptune.Run``: the same as `experiment`."""
         return self.experiment
 
-    def how_to_view(self) -> str | None:
-        return self._session.url
-
     # Login, offline
 
     def check_login(self) -> None:
-        settings = self._session.settings
-        if settings.mode in ("offline", "debug"):
+        if self.is_offline or self.is_disabled:
             return
-        if isinstance(self._session, DirectSession) and self._session.is_given:
+        if self._is_given:
             raise ConfigError(
                 "run=... is for a logger that is used directly; a Run opens the Neptune run itself: give it with_id"
             )
-        check_login(settings.api_key)
-        if settings.qualified_project is None:
+        check_login(self.options["api_key"])
+        if not self.options["project"]:
             raise ConfigError(
                 "the Neptune project is not set (the project of the Run is another): set NEPTUNE_PROJECT, "
                 'or start({"neptune": {"project": "WORKSPACE/NAME"}}); it must exist on the server'
             )
 
-    def resolved_options(self) -> dict[str, Any]:
-        return resolved_options(self._session.settings)
-
     @property
     def is_offline(self) -> bool:
-        return self._session.settings.is_offline
+        return self.options.mode == "offline"
+
+    @property
+    def is_disabled(self) -> bool:
+        return self.options.mode == "debug"
 
     def go_online(self) -> None:
         if self.is_offline:
-            self._session.settings = self._session.settings.online()
+            self.options = self.options.replace(mode="async")
 
-    # Delivery
+    # The session
 
     def attach(self, run: RunInfo) -> None:
         super().attach(run)
-        settings = self._session.settings
-        kept = settings.mode in ("offline", "debug")
-        self._use((KeptSession if kept else CourierSession)(settings, self.warner.warn, run))
+        self._short_id = None
+
+    def open(self, run: RunInfo | None) -> NeptuneSession:
+        from rankzero_neptune import delivery
+
+        session: NeptuneSession
+        if run is not None:
+            session = delivery.CourierSession(self, run, is_known=self._short_id is not None)
+        elif not self._is_given:
+            session = delivery.DirectSession(self, delivery.init_run(self._options_again()), is_given=False)
+        elif self._given is not None:
+            session = self._given
+        else:  # a copy
+            raise delivery.given_run_has_ended(self._short_id)
+        self._name, self._short_id = session.name, session.short_id
+        return session
+
+    def _options_again(self) -> NeptuneOptions:
+        """Return the options with which this logger, or a copy of it, opens the same run."""
+        options = self.options
+        if self.is_disabled:  # no run can be found again
+            return options
+        if self._short_id is not None and not self.is_offline:
+            return options.replace(custom_run_id=None, with_id=self._short_id, name=self._name)
+        if options["with_id"] or options["custom_run_id"] or self._id is None:
+            return options
+        return options.replace(custom_run_id=self._id)
+
+    @property
+    def session(self) -> Any:
+        session = super().session
+        if getattr(session, "has_ended", False) and not self._is_given:  # somebody stopped it
+            self.discard()
+            return super().session
+        return session
+
+    def open_experiment(self) -> Any:
+        if self.run_info is None or self.is_offline or self.is_disabled:
+            return super().open_experiment()
+        with _joining, self.translated():
+            if self._live is None:
+                self._live = self.session.join()
+            return self._live
+
+    def read_failure(self, error: BaseException) -> Failure:
+        return read_failure(error)
 
     def flush(self) -> None:
-        self._session.wait()
+        self._delivers = True
+        super().flush()
 
-    def finalize(self, status: str) -> None:
+    def finalize(self, status: str = "success") -> None:
         super().finalize(status)
-        self._session.end(joined(self._prefix, "status"), status)
+        self._stop_live()
 
     def close(self) -> None:
-        """Release everything; in direct use the run is stopped then, unless the user gave it."""
-        self._session.close()
+        """Release everything; in direct use the run is stopped then, unless the user gave it.
 
-    # Numbers
+        While a courier delivers, the user may go on with the live run until the end.
+        """
+        try:
+            super().close()
+        finally:
+            if not self._delivers:
+                self._stop_live()
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        numbers, others = self.numbers_and_others(metrics)
-        for key, value in others.items():
-            self._log_word(key, str(value), step)
-        self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
+    def _stop_live(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop(seconds=request_timeout())
 
-    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
-        points: dict[str, list[Point]] = {}
-        for row in rows:
-            time = milliseconds(row.context.time)
-            step = None if row.step is None else float(row.step)
-            values = row.values if row.context.epoch is None else {"epoch": row.context.epoch, **row.values}
-            for key, number in values.items():
-                points.setdefault(key, []).append(Point(as_float(number), step, time))
-        for key, logged in points.items():
-            self._log_series(key, logged)
-
-    def _log_series(self, key: str, points: list[Point]) -> None:
-        path = self._path(key)
-        if any(point.is_odd for point in points):
-            self.warner.warn(
-                f"NaN {path}",
-                f"Neptune has no NaN and no infinity in a series: those of {key!r} are text in {path + AS_TEXT!r}",
-            )
-        self._session.log_points(path, points)
-
-    # Console, params, tags
-
-    def log_console(self, text: str, stream: str) -> None:
-        time, settings = milliseconds(self.context.time), self._session.settings
-        if settings.captures(stream):
-            points = [Point(part, None, time) for line in text.split("\n") for part in parts(line)]
-            self._session.log_points(joined(settings.monitoring_namespace, stream), points)
-
-    def log_hyperparams(
-        self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
-    ) -> None:
-        """Set hyperparameters, nested as they are, under ``<prefix>/hyperparams``."""
-        given = vars(params) if isinstance(params, Namespace) else params or {}
-        self._assign_all(joined(self._prefix, self.PARAMETERS_KEY), restore_non_finite(to_jsonable(given)))
-        if metrics:
-            self.log_metrics(dict(metrics), step=0)
-
-    def _assign_all(self, path: str, values: Mapping[str, Any]) -> None:
-        for key, value in flatten(to_jsonable(values)):
-            plain = storable(value)
-            where = named(path, key)
-            if isinstance(plain, str) and len(plain) > LONGEST_STRING:
-                self.warner.warn(f"long {where}", f"Neptune takes 16,384 characters in a text; {where!r} is a file")
-                with self._scratched():
-                    self._upload_bytes(f"{where}_whole", plain.encode(), ".txt")
-                plain = plain[:LONGEST_STRING]
-            self._session.assign(where, plain)
-
-    def log_tags(self, tags: Sequence[str]) -> None:
-        self._session.add_strings("sys/tags", tags)
+    # Verbs
 
     @rank_zero_only
     def log_model_summary(self, model: Any, max_depth: int = -1) -> None:
@@ -243,5 +250,5 @@ class NeptuneLogger(MediaVerbs):
 
         self.note_use()
         text = str(ModelSummary(model, max_depth=max_depth))
-        with self._scratched():
-            self._upload_bytes(self._path("model/summary"), text.encode(), ".txt")
+        with self.writing() as session:
+            session.upload_bytes(joined(session.prefix, "model/summary"), text.encode(), "txt")

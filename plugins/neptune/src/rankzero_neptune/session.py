@@ -1,168 +1,359 @@
-"""What a logger asks of its run in Neptune, whoever delivers it."""
+"""What goes where in a Neptune run; see `rankzero_neptune.delivery` for how it gets there.
+
+This module imports Neptune's client, which takes two seconds: it is imported when a run is opened.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable
-from typing import Any, NamedTuple
+import base64
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from rankzero_neptune.paths import Paths
-from rankzero_neptune.points import AS_TEXT, Point, Tail, Value
-from rankzero_neptune.settings import Settings
+from neptune.internal import operation as ops
 
-Say = Callable[[str, str], None]
-"""Called with a topic and a message; says it once for each topic."""
+from rankzero.events.run_info import LogContext, MetricsRow
+from rankzero.events.structs import Artifact, Checkpoint
+from rankzero.loggers.adapter import Session, TrackerLogger, Unsupported, plain_rows
+from rankzero.media.record import Media
+from rankzero.media.store import MediaFile
+from rankzero.values import flatten
+from rankzero_neptune.checkpoints import Checkpoints
+from rankzero_neptune.fields import (
+    AS_TEXT,
+    LONGEST_POINT,
+    LONGEST_STRING,
+    SINGLE_TYPES,
+    Paths,
+    Point,
+    Tail,
+    as_float,
+    as_single,
+    joined,
+    milliseconds,
+    named,
+)
 
-SERIES: dict[type[Any], str] = {float: "floatSeries", str: "stringSeries"}
-"""Neptune's type of a series, by the type of its values."""
+MOST_POINTS = 20_000
+"""Points in a request."""
+
+_SINGLE = {
+    bool: ("bool", ops.AssignBool),
+    int: ("int", ops.AssignInt),
+    float: ("float", ops.AssignFloat),
+    str: ("string", ops.AssignString),
+}
+_SERIES: dict[type, tuple[str, Any]] = {float: ("floatSeries", ops.LogFloats), str: ("stringSeries", ops.LogStrings)}
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LARGEST_PICTURE = 32 << 20  # bytes; Neptune's client takes no larger one
 
 
-class Picture(NamedTuple):
-    """A picture of a series."""
-
-    file: str
-    caption: str | None
-    step: float | None
-    time: int
-    """Unix time in milliseconds."""
-
-
-class Session(ABC):
-    """Opens a run when it is first needed, and writes to it.
-
-    Paths are those that are wished for; what is taken stays, and the new goes beside it.
+class NeptuneSession(Session):
+    """Writes to the fields of a run. What is at a path stays, and a field of another type goes beside it.
 
     Args:
-        settings: what the user said of the run.
-        say: tells the user something once.
+        logger: whose run it is.
+        types: Neptune's types of the fields that the run has, by path.
+        namespace: the path in the run below which all is written.
     """
 
-    def __init__(self, settings: Settings, say: Say) -> None:
-        self.settings = settings
-        self._say = say
-        self.opening = 0
-        """How often the run was forgotten: what was known of it may be wrong since."""
-        self._forget()
+    name: str | None
+    """The run's name."""
+    short_id: str
+    """Neptune's id of the run in its project, ``RUN-1``."""
+    has_ended = False
+    """Whether the run can no longer be written to."""
 
-    def _forget(self) -> None:
-        """Be as before the run was opened."""
-        self.opening += 1
-        self._paths = Paths({}, self._say_moved)
+    def __init__(self, logger: TrackerLogger, types: Mapping[str, str], namespace: str = "") -> None:
+        self.warner = logger.warner
+        self.prefix = joined(namespace, logger.prefix)
+        self._namespace = namespace
+        self._options: Any = logger.options
+        self._types = types
+        self._paths = Paths(types, self._warn_of_move)
         self._tails: dict[str, Tail] = {}
+        self._picture_steps: dict[str, float] = {}
+        self._last_time = 0  # of a file without a step
+        self._checkpoints = Checkpoints(self, joined(self.prefix, "model"), has_copies=logger.run_info is not None)
 
-    # Who
+    def _warn_of_move(self, wished: str, path: str) -> None:
+        message = f"there is something else at {wished!r} in Neptune; what is new is at {path!r}"
+        self.warner.warn(f"path {wished}", message)
 
-    @property
-    @abstractmethod
-    def name(self) -> str | None:
-        """The run's name, None before it is known."""
+    # What a subclass writes
 
-    @property
-    @abstractmethod
-    def short_id(self) -> str | None:
-        """Neptune's id of the run in its project, ``OFFLINE``, or None before it is known."""
+    def send(self, operation: Any) -> None:
+        """Have Neptune do an operation of its client."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
-    def url(self) -> str | None:
-        """Where Neptune shows the run, None before that is known."""
+    def write_points(self, path: str, points: list[Point]) -> None:
+        """Add points to a series, all of them floats or all of them texts."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
-    def experiment(self) -> Any:
-        """A ``neptune.Run``."""
+    def read_points(self, path: str, kind: str, since: int) -> Iterable[Point]:
+        """Return the newest points of a series that the run had when it was opened, back to a time in milliseconds."""
+        raise NotImplementedError
 
-    # Write
-
-    @abstractmethod
-    def log_points(self, path: str, points: list[Point]) -> None:
-        """Add points to a series, whose values are all floats or all texts; what it cannot hold goes beside it."""
-
-    @abstractmethod
-    def log_picture(self, path: str, picture: Picture) -> None:
-        """Add a picture to a series."""
-
-    @abstractmethod
-    def assign(self, path: str, value: bool | int | float | str) -> None:
-        """Set a single value."""
-
-    @abstractmethod
-    def add_strings(self, path: str, values: Iterable[str]) -> None:
-        """Add to a set of texts."""
-
-    @abstractmethod
-    def upload(self, path: str, file: str) -> None:
-        """Keep a file as it is now, instead of what was there."""
-
-    @abstractmethod
-    def delete(self, path: str) -> None:
-        """Delete what is under a path and below it, if anything."""
-
-    @abstractmethod
-    def keep_only(self, path: str, kept: Container[str]) -> None:
-        """Delete what is under a path and below it, but not the paths to keep."""
-
-    # Read
-
-    @abstractmethod
     def texts_below(self, path: str) -> dict[str, str]:
-        """Return the texts that stand right below a path, by their names there."""
+        """Return the texts right below a path, by their names there."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def files_below(self, path: str) -> list[str]:
-        """Return the paths of what is under a path or below it."""
-
-    @abstractmethod
     def download(self, path: str, destination: str) -> None:
         """Download a file."""
+        raise NotImplementedError
 
-    # Ended
+    # Fields
 
-    @abstractmethod
-    def wait(self) -> None:
-        """Return when Neptune has everything; raise `DeliveryError` if that does not come about."""
+    def assign(self, path: str, value: bool | int | float | str) -> None:
+        """Set a single value."""
+        kind, operation = _SINGLE[type(value)]
+        if self._paths.type_of(path) in SINGLE_TYPES - {kind}:
+            self._delete(path)
+        self._write(operation, path, kind, value)
 
-    @abstractmethod
-    def end(self, path: str, status: str) -> None:
-        """Note under a path how the run ended."""
+    def add_strings(self, path: str, values: Iterable[str]) -> None:
+        """Add to a set of texts."""
+        if values := set(values):
+            self._write(ops.AddStrings, path, "stringSet", values)
 
-    @abstractmethod
-    def close(self) -> None:
-        """Release everything."""
+    def upload(self, path: str, file: str) -> None:
+        """Store a file as it is now."""
+        if not os.path.isfile(file):
+            raise FileNotFoundError(f"{file} is no file, or no longer there")
+        self._write(ops.UploadFile, path, "file", _extension(file), file)
 
-    # What fits into a series
+    def upload_bytes(self, path: str, data: bytes, extension: str) -> None:
+        """Store bytes as a file."""
+        self._write(ops.UploadFileContent, path, "file", extension, base64.b64encode(data).decode())
 
-    def _fitted(self, wished: str, points: list[Point]) -> Iterable[tuple[str, list[Point]]]:
-        """Yield which points go to which series: what does not fit goes, as texts, to the one beside it."""
-        path, refused = wished, points
-        if not all(point.is_odd for point in points):
-            kind = SERIES[_type_of(points)]
+    def upload_all(self, path: str, source: str) -> None:
+        """Store a file, or each file of a directory below the path, where no others stay."""
+        if not os.path.isdir(source):
+            self.upload(path, source)
+            return
+        files = {joined(path, each.relative_to(source).as_posix()): each for each in Path(source).rglob("*")}
+        files = {there: each for there, each in files.items() if each.is_file()}
+        for there in self.paths_at(path):
+            if there not in files:
+                self._delete(there)
+        for there, each in sorted(files.items()):
+            self.upload(there, str(each))
+
+    def paths_at(self, path: str) -> list[str]:
+        """Return the paths of the fields at a path and below it."""
+        return self._paths.at(path)
+
+    def delete(self, path: str) -> None:
+        """Delete the fields at a path and below it."""
+        for each in self.paths_at(path):
+            self._delete(each)
+
+    def _delete(self, path: str) -> None:
+        self._paths.free(path)
+        self.send(ops.DeleteAttribute(path.split("/")))
+
+    def _write(self, operation: Callable[..., Any], path: str, kind: str, *arguments: Any) -> None:
+        self.send(operation(self._paths.claim(path, kind).split("/"), *arguments))
+
+    # Series
+
+    def send_points(self, wished: str, points: list[Point]) -> None:
+        """Have Neptune add points to a series; those that it would refuse go, as texts, to one beside it."""
+        refused = points
+        if not all(point.is_non_finite for point in points):
+            kind, operation = _SERIES[type(points[0].value)]
             path = self._paths.claim(wished, kind)
-            fitting, refused = self._tail(path, kind, points).fit(points)
-            if fitting:
-                yield path, fitting
-        late = [point for point in refused if not point.is_odd]
+            if path not in self._tails:
+                begin = min(point.time for point in points)
+                self._tails[path] = Tail(self.read_points(path, kind, begin) if self._types.get(path) == kind else ())
+            fitting, refused = self._tails[path].fit(points)
+            for first in range(0, len(fitting), MOST_POINTS):
+                values = [_logged(*point) for point in fitting[first : first + MOST_POINTS]]
+                self.send(operation(path.split("/"), values))
+        if refused:
+            self._warn_of_late(wished, refused)
+            self.send_points(wished + AS_TEXT, [point.as_text for point in refused])
+
+    def _warn_of_late(self, path: str, refused: Iterable[Point]) -> None:
+        late = [point for point in refused if not point.is_non_finite]
         if late:
-            self._say(
+            self.warner.warn(
                 f"order {path}",
                 f"Neptune takes only increasing steps: {path!r} got {late[0].step:.17g} late or again, which is text "
                 f"in {path + AS_TEXT!r}, as are others like it",
             )
-        if refused:
-            yield from self._fitted(wished + AS_TEXT, [point.as_text for point in refused])
 
-    def _tail(self, path: str, kind: str, points: list[Point]) -> Tail:
-        if path not in self._tails:
-            self._tails[path] = Tail(self._held_points(path, kind, min(point.time for point in points)))
-        return self._tails[path]
+    def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
+        points: dict[str, list[Point]] = {}
+        for row in rows:
+            time = milliseconds(row.context.time)
+            step = None if row.step is None else float(row.step)
+            for key, number in row.values.items():
+                points.setdefault(key, []).append(Point(as_float(number), step, time))
+        for key, logged in points.items():
+            path = named(self._namespace, key)
+            if any(point.is_non_finite for point in logged):
+                message = "Neptune has no NaN and no infinity in a series: those of"
+                self.warner.warn(f"NaN {path}", f"{message} {path!r} are text in {path + AS_TEXT!r}")
+            self.write_points(path, logged)
 
-    @abstractmethod
-    def _held_points(self, path: str, kind: str, since: int) -> Iterable[Point]:
-        """Return the newest points of a series, back to a time in milliseconds, if the run had it when opened."""
+    def write_console(self, text: str, stream: str, context: LogContext) -> None:
+        if not self._options.captures(stream):
+            return
+        points = [
+            Point(line[begin : begin + LONGEST_POINT], None, milliseconds(context.time))
+            for line in text.split("\n")
+            for begin in range(0, len(line), LONGEST_POINT)
+        ]
+        if points:
+            self.write_points(joined(self._options.console_namespace, stream), points)
 
-    def _say_moved(self, wished: str, path: str) -> None:
-        self._say(f"path {wished}", f"there is something else at {wished!r} in Neptune; what is new is at {path!r}")
+    # Single values
+
+    def write_params(self, params: dict[str, Any], context: LogContext) -> None:
+        self._assign_all(joined(self.prefix, "hyperparams"), params)
+
+    def _assign_all(self, prefix: str, values: Mapping[str, Any]) -> None:
+        for key, value in flatten(values):
+            path, single = named(prefix, key), as_single(value)
+            if isinstance(single, str) and len(single) > LONGEST_STRING:
+                self.warner.warn(f"long {path}", f"Neptune takes 16,384 characters in a text; {path!r} is a file")
+                self.upload_bytes(f"{path}_whole", single.encode(), "txt")
+                single = single[:LONGEST_STRING]
+            self.assign(path, single)
+
+    def write_tags(self, tags: Sequence[str], context: LogContext) -> None:
+        self.add_strings("sys/tags", tags)
+
+    def finish(self, status: str, time: float) -> None:
+        self.assign(joined(self.prefix, "status"), status)
+
+    # Media
+
+    def write_media(self, media: Media, context: LogContext) -> None:
+        path = named(self.prefix, media.key)
+        at = joined(path, self._at(media.step, context))
+        match media.kind:
+            case "image":
+                self._write_pictures(path, media.files(), media.step, context)
+            case "figure":
+                files = media.files()
+                if Path(files[0].path).suffix == ".png":
+                    self._write_pictures(path, files, media.step, context)
+                else:
+                    self._write_files(at, files)
+            case "audio" | "video":
+                self._write_files(at, media.files())
+            case "table":
+                columns, rows = plain_rows(media, lambda file, row, column: self._write_cell(at, file, row, column))
+                self.upload_bytes(at, _as_csv(columns, rows).encode(), "csv")
+            case "text":
+                columns, rows = media.table()
+                text = str(rows[0][0]) if len(columns) == len(rows) == 1 else _as_csv(columns, rows)
+                self._write_text(path, text, media.step, context)
+            case "histogram":
+                found = media.histogram()
+                bins = zip(found.edges[:-1], found.edges[1:], found.counts, strict=True)
+                self.upload_bytes(at, _as_csv(["from", "to", "count"], bins).encode(), "csv")
+            case "graph":
+                self.upload(joined(self.prefix, "model/graph"), media.files()[0].path)
+            case _:
+                raise Unsupported
+
+    def _at(self, step: int | None, context: LogContext) -> str:
+        """Return the last part of the path of a file; without a step, one for each event."""
+        if step is not None:
+            return f"step_{step}"
+        if context.line is not None:
+            return f"no_step_{context.line}"
+        self._last_time = max(self._last_time + 1, milliseconds(context.time))
+        return f"no_step_{self._last_time}"
+
+    def _write_files(self, path: str, files: Sequence[MediaFile]) -> None:
+        for number, file in enumerate(files, 1):
+            there = path if number == 1 else f"{path}_{number}"
+            self.upload(there, file.path)
+            if file.caption:
+                self.assign(f"{there}_caption", file.caption)
+
+    def _write_cell(self, path: str, file: MediaFile, row: int, column: int) -> str:
+        there = f"{path}_cells/{row}_{column}"
+        self.upload(there, file.path)
+        return there
+
+    def _write_pictures(self, path: str, files: Sequence[MediaFile], step: int | None, context: LogContext) -> None:
+        for number, file in enumerate(files, 1):
+            self._write_picture(path if number == 1 else f"{path}_{number}", file, step, context)
+
+    def _write_picture(self, wished: str, file: MediaFile, step: int | None, context: LogContext) -> None:
+        """Add a picture to a series; one that it does not take is a file beside it."""
+        data = _as_png(file.path)
+        path = wished if data is None else self._paths.claim(wished, "imageSeries")
+        last = self._picture_steps.get(path)
+        if data is None or (last is not None and step is not None and step <= last):
+            self.upload(f"{wished}_files/{self._at(step, context)}", file.path)
+            return
+        self._picture_steps[path] = step if step is not None else (-1.0 if last is None else last) + 1.0
+        picture = ops.ImageValue(base64.b64encode(data).decode(), Path(file.path).name, file.caption)
+        self.send(ops.LogImages(path.split("/"), [_logged(picture, step, milliseconds(context.time))]))
+
+    def _write_text(self, path: str, text: str, step: int | None, context: LogContext) -> None:
+        point = Point(text[:LONGEST_POINT], None if step is None else float(step), milliseconds(context.time))
+        self.write_points(path, [point])
+        if len(text) > LONGEST_POINT:
+            whole = f"{path}_whole/{self._at(step, context)}"
+            message = f"Neptune takes 1,000 characters in a series; {path!r} is whole in {whole!r}"
+            self.warner.warn(f"long {path}", message)
+            self.upload_bytes(whole, text.encode(), "txt")
+
+    # Files
+
+    def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
+        path = joined(self.prefix, "artifacts", artifact.name)
+        self.upload_all(f"{path}/{'files' if os.path.isdir(artifact.path) else 'file'}", artifact.path)
+        if artifact.kind:
+            self.assign(f"{path}/type", artifact.kind)
+        self.add_strings(f"{path}/aliases", artifact.aliases)
+        self._assign_all(f"{path}/metadata", artifact.metadata)
+
+    def write_checkpoint(self, checkpoint: Checkpoint, context: LogContext) -> None:
+        self._checkpoints.write(checkpoint)
+
+    def read_checkpoint(self, alias: str, directory: Path) -> Path:
+        self.flush()
+        return self._checkpoints.read(alias, directory)
 
 
-def _type_of(points: list[Point]) -> type[Value]:
-    return str if isinstance(points[0].value, str) else float
+def _logged(value: Any, step: float | None, time: int) -> ops.LogSeriesValue:
+    return ops.LogSeriesValue(value, step, (time + 0.5) / 1000)  # the client rounds down to milliseconds
+
+
+def _extension(file: str) -> str:
+    return Path(file).suffix.removeprefix(".")
+
+
+def _as_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *rows])
+    return text.getvalue()
+
+
+def _as_png(file: str) -> bytes | None:
+    """Return a picture with the pixels that it has; None if Pillow cannot read it, or it is too large for a series."""
+    from PIL import Image
+
+    data = Path(file).read_bytes()
+    if not data.startswith(_PNG):
+        buffer = io.BytesIO()
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                if getattr(image, "n_frames", 1) > 1:
+                    return None
+                image.save(buffer, "PNG")
+        except Exception:  # Pillow raises anything at a broken file, and PNG has not every mode
+            return None
+        data = buffer.getvalue()
+    return data if len(data) <= _LARGEST_PICTURE else None

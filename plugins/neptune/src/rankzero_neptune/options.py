@@ -1,0 +1,128 @@
+"""The options of `NeptuneLogger`, and the login at the server that a token names."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from rankzero.errors import ConfigError
+from rankzero.events.run_info import RunInfo
+from rankzero.loggers.login import Login
+from rankzero.loggers.options import Option, Options, check_option
+
+END_OF_SERVICE = (
+    "Neptune's hosted service (neptune.ai) ended on 5 March 2026, and what it held was deleted. Set NEPTUNE_API_TOKEN "
+    "to a token of a server that speaks its API (self-hosted Neptune, Minfx), or use another tracker; runs that "
+    "were never synced can be rescued with `rankzero import neptune`"
+)
+"""What happened, and what to do."""
+
+_MODE = Option("mode", choices=("async", "sync", "offline", "debug"), variable="NEPTUNE_MODE", kept=True)
+_LONGEST_ID = 36  # characters; Neptune's client leaves out one that is longer
+_LOGIN = Login(
+    tracker="Neptune",
+    key="API token",
+    how="set NEPTUNE_API_TOKEN to a token of your server",
+    offline='mode="offline"',
+    path="/api/backend/v1/authorization/oauth-token",
+    headers=lambda token: {"X-Neptune-Api-Token": token},
+    note=END_OF_SERVICE,
+)
+
+
+class NeptuneOptions(Options):
+    """The arguments of ``neptune.init_run``, and the variables that its client reads."""
+
+    table = (
+        Option("api_key", str, variable="NEPTUNE_API_TOKEN", secret=True),
+        Option("project", str, variable="NEPTUNE_PROJECT", kept=True),
+        _MODE,
+        Option("with_id", str),
+        Option("custom_run_id", str, variable="NEPTUNE_CUSTOM_RUN_ID", kept=True),
+        Option("monitoring_namespace", str, variable="NEPTUNE_MONITORING_NAMESPACE"),
+        Option("proxies", secret=True),
+        *map(Option, ("tags", "dependencies", "source_files", "git_ref", "fail_on_exception", "flush_period")),
+        *(Option(name, str) for name in ("name", "description")),
+        *map(Option, ("capture_stdout", "capture_stderr", "capture_hardware_metrics", "capture_traceback")),
+        *(Option(f"async_{what}_{part}") for what in ("lag", "no_progress") for part in ("callback", "threshold")),
+    )
+
+    def check(self, logger: str, others: Iterable[str] = ()) -> None:
+        if self["mode"] == "read-only":
+            raise ConfigError('mode="read-only" is for reading, and a logger writes: use neptune.init_run for that')
+        super().check(logger, ("log_model_checkpoints", "prefix", "run"))
+        check_option(_MODE, self.mode)
+        if self.given.get("with_id") and self.given.get("custom_run_id"):
+            raise ConfigError("with_id and custom_run_id both say which run is to be continued; give one of them")
+        if not all(isinstance(tag, str) for tag in self["tags"] or ()):
+            raise ConfigError(f"tags are texts, not {self['tags']!r}")
+
+    @property
+    def mode(self) -> str:
+        """``async``, ``sync``, ``offline`` or ``debug``."""
+        return self["mode"] or "async"
+
+    @property
+    def console_namespace(self) -> str:
+        """The path of what the training process prints."""
+        return self["monitoring_namespace"] or "monitoring/training"
+
+    def captures(self, stream: str) -> bool:
+        """Return whether Neptune is to have what the training process writes to ``stdout`` or ``stderr``."""
+        return self[f"capture_{stream}"] is not False
+
+    def custom_id(self, run: RunInfo) -> str:
+        """Return the id under which the run of a rankzero run is found in Neptune."""
+        wished: str = self["custom_run_id"] or run.id
+        return wished if len(wished) <= _LONGEST_ID else hashlib.sha256(wished.encode()).hexdigest()[:_LONGEST_ID]
+
+    def init_arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``neptune.init_run`` that were given."""
+        return {"api_token" if name == "api_key" else name: value for name, value in self.given.items()}
+
+
+# Login
+
+
+def check_login(token: str | None) -> None:
+    """Check that there is an API token that its server accepts.
+
+    Raises:
+        ConfigError: there is none, it is for the hosted service, or its server refuses it.
+    """
+    token = _LOGIN.require((token or "").strip())
+    url = server_of(token)
+    if is_hosted(url):
+        raise ConfigError(f"the API token is for {urlsplit(url).netloc}. {END_OF_SERVICE}")
+    _LOGIN.check(url, token)
+
+
+def server_of(token: str) -> str:
+    """Return the URL of the server that a token is for.
+
+    Raises:
+        ConfigError: it is not a token.
+    """
+    if token == "ANONYMOUS":
+        return "https://app.neptune.ai"
+    try:
+        content = json.loads(base64.b64decode(token.encode()))
+        url = content.get("api_url") or content["api_address"]
+        if urlsplit(url).netloc:
+            return str(url)
+        raise ValueError(url)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ConfigError(
+            "the Neptune API token names no server: it is the long text that the server shows under its user menu "
+            "(Get your API token), in NEPTUNE_API_TOKEN or api_key"
+        ) from None
+
+
+def is_hosted(url: str) -> bool:
+    """Return whether a server's URL is that of the service that has ended."""
+    host = urlsplit(url).hostname or ""
+    return host == "neptune.ai" or host.endswith(".neptune.ai")
