@@ -176,7 +176,7 @@ def test_what_comet_holds_counts_as_delivered_whatever_it_answers(server, tmp_pa
 
 
 def test_an_answer_that_stays_odd_while_comet_answers_others_holds_nothing_up_for_ever(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("rankzero_comet.failures._LASTING", 0.5)
+    monkeypatch.setattr("rankzero_comet.errors._LONGEST_ODD", 0.5)
     server.fail("write/experiment/log-other", lambda handler: handler.ask()._replace(body=b""))
     deliver(run_dir := one_row(tmp_path))
     assert points(server, run_dir) == points_logged(run_dir)

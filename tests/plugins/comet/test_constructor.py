@@ -10,7 +10,7 @@ import pytest
 import rankzero
 from rankzero.errors import ConfigError, PluginNotInstalledError, UnknownOptionError
 from rankzero_comet import CometLogger
-from rankzero_comet.settings import OPTIONS
+from rankzero_comet.options import EXPERIMENT_CONFIG
 
 SECRET = "s3cr3t-key-of-somebody"
 KEY = "k" * 32
@@ -22,10 +22,6 @@ def _nothing_set(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-
-
-def settings_of(logger):
-    return logger._session.settings
 
 
 # Names
@@ -43,12 +39,12 @@ def test_it_takes_all_that_lightnings_logger_takes():
 def test_it_takes_the_options_of_the_installed_experiment_config():
     import comet_ml
 
-    assert set(inspect.signature(comet_ml.ExperimentConfig).parameters) == OPTIONS
+    assert set(inspect.signature(comet_ml.ExperimentConfig).parameters) == {option.name for option in EXPERIMENT_CONFIG}
 
 
 def test_all_options_reach_the_experiment_config():
     logger = CometLogger(tags=["a"], name="n", log_code=False, auto_output_logging="native", offline_directory="d")
-    assert settings_of(logger).config == {
+    assert logger.options.config == {
         "tags": ["a"], "name": "n", "log_code": False, "auto_output_logging": "native", "offline_directory": "d"
     }  # fmt: skip
 
@@ -70,8 +66,8 @@ def test_an_old_name_means_what_it_says_and_is_told_once(old, new, online):
     (message,) = [str(each.message) for each in told]
     assert message.startswith(f"CometLogger calls {name!r} now {instead!r}: write {instead}=")
     assert told[0].filename == __file__
-    assert settings_of(logger) == settings_of(CometLogger(**new))
-    assert settings_of(logger).online is online
+    assert logger.options.given == CometLogger(**new).options.given
+    assert logger.options["online"] is online
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,7 @@ def test_of_two_names_the_new_one_counts(both, kept):
     with pytest.warns(UserWarning, match=f"got {new!r} and its old name {old!r}; {new!r} counts") as told:
         logger = CometLogger(**both)
     assert len(told) == 1
-    assert settings_of(logger) == settings_of(CometLogger(**kept))
+    assert logger.options.given == CometLogger(**kept).options.given
 
 
 # Values
@@ -120,14 +116,14 @@ def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
         ({"experiment_key": "k" * 51}, "it is 32 to 50 letters and digits"),
         ({"experiment_key": "ü" * 32}, "it is 32 to 50 letters and digits"),
         ({"mode": "get"}, 'mode="get" goes on with an experiment: say which with experiment_key='),
-        ({"project": ""}, "project is a text, not ''"),
+        ({"project": ""}, "project is empty"),
         ({"workspace": 5}, "workspace is a text, not 5"),
         ({"url": 5}, "url is a text, not 5"),
         ({"url": "comet.example.com"}, "Comet's server is a URL, https://.*, not 'comet.example.com'"),
         ({"disabled": "false"}, "disabled is True or False, not 'false'"),
         ({"log_code": "0"}, "log_code is True or False, not '0'"),
         ({"prefix": 3}, "prefix is a text, not 3"),
-        ({"log_model": "best"}, "log_model is True, False or \"all\", not 'best'"),
+        ({"log_model": "best"}, "log_model is one of True, False, 'all', not 'best'"),
     ],
 )
 def test_a_value_that_comet_never_takes_is_refused(options, message):
@@ -142,16 +138,18 @@ def test_a_key_of_the_environment_is_looked_at_too(monkeypatch):
         CometLogger()
 
 
-@pytest.mark.parametrize("key", ["", 12345, [SECRET]])
-def test_a_key_that_is_none_is_not_shown(key):
+@pytest.mark.parametrize(
+    ("key", "message"), [("", "api_key is empty"), (12345, "api_key is a text"), ([SECRET], "api_key is a text")]
+)
+def test_an_invalid_key_is_not_shown(key, message):
     with pytest.raises(ConfigError) as refusal:
         CometLogger(api_key=key)
-    assert str(refusal.value) == "api_key is a text"
+    assert str(refusal.value) == message
 
 
 def test_a_key_in_the_environment_is_enough_to_go_on_with(monkeypatch):
     monkeypatch.setenv("COMET_EXPERIMENT_KEY", KEY)
-    assert settings_of(CometLogger(mode="get")).mode == "get"
+    assert CometLogger(mode="get").options["mode"] == "get"
 
 
 # Nothing done yet

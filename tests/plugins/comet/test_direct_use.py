@@ -14,6 +14,7 @@ import pytest
 from plugins.comet.direct import QUIET, logged
 from waiting import A_WHILE
 
+from rankzero.errors import AccessError
 from rankzero.loggers.experiment import DummyExperiment
 from rankzero.testing.loopback import dropped, status
 
@@ -223,9 +224,7 @@ def test_what_hinders_the_opening_is_said_once_and_training_goes_on(make, server
 
 
 def test_an_experiment_that_is_not_there_is_no_fault_of_the_network(make):
-    from comet_ml.exceptions import ExperimentNotFound
-
-    with pytest.raises(ExperimentNotFound):
+    with pytest.raises(AccessError, match="cannot be opened in Comet"):
         make(experiment_key=KEY, mode="get").log_metrics({"a": 1})
 
 

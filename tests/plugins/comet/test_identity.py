@@ -7,7 +7,7 @@ from plugins.comet.scripts import CometShell
 import rankzero
 from rankzero.delivery.courier import GaveUpError
 from rankzero.events.run_info import RunInfo
-from rankzero_comet.settings import Settings
+from rankzero_comet.options import CometOptions
 
 LOGS = """
     run = rankzero.start("comet", run_id={run_id!r}{options})
@@ -21,7 +21,7 @@ def run_info(run_id, project="p"):
 
 
 def key_of(run_id, project="p", **settings):
-    return Settings(**settings).key_of(run_info(run_id, project))
+    return CometOptions(settings).key_of(run_info(run_id, project))
 
 
 def only(server):

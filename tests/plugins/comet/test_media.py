@@ -277,16 +277,3 @@ def test_a_model_itself(attached, stored):
     model = torch.nn.Linear(2, 3)
     attached.log_graph(model)
     assert stored().graph == str(model)
-
-
-# What is on its way
-
-
-def test_nothing_is_left_on_this_machine(attached, stored):
-    attached.log_image("a", [COLOURED], step=1)
-    scratch = Path(attached._scratch.name)
-    assert scratch.exists()
-    attached.flush()
-    assert not scratch.exists()
-    attached.log_image("b", [COLOURED], step=2)
-    assert [each.name for each in stored().images] == ["a.png", "b.png"]

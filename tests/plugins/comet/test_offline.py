@@ -78,5 +78,5 @@ def test_nobody_asks_for_the_experiment_of_a_run_that_is_offline(server, shell):
     """,
         returns=1,
     )
-    assert "ConfigError: the run is not sent to Comet: there is no experiment" in ended.stderr
+    assert "ExperimentUnavailableError: the run is offline or switched off" in ended.stderr
     check_nothing_was_sent(server)

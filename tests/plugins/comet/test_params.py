@@ -132,7 +132,7 @@ def test_tags_of_the_run_of_the_option_and_later_ones(make_logger, run_info, sto
 def test_the_name_of_the_run(attached, stored):
     attached.log_metrics({"loss": 1}, 0)
     assert stored().name == "brave-owl"
-    assert attached.how_to_view() == f"{attached._session.server.url}"
+    assert attached.how_to_view() == f"{attached.session.url}"
 
 
 def test_alerts(attached, stored):

@@ -5,27 +5,40 @@ What is to be done then stands in `rankzero_comet.server`, the one place that us
 
 import inspect
 import json
-from pathlib import Path
+import os
+import re
+import traceback
+from contextlib import closing
 
 import comet_ml.connection.connection_api as connection_api
 import pytest
 from comet_ml import batch_utils, config, exceptions, messages
 from comet_ml.connection import connection_factory, connection_upload
 from plugins.comet.journals import log_everything
+from servers.comet_mock.faults import refused
 
 import rankzero
 import rankzero_comet.server as ours
-from rankzero.errors import TrackerUnavailableError
+from rankzero.errors import AccessError, TrackerUnavailableError
+from rankzero.events.run_info import LogContext
 from rankzero.testing.loopback import status
-from rankzero_comet.files import ASSET, Upload
-from rankzero_comet.server import Server, Value
-from rankzero_comet.settings import Settings
+from rankzero_comet import courier
+from rankzero_comet.options import CometOptions
+from rankzero_comet.server import ASSET, Server, Upload, Value
 
 CHANGED = f"comet_ml {connection_api.get_comet_version()} differs from what rankzero_comet/server.py was written for: "
 CALLS = {
     connection_factory.get_rest_server_connection: ["api_key", "experiment_key", "server_address"],
     connection_factory.get_rest_api_client: ["version", "server_address", "api_key", "check_version"],
-    connection_upload.send_file: ["post_endpoint", "file_path", "params", "headers", "timeout", "session", "metadata"],
+    connection_upload.send_file_like: [
+        "post_endpoint",
+        "file_like",
+        "params",
+        "headers",
+        "timeout",
+        "session",
+        "metadata",
+    ],
     config.get_api_key: ["api_key", "config"],
     config.get_backend_address: ["config"],
     messages.MetricMessage: ["timestamp"],
@@ -99,32 +112,42 @@ def test_constants_and_exceptions():
 
 
 def test_nothing_else_is_used():
-    """What is new in the file is to be tested here, too."""
-    source = inspect.getsource(ours)
-    tested = {call.__name__ for call in CALLS} | {*METHODS, "close", "session", "retry_session", "hooks"}
-    used = {
-        word.partition("(")[0]
-        for start in ("self._logs.", "self._rest.", "self._life.")
-        for word in source.replace("\n", " ").split(start)[1:]
-        for word in [word.split(" ")[0].split(".")[0].rstrip(",:)")]
-    }
-    assert used - tested <= {"_low_level_http_client", "low_level_api_client"}
+    """What is new in the files is to be tested here, too."""
+    tested = {call.__name__ for call in CALLS} | {*METHODS}
+    used = set(re.findall(r"self\._(?:logs|rest|life)\.(\w+)", inspect.getsource(ours)))
+    used |= set(re.findall(r'"(\w+_experiment_\w+)"', inspect.getsource(ours) + inspect.getsource(courier)))
+    used |= {f"set_experiment_{name}" for name in re.findall(r'yield "(\w+)"', inspect.getsource(courier))}
+    assert used - tested == {"_low_level_http_client", "low_level_api_client"}
 
 
-def test_no_connection_retries_by_itself(server, here):
+@pytest.fixture
+def spoken(server, here):
+    with closing(Server(CometOptions({}), "k" * 32, "p")) as spoken:
+        yield spoken
+
+
+def test_no_connection_retries_by_itself(spoken, server):
     """Also not because a server says when to come again."""
-    spoken = Server(Settings(), "k" * 32, "p")
-    clients = (spoken.connection.logs._low_level_http_client, spoken.connection.life._low_level_http_client)
-    for connection in (*clients, spoken.connection.rest.low_level_api_client):
-        for session in (connection.session, connection.retry_session):
-            for scheme in ("http://", "https://"):
-                assert session.get_adapter(scheme).max_retries.total in (0, False), CHANGED + "it tries again"
-    spoken.close()
-    server.fail("logger/add/run", status(503, retry_after="3600"))
-    asked = server.count("logger/add/run")
-    with pytest.raises(TrackerUnavailableError):
-        Server(Settings(), "k" * 32, "p")
-    assert server.count("logger/add/run") == asked + 1, CHANGED + "it tries again"
+    server.fail("/", status(503, retry_after="3600"))
+    for ask in (
+        spoken.others,
+        spoken.beat,
+        lambda: spoken.write("set_experiment_pid", 1),
+        lambda: Server(CometOptions({}), "k" * 32, "p"),
+        lambda: Server(CometOptions({"mode": "get"}), "k" * 32, "p"),
+    ):
+        asked = len(server.requests)
+        with pytest.raises(TrackerUnavailableError):
+            ask()
+        assert len(server.requests) == asked + 1, CHANGED + "it tries again"
+
+
+def test_no_traceback_shows_the_key(server, here):
+    """Comet's client puts the key into the text of its error, from which ours is raised."""
+    server.fail("logger/add/run", refused(90212))
+    with pytest.raises(AccessError, match="refuses the API key") as refusal:
+        Server(CometOptions({}), "k" * 32, "p")
+    assert os.environ["COMET_API_KEY"] not in "".join(traceback.format_exception(refusal.value))
 
 
 def test_what_goes_over_the_wire(server, here, tmp_path):
@@ -147,24 +170,19 @@ def test_what_goes_over_the_wire(server, here, tmp_path):
     assert batch["values"][0].keys() == {"metricName", "metricValue", "step", "epoch", "context", "timestamp"}, CHANGED
 
 
-def test_a_metrics_time_is_in_milliseconds_and_packed(server, here):
-    spoken = Server(Settings(), "k" * 32, "p")
+def test_a_metrics_time_is_in_milliseconds_and_packed(spoken, server):
     bodies = []
     take = server.fault_for
     server.fault_for = lambda name, body: bodies.append(body) or take(name, body)
-    spoken.log_metrics([Value("a", 0.5, 1_700_000_000.25, 3, 1)])
-    spoken.close()
+    spoken.log_metrics([Value("a", 0.5, 1_700_000_000_250, 3, 1)])
     (body,) = bodies
     assert server.requests[-1].size != len(body), CHANGED
     (value,) = json.loads(body)["values"]
     assert value["timestamp"] == 1_700_000_000_250, CHANGED
 
 
-def test_a_file_is_refused_by_an_answer_and_not_by_silence(server, here, tmp_path):
+def test_a_file_is_refused_by_an_answer_and_not_by_silence(spoken, server):
     """Comet's own upload swallows a 429; the function that is used here returns what the server said."""
-    (tmp_path / "a.txt").write_text("a")
-    spoken = Server(Settings(), "k" * 32, "p")
     server.fail("asset/upload", status(429), times=1)
-    with pytest.raises(TrackerUnavailableError, match=r"the file 'a.txt' was not taken: Comet answered 429"):
-        spoken.files.upload(Upload(Path(tmp_path / "a.txt"), ASSET, "a.txt"), "i" * 32)
-    spoken.close()
+    with pytest.raises(TrackerUnavailableError, match=r"the file 'a.txt' was not accepted: Comet answered 429"):
+        spoken.upload(Upload(b"a", ASSET, "a.txt", LogContext(0.0)), "i" * 32)

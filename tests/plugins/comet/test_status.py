@@ -15,12 +15,12 @@ from rankzero.events.structs import Finish, Start
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
 from rankzero.testing.loopback import status as answer
-from rankzero_comet import CometLogger, heartbeat
+from rankzero_comet import CometLogger, courier
 
 
 @pytest.fixture
 def beats_often(monkeypatch):
-    monkeypatch.setattr(heartbeat, "EVERY", 0.02)
+    monkeypatch.setattr(courier, "BEAT_INTERVAL", 0.02)
 
 
 def times_of(run_dir):

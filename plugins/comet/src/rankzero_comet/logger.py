@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+import os
+import uuid
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.events.run_info import MetricsRow, RunInfo
-from rankzero.plugins.entry_points import is_installed
-from rankzero.values import Number, to_jsonable
-from rankzero_comet.courier_session import CourierSession
-from rankzero_comet.direct_session import DirectSession
-from rankzero_comet.login import check_login
-from rankzero_comet.media_verbs import MediaVerbs
-from rankzero_comet.session import NoSession, Session
-from rankzero_comet.settings import DEPRECATED, OPTIONS, Settings, check, renamed, resolved_options
+from rankzero.loggers.adapter import TrackerLogger
+from rankzero.loggers.failures import Failure
+from rankzero_comet.courier import CourierSession
+from rankzero_comet.direct import DirectSession, start
+from rankzero_comet.errors import ERRORS, read_failure
+from rankzero_comet.options import DEPRECATED, CometOptions, renamed
+from rankzero_comet.session import ANNOTATIONS, CometSession
 
 _EPOCH = "epoch"
 
 
-class CometLogger(MediaVerbs):
+class CometLogger(TrackerLogger):
     """Writes to Comet; takes the arguments of Lightning's logger of this name.
 
-    Used directly it tells ``comet_ml`` what is logged. Under a Run each request is acknowledged by Comet's server
-    before it counts as delivered, and every value keeps its own time.
+    Used directly, it passes everything to ``comet_ml``, which sends in the background. Under a Run each request is
+    acknowledged by Comet's server before it counts as delivered, and every value keeps its own time.
 
     Args:
         api_key: the key; that of ``comet login`` or ``$COMET_API_KEY`` if not given.
@@ -53,11 +52,22 @@ class CometLogger(MediaVerbs):
         ConfigError: an argument makes no sense.
     """
 
-    secret_options = frozenset(["api_key"])
-    known_options: ClassVar[frozenset[str]] = OPTIONS.union(DEPRECATED)
+    LOGGER_JOIN_CHAR = "_"
+
+    sdk = "comet_ml"
+    tracker = "Comet"
+    options_class = CometOptions
+    errors = ERRORS
+    epoch_metric = None
+    media_options: ClassVar[Mapping[str, frozenset[str]]] = {"image": frozenset([ANNOTATIONS])}
+    draws_models = True
+    scratch = "flushed"
+    known_options: ClassVar[frozenset[str]] = CometOptions.names().union(DEPRECATED)
     supports_join = True
     batch_bytes = 1 << 15  # a batch of metrics is one request, of about as many values as Comet's client sends
     captures = frozenset(["console"])
+
+    options: CometOptions
 
     def __init__(
         self,
@@ -74,139 +84,97 @@ class CometLogger(MediaVerbs):
         environment: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__()
-        if not is_installed("comet_ml"):
-            raise PluginNotInstalledError("CometLogger needs comet_ml: pip install comet-ml")
-        if log_model not in (True, False, "all", None):
-            raise ConfigError(f'log_model is True, False or "all", not {log_model!r}')
-        given = renamed({"project": project, "online": online, **kwargs})
-        settings = Settings(
-            api_key, workspace, given.pop("project"), experiment_key, mode, given.pop("online"), url, environment, given
+        super().__init__(
+            prefix=prefix,
+            log_model=log_model,
+            api_key=api_key,
+            workspace=workspace,
+            experiment_key=experiment_key,
+            mode=mode,
+            url=url,
+            environment=environment,
+            **renamed({"project": project, "online": online, **kwargs}),
         )
-        check(settings)
-        if not isinstance(prefix, str | None):
-            raise ConfigError(f"prefix is a text, not {prefix!r}")
-        self.log_model = log_model
-        self._prefix = f"{prefix}_" if prefix else ""
-        self._session: Session = DirectSession(settings)
-        if not settings.is_online or settings.is_disabled:
+        self._direct = self.options  # which experiment is written to in direct use: the same one again after close
+        if not (self.options.sends and self.options.allows("auto_output_logging")):
             self.captures = frozenset()
-        elif not settings.wants("auto_output_logging"):
-            self.captures = type(self).captures - {"console"}
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._direct["experiment_key"] is None:  # by which a copy goes on with the experiment
+            self._direct = self._direct.replace(experiment_key=uuid.uuid4().hex, mode="get_or_create")
+        return super().__getstate__()
+
+    # The session
+
+    def open(self, run: RunInfo | None) -> CometSession:
+        return DirectSession(self._start) if run is None else CourierSession(self.options, run)
+
+    def _start(self) -> Any:
+        experiment = start(self._direct)
+        key = self._direct.given.get("experiment_key") or experiment.get_key()
+        project = self._direct["project"] or getattr(experiment, "project_name", None)
+        self._direct = self._direct.replace(experiment_key=key, project=project)
+        if experiment.alive:  # a person may change its name and tags: they are not set again
+            self._direct = self._direct.replace(mode="get_or_create", name=None, tags=None)
+        elif not self.options.is_disabled:
+            message = (
+                "Comet did not let the experiment begin, and what is logged to it is lost; its client said why. "
+                'Under rankzero.start("comet") it would be delivered later'
+            )
+            self.warner.warn(message, message)
+        return experiment
+
+    def read_failure(self, error: BaseException) -> Failure:
+        return read_failure(error)
 
     # Identity
 
     @property
     def name(self) -> str | None:
         """The project; None for the one that Comet takes."""
-        return self._session.project
+        return self._direct["project"] if self.run_info is None else self.options.project_of(self.run_info)
 
     @property
     def version(self) -> str | None:
         """The experiment's key; None before there is one."""
-        return self._session.key
+        if self.run_info is None:
+            return self._direct.given.get("experiment_key")
+        return self.options.key_of(self.run_info)
 
     @property
     def save_dir(self) -> str | None:
         """Where ``comet_ml`` writes the archive of an experiment that stays offline."""
-        return self._session.settings.offline_directory
-
-    @property
-    def experiment(self) -> Any:
-        """Comet's ``Experiment``; that of a Run, from another process, too."""
-        return self._session.experiment
-
-    def how_to_view(self) -> str | None:
-        return self._session.url
+        found = self.options["offline_directory"]
+        return None if found is None else os.fspath(found)
 
     # Login, offline
 
     def check_login(self) -> None:
-        settings = self._session.settings
-        if settings.is_online and not settings.is_disabled:
-            check_login(settings)
-
-    def resolved_options(self) -> dict[str, Any]:
-        return resolved_options(self._session.settings)
+        if self.options.sends:
+            self.options.check_login()
 
     @property
     def is_offline(self) -> bool:
-        settings = self._session.settings
-        return not settings.is_online and not settings.is_disabled
+        return not self.options.allows("online") and not self.is_disabled
 
     @property
     def is_disabled(self) -> bool:
-        return self._session.settings.is_disabled
+        return self.options.is_disabled
 
     def go_online(self) -> None:
         if self.is_offline:
-            self._session.settings = self._session.settings._replace(online=True)
+            self.options = self.options.replace(online=True)
 
-    # Delivery
+    # Metrics
 
-    def attach(self, run: RunInfo) -> None:
-        super().attach(run)
-        settings = self._session.settings
-        if settings.is_online and not settings.is_disabled:
-            self._session = CourierSession(settings, run)
-        else:
-            self._session = NoSession(settings, settings.key_of(run), settings.project_of(run))
-
-    def flush(self) -> None:
-        self._session.wait()
-        if self.run_info is not None:
-            self._clear_scratch()
-
-    def finalize(self, status: str) -> None:
-        super().finalize(status)
-        self._session.end(status, self.context)
-
-    def close(self) -> None:
-        """Release everything; in direct use the experiment has ended then."""
-        self._session.close()
-        self._clear_scratch()
-
-    # Numbers, params, tags
-
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        numbers, others = self.numbers_and_others(metrics)
-        for key, value in others.items():
-            self.log_text(self._prefix + key, columns=["value"], data=[[value]], step=step)
-        if numbers:
-            self.log_metrics_batch([MetricsRow(numbers, step, self.context)])
-
-    def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
-        self._session.log_metrics(map(self._row, rows))
-
-    def _row(self, row: MetricsRow) -> MetricsRow:
+    def named(self, row: MetricsRow) -> MetricsRow:
         """Return a row as Comet has it: an epoch that frameworks log as a metric is none, but belongs to the others."""
         values, context = row.values, row.context
         epoch = values.get(_EPOCH)
         if epoch is not None and len(values) > 1 and context.epoch is None and float(epoch).is_integer():
             values = {name: value for name, value in values.items() if name != _EPOCH}
             context = msgspec.structs.replace(context, epoch=int(epoch))
-        return MetricsRow({self._prefix + name: value for name, value in values.items()}, row.step, context)
+        return super().named(MetricsRow(values, row.step, context))
 
-    def log_hyperparams(
-        self, params: Mapping[str, Any] | Namespace | None = None, metrics: Mapping[str, Number] | None = None
-    ) -> None:
-        """Log hyperparameters; Comet names those of nested dictionaries ``optimizer|lr``."""
-        plain = to_jsonable(vars(params) if isinstance(params, Namespace) else params or {})
-        if plain:
-            self._session.log_params(plain, self.context)
-            if any(isinstance(value, Mapping) and value for value in plain.values()):
-                self._session.log_other("hasNestedParams", True, self.context)  # Comet shows them as a tree then
-        if metrics:
-            self.log_metrics(metrics, step=0)
-
-    def log_tags(self, tags: Sequence[str]) -> None:
-        self._session.add_tags(tags)
-
-    # Console, alerts
-
-    def log_console(self, text: str, stream: str) -> None:
-        self._session.log_console(text, stream, self.context)
-
-    def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
-        """Have Comet send a message to the user."""
-        self._session.notify(title, text, level)
+    def log_text_metric(self, key: str, value: Any, step: int | None) -> None:
+        super().log_text_metric(self.prefix + key, value, step)

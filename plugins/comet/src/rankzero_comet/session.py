@@ -1,166 +1,238 @@
-"""One logger's connection to its experiment in Comet, which is opened when it is first used."""
+"""What direct use and couriers share: the names and values that Comet accepts, and how it shows each kind of data."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import ConfigError
-from rankzero.events.run_info import LogContext, MetricsRow
-from rankzero_comet.files import Artifact, Upload
-from rankzero_comet.settings import Settings
+import msgspec
 
-CREATED_FROM = "rankzero"
-"""What Comet shows under "Created from"."""
+from rankzero.events.run_info import LogContext
+from rankzero.events.structs import Artifact, Checkpoint
+from rankzero.loggers.adapter import Session, Unsupported, plain_rows
+from rankzero.media.encoders import Histogram
+from rankzero.media.record import Media
+from rankzero.media.store import MediaFile
+from rankzero.values import to_jsonable
+from rankzero_comet.options import load_sdk
+from rankzero_comet.server import ASSET, IMAGE, Upload, Version
+
+AUDIO, VIDEO, TEXT, HISTOGRAM = "audio", "video", "text-sample", "histogram3d"
+"""Comet's types of files."""
+ANNOTATIONS = "annotations"
+"""The argument with Comet's layers of boxes and polygons, a list for each picture."""
+
+_SHOWN = {
+    "image": (IMAGE, (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".bmp")),
+    "video": (VIDEO, (".mp4", ".webm", ".gif", ".avi", ".mkv", ".mov", ".wmv")),
+    "audio": (AUDIO, ()),
+}
+"""Kind of media → Comet's type, and the suffixes of files that its page can show; all if empty."""
+_LONGEST_NAME = 100
+_LONGEST_VALUE = 1000  # characters of a param
+_LARGEST_PAGE = 1_000_000  # bytes: plotly's figures bring all of plotly with them, and Comet shows all pages at once
 
 
-class Session(ABC):
-    """Opens and ends an experiment, and writes to it.
+class CometSession(Session):
+    """Writes what is logged as Comet shows it; subclasses send it."""
 
-    Args:
-        settings: what the user said.
-    """
+    key: str
+    """The experiment's key."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
 
-    # Identity
+    def call(self, method: str, value: Any, *more: Any, context: LogContext) -> None:
+        """Call a method that Comet's ``Experiment`` has, or what ``RestApiClient`` has instead."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
-    def key(self) -> str | None:
-        """The experiment's key; None before there is one."""
+    def send_params(self, params: Mapping[str, Any], context: LogContext) -> None:
+        """Send params by their names in Comet."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
-    def project(self) -> str | None:
-        """The experiment's project; None for Comet's default."""
+    def send_file(self, file: Upload) -> None:
+        """Send a file."""
+        raise NotImplementedError
 
-    @property
-    @abstractmethod
-    def url(self) -> str | None:
-        """Where Comet shows the experiment; None before it was opened."""
-
-    @property
-    @abstractmethod
-    def experiment(self) -> Any:
-        """Comet's ``Experiment``."""
-
-    # What is logged
-
-    @abstractmethod
-    def log_metrics(self, rows: Iterable[MetricsRow]) -> None:
-        """Log numbers."""
-
-    @abstractmethod
-    def log_params(self, params: Mapping[str, Any], context: LogContext) -> None:
-        """Log hyperparameters, nested as they are."""
-
-    @abstractmethod
-    def log_other(self, name: str, value: Any, context: LogContext) -> None:
-        """Set a value under "Other"."""
-
-    @abstractmethod
-    def add_tags(self, tags: Sequence[str]) -> None:
-        """Add tags."""
-
-    @abstractmethod
-    def upload(self, file: Upload) -> None:
-        """Log a file."""
-
-    @abstractmethod
-    def log_html(self, html: str, context: LogContext) -> None:
-        """Add to the page of HTML."""
-
-    @abstractmethod
-    def set_graph(self, graph: str) -> None:
-        """Show a model's structure."""
-
-    @abstractmethod
-    def log_artifact(self, artifact: Artifact) -> None:
+    def send_version(self, version: Version) -> None:
         """Make a version of an artifact."""
+        raise NotImplementedError
 
-    @abstractmethod
     def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
-        """Return the files of the version of an artifact that has an alias, written into a directory.
+        """Write the files of an artifact's version into a directory, and return their paths.
 
         Raises:
-            LookupError: no version has it.
+            LookupError: no version has the alias.
         """
+        raise NotImplementedError
 
-    def log_console(self, text: str, stream: str, context: LogContext) -> None:
-        """Log lines that the training process printed."""
+    # Names, params, tags
 
-    @abstractmethod
-    def notify(self, title: str, text: str, level: str) -> None:
-        """Have Comet send the user a message."""
+    def known_as(self, name: str) -> str:
+        """Return what a metric or param is called in Comet; different names stay different."""
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = _shortened(name) or "(no name)"
+            if known != name:
+                message = f"Comet takes names of 1 to {_LONGEST_NAME} characters: {name!r} is {known!r} there"
+                self.warner.warn(message, message)
+        return known
 
-    # Ended
+    def write_params(self, params: dict[str, Any], context: LogContext) -> None:
+        values = {self.known_as(name): value for name, value in _flat(params)}
+        long = {
+            name: str(value)
+            for name, value in values.items()
+            if isinstance(value, str | list) and len(str(value)) > _LONGEST_VALUE
+        }
+        if values:
+            self.send_params(values | {name: text[:_LONGEST_VALUE] for name, text in long.items()}, context)
+        for name, text in long.items():
+            asset = f"params/{name}.txt"
+            message = f"Comet takes params of {_LONGEST_VALUE} characters: {name!r} is whole in the asset {asset}"
+            self.warner.warn(message, message)
+            self._send(text.encode(), ASSET, asset, context)
+        if any(isinstance(value, Mapping) and value for value in params.values()):
+            self.call("log_other", "hasNestedParams", True, context=context)  # Comet shows them as a tree then
 
-    def wait(self) -> None:
-        """Return when Comet has everything; raise if it has not."""
+    def write_tags(self, tags: Sequence[str], context: LogContext) -> None:
+        self.call("add_tags", list(tags), context=context)
 
-    @abstractmethod
-    def end(self, status: str, context: LogContext) -> None:
-        """Have Comet know how the run ended."""
+    # Media
 
-    @abstractmethod
-    def close(self) -> None:
-        """Release everything."""
+    def write_media(self, media: Media, context: LogContext) -> None:
+        match media.kind:
+            case "image" | "audio" | "video" | "figure":
+                self._write_files(media, context)
+            case "table" | "text":
+                self._write_table(media, context)
+            case "histogram":
+                counted = media.histogram()
+                details = msgspec.to_builtins(counted)
+                self._send(_as_histogram(counted), HISTOGRAM, f"{media.key}.json", context, media.step, details)
+            case "graph" if isinstance(media.items, MediaFile):
+                path = Path(media.items.path)
+                self.call("set_model_graph", str(json.loads(path.read_bytes()).get("text", "")), context=context)
+                self._send(path, ASSET, "graph.json", context)
+            case "graph":
+                self.call("set_model_graph", str(media.items), context=context)
+            case _:
+                raise Unsupported
+
+    def _write_files(self, media: Media, context: LogContext) -> None:
+        files = media.files()
+        layers = media.extra.get(ANNOTATIONS)
+        if layers is not None and len(layers) != len(files):
+            raise ValueError(f"{len(files)} pictures of {media.key!r} were logged with {len(layers)} annotations")
+        for index, file in enumerate(files):
+            name = media.key if len(files) == 1 else f"{media.key}_{index}"
+            self._send_shown(media, file, name, context, layers and to_jsonable(layers[index]))
+            path = Path(file.path)
+            if media.kind == "figure" and path.suffix == ".html" and path.stat().st_size <= _LARGEST_PAGE:
+                self.call("log_html", path.read_text(encoding="utf-8", errors="replace"), context=context)
+
+    def _send_shown(self, media: Media, file: MediaFile, name: str, context: LogContext, layers: Any = None) -> str:
+        """Send a picture, sound or video, as any file if Comet cannot show it; return its name in Comet."""
+        path = Path(file.path)
+        shown, suffixes = _SHOWN.get(media.kind, _SHOWN["image"])
+        if suffixes and path.suffix.lower() not in suffixes:
+            shown = ASSET
+        self._send(path, shown, name + path.suffix, context, media.step, {"caption": file.caption, ANNOTATIONS: layers})
+        return name + path.suffix
+
+    def _write_table(self, media: Media, context: LogContext) -> None:
+        """Write a table as CSV, a single text as one of Comet's samples of text."""
+        columns, rows = media.table()
+        if media.kind == "text" and len(columns) == len(rows) == 1:
+            text = str(rows[0][0]).encode(errors="replace")
+            self._send(text, TEXT, "text.txt", context, media.step, {"key": media.key})
+            return
+        columns, rows = plain_rows(
+            media, lambda file, row, column: self._send_shown(media, file, f"{media.key}_{row}_{column}", context)
+        )
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows([columns, *(map(_cell, row) for row in rows)])
+        self._send(table.getvalue().encode(), ASSET, f"{media.key}.csv", context, media.step)
+
+    # Files and checkpoints
+
+    def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
+        """Write a version of an artifact if it has aliases, otherwise assets of the experiment."""
+        source, name = Path(artifact.path), artifact.name
+        files = {name if name.endswith(source.suffix) else name + source.suffix: source}
+        if source.is_dir():
+            files = _files_in(source)
+        if artifact.aliases:
+            kind = artifact.kind or "file"
+            self.send_version(Version(name, kind, artifact.aliases, artifact.metadata, files, context))
+            return
+        for relative, file in files.items():
+            asset = f"{name}/{relative}" if source.is_dir() else relative
+            self._send(file, ASSET, asset, context, details={"type": artifact.kind, **artifact.metadata})
+
+    def write_checkpoint(self, checkpoint: Checkpoint, context: LogContext) -> None:
+        """Write a version of the artifact ``model-EXPERIMENT_KEY``."""
+        source = Path(checkpoint.path)
+        files = {source.name: source}
+        if source.is_dir():
+            files = {f"{source.name}/{relative}": file for relative, file in _files_in(source).items()}
+        details = {"score": checkpoint.score, "step": checkpoint.step, "original_filename": source.name}
+        details = to_jsonable(details | checkpoint.metadata)
+        self.send_version(Version(f"model-{self.key}", "model", checkpoint.aliases, details, files, context))
+
+    def read_checkpoint(self, alias: str, directory: Path) -> Path:
+        first, *_ = self.download(f"model-{self.key}", alias, directory)
+        return directory / first.relative_to(directory).parts[0]
+
+    def _send(
+        self,
+        content: Path | bytes,
+        type: str,
+        name: str,
+        context: LogContext,
+        step: int | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        metadata = {key: value for key, value in (details or {}).items() if value is not None}
+        self.send_file(Upload(content, type, name, context, step, metadata))
 
 
-class NoSession(Session):
-    """Keeps nothing: for a Run that stays offline, whose journal has everything, and for one that is switched off.
+def _shortened(name: str) -> str:
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - 9]}~{digest}"
 
-    Args:
-        settings: what the user said.
-        key: the experiment's key.
-        project: its project.
-    """
 
-    def __init__(self, settings: Settings, key: str, project: str | None) -> None:
-        super().__init__(settings)
-        self._key, self._project = key, project
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each param with the keys that lead to it, as Comet's client names those of nested dictionaries."""
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}|")
+        else:
+            yield f"{prefix}{key}", str(value) if isinstance(value, Mapping) else value
 
-    @property
-    def key(self) -> str | None:
-        return self._key
 
-    @property
-    def project(self) -> str | None:
-        return self._project
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
-    @property
-    def url(self) -> str | None:
-        return None
 
-    @property
-    def experiment(self) -> Any:
-        raise ConfigError("the run is not sent to Comet: there is no experiment")
+def _as_histogram(values: Histogram) -> bytes:
+    """Return a histogram in Comet's form: its fixed bins, which grow by a tenth each."""
+    centres = [(low + high) / 2 for low, high in zip(values.edges, values.edges[1:], strict=False)]
+    drawn = [(centre, count) for centre, count in zip(centres, values.counts, strict=True) if math.isfinite(centre)]
+    histogram = load_sdk().Histogram()
+    if drawn:
+        histogram.add([centre for centre, _ in drawn], counts=[count for _, count in drawn])
+    return json.dumps(histogram.to_json(), default=lambda count: count.item()).encode()  # numpy's
 
-    def log_metrics(self, rows: Iterable[MetricsRow]) -> None: ...
 
-    def log_params(self, params: Mapping[str, Any], context: LogContext) -> None: ...
-
-    def log_other(self, name: str, value: Any, context: LogContext) -> None: ...
-
-    def add_tags(self, tags: Sequence[str]) -> None: ...
-
-    def upload(self, file: Upload) -> None: ...
-
-    def log_html(self, html: str, context: LogContext) -> None: ...
-
-    def set_graph(self, graph: str) -> None: ...
-
-    def log_artifact(self, artifact: Artifact) -> None: ...
-
-    def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
-        raise LookupError("the run is not sent to Comet: there are no artifacts")
-
-    def notify(self, title: str, text: str, level: str) -> None: ...
-
-    def end(self, status: str, context: LogContext) -> None: ...
-
-    def close(self) -> None: ...
+def _files_in(directory: Path) -> dict[str, Path]:
+    """Return the files in a directory by their relative paths."""
+    return {each.relative_to(directory).as_posix(): each for each in sorted(directory.rglob("*")) if each.is_file()}

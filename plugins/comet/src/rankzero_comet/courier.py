@@ -1,0 +1,294 @@
+"""What a courier delivers to Comet: the server acknowledges each request, and each value keeps its own time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rankzero.capture.environment import Environment, read_environment
+from rankzero.errors import DeliveryError, RejectedError, TrackerUnavailableError
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.events.structs import Alert
+from rankzero.rank import rank_zero_warn
+from rankzero_comet.direct import CREATED_FROM, join
+from rankzero_comet.errors import NO_ENDPOINT, UnknownExperimentError, opening
+from rankzero_comet.options import CometOptions
+from rankzero_comet.server import Server, Upload, Value, Version
+from rankzero_comet.session import CometSession
+
+RUN_ID = "rankzero.run_id"
+"""The name under "Other" of the run's id; set last when an experiment is described."""
+
+DESCRIBED = "rankzero.described"
+"""The name under "Other" of the start of the run whose code, git state and machine Comet has."""
+
+STATUS = "rankzero.status"
+"""The name under "Other" of how the run ended."""
+
+BEAT_INTERVAL = 10.0
+"""Seconds between two signs of life, as in Comet's own client: it takes a run for dead that is silent for long."""
+
+_ENVIRONMENT_TIMEOUT = 10.0  # seconds: git and the list of packages may not be known yet
+_TOGETHER = 1.0  # seconds: lines that were printed within it have one time in Comet
+_MOST_CHARACTERS = 1 << 18  # of lines in a request
+
+log = logging.getLogger("rankzero.courier")
+
+
+class Lines(NamedTuple):
+    """Lines of the console that are sent together: a request for each would take minutes."""
+
+    text: str
+    stream: str
+    time: float
+    """Unix time in seconds, of the first line."""
+
+
+_unsent: dict[str, list[Lines]] = {}
+"""Lines that Comet does not have, by the directories of their runs: they outlive a logger that is made anew."""
+
+
+class CourierSession(CometSession):
+    """Writes to a run's experiment, which is opened when something is written."""
+
+    def __init__(self, options: CometOptions, run: RunInfo) -> None:
+        super().__init__()
+        self.key = options.key_of(run)
+        self._options, self._run = options, run
+        self._server: Server | None = None
+        self._heartbeat: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._experiment: Any = None
+        self._is_in_doubt = False  # what is written now may have been sent before, with no answer that arrived
+        self._has_failed = False  # what was written last: it is not what is acknowledged next
+        self._held: set[str] | None = set()  # ids of files that are not sent again; None: Comet is to be asked
+        self._console = _unsent.setdefault(run.dir, [])
+        self._has_sent = False  # something since the last flush that must not be sent again
+
+    @property
+    def url(self) -> str | None:  # type: ignore[override]
+        return self._server.url if self._server else None
+
+    @property
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            self._connect().close()  # Comet's client would not say that it has lost all, but this does
+            self._experiment = join(self._options, self.key, self._options.project_of(self._run))
+        return self._experiment
+
+    @property
+    def server(self) -> Server:
+        """The experiment, opened if need be."""
+        if self._server is None:
+            server = self._connect()
+            try:
+                with opening():
+                    self._describe(server)
+            except BaseException:
+                server.close()
+                raise
+            self._ended.clear()
+            self._heartbeat = threading.Thread(target=self._beat, args=(server,), name="rankzero-comet", daemon=True)
+            self._heartbeat.start()
+            self._server = server
+        return self._server
+
+    def _connect(self, **options: Any) -> Server:
+        return Server(self._options.replace(**options), self.key, self._options.project_of(self._run))
+
+    def _describe(self, server: Server) -> None:
+        """Set the run's name, tags and times; not again later, when a person may have changed them in Comet."""
+        run, others = self._run, server.others()
+        started = run.started or time.time()
+        if others.get(RUN_ID) == run.id:
+            self._is_in_doubt, self._held = True, None  # a courier that was killed may have sent what comes now
+        else:
+            named = {"Name": self._options["name"] or run.name, "notes": run.notes, "Created from": CREATED_FROM}
+            for name, value in named.items():
+                if value:
+                    self._set(server, "log_experiment_other", name, value, timestamp=started)
+            if tags := [*run.tags, *(self._options["tags"] or ())]:
+                self._set(server, "add_experiment_tags", list(dict.fromkeys(tags)))
+            self._set(server, "set_experiment_start_end", round(started * 1000), None)
+            self._set(server, "log_experiment_other", RUN_ID, run.id, timestamp=started)
+        environment = read_environment(run.dir, timeout=_ENVIRONMENT_TIMEOUT)
+        if environment is not None and others.get(DESCRIBED) != (start := f"{environment.started:.3f}"):
+            for name, values in environment_of(environment, Path(run.dir), self._options):
+                if any(values):
+                    self._set(server, f"set_experiment_{name}", *values, rules=[NO_ENDPOINT])
+            self._set(server, "log_experiment_other", DESCRIBED, start, timestamp=time.time())
+
+    def _set(self, server: Server, method: str, *values: Any, **options: Any) -> None:
+        """Write something that describes the run; go on if Comet refuses it: it is not worth the values that wait."""
+        try:
+            server.write(method, *values, **options)
+        except RejectedError as error:
+            rank_zero_warn(f"Comet will not show all details of the run {self._run.name}: {error}")
+
+    # What is logged
+
+    @property
+    def _sending(self) -> Server:
+        """The experiment, for what must not be sent again only because console lines cannot be."""
+        self._has_sent = True
+        return self.server
+
+    def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
+        values = [
+            Value(self.known_as(name), number, round(row.context.time * 1000), row.step, row.context.epoch)
+            for row in rows
+            for name, number in row.values.items()
+        ]
+        server = self._sending
+        with self._in_doubt_after_failure():
+            if self._is_in_doubt:
+                values = server.missing(values)
+            if values:
+                server.log_metrics(values)
+
+    @contextmanager
+    def _in_doubt_after_failure(self) -> Iterator[None]:
+        self._has_failed = False
+        try:
+            yield
+        except TrackerUnavailableError:
+            self._has_failed = self._is_in_doubt = True
+            self._held = None
+            raise
+
+    def alert(self, alert: Alert, context: LogContext) -> None:
+        self._sending.notify(self._run.name, alert.title, alert.text, alert.level)
+
+    def send_params(self, params: Mapping[str, Any], context: LogContext) -> None:
+        self._sending.log_params([Value(name, value, round(context.time * 1000)) for name, value in params.items()])
+
+    def send_file(self, file: Upload) -> None:
+        server = self._sending
+        file = file._replace(metadata={**file.metadata, "logged_at": file.context.time})  # Comet has that of the upload
+        file_id = server.id_of(file)
+        with self._in_doubt_after_failure():
+            if self._held is None:
+                self._held = server.held_files()
+            if file_id not in self._held:
+                server.upload(file, file_id)
+
+    def send_version(self, version: Version) -> None:
+        details = {**version.metadata, "logged_at": version.context.time}
+        self._sending.log_version(version._replace(metadata=details))
+
+    def call(self, method: str, value: Any, *more: Any, context: LogContext) -> None:
+        times: dict[str, Any] = {"timestamp": context.time} if method.startswith("log_") else {}
+        self._sending.write(method.replace("_", "_experiment_", 1), value, *more, **times)
+
+    def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
+        # A connection of its own: the courier may be another thread, and the run may have ended.
+        try:
+            server = self._connect(mode="get")
+        except UnknownExperimentError as error:
+            raise LookupError(f"nothing has the alias {alias!r}: Comet has no experiment of this run") from error
+        with closing(server):
+            return server.download(artifact, alias, directory)
+
+    # Console
+
+    def write_console(self, text: str, stream: str, context: LogContext) -> None:
+        if self._console:
+            last = self._console[-1]
+            is_near = last.stream == stream and 0 <= context.time - last.time < _TOGETHER
+            if is_near and len(last.text) + len(text) < _MOST_CHARACTERS:
+                self._console[-1] = last._replace(text=f"{last.text}\n{text}")
+                return
+        self._console.append(Lines(text, stream, context.time))
+
+    def _send_console(self) -> None:
+        while self._console:
+            text, stream, began = self._console[0]
+            self.server.write("log_experiment_output", text + "\n", stderr=stream == "stderr", timestamp=began)
+            del self._console[0]
+
+    # The end
+
+    def flush(self) -> None:
+        """Send console lines; all else was sent at once, so that a failure here must not have it sent again."""
+        try:
+            self._send_console()
+        except DeliveryError:
+            if not self._has_sent:
+                self._console.clear()  # it is handed over again
+                raise
+        self._has_sent = False
+        if not self._has_failed:
+            self._is_in_doubt, self._held = False, set()
+
+    def finish(self, status: str, time: float) -> None:
+        self._send_console()
+        self._end_experiment()
+        server = self.server
+        self._stop_heartbeat()
+        self._set(server, "log_experiment_other", STATUS, status, timestamp=time)
+        times = round((self._run.started or time) * 1000), round(time * 1000)
+        self._set(server, "set_experiment_start_end", *times)
+        server.end(status)
+        _unsent.pop(self._run.dir, None)
+
+    def close(self) -> None:
+        self._stop_heartbeat()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._end_experiment()
+
+    def _beat(self, server: Server) -> None:
+        while not self._ended.is_set():
+            try:
+                server.beat()
+            except DeliveryError as error:  # which does no harm
+                log.debug("no sign of life: %s", error)
+            self._ended.wait(BEAT_INTERVAL)
+
+    def _stop_heartbeat(self) -> None:
+        """Return when there will be no more signs of life: a late one would say that an ended run goes on."""
+        if self._heartbeat is not None:
+            self._ended.set()
+            self._heartbeat.join()
+            self._heartbeat = None
+
+    def _end_experiment(self) -> None:
+        """End what `experiment` has opened: it would say that the run has ended, whenever this process does."""
+        if self._experiment is not None:
+            self._experiment.end()
+            self._experiment = None
+
+
+def environment_of(found: Environment, directory: Path, options: CometOptions) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield what Comet shows of the training process and the user allows: the end of a setter's name, and its values.
+
+    The files in the run's ``directory`` may be missing where it was copied without them.
+    """
+
+    def content(name: str | None) -> bytes:
+        path = directory / name if name else None
+        return path.read_bytes() if path and path.is_file() else b""
+
+    git = found.git
+    if options.allows("log_env_details"):
+        yield "command", (list(found.argv),)
+        yield "executable", (found.executable,)
+        yield "python_version", (found.python,)
+        yield "pid", (found.pid,)
+        if options.allows("log_env_host"):
+            yield "hostname", (found.host,)
+            yield "user", (found.user,)
+        yield "installed_packages", (content(found.packages).decode(errors="replace").splitlines(),)
+    yield "filename", (Path(found.program).name,)
+    if options.allows("log_code"):
+        yield "code", (content(found.code).decode(errors="replace"),)
+    if git is not None and options.allows("log_git_metadata"):
+        yield "git_metadata", (found.user, git.root, git.branch, git.commit, git.remote)
+    if git is not None and options.allows("log_git_patch"):
+        yield "git_patch", (content(git.diff),)
