@@ -1,14 +1,9 @@
 """Numbers that a courier delivers: none is lost, changed or sampled, and each has its own time, step and epoch."""
 
 import math
-import os
-import threading
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
-from waiting import A_WHILE
-
-import rankzero
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -43,52 +38,3 @@ def test_numbers_to_the_last_bit(server, tmp_path):
         if name != "nan":
             assert (stored[name].value, type(stored[name].value)) == (value, type(value))
     assert math.copysign(1, stored["minus zero"].value) == -1
-
-
-def test_steps_and_epochs_are_those_that_were_logged(server, tmp_path):
-    with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
-        for step, epoch in ((5, 2), (0, 0), (5, None), (2**40, 7), (-1, 1)):
-            run.log_metrics({"loss": 0.5}, step, epoch=epoch)
-    deliver(run.dir)
-    stored = server.experiment(run.id)
-    assert [(each.step, each.epoch) for each in stored.metrics] == [(5, 2), (0, 0), (5, None), (2**40, 7), (-1, 1)]
-    assert points_in(stored) == points_logged(run.dir)
-
-
-def test_a_row_of_thousands_of_metrics(server, tmp_path):
-    deliver(run_dir := journal_of_rows(tmp_path, {f"m{index}": index / 7 for index in range(3000)}))
-    assert points_in(server.experiment(run_dir.name)) == points_logged(run_dir)
-
-
-@pytest.mark.parametrize("delivery", ["thread", "process"])
-def test_several_experiments_of_one_process(server, tmp_path, delivery):
-    runs = [rankzero.start("comet", project="p", dir=tmp_path, delivery=delivery) for _ in range(3)]
-
-    def log(number):
-        for step in range(200):
-            runs[number].log_metrics({"loss": step / 3 + number}, step)
-
-    threads = [threading.Thread(target=log, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for run in runs:
-        run.finish(timeout=A_WHILE)
-        stored = server.experiment(run.id)
-        assert points_in(stored) == points_logged(run.dir)
-        assert stored.state == "finished"
-    assert len(server.store.experiments) == 3
-
-
-def test_several_that_open_at_once_leave_the_environment_alone(server, tmp_path, monkeypatch):
-    """How often Comet's client tries is said by variables; what the user set stays set."""
-    monkeypatch.setenv("COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL", "4")
-    directories = [journal_of_rows(tmp_path, {"loss": 0.5}) for _ in range(6)]
-    threads = [threading.Thread(target=deliver, args=(directory,)) for directory in directories]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert os.environ["COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL"] == "4"
-    assert len(server.store.experiments) == 6

@@ -15,7 +15,6 @@ from plugins.comet.direct import QUIET, logged
 from waiting import A_WHILE
 
 from rankzero.errors import AccessError
-from rankzero.loggers.experiment import DummyExperiment
 from rankzero.testing.loopback import dropped, status
 
 KEY = "k" * 40
@@ -245,19 +244,3 @@ def test_a_copy_goes_on_with_the_experiment(make, server, duplicate, mode):
         each.close()
     assert points(server, logger) == [("a", step, step) for step in range(4)]
     assert list(server.store.experiments) == [logger.version]
-
-
-def test_nothing_happens_on_other_ranks(make, server, monkeypatch, tmp_path):
-    monkeypatch.setenv("RANK", "1")
-    logger = make(experiment_key=KEY, log_model="all", offline_directory=str(tmp_path / "kept"))
-    logger.log_metrics({"a": 1}, 0)
-    logger.log_hyperparams({"lr": 1})
-    logger.log_image("i", [FAINT])
-    logger.log_checkpoint(tmp_path / "missing.ckpt")
-    logger.alert("a")
-    logger.experiment.log_other("a", 1)
-    logger.finalize("success")
-    logger.close()
-    assert isinstance(logger.experiment, DummyExperiment)
-    assert (logger.name, logger.version, logger.save_dir) == ("p", KEY, str(tmp_path / "kept"))
-    assert (server.requests, list(tmp_path.iterdir())) == ([], [])

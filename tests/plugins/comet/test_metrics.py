@@ -1,27 +1,13 @@
 """Metrics as a courier delivers them: every value with its own step, epoch and time, in whichever order."""
 
 import math
-from decimal import Decimal
 
 import numpy as np
 import pytest
 import torch
 
 from rankzero.events.run_info import LogContext, MetricsRow
-from rankzero_comet import CometLogger
 
-NUMBERS = {
-    "float": 0.1,
-    "least": 5e-324,
-    "greatest": -1.7976931348623157e308,
-    "odd": 2**53 + 1,
-    "bool": True,
-    "float32": np.float32(0.1),
-    "int64": np.int64(-7),
-    "tensor": torch.tensor([3.5], requires_grad=True),
-    "bfloat16": torch.tensor(1.5, dtype=torch.bfloat16),
-    "decimal": Decimal("0.5"),
-}
 ODD_NAMES = ["a/b/c", "a.b", "ü 漢 🦉", "with spaces", "*", 'quo"te', "back\\slash", "|", "x" * 100, "[0]"]
 LONG = "x" * 150
 
@@ -43,19 +29,6 @@ def test_steps_in_any_order_epochs_and_times(attached, stored):
     assert values(stored(), "acc") == [(5, 2, 1)]
     times = [time for _, _, time in stored().series("loss")]
     assert times == [1_700_000_000_250, 1_700_000_001_500, 1_700_000_002_000, 1_700_000_003_000]
-
-
-def test_numbers_are_exact(attached, stored):
-    attached.log_metrics(NUMBERS, step=11)
-    expected = {name: each.item() if hasattr(each, "item") else each for name, each in NUMBERS.items()}
-    assert {each.name: each.value for each in stored().metrics} == {**expected, "decimal": 0.5}
-
-
-def test_nan_and_infinity(attached, stored):
-    attached.log_metrics({"nan": math.nan, "up": math.inf, "down": -math.inf}, step=10)
-    assert [(each.name, each.sent) for each in stored().metrics] == [
-        ("nan", "NaN"), ("up", "Infinity"), ("down", "-Infinity")
-    ]  # fmt: skip
 
 
 def test_names_are_as_they_were(attached, stored):
@@ -86,18 +59,6 @@ def test_a_short_name_is_the_same_in_every_process(run_info, make_logger, stored
             logger.log_metrics({LONG: step}, step=step)
         logger.close()
     assert len({each.name for each in stored().metrics}) == 1
-
-
-def test_nested_metrics_have_a_slash(attached, stored):
-    attached.log_metrics({"nested": {"a": {"b": 2}, "c": torch.tensor(0.5)}}, step=13)
-    assert values(stored(), "nested/a/b") + values(stored(), "nested/c") == [(13, None, 2), (13, None, 0.5)]
-
-
-def test_none_is_told_once(attached, stored):
-    with pytest.warns(UserWarning, match="the metric 'loss' was None; there is nothing to log"):
-        attached.log_metrics({"loss": None, "acc": 1}, step=0)
-    attached.log_metrics({"loss": None, "acc": 2}, step=1)  # without a warning
-    assert [each.name for each in stored().metrics] == ["acc"] * 2
 
 
 def test_what_is_no_number_is_a_text(attached, stored):
@@ -133,24 +94,6 @@ def test_a_prefix(make_logger, run_info, stored):
     assert [asset.metadata["key"] for asset in stored().assets] == ["exp1_phase"]
 
 
-def test_many_values_keep_their_order_and_times(attached, stored):
-    rows = [MetricsRow({"a": step / 7, "b": -step}, step, LogContext(1.7e9 + step / 8)) for step in range(1250)]
-    attached.log_metrics_batch(rows)
-    assert stored().series("a") == [(step, step / 7, 1_700_000_000_000 + step * 125) for step in range(1250)]
-    assert [value for _, value, _ in stored().series("b")] == [-step for step in range(1250)]
-
-
 def test_no_metrics_are_no_request(attached, server):
     attached.log_metrics({}, step=1)
-    with pytest.warns(UserWarning, match="nothing to log"):
-        attached.log_metrics({"loss": None}, step=1)
     assert server.count("experiment/metric") == 0
-
-
-def test_offline_keeps_nothing_and_sends_nothing(here, server, run_info):
-    logger = CometLogger(online=False)
-    logger.attach(run_info)
-    logger.log_metrics({"loss": 1}, step=1)
-    logger.finalize("success")
-    logger.close()
-    assert server.requests == []

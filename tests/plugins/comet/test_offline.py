@@ -65,18 +65,3 @@ def test_a_run_that_goes_on_after_it_was_synced(server, shell):
     shell.train(SHORT.format(""))
     assert len(points_logged(shell.run_dir)) == 2
     assert points_in(server.experiment("r" * 32)) == points_logged(shell.run_dir)
-
-
-def test_nobody_asks_for_the_experiment_of_a_run_that_is_offline(server, shell):
-    ended = shell.train(
-        """
-    run = rankzero.start("comet", project="p", online=False, delivery="thread")
-    try:
-        run.experiment.log_metric("a", 1)
-    finally:
-        run.finish()
-    """,
-        returns=1,
-    )
-    assert "ExperimentUnavailableError: the run is offline or switched off" in ended.stderr
-    check_nothing_was_sent(server)

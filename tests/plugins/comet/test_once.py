@@ -1,7 +1,8 @@
 """What a failure must not have sent again, and what must not be sent one by one."""
 
 import pytest
-from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged, rejected
+from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
+from plugins.missing_files import check_without_files
 
 import rankzero
 from rankzero import deliver as deliver_run
@@ -100,22 +101,12 @@ def test_an_artifact_that_was_begun_is_gone_on_with(server, here, tmp_path):
     assert (version.state, len(version.assets)) == ("CLOSED", 3)
 
 
-def test_a_file_that_is_gone_holds_nothing_back(server, here, tmp_path):
-    run = rankzero.start(dir=tmp_path / "runs", project="p", delivery="off")
-    run.log_text("note", ["value"], [["said"]])
-    run.log_image("picture", [b"no picture"], step=1)
-    run.log_metrics({"loss": 0.5}, 1)
-    run.finish()
-    for file in (run.dir / "media").rglob("*.*"):
-        file.unlink()
-    deliver(run.dir)
-    (refused,) = rejected(run.dir)
-    assert "No such file" in refused["reason"]
-    (stored,) = server.store.experiments.values()
-    assert points_in(stored) == points_logged(run.dir)
-
-
 def test_a_page_without_a_type_is_no_yes(server, here, tmp_path):
     server.fail("batch/logger/experiment/metric", status(200, "<html>Sign in</html>"), times=1)
     deliver(run_dir := journal_of_rows(tmp_path, {"loss": 0.5}))
     assert points_in(server.experiment(run_dir.name)) == points_logged(run_dir)
+
+
+def test_files_that_are_gone_hold_nothing_up(server, here, tmp_path):
+    run = check_without_files("comet", CometLogger, tmp_path)
+    assert [(each.name, each.value) for each in server.experiment(run.name).metrics] == [("loss", 0.5)]

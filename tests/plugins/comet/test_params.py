@@ -1,6 +1,5 @@
 """Params, tags, alerts and the name: what describes an experiment, as a courier delivers it."""
 
-import math
 from argparse import Namespace
 from dataclasses import dataclass, field
 
@@ -61,22 +60,6 @@ def test_nested_params_are_shown_as_a_tree(attached, stored):
     assert "hasNestedParams" not in stored().others
     attached.log_hyperparams({"net": {"depth": 3}})
     assert stored().others["hasNestedParams"] is True
-
-
-def test_a_namespace_and_later_values(attached, stored):
-    attached.log_hyperparams({"lr": 1, "b": {"c": 1}})
-    attached.log_hyperparams(Namespace(lr=2, later={"a": 3}))
-    assert stored().params == {"lr": 2, "b|c": 1, "later|a": 3}
-
-
-def test_params_that_are_not_finite(attached, stored):
-    attached.log_hyperparams({"nan": math.nan, "up": math.inf, "down": -math.inf})
-    assert stored().params == {"nan": "NaN", "up": "Infinity", "down": "-Infinity"}
-
-
-def test_initial_values(attached, stored):
-    attached.log_hyperparams({"lr": 1}, metrics={"hp_metric": 0.5})
-    assert [(each.name, each.step, each.value) for each in stored().metrics] == [("hp_metric", 0, 0.5)]
 
 
 @pytest.mark.parametrize("given", [None, {}, Namespace()])

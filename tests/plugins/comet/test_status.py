@@ -1,13 +1,11 @@
 """Whether Comet knows that a run goes on, ended or crashed, and when it began and ended."""
 
-import signal
 import threading
 import time
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows
-from plugins.comet.scripts import CometShell
-from waiting import A_WHILE, until
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.events.run_info import LogContext
@@ -44,21 +42,6 @@ def test_how_a_run_ended(server, here, tmp_path, status, state):
     assert (stored.state, stored.others["rankzero.status"]) == (state, status)
     assert stored.errors == ([] if state == "finished" else [status])
     assert (stored.started, stored.ended) == times_of(run.dir)
-
-
-def test_a_run_that_is_killed(server, tmp_path, environment):
-    shell = CometShell(tmp_path / "work", environment)
-    body = """
-    import os, signal
-    run = rankzero.start("comet", project="p", run_id="r" * 32)
-    run.log_metrics({"loss": 0.5}, 0)
-    run.flush(A_WHILE)
-    os.kill(os.getpid(), signal.SIGKILL)
-    """
-    shell.train(body, returns=-signal.SIGKILL)
-    stored = server.experiment("r" * 32)
-    until(lambda: stored.errors)
-    assert (stored.state, stored.others["rankzero.status"]) == ("crashed", "crashed")
 
 
 def test_a_run_is_known_to_go_on_while_it_is_stalled(server, attached, stored, beats_often):

@@ -55,21 +55,6 @@ def test_nested_values_are_json(attached, table):
     assert [json.loads(cell) for (cell,) in table("nested")[1]] == [[1, "a"], {"a": {"b": [True, None]}}, [0, 1]]
 
 
-def test_a_dataframe(attached, table):
-    attached.log_table("frame", dataframe=FRAME, step=3)
-    columns, rows = table("frame")
-    assert columns == ["n", "x", "text", "when"]
-    assert rows[0] == ["1", "0.5", "ü", "2026-01-02T00:00:00"]
-    assert (rows[1][0], rows[1][1]) == ("2", "NaN")
-
-
-def test_without_columns_and_without_rows(attached, table):
-    attached.log_table("bare", data=[[1, 2], [3, 4]])
-    attached.log_table("empty", ["a", "b"], [])
-    assert table("bare") == (["column 0", "column 1"], [["1", "2"], ["3", "4"]])
-    assert table("empty") == (["a", "b"], [])
-
-
 def test_pictures_in_cells(attached, table, stored, tmp_path):
     (tmp_path / "c.png").write_bytes(png())
     figure = Figure(figsize=(2, 1), dpi=50)
@@ -82,19 +67,6 @@ def test_pictures_in_cells(attached, table, stored, tmp_path):
     assert np.array_equal(pixels(drawn), PICTURE)
     assert copied == png()
     assert pixels(plotted).shape == (50, 100, 4)
-
-
-def test_a_long_table(attached, table):
-    data = [[index, f"row {index}"] for index in range(20_000)]
-    attached.log_table("long", ["n", "text"], data)
-    assert table("long")[1] == [[str(number), text] for number, text in data]
-
-
-def test_one_key_at_many_steps(attached, stored):
-    for step in range(3):
-        attached.log_table("t", ["n"], [[step]], step=step)
-    found = [(each.step, each.content) for each in stored().files("t.csv")]
-    assert found == [(step, b"n\r\n%d\r\n" % step) for step in range(3)]
 
 
 # Texts
