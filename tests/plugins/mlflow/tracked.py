@@ -79,8 +79,10 @@ def read_run(uri, mlflow_id, scratch):
     for key, text in tags.items():
         if key.startswith("rankzero.metric."):
             tracked.add_item("define_metric", json.loads(text)["name"])
-    for path in files_of(client, mlflow_id):
-        add_file(tracked, client, mlflow_id, path, tags, Path(scratch))
+    scratch.mkdir(parents=True, exist_ok=True)
+    artifacts = Path(client.download_artifacts(mlflow_id, "", str(scratch)))
+    for path in sorted(each for each in artifacts.rglob("*") if each.is_file()):
+        add_file(tracked, artifacts, path, tags)
     return tracked
 
 
@@ -92,38 +94,38 @@ def files_of(client, run_id, folder=None):
             yield each.path
 
 
-def add_file(tracked, client, run_id, path, tags, scratch):
-    """Add the artifact at ``path``, recognised by the folder that it is in."""
-    folder, *inner = path.split("/")
-    local = Path(client.download_artifacts(run_id, path, str(scratch)))
+def add_file(tracked, artifacts, path, tags):
+    """Add one of the downloaded artifacts, recognised by the folder that it is in."""
+    folder, *inner = path.relative_to(artifacts).parts
     key = "/".join(inner[:-1])
-    if folder == "images" and "+step+" in path:
-        if not path.endswith(".webp"):
+    if folder == "images" and "+step+" in path.name:
+        if path.suffix != ".webp":
             name, _, step = inner[0].split("+")[:3]
-            tracked.add_item("image", name.replace("~", "/"), int(step), local.read_bytes())
+            tracked.add_item("image", name.replace("~", "/"), int(step), path.read_bytes())
     elif folder == "checkpoints":
         if inner[-1] != "metadata.json":
-            details = read_json(client, run_id, f"checkpoints/{inner[0]}/metadata.json")
-            aliases = [tag.removeprefix("rankzero.checkpoint.") for tag, at in tags.items() if at == path]
-            content = local.read_bytes()
-            tracked.add_item("checkpoint", inner[-1], details["step"], content, aliases=aliases, score=details["score"])
-    elif folder in ("tables", "texts") and local.suffix == ".json":
-        table = json.loads(local.read_text())
-        tracked.add_item(folder.removesuffix("s"), key, step_of(local), (table["columns"], table["data"]))
+            details = read_json(artifacts / folder / inner[0] / "metadata.json")
+            at = path.relative_to(artifacts).as_posix()
+            aliases = [tag.removeprefix("rankzero.checkpoint.") for tag, value in tags.items() if value == at]
+            item = ("checkpoint", inner[-1], details["step"], path.read_bytes())
+            tracked.add_item(*item, aliases=aliases, score=details["score"])
+    elif folder in ("tables", "texts") and path.suffix == ".json":
+        table = read_json(path)
+        tracked.add_item(folder.removesuffix("s"), key, step_of(path), (table["columns"], table["data"]))
     elif folder == "texts":
-        tracked.add_item("text", key, step_of(local), (["value"], [[local.read_text()]]))
+        tracked.add_item("text", key, step_of(path), (["value"], [[path.read_text()]]))
     elif folder in FOLDERS:
-        step = None if folder == "graph" else step_of(local)
-        tracked.add_item(FOLDERS[folder], key or folder, step, local.read_bytes())
-    elif folder not in ("captions", "params", "tags", "images") and not path.endswith(".metadata.json"):
+        step = None if folder == "graph" else step_of(path)
+        tracked.add_item(FOLDERS[folder], key or folder, step, path.read_bytes())
+    elif folder not in ("captions", "params", "tags", "images") and not path.name.endswith(".metadata.json"):
         name = Path(folder).stem
-        described = f"{name}.metadata.json"
-        details = read_json(client, run_id, described) if described in files_of(client, run_id) else {}
-        tracked.add_item("artifact", name, None, local.read_bytes(), aliases=details.get("aliases", ()))
+        described = artifacts / f"{name}.metadata.json"
+        details = read_json(described) if described.exists() else {}
+        tracked.add_item("artifact", name, None, path.read_bytes(), aliases=details.get("aliases", ()))
 
 
-def read_json(client, run_id, path):
-    return json.loads(Path(client.download_artifacts(run_id, path)).read_text())
+def read_json(path):
+    return json.loads(path.read_text())
 
 
 def step_of(path):
