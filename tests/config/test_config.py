@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from rankzero.config.options import LoggerSpec, check_options
+from rankzero.config.logger_options import LoggerSpec, check_options
 from rankzero.config.resolving import resolve
 from rankzero.errors import ConfigError, MissingSecretError, UnknownOptionError
 from rankzero.secrets import expand_secrets, is_secret, redact, secret_values

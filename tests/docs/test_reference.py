@@ -10,7 +10,7 @@ from test_imports import ROOMS
 
 import rankzero
 from rankzero.config import resolving
-from rankzero.config.options import START_PARAMETERS
+from rankzero.config.logger_options import START_PARAMETERS
 from rankzero.events.structs import EVENT_TYPES
 from rankzero.plugins import hookspecs
 

@@ -20,7 +20,7 @@ from rankzero.cli.sync import deliver_now, poll, progress_bars
 from rankzero.messages import OnceWarner
 
 if TYPE_CHECKING:
-    from rankzero.config.options import LoggerSpec
+    from rankzero.config.logger_options import LoggerSpec
     from rankzero.delivery.destinations import RecordedLoggers
     from rankzero.delivery.sync_job import SyncJob
 

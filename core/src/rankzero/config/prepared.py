@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rankzero.config.options import LoggerSpec, check_options
+from rankzero.config.logger_options import LoggerSpec, check_options
 from rankzero.errors import ConfigError, PluginError, PluginNotInstalledError
 from rankzero.loggers.base import Logger
 from rankzero.plugins.registry import get_plugins

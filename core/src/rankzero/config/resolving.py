@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 
 from rankzero.config.files import SUFFIXES, find_config_file, read_config_file, search_path, shown
-from rankzero.config.options import START, START_PARAMETERS, LoggerSpec
+from rankzero.config.logger_options import START, START_PARAMETERS, LoggerSpec
 from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero.events.trust import is_name
 from rankzero.messages import did_you_mean, nearest

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from rankzero.config.options import LoggerSpec
+from rankzero.config.logger_options import LoggerSpec
 from rankzero.config.prepared import with_absolute_paths
 from rankzero.config.resolving import resolve
 from rankzero.delivery.consent import Consent, ask_for_consent, check_references, foreign_options

@@ -7,9 +7,9 @@ from typing import Any
 
 from rankzero.messages import did_you_mean
 from rankzero.recorder.exchange import is_distributed
+from rankzero.recorder.log_options import Phase
 from rankzero.recorder.loop import Loop
 from rankzero.recorder.metrics import Label, LoggedMetric
-from rankzero.recorder.options import Phase
 
 
 class LatestValues:

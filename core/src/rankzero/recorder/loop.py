@@ -9,8 +9,8 @@ from typing import Any
 from rankzero.errors import RecorderError
 from rankzero.messages import OnceWarner
 from rankzero.recorder.batch_size import batch_sizes
+from rankzero.recorder.log_options import LogOptions, Phase
 from rankzero.recorder.metrics import LoggedMetric, NumberMetric, TorchMetric, make_metric
-from rankzero.recorder.options import LogOptions, Phase
 from rankzero.recorder.values import checked, is_tensor
 
 _UNKNOWN = object()

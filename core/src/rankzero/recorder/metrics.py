@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rankzero.errors import RecorderError
-from rankzero.recorder.options import LogOptions, Phase, levels, reduction_name
+from rankzero.recorder.log_options import LogOptions, Phase, levels, reduction_name
 from rankzero.recorder.reduction import Reduction, make_reduction
 from rankzero.recorder.values import is_metric, is_tensor
 

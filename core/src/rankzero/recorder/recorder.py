@@ -17,7 +17,7 @@ from rankzero.recorder.batches import Batches, length_of, total_length
 from rankzero.recorder.gradient_norms import gradient_norms
 from rankzero.recorder.latest_values import LatestValues
 from rankzero.recorder.learning_rates import LearningRateMonitor
-from rankzero.recorder.options import Phase
+from rankzero.recorder.log_options import Phase
 from rankzero.recorder.progress import make_progress
 from rankzero.recorder.rows import MetricsWriter, Rows
 from rankzero.recorder.syncing import Syncing

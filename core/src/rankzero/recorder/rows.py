@@ -10,9 +10,9 @@ from rankzero.messages import OnceWarner, warn_user
 from rankzero.rank import is_rank_zero
 from rankzero.recorder.exchange import is_distributed
 from rankzero.recorder.latest_values import LatestValues, is_reduced, waits_for_ranks
+from rankzero.recorder.log_options import Phase
 from rankzero.recorder.loop import Loop
 from rankzero.recorder.metrics import Label, LoggedMetric, TorchMetric
-from rankzero.recorder.options import Phase
 from rankzero.recorder.syncing import Syncing
 from rankzero.values import to_number
 

@@ -9,8 +9,8 @@ from typing import Any
 from rankzero.errors import RecorderError
 from rankzero.messages import OnceWarner, warn_user
 from rankzero.recorder.batches import LookAhead, length_of, total_length
+from rankzero.recorder.log_options import Phase
 from rankzero.recorder.loop import Loop
-from rankzero.recorder.options import Phase
 from rankzero.recorder.progress import Progress
 from rankzero.recorder.rows import Rows
 from rankzero.recorder.training_state import TrainingState
