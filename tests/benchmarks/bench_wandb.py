@@ -2,7 +2,7 @@
 
 The client and its compiled core are real, and send once a second, as rankzero has them do; the server is a mock on
 loopback, in another process, that answers at once. Rows are delivered when the server has them; of rankzero, when
-`Run.flush` has returned. Its courier has W&B confirm each 2 MiB of the journal, which takes up to a second.
+`Run.flush` has returned. Its courier has W&B confirm each 4 MiB of the journal, which takes up to a second.
 """
 
 import json

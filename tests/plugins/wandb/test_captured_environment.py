@@ -16,7 +16,7 @@ from waiting import A_WHILE, until
 
 from rankzero.capture.environment import Environment, read_environment
 from rankzero_wandb import WandbLogger
-from rankzero_wandb.opening import environment_settings
+from rankzero_wandb.opening import client_settings
 
 MEGABYTE = 1 << 20
 TRAIN = """
@@ -168,7 +168,7 @@ def test_stop_run_interrupts_who_writes_the_run_and_nobody_whom_a_file_names(run
         assert [each.stdout.readline() for each in (training, other)] == ["ready\n"] * 2
         told = Environment(host=platform.node(), pid=other.pid)
         with nullcontext() if is_written else pytest.warns(match="is not on this machine"):
-            environment_settings(WandbLogger().options, run_info, told)["stop_fn"]()
+            client_settings(WandbLogger().options, run_info, told)["stop_fn"]()
         assert training.communicate(timeout=60)[0] == "interrupted\n" * is_written
         assert other.communicate(timeout=60)[0] == ""
 

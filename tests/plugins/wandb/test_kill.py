@@ -216,43 +216,6 @@ def test_a_step_that_a_script_gives_its_own_row_does_not_hold_ours_up(server, tr
     assert [row.get("loss") for row in server.run("r1").history if "own" in row] == [None]
 
 
-def test_two_runs_of_one_process_are_delivered_by_threads(server, training, tmp_path):
-    returned, _, errors = training.run("""
-    os.chdir(directory)
-    runs = [
-        rankzero.start("wandb", project="p", dir=directory / "runs", run_id=name, delivery="thread")
-        for name in ("a", "b")
-    ]
-    for step in range(100):
-        for number, run in enumerate(runs):
-            run.log_metrics({"loss": step / 3 + number}, step)
-    for run in runs:
-        run.finish(timeout=A_WHILE)
-    """)
-    assert returned == 0, errors
-    for number, name in enumerate("ab"):
-        assert rows(server, run_id=name) == [(step, step / 3 + number) for step in range(100)]
-        assert server.run(name).state == "finished"
-
-
-@pytest.mark.slow
-def test_a_row_whose_file_is_missing_is_rejected_and_the_rest_arrives(server, training):
-    server.stop()
-    training.run(SCRIPT + EVERYTHING + DEATH)
-    kill_others(training)
-    pictures = sorted(training.run_dir.glob("media/**/*.png"))
-    assert pictures
-    pictures[0].unlink()
-    server.start()
-    command = [sys.executable, "-m", "rankzero.cli", "sync", str(training.run_dir)]
-    assert subprocess.run(command, timeout=A_WHILE, check=False).returncode == 1  # not all could be delivered
-    rejected = [json.loads(line) for line in reject_list(training.run_dir, "wandb").read_text().splitlines()]
-    assert [entry["event"]["type"] for entry in rejected] == ["image"]
-    assert rows(server) == [(step, step / 3) for step in range(300)]
-    assert len(server.run("r1").media("picture")) == 2
-    assert len(server.run("r1").media("table")) == 3
-
-
 def test_what_a_killed_courier_leaves_behind_is_ended_by_the_next(server, training):
     training.start(SCRIPT + EVERYTHING + DEATH)
     until(lambda: server.count("CommitArtifact"))

@@ -1,7 +1,5 @@
 """The login to W&B: checked before the first step, found where W&B's client finds it, and stored nowhere."""
 
-import sys
-
 import psutil
 import pytest
 from plugins.wandb.scripts import Shell
@@ -84,32 +82,6 @@ def test_a_wrong_key_of_an_instance(shell, known):
     """
     ended = shell.train(script, returns=1, **{**known, "WANDB_API_KEY": WRONG})
     assert "refuses the W&B API key" in ended.stderr
-
-
-@pytest.mark.slow
-def test_a_key_that_is_revoked_costs_nothing(server, shell, known):
-    script = """
-    import sys
-    run = rankzero.start("wandb", project="p", run_id="r")
-    run.log_metrics({"loss": 0.5}, 0)
-    run.flush(A_WHILE)
-    print("first", flush=True)
-    sys.stdin.readline()
-    run.log_metrics({"loss": 0.25}, 1)
-    run.finish(timeout=5)
-    """
-    with shell.start(sys.executable, shell.write(script), stdin=-1, **known) as process:
-        assert process.stdout.readline() == "first\n"
-        server.api_key, old = "a" * 40, server.api_key
-        output, errors = process.communicate("\n", timeout=A_WHILE)
-    assert process.returncode == 0, errors
-    assert "wandb lacks" in errors
-    assert "Nothing is lost" in errors
-    stop_courier(shell)
-    shell.sync(shell.run_dir, **{**known, "WANDB_API_KEY": server.api_key})
-    assert [each[:2] for each in server.run("r").scalars("loss", "trainer/global_step")] == [(0, 0.5), (1, 0.25)]
-    assert server.run("r").exit_code == 0
-    check_nowhere(old, shell.directory, output, errors)
 
 
 def stop_courier(shell):

@@ -142,16 +142,6 @@ def test_prefix_under_a_run(delivered):
     assert keys == {"fold1-loss", "fold1-sample", "fold1-epoch", "fold1-weights", STEP}
 
 
-def test_rows_of_an_aggregation(delivered):
-    def log(run):
-        run.update_agg_funcs({"best": max})
-        for value in (1.0, 2.0, 6.0):
-            run.agg_and_log_metrics({"mean": value, "best": value}, step=7)
-
-    _, stored = delivered.run(log)
-    assert values(stored, "mean") + values(stored, "best") == [(7, 3.0), (7, 6.0)]
-
-
 # Direct use
 
 
@@ -177,11 +167,6 @@ def test_numbers_are_exact_in_direct_use_too(delivered):
     (row,) = stored.history
     expected = {name: each.item() if hasattr(each, "item") else each for name, each in NUMBERS.items()}
     assert {name: row[name] for name in NUMBERS} == {**expected, "decimal": 0.5}
-
-
-def test_prefix_in_direct_use(delivered):
-    stored = delivered.directly(lambda logger: logger.log_metrics({"loss": 0.5, "epoch": 2}, step=1), prefix="fold1")
-    assert values(stored, "fold1-loss") + values(stored, "fold1-epoch") == [(1, 0.5), (1, 2)]
 
 
 @pytest.mark.filterwarnings("ignore:W&B means something else")

@@ -10,7 +10,7 @@ from plugins.wandb.delivered import Delivered, wandb_server
 from rankzero.events.structs import DefineMetric, Finish
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 from rankzero_wandb import WandbLogger
-from rankzero_wandb.state import Definition, State, Summaries, kinds_of
+from rankzero_wandb.rows import Definition, State, Summaries
 
 TIME = 1_700_000_000.25
 STEP = "trainer/global_step"
@@ -171,14 +171,6 @@ def test_direct_use_is_not_poisoned_either(delivered):
     assert summary["val/loss"] == {"min": 1.0}
 
 
-def test_prefix_of_a_defined_metric(delivered):
-    def log(logger):
-        logger.define_metric("loss", summary="min")
-        log_values(logger)
-
-    assert delivered.directly(log, prefix="fold1").summary["fold1-loss"] == {"min": 0.5}
-
-
 # What is known goes on
 
 
@@ -243,24 +235,9 @@ def test_what_no_float_holds_does_not_harm_the_state(tmp_path):
     state = State(definitions=[Definition("*", STEP, ("min", "mean"))])
     summaries = Summaries(state)
     for value in (1.5e308, 1.5e308, 10**400, 2**70, math.nan):
-        summaries.add({"a": value})
+        summaries.add({"a": value}, None)
     state.save(tmp_path / "run")
     loaded = State.load(tmp_path / "run")
     assert loaded is not None
     assert (loaded.values["a"].count, loaded.values["a"].min) == (3, 2**70)
     assert math.isfinite(loaded.values["a"].mean)
-
-
-@pytest.mark.parametrize(
-    ("summary", "goal", "kinds"),
-    [
-        ("min", None, ("min",)),
-        ("min", "maximize", ("min",)),
-        ("best", "minimize", ("min",)),
-        (None, "maximize", ("max",)),
-        ("none", None, ()),
-        (None, None, None),
-    ],
-)
-def test_kinds(summary, goal, kinds):
-    assert kinds_of(summary, goal) == (kinds, None)

@@ -18,13 +18,11 @@ from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.loggers.adapter import OfflineSession
 from rankzero.processes import start_time
-from rankzero_wandb.client import MARK, ReadBack, opening
-from rankzero_wandb.confirmation import Confirmation
-from rankzero_wandb.history import History
-from rankzero_wandb.opening import define_step, mark_as_synced, open_for_courier
+from rankzero_wandb.confirmation import Confirmation, ReadBack
+from rankzero_wandb.opening import define_step, mark_as_synced, open_for_courier, opening
 from rankzero_wandb.options import WandbOptions
+from rankzero_wandb.rows import History, State, Summaries
 from rankzero_wandb.session import WandbSession, known_runs, our_runs
-from rankzero_wandb.state import State, Summaries
 
 if TYPE_CHECKING:
     from rankzero_wandb.logger import WandbLogger
@@ -69,8 +67,6 @@ class CourierSession(WandbSession):
         self._id = str(self._options.id_of(info))
         self._state_file = state_file(self._options, info)
         self._opened_with = line
-        self._run: Any = None
-        self._confirmation: Confirmation | None = None  # of a run that is sent to W&B
         known = State.load(self._state_file)
         if known is not None and known.client is not None:
             _end_orphan(*known.client)
@@ -85,10 +81,6 @@ class CourierSession(WandbSession):
                 self.close()
                 raise
             _sessions[self._id] = self
-
-    @property
-    def run(self) -> Any:
-        return self._run
 
     def _end_what_is_left(self) -> None:
         """End what W&B's client has open under this id: it has each only once."""
@@ -111,7 +103,7 @@ class CourierSession(WandbSession):
         key = options.settings.get("api_key")
         with suppress(Exception):  # there is none
             read_back = ReadBack(options.entity, options.project_of(self._info), self._id, options.base_url, key)
-            return read_back.mark().get("run") == self._info.id
+            return bool(read_back.mark().get("run") == self._info.id)
         return False
 
     def _begin(self, known: State | None, *, is_ours: bool) -> None:
@@ -125,10 +117,9 @@ class CourierSession(WandbSession):
         self.state.client = (platform.node(), os.getpid())
         self._save_state()
         read_back = None if self.logger.is_offline else ReadBack.of(self._run)
-        # W&B counts the rows of all who write to a shared run.
-        self._history = History(
-            self._run, self.state, self._save_state, None if self._run.settings._shared else read_back
-        )
+        is_alone = not self._run.settings._shared  # or W&B counts the rows of all who write to the run
+        read_times = read_back.times if read_back is not None and is_alone else None
+        self._history = History(self._run, self.state, self._save_state, read_times)
         define_step(self._run)
         for definition in self.state.definitions:
             self._define(definition)
@@ -144,35 +135,11 @@ class CourierSession(WandbSession):
         return self._run
 
     def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None:
-        row["_timestamp"] = context.time
-        self._history.log(row, context.line, has_files=has_files)
-        if has_files:
-            self._expect_files()
-
-    def _summarise(self, values: Mapping[str, Any], context: LogContext) -> None:
-        if context.line is None:
-            self._summaries.add(values)
-        elif self.state.definitions and context.line >= self.state.line:
-            self._summaries.add(values)
-            self.state.line = context.line + 1
+        self._history.log({**row, "_timestamp": context.time}, context.line, has_files=has_files)
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
         if context.line is None or context.line != self._opened_with:
             super().write_params(params, context)
-
-    def _expect_settings(self, context: LogContext) -> None:
-        if self._confirmation is not None and context.line is not None:
-            self._confirmation.expect_settings(context.line)
-            mark = self._run.config.get(MARK) or {}
-            self._run.config.update({MARK: {**mark, "line": context.line}}, allow_val_change=True)
-
-    def _expect_artifact(self, artifact: Any) -> None:
-        if self._confirmation is not None:
-            self._confirmation.expect_artifact(artifact)
-
-    def _expect_files(self) -> None:
-        if self._confirmation is not None:
-            self._confirmation.expect_files()
 
     # Acknowledged and ended
 

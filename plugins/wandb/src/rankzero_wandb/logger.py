@@ -13,11 +13,11 @@ from rankzero.loggers.adapter import Session, TrackerLogger
 from rankzero.loggers.failures import Failure
 from rankzero.rank import is_rank_zero
 from rankzero.values import as_list, to_jsonable, to_number
-from rankzero_wandb.client import ERRORS, read_failure
 from rankzero_wandb.courier import CourierSession, DisabledSession, state_file
+from rankzero_wandb.opening import ERRORS, read_failure
 from rankzero_wandb.options import INIT_ARGUMENTS, WandbOptions, check_login
+from rankzero_wandb.rows import State
 from rankzero_wandb.session import DirectSession
-from rankzero_wandb.state import State
 
 
 class WandbLogger(TrackerLogger):
@@ -61,7 +61,7 @@ class WandbLogger(TrackerLogger):
     media_options = None
     writes_offline = True
     finalize_acknowledges = True
-    batch_bytes = 1 << 21  # W&B's client sends rows once a second
+    batch_bytes = 1 << 22  # W&B's client sends rows once a second
     counts_lines = True
     captures = frozenset(["console"])
     unpicklable = frozenset(["experiment"])  # W&B's client cannot read it again in the same process
@@ -105,7 +105,6 @@ class WandbLogger(TrackerLogger):
             environment=environment,
             **kwargs,
         )
-        self.add_file_policy = add_file_policy
         self._direct = DirectSession(self, experiment)
         self._url: str | None = None
         self._first_params: tuple[int | None, dict[str, Any]] | None = None

@@ -1,4 +1,4 @@
-"""Begin a run with W&B's client, or go on with it.
+"""Begin a run with W&B's client, or go on with it, and what the client's errors mean.
 
 A courier has the client describe the training process, and not the one that it runs in.
 """
@@ -9,21 +9,28 @@ import glob
 import json
 import os
 import platform
+import re
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rankzero import rank_zero_warn
 from rankzero.capture.environment import Environment, read_environment
+from rankzero.errors import AccessError, RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
+from rankzero.loggers.failures import Failure, Rule, translated
+from rankzero.loggers.failures import read_failure as read_any_failure
 from rankzero.run.identity import name_of
 from rankzero.rundir.writer_lock import Writer, writer_pid, writer_state
 from rankzero.waiting import wait_until
-from rankzero_wandb.client import MARK
 from rankzero_wandb.options import WandbOptions
+
+MARK = "rankzero"
+"""The key of a run's config under which rankzero notes what concerns itself."""
 
 STEP = "trainer/global_step"
 """The metric that is the x-axis of all others."""
@@ -47,13 +54,91 @@ _TIMEOUTS = {
 _DIRECT_FINISH_TIMEOUT = 300.0
 
 
-def open_direct(options: WandbOptions, *, run_id: str | None, in_parallel: bool) -> Any:
-    """Begin a run that is used directly, or go on with it.
+_UNKNOWN_USER = r"\b401\b|API key|api_key|not logged in|permission denied"
+_ADVICE = "; if the key is wrong or was revoked: wandb login, or set WANDB_API_KEY"
+_STATUS = re.compile(r"\b(?:error|status:|upload:) (\d{3})\b")
+_OF_SDK = ("wandb.Error", "wandb.WandbApiFailedError", "rankzero_wandb.UploadError", "OSError")
+
+
+class UploadError(Exception):
+    """W&B's client gave up an upload.
+
+    Args:
+        reason: what the client says of it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"W&B refused the upload: {reason}")
+        found = _STATUS.search(reason)
+        self.status = int(found[1]) if found else None
+
+
+# W&B's client does not tell what it never takes from what it does not take now; what is wrong with a value is found
+# before it is sent, and raised as ValueError or TypeError.
+ERRORS = (
+    Rule(RejectedError, error=("rankzero_wandb.UploadError",), status=(400, 413, 422)),
+    Rule(TrackerUnavailableError, error=_OF_SDK, text=_UNKNOWN_USER, advice=_ADVICE),
+    Rule(TrackerUnavailableError, error=_OF_SDK),
+)
+_ERRORS_OF_OPENING = (  # no event is to blame, whatever the error
+    Rule(AccessError, text=_UNKNOWN_USER, advice=_ADVICE),
+    Rule(AccessError, text=r"\b40[34]\b"),
+    Rule(TrackerUnavailableError),
+)
+
+
+def read_failure(error: BaseException) -> Failure:
+    """Return what an error of W&B's client says."""
+    failure = read_any_failure(error)
+    if failure.text == "<no message>":
+        return failure._replace(text="it gave no reason, as for a login that it refuses (401)")
+    return failure
+
+
+@contextmanager
+def opening(run_id: str) -> Iterator[None]:
+    """Translate whatever keeps a run from being opened, and have W&B's client able to open it another time.
+
+    The client takes a run that it could not open for an open one: W&B did not answer, or the disk is full.
+
+    Args:
+        run_id: W&B's id of the run.
+    """
+    with translated(_ERRORS_OF_OPENING, "the run cannot be opened in W&B", read=read_failure):
+        try:
+            yield
+        except TrackerUnavailableError:
+            raise
+        except Exception as error:
+            with suppress(Exception, SystemExit):
+                _forget_run(run_id, error)
+            raise
+
+
+def _forget_run(run_id: str, error: Exception) -> None:
+    import wandb
+    from wandb.sdk.mailbox import MailboxClosedError
+
+    if isinstance(error, ConnectionError | MailboxClosedError):  # wandb-core has died
+        wandb.teardown()
+        return
+    service = wandb.setup().ensure_service()
+    _, interface = service.inform_attach(run_id)
+    try:
+        interface.deliver_exit(1).wait_or(timeout=10)  # without it wandb-core waits for more, for ever
+    finally:  # also if the run has got that far before
+        service.inform_finish(run_id)
+
+
+# Opening
+
+
+def open_direct(options: WandbOptions, run_id: str | None) -> Any:
+    """Begin a run that is used directly, or go on with it; beside another one that is open.
 
     Args:
         options: what the user asked for.
         run_id: W&B's id of the run; None for one that W&B makes up.
-        in_parallel: whether another run is open that must go on.
     """
     import wandb
 
@@ -64,7 +149,7 @@ def open_direct(options: WandbOptions, *, run_id: str | None, in_parallel: bool)
         "dir": options.directory_of(None),
         "resume": "allow",
         "mode": options.given.get("mode"),
-        **({"reinit": "create_new"} if in_parallel else {}),
+        **({} if wandb.run is None else {"reinit": "create_new"}),
         **options.init,
         "settings": wandb.Settings(**{"finish_timeout": _DIRECT_FINISH_TIMEOUT, **options.settings}),
     }
@@ -108,8 +193,8 @@ def open_for_courier(options: WandbOptions, run: RunInfo, config: Mapping[str, A
         **init,
         "config": {**options.given.get("config", {}), **config, MARK: _mark(run, line, environment)},
         **_description(options, run, is_new),
-        **({} if options.has_code else {"save_code": False}),
-        "settings": wandb.Settings(**_client_settings(options, run, environment)),
+        **({} if options.may_see("code") else {"save_code": False}),
+        "settings": wandb.Settings(**client_settings(options, run, environment)),
     }
     directory = Path(arguments["dir"], "wandb")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -152,46 +237,44 @@ def _description(options: WandbOptions, run: RunInfo, is_new: bool) -> dict[str,
     }
 
 
-# What surrounds the training process
+# The training process
 
 
-def _client_settings(options: WandbOptions, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
-    variables = {"base_url": options["base_url"], "save_code": options["save_code"]}
-    variables["sweep_id"] = options.variable("WANDB_SWEEP_ID")
-    return {
-        **_TIMEOUTS,
-        **environment_settings(options, run, environment),
-        **{name: value for name, value in variables.items() if value is not None},
-        **{name: value for name, value in options.settings.items() if name not in _NOT_FOR_CLIENT},
-        **({} if options.has_code else {"disable_code": True, "save_code": False}),
-    }
-
-
-def environment_settings(options: WandbOptions, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
-    """Return what makes W&B's client describe the training process."""
+def client_settings(options: WandbOptions, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
+    """Return settings of W&B's client for a courier, with which it describes the training process."""
     settings: dict[str, Any] = {
+        **_TIMEOUTS,
         "console": "off",  # the courier's own
         "silent": True,
         "disable_git": True,  # as it is now, not as it was
         "x_save_requirements": False,
         "x_skip_transaction_log": options.mode != "offline",  # the journal has everything
         "stop_fn": lambda: _stop(run),
+        "x_disable_stats": True,
     }
     if environment is None:
-        return {**settings, "x_disable_stats": True, "x_disable_machine_info": True}
-    settings |= {
-        "program": environment.program or None,
-        "program_abspath": environment.program or None,
-        "program_relpath": _relative_program(environment),
-        "host": environment.host,
-        "username": environment.user,
-        "x_executable": environment.executable,
-    }
-    if environment.git is not None and options.has_git:
-        settings |= {"git_commit": environment.git.commit, "git_remote_url": environment.git.remote}
-    if _is_running_here(run, environment):
-        return {**settings, "x_stats_pid": environment.pid, "x_stats_track_process_tree": True}
-    return {**settings, "x_disable_stats": True, "x_disable_meta": True}
+        settings["x_disable_machine_info"] = True
+    else:
+        settings |= {
+            "program": environment.program or None,
+            "program_abspath": environment.program or None,
+            "program_relpath": _relative_program(environment),
+            "host": environment.host,
+            "username": environment.user,
+            "x_executable": environment.executable,
+        }
+        if environment.git is not None and options.may_see("git"):
+            settings |= {"git_commit": environment.git.commit, "git_remote_url": environment.git.remote}
+        if _is_running_here(run, environment):
+            settings |= {
+                "x_disable_stats": False, "x_stats_pid": environment.pid, "x_stats_track_process_tree": True
+            }  # fmt: skip
+        else:
+            settings["x_disable_meta"] = True
+    given = {name: options[name] for name in ("base_url", "save_code")}
+    given |= {"sweep_id": options.variable("WANDB_SWEEP_ID"), **options.settings}
+    settings |= {name: value for name, value in given.items() if value is not None and name not in _NOT_FOR_CLIENT}
+    return settings if options.may_see("code") else {**settings, "disable_code": True, "save_code": False}
 
 
 def _is_running_here(run: RunInfo, environment: Environment) -> bool:
@@ -211,7 +294,7 @@ def _save_environment(opened: Any, options: WandbOptions, run_dir: Path, environ
     found = {}
     if options.settings.get("x_save_requirements", True):
         found["requirements.txt"] = environment.packages
-    if environment.git is not None and options.has_git and options.has_code:
+    if environment.git is not None and options.may_see("git") and options.may_see("code"):
         found["diff.patch"] = environment.git.diff
     if environment.code and opened.settings.save_code:
         found[f"code/{_relative_program(environment)}"] = environment.code
@@ -235,7 +318,7 @@ def _metadata(options: WandbOptions, environment: Environment) -> dict[str, Any]
         "username": environment.user,
         "executable": environment.executable,
     }
-    if environment.git is not None and options.has_git:
+    if environment.git is not None and options.may_see("git"):
         known["git"] = {"commit": environment.git.commit, "remote": environment.git.remote}
     return {name: value for name, value in known.items() if value}
 

@@ -31,13 +31,12 @@ _NO_PROJECT = "default"  # what a Run belongs to that was given none
 _IN_FILES = {"WANDB_BASE_URL": "base_url", "WANDB_ENTITY": "entity"}
 """Variables for which W&B's files of settings stand in."""
 
-INIT_ARGUMENTS = frozenset(
-    [
-        "allow_val_change", "config", "entity", "force", "fork_from", "group", "job_type", "monitor_gym", "notes",
-        "reinit", "resume", "resume_from", "save_code", "settings", "sync_tensorboard", "tags", "tensorboard",
-    ]
+_OF_INIT = (
+    "allow_val_change", "config", "force", "fork_from", "monitor_gym", "reinit", "resume_from", "settings",
+    "sync_tensorboard", "tensorboard",
 )  # fmt: skip
-"""What is handed to ``wandb.init`` as it was given."""
+INIT_ARGUMENTS = frozenset((*_OF_INIT, "entity", "group", "job_type", "notes", "resume", "save_code", "tags"))
+"""What ``wandb.init`` gets as it was given."""
 
 
 class WandbOptions(Options):
@@ -60,8 +59,7 @@ class WandbOptions(Options):
         Option("resume", choices=("allow", "never", "must", "auto", True, False)),
         Option("add_file_policy", choices=("mutable", "immutable")),
         *map(Option, ("anonymous", "checkpoint_name", "dir", "environment", "experiment", "version")),
-        *map(Option, ("allow_val_change", "config", "force", "fork_from", "monitor_gym", "reinit", "resume_from")),
-        *map(Option, ("settings", "sync_tensorboard", "tensorboard")),
+        *map(Option, _OF_INIT),
     )
     kept_variables = ("WANDB_CONSOLE", "WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_SWEEP_ID")
 
@@ -150,19 +148,10 @@ class WandbOptions(Options):
         """Whether W&B is to have what the training process prints."""
         return (self.settings.get("console") or self.variable("WANDB_CONSOLE")) != "off"
 
-    @property
-    def has_git(self) -> bool:
-        """Whether W&B may know the state of the code in git."""
-        return not self._is_on("disable_git")
-
-    @property
-    def has_code(self) -> bool:
-        """Whether W&B may have code."""
-        return not self._is_on("disable_code")
-
-    def _is_on(self, setting: str) -> bool:
-        value = self.settings.get(setting, self.variable(f"WANDB_{setting.upper()}") or False)
-        return str(value).lower() not in ("false", "0", "no", "off")
+    def may_see(self, what: str) -> bool:
+        """Return whether W&B may have ``code``, or know the state of it in ``git``."""
+        value = self.settings.get(f"disable_{what}", self.variable(f"WANDB_DISABLE_{what.upper()}") or False)
+        return str(value).lower() in ("false", "0", "no", "off")
 
     @property
     def mode(self) -> str:

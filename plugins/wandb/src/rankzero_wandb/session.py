@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import weakref
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,9 +20,9 @@ from rankzero.loggers.adapter import Session, Unsupported
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile
 from rankzero_wandb import media as objects
-from rankzero_wandb.client import ReadBack
-from rankzero_wandb.opening import FIRST_TIME_ONLY, STEP, open_direct
-from rankzero_wandb.state import Definition, State, Summaries, kinds_of
+from rankzero_wandb.confirmation import Confirmation, ReadBack
+from rankzero_wandb.opening import FIRST_TIME_ONLY, MARK, STEP, open_direct
+from rankzero_wandb.rows import Definition, State, Summaries, kinds_of
 
 if TYPE_CHECKING:
     from rankzero_wandb.logger import WandbLogger
@@ -52,12 +52,15 @@ class WandbSession(Session):
         self.logger = logger
         self.state = State()
         self._summaries = Summaries(self.state)
+        self._run: Any = None
+        self._confirmation: Confirmation | None = None  # of what a courier sends
         self._last_line = -1  # of those that are in W&B's console, or were sent to people
+        self._has_steps = not logger.options["sync_tensorboard"]
 
     @property
-    @abstractmethod
     def run(self) -> Any:
         """W&B's run."""
+        return self._run
 
     @property
     def experiment(self) -> Any:
@@ -69,7 +72,7 @@ class WandbSession(Session):
         for row in rows:
             values = {self._name(name): value for name, value in row.values.items()}
             self._log(values, row.step, row.context)
-            self._summarise(values, row.context)
+            self._summaries.add(values, row.context.line)
 
     def _name(self, name: str) -> str:
         if name not in _RESERVED:
@@ -78,27 +81,23 @@ class WandbSession(Session):
         self.warner.warn(f"name {name}", message)
         return f"metrics/{name}"
 
-    def _log(self, values: dict[str, Any], step: int | None, context: LogContext, *, has_files: bool = False) -> None:
-        if step is not None and not self.logger.options["sync_tensorboard"]:
-            values = {**values, STEP: step}
-        self._log_row(values, context, has_files)
+    def _log(self, row: dict[str, Any], step: int | None, context: LogContext, *, has_files: bool = False) -> None:
+        if step is not None and self._has_steps:
+            row[STEP] = step
+        self._log_row(row, context, has_files)
+        if has_files and self._confirmation is not None:
+            self._confirmation.expects_files = True
 
     @abstractmethod
     def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None: ...
 
-    @abstractmethod
-    def _summarise(self, values: Mapping[str, Any], context: LogContext) -> None:
-        """Add the numbers of a row to the summaries."""
-
     def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
         kinds, problem = kinds_of(definition.summary, definition.goal)
-        name = definition.name
+        name, axis = definition.name, definition.step_metric
         if problem:
             shown = "; W&B shows its last value" if kinds is None else ""
             self.warner.warn(f"define {name}", f"define_metric({name!r}): {problem}{shown}")
-        is_step = definition.step_metric in (None, STEP)
-        axis = STEP if is_step else f"{self.logger.prefix}{definition.step_metric}"
-        defined = Definition(name, axis, kinds)
+        defined = Definition(name, STEP if axis in (None, STEP) else f"{self.logger.prefix}{axis}", kinds)
         self._summaries.define(defined)
         self._define(defined)
         self._expect_settings(context)
@@ -114,32 +113,22 @@ class WandbSession(Session):
     # Media
 
     def write_media(self, media: Media, context: LogContext) -> None:
-        columns, rows = media.table() if media.kind in ("table", "text") else ([], [])
+        key = self._name(self.logger.prefix + media.key)
         match media.kind:
+            case "image" | "audio" | "video" | "figure" | "pointcloud":
+                if made := self._made(media):
+                    row = {key: made[0]} if media.kind == "figure" else objects.in_portions(key, made)
+                    self._log(row, media.step, context, has_files=True)
+            case "table" | "text":
+                self._write_table(key, media, context)
+            case "histogram":
+                self._log({key: objects.histogram(media.histogram())}, media.step, context)
             case "graph":
                 self._write_graph(media.items)
-                return
-            case "text" if list(columns) == ["value"] and len(rows) == 1 and isinstance(rows[0][0], str):
-                made: Any = rows[0][0]  # a metric that was a text, which may come at every step
-                self._log({self._key(media): made}, media.step, context)
-                return
-            case "table" | "text":
-                made = objects.table(columns, rows)
-            case "histogram":
-                made = objects.histogram(media.histogram())
-            case "image" | "audio" | "video" | "figure" | "pointcloud":
-                made = self._made(media)
             case _:
                 raise Unsupported
-        if made != []:
-            self._log(objects.in_portions(self._key(media), made), media.step, context, has_files=True)
-        if media.kind in ("table", "text") and (target := made._artifact_target) is not None:
-            self._expect_artifact(target.artifact)
 
-    def _key(self, media: Media) -> str:
-        return self._name(self.logger.prefix + media.key)
-
-    def _made(self, media: Media) -> Any:
+    def _made(self, media: Media) -> list[Any]:
         """Return W&B's objects; a file that is none of its kind becomes an artifact."""
         made = []
         for item, options in objects.with_options(media):
@@ -151,7 +140,18 @@ class WandbSession(Session):
                 message = f"W&B cannot show {media.key!r}, which is kept as an artifact: {error}"
                 self.warner.warn(f"odd file {media.key}", message)
                 self.logger.keep_file(media.key, item, media.kind, media.step)
-        return made[0] if made and media.kind == "figure" else made
+        return made
+
+    def _write_table(self, key: str, media: Media, context: LogContext) -> None:
+        """Write a table; a metric that was a text as such, for it may come at every step."""
+        columns, rows = media.table()
+        if media.kind == "text" and list(columns) == ["value"] and len(rows) == 1 and isinstance(rows[0][0], str):
+            self._log({key: rows[0][0]}, media.step, context)
+            return
+        table = objects.table(columns, rows)
+        self._log({key: table}, media.step, context, has_files=True)
+        if (target := table._artifact_target) is not None:
+            self._expect_artifact(target.artifact)
 
     def _write_graph(self, file: MediaFile) -> None:
         """Add a model's structure to the summary, once however often it is delivered."""
@@ -159,7 +159,8 @@ class WandbSession(Session):
         if name not in graphs:
             graphs.append(name)
         self.run.summary[f"graph_{graphs.index(name)}"] = objects.graph(file)
-        self._expect_files()
+        if self._confirmation is not None:
+            self._confirmation.expects_files = True
 
     # Params, tags, artifacts, console, alerts
 
@@ -171,6 +172,12 @@ class WandbSession(Session):
         self.run.tags = tuple(dict.fromkeys([*(self.run.tags or ()), *tags]))
         self._expect_settings(context)
 
+    def _expect_settings(self, context: LogContext) -> None:
+        if self._confirmation is not None and context.line is not None:
+            self._confirmation.unsettled = context.line
+            mark = self.run.config.get(MARK) or {}
+            self.run.config.update({MARK: {**mark, "line": context.line}}, allow_val_change=True)
+
     def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
         self._log_artifact(objects.file_artifact(artifact, is_ours=self.has_courier), artifact.aliases)
 
@@ -181,17 +188,25 @@ class WandbSession(Session):
 
     @property
     def _checkpoint_name(self) -> str:
-        return self.logger.options["checkpoint_name"] or f"model-{self.run.id}"
+        return objects.usable_name(self.logger.options["checkpoint_name"] or f"model-{self.run.id}")
 
     def _log_artifact(self, artifact: Any, aliases: Sequence[str]) -> None:
         given = [alias for alias in aliases if alias != "latest"]  # which W&B gives each new version by itself
         self._expect_artifact(self.run.log_artifact(artifact, aliases=given))
 
+    def _expect_artifact(self, artifact: Any) -> None:
+        if self._confirmation is not None:
+            self._confirmation.artifacts.append(artifact)
+
     def read_checkpoint(self, alias: str, directory: Path) -> Path:
-        name = f"{objects.usable_name(self._checkpoint_name)}:{alias}"
+        import wandb
+
+        name = f"{self._checkpoint_name}:{alias}"
         try:
             found = ReadBack.of(self.run).checkpoint(name)
-        except ValueError as error:
+        except wandb.errors.CommError as error:
+            if not isinstance(error.exc, ValueError):
+                raise
             raise LookupError(f"W&B has no checkpoint {name}") from error
         return Path(found.download(root=str(directory)), objects.CHECKPOINT)
 
@@ -204,22 +219,11 @@ class WandbSession(Session):
             self.run.alert(alert.title, alert.text, level=alert.level)
 
     def _is_new(self, context: LogContext) -> bool:
-        """Return whether an event was not handed over to this opening of the run before."""
+        """Return whether this opening of the run was not given an event before."""
         if context.line is None:
             return True
         is_new, self._last_line = context.line > self._last_line, max(context.line, self._last_line)
         return is_new
-
-    # What a courier waits for
-
-    def _expect_settings(self, context: LogContext) -> None:
-        """Note that a setting is on its way."""
-
-    def _expect_artifact(self, artifact: Any) -> None:
-        """Note that an artifact is on its way."""
-
-    def _expect_files(self) -> None:
-        """Note that media are on their way."""
 
 
 class DirectSession(WandbSession):
@@ -234,8 +238,8 @@ class DirectSession(WandbSession):
 
     def __init__(self, logger: WandbLogger, experiment: Any = None) -> None:
         super().__init__(logger)
-        self._options = logger.options
         self._run = experiment
+        self._options = logger.options
         self._exit_code = 0
         self._is_ours = False
         self._goes_on = False  # with a run that was opened before
@@ -246,20 +250,10 @@ class DirectSession(WandbSession):
 
     def __getstate__(self) -> dict[str, Any]:
         self._id = self._id or secrets.token_hex(8)
-        is_open = self._run is not None
-        return {
-            **self.__dict__,
-            "state": State(),
-            "_summaries": None,
-            "_options": self._options_to_go_on() if is_open else self._options,
-            "_run": None,
-            "_is_ours": False,
-            "_goes_on": True,
-            "_attach_id": getattr(self._run, "_attach_id", None) if is_open else self._attach_id,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _summaries=Summaries(state["state"]))
+        kept = {**self.__dict__, "_run": None, "_is_ours": False, "_goes_on": True}
+        if self._run is not None:
+            kept |= {"_options": self._options_to_go_on(), "_attach_id": getattr(self._run, "_attach_id", None)}
+        return kept
 
     @property
     def is_open(self) -> bool:
@@ -281,15 +275,16 @@ class DirectSession(WandbSession):
         if self._run is not None and _has_finished(self._run):
             self._let_go()  # somebody else ended it
         if self._run is None:
-            self._run = self._opened()
+            self._run = self._found() or self._opened()
             known_runs[self._run.id] = self._run
             self.url = self._run.url or None
 
-    def _opened(self) -> Any:
+    def _found(self) -> Any:
+        """Return a run that is open in this process, or in the one that the logger came from; None if there is none."""
         import wandb
 
-        active, wanted = wandb.run, self.id
-        found = active if active is not None and active.id == wanted else known_runs.get(wanted or "")
+        active = wandb.run
+        found = active if active is not None and active.id == self.id else known_runs.get(self.id or "")
         if found is not None and not _has_finished(found):
             return found
         if active is not None and active not in our_runs and not self._goes_on:
@@ -298,27 +293,22 @@ class DirectSession(WandbSession):
                 "is to have a run of its own"
             )
             return active
-        run = self._attached()
-        if run is None:
-            run = open_direct(self._options, run_id=wanted, in_parallel=active is not None)
-            self._is_ours = True
-        our_runs.add(run)
-        self._run = run
+        attach_id, self._attach_id = self._attach_id, None
+        if attach_id is not None:
+            from wandb.sdk.wandb_init import _attach
+
+            with suppress(wandb.errors.Error):
+                our_runs.add(run := _attach(attach_id))
+                return run
+        return None
+
+    def _opened(self) -> Any:
+        self._run = open_direct(self._options, self.id)
+        self._is_ours = True
+        our_runs.add(self._run)
         for definition in self.state.definitions:
             self._define(definition)
-        return run
-
-    def _attached(self) -> Any:
-        """Return the run if the process that this logger came from has it open."""
-        attach_id, self._attach_id = self._attach_id, None
-        if attach_id is None:
-            return None
-        import wandb
-        from wandb.sdk.wandb_init import _attach
-
-        with suppress(wandb.errors.Error):
-            return _attach(attach_id)
-        return None
+        return self._run
 
     def _options_to_go_on(self) -> Any:
         """Return the options with which the same run is opened again."""
@@ -336,8 +326,8 @@ class DirectSession(WandbSession):
     def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None:
         self.run.log(row)
 
-    def _summarise(self, values: Mapping[str, Any], context: LogContext) -> None:
-        self._summaries.add(values)
+    def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
+        super().write_metrics(rows)
         self._push_summaries()
 
     def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
