@@ -141,7 +141,7 @@ def test_a_process_that_ends_while_the_server_is_down(make_logger, mlflow_server
     logger.log_metrics({"a": 1}, 0)
     with monkeypatch.context() as broken:
         broken.setattr("requests.Session.request", _refuse)
-        with pytest.warns(UserWarning, match="it could not be told that it ended: .*the server is down"):
+        with pytest.warns(UserWarning, match="ending it failed: .*the server is down"):
             logger.session.end_with_process("failed", 1.0)
     assert Held(logger).info.status == "RUNNING"
 

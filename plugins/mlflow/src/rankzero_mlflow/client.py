@@ -1,6 +1,6 @@
 """Call MLflow: a client that checks answers and translates errors, and the client of ``logger.experiment``.
 
-A proxy, a login page or a maintenance page may say 200, too, and then nothing is stored: MLflow's client takes an
+A proxy, a login page or a maintenance page may answer 200, too, and then nothing is stored: MLflow's client takes an
 empty answer for "done", and any answer to an upload.
 """
 
@@ -32,11 +32,11 @@ _RUN_ID = re.compile("[0-9a-f]{32}")
 
 
 class AlreadyThereError(TrackerUnavailableError):
-    """What was to be made has been made, perhaps by somebody else in this moment."""
+    """It exists already, perhaps made by another process at the same moment."""
 
 
 class NotThereError(AccessError):
-    """MLflow says that there is no run, experiment or model of this id."""
+    """MLflow has no run, experiment or model of this id."""
 
 
 _OURS = ("mlflow.MlflowException", "requests.RequestException")  # the latter from uploads and downloads
@@ -59,7 +59,7 @@ ERRORS = (
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Return what an error says, with the status that `rankzero_mlflow.client` has noted, and without passwords."""
+    """Return the text, HTTP status and code of an error of MLflow's client, without passwords."""
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", getattr(response, "status_code", None))
     return Failure(mask_urls(str(error)), status, getattr(error, "error_code", None) or _code_in(response))
@@ -94,9 +94,9 @@ class CheckedClient:
 
     Args:
         uri: where MLflow is.
-        has_courier: whether a courier tries again. MLflow's own seven tries take minutes, in which nobody is told
-            that something is wrong; so it is given two, unless the user said how many. And it does not print the
-            address of the run, which may hold a password.
+        has_courier: whether a courier tries again. MLflow's own seven tries take minutes, in which no problem is
+            reported; so it has two, unless the user set another number. And it does not print the address of the run,
+            which may hold a password.
     """
 
     def __init__(self, uri: str, *, has_courier: bool) -> None:
@@ -138,7 +138,7 @@ class _Current(threading.local):
 
     is_checked = False
     retries: int | None = None
-    """How often a request is tried again; as the user told MLflow if None."""
+    """How often a request is tried again; MLflow's own setting if None."""
     status: int | None = None
     """The HTTP status of the last answer; None if there was none."""
     has_silent_upload = False

@@ -28,7 +28,7 @@ class Finder:
     Args:
         client: how MLflow is reached.
         uri: where MLflow is.
-        options: what the user said of the run: the logger's options.
+        options: the logger's options.
         run: the run of rankzero; None in direct use, where each run is a new one.
     """
 
@@ -107,7 +107,7 @@ class Finder:
         tags = {key: value[:LONGEST_TAG] for key, value in tags_of(self._options, run).items()}
         if self._options["parent_run_id"]:
             tags[MLFLOW_PARENT_RUN_ID] = self._parent_id(experiment_id, self._options["parent_run_id"])
-        tagged = tags.pop(MLFLOW_RUN_NAME, None)  # MLflow refuses to be told it twice
+        tagged = tags.pop(MLFLOW_RUN_NAME, None)  # MLflow refuses the name twice
         if run is None:
             tags, name = resolve_tags() | tags, name or tagged
         else:
@@ -136,7 +136,7 @@ def tags_of(options: MlflowOptions, run: RunInfo | None) -> dict[str, str]:
 
 
 def _context_of(run: RunInfo) -> dict[str, str]:
-    """Return what MLflow says of a script: of the training script, for this program is a courier."""
+    """Return MLflow's tags about the training script; MLflow itself would describe the courier."""
     from mlflow.tracking.context.registry import resolve_tags
     from mlflow.utils.git_utils import get_git_commit
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
@@ -157,7 +157,7 @@ def _known_ids(path: Path) -> dict[str, str]:
 
 
 def _identified(run: Any) -> Any:
-    """Return a run that MLflow told of, if it did."""
+    """Return a run of an answer, if the answer has one."""
     if not run.info.run_id:
         raise TrackerUnavailableError("MLflow's answer names no run; perhaps something else answers for it")
     return run

@@ -18,11 +18,11 @@ _SQLITE = "sqlite:///"
 
 
 class MlflowOptions(Options):
-    """What the user said of the run, and of where it is."""
+    """The options of a run and of its destination."""
 
     table = (
         Option("experiment_name", variable="MLFLOW_EXPERIMENT_NAME", early=True),
-        Option("experiment_id", variable="MLFLOW_EXPERIMENT_ID", early=True),  # which only the environment says
+        Option("experiment_id", variable="MLFLOW_EXPERIMENT_ID", early=True),  # only from the environment
         Option("tracking_uri", str, variable="MLFLOW_TRACKING_URI", early=True),
         Option("log_system_metrics", variable="MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", early=True),
         *map(Option, ("run_id", "run_name", "tags", "save_dir", "artifact_location", "synchronous", "description")),
@@ -56,7 +56,7 @@ def database_uri(directory: str) -> str:
 def artifacts_beside(uri: str) -> str | None:
     """Return where the artifacts of runs in a SQLite database are kept; None for what is no such database.
 
-    MLflow's default is the working directory of whoever makes the experiment.
+    MLflow's default is the working directory of the process that makes the experiment.
     """
     if not uri.startswith(_SQLITE) or uri.startswith(f"{_SQLITE}:"):
         return None

@@ -25,7 +25,7 @@ from rankzero_mlflow.names import NAME_TAG, metric_name
 from rankzero_mlflow.options import how_to_view
 
 DEFINITION_TAG = "rankzero.metric."
-"""The tag ``rankzero.metric.<name>`` holds what `define_metric` said."""
+"""The tag ``rankzero.metric.<name>`` holds the arguments of `define_metric`."""
 
 CHANGED_TAG = "rankzero.param."
 """The tag ``rankzero.param.<name>`` holds the newest value of a param that was changed: MLflow keeps the first."""
@@ -35,7 +35,7 @@ _MOST_PENDING = 1000  # requests that are not waited for
 _SHORT = 250  # characters that every MLflow server takes in a param
 STATUSES = {"success": "FINISHED", "aborted": "KILLED", "failed": "FAILED"}
 _BEST = {"minimize": "min", "maximize": "max"}
-_LIVE = 60.0  # seconds: of what is delivered later than this nobody can measure the machine any more
+_LIVE = 60.0  # seconds; what is delivered later is no reason to measure the machine now
 
 Best = dict[str, tuple[float, int]]
 """Name in MLflow → the last value of a metric, and its step."""
@@ -50,7 +50,7 @@ class Summaries:
     def define(self, pattern: str, kind: str | None) -> None:
         """Summarise the metrics whose names match ``pattern`` (``val/*``) by their ``min`` or ``max``, or not at all.
 
-        A name without a wildcard counts for more than a pattern, and what is said last counts most.
+        A name without a wildcard takes precedence over a pattern, and a later call over an earlier one.
         """
         self._kinds.pop(pattern, None)
         self._kinds[pattern] = kind
@@ -146,18 +146,18 @@ class MlflowSession(FileSession):
             self._monitor = None
 
     def end_with_this_process(self) -> None:
-        """See to it that a run that is used directly ends with this process: otherwise it would be running for ever."""
+        """End a run in direct use with this process; otherwise it would stay RUNNING for ever."""
         if self._is_direct:
             watch_over(self)
 
     def end_with_process(self, status: str | None, timeout: float) -> None:
-        """Be told that the process ends."""
+        """End the run: the process ends."""
         self.client = CheckedClient(self._uri, has_courier=True)  # it does not try for minutes
         try:
             self.finish(self._status if status is None else STATUSES.get(status, STATUSES["failed"]), now())
-        except Exception as error:  # other runs are to be told, too
+        except Exception as error:  # other runs must still be ended
             forget(self)
-            rank_zero_warn(f"MLflow says that the run is running, for it could not be told that it ended: {error}")
+            rank_zero_warn(f"the run stays RUNNING in MLflow, because ending it failed: {error}")
         self._stop_measuring()
 
     def after_fork(self) -> None:
@@ -188,7 +188,7 @@ class MlflowSession(FileSession):
             value = math.inf
         if math.isinf(value):
             # MLflow would store the largest float, which nobody logged.
-            self.say(f"MLflow cannot hold infinity: {name!r} is NaN there. The journal of a Run has the value")
+            self.warn(f"MLflow cannot hold infinity: {name!r} is NaN there. The journal of a Run has the value")
             return math.nan
         return value
 
@@ -197,27 +197,27 @@ class MlflowSession(FileSession):
         if known is None:
             known = metric_name(name)
             if known != name:
-                self.say(f"MLflow refuses the name {name!r}; it is {known!r} there")
+                self.warn(f"MLflow refuses the name {name!r}; it is {known!r} there")
                 self.set_tags({NAME_TAG + known: name})
             self._names[name] = known
         return known
 
     def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
         names = ("name", "step_metric", "summary", "goal")
-        said = {name: getattr(definition, name) for name in names}
-        self._define(**said)
-        self.set_tags({metric_name(DEFINITION_TAG + definition.name): msgspec.json.encode(said).decode()})
+        arguments = {name: getattr(definition, name) for name in names}
+        self._define(**arguments)
+        self.set_tags({metric_name(DEFINITION_TAG + definition.name): msgspec.json.encode(arguments).decode()})
 
     def _define(self, name: str, step_metric: str | None, summary: str | None, goal: str | None) -> None:
         kind = _BEST.get(goal or "") if summary in (None, "best") else summary
         if kind not in ("min", "max"):
             kind = None
             if summary not in (None, "last"):
-                self.say(f"MLflow has no summary {summary!r}; {name!r} shows its last value")
+                self.warn(f"MLflow has no summary {summary!r}; {name!r} shows its last value")
         if kind is not None or summary is not None:
             self._summaries.define(name, kind)
         if step_metric is not None:
-            self.say(f"MLflow draws {name!r} over steps or time, not over {step_metric!r}")
+            self.warn(f"MLflow draws {name!r} over steps or time, not over {step_metric!r}")
 
     # Params
 
@@ -228,7 +228,7 @@ class MlflowSession(FileSession):
             self._send_params(batch)
         kept = dict(new)
         if any(len(value) > _SHORT for value in new.values()):
-            there = self.client.get_run(self.id).data.params  # a server cuts what it finds too long, and says nothing
+            there = self.client.get_run(self.id).data.params  # a server silently cuts what it finds too long
             kept.update({name: there[name] for name in new if name in there})
         self._params.update(kept)
         for name, value in named.items():
@@ -255,7 +255,7 @@ class MlflowSession(FileSession):
             self._send_params(params[half:])
 
     def _keep_change(self, name: str, value: str) -> None:
-        self.say(
+        self.warn(
             f"the param {name!r} was {self._params[name][:80]!r} and is {value[:80]!r} now. MLflow keeps the first "
             f"value; the newest is in the tag {CHANGED_TAG + name!r}"
         )

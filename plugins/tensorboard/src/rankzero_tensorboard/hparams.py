@@ -33,7 +33,7 @@ _KINDS = {
 
 
 def file_header(began: float) -> bytes:
-    """Return the first record of an event file, which says what it is."""
+    """Return the first record of an event file, which has its version."""
     return bytes(Event(wall_time=began, file_version="brain.Event:2").SerializeToString())
 
 
@@ -85,13 +85,13 @@ class Hparams:
             experiment.hparam_infos.add(name=name, type=api_pb2.DataType.Value(kind))
         for name in self._metrics:
             experiment.metric_infos.add(name=api_pb2.MetricName(tag=name))
-        told = {metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start)}
+        plugin_data = {metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start)}
         if self._metrics:
-            told[metadata.EXPERIMENT_TAG] = HParamsPluginData(experiment=experiment)
+            plugin_data[metadata.EXPERIMENT_TAG] = HParamsPluginData(experiment=experiment)
         if end is not None:
-            told[metadata.SESSION_END_INFO_TAG] = HParamsPluginData(session_end_info=end)
+            plugin_data[metadata.SESSION_END_INFO_TAG] = HParamsPluginData(session_end_info=end)
         summary = Summary()
-        for tag, data in told.items():
+        for tag, data in plugin_data.items():
             details = metadata.create_summary_metadata(data)
             summary.value.add(tag=tag, metadata=details, tensor=metadata.NULL_TENSOR)
         event = Event(wall_time=self._began, summary=summary).SerializeToString(deterministic=True)

@@ -47,9 +47,9 @@ class TensorBoardLogger(TrackerLogger):
         default_hp_metric: in direct use, log ``hp_metric`` as -1 with hyperparameters that come without metrics.
         prefix: put before the names of metrics, with a ``-``.
         sub_dir: a directory below the version's.
-        comment: without effect, as for a ``SummaryWriter`` that is told its directory.
+        comment: without effect, as for a ``SummaryWriter`` that is given a directory.
         purge_step: in direct use, hide what a former process logged at this step and later.
-        max_queue: without effect: in direct use nothing waits in memory, and under a Run a courier says when to write.
+        max_queue: without effect: in direct use nothing waits in memory; under a Run the courier decides.
         flush_secs: in direct use behind a URL, for how many seconds values may wait for an upload.
         filename_suffix: put behind the names of event files.
         root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
@@ -137,7 +137,7 @@ class TensorBoardLogger(TrackerLogger):
 
     @property
     def root_dir(self) -> str:
-        # What a journal says is not expanded: somebody else may have written it.
+        # A name from a journal is not expanded: another user may have written it.
         return os.path.join(self.save_dir, self.name if self._is_named_by_run else _expand(self.name))
 
     @property

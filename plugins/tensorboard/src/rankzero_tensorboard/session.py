@@ -206,5 +206,5 @@ class EventSession(Session):
 
 def _upload(place: Place, name: str, pid: int) -> None:
     if os.getpid() == pid:
-        with suppress(Exception):  # it is there already, or nobody is left to be told
+        with suppress(Exception):  # the process ends, and no code is left to handle it
             place.push(name)
