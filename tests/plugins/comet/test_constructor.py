@@ -192,9 +192,9 @@ log_code = false
 def test_options_reach_the_experiment(here, server, tmp_path, source):
     if source == "toml":
         (tmp_path / "rankzero.toml").write_text(CONFIG)
-        run = rankzero.start(dir=tmp_path / "runs")
+        run = rankzero.start(dir=tmp_path / "runs", delivery="thread")
     else:
-        run = rankzero.start("comet", **OPTIONS_GIVEN, project="p", dir=tmp_path / "runs")
+        run = rankzero.start("comet", **OPTIONS_GIVEN, project="p", dir=tmp_path / "runs", delivery="thread")
     with run:
         run.log_metrics({"loss": 0.5}, step=1)
     stored = server.experiment(run.id)

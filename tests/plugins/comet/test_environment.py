@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import sys
 
 import psutil
@@ -26,10 +27,9 @@ SOMEBODY = {
 REMOTE = "https://example.org/digits.git"
 
 
-@pytest.fixture
-def repository(tmp_path, environment):
-    """A repository in which ``train.py`` stands in a folder, with a change that is not committed."""
-    shell = CometShell(tmp_path / "repository" / "scripts", environment | SOMEBODY)
+def make_repository(directory, environment):
+    """Make a repository in which ``train.py`` is in a folder, with a change that is not committed."""
+    shell = CometShell(directory / "repository" / "scripts", environment | SOMEBODY)
     git(shell, "init", "--quiet", "--initial-branch=trunk", "..")
     git(shell, "remote", "add", "origin", "https://me:s3cret@example.org/digits.git")
     shell.write("pass")
@@ -49,6 +49,24 @@ def only(server):
 
 def patches(stored):
     return [asset.content.decode() for asset in stored.assets if asset.type == "git-patch"]
+
+
+@pytest.fixture
+def repository(tmp_path, environment):
+    return make_repository(tmp_path, environment)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    shell = make_repository(tmp_path_factory.mktemp("trained"), {})
+    train_for_later(shell)
+    return shell.run_dir
+
+
+@pytest.fixture
+def run_dir(trained, tmp_path):
+    """The directory of a run that was not delivered, in a repository."""
+    return shutil.copytree(trained, tmp_path / "runs" / trained.parent.name / trained.name)
 
 
 def train_for_later(shell, options="", *arguments):
@@ -108,10 +126,9 @@ SHOWN = {"code", "git", "patch", "details", "host"}
     ],
 )
 @pytest.mark.parametrize("where", ["option", "variable"])
-def test_what_nobody_may_see_is_not_sent(server, repository, here, option, hidden, where):
-    train_for_later(repository)
+def test_what_nobody_may_see_is_not_sent(server, run_dir, here, option, hidden, where):
     variable = option.replace("log_", "COMET_AUTO_LOG_").upper()
-    deliver(repository.run_dir, **({option: False} if where == "option" else {"environment": {variable: "false"}}))
+    deliver(run_dir, **({option: False} if where == "option" else {"environment": {variable: "false"}}))
     stored = only(server)
     sent = {
         "code": "code" in stored.reports,
@@ -123,13 +140,11 @@ def test_what_nobody_may_see_is_not_sent(server, repository, here, option, hidde
     assert {name for name, is_sent in sent.items() if is_sent} == SHOWN - hidden
 
 
-def test_a_run_without_the_files_that_tell_of_it_is_delivered(server, repository, here):
-    """It was copied without them."""
-    train_for_later(repository)
-    for path in repository.run_dir.glob("surroundings/**/*"):
+def test_a_run_that_was_copied_without_the_files_of_its_environment_is_delivered(server, run_dir, here):
+    for path in run_dir.glob("surroundings/**/*"):
         if path.is_file() and path.name != "surroundings.json":
             path.unlink()
-    deliver(repository.run_dir)
+    deliver(run_dir)
     assert len(only(server).metrics) == 1
     assert only(server).system_details["hostname"] == platform.node()
 

@@ -24,7 +24,7 @@ def test_events_of_one_time_are_told_apart(attached, stored):
 def test_code_and_machine_are_described_once_for_each_start(server, here, tmp_path):
     told = []
     for start in range(2):
-        with rankzero.start("comet", run_id="a" * 32, project="p", dir=tmp_path) as run:
+        with rankzero.start("comet", run_id="a" * 32, project="p", dir=tmp_path, delivery="thread") as run:
             run.log_metrics({"loss": 0.5}, start)
         told.append(server.count("system-details"))
         deliver_run(run.dir, CometLogger(), key=f"again-{start}")  # opens it once more
@@ -35,8 +35,11 @@ def test_code_and_machine_are_described_once_for_each_start(server, here, tmp_pa
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_server_that_cannot_be_told_of_the_machine_gets_the_values(server, here, tmp_path, code):
     server.fail("system-details", status(code))
-    with rankzero.start("comet", project="p", dir=tmp_path) as run:
-        run.log_metrics({"loss": 0.5}, 1)
+    run = rankzero.start(dir=tmp_path, delivery="off")
+    run.log_metrics({"loss": 0.5}, 1)
+    run.finish()
+    with pytest.warns(UserWarning, match="Comet will not show all details of the run"):
+        deliver(run.dir)
     assert points_in(server.experiment(run.id)) == points_logged(run.dir)
 
 
