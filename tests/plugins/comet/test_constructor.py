@@ -57,13 +57,13 @@ def test_all_options_reach_the_experiment_config():
         ({"offline": False}, {"online": True}, True),
     ],
 )
-def test_an_old_name_means_what_it_says_and_is_told_once(old, new, online):
+def test_an_old_name_means_what_it_says_and_warns_once(old, new, online):
     (name,), (instead,) = old, new
-    with pytest.warns(FutureWarning) as told:
+    with pytest.warns(FutureWarning) as warned:
         logger = CometLogger(**old)
-    (message,) = [str(each.message) for each in told]
+    (message,) = [str(each.message) for each in warned]
     assert message.startswith(f"CometLogger calls {name!r} now {instead!r}: write {instead}=")
-    assert told[0].filename == __file__
+    assert warned[0].filename == __file__
     assert logger.options.given == CometLogger(**new).options.given
     assert logger.options["online"] is online
 
@@ -79,9 +79,9 @@ def test_an_old_name_means_what_it_says_and_is_told_once(old, new, online):
 )
 def test_of_two_names_the_new_one_counts(both, kept):
     old, new = both
-    with pytest.warns(UserWarning, match=f"got {new!r} and its old name {old!r}; {new!r} counts") as told:
+    with pytest.warns(UserWarning, match=f"got {new!r} and its old name {old!r}; {new!r} counts") as warned:
         logger = CometLogger(**both)
-    assert len(told) == 1
+    assert len(warned) == 1
     assert logger.options.given == CometLogger(**kept).options.given
 
 
@@ -159,7 +159,7 @@ def test_no_argument_is_needed():
     assert (logger.is_offline, logger.how_to_view()) == (False, None)
 
 
-def test_what_is_given_is_told():
+def test_identity_and_options_as_given():
     logger = CometLogger(project="p", experiment_key=KEY, offline_directory="d", online=False, log_model="all")
     assert (logger.name, logger.version, logger.save_dir, logger.log_model) == ("p", KEY, "d", "all")
     assert logger.is_offline

@@ -111,7 +111,7 @@ def test_a_checkpoint_that_is_deleted_at_once_is_there(make, server, tmp_path):
     assert [version.files for version in versions] == [{"0.ckpt": b"0"}, {"1.ckpt": b"1"}]
 
 
-def test_what_is_not_taken_is_said_and_training_goes_on(make, server, tmp_path):
+def test_a_refused_artifact_warns_and_training_goes_on(make, server, tmp_path):
     logger = make()
     logger.log_metrics({"a": 1}, 0)
     (tmp_path / "a.ckpt").write_bytes(b"1")
@@ -123,7 +123,7 @@ def test_what_is_not_taken_is_said_and_training_goes_on(make, server, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_lost_at_the_end_is_said(make, server, tmp_path):
+def test_what_is_lost_at_the_end_warns(make, server, tmp_path):
     logger = make()
     logger.log_metrics({"a": 1}, 0)
     (tmp_path / "a.ckpt").write_bytes(b"1")
@@ -193,7 +193,7 @@ def test_disabled_does_nothing(make, server, recwarn):
 
 @pytest.mark.parametrize("key", [None, KEY])
 @pytest.mark.parametrize("fault", ["down", "key refused"])
-def test_what_hinders_the_opening_is_said_once_and_training_goes_on(make, server, monkeypatch, caplog, key, fault):
+def test_a_failed_opening_warns_once_and_training_goes_on(make, server, monkeypatch, caplog, key, fault):
     settings = {
         "COMET_TIMEOUT_HTTP": "1", "COMET_TIMEOUT_API": "1", "COMET_HTTP_SESSION_RETRY_TOTAL": "0",
         "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",
@@ -214,10 +214,10 @@ def test_what_hinders_the_opening_is_said_once_and_training_goes_on(make, server
         logger.log_checkpoint(__file__, aliases=["best"])
         logger.finalize("success")
 
-    with pytest.warns(UserWarning, match="Comet did not let the experiment begin, and what is logged to it") as told:
+    with pytest.warns(UserWarning, match="Comet did not let the experiment begin, and what is logged to it") as warned:
         train()
-    assert len([each for each in told if "did not let" in str(each.message)]) == 1
-    assert os.environ["COMET_API_KEY"] not in str([str(each.message) for each in told])
+    assert len([each for each in warned if "did not let" in str(each.message)]) == 1
+    assert os.environ["COMET_API_KEY"] not in str([str(each.message) for each in warned])
     logger.close()
     assert server.store.experiments == {}
 

@@ -90,8 +90,8 @@ def test_the_process_that_trains(server, repository):
     assert code["code"].encode() == (repository.directory / "train.py").read_bytes()
     (path,) = stored.reports["file-path"]
     assert path["filePath"] == "train.py"
-    (told,) = stored.reports["git/metadata"]
-    assert (told["branch"], told["parent"], told["origin"]) == ("trunk", commit, REMOTE)
+    (found,) = stored.reports["git/metadata"]
+    assert (found["branch"], found["parent"], found["origin"]) == ("trunk", commit, REMOTE)
     assert patches(stored) == [git(repository, "diff", "HEAD")]
     assert "s3cret" not in json.dumps([stored.reports, details]) + "".join(patches(stored))
 

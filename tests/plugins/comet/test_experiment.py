@@ -44,7 +44,7 @@ def test_what_is_logged_with_it_arrives(server, shell, delivery, status, state):
     assert stored.beats[-1].alive is False
 
 
-def test_who_asks_for_it_while_the_server_is_down_is_told(server, here, tmp_path, monkeypatch):
+def test_it_cannot_be_had_while_the_server_is_down(server, here, tmp_path, monkeypatch):
     """Left to itself Comet's client would return an experiment that loses everything."""
     server.stop()
     run = rankzero.start("comet", project="p", dir=tmp_path / "runs", delivery="thread")

@@ -121,16 +121,16 @@ def test_project_and_workspace(server, here, tmp_path, monkeypatch, options, var
 @pytest.mark.parametrize("where", ["environment", "file"])
 def test_a_run_is_synced_to_where_it_was_begun(server, environment, tmp_path, where):
     """From an environment that says nothing of it, but who the user is."""
-    said = {
+    settings = {
         "workspace": "crew",
         "experiment_key": "k" * 32,
         "project_name": "env",
         "url_override": environment["COMET_URL_OVERRIDE"],
     }
     shell = CometShell(tmp_path / "work", {**environment, "COMET_URL_OVERRIDE": None, "COMET_CONFIG": None})
-    variables = {f"COMET_{name.upper()}": value for name, value in said.items()} if where == "environment" else {}
+    variables = {f"COMET_{name.upper()}": value for name, value in settings.items()} if where == "environment" else {}
     if where == "file":
-        lines = [f"{name} = {value}" for name, value in said.items()]
+        lines = [f"{name} = {value}" for name, value in settings.items()]
         (shell.directory / ".comet.config").write_text("\n".join(["[comet]", *lines]))
     shell.train(LOGS.format(run_id="exp-1", options=""), COMET_START_ONLINE="0", **variables)
     assert server.requests == []

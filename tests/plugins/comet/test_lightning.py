@@ -136,9 +136,9 @@ def versions(server, key):
 def described(version):
     ((name, content),) = version.files.items()
     epoch = torch.load(io.BytesIO(content), weights_only=False)["epoch"]
-    said = json.loads(version.metadata)
-    assert said["original_filename"] == name
-    return name, said["score"], epoch, sorted(version.aliases)
+    details = json.loads(version.metadata)
+    assert details["original_filename"] == name
+    return name, details["score"], epoch, sorted(version.aliases)
 
 
 def saved(epoch, *aliases):

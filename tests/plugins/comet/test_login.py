@@ -39,7 +39,7 @@ def server():
 
 @pytest.fixture
 def shell(tmp_path, environment):
-    """A shell of a user whose home is empty, who has told Comet's client nothing."""
+    """A shell of a user whose home is empty, without settings of Comet's client."""
     unset = {"COMET_API_KEY": None, "COMET_URL_OVERRIDE": None, "COMET_CONFIG": None}
     return CometShell(tmp_path / "work", {**environment, **unset})
 

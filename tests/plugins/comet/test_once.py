@@ -14,7 +14,7 @@ from rankzero_comet import CometLogger
 OUTPUT = "write/experiment/output"
 
 
-def test_events_of_one_time_are_told_apart(attached, stored):
+def test_events_of_one_time_stay_two(attached, stored):
     for line, key in enumerate(["first", "second"]):
         with attached.at(LogContext(2.5, line)):
             attached.log_text(key, ["value"], [["the same"]], step=1)
@@ -22,18 +22,18 @@ def test_events_of_one_time_are_told_apart(attached, stored):
 
 
 def test_code_and_machine_are_described_once_for_each_start(server, here, tmp_path):
-    told = []
+    counts = []
     for start in range(2):
         with rankzero.start("comet", run_id="a" * 32, project="p", dir=tmp_path, delivery="thread") as run:
             run.log_metrics({"loss": 0.5}, start)
-        told.append(server.count("system-details"))
+        counts.append(server.count("system-details"))
         deliver_run(run.dir, CometLogger(), key=f"again-{start}")  # opens it once more
-        assert server.count("system-details") == told[-1]
-    assert 0 < told[0] < told[1]
+        assert server.count("system-details") == counts[-1]
+    assert 0 < counts[0] < counts[1]
 
 
 @pytest.mark.parametrize("code", [403, 404])
-def test_a_server_that_cannot_be_told_of_the_machine_gets_the_values(server, here, tmp_path, code):
+def test_a_server_without_an_endpoint_for_the_machine_gets_the_values(server, here, tmp_path, code):
     server.fail("system-details", status(code))
     run = rankzero.start(dir=tmp_path, delivery="off")
     run.log_metrics({"loss": 0.5}, 1)

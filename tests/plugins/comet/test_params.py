@@ -121,15 +121,15 @@ def test_the_name_of_the_run(attached, stored):
 def test_alerts(attached, stored):
     attached.alert("Stop", "the loss is NaN", level="ERROR")
     attached.alert("Done")
-    told = [(each["title"], each["status"], each["additional_data"]) for each in stored().notifications]
-    assert told == [("Stop", "ERROR", {"text": "the loss is NaN"}), ("Done", "INFO", {})]
+    found = [(each["title"], each["status"], each["additional_data"]) for each in stored().notifications]
+    assert found == [("Stop", "ERROR", {"text": "the loss is NaN"}), ("Done", "INFO", {})]
 
 
 def test_an_alert_says_whose_it_is(attached, stored):
     attached.alert("Stop")
-    (told,) = stored().notifications
-    assert (told["experiment_name"], told["experiment_key"]) == ("brave-owl", stored().key)
-    assert told["experiment_link"].endswith(stored().key)
+    (found,) = stored().notifications
+    assert (found["experiment_name"], found["experiment_key"]) == ("brave-owl", stored().key)
+    assert found["experiment_link"].endswith(stored().key)
 
 
 def test_params_keep_their_time(attached, stored):

@@ -182,7 +182,7 @@ def test_a_metrics_time_is_in_milliseconds_and_packed(spoken, server):
 
 
 def test_a_file_is_refused_by_an_answer_and_not_by_silence(spoken, server):
-    """Comet's own upload swallows a 429; the function that is used here returns what the server said."""
+    """Comet's own upload swallows a 429; the function that is used here returns the answer."""
     server.fail("asset/upload", status(429), times=1)
     with pytest.raises(TrackerUnavailableError, match=r"the file 'a.txt' was not accepted: Comet answered 429"):
         spoken.upload(Upload(b"a", ASSET, "a.txt", LogContext(0.0)), "i" * 32)

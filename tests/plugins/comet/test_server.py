@@ -116,7 +116,7 @@ def test_what_is_no_json_is_refused(server, connection):
     assert server.experiment(KEY).metrics == []
 
 
-def test_the_state_is_the_last_that_was_said(server, connection):
+def test_the_last_state_counts(server, connection):
     rest, experiment = rest_client(), server.experiment(KEY)
     connection.update_experiment_status(connection.run_id, connection.project_id, True)
     assert experiment.state == "running"
@@ -187,7 +187,7 @@ def test_an_artifact_that_is_not_complete_is_not_given_out(server, connection):
     assert refusal.value.sdk_error_code == 624523
 
 
-def test_the_public_api_tells_what_the_server_holds(server, sdk):
+def test_the_public_api_reads_what_the_server_holds(server, sdk):
     code = """
         experiment = begin(name="named", tags=["a"])
         experiment.log_metrics({"loss": 0.5}, step=1, epoch=2)

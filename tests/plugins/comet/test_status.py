@@ -118,5 +118,5 @@ def test_the_end_has_its_own_time(server, attached, stored):
     with attached.at(LogContext(1_700_000_100.5, 1)):
         attached.finalize("success")
     assert (stored().started, stored().ended) == (1_700_000_000_000, 1_700_000_100_500)
-    (said,) = [each for each in stored().other_history if each.name == "rankzero.status"]
-    assert said.time == 1_700_000_100_500
+    (other,) = [each for each in stored().other_history if each.name == "rankzero.status"]
+    assert other.time == 1_700_000_100_500

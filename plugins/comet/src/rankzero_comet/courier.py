@@ -64,8 +64,8 @@ class CourierSession(CometSession):
         self._heartbeat: threading.Thread | None = None
         self._ended = threading.Event()
         self._experiment: Any = None
-        self._is_in_doubt = False  # what is written now may have been sent before, with no answer that arrived
-        self._has_failed = False  # what was written last: it is not what is acknowledged next
+        self._is_in_doubt = False  # what is written now may have been sent before, and only the answer was lost
+        self._has_failed = False  # the last write: a flush then acknowledges only what came before it
         self._held: set[str] | None = set()  # ids of files that are not sent again; None: Comet is to be asked
         self._console = _unsent.setdefault(run.dir, [])
         self._has_sent = False  # something since the last flush that must not be sent again

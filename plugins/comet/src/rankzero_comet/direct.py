@@ -1,4 +1,4 @@
-"""Comet's own ``Experiment``: for a logger that is used directly, and for who wants the one of a Run."""
+"""Comet's own ``Experiment``: for a logger that is used directly, and for ``run.experiment``."""
 
 from __future__ import annotations
 
@@ -78,12 +78,14 @@ def open_experiment(options: CometOptions) -> Any:
 
 
 def join(options: CometOptions, key: str, project: str) -> Any:
-    """Open an experiment that a courier writes to; what Comet's client would find out of this process is left to it."""
+    """Open an experiment that a courier writes to; Comet's client sends nothing of this process by itself."""
     os.environ.setdefault(_CLEANING, "60")
-    left = dict.fromkeys(_BY_COURIER, False)
+    switched_off = dict.fromkeys(_BY_COURIER, False)
     with opening():
         return open_experiment(
-            options.replace(experiment_key=key, project=project, mode="get_or_create", name=None, tags=None, **left)
+            options.replace(
+                experiment_key=key, project=project, mode="get_or_create", name=None, tags=None, **switched_off
+            )
         )
 
 

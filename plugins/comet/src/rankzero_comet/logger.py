@@ -118,7 +118,7 @@ class CometLogger(TrackerLogger):
             self._direct = self._direct.replace(mode="get_or_create", name=None, tags=None)
         elif not self.options.is_disabled:
             message = (
-                "Comet did not let the experiment begin, and what is logged to it is lost; its client said why. "
+                "Comet did not let the experiment begin, and what is logged to it is lost; its client printed why. "
                 'Under rankzero.start("comet") it would be delivered later'
             )
             self.warner.warn(message, message)
