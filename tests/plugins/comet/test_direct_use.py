@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from plugins.comet.direct import QUIET, logged
 from waiting import A_WHILE
 
-from rankzero.errors import AccessError
+from rankzero.errors import AccessError, TrackerUnavailableError
 from rankzero.testing.loopback import dropped, status
 
 KEY = "k" * 40
@@ -120,6 +121,21 @@ def test_a_refused_artifact_warns_and_training_goes_on(make, server, tmp_path):
         logger.log_checkpoint(tmp_path / "a.ckpt")
     logger.close()
     assert points(server, logger) == [("a", 0, 1)]
+
+
+def test_flush_raises_until_comet_has_everything(make, server, monkeypatch):
+    monkeypatch.setenv("COMET_TIMEOUT_UPLOAD", "1")
+    held_up = threading.Event()
+    server.fail("visualizations/upload", lambda handler: held_up.wait(A_WHILE) and handler.ask(), times=1)
+    logger = make()
+    logger.log_image("i", [FAINT])
+    with pytest.raises(TrackerUnavailableError, match="has not sent everything"):
+        logger.flush()
+    with pytest.warns(UserWarning, match="not everything that was logged is in Comet"):
+        logger.finalize("success")
+    held_up.set()
+    logger.close()
+    assert len(server.experiment(logger.version).images) == 1
 
 
 @pytest.mark.slow
