@@ -9,7 +9,6 @@ from plugins.neptune.delivered import rejected
 from waiting import A_WHILE
 
 import rankzero
-from rankzero_neptune import NeptuneLogger
 from rankzero_neptune.checkpoints import Details, superseded_by
 
 TOP_2 = {"monitor": "loss", "mode": "min", "save_top_k": 2, "save_last": True}
@@ -98,15 +97,6 @@ def test_a_model_checkpoint_under_a_run(server, here, tmp_path, restarts):
     run.finish(timeout=A_WHILE)
     assert rejected(run.dir) == []
     check_top_2(server.run(run.id))
-
-
-def test_no_checkpoints_if_they_are_not_wanted(server, here, tmp_path):
-    callback = Checkpoint(tmp_path)
-    logger = NeptuneLogger(log_model_checkpoints=False)
-    with rankzero.start([logger], dir=tmp_path / "runs", delivery="thread") as run:
-        callback.save(0, 0.5, run.after_save_checkpoint)
-        run.log_metrics({"loss": 0.5}, step=0)
-    assert held(server.run(run.id)) == set()
 
 
 def test_what_the_user_logs_is_never_deleted(server, attached, tmp_path):

@@ -67,10 +67,6 @@ def test_checkpoints_are_uploaded_unless_that_is_not_wanted():
     assert NeptuneLogger(log_model_checkpoints=False).log_model is False
 
 
-def test_the_token_is_a_secret():
-    assert "api_key" in NeptuneLogger.secret_options
-
-
 def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
     monkeypatch.setenv("NEPTUNE_PROJECT", "w/p")
     monkeypatch.setenv("NEPTUNE_API_TOKEN", "secret")

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from plugins.neptune.arrived import arrived
 
-from rankzero import DummyExperiment
 from rankzero.errors import ConfigError
 from rankzero_neptune import NeptuneLogger
 
@@ -167,18 +166,6 @@ def test_a_copy_goes_on_with_the_same_run(server, logger, opened, duplicate):
     assert len(server.store.runs) == 1
     values = {(point.step, point.value) for point in server.run("RUN-1").series("training/loss")}
     assert values == {(1.0, 2.0), (0.0 if opened else 2.0, 1.0)}
-
-
-def test_nothing_happens_on_other_ranks(server, monkeypatch, make_logger):
-    monkeypatch.setenv("RANK", "1")
-    logger = make_logger()
-    logger.log_metrics({"loss": 1.0}, step=0)
-    logger.log_model_summary(object())
-    assert isinstance(logger.experiment, DummyExperiment)
-    assert isinstance(logger.run, DummyExperiment)
-    logger.finalize("success")
-    logger.close()
-    assert server.requests == []
 
 
 def test_media_have_the_same_bytes(server, logger, tmp_path):

@@ -3,6 +3,7 @@
 import platform
 
 import pytest
+from plugins.neptune.delivered import points_stored
 from servers.training import Training
 
 SCRIPT = """
@@ -61,3 +62,22 @@ def test_only_what_the_user_wants_is_shown(server, training):
     assert b"neptune==" in run.file("source_code/requirements")
     assert (run.value("sys/name"), run.value("sys/description")) == ("mine", "my own")
     assert run.tags == {"blue", "green"}
+
+
+def test_the_live_run_in_the_training_process(server, training):
+    live = """
+    run.experiment["mine/note"] = "hello"
+    run.experiment["mine/series"].append(1.5, step=3)
+    run.log_metrics({{"loss": 0.25}}, 1)
+    run.experiment.wait()
+"""
+    returned, _, errors = training.run(
+        SCRIPT.replace("    run.finish", f"{live}    run.finish").format(options='"neptune"')
+    )
+    assert returned == 0, errors
+    (run,) = server.store.runs.values()
+    assert [point[:2] for point in points_stored(server, "r1")] == [(0, 0.5), (1, 0.25)]
+    assert run.value("mine/note") == "hello"
+    assert [(p.value, p.step) for p in run.series("mine/series")] == [(1.5, 3.0)]
+    assert "source_code/files" not in run.attributes
+    assert (run.value("sys/name"), run.value("sys/failed")) == ("brave-owl", False)

@@ -164,15 +164,6 @@ def test_a_file_that_is_gone_is_the_events_fault(attached, tmp_path):
     attached.flush()
 
 
-def test_what_neptune_has_no_notion_of_is_said_once(attached):
-    with pytest.warns(UserWarning, match="without 'masks', which is not logged"):
-        attached.log_image("picture", [np.zeros((2, 2), np.uint8)], masks=[{}])
-    with pytest.warns(UserWarning, match="no notion of define_metric"):
-        attached.define_metric("loss", summary="min")
-    with pytest.warns(UserWarning, match="sends no alerts"):
-        attached.alert("title")
-
-
 def test_pictures_at_which_pillow_fails_otherwise_are_files(attached, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     Image.new("L", (8, 8)).save(tmp_path / "bomb.bmp")

@@ -124,14 +124,10 @@ class Checkpoints:
 
 
 def superseded_by(newest: str, known: Mapping[str, Details]) -> list[str]:
-    """Return which checkpoints a ModelCheckpoint has deleted when it has saved the newest.
+    """Return the names of the checkpoints that a ModelCheckpoint has deleted when it has saved the newest.
 
     It keeps the ``save_top_k`` best of those with a score; without one, only what is latest or best. A checkpoint
     that no ModelCheckpoint has saved stays, and so does one that has an alias.
-
-    Args:
-        newest: its name.
-        known: all checkpoints, by name.
     """
     most, monitor = known[newest].metadata.get("save_top_k"), known[newest].metadata.get("monitor")
     if not isinstance(most, int) or most < 1:
@@ -154,12 +150,7 @@ def _callback(details: Details) -> Sequence[Any]:
 
 
 def name_for(details: Details, known: Mapping[str, Details]) -> str:
-    """Return the name under which a checkpoint is stored: its file's, or one beside it if another one has that.
-
-    Args:
-        details: what is known of it.
-        known: the existing checkpoints, by name.
-    """
+    """Return the name under which a checkpoint is stored: its file's, or one beside it if another one has that."""
     stem, suffix = os.path.splitext(details.file)
     names = (f"{stem}_{number}{suffix}" if number > 1 else details.file for number in count(1))
     return next(name for name in names if name not in known or _replaces(details, known[name]))

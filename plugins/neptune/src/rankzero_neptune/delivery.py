@@ -138,7 +138,7 @@ class DirectSession(NeptuneSession):
             self._root.wait(disk_only=self._options.mode == "offline")
 
     def close(self) -> None:
-        """Have the run stopped, unless the user opened it; then its client has sent everything, or says what not."""
+        """Stop the run, unless the user opened it: its client sends the rest, or prints what it could not send."""
         if not (self._is_given or self.has_ended):
             self._root.stop()
 
@@ -190,7 +190,7 @@ class CourierSession(NeptuneSession):
                 f"{self.url}: the run was deleted in Neptune, and what it had is not there; to deliver all of it "
                 f"once more: rankzero sync {run.id} --to neptune --again"
             )
-        if mark is None or mark.value != run.id:  # of another run that went on with this one
+        if mark is None or mark.value != run.id:  # another rankzero run continued it
             self._begin(run)
             self.flush()
 

@@ -147,19 +147,6 @@ class Point(NamedTuple):
         return Point(text if self.step is None else f"step {self.step:.17g}: {text}", None, self.time)
 
 
-class _Held(NamedTuple):
-    """A point that Neptune has."""
-
-    value: Value
-    time: int
-    before: int
-    """The time of the point before it."""
-
-    def may_be(self, point: Point) -> bool:
-        """Return whether it is this point, with its own time or, if that was earlier, that of the point before."""
-        return self.value == point.value and self.time == max(point.time, self.before)
-
-
 class Tail:
     """The end of a series: its last point, and the points that a courier may log again after a crash.
 
@@ -170,14 +157,12 @@ class Tail:
     def __init__(self, held: Iterable[Point] = ()) -> None:
         self._last = Point(math.nan, None, 0)
         self._found: Point | None = None  # the last one that was logged and that Neptune has
-        self._with_step: dict[float | None, _Held] = {}
-        self._without_step: dict[Value, list[_Held]] = {}
+        self._held: dict[tuple[Value, float | None], list[tuple[int, int]]] = {}  # its time, and that of the one before
         before = -1
         for point in held:
             self._last = point
-            known = _Held(point.value, point.time, before)
-            self._with_step[point.step] = known
-            self._without_step.setdefault(point.value, []).append(known)
+            for step in {point.step, None}:  # it may have been logged without a step
+                self._held.setdefault((point.value, step), []).append((point.time, before))
             before = point.time
 
     def fit(self, points: Iterable[Point]) -> tuple[list[Point], list[Point]]:
@@ -206,18 +191,14 @@ class Tail:
         return 0.0 if self._last.step is None else math.floor(self._last.step) + 1.0
 
     def _is_held(self, point: Point) -> bool:
-        if point.step is not None:
-            known = self._with_step.get(point.step)
-            if known is None or not known.may_be(point):
-                return False
-            del self._with_step[point.step]  # the next one like it was logged twice
-            self._found = point
-            return True
-        alike = self._without_step.get(point.value, [])
-        found = next((each for each in alike if each.may_be(point)), None)
+        """Return whether Neptune has a point, with its own time or, if that was earlier, that of the point before."""
+        alike = self._held.get(point[:2], [])
+        found = next((each for each in alike if each[0] == max(point.time, each[1])), None)
         if found is None:
             return False
-        alike.remove(found)
+        alike.remove(found)  # the next one like it was logged twice
+        if point.step is not None:
+            self._found = point
         return True
 
     def _is_repeated(self, point: Point) -> bool:
