@@ -265,7 +265,7 @@ def test_git_that_hangs_is_not_waited_for(repository, monkeypatch, tmp_path):
     slow.chmod(0o755)
     monkeypatch.setattr(environment, "_TIMEOUT", 0.2)
     began = time.monotonic()
-    assert environment._Asker(str(slow), str(repository))("rev-parse") is None
+    assert environment._GitRunner(str(slow), str(repository))("rev-parse") is None
     assert time.monotonic() - began < SOON
 
 

@@ -850,10 +850,10 @@ def test_a_secret_that_was_left_out_is_asked_for(command, monkeypatch):
     assert "some-pin" not in (run_dir / "journal.jsonl").read_text()
     status, out, err = command("sync", run_dir)
     assert (status, out) == (2, "")
-    assert "the option 'pin' was not written down because it is a secret; give it with -o pin='${ENV_NAME}'" in err
+    assert "the option 'pin' was not recorded because it is a secret; give it with -o pin='${ENV_NAME}'" in err
     status, _, err = command("deliver")
     assert status == 1
-    assert "the option 'pin' was not written down" in err
+    assert "the option 'pin' was not recorded" in err
     assert in_box() == []
     monkeypatch.setenv("PIN", "some-pin")
     status, out, _ = command("sync", run_dir, "-o", "pin=${PIN}")

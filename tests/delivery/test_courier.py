@@ -405,7 +405,7 @@ def test_nothing_is_rejected_when_the_tracker_refused_everything_for_a_while(run
 
 
 @pytest.mark.parametrize("end", range(6, 28, 3))
-def test_an_outage_that_ends_while_doubted_events_are_retried_rejects_none(run_dir, tracker, end):
+def test_an_outage_that_ends_while_suspected_events_are_retried_rejects_none(run_dir, tracker, end):
     tries = []
 
     class Recovering(FileLogger):
@@ -803,7 +803,7 @@ def test_a_watermark_that_cannot_be_true_is_not_believed(run_dir, tracker, caplo
 
     deliver(run_dir, tracker, Liar)
     assert steps(tracker) == [0, 1, 2]
-    assert "no number of lines in the journal" in caplog.text
+    assert "the journal has no such line" in caplog.text
 
 
 def test_a_courier_that_waits_can_be_woken(run_dir, tracker, monkeypatch):

@@ -221,7 +221,7 @@ def test_second_start_in_the_same_process(tmp_path):
 
 
 def test_second_start_in_another_process(tmp_path, hold, monkeypatch):
-    monkeypatch.setattr(writer_lock, "_PATIENCE", 0.1)
+    monkeypatch.setattr(writer_lock, "_TIMEOUT", 0.1)
     directory = tmp_path / "default" / "r1"
     directory.mkdir(parents=True)
     holder = Holder(directory)
@@ -233,7 +233,7 @@ def test_second_start_in_another_process(tmp_path, hold, monkeypatch):
 
 
 def test_a_forked_child_cannot_start_the_parents_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer_lock, "_PATIENCE", 0.1)
+    monkeypatch.setattr(writer_lock, "_TIMEOUT", 0.1)
     lock = WriterLock(tmp_path)
     child = os.fork()
     if not child:

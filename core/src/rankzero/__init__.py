@@ -51,7 +51,7 @@ __all__ = [
     "start",
 ]
 
-# Imported when first asked for: so a plugin that imports the contract does not pay for the rest.
+# Imported on first access, so that a plugin that imports only `Logger` does not pay for the rest.
 _HOMES = {
     "CSVLogger": "loggers.csv.logger",
     "DummyLogger": "loggers.collection",

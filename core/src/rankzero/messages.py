@@ -16,7 +16,7 @@ VERY_SIMILAR = 0.85
 
 
 def warn(message: str, category: type[Warning], stacklevel: int) -> None:
-    """Warn as `warnings.warn` does; log what the filters make an error, for a warning ends no training."""
+    """Warn like `warnings.warn`; if a filter turns the warning into an error, log it instead of raising."""
     try:
         warnings.warn(message, category, stacklevel=stacklevel + 1)
     except Exception:
@@ -24,7 +24,7 @@ def warn(message: str, category: type[Warning], stacklevel: int) -> None:
 
 
 def warn_user(message: str) -> None:
-    """Warn, with the nearest caller outside this package as the place; never raises."""
+    """Warn with the location of the nearest caller outside this package; never raises."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "rankzero":
         frame, level = frame.f_back, level + 1
@@ -32,12 +32,12 @@ def warn_user(message: str) -> None:
 
 
 _uncaptured: set[int] = set()
-"""The threads whose output no console capture takes now."""
+"""The threads whose output is not captured now."""
 
 
 @contextmanager
 def uncaptured() -> Iterator[None]:
-    """Keep what this thread prints out of a run's console: a courier would deliver its own complaints of itself."""
+    """Exclude this thread's output from the captured console, so that a courier does not deliver its own messages."""
     thread = get_ident()
     _uncaptured.add(thread)
     try:
@@ -47,30 +47,30 @@ def uncaptured() -> Iterator[None]:
 
 
 def is_uncaptured(thread: int) -> bool:
-    """Return whether `uncaptured` is in force for a thread."""
+    """Return whether a thread is inside `uncaptured`."""
     return thread in _uncaptured
 
 
 class OnceWarner:
-    """Says each thing once.
+    """Warns of each topic once.
 
     Args:
-        say: takes a message; by default it warns, with the nearest caller outside this package as the place.
+        emit: takes a message; `warn_user` by default.
     """
 
-    def __init__(self, say: Callable[[str], object] | None = None) -> None:
-        self._say = say
+    def __init__(self, emit: Callable[[str], object] | None = None) -> None:
+        self._emit = emit
         self._topics: set[str] = set()
 
     def warn(self, topic: str, message: str) -> None:
-        """Say ``message``, unless something was said of ``topic``."""
+        """Emit ``message``, unless there was a message about ``topic`` before."""
         if topic not in self._topics:
             self._topics.add(topic)
-            (self._say or warn_user)(message)
+            (self._emit or warn_user)(message)
 
 
 def describe(error: BaseException) -> str:
-    """Return ``Type: message``; just the type where the message cannot be had."""
+    """Return ``Type: message``; only the type if the exception cannot be converted to a string."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
@@ -78,7 +78,7 @@ def describe(error: BaseException) -> str:
 
 
 def nearest(word: str, candidates: Iterable[str], similarity: float = SIMILAR) -> str | None:
-    """Return the candidate most like ``word``, None if none is similar; case and ``-`` or ``_`` do not count.
+    """Return the candidate most similar to ``word``, None if none is; ignores case and treats ``-`` like ``_``.
 
     >>> nearest("log-modl", ["log_model", "offline"])
     'log_model'

@@ -21,28 +21,28 @@ _RUN_MODULE = (
 
 
 class ProcessId(msgspec.Struct):
-    """What tells one process from all others, also after its number was given to another."""
+    """Identifies a process, also after the kernel reuses its number."""
 
     host: str
     boot: str
-    """Identifies one run of one kernel, whatever name a container gives its host."""
+    """Identifies a kernel since its boot, independent of the host name in a container."""
     pid: int
     started: int = 0
-    """When the process started, in the kernel's ticks: no other process has that id and that time. 0 if not known."""
+    """The start time in the kernel's ticks; 0 if unknown. No other process has the same number and start time."""
 
 
 def start_module(module: str, given: bytes, output: Path) -> subprocess.Popen[bytes]:
-    """Start a module of rankzero as a program in a session of its own, and return at once.
+    """Start a module of rankzero as a program in its own session, and return at once.
 
-    A Ctrl-C in the terminal, or the end of this process, does not reach it.
+    A Ctrl-C in the terminal and the end of this process do not affect it.
 
     Args:
-        module: its full name.
-        given: what it reads from its standard input, so that no secret stands in its arguments or on disk.
-        output: the file that takes what it prints.
+        module: the full name of the module.
+        given: its standard input, so that no secret is in its arguments or on disk.
+        output: the file to which its output is appended.
 
     Raises:
-        OSError: no process can be started, or ``output`` not be written.
+        OSError: the process cannot be started, or ``output`` cannot be written.
     """
     reap()
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
@@ -56,25 +56,25 @@ def start_module(module: str, given: bytes, output: Path) -> subprocess.Popen[by
             env=environment,
         )
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin:  # it died at once, which is noticed later
+    with suppress(BrokenPipeError), process.stdin:  # it died at once, which is detected later
         process.stdin.write(given)
     return process
 
 
 _detached: list[int] = []
-"""Processes that go on by themselves; they are still children, which must be reaped."""
+"""Detached processes; they are still child processes, which must be reaped."""
 
 
 def detach(process: subprocess.Popen[bytes]) -> None:
-    """Let a child process go on by itself; `reap` takes its exit status."""
+    """Detach a child process, which continues to run; `reap` collects its exit status."""
     if process.poll() is None:
         _detached.append(process.pid)
-    # Popen would warn of a child that goes on when it is collected; this one is meant to.
+    # Popen would warn when it is garbage-collected while the child runs, which is intended here.
     process.returncode = process.returncode or 0
 
 
 def reap() -> None:
-    """Take the exit status of detached processes that have ended, which frees their place in the kernel's table."""
+    """Collect the exit status of detached processes that have ended, so that they do not stay zombies."""
     for pid in list(_detached):
         with suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -84,9 +84,9 @@ def reap() -> None:
 
 
 def _command(module: str) -> list[str]:
-    """Return the command that runs a module of rankzero, and nothing of the same name in the working directory.
+    """Return the command that runs a module of rankzero, and never a module in the working directory.
 
-    It uses the environment and the user's packages as this process does, and gets the path of rankzero as an argument.
+    It uses the same environment and user packages as this process, and gets the path of rankzero as an argument.
     """
     flags = [("-I", sys.flags.isolated), ("-E", sys.flags.ignore_environment), ("-s", sys.flags.no_user_site)]
     package = os.path.dirname(os.path.abspath(__file__))
@@ -97,22 +97,22 @@ def _command(module: str) -> list[str]:
 
 
 def ipython_shell() -> Any:
-    """Return the shell if this process runs in IPython or Jupyter, else None; IPython is not imported for it."""
+    """Return the shell if this process runs in IPython or Jupyter, else None; does not import IPython."""
     return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
 
 
 def this_process() -> ProcessId:
-    """Return what identifies this process."""
+    """Return the identity of this process."""
     return ProcessId(platform.node(), boot_id(), os.getpid(), start_time(os.getpid()))
 
 
 def is_running(process: ProcessId) -> bool:
-    """Return whether the very process runs on this machine; it is not seen from another container."""
+    """Return whether this process runs on this machine; False in another container."""
     return process.started != 0 and process.boot == boot_id() and process.started == start_time(process.pid)
 
 
 def start_time(pid: int) -> int:
-    """Return when a process started, 0 if there is none or it is dead and not yet reaped."""
+    """Return the start time of a process; 0 if there is none or it is a zombie."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):  # no such process, or not Linux
@@ -121,7 +121,7 @@ def start_time(pid: int) -> int:
 
 
 def boot_id() -> str:
-    """Return what identifies this run of the kernel; the host's name where that is not known."""
+    """Return the boot id of the kernel, or the host name if it is unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not Linux

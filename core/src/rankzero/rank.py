@@ -34,7 +34,7 @@ RANK_VARIABLES: Mapping[str, str] = {
     "LOCAL_RANK": "launchers that know only the rank on one machine",
     "NODE_RANK": "launchers that know only the machine",
 }
-"""Environment variables that hold a rank, the most reliable first, and who sets them."""
+"""Environment variables with a rank, the most reliable first, and the launchers that set them."""
 
 _FIRST_RESERVED_STEP = 0xFFFFFFF0  # from here on SLURM's step ids mean batch scripts and interactive shells
 _CLUSTER_VARIABLES = ("SLURM_CLUSTER_NAME", "SLURM_STEP_LAUNCHER_PORT")  # two clusters may use the same job id
@@ -114,7 +114,7 @@ def rank_zero_warn(message: str, category: type[Warning] = UserWarning, stacklev
 
 @rank_zero_only
 def rank_zero_warn_user(message: str) -> None:
-    """Warn on rank zero only, with the nearest caller outside this package as the place."""
+    """Warn on rank zero only, with the location of the nearest caller outside this package."""
     warn_user(message)
 
 

@@ -12,34 +12,34 @@ from rankzero.errors import MissingSecretError
 _LEFT_OUT: Any = object()
 
 _REFERENCE = re.compile(r"\$?\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
-# A secret that is nothing but references, perhaps after the scheme of an Authorization header.
+# A secret that consists only of references, perhaps after the scheme of an Authorization header.
 _ONLY_REFERENCES = re.compile(r"(?:(?:bearer|basic|token) )?(?:\$\{[A-Za-z_]\w*\})+", re.IGNORECASE)
 _SECRET_WORDS = (
     r"(?:api_?key|access_?key|private_?key|token|password|passwd|passphrase|pwd|secret|credentials?|auth|authorization)"
 )
 _SECRET_NAME = re.compile(rf"{_SECRET_WORDS}$")
-# Hyperparameters called pad_token or mask_token are none.
+# Hyperparameters called pad_token or mask_token are not secrets.
 _SECRET_PARAM = re.compile(
     _SECRET_WORDS.replace("token", "(?<![a-z_])token|(?:api|access|auth|bearer|hf|hub|git(?:hub|lab)|refresh)_?token")
     + "$"
 )
 _SECRET_IN_URL = re.compile(
-    r"\w://[^/@\s:]*:((?!\d+/)[^@\s]+)@"  # a password may hold a slash; a port is followed by one
-    r"|https?://([^/@\s:$]+)@"  # a token instead of a user
+    r"\w://[^/@\s:]*:((?!\d+/)[^@\s]+)@"  # a password may contain a slash; a slash also follows a port
+    r"|https?://([^/@\s:$]+)@"  # a token instead of a user name
     rf"|[?&;]{_SECRET_WORDS.replace('_?', '[-_]?')}=((?!\$\{{)[^&;#\s\"']+)",
     re.IGNORECASE,
 )
 _LITERAL = re.compile(r"""([A-Za-z_][\w.-]*)(["']?\s*[=:]\s*)(["'])([^"'\s]{8,})\3""")
 MASK = "***"
-"""What stands for a secret."""
+"""The text that replaces a secret."""
 
 
 def expand_secrets(options: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return the options with each ``${NAME}`` replaced by that environment variable, at any depth.
 
     Args:
-        options: a logger's options; they are left as they are.
-        source: where they stand, for the message.
+        options: a logger's options; they are not changed.
+        source: where the options were set, for the error message.
 
     Raises:
         MissingSecretError: ``${NAME}`` without a default, and NAME is not set.
@@ -70,7 +70,7 @@ def _look_up(found: re.Match[str], option: str, source: str) -> str:
 
 
 def is_secret(option: str, declared: Iterable[str] = ()) -> bool:
-    """Return whether an option holds a secret: its plugin says so, or its name does (``api_key``).
+    """Return whether an option holds a secret: its plugin declares it, or its name shows it (``api_key``).
 
     >>> is_secret("api_token"), is_secret("token_count")
     (True, False)
@@ -79,14 +79,14 @@ def is_secret(option: str, declared: Iterable[str] = ()) -> bool:
 
 
 def redact(options: Mapping[str, Any], secret_names: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the options as they may be written to disk: without the values of secrets.
+    """Return the options without the values of secrets, so that they may be written to disk.
 
-    ``${NAME}`` stays as it is. A secret that is written out is left out, with its key, at any depth; so is a
-    default in ``${NAME:-default}``, which is a secret written out too.
+    ``${NAME}`` is kept. A secret given as plain text is left out with its key, at any depth, and so is a default in
+    ``${NAME:-default}``.
 
     Args:
         options: a logger's options.
-        secret_names: names of secret options, beside those whose name says so.
+        secret_names: names of further secret options, which their names do not show.
     """
     declared = frozenset(secret_names)
 
@@ -106,15 +106,15 @@ def _holds_secret(path: str, value: Any, declared: frozenset[str]) -> bool:
 
 
 def secret_values(options: Mapping[str, Any], secret_names: Iterable[str], source: str) -> list[str]:
-    """Return the values that must not be shown: those of secret options, and what ``${NAME}`` stands for.
+    """Return the values that must not be shown: those of secret options and of each ``${NAME}``.
 
     Args:
         options: a logger's options, as written.
-        secret_names: names of secret options, beside those whose name says so.
-        source: where they stand, for the message.
+        secret_names: names of further secret options, which their names do not show.
+        source: where the options were set, for the error message.
 
     Raises:
-        MissingSecretError: as `expand_secrets`.
+        MissingSecretError: as in `expand_secrets`.
     """
     declared = frozenset(secret_names)
     values: list[str] = []
@@ -131,19 +131,19 @@ def secret_values(options: Mapping[str, Any], secret_names: Iterable[str], sourc
         return value
 
     _walk(options, collect)
-    # The longest first: a value may be part of another.
+    # Longest first: a value may be part of another.
     return sorted({value for value in values if len(value) >= _SHORTEST_SECRET}, key=len, reverse=True)
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return a text that may be shown: ``***`` stands for each secret."""
+    """Return a text with each secret replaced by ``***``."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return text
 
 
 def mask_urls(text: str) -> str:
-    """Return a text with ``***`` for passwords and tokens in URLs.
+    """Return a text with passwords and tokens in URLs replaced by ``***``.
 
     >>> mask_urls("postgresql://me:a/b@host, https://t0k3n@host and http://host/?password=p4ss&x=1")
     'postgresql://me:***@host, https://***@host and http://host/?password=***&x=1'
@@ -157,7 +157,7 @@ def mask_urls(text: str) -> str:
 
 
 def mask_params(params: Any) -> Any:
-    """Return hyperparameters with ``***`` for texts that their names call secrets, and for those in URLs.
+    """Return hyperparameters with secrets replaced by ``***``: texts with the name of a secret, and those in URLs.
 
     >>> mask_params({"lr": 0.1, "api_key": "k3y", "pad_token": "<pad>", "db": {"url": "mysql://me:pw@host"}})
     {'lr': 0.1, 'api_key': '***', 'pad_token': '<pad>', 'db': {'url': 'mysql://me:***@host'}}
@@ -172,7 +172,7 @@ def mask_params(params: Any) -> Any:
 
 
 def mask_source(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a program, or a diff, with ``***`` for the literals that it gives to names of secrets.
+    """Return source code, or a diff, with the literals assigned to names of secrets replaced by ``***``.
 
     >>> mask_source('API_KEY = "0123456789"; pad_token = "<|endoftext|>"; token = os.environ["TOKEN"]')
     'API_KEY = "***"; pad_token = "<|endoftext|>"; token = os.environ["TOKEN"]'
@@ -190,7 +190,7 @@ def _is_secret_param(name: str) -> bool:
 
 
 def mask_arguments(arguments: Iterable[str], secrets: Iterable[str] = ()) -> list[str]:
-    """Return a command line that may be shown: ``***`` stands for the values of options that hold secrets.
+    """Return a command line with the values of secret options replaced by ``***``.
 
     >>> mask_arguments(["--api-key", "k3y", "--token=t0k", "logger.password=p4ss", "--lr=1"])
     ['--api-key', '***', '--token=***', 'logger.password=***', '--lr=1']
@@ -217,12 +217,12 @@ def mask_arguments(arguments: Iterable[str], secrets: Iterable[str] = ()) -> lis
 _SECRET_SETTING = re.compile(
     rf"""({_SECRET_WORDS.replace("_?", "[-_]?")}["']?\s*[=:]\s*)(?:"[^"]*"|'[^']*'|[^"',;&}}]+)""", re.IGNORECASE
 )
-"""A secret and its name within a longer text: JSON, a URL's query, a header."""
-_SHORTEST_SECRET = 6  # "root" in ${USER} is in too many words
+"""A secret and its name within a longer text: JSON, the query of a URL, a header."""
+_SHORTEST_SECRET = 6  # "root" from ${USER} occurs in too many words
 
 
 def _walk(value: Any, change: Callable[[str, Any], Any], path: str = "") -> Any:
-    # Calls change(path, leaf) for each leaf; what it returns takes the leaf's place, _LEFT_OUT removes it.
+    # Replaces each leaf by change(path, leaf); _LEFT_OUT removes it.
     if isinstance(value, Mapping):
         below = f"{path}." if path else ""
         items = [(key, _walk(each, change, f"{below}{key}")) for key, each in value.items()]

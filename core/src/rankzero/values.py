@@ -142,7 +142,7 @@ def to_number(value: Any) -> Number | None:
     - bool, int and other integers (of numpy and torch, of any width): the same int;
     - float, float16/32/64 and bfloat16: the float64 of the same value, including NaN and ±Inf;
     - `decimal.Decimal`, `fractions.Fraction`, numpy.longdouble: the nearest float64, ±Inf beyond its range;
-    - a tensor or array of one element, of any shape: that element, detached.
+    - a tensor or array of one element, of any shape: that element, detached from its graph.
     """
     try:
         return _to_number(value)

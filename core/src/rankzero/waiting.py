@@ -1,4 +1,4 @@
-"""Waiting until something is so, by asking again and again."""
+"""Wait for a condition by polling."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], timeout: float, every: float = 0.02) -> T:
-    """Call ``condition`` until what it returns is true; return that, or what it returned last.
+    """Call ``condition`` until it returns a true value; return its last result.
 
     Args:
-        condition: is called once at least.
+        condition: called at least once.
         timeout: in seconds.
-        every: how many seconds lie between two calls.
+        every: the seconds between two calls.
     """
     deadline = time.monotonic() + timeout
     while not (found := condition()) and time.monotonic() < deadline:

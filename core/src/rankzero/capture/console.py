@@ -1,8 +1,8 @@
-"""Record console output: what this process writes to ``sys.stdout`` and ``sys.stderr``, line by line.
+"""Capture console output: what this process writes to ``sys.stdout`` and ``sys.stderr``, line by line.
 
-`Capture` puts a ``write`` of its own in front of that of the objects ``sys.stdout`` and ``sys.stderr``, not new objects
-in their place: so it also sees a logging handler that has held the stream for long. What a subprocess or a C library
-writes to the file descriptors it does not see.
+`Capture` wraps the ``write`` method of the objects ``sys.stdout`` and ``sys.stderr`` and does not replace the objects,
+so that it also captures logging handlers that hold a stream. It does not capture what a subprocess or a C library
+writes to the file descriptors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from rankzero.messages import is_uncaptured
 Record = Callable[[str, str], object]
 """Called with lines (a newline between them, none at the end) and ``stdout`` or ``stderr``."""
 
-_LONGEST = 1 << 20  # characters of a line that does not end, after which it is taken for one
-_PATIENCE = 0.05  # seconds
+_LONGEST = 1 << 20  # characters; a longer line is split
+_LOCK_TIMEOUT = 0.05  # seconds
 
 
 class Capture:
-    """Hands over each line that is printed as soon as it is complete; a carriage return overwrites a line.
+    """Calls ``record`` with each printed line as soon as it is complete; a carriage return overwrites a line.
 
-    Nothing here raises into a ``print()``, and what ``record`` itself prints is not recorded.
+    It never raises into a ``print()``, and does not capture what ``record`` itself prints.
     """
 
     def __init__(self, record: Record) -> None:
@@ -38,26 +38,26 @@ class Capture:
             _listen(self, name)
 
     def after_fork(self) -> None:
-        """Go on in a forked child; the lines that its parent had begun, the parent ends."""
+        """Continue in a forked child, without the incomplete lines, which belong to the parent."""
         global _changing
         _changing = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may print in the middle of everything
+        self._lock = threading.RLock()  # a signal handler may print while the lock is held
         self._recording_thread = 0
         self._waiting: deque[tuple[str, str]] = deque()
         self._lines = {"stdout": _Lines(), "stderr": _Lines()}
 
-    def hear(self, name: str, text: str) -> None:
-        """Take what was written to the stream ``name``."""
+    def receive(self, name: str, text: str) -> None:
+        """Capture text that was written to the stream ``name``."""
         thread = get_ident()
         if thread == self._recording_thread or is_uncaptured(thread):
             return
         self._waiting.append((name, text))
-        # Not waiting for long: who records may want a lock that the one who prints holds, as logging handlers do.
-        # What is left waiting then, that one records.
-        while self._waiting and self._lock.acquire(timeout=_PATIENCE):
+        # With a short timeout: the recording thread may need a lock that this thread holds, such as that of a logging
+        # handler. If it expires, the recording thread records these lines, too.
+        while self._waiting and self._lock.acquire(timeout=_LOCK_TIMEOUT):
             try:
                 self._recording_thread = thread
                 self._record_waiting()
@@ -65,12 +65,12 @@ class Capture:
                 self._recording_thread = 0
                 self._lock.release()
 
-    def hear_error(self, error: BaseException) -> None:
-        """Take an error whose traceback Python prints too late, or nobody does."""
+    def receive_error(self, error: BaseException) -> None:
+        """Capture an error whose traceback Python prints after the capture has ended, or never."""
         import traceback
 
         with suppress(Exception):
-            self.hear("stderr", "".join(traceback.format_exception(error)))
+            self.receive("stderr", "".join(traceback.format_exception(error)))
 
     def _record_waiting(self) -> None:
         while self._waiting:
@@ -84,8 +84,8 @@ class Capture:
             self._record(lines, name)
 
     def close(self) -> None:
-        """Hand over what was printed without an end, and listen no more."""
-        _leave(self)
+        """Record the incomplete lines, and end the capture."""
+        _stop_listening(self)
         is_mine = self._lock.acquire(timeout=1.0)
         try:
             self._record_waiting()
@@ -100,10 +100,10 @@ class Capture:
 
 
 class _Lines:
-    """Puts lines together from what is written."""
+    """Splits written text into lines."""
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []  # of the line that has not ended
+        self._pieces: list[str] = []  # of the incomplete line
         self._size = 0
 
     def add(self, text: str) -> str | None:
@@ -119,7 +119,7 @@ class _Lines:
         return "\n".join(map(_shown, lines.split("\n"))) if "\r" in lines else lines
 
     def rest(self) -> str:
-        """Return the line that has not ended."""
+        """Return the incomplete line."""
         rest = "".join(self._pieces)
         self._pieces, self._size = [], 0
         return _shown(rest)
@@ -127,7 +127,7 @@ class _Lines:
     def _keep(self, text: str) -> None:
         self._pieces.append(text)
         self._size += len(text)
-        if "\r" in text:  # a progress bar: only its last state is kept
+        if "\r" in text:  # a progress bar: keep only its last state
             line = "".join(self._pieces)
             self._pieces = [line[_last_state(line) :]]
             self._size = len(self._pieces[0])
@@ -142,29 +142,29 @@ def _shown(line: str) -> str:
 
 
 class _Stream:
-    """A stream whose ``write`` is heard.
+    """A stream whose ``write`` is captured.
 
     Raises:
-        AttributeError, TypeError: it has no ``write`` of its own that could be.
+        AttributeError, TypeError: the ``write`` of the stream cannot be replaced.
     """
 
     def __init__(self, stream: Any, name: str) -> None:
         self.stream = stream
         self.listeners: tuple[Capture, ...] = ()
-        # Not by setattr(): a wrapper may pass that on to the stream that it wraps, and then call what is set there.
+        # Not with setattr(): a wrapper may forward it to the wrapped stream, and then call the new method twice.
         self._attributes = vars(stream)
         self._before = self._attributes.get("write")
-        self._write = self._attributes["write"] = self._heard(stream.write, name)
+        self._write = self._attributes["write"] = self._captured(stream.write, name)
         if stream.write is not self._write:
             self.restore()
             raise AttributeError("write")
 
-    def _heard(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def _captured(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
         def write(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
             try:
                 for listener in self.listeners:
-                    listener.hear(name, args[0])
+                    listener.receive(name, args[0])
             except Exception:
                 pass
             return result
@@ -172,7 +172,7 @@ class _Stream:
         return write
 
     def restore(self) -> None:
-        """Give it back its ``write``, unless somebody has put theirs in front."""
+        """Restore the original ``write``, unless other code has replaced it since."""
         if self._attributes.get("write") is not self._write:
             return
         if self._before is None:
@@ -186,31 +186,31 @@ _changing = threading.Lock()
 
 
 def capture_current_streams() -> None:
-    """Let each `Capture` also hear what ``sys.stdout`` and ``sys.stderr`` are now, after a program replaced them."""
-    for listener in {listener for heard in list(_streams) for listener in heard.listeners}:
+    """Make each `Capture` also capture the current ``sys.stdout`` and ``sys.stderr``, after they were replaced."""
+    for listener in {listener for captured in list(_streams) for listener in captured.listeners}:
         for name in ("stdout", "stderr"):
             _listen(listener, name)
 
 
 def _listen(listener: Capture, name: str) -> None:
-    """Let ``listener`` hear ``sys.NAME``, if that can be."""
+    """Make ``listener`` capture ``sys.NAME``, if possible."""
     stream = getattr(sys, name)
     with _changing:
-        heard = next((each for each in _streams if each.stream is stream), None)
-        if heard is None:
+        captured = next((each for each in _streams if each.stream is stream), None)
+        if captured is None:
             try:
-                heard = _Stream(stream, name)
+                captured = _Stream(stream, name)
             except (AttributeError, TypeError):
                 return
-            _streams.append(heard)
-        if listener not in heard.listeners:  # stderr may be the same object as stdout
-            heard.listeners = (*heard.listeners, listener)
+            _streams.append(captured)
+        if listener not in captured.listeners:  # stderr may be the same object as stdout
+            captured.listeners = (*captured.listeners, listener)
 
 
-def _leave(listener: Capture) -> None:
+def _stop_listening(listener: Capture) -> None:
     with _changing:
-        for heard in list(_streams):
-            heard.listeners = tuple(each for each in heard.listeners if each is not listener)
-            if not heard.listeners:
-                _streams.remove(heard)
-                heard.restore()
+        for captured in list(_streams):
+            captured.listeners = tuple(each for each in captured.listeners if each is not listener)
+            if not captured.listeners:
+                _streams.remove(captured)
+                captured.restore()

@@ -48,20 +48,20 @@ class Git(msgspec.Struct, frozen=True, omit_defaults=True):
     root: str
     commit: str
     branch: str | None = None
-    """None if none is checked out."""
+    """None if no branch is checked out."""
     remote: str | None = None
     """The URL of ``origin``, or else of the first remote, without a password."""
     dirty: bool | None = None
-    """Whether tracked files differ from the commit; None if that is not known."""
+    """Whether tracked files differ from the commit; None if unknown."""
     diff: str | None = None
-    """The file with what differs from the commit; without untracked files, and None above 10 MB.
+    """The file with the diff to the commit, without untracked files; None above 10 MB.
 
-    As all paths of files here relative to the run's directory.
+    Relative to the run's directory, like all paths here.
     """
 
 
 class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one start of a run found around it."""
+    """The environment of one start of a run."""
 
     host: str = ""
     pid: int = 0
@@ -74,7 +74,7 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
     executable: str = ""
     """The path of the Python interpreter."""
     python: str = ""
-    """Its version."""
+    """The version of Python."""
     started: float = 0.0
     """Unix time in seconds."""
     cpu: str = ""
@@ -84,15 +84,15 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
     memory: int = 0
     """The machine's memory in bytes."""
     gpus: tuple[str, ...] = ()
-    """The names of the machine's NVIDIA GPUs, as ``nvidia-smi`` tells them."""
+    """The names of the machine's NVIDIA GPUs, from ``nvidia-smi``."""
     torch: str = ""
-    """The version of torch that is installed."""
+    """The version of the installed torch."""
     git: Git | None = None
     """None without git, outside a repository, and before its first commit."""
     packages: str | None = None
     """The file with a line ``name==version`` for each installed package."""
     code: str | None = None
-    """A copy of the program."""
+    """The file with a copy of the script."""
     is_complete: bool = True
     """Whether git, the packages, the machine and the user's name are included."""
 
@@ -104,7 +104,7 @@ class _ProgramInput(msgspec.Struct):
     run_dir: str
     directory: str
     path: list[str]
-    """Its sys.path."""
+    """The ``sys.path`` of the training process."""
     secrets: list[str] = []
     """Values that are masked in copied files."""
 
@@ -189,10 +189,10 @@ def record_environment(run_dir: Path, program: str, secrets: list[str]) -> None:
         is_complete=False,
     )
     (directory / ENVIRONMENT_FILE).write_bytes(msgspec.json.encode(known))
-    told = _ProgramInput(
+    given = _ProgramInput(
         known, as_utf8(str(run_dir)), as_utf8(str(directory)), [as_utf8(str(each)) for each in sys.path], secrets
     )
-    detach(start_module(__name__, msgspec.json.encode(told), run_dir / COURIER_LOG))
+    detach(start_module(__name__, msgspec.json.encode(given), run_dir / COURIER_LOG))
 
 
 def _cwd() -> str:
@@ -202,25 +202,25 @@ def _cwd() -> str:
         return ""
 
 
-# In the process that looks around; what only it needs is imported here, since the training process pays for imports
+# In the capturing process; its imports are inside the functions, so that the training process does not pay for them
 
 
 def main() -> None:
-    """Read from standard input what is known, find out the rest, and write it down."""
+    """Read the known part from standard input, capture the rest, and write all of it to the file."""
     import getpass
 
     from rankzero.files.directories import LocalPlace, replace_file
 
     os.nice(_NICENESS)
     logging.basicConfig(format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    told = msgspec.json.decode(sys.stdin.buffer.read(), type=_ProgramInput)
-    sys.path[:] = told.path
-    directory, known = Path(told.directory), told.known
+    given = msgspec.json.decode(sys.stdin.buffer.read(), type=_ProgramInput)
+    sys.path[:] = given.path
+    directory, known = Path(given.directory), given.known
 
     def kept(name: str | None) -> str | None:
-        return None if name is None else os.path.relpath(directory / name, told.run_dir)
+        return None if name is None else os.path.relpath(directory / name, given.run_dir)
 
-    git = _attempt(lambda: _look_at_git(directory, told.secrets, [os.path.dirname(known.program), known.cwd]))
+    git = _attempt(lambda: _git_state(directory, given.secrets, [os.path.dirname(known.program), known.cwd]))
     found = msgspec.structs.replace(
         known,
         user=_attempt(getpass.getuser) or "",
@@ -231,7 +231,7 @@ def main() -> None:
         torch=_attempt(_torch_version) or "",
         git=git and msgspec.structs.replace(git, diff=kept(git.diff)),
         packages=kept(_attempt(lambda: _list_packages(directory))),
-        code=kept(_attempt(lambda: _copy_program(directory, known.program, told.secrets))),
+        code=kept(_attempt(lambda: _copy_program(directory, known.program, given.secrets))),
         is_complete=True,
     )
     if directory.is_dir():  # otherwise the run was deleted meanwhile
@@ -239,7 +239,7 @@ def main() -> None:
 
 
 def _attempt(look: Callable[[], T]) -> T | None:
-    """Return what was found, None if that failed: one thing that cannot be had is no reason to lack the others."""
+    """Return the result of ``look``, or log a warning and return None if it fails, so that the rest is captured."""
     try:
         return look()
     except Exception as error:
@@ -258,10 +258,10 @@ def _cpu_name() -> str:
 def _gpu_names() -> tuple[str, ...]:
     import shutil
 
-    ask = shutil.which("nvidia-smi")
-    if ask is None:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
         return ()
-    command = [ask, "--query-gpu=name", "--format=csv,noheader"]
+    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
     return tuple(filter(None, map(str.strip, answer.stdout.splitlines()))) if answer.returncode == 0 else ()
 
@@ -280,8 +280,8 @@ def _list_packages(directory: Path) -> str:
 
     versions: dict[str, str] = {}
     for each in distributions():
-        with suppress(Exception):  # one whose metadata is broken
-            versions.setdefault(each.metadata["Name"], each.version)  # of two, the first is the one that is imported
+        with suppress(Exception):  # the metadata may be broken
+            versions.setdefault(each.metadata["Name"], each.version)  # the first one is the one that is imported
     lines = sorted((f"{name}=={version}\n" for name, version in versions.items() if name), key=str.lower)
     (directory / PACKAGES).write_text("".join(lines), encoding="utf-8")
     return PACKAGES
@@ -297,32 +297,32 @@ def _copy_program(directory: Path, program: str, secrets: list[str]) -> str | No
 
 
 def _masked(text: bytes, secrets: list[str]) -> bytes:
-    """Return a text, whatever its encoding, without literals that are secrets."""
+    """Return a text of any encoding with literals that are secrets masked."""
     return mask_source(text.decode("utf-8", "surrogateescape"), secrets).encode("utf-8", "surrogateescape")
 
 
-def _look_at_git(directory: Path, secrets: list[str], places: list[str]) -> Git | None:
-    """Return the state of the repository that the first of some places which is in one belongs to."""
+def _git_state(directory: Path, secrets: list[str], directories: list[str]) -> Git | None:
+    """Return the state of the git repository of the first directory that is inside one."""
     import shutil
 
     git = shutil.which("git")
-    for place in places if git else ():
-        if not os.path.isdir(place):
+    for start in directories if git else ():
+        if not os.path.isdir(start):
             continue
         assert git is not None
-        ask = _Asker(git, place)
-        root = ask("rev-parse", "--show-toplevel")
-        commit = ask("rev-parse", "--verify", "--quiet", "HEAD")
+        run = _GitRunner(git, start)
+        root = run("rev-parse", "--show-toplevel")
+        commit = run("rev-parse", "--verify", "--quiet", "HEAD")
         if root and commit:
-            ask = _Asker(git, root)
-            remotes = (ask("remote") or "").split()
+            run = _GitRunner(git, root)
+            remotes = (run("remote") or "").split()
             remote = "origin" if "origin" in remotes or not remotes else remotes[0]
-            url = ask("remote", "get-url", remote) if remotes else None
-            changes = ask.read("status", "--porcelain", "--untracked-files=no")
+            url = run("remote", "get-url", remote) if remotes else None
+            changes = run.read("status", "--porcelain", "--untracked-files=no")
             return Git(
                 root=root,
                 commit=commit,
-                branch=ask("symbolic-ref", "--short", "--quiet", "HEAD"),
+                branch=run("symbolic-ref", "--short", "--quiet", "HEAD"),
                 remote=url and without_password(url),
                 dirty=None if changes is None else bool(changes),
                 diff=_attempt(functools.partial(_write_diff, git, root, directory / DIFF, secrets)),
@@ -331,7 +331,7 @@ def _look_at_git(directory: Path, secrets: list[str], places: list[str]) -> Git 
 
 
 def without_password(url: str) -> str:
-    """Return a repository's URL without who logs in there; the user that ssh needs stays.
+    """Return a repository's URL without user and password; a user for ssh is kept.
 
     >>> without_password("https://me:s3cret@example.org/a.git")
     'https://example.org/a.git'
@@ -344,33 +344,33 @@ def _write_diff(git: str, root: str, path: Path, secrets: list[str]) -> str | No
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        # A diff brings the index up to date, and a commit of the user's would meet its lock; so it gets a copy, with
-        # the time of the original, by which git knows which entries it cannot trust.
-        index = os.path.join(root, _Asker(git, root)("rev-parse", "--git-path", "index") or "")
-        ask = _Asker(git, root, GIT_INDEX_FILE=shutil.copy2(index, scratch))
+        # git diff refreshes the index and locks it, which would disturb a commit of the user. So it gets a copy of the
+        # index, with the time of the original, which git compares with those of the files.
+        index = os.path.join(root, _GitRunner(git, root)("rev-parse", "--git-path", "index") or "")
+        run = _GitRunner(git, root, GIT_INDEX_FILE=shutil.copy2(index, scratch))
         options = ["--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--submodule=diff"]
-        diff = ask.read("diff", *options, "HEAD")
+        diff = run.read("diff", *options, "HEAD")
     if not diff:
         return None
     path.write_bytes(_masked(diff, secrets))
     return path.name
 
 
-class _Asker:
-    """Asks git about the repository around a directory, changing nothing in it."""
+class _GitRunner:
+    """Runs git commands in the repository of a directory without changing it."""
 
     def __init__(self, git: str, directory: str, **environment: str) -> None:
-        # A monitor is a program that the repository names, and would stay.
+        # A file system monitor is a program that the repository names, and would keep running.
         self._command = [git, "-C", directory, "-c", "core.fsmonitor=false"]
         self._environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", **environment}
 
     def __call__(self, *arguments: str) -> str | None:
-        """Return a line that git answers, None if it says none."""
+        """Return the output of a git command, one line; None if there is none."""
         answer = self.read(*arguments)
         return as_utf8(os.fsdecode(answer)).strip() or None if answer else None
 
     def read(self, *arguments: str) -> bytes | None:
-        """Return all that git answers; None if it fails, takes too long or says too much."""
+        """Return the whole output of a git command; None if it fails, takes too long or prints too much."""
         process = subprocess.Popen(
             [*self._command, *arguments],
             env=self._environment,

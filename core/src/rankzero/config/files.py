@@ -1,9 +1,8 @@
 """Config files: find and read ``rankzero.toml``, ``pyproject.toml`` and YAML files.
 
-Without a path, the nearest directory upward from the working directory that has a ``rankzero.toml``, or a
-``pyproject.toml`` with ``[tool.rankzero]``, decides; within one directory ``rankzero.toml`` does. The search
-ends with the root of the git repository, the home directory or the file system's root, whichever comes
-first.
+Without a path, the config file is the nearest ``rankzero.toml``, or ``pyproject.toml`` with ``[tool.rankzero]``, from
+the working directory upward; in one directory ``rankzero.toml`` takes precedence. The search ends at the root of the
+git repository, the home directory or the file system's root, whichever comes first.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _warner = OnceWarner(rank_zero_warn_user)
 
 
 def _is_trusted(path: Path) -> bool:
-    """Return whether a file that was found, not named, belongs to the user or the system; warn if it does not.
+    """Return whether a config file that was found by searching belongs to the user or the system; warn if not.
 
-    Otherwise anybody who may write to a directory above could decide where the runs below are kept and sent. In a
-    container the user is often root, and the files belong to a user outside: the working directory's owner counts.
+    Otherwise anyone with write access to a parent directory could redirect the runs. In a container the user is often
+    root, and the files belong to a user of the host: the owner of the working directory is trusted, too.
     """
     owner, user = path.lstat().st_uid, os.geteuid()
     if owner in (0, user) or (user == 0 and owner == os.stat(".").st_uid):
@@ -53,7 +52,7 @@ def _is_trusted(path: Path) -> bool:
 
 
 def search_path() -> Iterator[Path]:
-    """Yield the directories that are searched for files of the user's project, the working directory first."""
+    """Yield the directories to search for files of the user's project, the working directory first."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
@@ -66,7 +65,7 @@ def search_path() -> Iterator[Path]:
 
 
 def shown(path: Path) -> str:
-    """Return a file's name for messages: relative to the working directory where that is shorter."""
+    """Return a path for messages: relative to the working directory if that is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
 
 
@@ -75,7 +74,7 @@ def _has_section(pyproject: Path) -> bool:
         text = pyproject.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    # Most have none, and parsing TOML costs more than all the rest.
+    # Most have no such section, and parsing TOML is slow.
     if not re.search(r"""\brankzero["']?\s*[].=]""", text):
         return False
     return "rankzero" in _parse_toml(text, shown(pyproject)).get("tool", {})
@@ -84,8 +83,8 @@ def _has_section(pyproject: Path) -> bool:
 def read_config_file(path: Path) -> dict[str, Any]:
     """Return the settings for rankzero in a TOML or YAML file.
 
-    That is ``[tool.rankzero]`` in a pyproject.toml; elsewhere the value of a key ``rankzero`` if there is
-    one (so that a training config can hold it beside its own), else the whole file.
+    These are ``[tool.rankzero]`` in a pyproject.toml. In other files they are the value of the key ``rankzero``, so
+    that a training config can contain them, or the whole file if there is no such key.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{shown(path)}: a config file ends in .toml, .yaml or .yml.")
@@ -122,7 +121,7 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        # str(error) quotes the line, and a secret may stand there.
+        # str(error) quotes the line, which may contain a secret.
         mark = getattr(error, "problem_mark", None)
         position = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         reason = getattr(error, "problem", None) or "cannot be parsed"

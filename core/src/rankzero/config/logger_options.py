@@ -1,8 +1,7 @@
 """Options of loggers: check them against the constructor, and keep their secrets out of files and messages.
 
-A secret stands in a config as ``${NAME}``, the name of an environment variable, or ``${NAME:-default}``. It
-is put in only when the logger is made. ``$${NAME}`` is the text ``${NAME}`` itself. No message here shows an
-option's value.
+A config refers to a secret as ``${NAME}``, the name of an environment variable, or ``${NAME:-default}``. It is
+expanded only when the logger is made. ``$${NAME}`` is the text ``${NAME}`` itself. No message shows an option's value.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero.messages import VERY_SIMILAR, nearest
 
 START = "start()"
-"""The `LoggerSpec.source` of what was passed to ``rankzero.start()``."""
+"""The `LoggerSpec.source` of loggers passed to ``rankzero.start()``."""
 
 START_PARAMETERS = (
     "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
@@ -25,41 +24,41 @@ START_PARAMETERS = (
 
 
 class LoggerSpec(msgspec.Struct):
-    """One logger that was asked for, with its options as they were written."""
+    """One requested logger with its options as they were written."""
 
     key: str
-    """Unique in the run: ``csv``, ``csv-2``."""
+    """The key, unique in the run: ``csv``, ``csv-2``."""
     plugin: str | None = None
     """The name of the entry point; None if the user made the logger."""
     options: dict[str, Any] = {}
-    """As written: ``${NAME}`` is not expanded."""
+    """The options as written: ``${NAME}`` is not expanded."""
     instance: Any = None
     """The logger that the user made."""
     source: str = START
-    """Where it was asked for: ``start()``, ``RANKZERO_LOGGERS``, ``rankzero.toml``, …"""
+    """Where it was requested: ``start()``, ``RANKZERO_LOGGERS``, ``rankzero.toml``, …"""
     option_sources: dict[str, str] = {}
-    """Option → where it stands, if elsewhere than ``source``."""
+    """Option → where it was set, if not in ``source``."""
 
     def where(self, option: str) -> str:
-        """Return where an option stands."""
+        """Return where an option was set."""
         return self.option_sources.get(option, self.source)
 
     def __repr__(self) -> str:
-        # Without the options' values: one of them may be a secret.
+        # Without the values of the options, which may be secrets.
         made = "" if self.instance is None else f", instance={type(self.instance).__name__}"
         options = ", ".join(self.options)
         return f"LoggerSpec({self.key!r}, plugin={self.plugin!r}, options=[{options}]{made}, {self.source!r})"
 
 
 def check_options(spec: LoggerSpec, logger_class: type[Any]) -> None:
-    """Raise unless ``logger_class`` can be made with the options of ``spec``.
+    """Check that the constructor of ``logger_class`` takes the options of ``spec``.
 
-    A constructor with ``**kwargs`` accepts every option that does not look like a misspelled parameter. With
-    ``known_options``, a frozenset of names, the class lists what its ``**kwargs`` accept.
+    A constructor with ``**kwargs`` accepts every option that does not look like a misspelled parameter. A class with
+    ``known_options``, a frozenset of names, lists the options that its ``**kwargs`` accepts.
 
     Raises:
-        UnknownOptionError: an option that the constructor does not take.
-        ConfigError: an option that it needs was not given.
+        UnknownOptionError: the constructor does not take an option.
+        ConfigError: a required option is missing.
     """
     if spec.instance is not None:
         return

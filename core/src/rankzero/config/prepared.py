@@ -1,4 +1,4 @@
-"""Prepare loggers: from a name with options to a logger that a worker process can create."""
+"""Prepare loggers: turn a name with options into a logger that a worker process can make."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ _DIRECTORIES = ("save_dir", "dir")
 
 @dataclass(frozen=True)
 class PreparedLogger:
-    """What a worker needs to make a logger, and what the journal records of it."""
+    """All that a worker needs to make a logger, and the record of the logger for the journal."""
 
     key: str
-    """Unique in the run; names the position file."""
+    """The key, unique in the run; names the position file."""
     kind: str | type[Logger]
-    """The name of the plugin that has the class, or the class."""
+    """The name of the plugin that provides the class, or the class."""
     args: tuple[Any, ...] = field(default=(), repr=False)
     options: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Keyword arguments; secrets are expanded."""
+    """The keyword arguments of the constructor, with secrets expanded."""
     secrets: list[str] = field(default_factory=list, repr=False)
-    """Texts that no message may show."""
+    """The values that no message may show."""
     instance: Logger | None = None
     """The logger that the user made, for a courier in this process; another process makes one from the arguments."""
     recorded: dict[str, Any] = field(default_factory=dict)
-    """What the journal records of the logger."""
+    """The record of the logger for the journal."""
     captures: frozenset[str] = frozenset()
-    """What is to be recorded for it: see `Logger.captures`."""
+    """What to capture for it: see `Logger.captures`."""
     source: str = ""
-    """Where it was asked for, for messages."""
+    """Where it was requested, for messages."""
     online: bool = False
-    """Whether it delivers even if its options keep it offline."""
+    """Whether it delivers even if its options set it offline."""
 
     @property
     def logger_class(self) -> type[Logger]:
-        """The class; its plugin is imported if need be."""
+        """The class; imports its plugin if necessary."""
         return get_plugins().load_logger(self.kind, self.source) if isinstance(self.kind, str) else self.kind
 
     def make(self) -> Logger:
@@ -63,15 +63,15 @@ class PreparedLogger:
 
     @property
     def needs_thread(self) -> bool:
-        """Whether another process could not make this logger."""
+        """Whether only this process can make the logger."""
         try:
-            # What the script itself defines is pickled as __main__.NAME, and __main__ is another module there.
+            # A class of the script itself is pickled as __main__.NAME, and __main__ is another module in a worker.
             return b"__main__" in pickle.dumps((self.kind, self.args, self.options))
         except Exception:
             return True
 
     def for_process(self) -> PreparedLogger:
-        """Return it without the instance, to be pickled."""
+        """Return a copy without the instance, which can be pickled."""
         return replace(self, instance=None)
 
 
@@ -79,22 +79,22 @@ def prepare(spec: LoggerSpec, *, online: bool = False) -> PreparedLogger:
     """Find a logger's class, check its options and expand the secrets among them.
 
     Args:
-        spec: the logger that was asked for.
-        online: it is to deliver even if its options keep it offline.
+        spec: the requested logger.
+        online: deliver even if its options set it offline.
 
     Raises:
-        ConfigError: an option is unknown or missing, or a secret is not set; the message says where it stands.
-        PluginError: the logger cannot be loaded, or lacks a package.
+        ConfigError: an option is unknown or missing, or a secret is not set; the message says where.
+        PluginError: the logger cannot be loaded, or a package that it needs is missing.
     """
     return replace(_with_options(spec, _describe(spec)), online=online)
 
 
 def prepare_for_later(spec: LoggerSpec) -> PreparedLogger:
-    """Prepare a logger that nobody delivers to now: a package or a secret that it needs may be missing here.
+    """Prepare a logger for a later delivery: a package or a secret that it needs may be missing here.
 
     Raises:
         ConfigError: an option is unknown or missing.
-        PluginError: the logger cannot be loaded, or there is none of that name.
+        PluginError: the logger cannot be loaded, or there is no logger of that name.
     """
     try:
         described = _describe(spec)
@@ -115,13 +115,13 @@ def prepare_for_later(spec: LoggerSpec) -> PreparedLogger:
 
 
 def verify(prepared: PreparedLogger) -> PreparedLogger:
-    """Make the logger once, as its worker will, and ask its tracker whether it accepts the user.
+    """Make the logger once, as its worker will, and check the login to its tracker.
 
     Returns:
-        The same with the options that the environment decides.
+        A copy with the options that the environment sets.
 
     Raises:
-        ConfigError: the constructor refuses its arguments, or the tracker the user.
+        ConfigError: the constructor rejects its arguments, or the tracker rejects the login.
         PluginNotInstalledError: a package that the logger needs is missing.
     """
     logger = _try_making(prepared)
@@ -131,13 +131,13 @@ def verify(prepared: PreparedLogger) -> PreparedLogger:
         logger.check_login()
     except ConfigError as error:
         raise ConfigError(f"{prepared.source}: {scrub(str(error), prepared.secrets)}") from None
-    except Exception as error:  # the tracker, perhaps, which is no reason not to train
+    except Exception as error:  # the tracker may be down, which must not prevent training
         log.debug("the login to %s could not be checked: %s", prepared.key, type(error).__name__)
     return _with_environment(prepared, logger)
 
 
 def _describe(spec: LoggerSpec) -> PreparedLogger:
-    """Return what is known of a logger without its secrets: it cannot be made yet, unless the user made it."""
+    """Describe a logger without its secrets: it cannot be made yet, unless the user made it."""
     if spec.instance is not None:
         return _describe_instance(spec)
     assert spec.plugin is not None
@@ -178,7 +178,7 @@ def _describe_instance(spec: LoggerSpec) -> PreparedLogger:
 
 
 def _with_options(spec: LoggerSpec, described: PreparedLogger) -> PreparedLogger:
-    """Add the options, each ``${NAME}`` expanded, and the values among them that must not be shown."""
+    """Add the options with each ``${NAME}`` expanded, and the secret values among them."""
     if spec.instance is not None:  # it has them
         return described
     secret_names = described.logger_class.secret_options
@@ -191,14 +191,14 @@ def _with_options(spec: LoggerSpec, described: PreparedLogger) -> PreparedLogger
 
 
 def _with_environment(prepared: PreparedLogger, logger: Logger) -> PreparedLogger:
-    """Add, and record, the options that the environment decides."""
+    """Add the options that the environment sets, also to the record."""
     recorded, options = prepared.recorded, prepared.options
     if "plugin" in recorded:
         given = {*recorded["options"], *recorded.get("left_out", ())}
         try:
             resolved = {name: value for name, value in logger.resolved_options().items() if name not in given}
         except Exception as error:
-            log.debug("what the environment decides for %s is not known: %s", prepared.key, type(error).__name__)
+            log.debug("the options of %s from the environment are unknown: %s", prepared.key, type(error).__name__)
             resolved = {}
         kept = redact(to_jsonable(resolved), type(logger).secret_options)
         recorded = {**recorded, "options": recorded["options"] | kept}
@@ -208,20 +208,20 @@ def _with_environment(prepared: PreparedLogger, logger: Logger) -> PreparedLogge
 
 
 def _try_making(prepared: PreparedLogger) -> Logger | None:
-    """Make the logger: a constructor opens nothing, but may refuse what it is given; None if that fails otherwise."""
+    """Make the logger; raise if the constructor rejects its arguments, return None if it fails for another reason."""
     try:
         return prepared.make()
     except (TypeError, ValueError, LookupError, ModuleNotFoundError) as error:
         reason = scrub(str(error), prepared.secrets)
         kind = PluginNotInstalledError if isinstance(error, ModuleNotFoundError) else ConfigError
         raise kind(f"{prepared.source}: the logger {prepared.kind!r} cannot be made: {reason}") from None
-    except Exception as error:  # something outside, perhaps: the courier tries again
+    except Exception as error:  # perhaps for an external reason: the courier retries
         log.debug("%s could not be made now: %s", prepared.key, type(error).__name__)
         return None
 
 
 def _check_verbs(kind: type[Logger]) -> None:
-    """Refuse a logger whose required verbs could not be called, which would show only when it is delivered to."""
+    """Raise if the required verbs of a logger class have wrong signatures, before the first delivery."""
     for verb, given in (("log_metrics", {"metrics": {}, "step": 0}), ("log_hyperparams", {})):
         positional: tuple[Any, ...] = () if given else ({},)
         try:
@@ -235,7 +235,7 @@ def _check_verbs(kind: type[Logger]) -> None:
 
 
 def _arguments(kind: type[Logger], args: tuple[Any, ...], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return by name what a constructor was given."""
+    """Return the arguments of a constructor by name."""
     signature = inspect.signature(kind.__init__)
     given = signature.bind_partial(None, *args, **options).arguments
     given.pop(next(iter(signature.parameters)))
@@ -246,7 +246,7 @@ def _arguments(kind: type[Logger], args: tuple[Any, ...], options: Mapping[str, 
 
 
 def _record(plugin: str, options: Mapping[str, Any], secret_names: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Return what the journal may record of a logger, and the names of the options that it must not hold."""
+    """Return the record of a logger for the journal, with the names of the secret options that are left out."""
     written = _written_out(with_absolute_paths(options))
     kept = redact(written, secret_names)
     left_out = [name for name in written if name not in kept]
@@ -254,9 +254,9 @@ def _record(plugin: str, options: Mapping[str, Any], secret_names: frozenset[str
 
 
 def _written_out(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as they can be written down; a secret in an object is seen then.
+    """Return options as JSON-compatible values, so that secrets inside objects are found.
 
-    Of a model of pydantic's that is what was set: the defaults are those of the SDK, wherever it is used.
+    A pydantic model is written without its defaults, which the SDK sets wherever it is used.
     """
     given = {
         name: {field: getattr(value, field) for field in value.model_fields_set}
@@ -269,7 +269,7 @@ def _written_out(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plugin_of(kind: type[Logger]) -> str | None:
-    """Return the name under which a plugin provides this very class, so that ``rankzero sync`` can make it again."""
+    """Return the name of the plugin that provides this class, so that ``rankzero sync`` can make the logger again."""
     package = kind.__module__.partition(".")[0]
     plugins = get_plugins()
     for name, info in plugins.available().items():
@@ -283,9 +283,9 @@ def _plugin_of(kind: type[Logger]) -> str | None:
 
 
 def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options that mean the same in whichever directory a later courier is started.
+    """Return options that do not depend on the working directory of a later courier.
 
-    ``save_dir`` and ``dir`` are made absolute, and so is the path in a URL of SQLite, ``sqlite:///PATH``.
+    Makes ``save_dir`` and ``dir`` absolute, and the path in a SQLite URL, ``sqlite:///PATH``.
     """
     return {name: _absolute(value, is_path=name in _DIRECTORIES) for name, value in options.items()}
 

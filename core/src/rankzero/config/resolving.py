@@ -1,16 +1,16 @@
 """Resolve the configuration: merge arguments of ``start()``, environment variables and config files.
 
-For each field the first source that sets it decides:
+The first source that sets a field takes precedence:
 
 1. the arguments of ``rankzero.start()``;
 2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``,
    ``RANKZERO_DELIVERY``, ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_CAPTURE_ENVIRONMENT``,
-   ``RANKZERO_DISABLED``; a variable that is empty counts as not set;
-3. a config file: the one whose path was passed, else the nearest (see `rankzero.config.files`);
+   ``RANKZERO_DISABLED``; an empty variable counts as not set;
+3. a config file: the one whose path was passed, or else the nearest one (see `rankzero.config.files`);
 4. the defaults: the logger ``csv``, the project ``default`` and the directory ``rankzero-runs``.
 
-Loggers that were chosen by name take the options that the file has for that name, those passed with the name
-on top. A relative ``dir`` is relative to the config file that sets it, else to the working directory.
+A logger that is chosen by name takes the file's options for that name; options passed with the name override them. A
+relative ``dir`` is relative to the config file that sets it, or else to the working directory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class RunConfig(msgspec.Struct):
-    """What ``start()`` was asked for, from all sources."""
+    """The configuration of a run, merged from all sources."""
 
     loggers: list[LoggerSpec]
     project: str
@@ -59,12 +59,12 @@ class RunConfig(msgspec.Struct):
 
 
 class _Layer(msgspec.Struct):
-    """The settings of one source; a field that is missing or None is left to the next source."""
+    """The settings of one source; for a field that is missing or None, the next source applies."""
 
     source: str
     values: dict[str, Any]
     base: Path | None = None
-    """The directory of a config file, where a relative ``dir`` counts from."""
+    """The directory of a config file, to which a relative ``dir`` is relative."""
 
     def where(self, logger: str) -> str:
         """Return where the options of ``logger`` are set, for messages."""
@@ -82,7 +82,7 @@ class _Field(msgspec.Struct, frozen=True):
     default: Any = None
     variable: str | None = None
     parse: Callable[[str], Any] = str
-    """From the text of an environment variable."""
+    """Parses the value of an environment variable."""
 
 
 def _parse_names(text: str) -> list[str]:
@@ -129,19 +129,19 @@ def resolve(
 ) -> RunConfig:
     """Return the configuration of a run; the module's docstring lists the sources.
 
-    Whether the loggers exist and take their options is checked later, for that imports plugins (`check_options`).
+    `check_options` checks later whether the loggers exist and take their options, because that imports plugins.
 
     Args:
         loggers: a name; a list of names, mappings and Logger instances; a mapping from name to options (True or None:
             no options, False: not this logger); a mapping with a key ``loggers``, which may hold everything that a
             config file may; the path of a config file.
-        config_file: instead of the one that would be found.
-        options: for the only logger.
+        config_file: the config file to use instead of searching for one.
+        options: options for the only logger.
         settings: the arguments of ``start()`` with these names; None for those that were not given.
 
     Raises:
-        ConfigError: something here, in the environment or in a file is wrong; the message says where.
-        UnknownOptionError: ``options`` without exactly one logger to take them.
+        ConfigError: an argument, an environment variable or a setting in a file is invalid; the message says where.
+        UnknownOptionError: ``options`` are given, and there is not exactly one logger.
     """
     loggers = _plain(loggers, "loggers")
     if isinstance(loggers, os.PathLike) or (isinstance(loggers, str) and loggers.endswith(SUFFIXES)):
@@ -175,8 +175,8 @@ def resolve(
 def find_runs_directory() -> Path:
     """Return the directory of runs, for commands that show or deliver them.
 
-    Where no source sets it and the working directory has no ``rankzero-runs``, it is the nearest one upward, searched
-    for as a config file is.
+    If no source sets it, it is the nearest ``rankzero-runs`` from the working directory upward; the search ends where
+    that for a config file does.
     """
     directory = resolve().dir
     default = str(_FIELDS["dir"].default)
@@ -287,7 +287,7 @@ def _options_in_file(file: _Layer) -> dict[str, dict[str, Any]]:
 
 
 def _named(value: Any, source: str) -> Iterator[tuple[Any, Any]]:
-    # Yields (name, options) for what may be written in so many ways; (None, instance) for a logger.
+    # Yields (name, options) for each accepted form; (None, instance) for a logger.
     if isinstance(value, str):
         yield value, None
     elif isinstance(value, Mapping):
@@ -319,7 +319,7 @@ def _spec(name: Any, content: Any, layer: _Layer) -> LoggerSpec | None:
     if name is None:
         name = re.sub(r"logger$", "", type(content).__name__.lower()) or "logger"
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
-        # It becomes part of a file's name.
+        # The name becomes part of file names.
         raise ConfigError(f"{source}: {name!r} cannot be the name of a logger; use letters, digits, '-', '_' and '.'.")
     if _is_logger(content) and not isinstance(content, type):
         return LoggerSpec(key=name, instance=content, source=source)
@@ -368,7 +368,7 @@ def _give_options(specs: list[LoggerSpec], options: dict[str, Any]) -> None:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Return Hydra's OmegaConf nodes, at any depth, as dictionaries and lists."""
+    """Convert OmegaConf nodes (Hydra), at any depth, to dictionaries and lists."""
     if isinstance(value, dict):
         return {key: _plain(each, f"{where}.{key}") for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -388,7 +388,7 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def _plain_node(node: Any) -> Any:
-    # A reference to an environment variable stays one, as ${NAME}, so that a secret is not written out here.
+    # A reference to an environment variable stays one, as ${NAME}, so that no secret is expanded here.
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
     if not isinstance(node, DictConfig | ListConfig):

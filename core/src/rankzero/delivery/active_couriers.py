@@ -1,7 +1,7 @@
-"""Find running couriers, of all runs of this user, and stop them.
+"""Find the running couriers of all runs of this user, and stop them.
 
-A courier holds a lock in its run's directory. It notes where that is in the user's state directory
-(``$XDG_STATE_HOME/rankzero/couriers``, by default below ``~/.local/state``); the lock alone decides whether it works.
+A courier holds a lock in its run's directory, and lists itself in the user's state directory
+(``$XDG_STATE_HOME/rankzero/couriers``, by default below ``~/.local/state``). Only the lock shows whether it is running.
 """
 
 from __future__ import annotations
@@ -34,42 +34,42 @@ _ASK_EVERY = 1.0
 
 
 class Note(msgspec.Struct):
-    """What a courier writes down of itself."""
+    """The entry of a courier in the user's state directory."""
 
     run_dir: str
     key: str
     process: ProcessId
     is_alone: bool
-    """Whether it has the process for itself."""
+    """Whether the courier has a process of its own."""
     began: float
     """Unix time in seconds."""
 
 
 class CourierAtWork(NamedTuple):
-    """A courier that delivers a run to a logger now."""
+    """A running courier."""
 
     run_dir: Path
     key: str
     run_name: str
     run_id: str
     size: int
-    """Bytes of the journal."""
+    """The size of the journal in bytes."""
     behind: int
-    """Bytes of it that are not delivered."""
+    """The bytes of the journal that are not delivered yet."""
     problem: str | None
-    """Why it has to try again; None if it does not."""
+    """Why the delivery fails now; None if it does not."""
     is_live: bool
-    """Whether the run may still be written."""
+    """Whether the training process may still write to the run."""
     pid: int
-    """0 if not known."""
+    """0 if unknown."""
     host: str
     note: Note | None
-    """None if it was found by its lock only: another user's, for example."""
+    """None if the courier was found only by its lock: another user's, for example."""
 
 
 @contextmanager
 def noted(run_dir: Path, key: str) -> Iterator[None]:
-    """Note that this process delivers a run to a logger, for as long as that goes on."""
+    """List this process as a courier in the user's state directory inside the ``with`` block."""
     path: Path | None = None
     with suppress(Exception):  # no home directory, one that cannot be written, a path that is not UTF-8
         directory = _directory()
@@ -86,7 +86,7 @@ def noted(run_dir: Path, key: str) -> Iterator[None]:
 
 
 def at_work(directory: Path) -> list[CourierAtWork]:
-    """Return the user's couriers that are at work, and those of the runs below ``directory``, the oldest first."""
+    """Return the user's running couriers, and those of the runs below ``directory``, oldest first."""
     notes = {(Path(note.run_dir), note.key): note for note in _notes()}
     found: dict[tuple[Path, str], Note | None] = {target: note for target, note in notes.items() if is_served(*target)}
     for run_dir in map(Path.resolve, find_runs(directory)):
@@ -94,7 +94,7 @@ def at_work(directory: Path) -> list[CourierAtWork]:
             found.setdefault((run_dir, key))
     couriers = []
     for (run_dir, key), note in found.items():
-        with suppress(RankzeroError, OSError):  # a run that cannot be read is no reason not to show the others
+        with suppress(RankzeroError, OSError):  # a run that cannot be read must not hide the others
             couriers.append(_active_courier(run_dir, key, note))
     return sorted(couriers, key=lambda each: each.note.began if each.note else 0.0)
 
@@ -103,12 +103,12 @@ def choose(couriers: list[CourierAtWork], wanted: str, key: str | None = None) -
     """Return the couriers of one run.
 
     Args:
-        couriers: all that are at work.
+        couriers: the running couriers.
         wanted: the run, as in `rankzero.rundir.finding.find_run`.
-        key: that of this logger only.
+        key: the key of a logger; all loggers by default.
 
     Raises:
-        RunNotFoundError: there is none, or several runs are meant.
+        RunNotFoundError: there is no such courier, or several runs match.
     """
     path = Path(wanted)
     if (path / JOURNAL).is_file():
@@ -124,7 +124,7 @@ def choose(couriers: list[CourierAtWork], wanted: str, key: str | None = None) -
 
 
 def stop(courier: CourierAtWork, timeout: float) -> bool:
-    """Have a courier end after what it is sending; return whether it did, within ``timeout`` seconds."""
+    """Stop a courier after the batch that it is sending; return whether it ended within ``timeout`` seconds."""
     asked = -_ASK_EVERY
 
     def has_ended() -> bool:
@@ -140,7 +140,11 @@ def stop(courier: CourierAtWork, timeout: float) -> bool:
 
 
 def kill(courier: CourierAtWork) -> bool:
-    """Kill a courier's process; return whether that could be done: it is here, its own, and surely the same one."""
+    """Kill a courier's process if it runs on this machine, serves only this courier and its id was not reused.
+
+    Returns:
+        Whether it was killed.
+    """
     note = courier.note
     if note is None or not note.is_alone or not is_running(note.process):
         return False

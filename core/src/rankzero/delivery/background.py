@@ -1,4 +1,4 @@
-"""Start a courier in the background: in a separate process, or in a thread."""
+"""Start a courier in the background: in its own process, or in a thread."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _MOST_RESTARTS = 3
 
 
 class CourierProcess:
-    """A courier in a process of its own, which outlives this one.
+    """A courier in its own process, which outlives this one.
 
-    It reads what it needs from its standard input, so that no secret stands in its arguments or on disk. It
-    has its own session: a Ctrl-C in the terminal, or the end of this process, does not reach it.
+    The process reads the worker config from its standard input, so that no secret is in its arguments or on disk. It
+    has its own session: a Ctrl-C in the terminal and the end of this process do not affect it.
     """
 
     outlives = True
@@ -38,7 +38,7 @@ class CourierProcess:
         self._run_dir = run_dir
         self._prepared = prepared.for_process()
         self._restarts = 0
-        self._starting = threading.RLock()  # a SIGTERM may end the run in the middle of this
+        self._starting = threading.RLock()  # a SIGTERM may end the run while the lock is held
         self._asked_to_stop = stop_time(run_dir, prepared.key)
         self._process = _start_process(run_dir, self._prepared)
 
@@ -47,10 +47,10 @@ class CourierProcess:
         return self._process.poll() is None
 
     def restart(self) -> bool:
-        """Start it again if it died: an SDK crashed, or the kernel needed the memory that it took. A few times.
+        """Restart the process if it died (an SDK crashed, the kernel was out of memory), a few times at most.
 
         Returns:
-            Whether it had died and was started.
+            Whether it had died and was restarted.
         """
         with self._starting:
             if not self.may_restart():
@@ -60,13 +60,13 @@ class CourierProcess:
             died = self._process
             with suppress(OSError):
                 started = _start_process(self._run_dir, self._prepared)
-                if self._process is not died:  # by a signal handler; of the two, one waits for the other
+                if self._process is not died:  # a signal handler restarted it meanwhile
                     detach(self._process)
                 self._process = started
             return True
 
     def may_restart(self) -> bool:
-        """Return whether it died, and may be started again: nobody asked it to stop."""
+        """Return whether the process died and may be restarted: it was not asked to stop."""
         if not self._process.poll() or self._restarts >= _MOST_RESTARTS:
             return False
         return stop_time(self._run_dir, self._prepared.key) == self._asked_to_stop
@@ -81,19 +81,19 @@ class CourierProcess:
         return f"{cause}, see {self._run_dir / COURIER_LOG}"
 
     def release(self) -> None:
-        """Let it go on by itself."""
+        """Detach the process, which continues to deliver."""
         with self._starting:
             detach(self._process)
 
 
 def _start_process(run_dir: Path, prepared: PreparedLogger) -> subprocess.Popen[bytes]:
-    # The path comes first, in a pickle of its own: reading the rest may import from it.
+    # sys.path comes first, in its own pickle: unpickling the rest may import modules from it.
     given = pickle.dumps(sys.path) + pickle.dumps((run_dir, prepared))
     return start_module("rankzero.delivery.worker", given, run_dir / COURIER_LOG)
 
 
 class CourierThread:
-    """A courier in a daemon thread, whose logger can be used from the training loop."""
+    """A courier in a daemon thread; the training loop can use its logger."""
 
     outlives = False
 
@@ -110,7 +110,7 @@ class CourierThread:
         try:
             with uncaptured():
                 self.courier.run()
-        except DeliveryError:  # that it gave up stands in its position
+        except DeliveryError:  # its position says that it gave up
             pass
         except Exception as error:
             self.death = f"{type(error).__name__}: {error}"
@@ -120,7 +120,7 @@ class CourierThread:
         return self._thread.is_alive()
 
     def restart(self) -> bool:
-        """Do nothing: what ended a thread would end the next one too."""
+        """Do nothing: a new thread would fail in the same way."""
         return False
 
     def may_restart(self) -> bool:
@@ -128,15 +128,15 @@ class CourierThread:
         return False
 
     def stop(self) -> None:
-        """End it after the batch that it is delivering, as test suites ask of a thread."""
+        """Stop the courier after the batch that it is sending; test suites call this."""
         self.courier.stop()
         self._thread.join(timeout=1.0)
 
     def release(self) -> None:
-        """End it: it would die with this process in the middle of something."""
+        """Stop the courier, which would otherwise die with this process in the middle of a batch."""
         self.stop()
 
     def logger(self, timeout: float) -> Logger | None:
-        """Return the open logger, waiting for it to be opened."""
+        """Wait until the logger is open and return it."""
         wait_until(lambda: self.courier.logger is not None or not self.is_running(), timeout)
         return self.courier.logger

@@ -1,8 +1,8 @@
-"""Consent: ask the user before a run of another user is delivered to a destination that its journal names.
+"""Consent: ask before another user's run is delivered to a destination that its journal names.
 
-The options of a logger in a journal may send the user's credentials to any server, or write anywhere. So for a run that
-this user did not start (see `rankzero.events.seals`) options that name a destination are used only if the user's own
-configuration has the same, or the user agrees.
+The options of a logger in a journal may send the user's credentials to any server, or write to any file. So for a run
+that this user did not start (see `rankzero.events.seals`), options that name a destination are used only if the user's
+own configuration contains them, or the user agrees.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from rankzero.errors import ConfigError, RankzeroError, UntrustedRunError
 from rankzero.secrets import is_secret
 
 Consent = Callable[[str], bool]
-"""Takes a sentence about where a run would go; returns whether the user agrees."""
+"""Takes a sentence that names the destination; returns whether the user agrees."""
 
 _NAMES_DESTINATION = re.compile(
     r"ur[il]|host|domain|endpoint|server|addr|proxy|port$|socket|dir|path|file|root|location|bucket"
     r"|ssl|tls|verify|cert|insecure"
 )
-_IS_HARMLESS = re.compile(r"(?!.*\.\.)[\w .,;+=()\[\]#!-]{0,200}")  # no path, no URL, no variable
+_IS_HARMLESS = re.compile(r"(?!.*\.\.)[\w .,;+=()\[\]#!-]{0,200}")  # neither a path nor a URL nor a variable
 
 
 def foreign_options(plugin: str, written: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options in a journal that name a destination which the user's own configuration does not name."""
+    """Return the options in a journal that name a destination and are not in the user's own configuration."""
     named = {name: value for name, value in written.items() if _names_destination(name, value)}
     own = own_options(plugin) if named else {}
     return {name: value for name, value in named.items() if name not in own or own[name] != value}
 
 
 def own_options(plugin: str) -> dict[str, Any]:
-    """Return the options that this machine's config files and environment have for a logger, as `start` writes them."""
+    """Return a logger's options from this machine's config files and environment, as `start` records them."""
     spec = resolve({plugin: {}}).loggers[0]
     try:
         options: dict[str, Any] = prepare_for_later(spec).recorded["options"]
         return options
-    except RankzeroError:  # they are not enough to make it
+    except RankzeroError:  # the logger cannot be made from them
         return with_absolute_paths(spec.options)
 
 
@@ -63,10 +63,10 @@ def ask_for_consent(run: str, plugin: str, foreign: Mapping[str, Any], consent: 
 def check_references(
     source: str, plugin: str, written: Mapping[str, Any], given: Iterable[str], secret_names: Iterable[str]
 ) -> None:
-    """Raise if a journal sends an environment variable, which may be a secret, to the tracker.
+    """Raise if a journal would send an environment variable, which may be a secret, to the tracker.
 
     Raises:
-        ConfigError: an option that is not a secret has a ``${NAME}``.
+        ConfigError: an option that is not a secret contains ``${NAME}``.
     """
     for option, value in written.items():
         if option in given or is_secret(option, secret_names):
@@ -84,7 +84,7 @@ def _names_destination(name: str, value: Any) -> bool:
         return False
     return (
         bool(_NAMES_DESTINATION.search(name.lower()))
-        or isinstance(value, Mapping)  # settings of an SDK, which may hold anything
+        or isinstance(value, Mapping)  # settings of an SDK, which may contain anything
         or not all(_IS_HARMLESS.fullmatch(text) for text in _texts(value))
     )
 

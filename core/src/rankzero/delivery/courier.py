@@ -1,8 +1,9 @@
 """The courier: deliver a run's journal to one logger, in order, until the run has ended.
 
-A position is saved only after the logger's ``flush()`` said that the tracker has everything, so that whatever
-happens delivery is at least once. What a tracker refuses for good goes to a reject list; so does an event that fails
-again and again while the tracker takes the one behind it. Any other failure is retried.
+The courier saves its position only after the logger's ``flush()`` has returned, which means that the tracker has
+everything: each event is delivered at least once. An event that the tracker rejects permanently goes to the reject
+list, and so does one that fails repeatedly while the tracker accepts the next event. The courier retries after any
+other failure.
 """
 
 from __future__ import annotations
@@ -55,19 +56,19 @@ from rankzero.secrets import scrub
 log = logging.getLogger("rankzero.courier")
 
 POLL = 0.25
-"""Seconds between two looks at a journal that has nothing new."""
+"""Seconds between two polls of a journal that has nothing new."""
 
 OnFailure = Callable[[RunInfo, str, Exception, bool], object]
 
 
 class GaveUpError(DeliveryError):
-    """The tracker could not be reached for as long as the courier was to try."""
+    """The courier gave up: the tracker stayed unavailable for too long."""
 
 
 def make_courier(run_dir: Path, prepared: PreparedLogger, **options: Any) -> Courier:
     """Return the courier that delivers a run to a prepared logger, with options of `Courier`.
 
-    The plugins' hooks hear of its failures.
+    After each failure it calls the hook ``rankzero_delivery_failed``.
     """
 
     def on_failure(run: RunInfo, key: str, error: Exception, retrying: bool) -> None:
@@ -83,13 +84,13 @@ class Courier:
         run_dir: the run's directory.
         key: the logger's key in this run; names its position file and reject list.
         make_logger: builds the logger; called again when delivery keeps failing.
-        follow: wait for more until the run is over; otherwise deliver what is there.
-        grace_period: for how many seconds to try on when the process that wrote the journal is gone.
-        retries_access: retry also after an `AccessError`, which a person has to mend.
-        dead_after: for how many seconds a journal must rest before its writer counts as dead, where the lock
-            cannot tell because it was taken on another machine.
+        follow: wait for new events until the run is over; otherwise deliver only the existing ones.
+        grace_period: for how many seconds to retry after the training process has ended.
+        retries_access: retry also after an `AccessError`, which only a person can fix.
+        dead_after: after how many seconds without new events the training process counts as dead; applies only if
+            the lock was taken on another machine and cannot show it.
         secrets: strings that must not appear in a message.
-        is_own: this user started the run; of another one only files in its directory are delivered.
+        is_own: whether this user started the run; of another user's run, only files in its directory are delivered.
         on_failure: called with (run, key, error, retrying) after each failure.
     """
 
@@ -122,19 +123,19 @@ class Courier:
         self._stopping = threading.Event()
         self._suspects = Suspects()
         self._postponed: list[Item] = []  # the first pending ones, which the open logger has but has not flushed
-        self._closed_at = 0  # the line after the last Finish: no watermark may send us back over it
-        self._failed_makings = 0  # for a reason that no retry mends: it was given wrong arguments
-        self._is_view_asked = False  # of the open logger
+        self._closed_at = 0  # the line after the last Finish: no watermark may move the position back before it
+        self._failed_makings = 0  # the logger rejected its arguments, which no retry fixes
+        self._is_view_known = False  # for the open logger
 
     def stop(self) -> None:
-        """Make `run` return after the batch it is delivering; may be called from another thread or a signal handler."""
+        """Make `run` return after the batch that it is sending; safe in other threads and signal handlers."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Deliver.
+        """Deliver the run; with ``follow``, until it ends.
 
         Raises:
-            GaveUpError: the tracker stayed unavailable; the position says how far delivery came.
+            GaveUpError: the tracker stayed unavailable; the position shows what is delivered.
             RunNotFoundError: the directory holds no journal.
         """
         with FileLock(courier_lock(self.run_dir, self.key), mode=lock_permissions()), noted(self.run_dir, self.key):
@@ -174,15 +175,15 @@ class Courier:
             self.stop()
         return self._stopping.is_set()
 
-    # One attempt: hand over, have it acknowledged, save the position
+    # One attempt: write the events, flush, save the position
 
     def _attempt(self) -> None:
-        if not self._pending:  # all that failed the last time was to save the position
+        if not self._pending:  # last time only saving the position failed
             self._position.problem = None
             save_position(self.run_dir, self.key, self._position)
             return
-        if self._suspects.doubted:
-            self._try_past_doubted()
+        if self._suspects.suspected:
+            self._retry_suspected()
             return
         logger = self.logger or self._open()
         handed, self._postponed = self._postponed, []
@@ -210,10 +211,10 @@ class Courier:
                 self._postponed = handed
                 self._pending.read_on()
                 return
-            except Exception as error:  # any of them may be to blame
+            except Exception as error:  # any of the events may be the cause
                 self._failed(error, handed)
                 return
-            if any(item.event.is_for(logger.captures) for item in handed):  # what opens late is open now
+            if any(item.event.is_for(logger.captures) for item in handed):  # a logger that opens late is open now
                 self._ask_how_to_view(logger)
         if handed:
             self._acknowledged(handed)
@@ -221,7 +222,7 @@ class Courier:
             self._failed(failure, batch)
 
     def _finish_after(self, handed: list[Item], logger: Logger) -> Item | None:
-        """Return the Finish that comes next, if there is one and no flush is needed before it."""
+        """Return the next event if it is a Finish that needs no flush before it; None otherwise."""
         if not logger.finalize_acknowledges or self._suspects.half or len(handed) == len(self._pending):
             return None
         following = self._pending.get(len(handed))
@@ -233,7 +234,7 @@ class Courier:
             return
         line, event = batch[0]
         context = event.context(line.number)
-        if is_late and logger.counts_lines:  # having a later line, it would leave this one out
+        if is_late and logger.counts_lines:  # it has a later line already, and would skip this one
             context = msgspec.structs.replace(context, line=None)
         with logger.at(context):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
@@ -242,7 +243,7 @@ class Courier:
                 self._check_files(event)
                 dispatch(event, logger, self.run_dir)
         if isinstance(event, Checkpoint):
-            self._sweeper.note(line.number, event)  # a Finish that comes before the next flush is to know of it
+            self._sweeper.note(line.number, event)  # a Finish before the next flush uploads final checkpoints
 
     def _check_files(self, event: AnyEvent) -> None:
         try:
@@ -272,14 +273,14 @@ class Courier:
     # Refusals
 
     def _failed(self, error: Exception, items: list[Item]) -> None:
-        """Find out which event is to blame and reject it, or else raise ``error`` so that it is tried again."""
+        """Reject the event that caused ``error`` if that is certain; otherwise raise ``error``, to retry."""
         if refused := self._suspects.blame(error, items):
             self._reject([(refused, error)], items)
 
-    def _try_past_doubted(self) -> None:
-        """Retry the doubted events, then try the next: if it is taken, the tracker was not what made them fail.
+    def _retry_suspected(self) -> None:
+        """Retry the suspected events, then the next one: if the tracker accepts it, they caused the failures.
 
-        An outage may end on the way, so what was refused before an event was taken is retried once more.
+        An outage may end meanwhile, so events that failed before the first success are retried once more.
         """
         refused: list[tuple[Item, Exception]] = []
         number = 0
@@ -288,14 +289,14 @@ class Courier:
                 return
             number += 1
             if isinstance(item.event, Finish) and not _acknowledges_the_end(logger):
-                raise refused[-1][1]  # nothing shows whether the tracker takes anything
+                raise refused[-1][1]  # it is unknown whether the tracker accepts anything
             if not (item.event.is_for(logger.captures) or isinstance(item.event, Finish)):
-                continue  # it shows nothing
+                continue  # its success would prove nothing
             try:
                 self._deliver_alone(logger, item)
             except Exception as error:
                 self._drop_logger()  # it may still hold a part of the event
-                if not may_be_rejection(error) or item.line.number not in self._suspects.doubted:
+                if not may_be_rejection(error) or item.line.number not in self._suspects.suspected:
                     self._failed(error, [item])
                     return
                 refused.append((item, error))
@@ -306,7 +307,7 @@ class Courier:
                 self._reject(still_refused, self._pending.first(number))
                 return
         if not self._writer.is_gone():
-            raise refused[-1][1]  # wait for what will be logged next
+            raise refused[-1][1]  # wait for the next event
         if (logger := self._open_here()) is None:
             return
         if not _acknowledges_the_end(logger):
@@ -315,7 +316,7 @@ class Courier:
         self._reject(self._retry_once(refused), self._pending.first())
 
     def _retry_once(self, refused: list[tuple[Item, Exception]]) -> list[tuple[Item, Exception]]:
-        """Deliver what was refused before the tracker took a later event; return what it refuses again."""
+        """Retry events that failed before the tracker accepted a later one; return those that fail again."""
         again: list[tuple[Item, Exception]] = []
         for item, _ in refused:
             try:
@@ -337,7 +338,7 @@ class Courier:
             logger.flush()
 
     def _reject(self, refused: list[tuple[Item, Exception]], items: list[Item]) -> None:
-        """Reject some of the first pending events; the others of ``items`` are delivered."""
+        """Reject some of the first pending events; the other ``items`` are delivered."""
         for (line, _), error in refused:
             self._set_aside(line.number, line.data, error)
         self._acknowledged(items)
@@ -353,10 +354,10 @@ class Courier:
     # Retries
 
     def _retry(self, action: Callable[[], None]) -> None:
-        """Call ``action`` until it succeeds, or there is no point in trying on.
+        """Call ``action`` until it succeeds or a retry is pointless.
 
         Raises:
-            GaveUpError: the last.
+            GaveUpError: a retry is pointless.
         """
         for failures in itertools.count(1):
             try:
@@ -389,7 +390,7 @@ class Courier:
         ) from error
 
     def _sleep(self, seconds: float) -> None:
-        """Wait before the next try, unless somebody asks for it now, or to stop; less once the run is over."""
+        """Wait before the next retry, less once the run is over; `wake` and `stop` end the wait."""
         began = time.monotonic()
 
         def rest() -> float:
@@ -405,7 +406,7 @@ class Courier:
         if problem != self._position.problem:
             log.warning("%s cannot take events now, and they wait in the journal: %s", self.key, problem)
         self._position.problem = problem
-        with suppress(OSError):  # the disk may be what is in trouble
+        with suppress(OSError):  # the disk may be the problem
             save_position(self.run_dir, self.key, self._position)
 
     def _report(self, error: Exception, retrying: bool) -> None:
@@ -418,7 +419,7 @@ class Courier:
     # Opening and closing
 
     def _open(self, *, believes: bool = True) -> Logger:
-        """Open a logger, and go where its watermark says if that is to be believed."""
+        """Make and attach a logger; with ``believes``, go to the line of its watermark."""
         self._postponed = []
         logger = self._made()
         logger.attach(self._run_info)
@@ -427,11 +428,11 @@ class Courier:
         self.logger = logger
         self._pending.batch_bytes = logger.batch_bytes
         self._position.offline, self._position.disabled = logger.is_offline, logger.is_disabled
-        self._is_view_asked = False
+        self._is_view_known = False
         return logger
 
     def _open_here(self) -> Logger | None:
-        """Return the open logger; None if its watermark sent us to another line of the journal."""
+        """Return the open logger; None if its watermark moved the position to another line of the journal."""
         line = self._position.line
         logger = self.logger or self._open()
         return logger if self._position.line == line else None
@@ -444,26 +445,26 @@ class Courier:
             raise
 
     def _go_to(self, watermark: object) -> None:
-        """Go on where the tracker says that it is, if that can be true."""
+        """Continue at the line of the watermark if it is valid."""
         if watermark is None:
             return
         if type(watermark) is not int or not 0 <= watermark <= self._pending.lines():
-            log.warning("%s.watermark() returned %r, which is no number of lines in the journal", self.key, watermark)
+            log.warning("%s.watermark() returned %r: the journal has no such line", self.key, watermark)
             return
         line = max(watermark, self._closed_at)
         if line == self._position.line:
             return
-        log.info("%s holds %d lines of the journal; going there", self.key, line)
+        log.info("%s has %d lines of the journal; continuing there", self.key, line)
         if line > self._position.line:
             self._position.status = self._pending.status_before(line)
         self._suspects.clear()
         self._position.offset, self._position.line = self._pending.seek_line(line)
 
     def _ask_how_to_view(self, logger: Logger) -> None:
-        """Ask the open logger, once; its answer is saved with the position. Whatever it does, delivery goes on."""
-        if self._is_view_asked:
+        """Call ``how_to_view()`` of the open logger, once, and save the result with the position; never raises."""
+        if self._is_view_known:
             return
-        self._is_view_asked = True
+        self._is_view_known = True
         try:
             view = logger.how_to_view()
             self._position.view = scrub(" ".join(view.split()), self._secrets) if view else None
@@ -482,13 +483,13 @@ class Courier:
 
     def _drop_logger(self) -> None:
         if self.logger is not None:
-            with suppress(Exception):  # it is broken, or done with; what counts is acknowledged
+            with suppress(Exception):  # it is broken or no longer needed; its acknowledged events are safe
                 self.logger.close()
         self.logger = None
 
     def _close(self) -> None:
-        """Close a run that got nothing after it ended, or whose process died without ending it."""
-        if self._pending.read():  # written between the last look and the writer's death
+        """Close a run that has ended without later events, or whose process died without ending it."""
+        if self._pending.read():  # written between the last poll and the death of the process
             return
         if self._position.status is None:
             log.warning("the process that wrote %s died without finishing the run", self.run_dir)
@@ -506,5 +507,5 @@ class Courier:
 
 
 def _acknowledges_the_end(logger: Logger) -> bool:
-    """Return whether a `finalize` that succeeds shows that the tracker takes something: the inherited one does not."""
+    """Return whether a successful `finalize` shows that the tracker accepts data; the inherited one sends nothing."""
     return logger.finalize_acknowledges or type(logger).finalize is not Logger.finalize

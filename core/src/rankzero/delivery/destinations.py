@@ -1,7 +1,7 @@
-"""Destinations: the loggers that the command line delivers a run to, from its journal or a config file.
+"""Destinations: the loggers to which the command line delivers a run, from its journal or a config file.
 
-A destination is a logger with its options. A position is kept for each, so another file, project or server is another
-destination and gets a position, and a key, of its own: ``NAME-`` and eight digits of a hash of what is different.
+A destination is a logger with its options. Each has its own position, so another file, project or server is another
+destination with another key: ``NAME-`` and eight digits of a hash of the options that differ.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _PASSWORD_IN_URL = re.compile(r'(\w://[^/@\s:"]*:)[^/@\s"]+@')
 
 
 class RecordedLoggers:
-    """The loggers of a run that its journal records; updating reads only what was appended."""
+    """The loggers of a run, from its journal; `update` reads only what was appended."""
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._journal = run_dir / JOURNAL
         self._offset = 0
         self.known: dict[str, dict[str, Any]] = {}
-        """What was found so far."""
+        """The loggers found so far."""
         self._own: set[str] = set()
 
     def is_own(self, key: str) -> bool:
@@ -50,7 +50,9 @@ class RecordedLoggers:
         return key in self._own
 
     def update(self) -> dict[str, dict[str, Any]]:
-        """Read on; return key → ``{"plugin": name, "options": {…}, "left_out": [secret, …]}`` or ``{"class": …}``."""
+        """Read new events; return key → ``{"plugin": name, "options": {…}, "left_out": [secret, …]}`` or
+        ``{"class": …}``.
+        """
         tail = Tail(self._journal, self._offset)
         try:
             while lines := tail.read():
@@ -73,20 +75,20 @@ def choose_loggers(
     recorded: RecordedLoggers | None = None,
     consent: Consent | None = None,
 ) -> list[LoggerSpec]:
-    """Return the loggers to deliver a run to.
+    """Return the loggers to which a run is to be delivered.
 
     Args:
         run_dir: the run's directory.
-        names: keys of loggers of this run, or names of plugins; none for all that the run was to go to.
-        options: added to those that the journal or a config file has for each of them.
+        names: keys of loggers of this run, or names of plugins; if empty, all loggers in its journal.
+        options: added to the options of each logger from the journal or a config file.
         recorded: the run's loggers, if they were read before.
-        consent: asked about a run that this user did not start; without it such a run goes only where the user's own
-            configuration sends it.
+        consent: called for a run that another user started; without it such a run is delivered only to destinations
+            in the user's own configuration.
 
     Raises:
-        UntrustedRunError: the journal names another destination.
-        ConfigError: none is known, one cannot be made again, or a secret of it is not known.
-        PluginError: one that is given options cannot be loaded.
+        UntrustedRunError: the journal of another user's run names another destination.
+        ConfigError: no logger is known, one cannot be made again, or a secret is missing.
+        PluginError: a logger that is given options cannot be loaded.
     """
     recorded = recorded or RecordedLoggers(run_dir)
     known = recorded.update()
@@ -98,9 +100,9 @@ def choose_loggers(
 
 
 def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
-    """Return the logger ``name`` with the options that a config file has for it, and those given on top."""
+    """Return the logger ``name`` with its options from a config file, overridden by ``options``."""
     spec = resolve({name: dict(options)}).loggers[0]
-    spec.source = name  # the user named it; `option_sources` has where each option was found
+    spec.source = name  # the user named it; `option_sources` says where each option was set
     spec.option_sources.update(dict.fromkeys(options, _COMMAND_LINE))
     return spec
 
@@ -116,7 +118,7 @@ def _choose_named(
     if own and name not in available and name in positions(run_dir):
         raise ConfigError(
             f"{name!r} is a delivery of {run_dir} to {own[1]!r} with options of the command line, which are not "
-            f"written down; give them again: --to {own[1]} --option KEY=VALUE"
+            f"recorded; give them again: --to {own[1]} --option KEY=VALUE"
         )
     spec = logger_from_config(name, options)
     if options:
@@ -163,7 +165,7 @@ def _distrust(
     *,
     is_named: bool,
 ) -> dict[str, Any]:
-    """Use only those options of somebody else's journal that the user agrees to; return those that are replaced."""
+    """Keep only the options from another user's journal that the user agrees to; return the replaced ones."""
     assert spec.plugin is not None
     foreign = {name: value for name, value in foreign_options(spec.plugin, written).items() if name not in options}
     if not foreign:
@@ -181,7 +183,7 @@ def _distrust(
 
 
 def _add_secrets(spec: LoggerSpec, run_dir: Path, names: Sequence[str]) -> None:
-    """Add the options of start() that the journal may not hold, if a config file has them."""
+    """Add the secret options, which are not in the journal, from a config file."""
     if not names:
         return
     assert spec.plugin is not None
@@ -193,8 +195,8 @@ def _add_secrets(spec: LoggerSpec, run_dir: Path, names: Sequence[str]) -> None:
     missing = [name for name in names if name not in spec.options]
     if missing:
         listed = ", ".join(map(repr, missing))
-        was = f"the option {listed} was not written down because it is a secret; give it"
-        were = f"the options {listed} were not written down because they are secrets; give them"
+        was = f"the option {listed} was not recorded because it is a secret; give it"
+        were = f"the options {listed} were not recorded because they are secrets; give them"
         given = " ".join(f"-o {name}='${{ENV_NAME}}'" for name in missing)
         raise ConfigError(
             f"{spec.source}: {was if len(missing) == 1 else were} with {given}, as in: "
@@ -204,9 +206,9 @@ def _add_secrets(spec: LoggerSpec, run_dir: Path, names: Sequence[str]) -> None:
 
 
 def _key(spec: LoggerSpec, given: Mapping[str, Any], base: Mapping[str, Any], left_out: Iterable[str] = ()) -> str:
-    """Return the key of a destination with the options ``given`` on top of ``base``, whose key ``spec`` has.
+    """Return the key of a destination with the options ``given`` added to ``base``, which has the key of ``spec``.
 
-    Secrets do not count, nor what ``base`` had but could not write down: another token makes no other destination.
+    Secrets do not change the key: a run delivered with another token goes to the same destination.
     """
     secrets = get_plugins().load_logger(spec.plugin or spec.key, spec.source).secret_options
     ours, theirs = _without_secrets(given, secrets), _without_secrets(base, secrets)

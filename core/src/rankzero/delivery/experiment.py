@@ -17,20 +17,20 @@ _ASK_TIMEOUT = 30.0  # seconds for a thread to open its logger
 
 
 class LiveExperiment(Protocol):
-    """What a Run asks for its ``experiment``."""
+    """Provides the ``experiment`` of a Run."""
 
     def get(self) -> Any:
-        """Return the SDK's object, or what stands for it."""
+        """Return the SDK's object, or a proxy for it."""
 
     def release(self, timeout: float) -> None:
-        """Release what was opened for it, for the run has ended; wait for that, in seconds."""
+        """Close the object because the run has ended; wait at most ``timeout`` seconds."""
 
 
 class ExperimentOfThread:
-    """The object that a courier in a thread uses, which ends with the courier.
+    """The SDK's object of a courier in a thread, which the courier closes.
 
     Args:
-        open_logger: returns the courier's logger, waiting so many seconds until it is open.
+        open_logger: waits at most so many seconds until the courier's logger is open, and returns it.
     """
 
     def __init__(self, open_logger: Callable[[float], Logger | None]) -> None:
@@ -48,12 +48,12 @@ class ExperimentOfThread:
 
 
 class ExperimentOfProcess:
-    """The object of this process, which joins the run beside the courier's process when it is first used.
+    """An SDK's object of this process, which joins the run of the courier's process when it is first used.
 
     Args:
         logger_class: the logger's class.
-        make_logger: builds it.
-        run: what it is attached to.
+        make_logger: makes the logger.
+        run: the run to join.
     """
 
     def __init__(self, logger_class: type[Logger], make_logger: Callable[[], Logger], run: RunInfo) -> None:
@@ -62,7 +62,7 @@ class ExperimentOfProcess:
         self._handle = LazyExperiment(self._join, logger_class.__name__)
 
     def get(self) -> Any:
-        """Return a handle; that costs nothing."""
+        """Return a proxy, which costs nothing until it is used."""
         return self._handle
 
     def _join(self) -> Any:
@@ -78,7 +78,7 @@ class ExperimentOfProcess:
         return experiment
 
     def release(self, timeout: float) -> None:
-        """Close what joined the run: an SDK would take it for running as long as this process does."""
+        """Close the object; otherwise the tracker would show the run as running until this process ends."""
         logger, self._logger = self._logger, None
         if logger is None:
             return
@@ -95,14 +95,14 @@ def _close(logger: Logger) -> None:
 
 
 class LazyExperiment:
-    """Stands for the SDK's object; costs and imports nothing until an attribute or item of it is asked for.
+    """A proxy for the SDK's object, which it opens when an attribute or item is first accessed.
 
     Args:
         join: returns the SDK's object.
-        name: of the logger's class.
+        name: the name of the logger's class.
     """
 
-    __iter__ = None  # an object with __getitem__ alone would be iterable, without end
+    __iter__ = None  # otherwise iteration would call __getitem__ without end
 
     def __init__(self, join: Callable[[], Any], name: str) -> None:
         self.__dict__.update(_join=join, _name=name, _real=None)

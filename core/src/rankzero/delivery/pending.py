@@ -1,4 +1,4 @@
-"""Pending events: read from the journal, but not yet acknowledged by the tracker."""
+"""Pending events: events that were read from the journal and are not yet acknowledged by the tracker."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Item(NamedTuple):
 
 
 class PendingEvents:
-    """A queue of events, the oldest first, that is filled from a journal.
+    """A queue of events, oldest first, that is filled from a journal.
 
     Args:
         journal: the journal's path.
-        position: where delivery goes on.
-        is_own: this user started the run; of another one only files in its directory are delivered.
+        position: where delivery continues.
+        is_own: whether this user started the run; of another user's run, only files in its directory are delivered.
     """
 
     def __init__(self, journal: Path, position: Position, *, is_own: bool) -> None:
         self.batch_bytes = Logger.batch_bytes
-        """About how many bytes of the journal are read at a time."""
+        """The approximate number of bytes to read from the journal at a time."""
         self._journal = journal
         self._is_own = is_own
         self._items: deque[Item] = deque()
@@ -44,24 +44,24 @@ class PendingEvents:
         return len(self._items)
 
     def read(self) -> bool:
-        """Read on unless there is something; return whether there is now."""
+        """Read more lines if the queue is empty; return whether it has items now."""
         return self.get(0) is not None
 
     def read_on(self) -> bool:
-        """Read some more lines; return whether there were any."""
+        """Read more lines; return whether there were any."""
         lines = self._tail.read(self.batch_bytes)
         decoded = ((line, decode(line, is_own=self._is_own)) for line in lines)
         self._items.extend(Item(line, event) for line, event in decoded if event is not None)
         return bool(lines)
 
     def get(self, number: int) -> Item | None:
-        """Return one item, reading on if need be; None if there are not so many."""
+        """Return the item at an index, reading more lines if necessary; None if there are too few."""
         while number >= len(self._items) and self.read_on():
             pass
         return self._items[number] if number < len(self._items) else None
 
     def first(self, number: int | None = None) -> list[Item]:
-        """Return the first items that were read, all of them if no number is given."""
+        """Return the first items of the queue, by default all."""
         return list(islice(self._items, number))
 
     def remove(self, number: int) -> None:
@@ -70,13 +70,13 @@ class PendingEvents:
             self._items.popleft()
 
     def seek_line(self, line: int) -> tuple[int, int]:
-        """Empty the queue and go on at a line, or at the end of the journal; return that byte offset and line."""
+        """Empty the queue and go to a line, or the end of the journal; return the byte offset and the line."""
         self._items.clear()
         self._tail.seek_line(line)
         return self._tail.offset, self._tail.line
 
     def lines(self) -> int:
-        """Return how many lines the journal has."""
+        """Return the number of lines of the journal."""
         end = Tail(self._journal, self._tail.offset, self._tail.line)
         try:
             while end.read():
@@ -86,7 +86,7 @@ class PendingEvents:
             end.close()
 
     def status_before(self, line: int) -> str | None:
-        """Return how the run had ended before a line; None if it went on."""
+        """Return the final status of the run before a line; None if the run was still open there."""
         events = (event for each, event in read_events(self._journal) if each.number < line)
         ends = [event for event in events if isinstance(event, Start | Finish)]
         return ends[-1].status if ends and isinstance(ends[-1], Finish) else None
@@ -99,17 +99,17 @@ class PendingEvents:
 def decode(line: Line, *, is_own: bool) -> AnyEvent | None:
     """Return the event of a line; None for a damaged one.
 
-    A checkpoint names the file that it was made from, which of another user's run may be any file of this user.
+    A checkpoint names its source file; in another user's run, that path may be any file of this user, so it is removed.
     """
     event = line.decode()
     return event if is_own or not isinstance(event, Checkpoint) else event.without_source()
 
 
 def before_flush(items: Sequence[Item]) -> Sequence[Item]:
-    """Return the first of some items, which are handed over before the next flush: not too many files, no Finish.
+    """Return the first items, to write before the next flush: with a limited number of files, and no Finish.
 
-    A Finish comes alone: everything before it is to be acknowledged first, and what follows it belongs to a resumed
-    run, for which the logger is opened anew.
+    A Finish is written alone: the tracker must acknowledge everything before it, and the events after it belong to a
+    resumed run, for which the logger is opened again.
     """
     with_files = [index for index, item in enumerate(items) if item.event.has_files]
     items = items[: with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)]
@@ -118,9 +118,9 @@ def before_flush(items: Sequence[Item]) -> Sequence[Item]:
 
 
 def batches(items: Sequence[Item], logger: Logger) -> Iterator[list[Item]]:
-    """Yield what is handed over in one call: neighbouring metrics if the logger takes batches, else one event.
+    """Yield the items for each call of the logger: consecutive metrics if it accepts batches, otherwise one event.
 
-    Events that the logger does not take do not part its metrics.
+    Events that are not for the logger do not split a batch.
     """
     takes_batches = type(logger).log_metrics_batch is not Logger.log_metrics_batch
     batch: list[Item] = []

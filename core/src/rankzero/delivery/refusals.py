@@ -14,67 +14,67 @@ from rankzero.errors import RejectedError, may_be_rejection
 from rankzero.files.writing import open_own
 from rankzero.rundir.positions import reject_list
 
-_MOST_DOUBTED = 2  # events, before the pauses between tries grow
+_MOST_SUSPECTED = 2  # events, before the pauses between tries grow
 
 
 class Suspects:
-    """The first pending events, as far as one of them may be what the tracker refuses.
+    """Finds the event that makes the tracker reject a batch, among the first pending events.
 
-    Of events that were refused together one half is tried, and so on until the one to blame stands alone. One that
-    fails alone, again and again, may fail because of the tracker: it is doubted, and tried together with what follows.
+    If a batch fails, its first half is tried, and so on until one event fails alone. An event that fails alone
+    repeatedly may still fail because of the tracker: it is suspected, and retried together with the next events.
     """
 
     def __init__(self) -> None:
-        self.doubted: set[int] = set()
-        """Lines of events that failed so often that they may be to blame."""
-        self._together = 0  # so many were refused together
-        self._failures = 0  # of one event alone: the first that is not doubted
+        self.suspected: set[int] = set()
+        """The lines of events that failed so often that they may be the cause."""
+        self._together = 0  # the number of events that failed together
+        self._failures = 0  # of the first event that is not suspected, alone
 
     @property
     def half(self) -> int | None:
-        """How many events to try now; None for all."""
+        """The number of events to try now; None for all."""
         return max(1, self._together // 2) if self._together else None
 
     def clear(self) -> None:
-        """Forget them: delivery goes on elsewhere in the journal."""
+        """Forget all failures, because delivery continues elsewhere in the journal."""
         self.acknowledge(self._together)
 
     def acknowledge(self, number: int) -> None:
-        """Note that the tracker has so many of the events, or that they were rejected."""
+        """Record that the first events were acknowledged or rejected."""
         self._together = max(0, self._together - number)
         self._failures = 0
-        self.doubted.clear()
+        self.suspected.clear()
 
     def blame(self, error: Exception, items: Sequence[Item]) -> Item | None:
-        """Note that events failed together; return the one that is to be rejected, if that is certain.
+        """Record that events failed together; return the one to reject, None if that is not certain.
 
         Raises:
-            Exception: ``error``, so that a retry follows after a pause.
+            Exception: ``error``, if it should be retried after a pause.
         """
         if not may_be_rejection(error):
             self._failures = 0
-            self.doubted.clear()
+            self.suspected.clear()
             raise error
         if len(items) > 1:
             self._together = len(items)
-        elif isinstance(error, RejectedError) and not self.doubted:
+        elif isinstance(error, RejectedError) and not self.suspected:
             return items[0]
         else:
-            self._doubt(error, items[0])
+            self._suspect(error, items[0])
         return None
 
-    def _doubt(self, error: Exception, item: Item) -> None:
+    def _suspect(self, error: Exception, item: Item) -> None:
         self._failures += 1
         if self._failures < TRIES and not isinstance(error, RejectedError):
             raise error
         self._failures = 0
-        self.doubted.add(item.line.number)
-        if len(self.doubted) > _MOST_DOUBTED:
+        self.suspected.add(item.line.number)
+        if len(self.suspected) > _MOST_SUSPECTED:
             raise error
 
 
 def add_to_reject_list(run_dir: Path, key: str, line: int, event: bytes, reason: str) -> None:
-    """Keep an event that could not be delivered, with the tracker's reason."""
+    """Add an event to the reject list, with the tracker's reason."""
     entry = {"time": time.time(), "line": line, "reason": reason, "event": msgspec.Raw(event)}
     with open_own(reject_list(run_dir, key), "ab") as file:
         file.write(msgspec.json.encode(entry) + b"\n")

@@ -1,4 +1,4 @@
-"""Snapshots: upload the final checkpoints at the end, and delete snapshots that every logger has delivered."""
+"""Upload the final checkpoints when a run ends, and delete snapshots that every logger has delivered."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CHECKPOINT = b'{"type":"checkpoint"'
 
 
 class SnapshotSweeper:
-    """Deletes snapshots that every logger of the run has got and whose source the script has deleted or overwritten.
+    """Deletes snapshots that every logger has delivered and whose source the script has deleted or overwritten.
 
-    Without this a run that keeps its three best checkpoints would fill the disk with all of them. The newest
-    holder of each alias (``latest``, ``best``) stays, so that the run can be delivered again.
+    Otherwise a script that keeps its three best checkpoints would fill the disk with snapshots of all. The newest
+    checkpoint with each alias (``latest``, ``best``) is kept, so that the run can be delivered again.
 
     Args:
         run_dir: the run's directory.
-        keys: its loggers.
+        keys: the keys of the run's loggers.
     """
 
     def __init__(self, run_dir: Path, keys: Iterable[str]) -> None:
@@ -46,7 +46,7 @@ class SnapshotSweeper:
         self._failed_uploads: Counter[int] = Counter()
 
     def catch_up(self, lines: int, *, is_own: bool) -> None:
-        """Note the checkpoints among the first ``lines`` lines of the journal, which were delivered earlier."""
+        """Record the checkpoints in the first ``lines`` lines of the journal, which were delivered earlier."""
         tail = Tail(self._run_dir / JOURNAL)
         with closing(tail):
             while tail.line < lines and (read := tail.read()):
@@ -57,12 +57,12 @@ class SnapshotSweeper:
                             self.note(line.number, event)
 
     def delivered(self, line: int, checkpoint: Checkpoint) -> None:
-        """Note that the checkpoint in this line of the journal is delivered, and sweep."""
+        """Record that the checkpoint in this line of the journal is delivered, and sweep."""
         self.note(line, checkpoint)
         self.sweep()
 
     def note(self, line: int, checkpoint: Checkpoint) -> None:
-        """Note that the checkpoint in this line of the journal was handed over, for `upload_left`."""
+        """Record the checkpoint in this line of the journal for `upload_left`."""
         if line <= self._last:
             return
         self._last = line
@@ -73,9 +73,9 @@ class SnapshotSweeper:
     def upload_left(
         self, logger: Logger, check_files: Callable[[Checkpoint], None]
     ) -> list[tuple[int, Checkpoint, Exception]]:
-        """Upload what a ModelCheckpoint has left; return what was refused: the run is to be closed all the same.
+        """Upload the final checkpoints of each ModelCheckpoint; return those that the tracker rejected.
 
-        That is what it did not delete or overwrite, and the latest and the best, each with the aliases that it has now.
+        These are the ones that it did not delete or overwrite, the latest and the best, with their current aliases.
         """
         refused: list[tuple[int, Checkpoint, Exception]] = []
         for line, checkpoint in self._left():
@@ -97,7 +97,7 @@ class SnapshotSweeper:
                 yield line, msgspec.structs.replace(checkpoint, aliases=held)
 
     def sweep(self) -> None:
-        """Delete what can go."""
+        """Delete the snapshots that are no longer needed."""
         everyone_is_past = min((load_position(self._run_dir, key).line for key in self._keys), default=0)
         for line, checkpoint in list(self._delivered.items()):
             if line in self._holders.values():

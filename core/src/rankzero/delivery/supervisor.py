@@ -1,4 +1,4 @@
-"""The supervisor of a run's couriers, in the training process: start, restart and wait for them."""
+"""The supervisor of a run's couriers, in the training process: starts, restarts and waits for them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ log = logging.getLogger("rankzero")
 
 _POLL = 0.02
 _WAKE_EVERY = 2.0
-"""Seconds between two tries of a tracker that does not answer, while somebody waits."""
+"""Seconds between two retries of a tracker that does not answer, while the training process waits."""
 _WARN_AFTER = 3.0
-"""Seconds before a warning about a tracker that takes nothing: most are back by then."""
+"""Seconds before a warning about a tracker that is unavailable: most outages are over by then."""
 
 
 class BackgroundCourier(Protocol):
-    """A courier beside the training: see `rankzero.delivery.background`."""
+    """A courier in the background: see `rankzero.delivery.background`."""
 
     @property
     def outlives(self) -> bool:
-        """Whether it goes on when this process ends."""
+        """Whether the courier continues after this process ends."""
 
     @property
     def death(self) -> str | None:
@@ -40,13 +40,13 @@ class BackgroundCourier(Protocol):
         """Return whether it goes on delivering."""
 
     def may_restart(self) -> bool:
-        """Return whether it died, and may be started again."""
+        """Return whether the courier died and may be restarted."""
 
     def restart(self) -> bool:
-        """Start it again if it died; return whether that was so."""
+        """Restart the courier if it died; return whether it had died."""
 
     def release(self) -> None:
-        """Leave it, for the run has ended."""
+        """Detach or stop the courier because the run has ended."""
 
 
 class Supervisor:
@@ -62,7 +62,7 @@ class Supervisor:
         self._warned: set[str] = set()
 
     def start(self, prepared: PreparedLogger, start: Callable[[Path, PreparedLogger], BackgroundCourier]) -> None:
-        """Start a courier for one logger; ``start`` does so for a run's directory."""
+        """Start a courier for one logger by calling ``start`` with the run's directory."""
         try:
             self._couriers[prepared.key] = start(self._run_dir, prepared)
         except OSError as error:
@@ -76,24 +76,24 @@ class Supervisor:
         return self._couriers.get(key)
 
     def restart(self) -> bool:
-        """Start couriers that died again, a few times; return whether there was one."""
-        restarted = [courier.restart() for courier in self._couriers.values()]  # all of them, not up to the first
+        """Restart couriers that died, each a few times at most; return whether any had died."""
+        restarted = [courier.restart() for courier in self._couriers.values()]  # any() would stop at the first
         return any(restarted)
 
     def restart_soon(self) -> None:
-        """Do the same in a thread, without waiting for it: to start a process takes milliseconds."""
+        """Call `restart` in a thread, because starting a process takes milliseconds."""
         is_busy = self._restarter is not None and self._restarter.is_alive()
         if not is_busy and any(courier.may_restart() for courier in self._couriers.values()):
-            self._restarter = threading.Timer(_POLL, self.restart)  # not while the caller waits for the interpreter
+            self._restarter = threading.Timer(_POLL, self.restart)  # delayed, so that the caller keeps the interpreter
             self._restarter.daemon = True
             self._restarter.start()
 
     def report_troubles(self) -> None:
-        """Warn once of a tracker that takes nothing, and say when it does again."""
+        """Log a warning once for each outage of a tracker, and a message when it is over."""
         now = time.monotonic()
         for key, courier in self._couriers.items():
             if not courier.outlives:
-                continue  # a courier in this process speaks for itself
+                continue  # a courier in this process logs its own warnings
             problem = self._problem(load_position(self._run_dir, key))
             if problem is None:
                 self._failing_since.pop(key, None)
@@ -107,7 +107,7 @@ class Supervisor:
                 )
 
     def _problem(self, position: Position) -> str | None:
-        """Return why a tracker takes nothing now, as far as the couriers of this process found out."""
+        """Return why a tracker accepts no events now, according to the couriers of this process; None if it does."""
         return position.problem if position.updated >= self._began else None
 
     def wait(self, target: int, timeout: float, *, until_closed: bool = False, even_if_down: bool = False) -> bool:
@@ -116,11 +116,11 @@ class Supervisor:
         Args:
             target: a byte offset in the journal.
             timeout: in seconds.
-            until_closed: wait until the couriers have closed the run and ended, too.
-            even_if_down: wait for a tracker that takes nothing, too, for longer than ``down_timeout``.
+            until_closed: wait also until the couriers have closed the run and ended.
+            even_if_down: wait longer than ``down_timeout`` for a tracker that is unavailable.
 
         Returns:
-            Whether that was so within ``timeout``.
+            Whether the delivery was complete within ``timeout``.
         """
         deadline = time.monotonic() + timeout
         with WaitingProgress(list(self._couriers), target, is_end=until_closed) as progress:
@@ -148,16 +148,16 @@ class Supervisor:
         return all(load_position(self._run_dir, key).offset >= target for key in self._couriers)
 
     def views(self) -> dict[str, str]:
-        """Return how a person views the run, for each logger that knows."""
+        """Return how to view the run, by logger."""
         found = {key: load_position(self._run_dir, key).view for key in self._couriers}
         return {key: view for key, view in found.items() if view}
 
     def offline(self) -> list[str]:
-        """Return the loggers that keep the run on this machine."""
+        """Return the keys of the loggers that are offline."""
         return [key for key in self._couriers if load_position(self._run_dir, key).offline]
 
     def release(self, target: int) -> list[str]:
-        """Let the couriers go on by themselves; return sentences about what is not delivered, or was rejected."""
+        """Release the couriers; return sentences about events that are not delivered or were rejected."""
         sentences: list[str] = []
         for key, courier in self._couriers.items():
             position = load_position(self._run_dir, key)
@@ -169,16 +169,16 @@ class Supervisor:
 
 
 class _Outage:
-    """For how long a tracker has failed again and again, while somebody waits for it."""
+    """Measures how long a tracker has been failing while the training process waits for it."""
 
     def __init__(self) -> None:
         self._offset = -1
         self._since = self._failed_at = self._updated = 0.0
 
     def seconds(self, position: Position, problem: str | None) -> float:
-        """Return how long after the problem was seen first the last failure came; -1 if there is no problem.
+        """Return the seconds from the first sight of the problem to the last failure; -1 if there is no problem.
 
-        A tracker that is back needs time to take what waits, in which the courier reports nothing.
+        The time after the last failure does not count: the tracker may be back, and busy with the pending events.
         """
         if problem is None:
             self._offset = -1

@@ -1,7 +1,7 @@
 """Sync jobs: deliver a run to one logger now, with a courier in a thread of this process.
 
-If another courier serves the logger already, the job wakes and watches that one, and takes over if it makes
-no progress.
+If another courier already serves the logger, the job wakes and watches that one, and takes over if it makes no
+progress.
 """
 
 from __future__ import annotations
@@ -37,38 +37,38 @@ from rankzero.rundir.positions import (
 from rankzero.rundir.writer_lock import Writer, writer_state
 
 TIMEOUT = 60.0
-"""For how many seconds a tracker may fail before a job gives up."""
+"""For how many seconds a tracker may be unavailable before a job gives up."""
 
 _HANGING = 600.0  # seconds without an answer from the SDK, which may be uploading something large
-_LAST_BATCH = 10.0  # seconds for the batch on its way when a job is stopped
+_LAST_BATCH = 10.0  # seconds for the current batch when a job is stopped
 _POLL = 0.1
-_WAKE_EVERY = 2.0  # seconds between two tries of a tracker that is down, while somebody waits for it
-_TAKE_OVER_AFTER = 5.0  # seconds in which a courier that was woken makes no progress
+_WAKE_EVERY = 2.0  # seconds between two retries of a tracker that is unavailable
+_TAKE_OVER_AFTER = 5.0  # seconds without progress after a courier was woken
 _FOREVER = 1e9
 
 
 def act_as_rank_zero() -> None:
-    """Remove the launcher's variables, which this shell may have inherited: on other ranks a Logger does nothing."""
+    """Remove inherited environment variables of a launcher: on other ranks a Logger does nothing."""
     for variable in RANK_VARIABLES:
         os.environ.pop(variable, None)
 
 
 class LoginCheck:
-    """Asks each tracker once whether it accepts the user, before anything is sent."""
+    """Checks the login at each tracker once, before anything is sent."""
 
     def __init__(self) -> None:
         self._asked: list[tuple[object, dict[str, Any], str | None]] = []
 
     def check(self, run_dir: Path, prepared: PreparedLogger, *, again: bool = False) -> None:
-        """Ask, unless there is nothing to send, or another courier sends it.
+        """Check the login, unless there is nothing to send or another courier is sending it.
 
         Args:
             run_dir: the run's directory.
-            prepared: the logger that it is to be delivered to.
-            again: it is to be sent again, even if all of it was delivered.
+            prepared: the logger to deliver to.
+            again: the run is to be sent again, even if it is completely delivered.
 
         Raises:
-            ConfigError: the tracker refuses the user, or the logger refuses its options.
+            ConfigError: the tracker rejects the login, or the logger its options.
         """
         state = delivered(run_dir, [prepared.key])[prepared.key]
         if is_served(run_dir, prepared.key) or (state.is_complete and not again):
@@ -90,10 +90,10 @@ def _refusal(prepared: PreparedLogger) -> str | None:
 
 
 def begin_again(run_dir: Path, key: str) -> None:
-    """Forget how far the delivery to a logger is, and nothing else; how far it was stays in a file beside it.
+    """Reset the position of a logger, so that the run is delivered to it again; the old position is kept in a file.
 
     Raises:
-        DeliveryError: it is under way.
+        DeliveryError: a courier is delivering the run to the logger.
     """
     try:
         with FileLock(courier_lock(run_dir, key), timeout=0, mode=lock_permissions()):
@@ -106,20 +106,20 @@ def begin_again(run_dir: Path, key: str) -> None:
 def deliver(
     run_dir: str | os.PathLike[str], logger: Logger, *, key: str | None = None, timeout: float = TIMEOUT
 ) -> None:
-    """Deliver a run to a logger that has no name, as ``rankzero sync`` does to one that has.
+    """Deliver a run to a logger object, as ``rankzero sync`` does to a logger with a name.
 
-    What was delivered under the same key before is not sent again. On other ranks than zero nothing is done.
+    Events that were delivered under the same key before are not sent again. On other ranks than zero it does nothing.
 
     Args:
         run_dir: the run's directory.
-        logger: a logger of your own; it is made again with the arguments that it was made with.
-        key: the name under which the run's directory keeps how far the delivery is; by default that which
-            ``start([logger])`` gives it. Another destination needs another one.
-        timeout: for how many seconds its tracker may fail.
+        logger: your logger; a copy is made with the arguments of its constructor.
+        key: the key of the position in the run's directory; by default the same as for ``start([logger])``. Each
+            destination needs its own key.
+        timeout: for how many seconds the tracker may be unavailable.
 
     Raises:
         RunNotFoundError: there is no run in the directory.
-        DeliveryError: the tracker failed, and the rest waits; or it takes some events never.
+        DeliveryError: the tracker was unavailable, and events are left to deliver; or it rejected events.
     """
     if not is_rank_zero():
         return
@@ -140,13 +140,13 @@ def deliver(
 
 
 class SyncJob:
-    """The delivery of one run to one logger; `poll` it until it is over.
+    """The delivery of one run to one logger; call `poll` until it returns True.
 
     Args:
         run_dir: the run's directory.
         prepared: the logger.
-        follow: go on until the run has ended; otherwise deliver what is there now.
-        timeout: for how many seconds the tracker may fail, None for ever.
+        follow: continue until the run has ended; otherwise deliver only the existing events.
+        timeout: for how many seconds the tracker may be unavailable; None means no limit.
     """
 
     def __init__(
@@ -156,13 +156,13 @@ class SyncJob:
         self.key = prepared.key
         start = read_start(self.run_dir / JOURNAL)
         self.run_name = start.run.name if start else self.run_dir.name
-        """What the run is called."""
+        """The name of the run."""
         self.title = f"{self.run_name} → {self.key}"
-        """The run and the logger, for messages."""
+        """The names of the run and the logger, for messages."""
         self.error: str | None = None
-        """Why it ended early, if it did."""
+        """Why the job ended early; None if it did not."""
         self.is_elsewhere = False
-        """Whether another courier has it."""
+        """Whether another courier serves the logger."""
         self._has_taken_over = False
         self._goes_online = prepared.online
         self._follow = follow
@@ -185,53 +185,53 @@ class SyncJob:
 
     @property
     def position(self) -> Position:
-        """How far it is."""
+        """The current position."""
         return load_position(self.run_dir, self.key)
 
     @property
     def target(self) -> int:
-        """How many bytes of the journal it is to deliver."""
+        """The number of bytes of the journal to deliver."""
         if self._follow:
             self._target = complete_size(self.run_dir)
         return self._target
 
     @property
     def delivered(self) -> Delivered:
-        """How far it is."""
+        """The current position."""
         position = self.position
         return Delivered(position, max(0, self.target - position.offset))
 
     def poll(self) -> bool:
-        """Start the courier when no other one serves the logger, end it when it hangs; return whether it is over."""
+        """Start the courier if no other serves the logger, stop it if it hangs; return whether the job is done."""
         if self._thread.ident is None:
             self.is_elsewhere = is_served(self.run_dir, self.key)
             if self.is_elsewhere:
                 return not self._follow and self._watch()
-            if self._goes_online and self.position.offline:  # the tracker has nothing of what was kept offline
+            if self._goes_online and self.position.offline:  # an offline logger has sent nothing to the tracker
                 set_aside(self.run_dir, self.key)
                 self._at_first = _progress(self.position)
             self._thread.start()
         elif not self._thread.is_alive():
             return True
         elif self._stopped_at is not None:
-            return time.monotonic() - self._stopped_at > _LAST_BATCH  # the SDK does not come back
+            return time.monotonic() - self._stopped_at > _LAST_BATCH  # the SDK hangs
         self._give_up_if_hopeless()
         return False
 
     def stop(self) -> None:
-        """Stop after the batch that is being sent."""
+        """Stop the courier after the batch that it is sending."""
         if self._stopped_at is None:
             self._stopped_at = time.monotonic()
         self._courier.stop()
 
     def join(self) -> None:
-        """Wait until it has stopped, for some seconds at most."""
+        """Wait until the courier has stopped, a few seconds at most."""
         if self._thread.ident is not None and self._stopped_at is not None:
             self._thread.join(max(0.0, self._stopped_at + _LAST_BATCH - time.monotonic()))
 
     @property
     def shortfall(self) -> str | None:
-        """Why not everything is delivered; None if it is."""
+        """Why the delivery is not complete; None if it is."""
         state = self.delivered
         if not (self.error or state.behind):
             return None
@@ -245,13 +245,13 @@ class SyncJob:
 
     @property
     def rejection(self) -> str | None:
-        """How many events were rejected, and where they are; None if there is none."""
+        """A sentence about rejected events; None if there are none."""
         count = self.position.rejected
         return describe_rejected(self.run_dir, self.key, count) if count else None
 
     @property
     def damage(self) -> str | None:
-        """How much of the journal could not be read; None if all of it could."""
+        """A sentence about unreadable lines of the journal; None if there are none."""
         count = count_damaged(self.run_dir / JOURNAL)
         if not count:
             return None
@@ -263,7 +263,7 @@ class SyncJob:
 
     @property
     def had_all(self) -> bool:
-        """Whether everything was delivered before."""
+        """Whether the run was completely delivered before."""
         return _progress(self.position) == self._at_first
 
     def _run(self) -> None:
@@ -275,14 +275,14 @@ class SyncJob:
             self.error = f"{type(error).__name__}: {error}"
 
     def _watch(self) -> bool:
-        """Wake and watch the courier of another process; return whether it is done, or given up."""
+        """Wake and watch the courier of another process; return whether the job is done or gives up."""
         if not self.delivered.behind:
             return True
         position, now = self.position, time.monotonic()
         is_stuck = position.problem and now - self._seen_at > _TAKE_OVER_AFTER
         if is_stuck and writer_state(self.run_dir) is not Writer.ALIVE:
             self._has_taken_over = True
-            ask_to_stop(self.run_dir, self.key)  # it may have been given a wrong password, and we the right one
+            ask_to_stop(self.run_dir, self.key)  # it may have a wrong password, and this job the right one
         if now >= self._wake_at:
             wake(self.run_dir, self.key)
             self._wake_at = now + _WAKE_EVERY

@@ -1,4 +1,4 @@
-"""Show the progress of the delivery while the end of a run waits for it."""
+"""Progress bars for the delivery, while the end of a run waits for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOW_AFTER = 1.0
 
 
 class WaitingProgress:
-    """A progress bar for each logger, once waiting takes long; at the end of a run without a terminal, one line."""
+    """Shows a progress bar for each logger after some seconds; without a terminal, logs a line at the end of a run."""
 
     def __init__(self, keys: list[str], target: int, *, is_end: bool) -> None:
         self._keys = keys
@@ -68,6 +68,6 @@ class WaitingProgress:
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
-    with suppress(Exception):  # it is closed, or no stream
+    with suppress(Exception):  # the stream is closed or has no isatty()
         return stream is not None and stream.isatty()
     return False

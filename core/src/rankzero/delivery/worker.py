@@ -26,12 +26,12 @@ log = logging.getLogger("rankzero.courier")
 
 _LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 _NICENESS = 10
-_GRACE = 20.0  # seconds that a SIGTERM leaves for the events that are on their way
-_HANGING = 600.0  # seconds over its time after which a courier that hangs in an SDK is ended
+_GRACE = 20.0  # seconds to deliver the last events after a SIGTERM
+_HANGING = 600.0  # seconds after its timeout until a courier that hangs in an SDK is killed
 
 
 class _Scrubbed(io.TextIOWrapper):
-    """Standard output without secrets, whoever prints them: an SDK, a warning, a traceback."""
+    """Masks secrets in standard output, which an SDK, a warning or a traceback may contain."""
 
     def __init__(self, stream: TextIO, secrets: list[str]) -> None:
         super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
@@ -42,7 +42,7 @@ class _Scrubbed(io.TextIOWrapper):
 
 
 def main() -> int:
-    """Deliver what standard input says, and return an exit status."""
+    """Deliver the run of the worker config on standard input; return an exit status."""
     os.nice(_NICENESS)
     sys.path[:] = pickle.load(sys.stdin.buffer)
     run_dir, prepared = pickle.load(sys.stdin.buffer)
@@ -51,7 +51,7 @@ def main() -> int:
     logging.captureWarnings(True)
     try:
         return _deliver(run_dir, prepared)
-    except GaveUpError as error:  # its position says why; starting it again would not help
+    except GaveUpError as error:  # its position says why; a restart would not help
         log.error("%s", error)
         return 0
     except Exception as error:
@@ -72,7 +72,7 @@ def _deliver(run_dir: Path, prepared: PreparedLogger) -> int:
 
 
 def _watch(run_dir: Path, timeout: float) -> None:
-    """End this process when it is still here ``timeout`` seconds after the training process went: an SDK hangs."""
+    """Kill this process if it is alive ``timeout`` seconds after the training process ended, because an SDK hangs."""
 
     def watch() -> None:
         gone_since: float | None = None
@@ -92,7 +92,7 @@ def _watch(run_dir: Path, timeout: float) -> None:
 
 
 def _on_sigterm(courier: Courier) -> None:
-    # A scheduler ends the training process with the same signal, and its last events are still to come.
+    # A scheduler sends the same signal to the training process, which still logs its last events.
     log.info("ended by SIGTERM; what is not delivered waits for rankzero sync")
     grace = _GRACE if writer_state(courier.run_dir) is Writer.ALIVE else 0.0
     _in_background(grace, courier.stop)

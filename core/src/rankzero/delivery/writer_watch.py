@@ -1,4 +1,4 @@
-"""Detect whether the training process of a run has died, and for how long."""
+"""Detect whether the training process of a run has died, and how long ago."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class WriterWatch:
 
     Args:
         run_dir: the run's directory.
-        dead_after: for how many seconds a journal must rest before its writer counts as dead, where the lock cannot
-            tell because it was taken on another machine.
+        dead_after: after how many seconds without new events the process counts as dead; applies only if the lock
+            was taken on another machine and cannot show it.
     """
 
     def __init__(self, run_dir: Path, dead_after: float) -> None:
@@ -28,7 +28,7 @@ class WriterWatch:
         """Return whether the process has ended.
 
         Raises:
-            OSError: the journal is gone, too.
+            OSError: the journal does not exist any more.
         """
         state = writer_state(self._run_dir)
         if state is Writer.ALIVE:
@@ -43,5 +43,5 @@ class WriterWatch:
         return True
 
     def gone_for(self) -> float:
-        """Return for how many seconds it is known to be gone; 0 while it is not."""
+        """Return for how many seconds the process has been gone; 0 while it is alive."""
         return time.monotonic() - self._gone_since if self.is_gone() and self._gone_since is not None else 0.0

@@ -13,10 +13,10 @@ Status = str
 
 
 class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which run this is: what a logger needs to create it in its tracker, or to find it there again."""
+    """Identifies a run: all that a logger needs to create the run in its tracker, or to find it again."""
 
     id: str
-    """Unique; 32 letters and digits unless the user chose it. The run's identity in every tracker."""
+    """The run's identity in every tracker; unique. It has 32 letters and digits unless the user chose it."""
     name: str
     project: str
     dir: str
@@ -26,13 +26,13 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     started: float = 0.0
     """Unix time in seconds."""
     program: str = ""
-    """The path of the script that was run; empty in a notebook."""
+    """The path of the training script; empty in a notebook."""
 
     @property
     def runs_dir(self) -> str:
-        """The directory of all runs, this one being in ``runs_dir/project/id``: for what they share.
+        """The directory of all runs, for files that they share; this run is in ``runs_dir/project/id``.
 
-        A run that was copied out of there shares nothing: ``dir``.
+        For a run that was copied to another directory, it is ``dir``.
         """
         directory, place = Path(self.dir), Path(self.project, self.id).parts
         is_in_place = directory.parts[-len(place) :] == place
@@ -40,7 +40,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LogContext(msgspec.Struct, frozen=True):
-    """When the event that is being logged took place, in which epoch and stage."""
+    """The time, epoch and stage of an event that is being logged."""
 
     time: float
     """Unix time in seconds."""

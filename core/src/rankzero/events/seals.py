@@ -1,9 +1,8 @@
 """Seals: sign a user's own runs with a key, so that they are recognised later.
 
 The key is in the user's state directory, ``$XDG_STATE_HOME/rankzero/key`` or ``~/.local/state/rankzero/key``, which
-nobody else can read. So who sends somebody a run's directory cannot make it look like one that was started there, nor
-change where a sealed one is to be delivered. The seal says also in which directory the run was started, so that it
-cannot be put on another one.
+other users cannot read. So another user cannot forge a run that looks like one of this user's, nor change where a
+sealed run is delivered. The seal covers the run's directory, too, so that it cannot be copied to another run.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def seal(run_id: str, run_dir: str, loggers: Mapping[str, Any]) -> str:
-    """Return the seal of a run; empty, which is said once, where the user can have no key. Nothing is raised."""
+    """Return the seal of a run; if the user has no key, log a warning once and return an empty text. Never raises."""
     try:
         return _seal(_read_key() or _make_key(), run_id, run_dir, loggers)
     except Exception as error:
@@ -37,7 +36,7 @@ def seal(run_id: str, run_dir: str, loggers: Mapping[str, Any]) -> str:
 
 
 def is_sealed(run_id: str, run_dir: str, loggers: Mapping[str, Any], sealed: str) -> bool:
-    """Return whether this user's ``start()`` wrote down these loggers of this run in this directory."""
+    """Return whether this user's ``start()`` recorded these loggers for this run in this directory."""
     if not sealed:
         return False
     import hmac
@@ -59,10 +58,10 @@ def _seal(key: bytes, run_id: str, run_dir: str, loggers: Mapping[str, Any]) -> 
 
 
 def _read_key() -> bytes | None:
-    """Return the key; None if there is none, or what is there is none.
+    """Return the key; None if there is none or it is invalid.
 
     Raises:
-        OSError: it cannot be read, or belongs to somebody else.
+        OSError: the key cannot be read, or belongs to another user.
     """
     path = _key_file()
     try:
@@ -81,7 +80,7 @@ def _make_key() -> bytes:
     with temporary_in(path.parent) as beside:
         _write(beside, os.urandom(_SIZE))
         _link(beside, path)
-        if not _await_key():  # cut off, by a full disk or a crash
+        if not _await_key():  # truncated by a full disk or a crash
             os.replace(beside, path)
     if key := _await_key():
         return key

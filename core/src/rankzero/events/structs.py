@@ -1,7 +1,7 @@
 """The events of a run and their JSON form.
 
-One event is one line of a journal: a JSON object whose ``type`` names the class below in lower case. What is
-None or empty is left out. Paths are relative to the run's directory.
+One event is one line of a journal: a JSON object whose ``type`` is the name of a class below in lower case. Fields that
+are None or empty are left out. Paths are relative to the run's directory.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ else:
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type", tag=str.lower):
-    """What was logged, and when."""
+    """The base class of events: something that was logged, and its time."""
 
     time: Annotated[float, msgspec.Meta(ge=-LATEST, lt=LATEST)]
     """Unix time in seconds."""
 
     is_logged: ClassVar[bool] = True
-    """Whether loggers get it; False for what only the journal's readers need."""
+    """Whether loggers get the event; False for events that only readers of the journal need."""
     has_files: ClassVar[bool] = False
-    """Whether loggers get files of it, which take longer than lines."""
+    """Whether the event has files, which take longer to deliver."""
 
     @property
     def paths(self) -> list[str]:
-        """The files and directories that it names, relative to the run's directory."""
+        """The files and directories that the event refers to, relative to the run's directory."""
         return []
 
     def check(self) -> None:
-        """Raise ValueError if a journal may not say this: see `rankzero.events.trust`."""
+        """Raise ValueError if the data is not safe to use: see `rankzero.events.trust`."""
         for path in self.paths:
             check_path(path)
 
     def is_for(self, captures: Collection[str]) -> bool:
-        """Return whether a logger with these `Logger.captures` gets it."""
+        """Return whether a logger with these `Logger.captures` gets the event."""
         return self.is_logged
 
     def context(self, line: int) -> LogContext:
-        """Return when this event took place, as a logger gets it."""
+        """Return the time of the event, in the form for loggers."""
         return LogContext(self.time, line)
 
 
@@ -67,9 +67,9 @@ class Start(Event, frozen=True):
 
     run: RunInfo
     loggers: dict[str, dict[str, Any]] = {}
-    """Key → ``{"plugin": name, "options": {…}, "left_out": [names of secrets]}``: who is to get the run.
+    """The loggers: key → ``{"plugin": name, "options": {…}, "left_out": [names of secrets]}``.
 
-    ``{"class": "module:Class"}`` for a logger that was made by the script and that no plugin provides.
+    ``{"class": "module:Class"}`` for a logger that the script made and that no plugin provides.
     """
     host: str = ""
     pid: int = 0
@@ -84,15 +84,15 @@ class Start(Event, frozen=True):
         check_loggers(self.loggers)
         check_depth(self.loggers)
         if not 0 <= self.run.started < LATEST:
-            raise ValueError("the run's start is no time")
+            raise ValueError("the start time of the run is invalid")
 
     def sealed(self) -> Start:
-        """Return the event with the seal of the user whom this process belongs to."""
+        """Return the event with the seal of this process's user."""
         as_read = msgspec.json.decode(encode(self), type=Start)
         return msgspec.structs.replace(self, seal=seal(as_read.run.id, as_read.run.dir, as_read.loggers))
 
     def is_own(self, run_dir: Path) -> bool:
-        """Return whether this user started the run, in ``run_dir``, and nobody changed where it goes."""
+        """Return whether this user started the run in ``run_dir``, and its loggers are unchanged."""
         try:
             is_at_home = os.path.samefile(self.run.dir, run_dir)
         except (OSError, ValueError):
@@ -100,12 +100,12 @@ class Start(Event, frozen=True):
         return is_at_home and self.is_sealed()
 
     def is_sealed(self) -> bool:
-        """Return whether this user started the run, wherever it lies now."""
+        """Return whether this user started the run, also if it was moved."""
         return is_sealed(self.run.id, self.run.dir, self.loggers, self.seal)
 
 
 class Params(Event, frozen=True):
-    """Hyperparameters; those of later events are added to those of earlier ones."""
+    """Hyperparameters; later events are merged into earlier ones."""
 
     values: dict[str, Any]
     metrics: dict[str, Number | NonFinite] = {}
@@ -115,7 +115,7 @@ class Params(Event, frozen=True):
         check_depth(self.values)
 
     def params(self) -> dict[str, Any]:
-        """Return ``values`` with NaN and infinity as the numbers that they are."""
+        """Return ``values`` with NaN and infinity as floats."""
         params: dict[str, Any] = restore_non_finite(self.values)
         return params
 
@@ -129,7 +129,7 @@ class Metrics(Event, frozen=True):
 
     step: int | None = None
     values: dict[str, Number | bool | NonFinite] = {}
-    """Numbers; NaN and ±Infinity as those strings."""
+    """Numbers; NaN and ±Infinity are strings."""
     epoch: int | None = None
     stage: str | None = None
 
@@ -138,7 +138,7 @@ class Metrics(Event, frozen=True):
         return {key: value if value.__class__ is float else _number(value) for key, value in self.values.items()}
 
     def row(self, line: int) -> MetricsRow:
-        """Return the event as `Logger.log_metrics_batch` takes it."""
+        """Return the event as an item for `Logger.log_metrics_batch`."""
         return MetricsRow(self.numbers(), self.step, self.context(line))
 
     def context(self, line: int) -> LogContext:
@@ -150,7 +150,7 @@ def _number(value: Number | bool | NonFinite) -> Number:
 
 
 class MediaEvent(Event, frozen=True):
-    """What a verb ``log_KIND`` was given that is not a number, with its files in the run's directory."""
+    """Media logged with a verb ``log_KIND``, with files in the run's directory."""
 
     @classmethod
     def media_kind(cls) -> str:
@@ -159,11 +159,11 @@ class MediaEvent(Event, frozen=True):
 
     @classmethod
     def of(cls, media: Media, time: float, step: int | None) -> MediaEvent:
-        """Return the event of media, whose files are stored in the run's directory now."""
+        """Store the files of media in the run's directory, and return their event."""
         raise NotImplementedError
 
     def arguments(self, run_dir: Path) -> tuple[Sequence[Any], Mapping[str, Any]]:
-        """Return the positional and the keyword arguments with which the verb of a logger is called."""
+        """Return the positional and keyword arguments for the verb of a logger."""
         raise NotImplementedError
 
 
@@ -246,7 +246,7 @@ class Figure(_File, frozen=True):
 
 
 class Table(_File, frozen=True):
-    """A table, kept in a file."""
+    """A table, stored in a file."""
 
     @classmethod
     def of(cls, media: Media, time: float, step: int | None) -> Table:
@@ -261,7 +261,7 @@ class Table(_File, frozen=True):
 
 
 class Text(MediaEvent, frozen=True):
-    """A table of texts, kept in the line itself."""
+    """A table of texts, stored in the line itself."""
 
     key: str
     columns: list[str]
@@ -343,13 +343,13 @@ class Checkpoint(_Kept, frozen=True):
     """A saved model; ``path`` is the snapshot in the run's ``checkpoints/``."""
 
     source: str = ""
-    """Where the training script saved it, absolute."""
+    """The absolute path where the training script saved the checkpoint."""
     score: _Score | None = None
     step: int | None = None
     aliases: list[str] = []
     metadata: dict[str, Any] = {}
     automatic: bool = False
-    """Whether a ModelCheckpoint saved it: see `Logger.log_model`."""
+    """Whether a ModelCheckpoint saved the checkpoint: see `Logger.log_model`."""
 
     def check(self) -> None:
         super().check()
@@ -360,11 +360,11 @@ class Checkpoint(_Kept, frozen=True):
             msgspec.structs.force_setattr(self, "score", from_json_number(self.score))
 
     def without_source(self) -> Checkpoint:
-        """Return the checkpoint of a run that somebody else may have written, whose word gives no right to a file."""
+        """Return a copy without the source, which in another user's run could name any file of this user."""
         return msgspec.structs.replace(self, source="")
 
     def find(self, run_dir: Path) -> Path | None:
-        """Return where the checkpoint is: its snapshot, or else what the script saved, unless that was overwritten.
+        """Return the path of the snapshot, or else of the original file, unless it was overwritten.
 
         Raises:
             UnsafePathError: the snapshot is not in the run's directory.
@@ -389,16 +389,16 @@ class DefineMetric(Event, frozen=True):
 
 
 class Tags(Event, frozen=True):
-    """Words to find the run by, added to those it has."""
+    """Tags of the run, added to the existing ones."""
 
     tags: list[str]
 
 
 class Console(Event, frozen=True):
-    """Lines that the training process printed; recorded only if a logger wants them."""
+    """Lines that the training process printed; recorded only if a logger captures them."""
 
     text: str
-    """With a newline between lines, and none at the end."""
+    """Lines separated by newlines, without one at the end."""
     stream: str = "stdout"
     """``stdout`` or ``stderr``."""
 
@@ -407,7 +407,7 @@ class Console(Event, frozen=True):
 
 
 class Alert(Event, frozen=True):
-    """Something that people are to be told."""
+    """A message for people."""
 
     title: str
     text: str = ""
@@ -464,10 +464,10 @@ Not a tuple: msgspec 0.22 leaks its iterator.
 
 
 def encode(event: Event) -> bytes:
-    """Encode one event as a line, whatever numbers and texts it holds: NaN, numpy's, lone surrogates.
+    """Encode one event as a line; it may hold NaN, numpy scalars and lone surrogates.
 
     Raises:
-        msgspec.ValidationError: something in it has a wrong type, and nobody could read the line.
+        msgspec.ValidationError: a value has a wrong type, and the line could not be read.
     """
     try:
         line = encode_lines([event])
@@ -484,8 +484,8 @@ def decode(line: bytes) -> AnyEvent:
     """Decode one line.
 
     Raises:
-        msgspec.MsgspecError: the line is no event of a known type.
-        ValueError: it says what a journal may not say.
+        msgspec.MsgspecError: the line is not an event of a known type.
+        ValueError: the data is not safe to use.
     """
     event: AnyEvent = _decoder.decode(line)
     event.check()
@@ -495,8 +495,8 @@ def decode(line: bytes) -> AnyEvent:
 def decode_after_fragment(line: bytes) -> AnyEvent | None:
     """Return the event at the end of a damaged line, None if there is none.
 
-    A process that dies, or meets a full disk, in the middle of a line leaves a fragment, and the next line of
-    another process of the run stands right behind it.
+    If a process dies or the disk is full in the middle of a line, it leaves a fragment, and the next line of another
+    process of the run follows directly after it.
     """
     beginnings = [match.start() for match in _BEGINNING.finditer(line, 1)]
     for start in reversed(beginnings[-_MOST_FRAGMENTS:]):

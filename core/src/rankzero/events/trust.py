@@ -1,8 +1,8 @@
 """Validate the data of a journal that another user may have written: ids, names, paths and depths.
 
-A run's directory may have come from somebody else. What it says becomes names of files, and paths of files that are
-handed to trackers. So nothing there may lead out of the directory; a line that says otherwise counts as damaged, and
-an event whose file turns out to be a link to elsewhere is rejected.
+A run's directory may come from another user. Its ids and names become file names, and the files that it names are
+uploaded to trackers. So no path may lead out of the directory: a line with such a path counts as damaged, and an event
+whose file is a link to elsewhere is rejected.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from rankzero.errors import NotAFileError, UnsafePathError
 from rankzero.files.writing import inside
 
 LATEST = 253402300800.0
-"""Unix time in seconds at the end of the year 9999: no calendar has what comes later."""
+"""The Unix time at the end of the year 9999, the latest that `datetime` supports."""
 
 _LONGEST = 255  # bytes of a name in a directory
-_LONGEST_KEY = 200  # a key gets endings such as .position.json
-_DEEPEST = 200  # levels of lists and mappings; what walks through them needs a few frames for each
+_LONGEST_KEY = 200  # suffixes such as .position.json are added
+_DEEPEST = 200  # levels of lists and mappings; a recursive traversal needs a few frames for each
 _UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _OURS = re.compile(r"checkpoints/[0-9a-f]{1,32}/[^/\x00]+")
 
 
 def is_name(text: str, longest: int = _LONGEST) -> bool:
-    """Return whether a text can name a file or directory: it is no path, and has no control characters."""
+    """Return whether a text can name a file or directory: it is not a path, and has no control characters."""
     size = len(text.encode("utf-8", "replace"))
     return text not in ("", ".", "..") and size <= longest and not _UNFIT.search(text)
 
 
 def check_run(run_id: str, project: str) -> None:
-    """Raise unless an id and a project can name directories, as ``start()`` makes them; a project may hold ``/``.
+    """Check that an id and a project can name directories; a project may contain ``/``.
 
     Raises:
-        UnsafePathError: they cannot.
+        UnsafePathError: one of them cannot.
     """
     if not is_name(run_id):
         raise UnsafePathError(f"the run's id {_shown(run_id)} cannot name a directory")
@@ -46,7 +46,7 @@ def check_run(run_id: str, project: str) -> None:
 
 
 def check_loggers(loggers: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise unless what a journal says of its loggers has the form that ``start()`` gives it.
+    """Check that the record of loggers in a journal has the form that ``start()`` writes.
 
     Raises:
         UnsafePathError: a key cannot name a file.
@@ -66,7 +66,7 @@ def check_key(key: str) -> str:
     """Return the key of a logger if it can name files in a run's directory.
 
     Raises:
-        UnsafePathError: it cannot.
+        UnsafePathError: the key cannot.
     """
     if not is_name(key, _LONGEST_KEY):
         raise UnsafePathError(f"the logger's key {_shown(key)} cannot name a file")
@@ -74,17 +74,17 @@ def check_key(key: str) -> str:
 
 
 def check_path(path: str) -> None:
-    """Raise unless a path in a journal is relative and stays below the run's directory, links aside.
+    """Check that a path in a journal is relative and stays below the run's directory; does not follow links.
 
     Raises:
-        UnsafePathError: it does not.
+        UnsafePathError: the path leads out of the directory.
     """
     if not path or "\0" in path or os.path.isabs(path) or os.path.normpath(path).split("/")[0] in ("..", "."):
         raise UnsafePathError(f"the path {_shown(path)} leads out of the run's directory")
 
 
 def check_depth(*values: Any) -> None:
-    """Raise if values are nested too deep to be walked through.
+    """Check that values are not nested too deeply for a recursive traversal.
 
     Raises:
         ValueError: they are.
@@ -99,11 +99,11 @@ def check_depth(*values: Any) -> None:
 
 
 def check_files(run_dir: Path, paths: Iterable[str]) -> None:
-    """Raise unless files that a journal names, and all files in directories that it names, are in the run's directory.
+    """Check that files named in a journal, also those inside named directories, are in the run's directory.
 
     Raises:
-        UnsafePathError: one is not, links followed.
-        NotAFileError: one is a pipe or a device, which would be waited for.
+        UnsafePathError: the resolved path of a file is outside.
+        NotAFileError: a file is a pipe or a device, on which reading would block.
     """
     for path in paths:
         found = inside(run_dir, path)
@@ -119,18 +119,18 @@ def check_files(run_dir: Path, paths: Iterable[str]) -> None:
 def _check_file(path: Path) -> None:
     try:
         mode = os.stat(path).st_mode
-    except OSError:  # it is not there: whoever needs it says so
+    except OSError:  # a missing file is reported when it is read
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise NotAFileError(f"{path} is a pipe or a device, not a file")
 
 
 def own_snapshot(run_dir: Path, path: str) -> Path | None:
-    """Return the directory in ``checkpoints/`` that was made for one snapshot, and may be deleted; None for any other.
+    """Return the directory in ``checkpoints/`` that contains only this snapshot, and may be deleted; None otherwise.
 
     Args:
         run_dir: the run's directory.
-        path: the snapshot's, as the journal says.
+        path: the path of the snapshot in the journal.
     """
     if not _OURS.fullmatch(path) or path.endswith(("/.", "/..")):
         return None

@@ -1,7 +1,7 @@
 """Directories to write to, local or behind an fsspec URL such as ``s3://bucket/logs``.
 
-An object store cannot append to a file. So a directory there is worked on in a local copy, and each file that
-changed is uploaded whole.
+An object store cannot append to a file. So files are written in a local copy of the directory, and each file that
+changed is uploaded as a whole.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class LocalPlace:
         self.path.mkdir(parents=True, exist_ok=True)
 
     def pull(self, name: str) -> None:
-        """Get a file, if it exists, into ``path``."""
+        """Do nothing: the file is in ``path``."""
 
     def push(self, name: str) -> None:
-        """Bring a file in ``path`` to its place."""
+        """Do nothing: the file is in ``path``."""
 
     def close(self) -> None:
-        """Drop what was only needed for working."""
+        """Do nothing: there is no copy."""
 
 
 class RemotePlace:
-    """A directory behind an fsspec URL; ``path`` is the local copy of what was pulled."""
+    """A directory behind an fsspec URL; ``path`` is a local directory with copies of its files."""
 
     is_remote = True
 
@@ -48,12 +48,12 @@ class RemotePlace:
         self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def pull(self, name: str) -> None:
-        """Get a file, if it exists, into ``path``."""
+        """Download a file, if it exists, into ``path``."""
         if self._fs.isfile(self._remote(name)):
             self._fs.get_file(self._remote(name), str(self.path / name))
 
     def push(self, name: str) -> None:
-        """Bring a file in ``path`` to its place."""
+        """Upload a file from ``path``."""
         remote = self._remote(name)
         self._fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
         self._fs.put_file(str(self.path / name), remote)
@@ -70,12 +70,12 @@ Place = LocalPlace | RemotePlace
 
 
 def place_at(directory: str) -> Place:
-    """Return the directory, made if need be."""
+    """Return the directory; make it if necessary."""
     return RemotePlace(directory) if is_url(directory) else LocalPlace(directory)
 
 
 def is_url(path: str) -> bool:
-    """Return whether ``path`` is for fsspec."""
+    """Return whether ``path`` is an fsspec URL."""
     return "://" in path
 
 
@@ -91,13 +91,13 @@ def directories_in(directory: str) -> list[str]:
 
 
 def next_version(directory: str) -> int:
-    """Return the number N of the ``version_N`` that comes after those in a directory."""
+    """Return the number after the highest N of ``version_N`` in a directory."""
     numbers = (name.removeprefix("version_") for name in directories_in(directory) if name.startswith("version_"))
     return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
 
 
 def replace_file(place: Place, name: str, content: bytes) -> None:
-    """Write a file and bring it to its place; a reader, or a crash, never meets a half-written one."""
+    """Write a file atomically, and upload it if the directory is remote."""
     write_file(place.path / name, content)
     place.push(name)
 

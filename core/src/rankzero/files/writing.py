@@ -1,8 +1,8 @@
 """Write files atomically, and never through a link.
 
-A run's directory may have been written by somebody else, who could put a link where rankzero is going to write. So a
-file is written beside its place, under a name that nobody can guess, and renamed; and a file that is continued must
-be a regular file itself. Copies are made in the same way: a file under its final name is whole.
+Another user may have written a run's directory, and put a link where rankzero is going to write. So a new file is
+written under an unpredictable name in the same directory and then renamed, and a file to append to must be a regular
+file. Copies are made in the same way: a file under its final name is complete.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _OLD = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not w
 
 @contextmanager
 def temporary_in(directory: Path) -> Iterator[Path]:
-    """Yield the path of a new file in ``directory`` that nobody can guess; unless it is renamed, it is removed."""
-    path = directory / f".rankzero-{uuid.uuid4().hex}.part"  # no tool takes it for a file of a known kind
+    """Yield an unpredictable path for a new file in ``directory``; the file is removed unless it was renamed."""
+    path = directory / f".rankzero-{uuid.uuid4().hex}.part"  # the suffix keeps tools from reading it
     try:
         yield path
     finally:
@@ -37,10 +37,10 @@ def temporary_in(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file to write to that takes the place of ``path`` at the end, unless an exception comes first.
+    """Yield a file to write to, which replaces ``path`` at the end unless an exception is raised.
 
     Raises:
-        OSError: the directory cannot be written, or the disk is full; what was at ``path`` is untouched.
+        OSError: the directory cannot be written, or the disk is full; ``path`` is unchanged.
     """
     with temporary_in(path.parent) as beside:
         with os.fdopen(os.open(beside, _NEW, 0o666), "wb") as file:
@@ -49,21 +49,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file at once: a reader, or a crash, never meets a half-written one.
+    """Write a file atomically: neither a reader nor a crash finds a half-written file.
 
     Raises:
-        OSError: as `replacing`.
+        OSError: as in `replacing`.
     """
     with replacing(path) as file:
         file.write(content)
 
 
 def copy_file(source: str | os.PathLike[str], target: Path) -> None:
-    """Copy what is in ``source`` to ``target``, which is replaced at once.
+    """Copy the content of ``source`` to ``target``, which is replaced atomically.
 
     Raises:
         NotAFileError: ``source`` is not a regular file.
-        OSError: ``source`` cannot be read, or ``target`` cannot be written; then what was there is untouched.
+        OSError: ``source`` cannot be read, or ``target`` cannot be written; ``target`` is unchanged.
     """
     with open_regular(source) as original, replacing(target) as copy:
         while chunk := original.read(_CHUNK):
@@ -71,64 +71,64 @@ def copy_file(source: str | os.PathLike[str], target: Path) -> None:
 
 
 def link_or_copy(source: str | os.PathLike[str], target: Path) -> None:
-    """Make ``target`` another name of the file ``source``, or a copy where there can be no hard link.
+    """Make ``target`` a hard link to the file ``source``, or a copy if no hard link is possible.
 
-    A file that is at ``target`` is replaced.
+    An existing file at ``target`` is replaced.
 
     Raises:
         NotAFileError: ``source`` is not a regular file.
-        OSError: as `copy_file`.
+        OSError: as in `copy_file`.
     """
     real = os.path.realpath(source)
     with temporary_in(target.parent) as beside:
         try:
             os.link(real, beside, follow_symlinks=False)
-        except OSError:  # another file system, one without hard links, or somebody else's file
+        except OSError:  # another file system, one without hard links, or another user's file
             copy_file(real, target)
             return
         if not stat.S_ISREG(os.lstat(beside).st_mode):
             raise _not_a_file(source)
-        os.replace(beside, target)  # which leaves both where they were names of one file already
+        os.replace(beside, target)  # does nothing if both are hard links to one file already
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading, which may be reached through links; never wait for a pipe.
+    """Open a regular file for reading, following links; never waits for a pipe.
 
     Raises:
-        NotAFileError: it is a directory, a pipe or a device.
-        OSError: it cannot be read.
+        NotAFileError: the path is a directory, a pipe or a device.
+        OSError: the file cannot be read.
     """
     return _opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, "rb")
 
 
 def open_own(path: str | os.PathLike[str], mode: str = "rb", permissions: int = 0o666) -> BinaryIO:
-    """Open a file that rankzero wrote, or is going to write: one that is a link is refused.
+    """Open a file that rankzero has written or is going to write; links are refused.
 
     Args:
         path: the file.
-        mode: ``rb``, ``r+b``, or ``ab``, which makes the file if need be.
-        permissions: of a new file, before the umask.
+        mode: ``rb``, ``r+b``, or ``ab``, which creates the file if necessary.
+        permissions: the permissions of a new file, before the umask.
 
     Raises:
-        NotAFileError: it is a link, a directory, a pipe or a device.
-        OSError: it cannot be opened.
+        NotAFileError: the path is a link, a directory, a pipe or a device.
+        OSError: the file cannot be opened.
     """
     flags = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "ab": os.O_WRONLY | os.O_APPEND | os.O_CREAT}[mode]
     return _opened(path, flags | _OLD, mode, permissions)
 
 
 def open_descriptor(path: str | os.PathLike[str], flags: int, permissions: int = 0o666) -> int:
-    """Open a file as `open_own` does, with flags of ``os.open``; return its descriptor.
+    """Open a file like `open_own`, with flags of ``os.open``; return its descriptor.
 
     Raises:
-        NotAFileError: it is a link, a directory, a pipe or a device.
-        OSError: it cannot be opened.
+        NotAFileError: the path is a link, a directory, a pipe or a device.
+        OSError: the file cannot be opened.
     """
     return _open(path, flags | _OLD, permissions)
 
 
 def lock_permissions() -> int:
-    """Return the permissions of a lock's file: the group may lock only if the umask lets it write, others never."""
+    """Return the permissions of a lock file: the group may lock it only if the umask lets it write, others never."""
     try:
         status = Path("/proc/self/status").read_text()
         umask = int(status.partition("\nUmask:")[2].split()[0], 8)
@@ -138,21 +138,21 @@ def lock_permissions() -> int:
 
 
 def read_own(path: str | os.PathLike[str]) -> bytes:
-    """Return what is in a file that rankzero wrote.
+    """Return the content of a file that rankzero has written.
 
     Raises:
-        NotAFileError: it is a link, a directory, a pipe or a device.
-        OSError: it cannot be read.
+        NotAFileError: the path is a link, a directory, a pipe or a device.
+        OSError: the file cannot be read.
     """
     with open_own(path) as file:
         return file.read()
 
 
 def check_own(path: Path) -> Path:
-    """Return the path of a file that others are going to open, or make.
+    """Return the path of a file that other code is going to open or create.
 
     Raises:
-        NotAFileError: it is a link, a directory, a pipe or a device.
+        NotAFileError: the path is a link, a directory, a pipe or a device.
     """
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(os.lstat(path).st_mode):
@@ -161,14 +161,14 @@ def check_own(path: Path) -> Path:
 
 
 def inside(directory: Path, path: str | os.PathLike[str]) -> Path:
-    """Return ``directory / path`` if it is in ``directory`` when all links are followed.
+    """Return ``directory / path`` if the resolved path is inside ``directory``.
 
     Args:
-        directory: its own links do not matter.
-        path: relative; what it names need not exist.
+        directory: the directory, which may itself be a link.
+        path: a relative path, which need not exist.
 
     Raises:
-        UnsafePathError: it is absolute, leads out of the directory, or is the directory itself.
+        UnsafePathError: the path is absolute, leads out of the directory, or is the directory itself.
     """
     text = os.fspath(path)
     if text and "\0" not in text and not os.path.isabs(text):
@@ -183,7 +183,7 @@ def make_directory(directory: Path, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         UnsafePathError: a link leads out of ``directory``.
-        OSError: it cannot be made.
+        OSError: the directory cannot be made.
     """
     made = inside(directory, path)
     made.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def make_directory(directory: Path, path: str | os.PathLike[str]) -> Path:
 
 
 def state_directory() -> Path:
-    """Return the directory of what rankzero keeps for the user; it need not exist.
+    """Return rankzero's state directory of this user; it need not exist.
 
     Raises:
         FileNotFoundError: the user has no home directory.
@@ -214,7 +214,7 @@ def _open(path: str | os.PathLike[str], flags: int, permissions: int) -> int:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a pipe, a directory
             raise _not_a_file(path) from None
         raise
-    if descriptor <= 2:  # the process was started without stdio, and what C libraries print must not land in our files
+    if descriptor <= 2:  # the process has no stdio; output of C libraries must not get into our file
         low, descriptor = descriptor, fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
         os.close(low)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

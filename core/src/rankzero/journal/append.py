@@ -1,8 +1,8 @@
 """Append to the journal: one JSON object a line, the single source of truth of a run.
 
-Writing is one ``os.write`` on an ``O_APPEND`` descriptor, so that whatever a log call returned from is in the
-kernel's hands and survives the death of the process, and so that forked writers never mix their lines.
-Reading tolerates a torn last line (it is not there yet) and reports and skips damaged lines in the middle.
+Each write is one ``os.write`` on an ``O_APPEND`` descriptor: once a log call returns, the kernel has the data, which
+survives the death of the process, and forked writers never mix their lines. A reader ignores an incomplete last line,
+and reports and skips damaged lines in the middle.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ log = logging.getLogger("rankzero.journal")
 
 
 _CHUNK = 1 << 20
-_TRY_EVERY = 0.05  # seconds, while somebody waits for room on the disk
+_TRY_EVERY = 0.05  # seconds, while a caller waits for room on the disk
 
 
 class Journal:
-    """Appends lines to a journal. No method raises once the file is open: trouble is warned of and counted.
+    """Appends lines to a journal. Once the file is open, no method raises: failures are logged and counted.
 
-    What cannot be written, say because the disk is full, waits in memory in a `Backlog` until it can.
+    Lines that cannot be written, for example because the disk is full, wait in memory in a `Backlog`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,11 +39,11 @@ class Journal:
         """
         self.path = path
         self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        # Closed with the last reference, not before: a thread that logs late must never write to a reused descriptor.
+        # Closed with the last reference only: a thread that logs late must never write to a reused descriptor.
         weakref.finalize(self, os.close, self._fd).atexit = False
         self._size = 0
         self._backlog = Backlog(self._fd, is_active=not _ends_with_newline(self._fd))
-        self._said: set[object] = set()
+        self._reported: set[object] = set()
 
     def append(self, line: bytes) -> None:
         """Append one encoded event, newline included."""
@@ -58,30 +58,30 @@ class Journal:
             self._append_late(line, line[:written])
 
     def flush(self, timeout: float) -> bool:
-        """Write what waits in memory, trying for ``timeout`` seconds; return whether nothing waits any more."""
+        """Write the lines that wait in memory, trying for ``timeout`` seconds; return whether all are written."""
         if not wait_until(lambda: not self._backlog.is_active or self._backlog.write(), timeout, _TRY_EVERY):
             return False
-        self._say_that_it_is_written()
+        self._report_recovery()
         return True
 
     def give_up(self) -> None:
-        """Warn of what cannot be written before the run ends, if anything."""
+        """Count the lines that are still waiting as lost, and log a warning if there are any."""
         if lost := self._backlog.give_up():
             why = self._backlog.reason
             self._warn(f"{lost} events of the run could not be written to {self.path} and are lost: {why}")
 
     def check(self) -> None:
-        """Warn, once, if the file was deleted: what is written now nobody can read."""
-        if "deleted" not in self._said and not os.fstat(self._fd).st_nlink:
-            self._said.add("deleted")
+        """Log a warning, once, if the file was deleted: later events cannot be read."""
+        if "deleted" not in self._reported and not os.fstat(self._fd).st_nlink:
+            self._reported.add("deleted")
             self._warn(f"{self.path} was deleted. Training goes on, but what is logged from now on is lost.")
 
     def _append_late(self, line: bytes, fragment: bytes = b"") -> None:
         outcome = self._backlog.append(line, fragment)
         if outcome is Outcome.WRITTEN:
-            self._say_that_it_is_written()
-        elif outcome not in self._said:
-            self._said.add(outcome)
+            self._report_recovery()
+        elif outcome not in self._reported:
+            self._reported.add(outcome)
             if outcome is Outcome.KEPT:
                 what = "what is logged is kept in memory until it can be written again"
             else:
@@ -91,10 +91,10 @@ class Journal:
                 "written before is intact. Free space or check the mount."
             )
 
-    def _say_that_it_is_written(self) -> None:
-        if not self._said & {*Outcome}:
+    def _report_recovery(self) -> None:
+        if not self._reported & {*Outcome}:
             return
-        self._said -= {*Outcome}
+        self._reported -= {*Outcome}
         lost, self._backlog.lost, self._backlog.reason = self._backlog.lost, 0, ""
         with uncaptured():
             if lost:
@@ -103,11 +103,11 @@ class Journal:
                 log.warning("%s can be written again; nothing was lost", self.path)
 
     def _warn(self, message: str) -> None:
-        with uncaptured():  # recorded, it would be one more line that cannot be written
+        with uncaptured():  # captured, it would be one more line that cannot be written
             warn_user(message)
 
     def size(self) -> int:
-        """Return the journal's length in bytes; the last one known if the file system does not say."""
+        """Return the journal's length in bytes; the last known one if the file system does not answer."""
         with suppress(OSError):
             self._size = os.fstat(self._fd).st_size
         return self._size
@@ -119,7 +119,7 @@ def _ends_with_newline(fd: int) -> bool:
 
 
 def cut_torn_tail(path: Path) -> None:
-    """Remove an incomplete last line, left by a crash. Only for the one that holds the writer's lock."""
+    """Remove an incomplete last line, left by a crash. Only for the process that holds the writer's lock."""
     with open_own(path, "r+b") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end
@@ -132,5 +132,5 @@ def cut_torn_tail(path: Path) -> None:
                 break
             keep = start
         if keep < end:
-            log.warning("%s: cut off the last %d bytes, a line that was not written to its end", path, end - keep)
+            log.warning("%s: removed the last %d bytes, an incomplete line", path, end - keep)
             file.truncate(keep)

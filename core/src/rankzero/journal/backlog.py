@@ -1,4 +1,4 @@
-"""Lines that could not be written to the journal, as on a full disk: keep them in memory, write them later."""
+"""Keep lines that could not be written to the journal (the disk is full) in memory, and write them later."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from enum import Enum
 from rankzero.events.structs import Lost, encode
 
 MOST_BYTES = 1 << 20
-"""How many bytes of lines are kept; what exceeds this is lost."""
+"""The most bytes that are kept; further lines are lost."""
 
 
 class Outcome(Enum):
-    """What became of a line."""
+    """The result of appending a line."""
 
     WRITTEN = "written"
-    """It is in the journal, and so is everything before it."""
+    """The line is in the journal, and so is everything before it."""
     KEPT = "kept"
     LOST = "lost"
 
 
 class Backlog:
-    """The lines of one journal that wait, oldest first. A forked child begins with none: its parent writes its own."""
+    """The waiting lines of one journal, oldest first. A forked child starts with none: its parent writes them."""
 
     def __init__(self, fd: int, *, is_active: bool) -> None:
         """Keep lines for a file.
 
         Args:
             fd: open for reading and appending.
-            is_active: the file may end within a line, so that the next one is to be written from here.
+            is_active: the file may end with an incomplete line, so that the next line must go through the backlog.
         """
         self.is_active = is_active
-        """Whether all lines have to come through here, because something waits or a line is torn."""
+        """Whether all lines must go through the backlog, because lines wait or the file ends with a torn one."""
         self.lost = 0
-        """How many lines this process has lost since it could last write all that waited."""
+        """The number of lines that this process has lost since it last wrote all that waited."""
         self.reason = ""
         """Why the file cannot be written."""
         self._fd = fd
@@ -45,11 +45,11 @@ class Backlog:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.RLock()  # a signal handler may log in the middle of this
+        self._lock = threading.RLock()  # a signal handler may log while the lock is held
         self._is_writing = False
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        self._report = b""  # of lines that were lost, if it is torn: it stands before those that wait
+        self._report = b""  # a torn report of lost lines, to be written before those that wait
         self._torn: tuple[bytes, int] | None = None  # the beginning of the next line, and where it is in the file
         self._is_line_open = True
         self._unreported = 0
@@ -57,11 +57,11 @@ class Backlog:
         self.lost = 0
 
     def append(self, line: bytes, fragment: bytes = b"") -> Outcome:
-        """Write what waits and then ``line``; keep it if that cannot be done.
+        """Write the waiting lines and then ``line``; keep it if that fails.
 
         Args:
-            line: with its newline.
-            fragment: how much of it was just written to the file.
+            line: the line with its newline.
+            fragment: the part of it that was just written to the file.
         """
         if self._pid != os.getpid():
             self._begin()
@@ -82,7 +82,7 @@ class Backlog:
                 self._is_writing = False
 
     def write(self) -> bool:
-        """Write what waits; return whether nothing waits any more."""
+        """Write the waiting lines; return whether all are written."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
@@ -96,7 +96,7 @@ class Backlog:
             return not (self._lines or self._report or self._unreported)
 
     def give_up(self) -> int:
-        """Count what waits as lost; return how many lines are lost, those of before included."""
+        """Count the waiting lines as lost; return the number of all lost lines."""
         with self._lock:
             for _ in self._lines:
                 self._lose()
@@ -139,7 +139,7 @@ class Backlog:
         is_begun = self._torn is not None
         if is_written or is_begun:
             self._unreported -= count
-        self._report = report if is_begun else b""  # otherwise it may tell of more the next time
+        self._report = report if is_begun else b""  # otherwise the next report may count more lines
         return is_written
 
     def _write(self, line: bytes) -> bool:
@@ -162,13 +162,13 @@ class Backlog:
             self._torn = fragment, os.fstat(self._fd).st_size - len(fragment)
 
     def _missing(self, line: bytes) -> bytes:
-        """Return what is to be written for ``line``: only its rest, if its beginning ends the file."""
+        """Return the part of ``line`` that must be written: its rest if the file ends with its beginning."""
         if self._torn is not None:
             fragment, start = self._torn
             with suppress(OSError):
                 found = os.pread(self._fd, len(fragment) + 1, start)
                 if found == fragment and line.startswith(fragment):
                     return line[len(fragment) :]
-                if found == line:  # it lacked its newline, which another process wrote
+                if found == line:  # only the newline was missing, and another process wrote it
                     return b""
         return b"\n" + line if self._is_line_open else line

@@ -1,4 +1,4 @@
-"""Read a journal, also while it grows: ignore an incomplete last line, skip damaged lines."""
+"""Read a journal, also while it grows; ignore an incomplete last line and skip damaged lines."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Line(NamedTuple):
     """One complete line of a journal."""
 
     number: int
-    """From 0, damaged lines counted too."""
+    """The number of the line, from 0; damaged lines count."""
     end: int
     """The byte offset of the next line."""
     data: bytes
-    """Without the newline."""
+    """The bytes without the newline."""
 
     def decode(self) -> AnyEvent | None:
-        """Return the event, or None for a damaged line; damage is reported to the log ``rankzero.journal.append``."""
+        """Return the event; for a damaged line log a warning to ``rankzero.journal.append`` and return None."""
         if not self.data:
             return None  # the end of a torn line
         try:
@@ -44,10 +44,10 @@ class Line(NamedTuple):
 
 
 class Tail:
-    """Reads a journal from a position on, as far as it has been written; later calls see what was added."""
+    """Reads the complete lines of a journal from an offset on; later calls return the lines that were added."""
 
     def __init__(self, path: Path, offset: int = 0, line: int = 0) -> None:
-        """Open ``path`` for reading at a byte offset, which is where the line numbered ``line`` begins.
+        """Open ``path`` for reading at a byte offset, where the line numbered ``line`` begins.
 
         Raises:
             RunNotFoundError: there is no journal.
@@ -73,7 +73,7 @@ class Tail:
         return lines
 
     def seek_line(self, line: int) -> None:
-        """Go to the line numbered ``line``, or to the end if there are fewer."""
+        """Go to the line numbered ``line``, or to the end if there are fewer lines."""
         self.offset = self.line = 0
         while self.line < line and (lines := self.read()):
             if self.line > line:
@@ -119,9 +119,9 @@ def _is_readable(data: bytes) -> bool:
 
 
 def read_start(path: Path) -> Start | None:
-    """Return the first start event of a journal, None if nothing in it can be read.
+    """Return the first start event of a journal, None if it has no readable event.
 
-    Where only that line is damaged, the run's directory says which run it is.
+    If only the line of the start event is damaged, the id comes from the name of the run's directory.
     """
     first: AnyEvent | None = None
     for _, event in read_events(path):
@@ -136,7 +136,7 @@ def read_start(path: Path) -> Start | None:
 
 
 def last_step(path: Path) -> int:
-    """Return the step of the last metrics in a journal, -1 if there are none."""
+    """Return the last step of a journal's metrics, -1 if there are none."""
     size = path.stat().st_size
     span = _CHUNK
     while True:
@@ -144,7 +144,7 @@ def last_step(path: Path) -> int:
         with open(path, "rb") as file:
             file.seek(start)
             lines = file.read(span).split(b"\n")
-        # The first piece may be the end of a line; the last, what stands behind the last newline.
+        # The first piece may be the end of a line; the last one follows the last newline.
         for data in reversed(lines[1 if start else 0 : -1]):
             if data.startswith(_METRICS):
                 event = Line(0, 0, data).decode()

@@ -147,7 +147,7 @@ ENCODERS: Mapping[str, Callable[..., Encoded]] = {
     "figure": encode_figure,
     "pointcloud": encode_pointcloud,
 }
-"""Kind of media → what makes a file of one item."""
+"""Kind of media → the function that encodes one item."""
 
 
 def encode_raw(value: Any) -> Encoded:
@@ -279,7 +279,7 @@ def _pixels(array: Any, white: float | None = None) -> Any:
 
 
 _importing = threading.RLock()
-# A child that is forked while another thread imports would wait for that import for ever.
+# A child that is forked while another thread imports would wait forever for that import.
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 
@@ -302,7 +302,7 @@ def import_pillow() -> Any:
         with _importing:
             from PIL import Image
 
-            Image.preinit()  # otherwise the first picture that is opened or saved imports the formats
+            Image.preinit()  # otherwise opening or saving the first image imports the formats
     except ModuleNotFoundError as error:
         raise PluginNotInstalledError("images need Pillow: pip install 'rankzero[media]'") from error
     return Image

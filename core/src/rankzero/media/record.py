@@ -23,12 +23,12 @@ class Media:
     key: str
     """The name that the items share."""
     items: Any
-    """What the verb was given: one item, or a list of them."""
+    """The argument of the verb: one item, or a list of items."""
     captions: Any = None
     """A text for each item, or None."""
     step: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further keyword arguments, which only some trackers know, such as masks."""
+    """Further keyword arguments for trackers that support them, such as masks."""
     encoding: Mapping[str, Any] = field(default_factory=dict)
     """How items become files: the ``sample_rate``, the ``fps``, the ``bins`` of a histogram."""
     open_store: Callable[[], MediaStore] = field(kw_only=True, repr=False, compare=False)
@@ -41,7 +41,7 @@ class Media:
     def files(self) -> list[MediaFile]:
         """Return the items as files with absolute paths: a table or text as CSV, a histogram or model as JSON.
 
-        Under a Run most items are files already, and returned as such.
+        Under a Run most items are files already, and are returned unchanged.
         """
         store = self.open_store()
         directory = store.directory.absolute()

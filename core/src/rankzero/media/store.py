@@ -1,8 +1,7 @@
 """`MediaStore`: store media as files that are named by their content.
 
-Naming a file by its SHA-256 makes writing it idempotent: an image logged every epoch is stored once, and a
-reader can verify what it reads. The modules for hashing and copying are imported by those who log a file:
-together they take 15 ms.
+Naming a file by its SHA-256 makes writing idempotent: an image logged in every epoch is stored once, and a reader can
+verify the content. The modules for hashing and copying take 15 ms to import, and are imported with the first file.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ _LONGEST_SUFFIX = 32
 
 
 class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file that was logged. It is an `os.PathLike`, and ``numpy.asarray`` decodes it if it is an image.
+    """A logged file. It is an `os.PathLike`, and ``numpy.asarray`` decodes it if it is an image.
 
     In a journal ``path`` is relative to the run's directory; a logger gets it absolute.
     """
 
     path: str
     name: str = ""
-    """The name of the file it came from, if it came from a file."""
+    """The name of the original file, if there was one."""
     caption: str | None = None
 
     def __fspath__(self) -> str:
@@ -51,7 +50,7 @@ class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the same file with its path made absolute.
 
         Raises:
-            UnsafePathError: it is not in the directory.
+            UnsafePathError: the path is not in the directory.
         """
         return msgspec.structs.replace(self, path=str(inside(directory, self.path)))
 
@@ -79,7 +78,7 @@ class MediaStore:
             return self.put_open(file, Path(source).name, caption)
 
     def put_open(self, file: BinaryIO, name: str, caption: str | None = None, size: int | None = None) -> MediaFile:
-        """Store a copy of what can be read from ``file``, no more than ``size`` bytes; ``name`` is the file's."""
+        """Store a copy of the content of an open file, at most ``size`` bytes; ``name`` is the file's name."""
         hashlib = import_fork_safe("hashlib")
 
         suffix = Path(name).suffix
@@ -98,7 +97,7 @@ class MediaStore:
         return MediaFile(relative.as_posix(), name, caption)
 
     def put(self, kind: str, item: Any, caption: str | None = None, **encoding: Any) -> MediaFile:
-        """Store one item of a kind in `ENCODERS`: a path, or what its encoder takes with the arguments ``encoding``."""
+        """Store one item of a kind in `ENCODERS`: a path, or a value for its encoder, which also gets ``encoding``."""
         if isinstance(item, MediaFile) and caption is None:
             caption = item.caption
         item = _unwrapped(item)
@@ -128,7 +127,7 @@ class MediaStore:
                 return {"media": self.put("image", picture)}
         except OSError:
             raise
-        except Exception:  # an odd object, which costs the other cells nothing
+        except Exception:  # a broken object must not lose the other cells
             pass
         plain = to_jsonable(cell)
         return (
@@ -149,7 +148,7 @@ def captioned(items: Any, captions: Any) -> Iterator[tuple[Any, str | None]]:
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:
-    """Read what `MediaStore.table` wrote: (columns, rows); images are `MediaFile` objects again, paths absolute.
+    """Read a table written by `MediaStore.table`: (columns, rows), with images as `MediaFile` with absolute paths.
 
     Raises:
         UnsafePathError: a picture is not in the run's directory.
@@ -173,7 +172,7 @@ def _read_cell(cell: Any, directory: Path) -> Any:
 
 
 def _unwrapped(value: Any) -> Any:
-    """Return the PIL image of an SDK's own type for pictures, anything else as it is."""
+    """Return the PIL image inside an SDK's image object, any other value unchanged."""
     inner = getattr(value, "image", None)
     return inner if hasattr(inner, "save") and hasattr(inner, "mode") else value
 

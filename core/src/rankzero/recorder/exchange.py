@@ -4,9 +4,9 @@ The ranks first agree on a layout: which metric has which slots in the tensor th
 names, the first time in a stage, and again when a rank has a new name. So ranks may log different names.
 
 Ranks may also have different numbers of batches. Beside the slots the tensor holds two flags: whether this rank is at
-the end of its loop, and whether it has a name that is not in the layout. A rank at the end takes part in the others'
-reductions until all are at the end; the epoch's values are those of the last reduction. Each metric's slots begin with
-a flag, too: whether this rank has it.
+the end of its loop, and whether it has a name that is not in the layout. A rank at the end takes part in the
+reductions of the others until all are at the end; the last reduction has the values of the epoch. Each metric's slots
+begin with a flag, too: whether this rank has the metric.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Key(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A rank's part of it."""
+    """A rank's part of a value."""
 
     label: Label
     reduction: Reduction

@@ -65,7 +65,7 @@ class LatestValues:
                 continue
             if metric.given.rank_zero_only:
                 self.hide(metric.step)
-            if not waits_for_ranks(metric):  # this rank's own value would part the ranks that decide by it
+            if not waits_for_ranks(metric):  # with its own value, each rank might decide differently
                 found[metric.step.plain_name] = found[metric.step.name] = metric.newest
         return found
 

@@ -27,8 +27,8 @@ _INTERVAL = 0.1  # seconds between two drawings
 def make_progress(kind: str | None, version: str) -> Progress:
     """Return a progress bar on standard error.
 
-    It shows nothing on other ranks than zero, in CI (the variable ``CI`` is set), and where standard error is no
-    terminal, except in a notebook.
+    It shows nothing on other ranks than zero, in CI (the variable ``CI`` is set), and, except in a notebook, if
+    standard error is not a terminal.
 
     Args:
         kind: ``rich``, for terminals only; ``tqdm``; None for none; or ``auto``: rich in a terminal, and in a notebook
@@ -37,7 +37,7 @@ def make_progress(kind: str | None, version: str) -> Progress:
 
     Raises:
         RecorderError: another kind.
-        PluginNotInstalledError: tqdm is asked for, and not installed.
+        PluginNotInstalledError: tqdm is requested, and not installed.
     """
     if kind is not None and kind not in _KINDS:
         raise RecorderError(
@@ -77,7 +77,7 @@ class _Loop:
 
 
 class Progress:
-    """Shows how far loops are, ten times a second at most. Nothing here raises, or waits for an accelerator.
+    """Shows the progress of loops, at most ten times a second. Never raises or waits for an accelerator.
 
     The bar of an epoch stays until the next epoch begins; the bar of any other loop is removed when the loop ends. The
     metrics are shown beside the first bar.
@@ -102,7 +102,7 @@ class Progress:
             description: such as ``epoch 3`` or ``validate``.
             total: the number of batches, if known.
         """
-        if not is_rank_zero():  # which may be known only now
+        if not is_rank_zero():  # the rank may have been unknown before
             self.close()
         self._try(self._begin, description, total)
 
@@ -125,17 +125,17 @@ class Progress:
             self._try(self._end)
 
     def pause(self) -> None:
-        """Leave what is shown; a loop that begins later is shown below."""
+        """Leave the bars on the screen; a later loop is shown below them."""
         if self._bars is not None:
             self._try(self._pause)
 
     def close(self) -> None:
-        """Leave what is shown, and show nothing more."""
+        """Leave the bars on the screen, and show no more."""
         self.pause()
         self._turn_off()
 
     def after_fork(self) -> None:
-        """Show nothing more in a forked child, whose parent draws."""
+        """Show nothing in a forked child, because its parent draws."""
         self._make = None
         self._loops = []
         if self._bars is not None:
@@ -183,7 +183,7 @@ class Progress:
                 action(self._bars, *args)
         except Exception as error:
             self._turn_off()
-            with suppress(Exception):  # a warning that was made an error, or cannot be printed
+            with suppress(Exception):  # the warning may be an error, or cannot be printed
                 warn_user(f"the progress bar is off: drawing it failed ({describe(error)})")
 
     def _turn_off(self) -> None:

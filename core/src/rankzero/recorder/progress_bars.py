@@ -1,7 +1,7 @@
 """Draw progress bars with rich or tqdm, which keep printed lines above them.
 
-While they are visible, rich and tqdm replace ``sys.stdout`` and ``sys.stderr``. They draw on a file of their own, so
-that a capture of the console does not hear the bars.
+While bars are visible, rich and tqdm replace ``sys.stdout`` and ``sys.stderr``. The bars are drawn on a separate file,
+so that they are not captured with the console output.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from rankzero.capture.console import capture_current_streams
 
 
 class Streams:
-    """The streams that a program prints to, and what replaces them while bars are visible.
+    """Replaces the streams that a program prints to while bars are visible.
 
     Args:
-        replace: puts others in the place of ``sys.stdout`` and ``sys.stderr``.
+        replace: replaces ``sys.stdout`` and ``sys.stderr``.
     """
 
     def __init__(self, replace: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class Streams:
                         yield handler, stream
 
     def give_back(self) -> None:
-        """Put back those that were there before."""
+        """Restore the original streams."""
         for name, stream in self._before.items():
             if getattr(sys, name) is self._during[name]:
                 setattr(sys, name, stream)
@@ -66,7 +66,7 @@ class RichBars:
         from rich.console import Console
         from rich.table import Column
 
-        # What is printed must come out as it is, not as markup or wrapped.
+        # Printed text must appear unchanged, neither as markup nor wrapped.
         console = Console(file=_terminal_file(), markup=False, emoji=False, highlight=False, soft_wrap=True)
         self._progress = rich.Progress(
             rich.TextColumn("{task.description}"),
@@ -87,7 +87,7 @@ class RichBars:
             redirect_stderr=_is_terminal("stderr"),
         )
         self.streams = Streams(self._progress.start)
-        console.show_cursor(True)  # a program that is killed could not bring it back
+        console.show_cursor(True)  # a program that is killed could not restore it
 
     def add(self, description: str, total: int | None) -> Any:
         """Return a new bar, below the others."""
@@ -109,7 +109,7 @@ class RichBars:
         self._progress.remove_task(bar.id)
 
     def close(self) -> None:
-        """Leave the bars as they are, and give the streams back."""
+        """Leave the bars as they are, and restore the streams."""
         try:
             sys.stdout.flush()  # a line that was begun
             sys.stderr.flush()
@@ -125,7 +125,7 @@ class TqdmBars:
     def __init__(self, *, is_notebook: bool) -> None:
         from tqdm import auto, contrib, std
 
-        # Without the thread that draws bars which have not moved for long.
+        # Without the thread that redraws bars that have not moved for a while.
         base: Any = auto.tqdm if is_notebook else std.tqdm
         self._tqdm: Any = type("Bar", (base,), {"monitor_interval": 0})
         self._file = None if is_notebook else _terminal_file()

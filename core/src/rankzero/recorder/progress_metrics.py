@@ -10,7 +10,7 @@ from rankzero.values import Number, split_metrics
 
 
 class ShownMetrics:
-    """The newest numbers that are known of the metrics that were given last.
+    """The newest known values of the current metrics.
 
     Args:
         fixed: name → text that is always shown, after the metrics.

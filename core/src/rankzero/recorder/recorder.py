@@ -55,7 +55,7 @@ class Recorder:
         self._sync_dist = sync_dist
         self._latest = LatestValues()
         self._rows = Rows(run, Syncing(is_default=sync_dist), self._latest)
-        # Another rank may have to wait for the run's id.
+        # On another rank, reading the run's id may wait.
         progress = make_progress(progress_bar, run.version if is_rank_zero() else "")
         self._training = TrainingLoop(
             self._rows, progress, self._read_learning_rates, every=every, accumulate=accumulate
@@ -367,7 +367,7 @@ class Recorder:
         self._training.state.load_state_dict(state)
 
     def close(self, status: str = "success") -> None:
-        """Write what is gathered, unless training failed; called when the run ends, and waits for no other rank.
+        """Write the gathered values, unless training failed; called when the run ends; waits for no other rank.
 
         Later log calls are not recorded.
         """

@@ -1,4 +1,4 @@
-"""Follows the loops of a training: which run, which were left early, and what is written when they end."""
+"""Tracks the loops of a training: which are running, which were left early, and what is written when they end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TrainingLoop:
 
     @property
     def loop(self) -> Loop | None:
-        """The innermost loop that runs."""
+        """The innermost running loop."""
         return self._open[-1] if self._open else None
 
     @property
@@ -267,7 +267,7 @@ class TrainingLoop:
         self._complete_left()
 
     def settle_alone(self) -> None:
-        """Complete those of them that need no other rank."""
+        """Complete the loops that were left early and need no other rank."""
         self.state.follow()
         for loop in list(self._left):
             if not self._rows.takes_others(loop):

@@ -663,7 +663,7 @@ class Run(Verbs):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._console is not None and isinstance(error, Exception | KeyboardInterrupt):
-            self._console.hear_error(error)
+            self._console.receive_error(error)
         self.finish(endings.status_after(error))
 
     # For rankzero.run.endings

@@ -27,39 +27,39 @@ _MOST_CANDIDATES = 5
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """How far one logger's delivery has come."""
+    """The state of the delivery to one logger."""
 
     position: Position
     behind: int
-    """Bytes of the journal that wait for delivery."""
+    """The bytes of the journal that are not delivered yet."""
     is_retried: bool = False
-    """Whether a courier failed to deliver them and tries again."""
+    """Whether a courier failed to deliver them and retries."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether the tracker has everything, and the run is closed there."""
+        """Whether the tracker has everything, and the run in the tracker is closed."""
         return self.behind <= 0 and self.position.closed and not self.position.offline
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A run, as far as the two ends of its journal tell."""
+    """A summary of a run, from the first and last lines of its journal."""
 
     info: RunInfo
     status: str
-    """As `RunData.status`."""
+    """The same as `RunData.status`."""
     updated: float
-    """When something was last logged, Unix time in seconds."""
+    """The Unix time of the last event, in seconds."""
     step: int | None
-    """The last step of a metric."""
+    """The last step at which a metric was logged."""
     deliveries: dict[str, Delivered]
 
 
 def make_runs_directory(directory: Path) -> None:
-    """Make the directory where runs are kept, unless it exists, and have git ignore it.
+    """Make the directory for runs unless it exists, with a file that makes git ignore it.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the directory cannot be made.
     """
     if directory.is_dir():
         return
@@ -74,7 +74,7 @@ def find_runs(directory: Path) -> list[Path]:
     for parent, folders, files in os.walk(directory):
         if JOURNAL in files:
             found.append(Path(parent))
-            folders.clear()  # a run holds many files, but no run
+            folders.clear()  # a run contains no other run
     return sorted(found)
 
 
@@ -82,9 +82,9 @@ def find_run(wanted: str | None, directory: Path) -> Path:
     """Return the directory of one run.
 
     Args:
-        wanted: its path; its id or name; what its id or name begins with, or its id ends with. An ellipsis stands for
-            what is left out, as ``rankzero ls`` prints it. None is the run that was started last.
-        directory: where to look for an id or name.
+        wanted: the run's path, id or name; the beginning of its id or name, or the end of its id. An ellipsis
+            replaces a part, as in the output of ``rankzero ls``. None means the newest run.
+        directory: where to search for an id or name.
 
     Raises:
         RunNotFoundError: there is no such run, or more than one.
@@ -102,13 +102,13 @@ def find_run(wanted: str | None, directory: Path) -> Path:
 
 
 def choose_run(wanted: str, runs: list[Path], where: str, command: str) -> Path:
-    """Return the one of some runs that has an id or name, or a part of it.
+    """Return the only one of several runs whose id or name matches.
 
     Args:
         wanted: as in `find_run`.
-        runs: their directories.
-        where: they are, for the message.
-        command: what lists them, for the message.
+        runs: the directories to choose from.
+        where: where the runs are, for the error message.
+        command: the command that lists them, for the error message.
 
     Raises:
         RunNotFoundError: there is no such run, or more than one.
@@ -137,7 +137,7 @@ def _newest_run(directory: Path) -> Path:
 
 
 def _infos(runs: list[Path]) -> dict[Path, RunInfo]:
-    """Return what the journals of some runs say of them, without those that cannot be read."""
+    """Return the id, name, … of runs by directory, without the runs that cannot be read."""
     infos = {}
     for run in runs:
         with suppress(OSError):
@@ -147,14 +147,14 @@ def _infos(runs: list[Path]) -> dict[Path, RunInfo]:
 
 
 def _matching(wanted: str, known: Mapping[Path, RunInfo]) -> list[Path]:
-    """Return the runs with an id or name, or else those with a part of it."""
+    """Return the runs whose id or name is ``wanted``; if there are none, those of which it is a part."""
     whole = [run for run, info in known.items() if wanted in (info.id, info.name)]
     if whole:
         return whole
     head, ellipsis, tail = _split_at_ellipsis(wanted)
 
     def is_meant(text: str, *, is_id: bool) -> bool:
-        if ellipsis and (head or is_id):  # of a name, the beginning is always shown
+        if ellipsis and (head or is_id):  # rankzero ls always prints the beginning of a name
             return text.startswith(head) and text[len(head) :].endswith(tail)
         return text.startswith(wanted) or (is_id and text.endswith(wanted))
 
@@ -172,13 +172,13 @@ def _split_at_ellipsis(text: str) -> tuple[str, str, str]:
 def _describe_choice(wanted: str, matching: list[Path], known: Mapping[Path, RunInfo]) -> str:
     has_ids = len({run.name for run in matching}) == len(matching)
     newest = sorted(matching, key=lambda run: known[run].started if run in known else 0.0)[-_MOST_CANDIDATES:]
-    named = [_told_apart(run, known[run]) if has_ids and run in known else str(run) for run in newest]
+    named = [_distinguished(run, known[run]) if has_ids and run in known else str(run) for run in newest]
     more = f" and {len(matching) - len(named)} older ones" if len(matching) > len(named) else ""
     what = "id" if has_ids else "path"
     return f"{len(matching)} runs match {wanted!r}: {', '.join(named)}{more}. Give the {what} of one of them."
 
 
-def _told_apart(run_dir: Path, info: RunInfo) -> str:
+def _distinguished(run_dir: Path, info: RunInfo) -> str:
     parts = [run_dir.name]
     with suppress(RunError, OSError, OverflowError, ValueError):
         parts += [glance(run_dir).status, time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))]
@@ -186,10 +186,10 @@ def _told_apart(run_dir: Path, info: RunInfo) -> str:
 
 
 def glance(run_dir: Path) -> Glance:
-    """Return what a list of runs shows of one.
+    """Return a summary of a run, without reading the whole journal.
 
     Raises:
-        RunNotFoundError: it has no journal, or one without a readable start.
+        RunNotFoundError: the run has no journal, or its journal has no readable start event.
     """
     journal = run_dir / JOURNAL
     start = read_start(journal)
@@ -210,7 +210,7 @@ def glance(run_dir: Path) -> Glance:
 
 
 def delivered(run_dir: Path, keys: list[str]) -> dict[str, Delivered]:
-    """Return how far the loggers ``keys``, and all others that a courier has served, have come."""
+    """Return the delivery state of the loggers ``keys`` and of all others that a courier has served."""
     size = complete_size(run_dir)
     found = {key: load_position(run_dir, key) for key in keys} | positions(run_dir)
     return {
@@ -224,12 +224,12 @@ def delivered(run_dir: Path, keys: list[str]) -> dict[str, Delivered]:
 
 
 def status_without_end(run_dir: Path) -> str:
-    """Return the status of a run whose journal does not say how it ended."""
+    """Return the status of a run whose journal has no finish event."""
     return {Writer.ALIVE: "running", Writer.DEAD: "crashed", Writer.UNKNOWN: "unknown"}[writer_state(run_dir)]
 
 
 def complete_size(run_dir: Path) -> int:
-    """Return the length of the journal without a torn last line: what can be delivered."""
+    """Return the length of the journal without an incomplete last line."""
     with open(run_dir / JOURNAL, "rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end:
@@ -246,7 +246,7 @@ def events_behind(run_dir: Path, position: Position) -> int:
     """Return how many events of a journal wait for delivery."""
     count = 0
     with open(run_dir / JOURNAL, "rb") as file:
-        file.seek(min(max(0, position.offset), file.seek(0, os.SEEK_END)))  # a received position may hold anything
+        file.seek(min(max(0, position.offset), file.seek(0, os.SEEK_END)))  # the offset may be invalid
         while chunk := file.read(_CHUNK):
             count += chunk.count(b"\n")
     return count

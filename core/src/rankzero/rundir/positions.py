@@ -17,28 +17,28 @@ from rankzero.rundir.layout import COURIER_LOCK, EARLIER_POSITION, JOURNAL, POSI
 
 
 class Position(msgspec.Struct, omit_defaults=True):
-    """What the tracker has acknowledged, and what the courier is doing about the rest."""
+    """What the tracker has acknowledged, and the state of the courier."""
 
     offset: int = 0
-    """Bytes of the journal that are delivered."""
+    """The number of delivered bytes of the journal."""
     line: int = 0
-    """Lines of the journal that are delivered."""
+    """The number of delivered lines of the journal."""
     rejected: int = 0
-    """How many events stand in the reject list."""
+    """The number of events in the reject list."""
     status: str | None = None
-    """How the run ended, as far as it is delivered; None while it goes on."""
+    """The delivered final status of the run; None while the run continues."""
     closed: bool = False
     """Whether the run is closed in the tracker."""
     problem: str | None = None
-    """Why delivery does not go on; None when it does."""
+    """Why delivery fails now; None if it does not."""
     view: str | None = None
-    """How a person looks at the run: a URL, or a command to type; None if the logger did not say."""
+    """How to view the run: a URL or a shell command; None if unknown."""
     offline: bool = False
-    """Whether it was delivered to an offline logger: to files on this machine, not to the tracker."""
+    """Whether the logger was offline: it wrote files on this machine, and sent nothing to the tracker."""
     disabled: bool = False
-    """Whether it was delivered to a disabled logger: nowhere."""
+    """Whether the logger was disabled, and wrote nothing."""
     place: str = ""
-    """The run's directory, all links followed; a copy of the run elsewhere may not have been delivered."""
+    """The resolved path of the run's directory; this position does not apply to a copy of the run elsewhere."""
     pid: int = 0
     host: str = ""
     updated: float = 0.0
@@ -46,7 +46,7 @@ class Position(msgspec.Struct, omit_defaults=True):
 
 
 def load_position(run_dir: Path, key: str) -> Position:
-    """Return the position of the logger ``key``; the beginning if it cannot be read, and so nothing is known."""
+    """Return the position of the logger ``key``; the beginning if there is none or it cannot be read."""
     try:
         return read_position(run_dir, key)
     except OSError:
@@ -56,10 +56,10 @@ def load_position(run_dir: Path, key: str) -> Position:
 def read_position(run_dir: Path, key: str) -> Position:
     """Return the position of the logger ``key``; the beginning if nothing was delivered yet.
 
-    One that came here with a run which this user did not start does not count: it tells of the sender's deliveries.
+    A position that was copied here with another user's run is ignored, because it describes that user's deliveries.
 
     Raises:
-        OSError: it cannot be read, and to begin again would deliver everything twice.
+        OSError: it cannot be read; starting from the beginning would deliver everything twice.
     """
     return _read(run_dir, key) or Position()
 
@@ -69,10 +69,10 @@ def _read(run_dir: Path, key: str) -> Position | None:
         position = msgspec.json.decode(read_own(_path(run_dir, key)), type=Position)
     except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, ValueError):
         return None
-    return position if position.place == _place(run_dir) or _is_sealed(run_dir) else None
+    return position if position.place == _resolved_path(run_dir) or _is_sealed(run_dir) else None
 
 
-def _place(run_dir: Path) -> str:
+def _resolved_path(run_dir: Path) -> str:
     return os.fsencode(os.path.realpath(run_dir)).decode(errors="backslashreplace")
 
 
@@ -85,9 +85,9 @@ def _is_sealed(run_dir: Path) -> bool:
 
 
 def save_position(run_dir: Path, key: str, position: Position) -> None:
-    """Replace the file at once, so that a reader, or a crash, never meets a half-written one."""
+    """Save a position atomically, so that neither a reader nor a crash finds a half-written file."""
     position.updated = time.time()
-    position.place = _place(run_dir)
+    position.place = _resolved_path(run_dir)
     write_file(_path(run_dir, key), msgspec.json.encode(position))
 
 
@@ -104,21 +104,21 @@ def positions(run_dir: Path) -> dict[str, Position]:
 
 
 def reject_list(run_dir: Path, key: str) -> Path:
-    """Return the path of the list of events that could not be delivered to the logger ``key``, whatever was tried."""
+    """Return the path of the reject list of the logger ``key``."""
     return run_dir / (key + REJECTED)
 
 
 def courier_lock(run_dir: Path, key: str) -> Path:
-    """Return the path of the file that is locked while a courier serves the logger ``key``.
+    """Return the path of the file that a courier locks while it serves the logger ``key``.
 
     Raises:
-        NotAFileError: something else is there.
+        NotAFileError: the path is not a regular file.
     """
     return check_own(run_dir / (key + COURIER_LOCK))
 
 
 def is_served(run_dir: Path, key: str) -> bool:
-    """Return whether a courier delivers this run to this logger now; nothing is written for that."""
+    """Return whether a courier delivers this run to this logger now; writes nothing."""
     try:
         descriptor = open_descriptor(run_dir / (key + COURIER_LOCK), os.O_RDONLY)
     except (OSError, NotAFileError, ValueError):
@@ -135,41 +135,41 @@ def is_served(run_dir: Path, key: str) -> bool:
 
 
 def served_keys(run_dir: Path) -> list[str]:
-    """Return the loggers that couriers deliver this run to now."""
+    """Return the keys of the loggers to which couriers deliver this run now."""
     keys = (path.name.removesuffix(COURIER_LOCK) for path in run_dir.glob("*" + COURIER_LOCK))
     return sorted(key for key in keys if is_served(run_dir, key))
 
 
 def describe_rejected(run_dir: Path, key: str, count: int) -> str:
-    """Return a sentence about the events in the reject list."""
+    """Return a sentence that describes the events in the reject list."""
     events, stand = ("event", "stands") if count == 1 else ("events", "stand")
     return f"{count:,} {events} could not be delivered to {key} and {stand} in {reject_list(run_dir, key)}"
 
 
 def set_aside(run_dir: Path, key: str) -> None:
-    """Rename the position, so that the next courier begins at the beginning."""
+    """Rename the position file, so that the next courier starts from the beginning."""
     path = _path(run_dir, key)
     with suppress(FileNotFoundError):
         os.replace(path, path.with_suffix(EARLIER_POSITION))
 
 
 def wake(run_dir: Path, key: str) -> None:
-    """Ask the courier of a logger to try again now, if it waits before its next try."""
+    """Ask the courier of a logger to retry now, if it is waiting before a retry."""
     _touch(run_dir / (key + WAKE))
 
 
 def wake_time(run_dir: Path, key: str) -> float:
-    """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
+    """Return the Unix time of the last `wake`; 0 if there was none."""
     return _touched(run_dir / (key + WAKE))
 
 
 def ask_to_stop(run_dir: Path, key: str) -> None:
-    """Ask the courier of a logger to end after what it is sending."""
+    """Ask the courier of a logger to stop after the batch that it is sending."""
     _touch(run_dir / (key + STOP))
 
 
 def stop_time(run_dir: Path, key: str) -> float:
-    """Return when somebody last asked for that, in Unix time; 0 if nobody did."""
+    """Return the Unix time of the last `ask_to_stop`; 0 if there was none."""
     return _touched(run_dir / (key + STOP))
 
 

@@ -1,8 +1,8 @@
 """The writer's lock: shows whether the training process of a run is alive.
 
-A POSIX record lock belongs to one process: a forked DataLoader worker that outlives the trainer does not hold
-it (an ``flock`` would be inherited), and NFS shows it to other machines. Its one trap is that closing *any*
-descriptor of the file releases it; so the lock has a file of its own, which this module alone opens.
+The lock is a POSIX record lock. It belongs to one process: a forked DataLoader worker that outlives the training
+process does not hold it (it would inherit an ``flock``), and other machines see it over NFS. Closing *any* descriptor
+of the file releases it; so the lock has its own file, which only this module opens.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from rankzero.waiting import wait_until
 
 log = logging.getLogger("rankzero.journal")
 
-_PATIENCE = 1.0  # seconds; a courier that asks holds the lock for an instant
+_TIMEOUT = 1.0  # seconds; a courier that asks holds the lock for an instant
 
 # The kernel's struct flock, in which the range is all zeros: the whole file.
 _FLOCK, _TYPE, _PID = (struct.Struct("qqihh"), 3, 2) if sys.platform == "darwin" else (struct.Struct("hhqqi"), 0, 4)
 
 _held: set[tuple[int, Path]] = set()
-"""With the id of the process that took it: a forked child must ask the kernel."""
+"""Run directory → the lock's file and the process that took it: a forked child must ask the kernel."""
 
 
 class Writer(enum.Enum):
-    """What can be said of the process that writes a journal."""
+    """The state of the process that writes a journal."""
 
     ALIVE = "alive"
     DEAD = "dead"
     UNKNOWN = "unknown"
-    """The lock is free, but it was taken on another machine, and locks may not be shared between the two."""
+    """The lock is free, but it was taken on another machine, with which this one may not share locks."""
 
 
 class WriterLock:
-    """Held by the process that owns a run, from `start()` to `finish()`."""
+    """The lock that the process that owns a run holds from `start()` to `finish()`."""
 
     def __init__(self, run_dir: Path) -> None:
         """Take the lock.
 
         Raises:
-            RunInUseError: a living process holds it.
+            RunInUseError: another living process holds it.
         """
         self._path = run_dir.resolve() / WRITER_LOCK
         if (os.getpid(), self._path) in _held:
@@ -72,7 +72,7 @@ class WriterLock:
             is_taken = True
         except OSError as error:
             is_taken = False
-            log.warning("%s cannot be locked (%s); a crash is noticed only after a while", self._path, error.strerror)
+            log.warning("%s cannot be locked (%s); a crash is detected only after a while", self._path, error.strerror)
         owner = _read_owner(self._fd)
         if is_taken or (owner is not None and owner.pid != os.getpid() and is_running(owner)):
             who = f"process {owner.pid} on {owner.host}" if owner else "another process"
@@ -84,10 +84,10 @@ class WriterLock:
         os.ftruncate(self._fd, len(me))
 
     def release(self) -> None:
-        """Let go of the lock; only the process that took it may call this."""
+        """Release the lock; only the process that took it may call this."""
         _held.discard((os.getpid(), self._path))
         with suppress(OSError):
-            os.ftruncate(self._fd, 0)  # this process lives on, but it is not the owner any more
+            os.ftruncate(self._fd, 0)  # this process continues, but it is no longer the owner
         os.close(self._fd)
 
 
@@ -99,7 +99,7 @@ def _lock_exclusively(fd: int) -> None:
             return False
         return True
 
-    if not wait_until(lock, _PATIENCE, every=0.01):
+    if not wait_until(lock, _TIMEOUT, every=0.01):
         raise BlockingIOError
 
 
@@ -132,9 +132,9 @@ def writer_state(run_dir: Path) -> Writer:
 
 
 def writer_pid(run_dir: Path) -> int | None:
-    """Return the id of the process of this machine that holds the lock of a run, as the kernel says; None if none does.
+    """Return the id of the process on this machine that holds the lock of a run; None if there is none.
 
-    What the lock's file says of its owner does not count: it may have come with a run directory from somebody else.
+    The id comes from the kernel. The owner in the lock's file is ignored: another user may have written the file.
     """
     path = run_dir.resolve() / WRITER_LOCK
     if (os.getpid(), path) in _held:
@@ -151,7 +151,7 @@ def writer_pid(run_dir: Path) -> int | None:
         os.close(fd)
     fields = _FLOCK.unpack(answer)
     is_locked, pid = fields[_TYPE] != fcntl.F_UNLCK, int(fields[_PID])
-    return pid if is_locked and pid > 1 else None  # a negative one is of another machine
+    return pid if is_locked and pid > 1 else None  # the kernel returns a negative id for another machine
 
 
 def _read_owner(fd: int) -> ProcessId | None:
