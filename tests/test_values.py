@@ -182,7 +182,7 @@ NO_NUMBERS = {
 
 @pytest.mark.parametrize(("value", "expected"), NO_NUMBERS.values(), ids=NO_NUMBERS)
 def test_a_metric_that_is_not_a_number_is_kept_as_text_with_one_warning(run, value, expected):
-    with pytest.warns(UserWarning, match=r"'m' is no single number .*kept as text"):
+    with pytest.warns(UserWarning, match=r"'m' is not a single number .*kept as text"):
         run.log_metrics({"m": value, "loss": 0.5}, 3)
     run.log_metrics({"m": value, "loss": 0.5}, 4)  # a second warning would be an error
     first, second = events(run, Text)
@@ -191,7 +191,7 @@ def test_a_metric_that_is_not_a_number_is_kept_as_text_with_one_warning(run, val
 
 
 def test_meta_tensor_has_no_value(run):
-    with pytest.warns(UserWarning, match="no single number"):
+    with pytest.warns(UserWarning, match="not a single number"):
         run.log_metrics({"m": torch.ones(1, device="meta"), "loss": 0.5}, 3)
     assert "meta" in events(run, Text)[0].data[0][0]
     assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
@@ -271,7 +271,7 @@ def test_context_of_another_type_costs_no_metrics(run, context):
 
 
 def test_what_adds_up_to_a_float_is_no_float(run):
-    with pytest.warns(UserWarning, match="no single number"):
+    with pytest.warns(UserWarning, match="not a single number"):
         run.log_metrics({"m": Addable(), "loss": 0.5}, 3)
     assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
 
@@ -284,7 +284,7 @@ def test_nested_mappings_are_flattened(run):
 def test_a_mapping_that_contains_itself_ends(run):
     metrics = {"loss": 0.5}
     metrics["again"] = {"deep": metrics}
-    with pytest.warns(UserWarning, match="'again/deep' is no single number"):
+    with pytest.warns(UserWarning, match="'again/deep' is not a single number"):
         run.log_metrics(metrics, 3)
     assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
 

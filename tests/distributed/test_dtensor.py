@@ -1,4 +1,4 @@
-"""A tensor that is spread over ranks: rank zero alone must not ask for its value, which takes all of them."""
+"""A tensor that is sharded over ranks: rank zero must not read its value, which is a collective."""
 
 import pytest
 

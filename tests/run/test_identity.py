@@ -106,18 +106,18 @@ def test_bad_ids(run_id):
 def test_what_is_announced_is_heard(monkeypatch, store, found):
     monkeypatch.setattr(identity, "group_store", lambda: None)
     monkeypatch.setattr(identity, found, lambda: store)
-    Announcement(5, RUN).tell()
+    Announcement(5, RUN).publish()
     assert ask(5, 0, run_dir_of) == RUN
 
 
 def test_announcement_is_believed_before_the_name_of_the_launch(store, launch):
     launch()
-    Announcement(0, RUN).tell()
+    Announcement(0, RUN).publish()
     assert ask(0, 0, run_dir_of) == RUN
 
 
 def test_runs_are_told_apart(store):
-    Announcement(0, RUN).tell()
+    Announcement(0, RUN).publish()
     assert ask(1, 0, run_dir_of) is None
 
 
@@ -149,7 +149,7 @@ def test_store_that_breaks_is_not_waited_for(store, monkeypatch):
 
 
 def test_what_an_earlier_attempt_announced_is_not_believed(store, monkeypatch):
-    Announcement(0, Identity("stale", "stale", "/stale")).tell()
+    Announcement(0, Identity("stale", "stale", "/stale")).publish()
     monkeypatch.setattr(identity, "_born", time.time() + 0.01)
     time.sleep(0.02)
     assert ask(0, 0, run_dir_of) is None
@@ -162,7 +162,7 @@ def test_clock_of_another_machine_may_differ_a_little(store, monkeypatch, ahead,
     monkeypatch.setattr(identity, "_SKEW", 1.0)
     monkeypatch.setattr(identity, "_born", time.time() + ahead)
     monkeypatch.setattr(identity.platform, "node", lambda: "elsewhere")
-    Announcement(0, RUN).tell()
+    Announcement(0, RUN).publish()
     monkeypatch.setattr(identity.platform, "node", lambda: "here")
     assert (ask(0, 1.5, run_dir_of) == RUN) == heard
 
@@ -178,11 +178,11 @@ def test_telling_again_goes_to_new_stores_only(store, monkeypatch):
     monkeypatch.setattr(type(store), "set", lambda _, key, value: writes.append(key))
     announcement = Announcement(0, RUN)
     monkeypatch.setattr(identity, "group_store", lambda: None)
-    announcement.tell()
+    announcement.publish()
     assert writes == []
     monkeypatch.setattr(identity, "group_store", lambda: store)
     for _ in range(3):
-        announcement.tell()
+        announcement.publish()
     assert len(writes) == 1
 
 
@@ -196,5 +196,5 @@ def test_torchrun_that_is_gone_is_asked_once(monkeypatch):
     monkeypatch.setattr(identity, "torchrun_store", torchrun_store)
     announcement = Announcement(0, RUN)
     for _ in range(3):
-        announcement.tell()
+        announcement.publish()
     assert len(calls) == 1

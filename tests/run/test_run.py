@@ -478,7 +478,7 @@ def test_a_wrong_number_of_captions_keeps_the_images(run, delivered, captions):
 
 
 def test_the_other_numbers_of_a_row_are_kept(run, delivered):
-    with pytest.warns(match="'name'.*is no single number but str"), pytest.warns(match="'none' was None"):
+    with pytest.warns(match="'name'.*is not a single number but str"), pytest.warns(match="'none' was None"):
         run.log_metrics({"loss": 1.0, "name": "resnet", "none": None, "big": 10**30}, 3)
     (call,) = delivered("log_metrics")
     assert call["metrics"] == {"loss": 1.0, "big": 10**30}

@@ -1,14 +1,13 @@
-"""`TrackerLogger`, the skeleton of a logger for a tracker's SDK: an adapter declares tables and writes a `Session`.
+"""`TrackerLogger`, the base class of loggers for SDKs: an adapter declares tables and implements a `Session`.
 
-The logger is what a user makes and calls; it may be copied, pickled and closed. The session is one open run in the
-tracker. What every adapter would have to write is here:
+The logger is the object that a user makes and calls; it may be copied, pickled and closed. The session is one open run
+in the tracker. The base class implements what all adapters need:
 
-- whether the SDK is installed, and which options there are: `Options`;
-- opening when it is first needed, by one thread, once; opening the same run again after `close`;
-- prefix, epoch, metrics that are no numbers, nested hyperparameters, pictures in tables, files that exist only to be
-  sent;
-- a session that stays offline, for the journal has everything;
-- what an error of the SDK means for a courier: `Rule`.
+- checks that the SDK is installed and the options are valid: `Options`;
+- opening on first use, by one thread, once; opening the same run again after `close`;
+- prefix, epoch, metrics that are not numbers, nested hyperparameters, images in tables, temporary files for uploads;
+- an offline session, because the journal has everything;
+- the meaning of an SDK's error for a courier: `Rule`.
 """
 
 from __future__ import annotations
@@ -48,25 +47,25 @@ from rankzero.values import to_jsonable
 
 _LOG_MODEL = Option("log_model", choices=(True, False, "all"))
 _STATUSES = {"finished": "success", "killed": "aborted"}
-"""Words of frameworks for how a run ended → ours."""
+"""The status words of frameworks → those of rankzero."""
 _PLURALS = {"image": "pictures", "audio": "sounds", "video": "videos", "figure": "figures"}
 
 
 class Unsupported(Exception):
-    """A session does not write this kind of data: the fallback of `Logger` keeps it, or says that it is not kept."""
+    """The session does not support this kind of data: the fallback of `Logger` keeps it, or warns that it is lost."""
 
 
 class Session:
     """One open run in a tracker.
 
-    An adapter writes what its tracker has a place for; the rest raises `Unsupported`. `TrackerLogger` calls the methods
-    and translates the SDK's errors. ``context`` says when the event took place, which may be hours ago.
+    An adapter implements the methods that its tracker supports; the others raise `Unsupported`. `TrackerLogger` calls
+    them and translates the SDK's errors. ``context`` has the time of the event, which may be hours ago.
     """
 
     warner: OnceWarner
-    """Warns the user of each topic once, however often the run is opened; set before anything is written."""
+    """Warns the user of each topic once, also if the run is opened again; set before anything is written."""
     url: str | None = None
-    """Where a person looks at the run."""
+    """How to view the run: a URL or a shell command."""
 
     @property
     def experiment(self) -> Any:
@@ -74,18 +73,18 @@ class Session:
         raise ExperimentUnavailableError("this tracker has no object for a run")
 
     def resume(self, time: float) -> None:
-        """Prepare to write something that took place at ``time``, in Unix seconds; reading does not call this."""
+        """Prepare to write an event of the Unix time ``time``; not called before reading."""
 
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
-        """Write numbers, with the prefix and the epoch among them."""
+        """Write numbers; names have the prefix, and the epoch is included."""
         raise Unsupported
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
-        """Write hyperparameters: what JSON can hold, nested as they are. Repeated calls merge."""
+        """Write hyperparameters as nested JSON values. Repeated calls merge."""
         raise Unsupported
 
     def write_media(self, media: Media, context: LogContext) -> None:
-        """Write what is no number: see `Media`, whose files are made when it is asked for them."""
+        """Write media; see `Media`, which makes its files on demand."""
         raise Unsupported
 
     def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
@@ -93,14 +92,14 @@ class Session:
         raise Unsupported
 
     def write_checkpoint(self, checkpoint: Checkpoint, context: LogContext) -> None:
-        """Write a checkpoint, a file or directory; if this is not written, it is an artifact."""
+        """Write a checkpoint, a file or directory; by default as an artifact."""
         raise Unsupported
 
     def read_checkpoint(self, alias: str, directory: Path) -> Path:
         """Download the checkpoint with an alias into a directory, and return its path.
 
         Raises:
-            LookupError: no checkpoint of the run has it.
+            LookupError: no checkpoint of the run has this alias.
         """
         raise LookupError(f"the tracker keeps no checkpoints, so none has the alias {alias!r}")
 
@@ -113,7 +112,7 @@ class Session:
         raise Unsupported
 
     def alert(self, alert: Alert, context: LogContext) -> None:
-        """Send people a message."""
+        """Send a message to people."""
         raise Unsupported
 
     def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
@@ -124,14 +123,14 @@ class Session:
         """Return only when the tracker has acknowledged everything that was written; raise otherwise."""
 
     def finish(self, status: Any, time: float) -> None:
-        """Note how the run ended, in the tracker's word if `TrackerLogger.statuses` has one, and when."""
+        """Set the final status, translated by `TrackerLogger.statuses`, and the end time of the run."""
 
     def close(self) -> None:
-        """Release everything; in direct use the run ends."""
+        """Release all resources; in direct use this ends the run."""
 
 
 class OfflineSession(Session):
-    """Writes nothing: for a Run that stays offline, whose journal has everything, or whose tracker is switched off."""
+    """Writes nothing: for a Run that is offline, because its journal has everything, or a tracker that is disabled."""
 
     @property
     def experiment(self) -> Any:
@@ -148,12 +147,12 @@ class OfflineSession(Session):
 
 
 class TrackerLogger(Logger):
-    """Writes to a tracker by its SDK. An adapter writes `open`, ``name`` and ``version``, and a `Session`.
+    """Writes to a tracker with its SDK. An adapter implements `open`, ``name`` and ``version``, and a `Session`.
 
     Args:
         prefix: put before the names of metrics, with ``LOGGER_JOIN_CHAR``.
         log_model: see `Logger.log_model`.
-        **given: the other options; a subclass's constructor names them, and passes them on.
+        **given: the other options, which the constructor of a subclass names and passes on.
 
     Raises:
         PluginNotInstalledError: the SDK is not installed.
@@ -163,29 +162,29 @@ class TrackerLogger(Logger):
     LOGGER_JOIN_CHAR = "-"
 
     sdk: ClassVar[str]
-    """The module of the SDK, which the distribution of the same name has (with ``-`` for ``_``)."""
+    """The module of the SDK; its distribution has the same name, with ``-`` for ``_``."""
     tracker: ClassVar[str]
-    """What the tracker is called, for messages."""
+    """The name of the tracker, for messages."""
     options_class: ClassVar[type[Options]] = Options
     """The table of options. ``secret_options`` comes from it."""
     errors: ClassVar[tuple[Rule, ...]] = ()
-    """What the SDK's errors mean. An exception that no rule fits goes on as it is."""
+    """The meaning of the SDK's errors. An exception without a matching rule is raised unchanged."""
     statuses: ClassVar[Mapping[str, Any]] = {}
-    """``success``, ``aborted`` and ``failed`` (any other word) → what the tracker calls it; as given if empty."""
+    """``success``, ``aborted`` and ``failed`` (any other status) → the tracker's word; empty: no translation."""
     epoch_metric: ClassVar[str | None] = "epoch"
-    """The metric that holds the epoch of a row that has none of this name itself; None if there is to be none."""
+    """The name of the metric for the epoch of a row, unless the row has a metric of this name; None for no metric."""
     prefixes_epoch: ClassVar[bool] = True
-    """Whether the epoch's metric has the prefix, too."""
+    """Whether the prefix is added to the metric for the epoch, too."""
     media_options: ClassVar[Mapping[str, frozenset[str]] | None] = {}
-    """Kind of media → further arguments that the tracker shows; others are warned of. None if all are."""
+    """Kind of media → supported keyword arguments; a warning names others. None if all are supported."""
     draws_models: ClassVar[bool] = False
-    """Whether ``log_graph`` in direct use takes a model itself."""
+    """Whether ``log_graph`` in direct use accepts a model."""
     scratch: ClassVar[Literal["written", "flushed"]] = "written"
-    """Until when the files are needed that are made of what is logged in direct use."""
+    """How long the files of media logged in direct use are needed."""
     writes_offline: ClassVar[bool] = False
-    """Whether the adapter itself writes runs that stay offline."""
+    """Whether the adapter writes offline runs itself."""
     reopens_after_failed_flush: ClassVar[bool] = False
-    """Whether a session is useless when it could not flush, since it takes for written what is handed over again."""
+    """Whether to discard a session after a failed flush, because it would skip events that are written again."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -204,17 +203,17 @@ class TrackerLogger(Logger):
         check_option(Option("prefix", str), prefix or "")
         self.log_model = log_model
         self.prefix = prefix + self.LOGGER_JOIN_CHAR if prefix else ""
-        """What stands before the names of metrics."""
+        """The prefix of the names of metrics, with ``LOGGER_JOIN_CHAR``."""
         self.options = self.options_class(given)
-        """What the user asked for."""
+        """The options that the user gave."""
         self.options.check(type(self).__name__, ("prefix", "log_model"))
         self._session: Session | None = None
         self._begin()
 
     def _begin(self) -> None:
-        self._opening = threading.RLock()  # a courier that is a thread, and who uses the run meanwhile
+        self._opening = threading.RLock()  # the training loop and a courier thread may open the session at once
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._users = 0  # of the files in it
+        self._users = 0  # the number of calls that use files in it
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_session": None, "_opening": None, "_scratch": None}
@@ -226,20 +225,20 @@ class TrackerLogger(Logger):
     # The session
 
     def open(self, run: RunInfo | None) -> Session:
-        """Open the run in the tracker; called when it is first needed, and again after `close`.
+        """Open the run in the tracker; called on first use, and again after `close`.
 
         Args:
-            run: the rankzero run, whose id finds the same run each time; None in direct use.
+            run: the rankzero run, whose id identifies the run in the tracker; None in direct use.
 
         Raises:
-            ConfigError: the user's options make no sense to the tracker. Of this, and of a `RejectedError`, no event
-                is the cause: under a Run both become an `AccessError`.
+            ConfigError: the tracker does not accept the user's options. Under a Run this and a `RejectedError` become
+                an `AccessError`, because no event is the cause.
         """
         raise NotImplementedError
 
     @property
     def session(self) -> Any:
-        """The open run, as `open` returned it; opened if need be."""
+        """The open session; calls `open` if necessary."""
         with self._opening:
             if self._session is None:
                 self._session = self._opened()
@@ -264,20 +263,20 @@ class TrackerLogger(Logger):
             raise AccessError(f"{what}: {error}") from error
 
     def discard(self) -> None:
-        """Forget the session without closing it: what was not flushed is handed over again."""
+        """Drop the session without closing it; the courier writes the events that were not flushed again."""
         self._session = None
 
     def read_failure(self, error: BaseException) -> Failure:
-        """Return what an exception of the SDK says, for `errors`."""
+        """Return the details of an exception of the SDK, for `errors`."""
         return read_failure(error)
 
     def translated(self, what: str = "", *, is_event: bool = False) -> Any:
-        """Return a context that raises for the SDK's errors what `errors` says; see `failures.translated`."""
+        """Return a context manager that translates the SDK's errors by `errors`; see `failures.translated`."""
         return translated(self.errors, what, read=self.read_failure, is_event=is_event)
 
     @contextmanager
     def writing(self) -> Iterator[Any]:
-        """Yield the session, about to be written to. For verbs that a subclass writes itself, too."""
+        """Yield the session for writing, and translate errors. Verbs of a subclass may use it, too."""
         with self._using_files():
             session = self.session
             with self.translated(is_event=True):
@@ -286,7 +285,7 @@ class TrackerLogger(Logger):
 
     @contextmanager
     def _using_files(self) -> Iterator[None]:
-        """Delete what `media_store` made within the outermost of these contexts, if it is needed no longer."""
+        """Delete the files of `media_store` at the end of the outermost of these contexts, if they are not needed."""
         self._users += 1
         try:
             yield
@@ -355,7 +354,7 @@ class TrackerLogger(Logger):
         with self.translated():
             return self.session.experiment
 
-    # Numbers and params
+    # Metrics and hyperparameters
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         numbers, others = self.numbers_and_others(metrics)
@@ -365,7 +364,7 @@ class TrackerLogger(Logger):
             self._write_rows([MetricsRow(numbers, step, self.context)])
 
     def log_text_metric(self, key: str, value: Any, step: int | None) -> None:
-        """Log a metric that is no number, as a Run does."""
+        """Log a metric that is not a number, in the same way as a Run."""
         self.log_text(key, columns=["value"], data=[[value]], step=step)
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
@@ -395,7 +394,7 @@ class TrackerLogger(Logger):
         if metrics:
             self.log_metrics(dict(metrics), step=0)
 
-    # What is no number
+    # Everything else
 
     def log_record(self, record: Record) -> None:
         if isinstance(record, Media):
@@ -437,11 +436,11 @@ class TrackerLogger(Logger):
             session.write_console(text, stream, self.context)
 
     def download_checkpoint(self, alias: str = "best", directory: str | os.PathLike[str] | None = None) -> str:
-        """Return the path of a local copy of the checkpoint that has an alias.
+        """Download the checkpoint with an alias, and return the path of the copy.
 
         Args:
-            alias: ``best``, ``latest``, or one that `log_checkpoint` was given.
-            directory: where to put it; a new temporary directory if not given.
+            alias: ``best``, ``latest``, or an alias given to `log_checkpoint`.
+            directory: the directory for the copy; a new temporary directory by default.
 
         Raises:
             LookupError: no checkpoint of the run has this alias.

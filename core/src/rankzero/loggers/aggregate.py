@@ -14,7 +14,7 @@ Reduce = Callable[[Sequence[Any]], Any]
 def mean(values: Sequence[Any]) -> Any:
     """Return the arithmetic mean of numbers, tensors or arrays of one shape."""
     if any(getattr(value, "is_meta", False) for value in values):
-        return values[-1]  # it has no value, and to add it up would first import torch's compiler, for seconds
+        return values[-1]  # it has no value, and adding would import torch's compiler, which takes seconds
     return sum(values) / len(values)
 
 
@@ -49,19 +49,19 @@ def merge_dicts(
 
 
 def _kept(value: Any) -> Any:
-    """Return a copy of metrics, which the caller may fill anew or compute in place."""
+    """Return a copy of metrics, because the caller may reuse the mapping or change values in place."""
     try:
         if isinstance(value, Mapping):
             return {key: _kept(each) for key, each in value.items()}
         if hasattr(value, "detach"):
             return value.detach().clone()
         return value.copy() if hasattr(value, "dtype") or isinstance(value, list) else value
-    except Exception:  # an odd object, or a mapping inside itself
+    except Exception:  # a broken object, or a mapping inside itself
         return value
 
 
 class StepAggregator:
-    """Buffers the metrics of one step and gives them back, merged, when the step is over."""
+    """Buffers the metrics of one step, and returns them merged when the step is over."""
 
     def __init__(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
         self._key_funcs: dict[str, Any] = dict(agg_key_funcs or {})
@@ -79,18 +79,18 @@ class StepAggregator:
         spread = [key for key, value in metrics.items() if is_sharded(value)]
         if spread:
             rank_zero_warn(
-                f"{', '.join(map(str, spread))}: a DTensor that is spread over the ranks is not merged; log its "
+                f"{', '.join(map(str, spread))}: a DTensor that is sharded over the ranks is not merged; log its "
                 "full_tensor(), which all ranks must call"
             )
             metrics = {key: value for key, value in metrics.items() if key not in spread}
         try:
             return self.take() if step != self._step else None
-        finally:  # values of the last step that cannot be merged cost this one nothing
+        finally:  # values of the last step that cannot be merged must not lose those of this step
             self._step = step
             self._buffer.append(_kept(metrics))
 
     def take(self) -> tuple[int | None, dict[str, Any]] | None:
-        """Return what is buffered as one (step, metrics), or None; the buffer is empty afterwards."""
+        """Empty the buffer and return its content as one (step, metrics); None if it was empty."""
         if not self._buffer:
             return None
         buffered, self._buffer = self._buffer, []

@@ -1,14 +1,14 @@
 """`Logger`, the base class of all loggers.
 
-Only ``name``, ``version``, ``log_metrics`` and ``log_hyperparams`` must be written. Every other verb has a fallback
-here that keeps the data: a table becomes a CSV file, a figure an image file, and a file goes to ``log_artifact``.
+A subclass must implement ``name``, ``version``, ``log_metrics`` and ``log_hyperparams``. Every other verb has a
+fallback that keeps the data: a table becomes a CSV file, a figure an image file, and a file goes to ``log_artifact``.
 
-What an author cannot forget, because `Logger` adds it to every subclass:
+`Logger` adds to every subclass:
 
 - each verb does nothing on other ranks than zero, and ``experiment`` is a `DummyExperiment` there;
-- ``close()`` closes once, however often it is called;
-- ``save()``, ``finalize()`` and ``close()`` first log what `Logger.agg_and_log_metrics` has buffered;
-- ``finalize()`` first logs the checkpoints that `Logger.log_model` asks for.
+- ``close()`` is idempotent;
+- ``save()``, ``finalize()`` and ``close()`` first log the metrics that `Logger.agg_and_log_metrics` has buffered;
+- ``finalize()`` first logs the checkpoints that `Logger.log_model` selects.
 """
 
 from __future__ import annotations
@@ -93,10 +93,11 @@ def _guard_class(cls: type[Logger], verbs: Iterable[str]) -> None:
 class Logger(Verbs):
     """Writes to one tracker with its SDK.
 
-    A Logger used directly, without a Run, is synchronous. Under ``rankzero.start()`` a courier calls it, in another
-    process by default; it is made there again with the arguments that its constructor got here.
+    A Logger used directly, without a Run, is synchronous. Under ``rankzero.start()`` a courier calls it, by default in
+    another process, where it is made again with the same arguments.
 
-    Args of a subclass's constructor are its own. What they leave open (project, name, run id) comes from `attach`.
+    A subclass defines the arguments of its constructor. Values that the user does not set (project, name, run id) come
+    from `attach`.
     """
 
     secret_options: ClassVar[frozenset[str]] = frozenset()
@@ -105,38 +106,38 @@ class Logger(Verbs):
     supports_join: ClassVar[bool] = False
     """Whether a second process may use `experiment` while a courier delivers to the same run.
 
-    There the logger is attached and nothing is logged with it; it is closed when the run ends.
+    In the second process the logger is attached, logs nothing, and is closed when the run ends.
     """
 
     unpicklable: ClassVar[frozenset[str]] = frozenset()
-    """Constructor arguments that copies are made without, such as an open run of the SDK."""
+    """Constructor arguments that are not passed to copies, such as an open run of the SDK."""
 
     batch_bytes: ClassVar[int] = 1 << 18
-    """About how much of the journal, in bytes, is handed over before a `flush`: more for a tracker that is slow to
-    acknowledge."""
+    """The approximate number of bytes of the journal between two calls of `flush`: higher for a tracker that
+    acknowledges slowly."""
 
     finalize_acknowledges: ClassVar[bool] = False
-    """Whether `finalize` too returns only when the tracker has everything: then no `flush` comes right before it."""
+    """Whether `finalize` returns only when the tracker has everything; then no `flush` precedes it."""
 
     counts_lines: ClassVar[bool] = False
-    """Whether the logger leaves out lines of the journal that it has by its own count.
+    """Whether the logger counts lines of the journal, and skips those that the tracker has.
 
-    An event that the tracker refused, and that is retried after later ones, then comes without its line.
+    An event that was rejected, and is retried after later ones, then has no line number.
     """
 
     captures: frozenset[str] = frozenset()
-    """What a Run is to record for this logger beyond what is logged: ``console``, what the training process prints.
+    """What a Run captures for this logger in addition to logged data: ``console``, the output of the training process.
 
     An instance may set its own.
     """
 
     log_model: bool | Literal["all"] | None = None
-    """What becomes of the files that a ModelCheckpoint saves; `log_checkpoint` has no need of it.
+    """Which checkpoints of a ModelCheckpoint are logged; does not affect `log_checkpoint`.
 
-    - False: nothing.
-    - ``"all"``: each is logged when it is saved.
-    - True: those that are left are logged at the end.
-    - None: each is logged under a Run, none in direct use.
+    - False: none.
+    - ``"all"``: each one when it is saved.
+    - True: the final ones, at the end.
+    - None: each one under a Run, none in direct use.
     """
 
     group_separator: ClassVar[str] = "/"
@@ -144,7 +145,7 @@ class Logger(Verbs):
     """Where the logger writes on this machine; a subclass may set it or make it a property."""
 
     run_info: RunInfo | None = None
-    """The run that `attach` told; None for a logger that is used directly."""
+    """The run given to `attach`; None for a logger that is used directly."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -152,7 +153,7 @@ class Logger(Verbs):
         lightning.watch()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Logger:
-        # State lives here, so that a subclass need not call super().__init__().
+        # The state is set here, so that a subclass need not call super().__init__().
         self = super().__new__(cls)
         self._constructor = (args, kwargs)
         self._aggregator = StepAggregator()
@@ -204,76 +205,75 @@ class Logger(Verbs):
 
     @property
     def experiment(self) -> Any:
-        """The SDK's own object; a `DummyExperiment` on other ranks and for loggers that have none."""
+        """The SDK's object; a `DummyExperiment` on other ranks and for loggers that have none."""
         return DummyExperiment()
 
     # Delivery
 
     def attach(self, run: RunInfo) -> None:
-        """Say which run the events to come belong to. Called before any verb, never for direct use.
+        """Set the run of the following events. Called before any verb, never in direct use.
 
-        Opening may be put off to the first verb. It must be idempotent: given the same ``run.id``, a second process
-        continues the same run in the tracker.
+        The run in the tracker may be opened later, with the first verb. This must be idempotent: with the same
+        ``run.id``, a second process continues the same run in the tracker.
         """
         self.run_info = run
 
     def watermark(self) -> int | None:
-        """Return how many lines of the journal the tracker holds for sure, None if it cannot tell.
+        """Return the number of lines of the journal that the tracker certainly has; None if it is unknown.
 
-        Asked after `attach`. A number overrides the courier's saved position in both directions: for trackers whose
-        SDK says "done" when nothing has arrived, and for those that can make delivery exactly once.
+        Called after `attach`. A number replaces the courier's saved position, also if it is smaller: for trackers whose
+        SDK acknowledges data that has not arrived, and for those that can deliver exactly once.
         """
         return None
 
     def flush(self) -> None:
-        """Return only when the tracker has acknowledged everything handed over so far; raise otherwise.
+        """Return only when the tracker has acknowledged everything logged so far; raise otherwise.
 
-        Raise `TrackerUnavailableError` for what a retry can mend, `RejectedError` for what none can,
-        `PossiblyRejectedError` if that is not certain, and `AccessError` where a person must act first: the key is
-        wrong, the project does not exist.
+        Raise `TrackerUnavailableError` if a retry may succeed, `RejectedError` if it cannot, `PossiblyRejectedError` if
+        that is not certain, and `AccessError` if a person must act first: the key is wrong, the project does not exist.
         """
 
     def how_to_view(self) -> str | None:
-        """Return how a person looks at the run: a URL, or a command to type; None if there is nothing to look at.
+        """Return how to view the run: a URL or a shell command in one line; None if the run cannot be viewed.
 
-        One line. Asked while the logger is open, after a `flush`; answer from what is known, without a request.
+        Called while the logger is open, after a `flush`; must not send a request.
         """
         return None
 
     def check_login(self) -> None:
-        """Raise `ConfigError` if the tracker does not accept the user, or the user is not logged in.
+        """Raise `ConfigError` if the tracker rejects the login, or the user is not logged in.
 
-        Asked by `rankzero.start` in the training process before anything is written, unless nobody is to deliver, and
-        by ``rankzero sync`` and ``rankzero deliver``. A project or server that does not exist may be refused, too.
-        It may take one request, of a few seconds at most. A tracker that does not answer is no reason to raise.
+        Called by `rankzero.start` in the training process before anything is written, unless ``delivery`` is ``off``,
+        and by ``rankzero sync`` and ``rankzero deliver``. It may also check that the project and the server exist, with
+        one request of a few seconds at most. It must not raise if the tracker does not answer.
         """
 
     def resolved_options(self) -> dict[str, Any]:
-        """Return constructor arguments that were not given and that the environment decides, no secrets among them.
+        """Return the constructor arguments that the environment sets, without secrets.
 
-        They are kept with the run, so that it goes to the same place when it is delivered from another machine.
+        They are recorded with the run, so that a later delivery from another machine has the same destination.
         """
         return {}
 
     @property
     def is_offline(self) -> bool:
-        """Whether what is logged stays on this machine for now, as the user asked of the tracker's SDK."""
+        """Whether the user set the SDK offline, so that logged data stays on this machine."""
         return False
 
     @property
     def is_disabled(self) -> bool:
-        """Whether the user told the tracker's SDK to do nothing: what is logged is in the journal only."""
+        """Whether the user disabled the SDK, so that logged data is only in the journal."""
         return False
 
     def go_online(self) -> None:
-        """Deliver to the tracker itself, whatever the constructor was told.
+        """Switch to online delivery, also if the options set the logger offline.
 
-        Called before `attach`, when ``rankzero sync`` delivers what an offline logger has kept on this machine.
+        Called before `attach`, when ``rankzero sync`` delivers a run that was logged offline.
         """
 
     @property
     def context(self) -> LogContext:
-        """When the event that is being logged took place: now, unless a courier delivers it later."""
+        """The time of the event that is being logged: now, unless a courier delivers it later."""
         return self._context or LogContext(time.time())
 
     @contextmanager
@@ -285,30 +285,30 @@ class Logger(Verbs):
         finally:
             self._context = None
 
-    # Metrics, whose `log_metrics` a plugin must write, and hyperparameters
+    # Metrics and hyperparameters; a subclass must implement `log_metrics`
 
     @abstractmethod
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Log hyperparameters; repeated calls merge. May take ``metrics``, initial values to show beside them."""
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
-        """Log many rows, in order, each with its own time. Override it where the tracker takes many at once."""
+        """Log many rows, in order, each with its own time. Override it if the tracker accepts batches."""
         for row in rows:
             with self.at(row.context):
                 self.log_metrics(metrics=row.values, step=row.step)
 
     def log_record(self, record: Record) -> None:
-        """Log what one of the verbs was given; the data of media are kept as files, see `keep_file`.
+        """Log the record of a verb; by default, media are kept as files, see `keep_file`.
 
-        Each verb that a subclass does not write calls this one. Override it to write several in one place, and call
-        ``super().log_record(record)`` for what the tracker has no place for.
+        Each verb that a subclass does not override calls this method. Override it to handle several verbs, and call
+        ``super().log_record(record)`` for records that the tracker does not support.
         """
         match record:
             case Media(kind="text"):
                 columns, rows = record.table()
                 self.log_table(record.key, columns, rows, step=record.step)
             case Media(kind="graph", items=model) if not isinstance(model, MediaFile):
-                pass  # frameworks log it of their own accord
+                pass  # frameworks call log_graph() automatically
             case Media():
                 for file in record.files():
                     self.keep_file(record.key, file, record.kind, record.step)
@@ -331,33 +331,33 @@ class Logger(Verbs):
                 self.warner.warn("alert", f"{self._kind} sends no alerts; they stay in the run's journal: {message}")
 
     def keep_file(self, key: str, file: MediaFile, kind: str, step: int | None) -> None:
-        """Keep a file of media that the tracker has no place for: as an artifact, unless a subclass knows better."""
+        """Keep a file of media that the tracker does not support; by default as an artifact."""
         metadata = {"step": step, "caption": file.caption}
         given = {name: value for name, value in metadata.items() if value is not None}
         self.log_artifact(self.media_store.directory / file.path, name=key, type=kind, metadata=given)
 
     @property
     def media_store(self) -> MediaStore:
-        """Where the files of media are made: in the run's directory, or else in that of the logger."""
+        """The store for files of media: in the run's directory, or in direct use in that of the logger."""
         return MediaStore(Path(self.run_info.dir if self.run_info else self.log_dir or self.save_dir or "."))
 
     def as_files(
         self, kind: str, media: Sequence[Any], caption: Sequence[str] | None = None, **encoding: Any
     ) -> list[MediaFile]:
-        """Return media as files with absolute paths, and log nothing: for verbs that hand files to an SDK.
+        """Return media as files with absolute paths, without logging them: for verbs that pass files to an SDK.
 
         Args:
             kind: ``image``, ``audio``, ``video`` or ``figure``.
-            media: what the verb was given, one or a list. Under a Run these are files already, and are returned as
-                such; in direct use they may be paths, arrays, tensors or an SDK's objects, and are written to a file
-                each.
-            caption: a text for each.
-            **encoding: ``sample_rate`` of arrays that are sounds, ``fps`` of those that are videos.
+            media: the argument of the verb, one item or a list. Under a Run the items are files, and are returned
+                unchanged; in direct use they may be paths, arrays, tensors or an SDK's objects, and each is written to
+                a file.
+            caption: a text for each item.
+            **encoding: ``sample_rate`` for audio, ``fps`` for video.
         """
         return Media(kind, "", media, caption, encoding=encoding, open_store=lambda: self.media_store).files()
 
     def log_console(self, text: str, stream: str) -> None:
-        """Log lines that the training process printed; called only for loggers that want ``console``.
+        """Log lines that the training process printed; called only for loggers that capture ``console``.
 
         Args:
             text: the lines, with a newline between them and none at the end.
@@ -365,16 +365,16 @@ class Logger(Verbs):
         """
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
-        """Log the model's gradients and parameters as training goes on. A Run does this for every logger."""
+        """Log the model's gradients and parameters during training. A Run does this for every logger."""
         self.warner.warn("watch", f"{self._kind} cannot watch a model by itself; use rankzero.start() and run.watch()")
 
     def unwatch(self, model: Any = None) -> None:
         """End `watch`."""
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Log what a ModelCheckpoint has just saved, or note to do so at the end: see `log_model`.
+        """Log the checkpoints that a ModelCheckpoint has just saved, or remember them for the end: see `log_model`.
 
-        Called before the files that are superseded are deleted.
+        Called before the superseded files are deleted.
         """
         if self.log_model == "all" or (self.log_model and getattr(checkpoint_callback, "save_top_k", None) == -1):
             self._log_saved(self._saved_checkpoints.after_save(checkpoint_callback))
@@ -388,14 +388,14 @@ class Logger(Verbs):
     # Endings
 
     def save(self) -> None:
-        """Write out what is buffered; cheap, for frameworks call it after every step."""
+        """Write buffered data; must be fast, because frameworks call it after every step."""
 
     def finalize(self, status: Status) -> None:
-        """Note how the run ended. Frameworks may log on after it; `close` is the end."""
+        """Set the status of the run. Frameworks may continue to log afterwards; `close` ends the run."""
         self.save()
 
     def close(self) -> None:
-        """Release everything; a verb called later opens the same run again."""
+        """Release all resources; a later verb opens the same run again."""
 
     def _log_saved_at_last(self) -> None:
         while self._checkpoint_callbacks:
@@ -414,11 +414,11 @@ class Logger(Verbs):
         self._closed = outermost
 
     def note_use(self) -> None:
-        """Note that the logger is used again after `close`; the verbs and `experiment` do so of their own accord."""
+        """Record that the logger is used again after `close`; the verbs and `experiment` do so automatically."""
         self._closed = False
 
     def numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Number], dict[str, Any]]:
-        """Return those of nested ``metrics`` that are numbers, as such, and what else there is; None is warned of."""
+        """Split nested ``metrics`` into numbers and other values; warn of None."""
         numbers: dict[str, Number] = {}
         others: dict[str, Any] = {}
         for key, value in flatten(metrics):
@@ -442,5 +442,5 @@ _guard_class(Logger, VERBS)  # type: ignore[type-abstract]
 def _is_same(callback: Any, other: Any) -> bool:
     try:
         return bool(callback == other)
-    except ReferenceError:  # a weak proxy of what is gone
+    except ReferenceError:  # a weak proxy of a deleted object
         return False

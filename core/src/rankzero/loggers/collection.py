@@ -45,8 +45,8 @@ for _verb in SHARED_VERBS | {"log_console", "watch", "unwatch"}:
 class LoggerCollection(Logger):
     """Several loggers as one: each call goes to each of them, in order.
 
-    A logger that raises does not keep the others from the call; its exception is raised after the last one,
-    several as an `ExceptionGroup`.
+    If a logger raises, the others are still called, and the exception is raised at the end; several exceptions are
+    raised as an `ExceptionGroup`.
     """
 
     def __init__(self, loggers: Iterable[Logger]) -> None:

@@ -21,12 +21,12 @@ from rankzero.loggers.base import Logger
 
 
 def dispatch(event: Event, logger: Logger, run_dir: Path) -> None:
-    """Call the verb of ``logger`` that an event stands for, if the event `is_for` it.
+    """Call the verb of ``logger`` for an event, if the event `is_for` the logger.
 
     Args:
         event: the event.
         logger: the logger.
-        run_dir: the run's directory, in which the event's files are.
+        run_dir: the run's directory, with the event's files.
     """
     match event:
         case Metrics():
@@ -52,10 +52,10 @@ def dispatch(event: Event, logger: Logger, run_dir: Path) -> None:
 
 
 def upload(checkpoint: Checkpoint, logger: Logger, run_dir: Path) -> None:
-    """Log a checkpoint, whether or not the logger keeps what a ModelCheckpoint saves.
+    """Log a checkpoint, regardless of `Logger.log_model`.
 
     Raises:
-        RejectedError: its files are no longer kept.
+        RejectedError: the files were deleted.
     """
     path = checkpoint.find(run_dir)
     if path is None:

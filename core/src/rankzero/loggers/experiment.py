@@ -12,13 +12,13 @@ T = TypeVar("T")
 
 
 class DummyExperiment:
-    """Stands in for the SDK's object on other ranks: every method does nothing and returns None.
+    """Replaces the SDK's object on other ranks: every method does nothing and returns None.
 
-    An attribute can be called, or has attributes itself, at any depth (``experiment.config.update({})``); an item
-    is this object.
+    Attributes can be called and have attributes, at any depth (``experiment.config.update({})``); an item is this
+    object.
     """
 
-    __iter__ = None  # an object with __getitem__ alone would be iterable, without end
+    __iter__ = None  # otherwise iteration would call __getitem__ without end
 
     def __getattr__(self, name: str) -> _Nothing:
         if name.startswith("__") and name.endswith("__"):

@@ -1,4 +1,4 @@
-"""What the errors of an SDK mean for a courier, declared as a table: try again, reject the event, or wait for a person.
+"""Translate the errors of an SDK for a courier, by a table: retry, reject the event, or wait for a person.
 
 .. code-block:: python
 
@@ -21,39 +21,39 @@ import msgspec
 
 from rankzero.errors import DeliveryError
 
-_LONGEST = 400  # characters of a message: some answers are a page
+_LONGEST = 400  # characters of a message: some responses are a whole page
 
 
 class Failure(NamedTuple):
-    """What an exception says."""
+    """The details of an exception."""
 
     text: str
     status: int | None = None
     """The HTTP status."""
     code: Any = None
-    """The code of the tracker's own."""
+    """The tracker's own error code."""
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What an exception means if all that the rule names fits it."""
+    """The exception to raise for errors that match all fields of the rule."""
 
     kind: type[DeliveryError]
     """The exception to raise instead."""
     error: tuple[str, ...] = ()
-    """Classes, base classes included, as ``PACKAGE.Class`` with the name of the top package; built-in ones as such."""
+    """Classes, including their subclasses: ``PACKAGE.Class`` with the top-level package, ``Class`` if built in."""
     status: tuple[int, ...] = ()
     """HTTP statuses."""
     code: tuple[Any, ...] = ()
-    """Codes of the tracker's own."""
+    """The tracker's own error codes."""
     text: str = ""
-    """A regular expression that is found in the message, in any case of letters."""
+    """A regular expression that the message must contain, ignoring case."""
     unless: str = ""
-    """One that is not."""
+    """A regular expression that the message must not contain."""
     advice: str = ""
-    """What to add to the message."""
+    """A text to append to the message."""
 
     def fits(self, error: BaseException, failure: Failure) -> bool:
-        """Return whether this rule is for an exception."""
+        """Return whether the rule matches an exception."""
         return (
             (not self.error or not _names(error).isdisjoint(self.error))
             and (not self.status or failure.status in self.status)
@@ -64,7 +64,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Return what an exception says: its text in one line, and a status and code where most SDKs have them."""
+    """Return the details of an exception: its text in one line, and the status and code in the usual attributes."""
     response = getattr(error, "response", None)
     text = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
     statuses = (
@@ -85,14 +85,14 @@ def translated(
     read: Callable[[BaseException], Failure] = read_failure,
     is_event: bool = False,
 ) -> Iterator[None]:
-    """Raise what the first rule that fits an exception says; others, and each `DeliveryError`, go on as they are.
+    """Translate an exception by the first rule that matches; raise others, and each `DeliveryError`, unchanged.
 
     Args:
         rules: the table.
-        what: what was tried, for the message.
-        read: returns what an exception says.
-        is_event: an event is being written: then Python's own errors about files, disks and connections go on as they
-            are, too, for the courier knows which of them may be the event's fault.
+        what: what failed, for the message.
+        read: returns the details of an exception.
+        is_event: whether an event is being written. Then built-in errors about files, disks and connections are also
+            raised unchanged, because the courier decides whether the event may have caused them.
     """
     try:
         yield

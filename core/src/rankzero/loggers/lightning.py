@@ -1,10 +1,9 @@
 """Register rankzero's loggers as subclasses of Lightning's, without importing Lightning.
 
-LightningCLI takes only what is a subclass of Lightning's own Logger, and ``Trainer.log_dir`` is a logger's
-``log_dir`` only for some of Lightning's own classes. These are abstract, so others can be registered with them: every
-logger and a Run with ``Logger``, and a logger with the class that has its name (``CSVLogger``). They may be
-imported before rankzero, long after it, or never; so this watches what is imported, from the first subclass of
-`Logger` or the import of `Run` on.
+LightningCLI accepts only subclasses of Lightning's Logger, and ``Trainer.log_dir`` uses a logger's ``log_dir`` only for
+some of Lightning's classes. These are abstract, so other classes can be registered with them: every logger and Run with
+``Logger``, and a logger with the class of the same name (``CSVLogger``). Lightning may be imported before rankzero,
+after it, or never; so an import hook watches imports from the first subclass of `Logger` or the import of `Run` on.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def watch() -> None:
 
 
 def is_its_handler(handler: Any) -> bool:
-    """Return whether a signal's handler is Lightning's, which calls the one that was there before it."""
+    """Return whether a signal handler is Lightning's, which calls the previous handler."""
     return _is_its_module(type(handler).__module__)
 
 
@@ -45,18 +44,18 @@ def _is_its_module(name: str) -> bool:
 
 
 class _Watch:
-    """Is asked for every module before it is imported, and finds none: a later one tells that the classes are there."""
+    """An import hook that finds no modules; each later import shows whether Lightning's classes exist now."""
 
     def __init__(self) -> None:
-        self._counterparts: dict[type, type] = {}  # a class does not keep those that are registered with it alive
+        self._counterparts: dict[type, type] = {}  # strong references: an abstract class has only weak ones
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if _is_its_module(name):
-            with suppress(Exception):  # nobody's import is to fail for this
+            with suppress(Exception):  # an import must not fail because of this hook
                 self.look()
 
     def look(self) -> None:
-        """Register with the classes that are new since the last time."""
+        """Register with the classes that were imported since the last call."""
         for module in _BASES:
             base = getattr(sys.modules.get(module), "Logger", None)
             for each in (base, *base.__subclasses__()) if base is not None else ():
@@ -66,7 +65,7 @@ class _Watch:
 
 
 def _counterpart(name: str) -> type:
-    """Return an abstract class of which those of rankzero's classes are subclasses that Lightning calls ``name``."""
+    """Return an abstract class whose subclasses are rankzero's counterparts of Lightning's class ``name``."""
 
     class Counterpart(ABC):  # noqa: B024
         @classmethod

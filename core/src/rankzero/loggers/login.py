@@ -1,6 +1,6 @@
-"""Check the login at a tracker with one short request, without its SDK.
+"""Check the login at a tracker with one short request, without its SDK, which takes seconds to import.
 
-An SDK takes seconds to import. A tracker describes its request in a `Login`; the rest is the same for all.
+A tracker describes its request as a `Login`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from urllib.parse import urlsplit
 
 from rankzero.errors import ConfigError
 
-_REFUSED = 401  # not 403, which a firewall answers, too
+_REFUSED = 401  # not 403, which firewalls also return
 _TIMEOUT = 3.0
 
 
 @dataclass(frozen=True)
 class Login:
-    """How one tracker is asked whether it accepts a key, and what to tell a user whom it refuses."""
+    """Describes how to check a key at a tracker, and the texts for error messages."""
 
     tracker: str
-    """Its name, for messages."""
+    """The name of the tracker, for messages."""
     key: str
-    """What the key is called, as in ``API key``."""
+    """The tracker's term for the key, such as ``API key``."""
     how: str
-    """How to log in, as in ``set NAME_API_KEY``."""
+    """How to log in, such as ``set NAME_API_KEY``."""
     offline: str
-    """The option that needs no login, as in ``offline=True``."""
+    """The option that needs no login, such as ``offline=True``."""
     path: str
-    """What is asked for on the server; ``check`` adds it to the server's URL."""
+    """The path of the request, which ``check`` adds to the server's URL."""
     headers: Callable[[str], Mapping[str, str]]
-    """Returns the headers of the request for a key."""
+    """Returns the headers of the request with a key."""
     is_refusal: Callable[[Any], bool] = lambda answer: False
-    """Whether an answer with the status 200, decoded from JSON, means that the key is refused."""
+    """Returns whether the decoded JSON of a response with status 200 means that the key is rejected."""
     note: str = ""
     """A sentence for users who have no key."""
 
@@ -42,7 +42,7 @@ class Login:
         """Return the user's key.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no key.
         """
         if key:
             return key
@@ -56,17 +56,17 @@ class Login:
         """Ask a server whether it accepts a key.
 
         Args:
-            server: its URL.
+            server: the URL of the server.
             key: the user's key.
             body: posted as JSON; None for a GET request.
 
         Returns:
-            What it answered, decoded from JSON; None if it gave no answer of use, which is no reason not to train.
+            The decoded JSON response; None if there was no valid one, which must not prevent training.
 
         Raises:
-            ConfigError: it refuses the key.
+            ConfigError: the server rejects the key.
         """
-        import http.client  # with a request only
+        import http.client  # imported only for a request
         import urllib.error
 
         data = None if body is None else json.dumps(body).encode()
@@ -76,7 +76,7 @@ class Login:
         except urllib.error.HTTPError as error:
             answer, is_refused = None, error.code == _REFUSED
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError):
-            # no answer, or not this tracker's
+            # no response, or not from this tracker
             return None
         if is_refused:
             raise ConfigError(f"{urlsplit(server).netloc} refuses the {self.tracker} {self.key}: {self.how}")
@@ -87,7 +87,7 @@ def _request(url: str, headers: Mapping[str, str], data: bytes | None) -> bytes:
     import urllib.request
 
     class NoRedirects(urllib.request.HTTPRedirectHandler):
-        """Follow no redirect: the key would go along."""
+        """Refuses redirects, which would send the key to another server."""
 
         def redirect_request(self, *_: Any) -> None:
             return None

@@ -12,7 +12,7 @@ from rankzero.values import to_jsonable, to_number
 from rankzero.waiting import wait_until
 
 LATE_TIMEOUT = 30.0
-"""For how many seconds the end of a fit waits for a checkpoint that a thread of the framework still writes."""
+"""For how many seconds the end of a fit waits for a checkpoint that a thread of the framework is still writing."""
 
 _SETTINGS = (
     "monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps", "_every_n_epochs",
@@ -28,13 +28,13 @@ class SavedCheckpoint(NamedTuple):
     aliases: tuple[str, ...]
     metadata: dict[str, Any]
     may_change: bool
-    """Whether it may be written again in place; what is saved under a new name each time never is."""
+    """Whether the file may be overwritten in place; a file saved under a new name each time never is."""
     step: int | None = None
-    """That of the newest metrics when it was saved, if the callback knows."""
+    """The step of the newest metrics when it was saved, if the callback knows it."""
 
 
 class _Stamp(NamedTuple):
-    """What differs when a file, or a file in a directory, was written again."""
+    """Changes when a file, or a file in a directory, is written again."""
 
     modified: int
     inode: int
@@ -42,7 +42,7 @@ class _Stamp(NamedTuple):
 
 
 class SavedCheckpoints:
-    """Tells what ModelCheckpoints have saved, each checkpoint once.
+    """Finds the checkpoints that ModelCheckpoints have saved, each one once.
 
     A ModelCheckpoint is a Lightning one (or a weak proxy of one, or an object with the same attributes):
     ``best_k_models``, ``best_model_path``, ``last_model_path``, ``best_model_score``, ``current_score``.
@@ -50,37 +50,37 @@ class SavedCheckpoints:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Stamp] = {}
-        self._steps: dict[str, int | None] = {}  # when each of them was saved
+        self._steps: dict[str, int | None] = {}  # path → step at which it was saved
         self._awaited: dict[str, SavedCheckpoint] = {}
-        self._looked: dict[str, _Stamp] = {}  # of awaited directories, when they were looked at last
-        self._is_rewritten: dict[str, bool] = {}  # path → whether it is saved in place; not known of most
+        self._looked: dict[str, _Stamp] = {}  # awaited directory → its stamp at the last check
+        self._is_rewritten: dict[str, bool] = {}  # path → whether it is saved in place; unknown for most
         self._warner = OnceWarner(rank_zero_warn_user)
 
     def after_save(self, callback: Any) -> list[SavedCheckpoint]:
-        """Return what ``callback`` has just saved, and what came late; takes no longer the more it keeps."""
+        """Return what ``callback`` has just saved, and what is late; takes constant time."""
         found = self.late()
         if not (path := _just_saved(callback)):
             return found + self.left(callback)
         return found + self._new([_called_latest(_describe(callback, path))], awaited=path)
 
     def left(self, callback: Any) -> list[SavedCheckpoint]:
-        """Return all that ``callback`` keeps and that was not told before, the oldest first."""
+        """Return all checkpoints that ``callback`` keeps and that were not returned before, oldest first."""
         try:
             paths = dict.fromkeys(_paths(callback))
             newest = _just_saved(callback)
             known = [_describe(callback, path) for path in paths]
-        except ReferenceError:  # a weak proxy of what is gone
+        except ReferenceError:  # a weak proxy of a deleted object
             return []
         found = self._new(known, awaited=newest)
         found.sort(key=lambda saved: self._seen[saved.path].modified)
-        # ModelCheckpoint's newest file is what `latest` means, whatever its name.
+        # `latest` is ModelCheckpoint's newest file, regardless of its name.
         return [_called_latest(saved) if saved is found[-1] else saved for saved in found]
 
     def late(self, timeout: float = 0.0) -> list[SavedCheckpoint]:
-        """Return those that were not written when they were announced, and are now: a thread of Lightning may do it.
+        """Return checkpoints that were announced earlier and are complete now: a thread of Lightning may write them.
 
         Args:
-            timeout: wait for so many seconds until none is missing.
+            timeout: for how many seconds to wait for missing ones.
         """
         found: list[SavedCheckpoint] = []
 
@@ -116,21 +116,21 @@ class SavedCheckpoints:
                     self._is_rewritten[saved.path] = stamp.inode == before.inode
                 found.append(saved._replace(may_change=self._is_rewritten.get(saved.path, saved.may_change)))
             elif saved.path == awaited and (stamp is None or saved.step != self._steps.get(saved.path)):
-                self._awaited[saved.path] = saved  # otherwise one save was announced twice
+                self._awaited[saved.path] = saved  # otherwise the same save was announced twice
         return found
 
     def _is_whole(self, path: str, stamp: _Stamp) -> bool:
-        """Return whether nothing writes there any longer, as far as that can be told."""
+        """Return whether the checkpoint seems complete."""
         if path not in self._awaited or not os.path.isdir(path):
             return True
         before = self._looked.pop(path, None)
-        if before != stamp:  # a thread of the framework may still fill the directory: look again
+        if before != stamp:  # a thread of the framework may still write to the directory: check again later
             self._looked[path] = stamp
         return before == stamp
 
 
 def _just_saved(callback: Any) -> str:
-    # Lightning's own field; empty where there is none, and all that the callback keeps has to be looked at.
+    # Lightning's own field; without it, all checkpoints of the callback must be checked.
     return str(getattr(callback, "_last_checkpoint_saved", None) or "")
 
 
@@ -175,5 +175,5 @@ def _stamp(path: str) -> _Stamp | None:
 
 
 def _files_in(path: str) -> Iterator[str]:
-    for directory, _, files in os.walk(path):  # of a file: none
+    for directory, _, files in os.walk(path):  # yields nothing for a file
         yield from (os.path.join(directory, file) for file in files)

@@ -1,4 +1,4 @@
-"""The options of a tracker's logger, declared as a table: where else each may come from, and what may be kept of it.
+"""The options of a tracker's logger, declared as a table with environment variables, types and secrets.
 
 .. code-block:: python
 
@@ -29,37 +29,37 @@ class Option(msgspec.Struct, frozen=True):
 
     name: str
     kind: type | None = None
-    """``str`` or ``bool``, if it must be that."""
+    """The required type, ``str`` or ``bool``; None for any."""
     choices: tuple[Any, ...] = ()
-    """The values that it may have; any if empty."""
+    """The allowed values; any if empty."""
     variable: str | None = None
-    """The environment variable that counts where the option is not given."""
+    """The environment variable to use if the option is not given."""
     early: bool = False
-    """Whether the variable is read when the logger is made, not when the option is used."""
+    """Whether the variable is read when the logger is made, and not when the option is used."""
     kept: bool = False
-    """Whether the variable's value is kept with a run, so that it is delivered to the same destination from elsewhere.
+    """Whether the variable's value is recorded with a run, so that a later delivery has the same destination.
 
-    Never true of a secret.
+    Never true for a secret.
     """
     local: bool = False
-    """Whether the variable of whoever delivers counts where the run's own is not known: a server's address."""
+    """Whether the delivering user's variable applies if the run has no recorded value, as for a server's address."""
     secret: bool = False
-    """Whether it must be in no file and in no message."""
+    """Whether the value must not appear in any file or message."""
 
 
 class Options:
-    """What a user asked for: arguments of a logger, and environment variables. It can be pickled, and does not change.
+    """The options of a logger, from arguments and environment variables. Immutable; can be pickled.
 
-    A subclass has the table, and properties for what follows from several options.
+    A subclass defines the table, and properties that depend on several options.
 
     Args:
-        given: the arguments by name; None counts as not given. If there is an option ``environment``, a mapping of
-            variables, it counts instead of this process's environment.
+        given: the arguments by name; None counts as not given. An option ``environment``, a mapping of variables,
+            replaces the environment of this process.
     """
 
     table: ClassVar[tuple[Option, ...]] = ()
     kept_variables: ClassVar[tuple[str, ...]] = ()
-    """Variables that are kept with a run although no option has the same meaning."""
+    """Variables that are recorded with a run although no option has the same meaning."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given = {name: value for name, value in given.items() if value is not None}
@@ -71,17 +71,17 @@ class Options:
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self.given)})"  # no values: one of them may be a secret
+        return f"{type(self).__name__}({', '.join(self.given)})"  # without values, which may be secrets
 
     def __getitem__(self, name: str) -> Any:
-        """Return an option as given, or else what its variable says; None if neither is there."""
+        """Return the value of an option, or else of its variable; None if neither is set."""
         if name in self.given:
             return self.given[name]
         variable = next(option.variable for option in self.table if option.name == name)
         return None if variable is None else self.variable(variable)
 
     def variable(self, name: str) -> str | None:
-        """Return an environment variable, that of the training process if it was kept; None if not set or empty."""
+        """Return an environment variable, preferring the recorded value; None if it is not set or empty."""
         environment: Mapping[str, str] | None = self.given.get("environment")
         if environment is not None:
             is_local = any(option.local and option.variable == name for option in self.table)
@@ -89,17 +89,17 @@ class Options:
         return (self._early[name] if name in self._early else self.lookup(name)) or None
 
     def lookup(self, variable: str) -> str | None:
-        """Return a variable of this process. Override it for an SDK that has files of settings, too."""
+        """Return a variable of this process. Override it for an SDK that also has configuration files."""
         return os.environ.get(variable)
 
     def replace(self, **changes: Any) -> Self:
-        """Return the same options with others instead of some; None takes one away."""
+        """Return a copy with changed options; None removes one."""
         copy = type(self)({**self.given, **changes})
         copy._early = self._early
         return copy
 
     def resolved(self) -> dict[str, Any]:
-        """Return the constructor arguments to keep with a run, for what the environment decides."""
+        """Return the constructor arguments set by the environment, to record with a run."""
         kept = {option.name: option.variable for option in self.table if option.kept and option.variable is not None}
         if any(option.name == "environment" for option in self.table):
             named = [*kept.values(), *self.kept_variables]
@@ -117,18 +117,18 @@ class Options:
 
     @classmethod
     def secrets(cls) -> frozenset[str]:
-        """Return the names of those that must never be written to disk."""
+        """Return the names of the options that must never be written to disk."""
         return frozenset(option.name for option in cls.table if option.secret)
 
     def check(self, logger: str, others: Iterable[str] = ()) -> None:
-        """Raise if an option is unknown or has a wrong value. A subclass may check more.
+        """Check that all options are known and have valid values. A subclass may check more.
 
         Args:
             logger: the name of the logger's class, for messages.
             others: arguments of its constructor that are not in the table.
 
         Raises:
-            ConfigError: the message says what is wrong.
+            ConfigError: an option is unknown or invalid.
         """
         unknown = sorted(self.given.keys() - self.names())
         if unknown:
@@ -143,10 +143,10 @@ class Options:
 
 
 def check_option(option: Option, value: Any) -> None:
-    """Raise unless an option may have this value.
+    """Check the value of an option.
 
     Raises:
-        ConfigError: the message says what it may be.
+        ConfigError: the value is invalid; the message lists the allowed ones.
     """
     if option.kind is not None and not isinstance(value, option.kind):
         shown = "" if option.secret else f", not {value!r}"

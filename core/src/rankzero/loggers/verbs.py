@@ -1,4 +1,4 @@
-"""`Verbs`: what a Run and every logger can log, each verb once. A verb makes one record of what it was given."""
+"""`Verbs`: the log methods of Run and of every logger, each defined once. A verb passes its arguments as one record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rankzero.media.store import MediaStore
 from rankzero.values import Number, as_list, to_jsonable, to_number, to_text
 
 Record = Media | Artifact | Checkpoint | DefineMetric | Tags | Alert
-"""What a verb was given. The path of an artifact or a checkpoint is the one that was given."""
+"""The arguments of a verb. The path of an artifact or a checkpoint is the original one."""
 
 
 class Verbs(ABC):
@@ -30,12 +30,12 @@ class Verbs(ABC):
 
     @abstractmethod
     def log_record(self, record: Record) -> None:
-        """Log what one of the other verbs was given."""
+        """Log the record of one of the other verbs."""
 
     @property
     @abstractmethod
     def media_store(self) -> MediaStore:
-        """Where the files of media are made."""
+        """The store for files of media."""
 
     # Media
 
@@ -48,14 +48,14 @@ class Verbs(ABC):
         caption: Sequence[str] | None = None,
         **extra: Any,
     ) -> None:
-        """Log pictures: paths, PIL images, figures, arrays or tensors (see `rankzero.media.encoders.encode_image`).
+        """Log images: paths, PIL images, figures, arrays or tensors (see `rankzero.media.encoders.encode_image`).
 
         Args:
-            key: the name they share.
-            images: a list of pictures, or one; a logger under a Run gets a `rankzero.media.store.MediaFile` for each.
-            step: the step; under a Run the last one of a metric if not given.
-            caption: a text for each.
-            **extra: for trackers that take more, a list each, with one entry for each picture (masks, boxes).
+            key: the name of the images.
+            images: a list of images, or one; a logger under a Run gets a `rankzero.media.store.MediaFile` for each.
+            step: the step; under a Run, the last step of a metric by default.
+            caption: a text for each image.
+            **extra: keyword arguments for some trackers (masks, boxes): lists with one entry for each image.
         """
         _log_media(self, "image", key, images, caption, step, extra)
 
@@ -69,7 +69,7 @@ class Verbs(ABC):
         sample_rate: int | None = None,
         **extra: Any,
     ) -> None:
-        """Log sounds: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz (44,100 by default)."""
+        """Log audio: paths, or samples (T,) or (T, channels) with their ``sample_rate`` in Hz (44,100 by default)."""
         _log_media(self, "audio", key, audios, caption, step, extra, sample_rate=sample_rate)
 
     def log_video(
@@ -94,15 +94,15 @@ class Verbs(ABC):
         caption: Sequence[str] | None = None,
         **extra: Any,
     ) -> None:
-        """Log clouds of points in space, each an array, a tensor or the path of an ``.npy`` file.
+        """Log point clouds, each an array, a tensor or the path of an ``.npy`` file.
 
         Args:
-            key: the name they share.
-            points: one cloud or a list of them: (N, 3) with x, y and z, (N, 4) with a category as well, or (N, 6) with
+            key: the name of the point clouds.
+            points: one point cloud or a list: (N, 3) with x, y and z, (N, 4) with a category as well, or (N, 6) with
                 red, green and blue from 0 to 255.
-            step: the step; under a Run the last one of a metric if not given.
-            caption: a text for each cloud.
-            **extra: further arguments, for trackers that take more.
+            step: the step; under a Run, the last step of a metric by default.
+            caption: a text for each point cloud.
+            **extra: keyword arguments for some trackers.
         """
         _log_media(self, "pointcloud", key, points, caption, step, extra)
 
@@ -118,7 +118,7 @@ class Verbs(ABC):
         dataframe: Any = None,
         step: int | None = None,
     ) -> None:
-        """Log a table, given by columns and rows or as a dataframe; a cell may hold a picture."""
+        """Log a table, given by columns and rows or as a dataframe; a cell may contain an image."""
         _log_media(self, "table", key, (columns, data, dataframe), None, step)
 
     def log_text(
@@ -129,28 +129,27 @@ class Verbs(ABC):
         dataframe: Any = None,
         step: int | None = None,
     ) -> None:
-        """Log texts, given as a table, or as one string."""
+        """Log texts, given as a table or as one string."""
         if isinstance(columns, str) or (columns is not None and not hasattr(columns, "__iter__")):
             columns, data = ["text"], [[to_text(columns)]]
         _log_media(self, "text", key, (columns, data, dataframe), None, step)
 
     def log_histogram(self, key: str, values: Any, step: int | None = None, bins: int = 64) -> None:
-        """Log the distribution of ``values``, counted in ``bins`` now.
+        """Log a histogram of ``values``, which is computed at once.
 
         Args:
-            key: its name.
+            key: the name of the histogram.
             values: numbers of any shape, or a `rankzero.media.encoders.Histogram`.
-            step: the step; under a Run the last one of a metric if not given.
-            bins: how many.
+            step: the step; under a Run, the last step of a metric by default.
+            bins: the number of bins.
         """
         _log_media(self, "histogram", key, values, None, step, bins=bins)
 
     def log_graph(self, model: Any, input_array: Any = None) -> None:
         """Log a model's structure: its printed form, modules and parameter counts.
 
-        A logger under a Run gets them as a `rankzero.media.store.MediaFile` of JSON. Frameworks call this of their own
-        accord at the start of training; so for a logger that is used directly it does nothing unless the tracker has
-        a place for it.
+        A logger under a Run gets them as a `rankzero.media.store.MediaFile` of JSON. Frameworks call this automatically
+        at the start of training; so in direct use it does nothing unless the tracker supports it.
         """
         _log_media(self, "graph", "graph", model, None, None)
 
@@ -166,12 +165,12 @@ class Verbs(ABC):
     ) -> None:
         """Log a file or directory as it is now; the script may append to it, replace or delete it afterwards.
 
-        A Run copies it, and does not link it, for a script may write on in what it logs: up to 16 MiB before this
-        returns, more in a thread, which `Run.flush` and `Run.finish` wait for. What is larger must not be overwritten
-        in place before that. If eight copies wait already, this waits for its own.
+        A Run copies the file: up to 16 MiB before this returns, a larger one in a thread, for which `Run.flush` and
+        `Run.finish` wait. A larger file must not be overwritten in place before it is copied. If eight copies are
+        waiting already, this call waits for its own copy.
 
-        Of a directory are left out, which is logged as a warning: the directory where runs are kept, broken links,
-        links to a directory around them, pipes, and files that cannot be read. Other links are followed.
+        In a directory, links are followed. The directory of runs, broken links, links to a parent directory, pipes, and
+        unreadable files are left out with a warning.
         """
         source, kind = _path(path), None if type is None else to_text(type)
         named = to_text(name) if name else Path(source).name
@@ -187,26 +186,26 @@ class Verbs(ABC):
     ) -> None:
         """Log a checkpoint, a file or directory.
 
-        A Run copies it as it is now, in the way of `log_artifact`. The copy is deleted when every logger has it, the
-        script has deleted or overwritten the original, and a later one has its aliases. What is left out of a
-        directory is said under `log_artifact`. A path that is not there is logged as an error each time.
+        A Run copies it in the same way as `log_artifact`. The copy is deleted when every logger has it, the script has
+        deleted or overwritten the original, and a later checkpoint has its aliases. A path that does not exist is
+        logged as an error each time.
 
         Args:
             path: where the script saved it.
-            score: the value that it is judged by.
-            step: the step; under a Run the last one of a metric if not given.
-            aliases: such as ``latest`` and ``best``.
-            metadata: anything else.
+            score: the value of the monitored metric.
+            step: the step; under a Run, the last step of a metric by default.
+            aliases: names such as ``latest`` and ``best``.
+            metadata: any further data.
         """
         score, labels, details = to_number(score), _texts(aliases), _details(metadata)
         self.log_record(Checkpoint(time.time(), _path(path), "", score, step, labels, details))
 
-    # What else is said of a run
+    # Tags, alerts and definitions of metrics
 
     def define_metric(
         self, name: str, step_metric: str | None = None, summary: str | None = None, goal: str | None = None
     ) -> None:
-        """Say which metric is the x-axis of ``name`` and how to summarise it (min, max, mean, last, first, best)."""
+        """Set the x-axis of the metric ``name``, and its summary (min, max, mean, last, first, best)."""
         others = (None if each is None else to_text(each) for each in (step_metric, summary, goal))
         self.log_record(DefineMetric(time.time(), to_text(name), *others))
 
@@ -215,11 +214,11 @@ class Verbs(ABC):
         self.log_record(Tags(time.time(), _texts(tags)))
 
     def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
-        """Tell people something, in the way of each tracker that has one.
+        """Send a message to people through each tracker that supports alerts.
 
         Args:
-            title: what it is about.
-            text: the rest.
+            title: the subject.
+            text: the body.
             level: ``INFO``, ``WARN`` or ``ERROR``.
         """
         self.log_record(Alert(time.time(), to_text(title), to_text(text), to_text(level)))
@@ -227,13 +226,13 @@ class Verbs(ABC):
     # Aggregation
 
     def agg_and_log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Buffer metrics; when a call comes with a new step, log those of the previous step, merged."""
+        """Buffer metrics; a call with a new step logs the merged metrics of the previous step."""
         finished = self._aggregator.add(metrics, step)
         if finished is not None:
             self.log_metrics(metrics=finished[1], step=finished[0])
 
     def update_agg_funcs(self, agg_key_funcs: Mapping[str, Any] | None = None, agg_default_func: Reduce = mean) -> None:
-        """Add reduce functions by key to those that `agg_and_log_metrics` uses, and set that for all other keys."""
+        """Add reduce functions by key for `agg_and_log_metrics`, and set the default for all other keys."""
         self._aggregator.update_funcs(agg_key_funcs, agg_default_func)
 
     def _log_aggregated(self) -> None:
@@ -243,7 +242,7 @@ class Verbs(ABC):
 
 
 SHARED_VERBS = frozenset(name for name in vars(Verbs) if name[0] != "_") - {"log_metrics", "media_store"}
-"""The verbs that stand above."""
+"""The names of all verbs."""
 
 
 def _log_media(
@@ -261,7 +260,7 @@ def _log_media(
 
 
 def _path(path: Any) -> Any:
-    return os.fspath(path) if isinstance(path, os.PathLike) else path  # what is no path, who records it tells of
+    return os.fspath(path) if isinstance(path, os.PathLike) else path  # an invalid path is reported when it is recorded
 
 
 def _texts(names: Any) -> list[str]:

@@ -15,28 +15,28 @@ from rankzero.loggers import lightning
 from rankzero.processes import ipython_shell
 
 _GRACE = 5.0
-"""The same after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
+"""The most seconds to wait after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
 
 
 class Endable(Protocol):
-    """What is ended here: a run."""
+    """A run, as this module uses it."""
 
     def end_with_process(self, status: str | None, timeout: float) -> None:
         """End the run, waiting at most ``timeout`` seconds for its delivery.
 
-        Without a status it ends as it noted itself.
+        Without a status, the run uses the last one of `Run.finalize`.
         """
 
     def after_fork(self) -> None:
-        """Be told that this process is a forked child."""
+        """Called in a forked child process."""
 
 
-_open_runs: dict[Endable, float] = {}  # a run goes on when its variable is gone; for how long its end may take
+_open_runs: dict[Endable, float] = {}  # run → timeout of its end; a run stays open when its variable is deleted
 _owner_pid = 0
 
 
 def watch_over(run: Endable, timeout: float = 60.0) -> None:
-    """End ``run`` with this process, unless it is ended before; that may take ``timeout`` seconds."""
+    """End ``run`` when this process ends, unless it is ended before; wait at most ``timeout`` seconds."""
     global _owner_pid
     if _owner_pid == 0:
         atexit.register(_at_exit)
@@ -49,24 +49,24 @@ def watch_over(run: Endable, timeout: float = 60.0) -> None:
 
 
 def forget(run: Endable) -> None:
-    """Leave ``run`` alone from now on."""
+    """Do not end ``run`` any more."""
     _open_runs.pop(run, None)
 
 
 def is_open(run: Endable) -> bool:
-    """Return whether ``run`` is to be ended with this process."""
+    """Return whether ``run`` will be ended with this process."""
     return run in _open_runs
 
 
 def status_after(error: BaseException | None) -> str | None:
-    """Return the status of a run that ``error`` ended; None if it was no error."""
+    """Return the status of a run that ``error`` ended; None if that is not a failure."""
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return None
     return "failed" if isinstance(error, Exception | SystemExit) else "aborted"
 
 
 def _end_with_multiprocessing() -> None:
-    # The children of multiprocessing, and so of torch.multiprocessing.spawn, leave without calling atexit.
+    # Child processes of multiprocessing, and so of torch.multiprocessing.spawn, exit without calling atexit.
     if "multiprocessing.process" in sys.modules:
         from multiprocessing import parent_process, util
 
@@ -75,14 +75,14 @@ def _end_with_multiprocessing() -> None:
 
 
 def _take_sigterm() -> None:
-    # Who has a handler of their own ends the process in their own way, and atexit does the rest.
+    # A script with its own handler ends the process itself, and atexit ends the runs.
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     if lightning.is_its_handler(signal.getsignal(signal.SIGTERM)):
-        return  # it took the signal over and tells us of it, but ends the process in its own way
+        return  # Lightning replaced this handler and calls it, but ends the process itself
     try:
         _end_all("aborted", _GRACE)
     finally:
@@ -101,8 +101,8 @@ def _end_all(status: str | None, timeout: float) -> None:
 
 
 def _status_at_exit() -> str | None:
-    # The interpreter keeps the exception that ended the script; in a notebook that may be any old one. That IPython is
-    # imported says nothing: SDKs import it.
+    # The interpreter stores the exception that ended the script; in a notebook it may be an old one. That IPython is
+    # imported does not mean that this is a notebook: SDKs import it.
     if hasattr(sys, "ps1") or ipython_shell() is not None:
         return None
     return status_after(sys.exception() or getattr(sys, "last_value", None))

@@ -1,7 +1,7 @@
 """The id and name of a run, shared with other ranks without a collective operation.
 
-Rank zero puts them into the store that the ranks share anyway; who wants to know reads them there, with a
-timeout. Where the launcher names the launch (see `rankzero.rank.launch_key`) the id follows from that name.
+Rank zero publishes them in a store that the ranks share, and other ranks read them there with a timeout. If the launch
+has a key (see `rankzero.rank.launch_key`), the id is derived from it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from rankzero.errors import ConfigError
 from rankzero.processes import start_time
 from rankzero.rank import group_store, is_rank_zero, launch_key, torchrun_store
 
-_ID_LENGTH = 32  # the shortest that every tracker takes as an identity
+_ID_LENGTH = 32  # a length that every tracker accepts
 _LOOK_EVERY = 0.02
-_SKEW = 3.0  # seconds by which machines may differ in the time, or in when they start the ranks
+_SKEW = 3.0  # seconds; the largest difference between the clocks, or the starts of the ranks, of two machines
 _VALID_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _ADJECTIVES = [
     "amber", "bold", "brisk", "calm", "clear", "cosy", "crisp", "deft", "eager", "fair", "fleet", "fond",
@@ -43,13 +43,13 @@ _NOUNS = [
 ]  # fmt: skip
 
 UNKNOWN = "unknown"
-"""The id and name of a run, on a rank that cannot know them."""
+"""The id and name of a run on a rank where they are unknown."""
 
 _starts = itertools.count()
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What all ranks of a job know of a run."""
+    """The id, name and directory of a run, the same on all ranks of a job."""
 
     id: str
     name: str
@@ -57,7 +57,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def check_id(run_id: str) -> str:
-    """Return ``run_id`` if it can be a directory's name.
+    """Return ``run_id`` if it can name a directory.
 
     Raises:
         ConfigError: it cannot.
@@ -71,12 +71,12 @@ def check_id(run_id: str) -> str:
 
 
 def next_start() -> int:
-    """Return how many runs this process has started; equal on all ranks that run the same script."""
+    """Return the number of runs that this process has started; equal on all ranks that run the same script."""
     return next(_starts)
 
 
 def new_id(start: int, is_taken: Callable[[str], bool]) -> str:
-    """Return an id for a new run: by time, so that runs sort by age; or by the launcher's name of the launch."""
+    """Return an id for a new run: derived from the key of the launch, or from the time, so that ids sort by age."""
     launch = launch_key()
     if launch is not None:
         candidates = (_derived_id(launch, start, attempt) for attempt in itertools.count())
@@ -87,21 +87,21 @@ def new_id(start: int, is_taken: Callable[[str], bool]) -> str:
 
 
 def _derived_id(launch: str, start: int, attempt: int = 0) -> str:
-    from hashlib import sha256  # loads OpenSSL, which most runs need not wait for
+    from hashlib import sha256  # loads OpenSSL, which most runs do not need
 
     return sha256(f"{launch}/{start}/{attempt}".encode()).hexdigest()[:_ID_LENGTH]
 
 
 def name_of(run_id: str) -> str:
-    """Return a name that people can say and remember; the same for the same id."""
-    number = zlib.crc32(run_id.encode()) * 2654435761  # spread out, so that like ids get unlike names
+    """Return a readable name; always the same for an id."""
+    number = zlib.crc32(run_id.encode()) * 2654435761  # a hash, so that similar ids get different names
     number, adjective = divmod(number, len(_ADJECTIVES))
     number, noun = divmod(number, len(_NOUNS))
     return f"{_ADJECTIVES[adjective]}-{_NOUNS[noun]}-{number % 1000}"
 
 
 class _Note(msgspec.Struct, frozen=True):
-    """What rank zero puts into a store."""
+    """The value that rank zero writes to a store."""
 
     identity: Identity
     time: float
@@ -109,7 +109,7 @@ class _Note(msgspec.Struct, frozen=True):
 
 
 class Announcement:
-    """Tells the other ranks the identity of one run; to be repeated, for a process group may come up later."""
+    """Publishes the identity of a run for other ranks; called repeatedly, as a process group may be created later."""
 
     def __init__(self, start: int, identity: Identity) -> None:
         self._key = _key(start)
@@ -117,10 +117,10 @@ class Announcement:
         self._may_ask_torchrun = True
         self._told: Any = None
 
-    def tell(self) -> None:
-        """Put the identity into the stores that are new since the last call; never fails, never waits for a rank.
+    def publish(self) -> None:
+        """Write the identity to the stores that are new since the last call; never raises or waits for a rank.
 
-        What a process says that turns out not to be rank zero, nobody hears.
+        Does nothing in a process that turns out not to be rank zero.
         """
         if not is_rank_zero():
             return
@@ -128,7 +128,7 @@ class Announcement:
             try:
                 self._may_ask_torchrun = not self._put(torchrun_store())
             except Exception:
-                self._may_ask_torchrun = False  # it will not come up later, and trying costs seconds
+                self._may_ask_torchrun = False  # the store will not appear later, and trying costs seconds
         with suppress(Exception):
             store = group_store()
             if store is not self._told and self._put(store):
@@ -143,7 +143,7 @@ class Announcement:
 
 
 def ask(start: int, timeout: float, run_dir_of: Callable[[str], Path]) -> Identity | None:
-    """Return what rank zero announced, on another rank; None if it cannot be known within ``timeout`` seconds."""
+    """Return the identity that rank zero has published; None if it is unknown after ``timeout`` seconds."""
     announced = _read_announcement(_key(start), timeout)
     launch = launch_key()
     if announced is not None or launch is None:
@@ -166,7 +166,7 @@ def _read_announcement(key: str, timeout: float) -> Identity | None:
         waited = time.monotonic() - began
         for index, store in enumerate(stores):
             try:
-                # Not wait(): that would keep the store from everyone else in this process.
+                # Not wait(), which would block the store for all other threads of this process.
                 note = msgspec.json.decode(store.get(key), type=_Note) if store.check([key]) else None
             except Exception:
                 stores[index] = None
@@ -180,8 +180,8 @@ def _read_announcement(key: str, timeout: float) -> Identity | None:
 
 
 def _is_current(note: _Note, waited: float) -> bool:
-    # torchrun keeps its store when it starts the ranks again, and what the last rank zero said stands in it. That was
-    # before this process began. On another machine time is not quite the same: what comes close is believed at last.
+    # When torchrun restarts the ranks, it keeps its store with the value of the previous rank zero, which is older than
+    # this process. The clocks of machines differ: a value that is only slightly older is accepted after a while.
     if note.host == platform.node():
         return note.time >= _born
     return note.time >= _born or (note.time >= _born - _SKEW and waited >= _SKEW)

@@ -1,4 +1,4 @@
-"""Runs in notebooks and IPython: end them when their cell is run again, interrupted or fails; their HTML."""
+"""Runs in notebooks and IPython: end a run when its cell is run again, is interrupted or fails; HTML of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger("rankzero")
 
 
 class Run(endings.Endable, Protocol):
-    """What is asked of a `rankzero.Run` here."""
+    """A `rankzero.Run`, as this module uses it."""
 
     @property
     def name(self) -> str: ...
@@ -28,26 +28,26 @@ class _Cell(NamedTuple):
     """One execution of a cell."""
 
     key: str
-    """The same when the cell is run again."""
+    """Identifies the cell; the same when the cell is run again."""
     execution: int
 
 
 _cells: WeakKeyDictionary[Run, _Cell] = WeakKeyDictionary()
-"""Where each run was started."""
+"""Run → the cell that started it."""
 _steps: dict[Run, int] = {}
-"""The last step of each open run before the cell that is run now."""
+"""Open run → its last step before the current cell."""
 _noted: WeakSet[Run] = WeakSet()
-"""Runs whose status was noted here."""
+"""The runs whose status this module has set."""
 _watched: list[Any] = []
 """The shell whose cells are watched."""
 _executions = 0
-"""How many cells have ended; IPython's own count stands still where no history is kept."""
+"""The number of cells that have ended; IPython's own counter does not count without a history."""
 
 
 def end_run_of_same_cell() -> None:
-    """Say which runs of former cells are open, and end those that the current cell started when it was run before.
+    """End open runs that an earlier execution of the current cell started; log a warning for those of other cells.
 
-    Called before a run is started; several that one execution starts are several on purpose.
+    Called before a run is started. Several runs of one execution are kept, because that is intended.
     """
     shell = ipython_shell()
     if shell is None:
@@ -65,7 +65,7 @@ def end_run_of_same_cell() -> None:
 
 
 def remember(run: Run) -> None:
-    """Remember which cell started a run, and watch how cells end; outside IPython nothing is done."""
+    """Remember which cell started a run, and watch how cells end; does nothing outside IPython."""
     shell = ipython_shell()
     if shell is None:
         return
@@ -77,7 +77,7 @@ def remember(run: Run) -> None:
 
 
 def as_html(name: str, project: str, run_id: str, directory: str, status: str, views: Mapping[str, str]) -> str:
-    """Return what a notebook shows of a run; ``views`` says for each logger how a person looks at it there."""
+    """Return the HTML of a run for a notebook; ``views`` has the URL or shell command of each logger."""
     from html import escape  # its table of entities takes a while to load
 
     lines = [
@@ -95,7 +95,7 @@ def _link(view: str) -> str:
 
 def _current_cell(shell: Any) -> _Cell:
     try:
-        key = shell.get_parent()["metadata"]["cellId"]  # of Jupyter's frontends, not of all others
+        key = shell.get_parent()["metadata"]["cellId"]  # Jupyter sets it, other frontends may not
     except Exception:
         key = shell.user_ns.get("In", [""])[-1]
     return _Cell(str(key), _executions)
@@ -112,7 +112,7 @@ def _before_cell(info: Any) -> None:
 
 def _after_cell(result: Any) -> None:
     global _executions
-    # There is no result if a cell that awaits something was interrupted.
+    # There is no result if a cell was interrupted at an await.
     status = "aborted" if result is None else endings.status_after(result.error_in_exec)
     execution, _executions = _executions, _executions + 1
     for run in _open_runs():
@@ -130,6 +130,6 @@ def _note(run: Run, status: str | None) -> None:
         _noted.add(run)
         run.finalize(status)
         log.warning("the run %s stays open, and ends as %s unless you give finish() another status", run.name, status)
-    elif run in _noted:  # the cell was mended, or another one went on
+    elif run in _noted:  # the cell was fixed, or another cell continued
         _noted.discard(run)
         run.finalize("success")

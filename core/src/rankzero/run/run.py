@@ -84,15 +84,15 @@ P = ParamSpec("P")
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
-_FULL_DISK_TIMEOUT = 5.0  # seconds, for what could not be written to the journal
+_FULL_DISK_TIMEOUT = 5.0  # seconds to retry lines that could not be written to the journal
 _LONGEST_TIMEOUT = 1e9  # seconds
 _STATUSES = ("success", "finished", "failed", "aborted", "killed", "crashed")
-_LAST_LOOK = 0.1  # seconds, for checkpoints that a thread of the framework still writes
+_LAST_LOOK = 0.1  # seconds to wait for checkpoints that a thread of the framework is still writing
 _now = time.time
 
 
 def _never_raises(verb: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
-    """Make a method that does nothing on other ranks than zero, and warns of what it cannot record."""
+    """Decorate a log method: it does nothing on other ranks than zero, and warns instead of raising."""
 
     @functools.wraps(verb)
     def guarded(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -113,9 +113,9 @@ def _never_raises(verb: Callable[Concatenate[Run, P], None]) -> Callable[Concate
 class Run(Verbs):
     """One training run; make it with `rankzero.start`.
 
-    The verbs are those of `rankzero.Logger`. None of them raises, waits for a tracker or does anything on
-    other ranks than zero. A Run can be pickled, and logs from forked and spawned children too; only the
-    process that started it ends it. It has what Lightning asks of a logger.
+    It has the verbs of `rankzero.Logger`. They never raise, never wait for a tracker, and do nothing on other ranks
+    than zero. A Run can be pickled, and can log from forked and spawned child processes; only the process that started
+    it ends it. It can be used as a logger of Lightning.
     """
 
     group_separator = "/"
@@ -140,13 +140,13 @@ class Run(Verbs):
         self._is_silenced = False
         self._elsewhere: Callable[[], RunInfo] | None = None
         self.finish_timeout = 60.0
-        """For how many seconds the end of the run waits for its delivery, if `finish` is not told."""
+        """For how many seconds `finish` waits for the delivery by default."""
         self.resumed = False
-        """Whether the run existed before."""
+        """Whether the run existed before this process started it."""
         self._reset()
 
     def _reset(self) -> None:
-        self._is_plain = True  # until a value comes that is not a Python number
+        self._is_plain = True  # until a value is logged that is not a Python number
         self._next_tick = 0.0
         self._device_rows = DeviceRows()
         self._aggregator = StepAggregator()
@@ -157,7 +157,7 @@ class Run(Verbs):
     @property
     def _info(self) -> RunInfo:
         if self._announcement is not None and self._may_log():
-            self._announcement.tell()  # other ranks may ask now, and nothing need be logged for a while
+            self._announcement.publish()  # other ranks may wait for it, and the next log call may be late
         info = self._known_info
         if not isinstance(info, RunInfo):
             info = info()
@@ -169,17 +169,17 @@ class Run(Verbs):
 
     @property
     def id(self) -> str:
-        """Unique; the run's identity in every tracker, the same on all ranks."""
+        """The run's identity in every tracker: unique, and the same on all ranks."""
         return self._info.id
 
     @property
     def name(self) -> str:
-        """A name for people, the same on all ranks."""
+        """A readable name, the same on all ranks."""
         return self._info.name
 
     @property
     def project(self) -> str:
-        """What the run belongs to."""
+        """The project of the run."""
         return self._info.project
 
     @property
@@ -219,17 +219,17 @@ class Run(Verbs):
 
     @property
     def experiment(self) -> Any:
-        """The SDK's own object of the first logger; reading this costs nothing.
+        """The SDK's object of the first logger; reading this property costs nothing.
 
-        With ``delivery="thread"`` it is the live object. With a courier process its first use joins the run from
-        this process, where the tracker allows it, and raises `ExperimentUnavailableError` where not.
+        With ``delivery="thread"`` it is the object that the courier uses. With a courier process, its first use joins
+        the run from this process if the tracker allows it, and raises `ExperimentUnavailableError` otherwise.
         """
         if not self._is_active or self._experiment is None:
             return DummyExperiment()
         return self._experiment.get()
 
     def __repr__(self) -> str:
-        info = self._known_info  # frameworks print their arguments, and on other ranks to ask may take a while
+        info = self._known_info  # frameworks print their arguments, and on other ranks reading the id may wait
         return (
             f"<rankzero.Run {info.name} ({info.id}) in {info.dir}>" if isinstance(info, RunInfo) else "<rankzero.Run>"
         )
@@ -256,9 +256,9 @@ class Run(Verbs):
 
         Args:
             metrics: name → number: Python and numpy numbers, tensors and arrays of one element of any dtype and
-                device, Decimal, bool. NaN and ±Inf are kept. Nested mappings are flattened with ``/``. Anything
-                else is kept as text, and said once. A value on a GPU is not waited for.
-            step: the step; one more than the last one if not given.
+                device, Decimal, bool. NaN and ±Inf are kept. Nested mappings are flattened with ``/``. Other values are
+                kept as text, with a warning. The call does not wait for values on a GPU.
+            step: the step; by default one more than the last one.
             epoch: the epoch, if known.
             stage: ``train``, ``validate`` or ``test``, if known.
         """
@@ -271,9 +271,9 @@ class Run(Verbs):
             step = self._step + 1
         line = None
         try:
-            # What can be encoded is no tensor: to add up one that is spread over ranks would take all of them.
+            # Encoding fails for tensors, so none is summed below: for a sharded one that would be a collective.
             encoded = encode_lines([Metrics(now, step, metrics, epoch, stage)]) if self._is_plain else None  # type: ignore[arg-type]
-            # Only Python ints and floats add up to one, and only finite ones to a finite one.
+            # The sum is a finite int or float only if all values are.
             total = sum(metrics.values()) if encoded is not None else None
             if (
                 (total.__class__ is float or total.__class__ is int)
@@ -318,7 +318,7 @@ class Run(Verbs):
                 self._record(Metrics(now, step, values, epoch, stage))
 
         if split.on_device:
-            self._is_plain = False  # adding up tensors to see what they are would cost a kernel each
+            self._is_plain = False  # summing tensors as above would launch a kernel for each
             self._device_rows.put(DeviceCopy(split.on_device), write)
         else:
             write({})
@@ -337,8 +337,8 @@ class Run(Verbs):
         if is_sharded(value):
             self._warner.warn(
                 f"spread {key}",
-                f"the metric {key!r} is a DTensor that is spread over the ranks, and putting it together takes all of "
-                "them; it is not recorded. Log value.full_tensor(), which all ranks must call",
+                f"the metric {key!r} is a DTensor that is sharded over the ranks, and is not recorded. Log "
+                "value.full_tensor(), which all ranks must call",
             )
             return
         kept = "text"
@@ -349,7 +349,7 @@ class Run(Verbs):
             self.log_text(key, ["value"], [[value]], step=step)
         self._warner.warn(
             f"not a number {key}",
-            f"the metric {key!r} is no single number but {type(value).__name__}; it is kept as {kept}. "
+            f"the metric {key!r} is not a single number but {type(value).__name__}; it is kept as {kept}. "
             "Log a number (loss.mean()), or use log_text or log_histogram.",
         )
 
@@ -361,10 +361,10 @@ class Run(Verbs):
         sync_dist: bool = False,
         progress_bar: str | None = "auto",
     ) -> Recorder:
-        """Return a `Recorder`, which logs to this run what a training loop gives it; the arguments are its own.
+        """Return a `Recorder` that logs to this run; the arguments are those of `Recorder`.
 
         Raises:
-            RecorderError: an argument is none that can be.
+            RecorderError: an argument is invalid.
         """
         from rankzero.recorder.recorder import Recorder
 
@@ -377,10 +377,10 @@ class Run(Verbs):
         )
 
     def call_at_end(self, close: Callable[[str], object]) -> None:
-        """Have ``close(status)`` called when this process ends the run, before that is written."""
+        """Call ``close(status)`` when this process ends the run, before the end is recorded."""
         self._closing.append(close)
 
-    # Everything else that is logged
+    # Other data
 
     @_never_raises
     def log_hyperparams(
@@ -388,11 +388,11 @@ class Run(Verbs):
     ) -> None:
         """Log hyperparameters: a mapping, Namespace, dataclass or OmegaConf node; repeated calls merge.
 
-        A text whose name says that it is a secret (``api_key``, ``password``, …) is written as ``***``.
+        A text with the name of a secret (``api_key``, ``password``, …) is written as ``***``.
 
         Args:
-            params: nested as you like.
-            metrics: initial values to show beside them; a number alone is ``hp_metric``.
+            params: the hyperparameters, which may be nested.
+            metrics: initial values to show beside them; a single number is ``hp_metric``.
         """
         values = to_jsonable(params if params is not None else {})
         if not isinstance(values, dict):
@@ -403,7 +403,7 @@ class Run(Verbs):
         self._record(Params(_now(), mask_params(values), initial))
 
     def log_record(self, record: Record) -> None:
-        """Write what a verb was given into the journal, its files beside it."""
+        """Write the record of a verb to the journal, and its files to the run's directory."""
         match record:
             case Media():
                 self._record(self._media_event(record))
@@ -421,7 +421,7 @@ class Run(Verbs):
         if isinstance(event, Histogram) and event.values.non_finite:
             self._warner.warn(
                 f"histogram {media.key}",
-                f"{event.values.non_finite} values of the histogram {media.key!r} are NaN or infinite, in no bin",
+                f"{event.values.non_finite} values of the histogram {media.key!r} are NaN or infinite, and in no bin",
             )
         return event
 
@@ -436,11 +436,11 @@ class Run(Verbs):
             source, step = str(path.absolute()), self._at(checkpoint.step)
             event = msgspec.structs.replace(checkpoint, source=source, step=step)
             self._snapshots.take(path, self._recorder_of(event), at_once=self._is_left_alone())
-        except Exception as error:  # said each time: who learns of it after a week has lost that week
+        except Exception as error:  # logged each time, because a lost checkpoint is expensive
             log.error("THE CHECKPOINT IS NOT KEPT: %s", why_lost(checkpoint.path, error))
 
     def _alert_level(self, given: str) -> str:
-        level = given.upper()  # an SDK may have an enumeration
+        level = given.upper()  # given may be an enum of an SDK
         if level in _ALERT_LEVELS:
             return level
         self._warner.warn(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
@@ -448,18 +448,18 @@ class Run(Verbs):
 
     @property
     def media_store(self) -> MediaStore:
-        """Where the files of media are made: in the run's directory."""
+        """The store for files of media, in the run's directory."""
         return self._media
 
     @_never_raises
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
-        """Log histograms of a torch module every ``log_freq`` training steps.
+        """Log histograms of a torch module in every ``log_freq``-th forward pass in training mode.
 
         Args:
             model: the module.
             log: ``"gradients"``, ``"parameters"``, ``"all"`` or None.
-            log_freq: in forward passes in training mode.
-            log_graph: log the module's structure as well, once.
+            log_freq: the number of forward passes between two histograms.
+            log_graph: also log the module's structure, once.
         """
         self.unwatch(model)
         self._watches[id(model)] = ModelWatch(model, log, log_freq, self.log_histogram)
@@ -467,7 +467,7 @@ class Run(Verbs):
             self.log_graph(model)
 
     def unwatch(self, model: Any = None) -> None:
-        """End `watch`, for all models if none is given."""
+        """Stop watching a model, by default all models."""
         for key in list(self._watches) if model is None else [id(model)]:
             watch = self._watches.pop(key, None)
             if watch is not None:
@@ -475,9 +475,9 @@ class Run(Verbs):
 
     @_never_raises
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Log what a ModelCheckpoint has just saved; its rotation may delete the files at once.
+        """Log the checkpoints that a ModelCheckpoint has just saved; it may delete the files directly afterwards.
 
-        It takes no longer for larger files, or when many are kept: see `rankzero.run.snapshots.Snapshots`.
+        The time does not depend on the size or the number of the files: see `rankzero.run.snapshots.Snapshots`.
         """
         self._log_saved(self._saved_checkpoints.after_save(checkpoint_callback))
 
@@ -491,15 +491,15 @@ class Run(Verbs):
                     path, self._recorder_of(event), may_change=saved.may_change, at_once=self._is_left_alone(),
                     even_if_full=False,
                 )  # fmt: skip
-            except Exception as error:  # those after it are kept all the same
+            except Exception as error:  # the next ones are still kept
                 log.warning("the checkpoint %s could not be kept in the run's directory: %s", path, describe(error))
 
     def _is_left_alone(self) -> bool:
-        """Return whether nobody waits for the threads of this process, as `finish` does in the one that began."""
+        """Return whether this process does not own the run, so that no `finish` waits for its threads."""
         return self._is_finished or os.getpid() != self._owner_pid
 
     def _recorder_of(self, event: Artifact | Checkpoint) -> Callable[[str], None]:
-        """Return what records ``event`` with the path where its file is kept."""
+        """Return a function that records ``event`` with the path of its copied file."""
         was_finished = self._is_finished
 
         def record(path: str) -> None:
@@ -507,7 +507,7 @@ class Run(Verbs):
             if was_finished:
                 self._record(kept)
             elif (filtered := kept if self._filter is None else self._filter(kept)) is not None:
-                self._append(encode(filtered))  # if it was copied only after the end, `finish` has said so
+                self._append(encode(filtered))  # `finish` has warned if the file was copied only after the end
 
         return record
 
@@ -518,24 +518,24 @@ class Run(Verbs):
     # Endings
 
     def save(self) -> None:
-        """Do nothing: everything is saved already. Frameworks call this after every step."""
+        """Do nothing, because everything is saved already. Frameworks call this after every step."""
 
     def finalize(self, status: str) -> None:
-        """Note how the run would end if it ended now; it goes on. Frameworks call this after each fit."""
+        """Set the status with which the run will end. Frameworks call this after each fit; the run stays open."""
         if self._is_active:
             try:
                 self._status = to_text(status) if safe_isinstance(status, str) else str(status)
             except Exception as error:
-                self._warner.warn("status", f"run.finalize(): the status is no text: {describe(error)}")
+                self._warner.warn("status", f"run.finalize(): the status is not a text: {describe(error)}")
             self._log_aggregated()
             self._log_late_checkpoints(LATE_TIMEOUT)
             self._record(Status(_now(), self._status))
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until the trackers have everything logged so far; return whether that was so in ``timeout`` seconds.
+        """Wait until the trackers have everything logged so far; return whether they do within ``timeout`` seconds.
 
-        By default that is the ``finish_timeout`` of `rankzero.start`, and its ``down_timeout`` for a tracker that is
-        known to take nothing now.
+        The default is the ``finish_timeout`` of `rankzero.start`, and its ``down_timeout`` for a tracker that is known
+        to be unavailable.
         """
         if not self._is_active or self._journal is None:
             return True
@@ -552,14 +552,14 @@ class Run(Verbs):
     def finish(self, status: str | None = None, timeout: float | None = None) -> None:
         """End the run, and wait until the trackers have all of it, with a progress bar if that takes long.
 
-        Wrong arguments are warned of and never keep the run from ending: a number in the place of the status is taken
-        for the timeout, any other status that is no text is ignored.
+        Wrong arguments cause a warning, and the run still ends: a number as the status is used as the timeout, any
+        other status that is not a text is ignored.
 
         Args:
-            status: ``success``, ``failed`` or ``aborted``; what `finalize` noted last, if not given.
-            timeout: in seconds, for all of it. If not given, it is the ``finish_timeout`` of `rankzero.start`, and its
-                ``down_timeout`` for a tracker that is known to take nothing now. A courier that needs longer goes on by
-                itself, which is said, and so is which files are not yet copied into the run's directory.
+            status: ``success``, ``failed`` or ``aborted``; by default the last one of `finalize`.
+            timeout: the total time in seconds. By default the ``finish_timeout`` of `rankzero.start`, and its
+                ``down_timeout`` for a tracker that is known to be unavailable. A courier that needs longer continues in
+                the background; a message says so, and names files that are not copied yet.
         """
         if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
             return
@@ -575,7 +575,7 @@ class Run(Verbs):
         try:
             self._wait_for_threads(deadline)
         except KeyboardInterrupt:
-            log.warning("not waiting any longer for what %s has yet to write", self.name)
+            log.warning("not waiting any longer until %s has written all data", self.name)
         if not self._is_ending:
             self._is_ending = True
             get_plugins().notify("rankzero_run_finished", run=self, status=status)
@@ -617,7 +617,7 @@ class Run(Verbs):
                 )
 
     def _how_to_end(self, status: Any, timeout: Any) -> tuple[str, Any]:
-        """Return the status and the timeout that a call of `finish` means."""
+        """Return the status and the timeout for the arguments of `finish`."""
         if isinstance(status, Real) and not isinstance(status, bool):
             warn_user(f"run.finish({status!r}): the first argument is the status; write run.finish(timeout={status!r})")
             status, timeout = None, status if timeout is None else timeout
@@ -647,13 +647,13 @@ class Run(Verbs):
         return min(seconds, _LONGEST_TIMEOUT)
 
     def _wait_for_threads(self, deadline: float) -> bool:
-        """Wait until this process has written all that was logged; return whether that was so by ``deadline``."""
-        # What an accelerator computes comes first: it takes moments, and a slow copy would use up the time.
+        """Wait until this process has written all logged data; return whether it was done by ``deadline``."""
+        # Values from an accelerator come first: they are fast, and a slow copy could use up the time.
         is_written = self._device_rows.drain(min(_until(deadline), _DEVICE_TIMEOUT))
         return self._snapshots.wait(_until(deadline)) and is_written
 
     def close(self) -> None:
-        """The same as `finish`."""
+        """Call `finish`."""
         self.finish()
 
     def __enter__(self) -> Run:
@@ -669,15 +669,15 @@ class Run(Verbs):
     # For rankzero.run.endings
 
     def end_with_process(self, status: str | None, timeout: float) -> None:
-        """Finish with the process, which may take ``timeout`` seconds; a tracker that is down gets less."""
+        """End the run with the process, in at most ``timeout`` seconds, less if a tracker is unavailable."""
         self.finish_timeout = timeout
         self.finish(status)
 
     def after_fork(self) -> None:
-        """Go on in a forked child: it appends to the same journal, and ends nothing."""
+        """Continue in a forked child, which appends to the same journal and does not end the run."""
         self._device_rows = DeviceRows()
         with suppress(Exception):
-            self._aggregator.take()  # what the parent has buffered, the parent logs
+            self._aggregator.take()  # the parent logs the metrics that it has buffered
         self._supervisor = None
         self._announcement = None
         if self._console is not None:
@@ -712,11 +712,11 @@ class Run(Verbs):
     # Writing
 
     def begin(self, loggers: Mapping[str, Mapping[str, Any]], resumed_at: int | None) -> None:
-        """Open the journal and write that this process began the run; called by `rankzero.start`.
+        """Open the journal and write the start event; called by `rankzero.start`.
 
         Args:
-            loggers: key → what the journal is to say of the logger.
-            resumed_at: the last step of a run that existed before, None for a new one.
+            loggers: key → the record of the logger for the journal.
+            resumed_at: the last step of a resumed run, None for a new one.
 
         Raises:
             OSError: the journal cannot be opened.
@@ -749,7 +749,7 @@ class Run(Verbs):
         experiment: LiveExperiment | None,
         elsewhere: Callable[[], RunInfo],
     ) -> None:
-        """Become the one that ends the run; called by `rankzero.start`."""
+        """Make this process the owner of the run, which ends it; called by `rankzero.start`."""
         self._owner_pid = os.getpid()
         self._lock = lock
         self._supervisor = supervisor
@@ -759,7 +759,7 @@ class Run(Verbs):
         endings.watch_over(self, self.finish_timeout)
 
     def record_console(self, secrets: Sequence[str] = ()) -> None:
-        """Record what is printed until the run ends, without ``secrets``; called by `rankzero.start`."""
+        """Capture the console until the run ends, and mask ``secrets``; called by `rankzero.start`."""
 
         def record(text: str, stream: str) -> None:
             now = _now()
@@ -807,20 +807,20 @@ class Run(Verbs):
         return to_int(step)
 
     def _tick(self, now: float) -> bool:
-        """Look at what may change while a run goes on, about once a second; return whether it may log on."""
+        """Do periodic checks, about once a second; return whether the run may continue to log."""
         self._next_tick = now + 1.0
         if not self._may_log():
             return False
         try:
             if self._announcement is not None:
-                self._announcement.tell()
+                self._announcement.publish()
             if self._journal is not None:
                 self._journal.check()
             if self._supervisor is not None:
                 self._supervisor.restart_soon()
                 self._supervisor.report_troubles()
-        except Exception as error:  # it concerns the delivery, not the row that is being logged
-            self._warner.warn("tick", f"rankzero cannot look after the couriers of {self.name}: {describe(error)}")
+        except Exception as error:  # the current row is not affected
+            self._warner.warn("tick", f"rankzero cannot supervise the couriers of {self.name}: {describe(error)}")
         return True
 
     def _may_log(self) -> bool:
@@ -830,7 +830,7 @@ class Run(Verbs):
         return self._is_active
 
     def _become_silent(self) -> None:
-        # A launcher that says late which rank this is; the run that was begun here is no run.
+        # The launcher set the rank late; the run that was started here is discarded.
         if os.getpid() == self._owner_pid:
             self._warner.warn("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")
             self.finish("aborted", timeout=0.0)
@@ -852,4 +852,4 @@ def _path(path: Any) -> Path:
 for _name in SHARED_VERBS - {"log_record"} | {"_log_aggregated"}:
     setattr(Run, _name, _never_raises(getattr(Run, _name)))
 
-lightning.watch()  # LightningCLI checks the class before there is a Run
+lightning.watch()  # LightningCLI checks the class before a Run exists

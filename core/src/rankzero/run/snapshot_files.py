@@ -15,27 +15,27 @@ from rankzero.files.writing import open_regular
 log = logging.getLogger("rankzero")
 
 _CHUNK = 1 << 20
-_MOST_OPEN = 64  # of one checkpoint, for a process may often have no more than 1024
+_MOST_OPEN = 64  # files of one checkpoint; a process may often have at most 1024 open files
 _MOST_NAMED = 10
-_OWN_DIRECTORIES = 5  # RUNS/PROJECT/RUN/checkpoints/ID, in which nothing that is kept in itself may be
-_DEEPEST_LINK = 16  # directories, after which links that lead to each other's neighbours would multiply without end
+_OWN_DIRECTORIES = 5  # RUNS/PROJECT/RUN/checkpoints/ID: the directories of the copy itself, which must not be copied
+_DEEPEST_LINK = 16  # nested links to directories; more would multiply without end if they form cycles
 
 
 class OpenFile(NamedTuple):
-    """A file that is to be copied, which its deletion does not hinder."""
+    """An open file to copy; it can be copied even after it was deleted."""
 
     file: BinaryIO
     kept: Path
-    """Where it is copied to."""
+    """The path of the copy."""
     state: tuple[int, int]
-    """The `state` that it had when it was opened."""
+    """The `state` of the file when it was opened."""
 
 
 def files_of(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Return what files ``source`` consists of, and where each is to be kept; make the directories for it.
+    """Return the files of ``source``, each with the path of its copy; make the directories for the copies.
 
-    Links are followed. What of a directory cannot be kept is left out, which is said: broken links, links to a
-    directory around them, pipes, what cannot be read, and the directories that ``target`` is in.
+    Links are followed. Broken links, links to a parent directory, pipes, unreadable files, and the directories that
+    contain ``target`` are left out, with a warning.
 
     Args:
         source: a file or a directory.
@@ -58,7 +58,7 @@ def files_of(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 class _Walk:
-    """Looks for what there is to keep in a directory."""
+    """Collects the files to copy from a directory."""
 
     def __init__(self, source: Path, target: Path) -> None:
         self.found: list[tuple[Path, Path]] = []
@@ -68,7 +68,7 @@ class _Walk:
         self._own = around - {os.path.realpath(source)}
 
     def enter(self, directory: Path, there: Path, parents: tuple[str, ...]) -> None:
-        """Look through ``directory``, which is to be kept ``there`` and was reached through ``parents``."""
+        """Collect the files of ``directory``, to copy to ``there``; ``parents`` are the directories above it."""
         parents = (*parents, os.path.realpath(directory))
         there.mkdir(parents=True)
         try:
@@ -105,10 +105,10 @@ class _Walk:
 
 
 def link(files: list[tuple[Path, Path]]) -> bool:
-    """Link each file to where it is to be kept; return False, and leave none, where that cannot be."""
+    """Hard-link each file to the path of its copy; if that is impossible, remove the links and return False."""
     try:
         for each, kept in files:
-            os.link(os.path.realpath(each), kept)  # a link to a symbolic link would lead nowhere
+            os.link(os.path.realpath(each), kept)  # a hard link to a relative symbolic link would be broken
     except OSError:  # another file system, or one without hard links
         for _, kept in files:
             kept.unlink(missing_ok=True)
@@ -117,10 +117,10 @@ def link(files: list[tuple[Path, Path]]) -> bool:
 
 
 def copy_now(files: list[tuple[Path, Path]]) -> None:
-    """Copy each file to where it is to be kept; what was deleted meanwhile is left out, which is said.
+    """Copy each file; files that were deleted meanwhile are left out, with a warning.
 
     Raises:
-        OSError: the only file is not there, one cannot be read, or a copy not be written.
+        OSError: the only file does not exist, a file cannot be read, or a copy cannot be written.
     """
     for each, kept in files:
         try:
@@ -136,11 +136,11 @@ def open_all(files: list[tuple[Path, Path]]) -> list[OpenFile]:
     """Open the files for `copy`.
 
     Raises:
-        OSError: one cannot be read, or not be copied.
+        OSError: a file cannot be read or copied.
     """
     with ExitStack() as stack:
         opened = [(stack.enter_context(open_regular(each)), kept) for each, kept in files[:_MOST_OPEN]]
-        copy_now(files[_MOST_OPEN:])  # the caller waits for these, as a process can open only so many files
+        copy_now(files[_MOST_OPEN:])  # copied at once, because the number of open files is limited
         found = [OpenFile(file, kept, state(file)) for file, kept in opened]
         stack.pop_all()
     return found
@@ -150,7 +150,7 @@ def copy(files: list[OpenFile]) -> None:
     """Copy and close the files.
 
     Raises:
-        OSError: a file was written again since it was opened, cannot be read, or its copy not be written.
+        OSError: a file was changed since it was opened, cannot be read, or its copy cannot be written.
     """
     with ExitStack() as stack:
         for file, _, _ in files:
@@ -165,13 +165,13 @@ def copy(files: list[OpenFile]) -> None:
 
 
 def state(file: BinaryIO) -> tuple[int, int]:
-    """Return what differs if a file was written again: the time of its last change in ns, and its size in bytes."""
+    """Return what changes when a file is written: the time of its last change in ns, and its size in bytes."""
     found = os.fstat(file.fileno())
     return found.st_mtime_ns, found.st_size
 
 
 def size(files: list[tuple[Path, Path]]) -> int:
-    """Return how many bytes the files have, as far as they are there."""
+    """Return the total size of the files in bytes; missing files do not count."""
     total = 0
     for each, _ in files:
         with suppress(OSError):

@@ -21,15 +21,15 @@ from rankzero.values import as_utf8, safe_isinstance
 
 log = logging.getLogger("rankzero")
 
-_MOST_COPIES = 8  # that wait: their files are open, and take room on the disk though they may be deleted
+_MOST_COPIES = 8  # waiting copies; their files are open, and use disk space even after they are deleted
 _SMALL = 16 << 20  # bytes, copied in about 10 ms
 
 Record = Callable[[str], None]
-"""Takes the path where a file is kept, relative to the run's directory."""
+"""Called with the path of a copy, relative to the run's directory."""
 
 
 def why_lost(path: Any, error: Exception) -> str:
-    """Return a sentence that says why a checkpoint could not be kept, and what to do."""
+    """Return a sentence that explains why a checkpoint could not be copied, and what to do."""
     if safe_isinstance(path, Mapping) or hasattr(path, "state_dict"):
         state = "state" if safe_isinstance(path, Mapping) else "model.state_dict()"
         return (
@@ -48,16 +48,16 @@ def why_lost(path: Any, error: Exception) -> str:
 
 
 class Snapshots:
-    """Keeps files as they are now in a run's directory; the caller waits neither for large ones nor for many.
+    """Copies files as they are now into a run's directory, without making the caller wait for large files.
 
-    A file that nobody writes into again is hard-linked. One that may be written in place, such as what `torch.save`
-    writes to the same path in each epoch, or a log, is copied, for a link would change with it. A small one is copied
-    at once. A larger one is opened, which a deletion does not end, and a thread copies it, one after the other. It may
-    be deleted or replaced meanwhile; if the script writes into it before the copy is made, that is said. The thread is
-    a daemon: who ends the process has to `wait`.
+    A file that is never overwritten in place is hard-linked. A file that may be overwritten, such as one that
+    `torch.save` writes to the same path in each epoch, or a log, is copied, because a link would change with it. A
+    small file is copied at once. A larger file is opened, so that it may be deleted or replaced meanwhile, and a thread
+    copies it; if the script overwrites it before that, a warning is logged. The thread is a daemon: call `wait` before
+    the process ends.
 
     Args:
-        media: where single files that are no checkpoints are kept, each content once.
+        media: the store for single files that are not checkpoints.
     """
 
     def __init__(self, media: MediaStore) -> None:
@@ -73,18 +73,18 @@ class Snapshots:
     def take(
         self, source: Path, then: Record, *, may_change: bool = True, at_once: bool = False, even_if_full: bool = True
     ) -> None:
-        """Keep ``source`` under a path of its own.
+        """Copy ``source`` to a new path.
 
         Args:
             source: a file or a directory.
-            then: called with the path, relative to the run's directory, once all is there, in the order of the calls;
-                in a thread if one has something to copy.
-            may_change: ``source`` may be written again in place.
-            at_once: let no thread copy: nobody is going to `wait` for it.
-            even_if_full: if too many copies wait already, copy it before this returns, instead of an error.
+            then: called with the path, relative to the run's directory, when the copy is complete, in the order of the
+                calls of this method; in the thread if that is copying.
+            may_change: whether ``source`` may be overwritten in place.
+            at_once: do not use the thread, because the caller will not `wait` for it.
+            even_if_full: if too many copies are waiting, copy before this returns instead of raising an error.
 
         Raises:
-            OSError: ``source`` cannot be read, the run's directory cannot be written, or too many copies wait already.
+            OSError: ``source`` cannot be read, the run's directory cannot be written, or too many copies are waiting.
         """
         self._leave_to_parent()
         kept = Path(CHECKPOINTS, uuid.uuid4().hex[:8], as_utf8(source.absolute().name) or "files").as_posix()
@@ -107,12 +107,12 @@ class Snapshots:
             self._put(_Snapshot(source, copy if opened else None, then, kept), at_once)
 
     def store(self, source: Path, then: Record, *, at_once: bool = False) -> None:
-        """Keep a single file among the media; the arguments are those of `take`.
+        """Copy a single file into the media store; the arguments are those of `take`.
 
-        A log may grow while it is copied: what it was at the call is kept, and what is appended is not.
+        A log may grow while it is copied: the copy has its content at the time of the call.
 
         Raises:
-            OSError: as `take`.
+            OSError: as in `take`.
         """
         self._leave_to_parent()
         with ExitStack() as stack:
@@ -129,8 +129,8 @@ class Snapshots:
                     kept = self._media.put_open(file, source.name, size=size).path
                     if snapshot_files.state(file) != before:
                         log.warning(
-                            "%s was written while it was copied: what was appended is not kept, and if anything else "
-                            "was changed, what is kept may be neither of both",
+                            "%s was written while it was copied: appended data is not in the copy, and if the script "
+                            "changed other data, the copy may contain a mixture of both",
                             source,
                         )
                 return kept
@@ -139,13 +139,13 @@ class Snapshots:
             stack.pop_all()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until nothing is being copied; return whether that was so in ``timeout`` seconds."""
+        """Wait until all copies are complete; return whether they are within ``timeout`` seconds."""
         self._leave_to_parent()
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting, timeout)
 
     def waiting(self) -> list[str]:
-        """Return the paths of what is not kept yet."""
+        """Return the paths of the files that are not copied yet."""
         self._leave_to_parent()
         with self._changed:
             return [str(snapshot.source) for snapshot in self._waiting]
@@ -155,7 +155,7 @@ class Snapshots:
             return sum(snapshot.copy is not None for snapshot in self._waiting) >= _MOST_COPIES
 
     def _leave_to_parent(self) -> None:
-        # A forked child has none of its parent's threads, and one of them may have held the lock.
+        # A forked child has no threads of its parent, and one of them may have held the lock.
         if self._pid != os.getpid():
             self._reset()
 
@@ -185,7 +185,7 @@ class Snapshots:
                 self._changed.notify_all()
 
     def _first(self) -> _Snapshot | None:
-        """Return what is to be copied now; None, and forget the thread, if that is nothing."""
+        """Return the next copy; if there is none, end the thread and return None."""
         with self._changed:
             if self._waiting:
                 return self._waiting[0]
@@ -196,14 +196,14 @@ class Snapshots:
 class _Snapshot(NamedTuple):
     source: Path
     copy: Callable[[], str] | None
-    """Copies ``source`` and returns where it is kept; None if that is done."""
+    """Copies ``source`` and returns the path of the copy; None if it is copied already."""
     then: Record
     kept: str = ""
 
 
 @contextmanager
 def _made(directory: Path) -> Iterator[None]:
-    """Make ``directory``, and remove it with all in it if it cannot be filled."""
+    """Make ``directory``, and remove it with its content if an exception is raised."""
     directory.mkdir(parents=True)
     with _filled(directory):
         yield

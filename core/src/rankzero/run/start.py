@@ -36,7 +36,7 @@ from rankzero.values import to_jsonable
 log = logging.getLogger("rankzero")
 
 _ASK_TIMEOUT = 30.0
-_HOW_TO_KNOW = "set RANKZERO_RUN_ID for all ranks, or ask later"
+_HOW_TO_KNOW = "set RANKZERO_RUN_ID for all ranks, or read it later"
 
 
 def start(
@@ -58,36 +58,36 @@ def start(
 ) -> Run:
     """Start a run; returns in milliseconds, plus the time that trackers take to check the login.
 
-    What is not given here comes from the environment, then from a config file, then from the defaults; see
+    Arguments that are not given come from environment variables, then a config file, then the defaults; see
     `rankzero.config.resolving`.
 
     Args:
         loggers: a name; a list of names or Logger instances; a mapping name → options; the path of a TOML or
             YAML file. CSV by default.
-        project: what the run belongs to; ``default`` by default.
-        name: a name for people; made up from the id by default.
-        tags: words to find it by.
-        notes: a text about it.
-        config: its hyperparameters; the same as `Run.log_hyperparams` at once.
-        dir: where runs are kept, ``rankzero-runs`` by default; this one in ``dir/project/id``.
-        run_id: the id of a new run, or of one to go on with.
-        resume: what to do with ``run_id``: ``allow`` (go on if there is such a run, the default), ``must``
-            (raise if there is none) or ``never`` (raise if there is one).
-        delivery: who delivers: ``process`` (a process for each logger, the default), ``thread`` (a thread, for
-            the live object in `Run.experiment`) or ``off`` (nobody until ``rankzero deliver`` or ``sync``).
+        project: the project of the run; ``default`` by default.
+        name: a readable name; derived from the id by default.
+        tags: tags of the run.
+        notes: a description of the run.
+        config: hyperparameters; the same as a call of `Run.log_hyperparams`.
+        dir: the directory for runs, ``rankzero-runs`` by default; this run is in ``dir/project/id``.
+        run_id: the id of a new run, or of a run to resume.
+        resume: whether to resume the run ``run_id``: ``allow`` (if it exists, the default), ``must`` (raise if it does
+            not exist) or ``never`` (raise if it exists).
+        delivery: ``process`` (deliver in a process for each logger, the default), ``thread`` (in a thread, for the
+            live object in `Run.experiment`) or ``off`` (deliver later with ``rankzero deliver`` or ``sync``).
         finish_timeout: for how many seconds `Run.finish`, or the end of the process, waits for the delivery; 60 by
             default.
-        down_timeout: for how many of these it waits for a tracker that is known to take nothing now; 5 by default.
-        capture_environment: whether a process of its own records the environment of the run in its directory: command
-            line without secrets, script, git commit and changes, installed packages, user and machine. True by
-            default; trackers that show such things get them from there.
-        **options: go to the logger when there is exactly one.
+        down_timeout: for how many seconds it waits for a tracker that is known to be unavailable; 5 by default.
+        capture_environment: whether to record the environment of the run in its directory, in a separate process:
+            command line without secrets, script, git commit and changes, installed packages, user and machine. True by
+            default; trackers that show the environment get it from there.
+        **options: options for the logger, if there is exactly one.
 
     Raises:
-        ConfigError: a setting is wrong; the message says which and where.
+        ConfigError: a setting is invalid; the message says which and where.
         PluginError: a logger is not installed, or is broken.
-        RunInUseError: another living process writes this run.
-        RunNotFoundError: ``resume="must"``, and there is no such run.
+        RunInUseError: another living process is writing to this run.
+        RunNotFoundError: ``resume="must"``, and the run does not exist.
     """
     asked = resolve(
         loggers, project=project, name=name, tags=tags, notes=notes, dir=dir, run_id=run_id, resume=resume,
@@ -105,7 +105,7 @@ def start(
         return Run(_info_elsewhere(asked, number), is_active=False)
     if asked.disabled:
         info = _new_info(asked, number)
-        Announcement(number, Identity(info.id, info.name, info.dir)).tell()
+        Announcement(number, Identity(info.id, info.name, info.dir)).publish()
         return Run(info, is_active=False)
     _show_messages()
     loggers = [prepare_for_later(spec) if asked.delivery == "off" else verify(prepare(spec)) for spec in asked.loggers]
@@ -115,7 +115,7 @@ def start(
 
     notebooks.end_run_of_same_cell()
     if asked.resume != "must":
-        with suppress(OSError):  # `_take` raises with what is wrong
+        with suppress(OSError):  # `_take` raises the error
             make_runs_directory(asked.dir)
     info = _new_info(asked, number)
     run_dir = Path(info.dir)
@@ -141,7 +141,7 @@ def start(
     if asked.delivery != "off":
         supervisor = _start_couriers(loggers, run_dir, asked)
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
-    announcement.tell()
+    announcement.publish()
     run.finish_timeout = asked.finish_timeout
     run.own(lock, supervisor, announcement, _live_experiment(loggers, supervisor, info), _info_elsewhere(asked, number))
     notebooks.remember(run)
@@ -189,7 +189,7 @@ def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
 
 
 def _info_elsewhere(asked: RunConfig, number: int) -> Callable[[], RunInfo]:
-    """Return what asks rank zero, on another rank, which run this is."""
+    """Return a function for other ranks that gets the identity of the run from rank zero."""
     timeout = 1.0 if asked.disabled else _ASK_TIMEOUT
     is_warned = False
 
@@ -213,8 +213,8 @@ def _info_elsewhere(asked: RunConfig, number: int) -> Callable[[], RunInfo]:
 
 def _why_unknown() -> str:
     if group_store() is None:
-        return "it was asked for before the process group was initialised, and the launcher does not name the job"
-    return "rank zero has started no run, or has neither logged nor asked for the id since the process group came up"
+        return "it was read before the process group was initialised, and the launcher does not identify the job"
+    return "rank zero has started no run, or has neither logged nor read the id since the process group was initialised"
 
 
 def _named_run(asked: RunConfig, run_id: str) -> Identity:
@@ -228,13 +228,13 @@ def _named_run(asked: RunConfig, run_id: str) -> Identity:
 
 
 def _is_taken(run_dir: Path) -> bool:
-    # Made at once: jobs that the launcher does not tell apart may start in the same moment.
+    # Make the directory at once: jobs with the same launch key may start at the same moment.
     try:
         run_dir.mkdir(parents=True)
     except FileExistsError:
         return True
     except OSError:
-        pass  # `_take` raises with what is wrong
+        pass  # `_take` raises the error
     return False
 
 
@@ -271,7 +271,7 @@ def _take(run_dir: Path) -> WriterLock:
 
 def _capture_environment(run: Run, program: str, secrets: list[str]) -> None:
     from rankzero.capture.environment import (
-        record_environment,  # also run as a program, which may not be imported before
+        record_environment,  # imported here, because the module also runs as a program
     )
 
     try:
@@ -310,7 +310,7 @@ def _live_experiment(
 
 
 def _warn_of_rank() -> None:
-    """Warn a person at a prompt that nothing is logged: a variable that an earlier job left is easily overlooked."""
+    """Warn an interactive user that nothing is logged because of an environment variable left by an earlier job."""
     variable = rank_variable()
     if hasattr(sys, "ps1") and variable is not None and not _is_child():
         _show_messages()
@@ -332,7 +332,7 @@ def _show_messages() -> None:
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("rankzero: %(message)s"))
-    # To write to a closed stream would raise into the script, and not only with this message.
+    # Writing to a closed stream would raise into the script, with other messages, too.
     handler.addFilter(lambda record: not (logging.getLogger().handlers or getattr(handler.stream, "closed", False)))
     log.addHandler(handler)
     if log.level == logging.NOTSET:

@@ -1,4 +1,4 @@
-"""A CSV file that grows by rows and, now and then, by columns; rows are only ever appended."""
+"""A CSV file that grows by rows and sometimes by columns; rows are only appended."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from rankzero.files.writing import open_descriptor, open_own, replacing
 
 
 class FileChangedError(Exception):
-    """Another program wrote to the file, or removed it."""
+    """Another program changed or removed the file."""
 
 
 class CsvFile:
-    """Appends rows to a CSV file, new or old; one that exists is continued.
+    """Appends rows to a new or existing CSV file.
 
     Args:
-        place: its directory.
-        name: of the file.
-        columns: the first columns of a new file; those of the first rows, sorted, if not given.
+        place: the directory of the file.
+        name: the name of the file.
+        columns: the first columns of a new file; by default those of the first rows, sorted.
     """
 
     may_change = True
-    """Whether rows are appended also after another program changed the file."""
+    """Whether to continue appending after another program changed the file."""
 
     def __init__(self, place: Place, name: str, columns: Sequence[str] = ()) -> None:
         self.path = place.path / name
@@ -60,17 +60,17 @@ class CsvFile:
 
     @property
     def rows(self) -> int:
-        """How many rows there are, without the header."""
+        """The number of rows, without the header."""
         if self._rows is None:
             with open_own(self.path) as file:
                 self._rows = max(0, sum(1 for _ in _records(file)) - 1)
         return self._rows
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows; a name that has no column yet gets one, after those that there are.
+        """Append rows; a name without a column gets a new one, after the existing columns.
 
         Raises:
-            FileChangedError: another program changed the file, and `may_change` is False; nothing is written.
+            FileChangedError: another program changed the file, and `may_change` is False; no row is written.
             OSError: the rows cannot be written; none of them is.
         """
         try:
@@ -82,7 +82,7 @@ class CsvFile:
             self._append(rows)
 
     def save(self) -> None:
-        """Upload the file, if it is one of an object store and has changed."""
+        """Upload the file if it is in an object store and has changed."""
         if not self._is_pushed:
             self._place.push(self.path.name)
             self._is_pushed = True
@@ -116,7 +116,7 @@ class CsvFile:
         self._is_pushed = False
 
     def _add_columns(self, names: Sequence[str]) -> None:
-        """Replace the file by one with empty cells at the end of each row."""
+        """Add columns: replace the file by one with empty cells at the end of each row."""
         columns = [*self.columns, *names]
         empty = b"," * len(names) + b"\n"
         try:
@@ -144,7 +144,7 @@ def _encoded(rows: Iterable[Sequence[Any]]) -> bytes:
 
 
 def _records(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the header and each row with its line end; a quoted cell may hold line ends. The last may be torn."""
+    """Yield the header and each row with its line end; quoted cells may contain line ends, the last row may be torn."""
     record = b""
     for line in file:
         record = record + line if record else line

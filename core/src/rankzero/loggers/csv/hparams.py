@@ -1,4 +1,4 @@
-"""``hparams.yaml``: the hyperparameters of a directory, those of former processes included."""
+"""``hparams.yaml``: the hyperparameters in a directory, including those of earlier processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ NAME = "hparams.yaml"
 
 
 class HparamsFile:
-    """The file in a place; one that cannot be read is set aside."""
+    """The file in a directory; an unreadable file is renamed."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self.values: dict[str, Any] = self._read()
-        """What JSON can hold, nested."""
+        """The hyperparameters as nested JSON values."""
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Add to what is there, and write it all."""
+        """Add hyperparameters, and write all to the file."""
         import yaml
 
         self.values.update(to_jsonable(values))

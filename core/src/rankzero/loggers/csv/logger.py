@@ -30,30 +30,29 @@ from rankzero.values import flatten, to_jsonable, to_number
 
 
 class CSVLogger(Logger):
-    """Writes a run as files that everything can read.
+    """Writes a run as plain files.
 
-    Used directly, it writes to ``save_dir/name/version_N``. Under a Run, it writes into the run's directory; into
-    ``save_dir/name/<version or run id>`` if ``save_dir`` was given. What is there already is continued, never
-    deleted.
+    Used directly, it writes to ``save_dir/name/version_N``. Under a Run, it writes to the run's directory, or to
+    ``save_dir/name/<version or run id>`` if ``save_dir`` is given. Existing files are continued, never deleted.
 
     - ``metrics.csv``: a row for each log call, with the column ``step``; under a Run also ``time`` (Unix time in
       seconds) and, when known, ``epoch`` and ``stage``. A metric with the name of such a column is written to
-      ``metric-step`` and so on, except for ``epoch``: there the metric is what counts.
+      ``metric-step`` and so on; a metric ``epoch`` replaces the epoch.
     - ``hparams.yaml``: the hyperparameters of all calls, merged.
-    - ``tables/``, ``images/`` and so on: ``<key>-<step>-<hash>``; ``files.csv`` lists them, and checkpoints and other
-      artifacts, which stay where they are.
+    - ``tables/``, ``images/`` and so on: ``<key>-<step>-<hash>``. ``files.csv`` lists them, and also checkpoints and
+      other artifacts, which are not copied.
 
-    Under a Run each value is there exactly once, whatever crashed in between. With a given ``version``, where others
-    may write, too, rows may come twice if a crash interrupts the adding of a column.
+    Under a Run each value is written exactly once, even after crashes. With a given ``version``, where other processes
+    may write, too, rows may be duplicated if a crash interrupts the adding of a column.
 
     Args:
         save_dir: a directory, or an fsspec URL such as ``s3://bucket/logs`` (needs ``rankzero[remote]``). An object
-            store cannot append: there each flush uploads the whole of ``metrics.csv``.
+            store cannot append, so each flush uploads the whole ``metrics.csv``.
         name: the directory below ``save_dir``; none if empty or None.
-        version: a number N for ``version_N``, or the directory's name; the next free number if not given.
+        version: a number N for ``version_N``, or the directory's name; the next free number by default.
         prefix: put before the names of metrics, with a ``-``.
-        flush_logs_every_n_steps: the number of rows that wait in memory; under a Run, the courier decides.
-        root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
+        flush_logs_every_n_steps: the number of rows to buffer; under a Run, the courier flushes.
+        root_dir: the same as ``save_dir``, for compatibility with Lightning Fabric.
     """
 
     LOGGER_JOIN_CHAR = "-"
@@ -100,7 +99,7 @@ class CSVLogger(Logger):
 
     @property
     def save_dir(self) -> str:
-        """Where the logger writes: as given, the run's directory, or else the working directory."""
+        """The given directory, or else the run's directory or the working directory."""
         if self._save_dir is not None:
             return self._save_dir
         return self.run_info.dir if self.run_info is not None else os.getcwd()
@@ -118,7 +117,7 @@ class CSVLogger(Logger):
 
     @property
     def _home(self) -> str | None:
-        """The run's directory, if that is where it writes."""
+        """The run's directory, if the logger writes there."""
         return self.run_info.dir if self.run_info is not None and self._save_dir is None else None
 
     @property
@@ -131,7 +130,7 @@ class CSVLogger(Logger):
     # Delivery
 
     def attach(self, run: RunInfo) -> None:
-        self._writer = None  # what it had not flushed is delivered again
+        self._writer = None  # events that were not flushed are delivered again
         super().attach(run)
 
     def watermark(self) -> int | None:
@@ -146,7 +145,7 @@ class CSVLogger(Logger):
 
     def _note(self, context: LogContext) -> None:
         if self.run_info is not None and not self._closed:
-            delivered = (self._writer or self.experiment).delivered  # the property asks for the rank each time
+            delivered = (self._writer or self.experiment).delivered  # the property reads the rank each time
             if delivered is not None:
                 delivered.note(context.line)
 
@@ -217,12 +216,12 @@ class CSVLogger(Logger):
     # Endings
 
     def save(self) -> None:
-        # Frameworks call it after every step, and an upload takes a while.
+        # Frameworks call this after every step, and an upload is slow.
         if self._writer is not None and self.run_info is None and not self._writer.is_remote:
             self.flush()
 
     def finalize(self, status: str) -> None:
-        self._note(self.context)  # the courier closes the logger before the block that would note it ends
+        self._note(self.context)  # the courier closes the logger before the ``with`` block of `at` ends
         self.flush()
 
     def close(self) -> None:
@@ -238,7 +237,7 @@ class ExperimentWriter:
     Args:
         log_dir: the directory, or an fsspec URL.
         run: the run whose journal is delivered, if any.
-        is_alone: no other run writes here.
+        is_alone: whether no other run writes to the directory.
     """
 
     NAME_METRICS_FILE = "metrics.csv"
@@ -248,13 +247,13 @@ class ExperimentWriter:
         self.log_dir = log_dir
         self.metrics_file_path = os.path.join(log_dir, self.NAME_METRICS_FILE)
         self.metrics: list[dict[str, Any]] = []
-        """The rows that are not written yet."""
+        """The buffered rows."""
         self._warner = OnceWarner(rank_zero_warn_user)
         self._files: KeptFiles | None = None
         self._place = place_at(log_dir)
         self._hparams = HparamsFile(self._place)
         self.delivered: Projection | None = None
-        """What was delivered of the run's journal, if there is one."""
+        """The delivered part of the run's journal, if there is a run."""
         if run is None:
             self._file = CsvFile(self._place, self.NAME_METRICS_FILE)
             # A process that ends without finalize() must not lose its last rows.
@@ -269,7 +268,7 @@ class ExperimentWriter:
 
     @property
     def local_dir(self) -> Path:
-        """``log_dir``, or the copy of it on this machine that is being worked on."""
+        """``log_dir``, or its local copy if it is remote."""
         return self._place.path
 
     @property
@@ -279,12 +278,12 @@ class ExperimentWriter:
 
     @property
     def metrics_keys(self) -> list[str]:
-        """The columns that are written."""
+        """The columns of ``metrics.csv``."""
         return self._file.columns
 
     @property
     def files(self) -> KeptFiles:
-        """What is kept besides numbers."""
+        """The media files and the list of files."""
         if self._files is None:
             self._files = KeptFiles(self._place)
         return self._files
@@ -294,12 +293,12 @@ class ExperimentWriter:
     def log_metrics(
         self, metrics_dict: Mapping[str, Any], step: int | None = None, context: LogContext | None = None
     ) -> None:
-        """Take a row; `save` writes it.
+        """Buffer a row, which `save` writes.
 
         Args:
-            metrics_dict: name → number; anything else is written as text.
-            step: the metric ``step`` if not given, or else the number of rows so far.
-            context: adds the columns that tell when, apart from the step.
+            metrics_dict: name → number; other values are written as text.
+            step: by default the metric ``step``, or else the number of rows so far.
+            context: adds the columns ``time``, ``epoch`` and ``stage``.
         """
         row = {key: _cell(value) for key, value in flatten(metrics_dict)}
         if step is None:
@@ -325,23 +324,21 @@ class ExperimentWriter:
         while column in row:
             column = f"metric-{column}"
         row[column] = value
-        self._warner.warn(
-            name, f"the metric {name!r} is in the column {column!r}: {name!r} tells when a row was logged"
-        )
+        self._warner.warn(name, f"the metric {name!r} is in the column {column!r}: {name!r} is the {name} of the row")
 
     def log_hparams(self, params: Mapping[str, Any]) -> None:
-        """Add hyperparameters to those that were there, and write them all."""
+        """Add hyperparameters, and write all to ``hparams.yaml``."""
         self._hparams.add(params)
 
     def save(self) -> None:
-        """Write the rows that were taken."""
+        """Write the buffered rows."""
         if self.metrics:
             self._file.append(self.metrics)
             self.metrics.clear()
         self._file.save()
 
     def close(self) -> None:
-        """Drop what was only needed for working."""
+        """Remove the local copy of a remote directory."""
         self._place.close()
 
 

@@ -1,4 +1,4 @@
-"""What `CSVLogger` keeps besides numbers: files named by key and step, and ``files.csv``, which lists them."""
+"""The files of `CSVLogger` for media: named by key and step, and listed in ``files.csv``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rankzero.values import to_jsonable
 
 NAME = "files.csv"
 COLUMNS = ("time", "step", "kind", "key", "path", "details")
-"""``details`` is JSON: caption, score, aliases, metadata; ``path`` is relative if it lies in the same directory."""
+"""``details`` is JSON: caption, score, aliases, metadata; ``path`` is relative if the file is in the same directory."""
 
 _DIRECTORIES = {
     "image": "images", "video": "videos", "figure": "figures", "table": "tables", "histogram": "histograms",
     "graph": "graphs",
 }  # fmt: skip
-_LONGEST = 150  # bytes of a part of a key that a file's name takes over: file systems take 255 in all
+_LONGEST = 150  # bytes of a part of a key in a file's name, which may have 255 bytes
 
 
 class KeptFiles:
-    """The files in one place."""
+    """The files in one directory."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -37,7 +37,7 @@ class KeptFiles:
                 self._listed.update(tuple(row) for row in csv.reader(file))
 
     def keep(self, source: Path, kind: str, key: str, step: int | None) -> str:
-        """Give a file a name that tells what it is; return its path in the place."""
+        """Store a file under a name with its key and step; return its path."""
         *parents, last = [_clean(part) for part in key.split("/") if part.strip(".")] or ["_"]
         name = "-".join(part for part in (last, None if step is None else str(step), source.stem[:8]) if part)
         relative = Path(_DIRECTORIES.get(kind, kind), *parents, name + source.suffix)
@@ -48,7 +48,7 @@ class KeptFiles:
     def list(
         self, kind: str, key: str, path: str, step: int | None, time: float | None, details: Mapping[str, Any]
     ) -> None:
-        """Add a row to ``files.csv``, unless the same event is listed: it was delivered again."""
+        """Add a row to ``files.csv``, unless the event was delivered before."""
         known = {name: value for name, value in details.items() if value not in (None, (), [], {})}
         text = msgspec.json.encode(to_jsonable(known)).decode() if known else ""
         values = (time, step, kind, key, path, text)

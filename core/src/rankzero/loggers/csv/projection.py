@@ -1,4 +1,4 @@
-"""A CSV file with the metrics of a journal, each once; where that is in doubt, it is written anew from line 0."""
+"""A CSV file with the metrics of a journal, each exactly once; when in doubt, it is written again from line 0."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIRST_COLUMNS = ("step", "time")
 
 
 class _Marker(msgspec.Struct, frozen=True):
-    """The file beside the CSV file: its first ``size`` bytes hold ``lines`` lines of the journal of ``run``."""
+    """The file beside the CSV file: its first ``size`` bytes have ``lines`` lines of the journal of ``run``."""
 
     run: str
     size: int
@@ -28,19 +28,19 @@ class _Marker(msgspec.Struct, frozen=True):
 
 
 class Projection(CsvFile):
-    """The part of a journal that was delivered, as a CSV file.
+    """The delivered part of a journal, as a CSV file.
 
-    Bytes beyond those of the marker were written by a courier that died before it could save one, and are cut off. A
-    file that does not fit its marker is kept under another name, and the journal is delivered again.
+    Bytes after the size in the marker were written by a courier that died before it could save a new marker, and are
+    removed. A file that does not match its marker is renamed, and the journal is delivered again.
 
     Args:
-        place: its directory.
-        name: of the file.
+        place: the directory of the file.
+        name: the name of the file.
         run_id: the run whose journal is delivered.
-        is_alone: nothing but this run writes to the file, so that all of it can come from the journal again.
+        is_alone: whether only this run writes to the file, so that it can be written again from the journal.
     """
 
-    may_change = False  # its rows would not be those that were delivered
+    may_change = False  # its rows must be the delivered ones
 
     def __init__(self, place: Place, name: str, run_id: str, *, is_alone: bool) -> None:
         super().__init__(place, name, _FIRST_COLUMNS)
@@ -49,7 +49,7 @@ class Projection(CsvFile):
         self._is_alone = is_alone
         self._marker = self._read_marker()
         self.lines = self._lines_held()
-        """How many lines of the journal were delivered; None if that is unknown."""
+        """The number of delivered lines of the journal; None if it is unknown."""
         self.save()
 
     def holds(self, line: int | None) -> bool:
@@ -57,17 +57,17 @@ class Projection(CsvFile):
         return line is not None and self.lines is not None and line < self.lines
 
     def note(self, line: int | None) -> None:
-        """Note that this line of the journal was delivered."""
+        """Record that this line of the journal was delivered."""
         if line is not None and not self.holds(line):
             self.lines = line + 1
 
     def save(self) -> None:
-        """Save the marker, too: all lines that were noted are in the file."""
+        """Save the file, and a marker with the recorded lines."""
         super().save()
         self._save_marker(_Marker(self._run_id, self.size, self.lines))
 
     def _add_columns(self, names: Sequence[str]) -> None:
-        # If the courier dies before the next marker, the file is written anew, or counts as rows of others.
+        # If the courier dies before the next marker, the file is written again, or its rows count as another run's.
         self._save_marker(_Marker(self._run_id if self._is_alone else "", 0, 0))
         super()._add_columns(names)
 
@@ -76,7 +76,7 @@ class Projection(CsvFile):
         if marker is not None and marker.run == self._run_id and self._cut(marker.size):
             return marker.lines
         if not self._is_alone:
-            return None if self.size else 0  # ours will follow the rows of others
+            return None if self.size else 0  # the rows of this run will follow those of others
         if self.size:
             kept = set_aside(self.path)
             log.warning("%s does not fit the journal; kept as %s, and written anew", self.path, kept.name)
@@ -85,7 +85,7 @@ class Projection(CsvFile):
         return 0
 
     def _cut(self, size: int) -> bool:
-        """Cut off what follows the first ``size`` bytes; return False if these are not what was written here."""
+        """Truncate the file to ``size`` bytes; return False if these do not match what was written."""
         if self.size < size or (size and not self._is_plain):
             return False
         with suppress(FileNotFoundError), open_own(self.path, "r+b") as file:
