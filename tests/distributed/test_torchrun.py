@@ -8,7 +8,7 @@ from waiting import A_MOMENT, SOON
 
 import rankzero
 from rankzero.events.structs import Params, Start
-from rankzero.testing.loopback import stalled
+from rankzero.testing.faults import stalled
 
 
 @pytest.fixture(scope="module")

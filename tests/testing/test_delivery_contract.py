@@ -6,7 +6,7 @@ from servers.training import TESTS
 from testing.broken_loggers import failures
 
 from rankzero.testing import ALL, DeliveryContract
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero.testing.samples import KINDS
 
 

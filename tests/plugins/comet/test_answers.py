@@ -20,7 +20,7 @@ from waiting import A_WHILE
 from rankzero.delivery.courier import GaveUpError
 from rankzero.loggers.base import Logger
 from rankzero.rundir.positions import load_position
-from rankzero.testing.loopback import late, lost, stalled, status, truncated
+from rankzero.testing.faults import late, lost, stalled, status, truncated
 from rankzero_comet import CometLogger
 
 METRICS = "batch/logger/experiment/metric"

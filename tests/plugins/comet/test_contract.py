@@ -6,7 +6,7 @@ import pytest
 from plugins.comet.arrived import tracked
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract, Tracked
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero_comet import CometLogger
 
 

@@ -16,7 +16,7 @@ from plugins.comet.direct import QUIET, logged
 from waiting import A_WHILE
 
 from rankzero.errors import AccessError, TrackerUnavailableError
-from rankzero.testing.loopback import dropped, status
+from rankzero.testing.faults import dropped, status
 
 KEY = "k" * 40
 FAINT = np.full((6, 6), 50, np.uint8)

@@ -5,7 +5,7 @@ import pytest
 from plugins.comet.direct import QUIET, logged
 
 import rankzero
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 
 KEYS = ["a" * 40, "b" * 40]
 

@@ -12,7 +12,7 @@ from servers.comet_server import CometServer
 from waiting import A_WHILE, SOON, until
 
 from rankzero.cli import app as cli
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 
 KEY = "k3y" * 8 + "x"
 WRONG = "wr0ng" * 5

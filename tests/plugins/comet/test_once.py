@@ -8,7 +8,7 @@ import rankzero
 from rankzero import deliver as deliver_run
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext
-from rankzero.testing.loopback import dropped, status
+from rankzero.testing.faults import dropped, status
 from rankzero_comet import CometLogger
 
 OUTPUT = "write/experiment/output"

@@ -21,7 +21,7 @@ import rankzero
 import rankzero_comet.server as ours
 from rankzero.errors import AccessError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero_comet import courier
 from rankzero_comet.options import CometOptions
 from rankzero_comet.server import ASSET, Server, Upload, Value

@@ -14,7 +14,7 @@ import requests
 from servers.comet_server import CometServer
 from waiting import A_WHILE
 
-from rankzero.testing.loopback import lost
+from rankzero.testing.faults import lost
 
 KEY = "a" * 40
 OTHER_KEY = "b" * 40

@@ -12,7 +12,7 @@ from rankzero.events.run_info import LogContext
 from rankzero.events.structs import Finish, Start
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
-from rankzero.testing.loopback import status as answer
+from rankzero.testing.faults import status as answer
 from rankzero_comet import CometLogger, courier
 
 

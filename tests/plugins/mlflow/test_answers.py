@@ -12,8 +12,7 @@ import rankzero
 from rankzero.delivery.courier import Courier, GaveUpError
 from rankzero.errors import AccessError
 from rankzero.rundir.positions import load_position, reject_list
-from rankzero.testing.delivery import FAULTS
-from rankzero.testing.loopback import lost, stalled, status
+from rankzero.testing.faults import FAULTS, lost, stalled, status
 from rankzero.testing.proxy import FaultyProxy
 from rankzero_mlflow import MLFlowLogger
 

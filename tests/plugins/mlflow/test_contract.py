@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from plugins.mlflow.tracked import read_run, runs_tagged
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero_mlflow import MLFlowLogger
 
 

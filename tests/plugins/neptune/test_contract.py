@@ -9,7 +9,7 @@ from servers.neptune_mock.sessions import api_token
 from servers.neptune_server import NeptuneServer
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract, Tracked
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero_neptune import NeptuneLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:Neptune takes only increasing steps")

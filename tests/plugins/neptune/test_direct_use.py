@@ -209,7 +209,7 @@ def test_offline_runs_are_the_clients(server, make_logger, tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_death_of_the_clients_thread_is_noticed(server, logger):
     from rankzero.errors import TrackerUnavailableError
-    from rankzero.testing.loopback import status
+    from rankzero.testing.faults import status
 
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.flush()

@@ -11,7 +11,7 @@ from waiting import A_MOMENT, A_WHILE, SOON, until
 import rankzero
 from rankzero.errors import RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, RunInfo
-from rankzero.testing.loopback import late, lost, stalled, status
+from rankzero.testing.faults import late, lost, stalled, status
 
 OPERATIONS = "attributes/operations"
 FAULTS = {

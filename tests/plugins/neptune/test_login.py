@@ -10,7 +10,7 @@ from servers.neptune_mock.sessions import api_token
 import rankzero
 from rankzero.cli import app as cli
 from rankzero.errors import ConfigError, TrackerUnavailableError
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero_neptune import NeptuneLogger
 from rankzero_neptune.options import END_OF_SERVICE, is_hosted
 

@@ -18,7 +18,7 @@ from servers.neptune_mock.sessions import api_token
 from servers.neptune_server import NeptuneServer, separate_neptune
 from waiting import A_WHILE, SOON
 
-from rankzero.testing.loopback import dies, dropped, late, lost, stalled, status
+from rankzero.testing.faults import dies, dropped, late, lost, stalled, status
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:jsonschema\.RefResolver is deprecated:DeprecationWarning")
 

@@ -6,7 +6,7 @@ import pytest
 from plugins.wandb.arrived import arrived
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero_wandb import WandbLogger
 
 

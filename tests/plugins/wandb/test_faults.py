@@ -20,8 +20,9 @@ import rankzero
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext
 from rankzero.rundir.positions import load_position, reject_list
+from rankzero.testing.faults import status
 from rankzero.testing.full_disk import full_disk
-from rankzero.testing.loopback import Answer, status
+from rankzero.testing.loopback import Answer
 from rankzero_wandb import confirmation
 from rankzero_wandb.confirmation import UploadLog
 from rankzero_wandb.opening import UploadError

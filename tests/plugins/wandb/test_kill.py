@@ -13,7 +13,7 @@ from servers.wandb_mock.run import HISTORY
 from waiting import A_WHILE, until
 
 from rankzero.rundir.positions import load_position, reject_list
-from rankzero.testing.loopback import stalled
+from rankzero.testing.faults import stalled
 
 STEP = "trainer/global_step"
 SCRIPT = """

@@ -6,7 +6,7 @@ from plugins.wandb.scripts import Shell
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE, SOON
 
-from rankzero.testing.loopback import stalled, status
+from rankzero.testing.faults import stalled, status
 
 LOGS = """
     with rankzero.start("wandb", project="p", run_id="r"{options}) as run:

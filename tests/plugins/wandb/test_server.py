@@ -8,7 +8,7 @@ import json
 import wandb
 from plugins.wandb.arrived import arrived
 
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 
 
 def log_table(**options):

@@ -14,7 +14,7 @@ from plugins.wandb.delivered import Delivered, rejected, rows, table_in, wandb_s
 from waiting import A_WHILE
 
 from rankzero.media.store import MediaFile
-from rankzero.testing.loopback import status
+from rankzero.testing.faults import status
 from rankzero.testing.samples import GIF, png, wav
 
 PICTURE = np.random.default_rng(2).integers(0, 256, (4, 5, 3), np.uint8)

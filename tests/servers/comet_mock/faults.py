@@ -1,4 +1,4 @@
-"""Answers that no healthy Comet server gives, beside those of `rankzero.testing.loopback`."""
+"""Answers that no healthy Comet server gives, beside those of `rankzero.testing.faults`."""
 
 from __future__ import annotations
 

@@ -23,10 +23,11 @@ from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position, wake
 from rankzero.testing.base import TrackerContract, run_info_of
 from rankzero.testing.compare import few, item_difference, keys_by_kind
+from rankzero.testing.faults import FAULTS, status
 from rankzero.testing.full_disk import full_disk
 from rankzero.testing.journals import TIME, JournalOf
-from rankzero.testing.loopback import Fault, dies, dropped, lost, stalled, status, truncated
-from rankzero.testing.proxy import PAGE, SIGN_IN, FaultyProxy
+from rankzero.testing.loopback import Fault
+from rankzero.testing.proxy import FaultyProxy
 from rankzero.testing.runs import (
     KINDS,
     TIMEOUT,
@@ -47,26 +48,6 @@ from rankzero.waiting import wait_until
 
 _SOON = 50.0  # seconds within which a call returns that does not wait; waiting in vain takes sixty
 
-FAULTS: dict[str, Fault] = {
-    "refuse": dies,  # the first request breaks off, all others are refused
-    "500": status(500, "sorry"),
-    "503": status(503, "<html>Service Unavailable</html>"),
-    "gateway 504": status(504, "<html>Gateway Time-out</html>"),
-    "429": status(429, "slowly", retry_after="1"),
-    "401": status(401, "who?"),
-    "403": status(403, "<html>no</html>"),
-    "404": status(404),
-    "redirect": status(302, "", location=SIGN_IN),
-    "page with 200": status(200, PAGE, content_type="text/html"),
-    "empty 200": status(200),
-    "other JSON with 200": status(200, '{"status": "maintenance"}', content_type="application/json"),
-    "dropped": dropped,
-    "lost answer": lost,
-    "truncated answer": truncated,
-    "hang": stalled(),
-}
-"""How a server fails that takes nothing, or whose answers do not arrive."""
-
 _APPLIED = ("lost answer", "truncated answer")
 _ONCE = [name for name in FAULTS if name not in ("refuse", "hang")]
 _ACCESS = ("401", "403")
@@ -81,7 +62,7 @@ class DeliveryContract(TrackerContract):
     """
 
     faults: ClassVar[frozenset[str]] = frozenset(FAULTS)
-    """Those of `rankzero.testing.delivery.FAULTS` with which the tracker's server may answer for a while."""
+    """Those of `rankzero.testing.faults.FAULTS` with which the tracker's server may answer for a while."""
 
     faults_of_each_request: ClassVar[frozenset[str]] = frozenset(_ONCE)
     """Those that each kind of request may meet once."""

@@ -1,6 +1,6 @@
 """HTTP servers on 127.0.0.1 that can die, come back, and answer some requests as no healthy server does.
 
-server.fail("log-batch", status(429, retry_after="1"), times=2)
+`rankzero.testing.faults` has the wrong answers.
 """
 
 from __future__ import annotations
@@ -27,48 +27,6 @@ class Answer(NamedTuple):
 
 Fault = Callable[[Any], Answer | None]
 """Called with the `LoopbackHandler` of a request; returns the answer, or None to close the connection without one."""
-
-
-def status(code: int, body: str = "", **headers: str) -> Fault:
-    """Answer with a status, and do nothing of what is asked."""
-    named = {name.replace("_", "-").title(): value for name, value in headers.items()}
-    return lambda handler: Answer(code, named, body.encode())
-
-
-def dropped(handler: Any) -> None:
-    """Close the connection without an answer, and do nothing of what is asked."""
-
-
-def dies(handler: Any) -> None:
-    """Stop the server as a kill would; when it is started again it has what it had stored before this request."""
-    handler.server.owner.stop()
-
-
-def stalled(seconds: float = threading.TIMEOUT_MAX) -> Fault:
-    """Do nothing for so many seconds or until the server is healed, then close the connection."""
-    return lambda handler: handler.server.owner.wait_for_healing(seconds)
-
-
-def late(seconds: float) -> Fault:
-    """Do what is asked at once, and answer after so many seconds, or when the server is healed."""
-
-    def answer(handler: Any) -> Answer | None:
-        answer: Answer | None = handler.ask()
-        handler.server.owner.wait_for_healing(seconds)
-        return answer
-
-    return answer
-
-
-def lost(handler: Any) -> None:
-    """Do what is asked, and lose the answer."""
-    handler.ask()
-
-
-def truncated(handler: Any) -> Answer:
-    """Do what is asked, and break off in the middle of the answer."""
-    answer: Answer = handler.ask()
-    return answer._replace(body=answer.body[: len(answer.body) // 2], headers={"Content-Length": str(1 << 20)})
 
 
 class Request(NamedTuple):
