@@ -60,7 +60,7 @@ def test_a_recorder(mesh, tmp_path):
 def test_merging_in_a_step(mesh, tmp_path):
     with rankzero.start("csv", dir=tmp_path, delivery="off") as run, CommDebugMode() as collectives:
         run.agg_and_log_metrics({"loss": 1.0}, 1)
-        with pytest.warns(UserWarning, match=r"norm: a DTensor that is spread .* not merged"):
+        with pytest.warns(UserWarning, match=r"norm: a DTensor that is sharded .* not merged"):
             run.agg_and_log_metrics({"loss": 1.0, "norm": tensor(mesh, Partial)}, 1)
         run.agg_and_log_metrics({"loss": 2.0}, 2)
         with pytest.warns(UserWarning, match=r"log_histogram\('h'\) could not be recorded: .* full_tensor\(\)"):

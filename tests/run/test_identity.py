@@ -122,7 +122,7 @@ def test_runs_are_told_apart(store):
 
 
 def test_who_asks_early_waits(store):
-    threading.Timer(0.3, Announcement(0, RUN).tell).start()
+    threading.Timer(0.3, Announcement(0, RUN).publish).start()
     began = time.monotonic()
     assert ask(0, 10, run_dir_of) == RUN
     assert 0.2 < time.monotonic() - began < SOON
@@ -153,7 +153,7 @@ def test_what_an_earlier_attempt_announced_is_not_believed(store, monkeypatch):
     monkeypatch.setattr(identity, "_born", time.time() + 0.01)
     time.sleep(0.02)
     assert ask(0, 0, run_dir_of) is None
-    threading.Timer(0.2, Announcement(0, RUN).tell).start()
+    threading.Timer(0.2, Announcement(0, RUN).publish).start()
     assert ask(0, 10, run_dir_of) == RUN
 
 

@@ -619,7 +619,7 @@ def test_a_wrong_call_of_flush_or_finalize_is_said(run, tracker):
     run.log_metrics({"loss": 1.0})
     with pytest.warns(match=r"run\.flush\(\) takes a timeout in seconds, not str"):
         assert run.flush("x")
-    with pytest.warns(match="the status is no text"):
+    with pytest.warns(match="the status is not a text"):
         run.finalize(Unspeakable())
     run.finish()
     assert [call["status"] for call in calls(tracker, "finalize")] == ["success"]

@@ -279,8 +279,8 @@ def test_a_directory_is_kept_without_runs_loops_and_pipes(odd_directory, caplog,
         (kept,) = (run.dir / "checkpoints").glob("*/work")
     found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
     assert found == dict.fromkeys(["best/a", "data/a", "file"], "content")
-    (said,) = [record.getMessage() for record in caplog.records if "is not kept" in record.getMessage()]
-    assert [each.split(" (")[0] for each in said.partition("kept: ")[2].split("), ")] == LEFT_OUT
+    (said,) = [record.getMessage() for record in caplog.records if "is kept without" in record.getMessage()]
+    assert [each.split(" (")[0] for each in said.partition("files: ")[2].split("), ")] == LEFT_OUT
 
 
 @pytest.mark.parametrize("verb", ["log_artifact", "log_checkpoint", "log_image"])

@@ -53,7 +53,7 @@ def files_of(source: Path, target: Path) -> list[tuple[Path, Path]]:
     walk.enter(source, target, ())
     if walk.left_out:
         more = f" and {len(walk.left_out) - _MOST_NAMED:,} more" if len(walk.left_out) > _MOST_NAMED else ""
-        log.warning("of %s is not kept: %s%s", source, ", ".join(walk.left_out[:_MOST_NAMED]), more)
+        log.warning("%s is kept without these files: %s%s", source, ", ".join(walk.left_out[:_MOST_NAMED]), more)
     return walk.found
 
 
