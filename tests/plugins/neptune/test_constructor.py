@@ -28,7 +28,7 @@ def test_arguments_are_those_of_lightnings_last_logger():
 
 def test_further_arguments_are_those_of_init_run():
     parameters = set(inspect.signature(neptune.Run.__init__).parameters) - {"self", "kwargs"}
-    assert NeptuneOptions.names() - {"api_key"} == parameters - {"api_token"}
+    assert NeptuneLogger.known_options - {"api_key"} == parameters - {"api_token"}
 
 
 def test_before_it_is_opened(here):

@@ -14,7 +14,14 @@ SCRIPT = """
     print("x" * 1500)
     sys.stderr.write("careful\\n")
     run.log_metrics({{"loss": 0.5}}, 0)
+    {live}
     run.finish(timeout=A_WHILE)
+"""
+LIVE = """
+    run.experiment["mine/note"] = "hello"
+    run.experiment["mine/series"].append(1.5, step=3)
+    run.log_metrics({"loss": 0.25}, 1)
+    run.experiment.wait()
 """
 
 
@@ -26,21 +33,27 @@ def training(here, tmp_path, monkeypatch):
     training.kill()
 
 
-def trained(server, training, options='"neptune"'):
-    returned, _, errors = training.run(SCRIPT.format(options=options))
+def trained(server, training, options='"neptune"', live=""):
+    returned, _, errors = training.run(SCRIPT.format(options=options, live=live.strip()))
     assert returned == 0, errors
-    return server.run("r1")
+    (run,) = server.store.runs.values()
+    return run
 
 
 def lines(run, path):
     return [text for text, _, _ in run.series(path)]
 
 
-def test_the_training_process_is_shown(server, training):
-    run = trained(server, training)
+def test_the_training_process_is_shown_and_has_a_live_run(server, training):
+    run = trained(server, training, live=LIVE)
+    assert [point[:2] for point in points_stored(server, "r1")] == [(0, 0.5), (1, 0.25)]
+    assert (run.value("mine/note"), run.value("sys/failed")) == ("hello", False)
+    assert [(p.value, p.step) for p in run.series("mine/series")] == [(1.5, 3.0)]
+    assert "source_code/files" not in run.attributes
     assert (run.value("sys/name"), run.value("sys/description"), run.tags) == ("brave-owl", "a note", {"green"})
     assert run.value("sys/hostname") == platform.node()
-    assert lines(run, "monitoring/training/stdout") == ["hello", "x" * 1000, "x" * 500]
+    printed = [line for line in lines(run, "monitoring/training/stdout") if not line.startswith("[neptune]")]
+    assert printed == ["hello", "x" * 1000, "x" * 500]
     assert "careful" in lines(run, "monitoring/training/stderr")
     assert run.value("source_code/entrypoint") == "train.py"
     assert run.file("source_code/script") == (training.directory / "train.py").read_bytes()
@@ -62,22 +75,3 @@ def test_only_what_the_user_wants_is_shown(server, training):
     assert b"neptune==" in run.file("source_code/requirements")
     assert (run.value("sys/name"), run.value("sys/description")) == ("mine", "my own")
     assert run.tags == {"blue", "green"}
-
-
-def test_the_live_run_in_the_training_process(server, training):
-    live = """
-    run.experiment["mine/note"] = "hello"
-    run.experiment["mine/series"].append(1.5, step=3)
-    run.log_metrics({{"loss": 0.25}}, 1)
-    run.experiment.wait()
-"""
-    returned, _, errors = training.run(
-        SCRIPT.replace("    run.finish", f"{live}    run.finish").format(options='"neptune"')
-    )
-    assert returned == 0, errors
-    (run,) = server.store.runs.values()
-    assert [point[:2] for point in points_stored(server, "r1")] == [(0, 0.5), (1, 0.25)]
-    assert run.value("mine/note") == "hello"
-    assert [(p.value, p.step) for p in run.series("mine/series")] == [(1.5, 3.0)]
-    assert "source_code/files" not in run.attributes
-    assert (run.value("sys/name"), run.value("sys/failed")) == ("brave-owl", False)

@@ -275,16 +275,8 @@ class CourierSession(NeptuneSession):
 
 
 def connect(options: NeptuneOptions, custom_id: str) -> RunClient:
-    """Find the run in Neptune, or create it with an id of our own.
-
-    Raises:
-        ConfigError: it is not known where.
-    """
-    if not options["api_key"]:
-        raise ConfigError("not logged in to Neptune: set NEPTUNE_API_TOKEN to a token of your server")
-    if not options["project"]:
-        raise ConfigError("the Neptune project is not set: set NEPTUNE_PROJECT")
-    where = options["api_key"], options["project"], options["proxies"]
+    """Find the run in Neptune, or create it with an id of our own."""
+    where = options.token, options.project, options["proxies"]
     return RunClient(*where, with_id=options["with_id"], custom_id=custom_id)
 
 

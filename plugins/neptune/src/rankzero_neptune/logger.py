@@ -55,6 +55,7 @@ class NeptuneLogger(TrackerLogger):
     sdk = "neptune"
     tracker = "Neptune"
     options_class = NeptuneOptions
+    known_options = NeptuneOptions.names()
     errors = ERRORS
     reopens_after_failed_flush = True
     supports_join = True
@@ -142,12 +143,8 @@ class NeptuneLogger(TrackerLogger):
             raise ConfigError(
                 "run=... is for a logger that is used directly; a Run opens the Neptune run itself: give it with_id"
             )
-        check_login(self.options["api_key"])
-        if not self.options["project"]:
-            raise ConfigError(
-                "the Neptune project is not set (the project of the Run is another): set NEPTUNE_PROJECT, "
-                'or start({"neptune": {"project": "WORKSPACE/NAME"}}); it must exist on the server'
-            )
+        check_login(self.options.token)
+        _ = self.options.project
 
     @property
     def is_offline(self) -> bool:

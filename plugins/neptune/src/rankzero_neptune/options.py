@@ -62,6 +62,21 @@ class NeptuneOptions(Options):
             raise ConfigError(f"tags are texts, not {self['tags']!r}")
 
     @property
+    def token(self) -> str:
+        """The API token; raises `ConfigError` if there is none."""
+        return _LOGIN.require((self["api_key"] or "").strip())
+
+    @property
+    def project(self) -> str:
+        """Neptune's project; raises `ConfigError` if it is not set."""
+        if self["project"]:
+            return str(self["project"])
+        raise ConfigError(
+            "the Neptune project is not set (the project of the Run is another): set NEPTUNE_PROJECT, "
+            'or start({"neptune": {"project": "WORKSPACE/NAME"}}); it must exist on the server'
+        )
+
+    @property
     def mode(self) -> str:
         """``async``, ``sync``, ``offline`` or ``debug``."""
         return self["mode"] or "async"
@@ -88,13 +103,12 @@ class NeptuneOptions(Options):
 # Login
 
 
-def check_login(token: str | None) -> None:
-    """Check that there is an API token that its server accepts.
+def check_login(token: str) -> None:
+    """Ask the server of an API token whether it accepts it.
 
     Raises:
-        ConfigError: there is none, it is for the hosted service, or its server refuses it.
+        ConfigError: it does not, or the token is for the hosted service.
     """
-    token = _LOGIN.require((token or "").strip())
     url = server_of(token)
     if is_hosted(url):
         raise ConfigError(f"the API token is for {urlsplit(url).netloc}. {END_OF_SERVICE}")
