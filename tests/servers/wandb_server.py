@@ -28,15 +28,14 @@ class WandbServer(MockServer):
 
     Args:
         entity: the account that the key belongs to.
-        crashed_after: a run that is not finished has crashed when nothing was heard of it for so many seconds.
     """
 
     handler = Handler
 
-    def __init__(self, entity: str = "tester", crashed_after: float = 300.0) -> None:
+    def __init__(self, entity: str = "tester") -> None:
         super().__init__()
         self.api_key = "0123456789abcdef" * 2 + "01234567"
-        self.store = Store(entity, crashed_after)
+        self.store = Store(entity)
 
     def environment(self, directory: Path) -> dict[str, str]:
         """What a process needs to log here soon, and to keep all its own files in a directory.

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from servers.wandb_mock.artifacts import ArtifactVersion
-from servers.wandb_mock.run_operations import Operation, Refused, encoded, node, project
+from servers.wandb_mock.run_operations import Operation, encoded, node, project
 from servers.wandb_mock.store import Store
 
 
@@ -106,45 +106,6 @@ def use(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
     return {"useArtifact": {"artifact": artifact(version)}}
 
 
-def update(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Change what is said of a version."""
-    sent = variables.get("input") or variables
-    version = store.artifacts.by_id[sent["artifactID"]]
-    if sent.get("metadata") is not None:
-        version.raw_metadata = sent["metadata"]
-    if sent.get("description") is not None:
-        version.description = sent["description"]
-    return {"updateArtifact": {"artifact": artifact(version)}, "result": {"artifact": artifact(version)}}
-
-
-def add_aliases(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Give a version aliases."""
-    sent = variables["input"]
-    store.artifacts.by_id[sent["artifactID"]].call(*[each["alias"] for each in sent["aliases"]])
-    return {"result": {"success": True}}
-
-
-def delete_aliases(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Take aliases away from a version."""
-    sent = variables["input"]
-    version = store.artifacts.by_id[sent["artifactID"]]
-    for each in sent["aliases"]:
-        if each["alias"] in version.aliases:
-            del version.collection.aliases[each["alias"]]
-    return {"result": {"success": True}}
-
-
-def delete(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Delete a version; one with aliases only if they may be deleted too."""
-    sent = variables["input"]
-    version = store.artifacts.by_id[sent["artifactID"]]
-    if version.aliases and not sent.get("deleteAliases"):
-        raise Refused(409, f"artifact has aliases: {', '.join(version.aliases)}")
-    version.delete()
-    del store.artifacts.by_id[version.id]
-    return {"result": {"artifact": {"id": version.id}}}
-
-
 def client_id(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
     """The id of a version that the client named itself."""
     found = store.artifacts.by_client_id.get(variables["clientID"])
@@ -168,10 +129,10 @@ def artifact(version: ArtifactVersion) -> dict[str, Any]:
         "artifactType": {"name": version.type},
         "description": version.description,
         "metadata": version.raw_metadata,
-        "ttlDurationSeconds": version.ttl_seconds or -1,
+        "ttlDurationSeconds": -1,
         "ttlIsInherited": True,
-        "tags": [{"__typename": "Tag", "id": encoded(f"Tag:{each}"), "name": each} for each in version.tags],
-        "historyStep": version.history_step,
+        "tags": [],
+        "historyStep": None,
         "state": "PENDING" if version.index is None else "COMMITTED",
         "size": sum(map(len, version.files.values())) if version.raw_manifest else 0,
         "digest": version.digest,
@@ -238,10 +199,6 @@ OPERATIONS: dict[str, Operation] = {
     "GetArtifactMembershipFileUrls": file_urls,
     "ArtifactType": artifact_type,
     "UseArtifact": use,
-    "UpdateArtifact": update,
-    "AddAliases": add_aliases,
-    "DeleteAliases": delete_aliases,
-    "DeleteArtifact": delete,
     "ClientIDMapping": client_id,
     "FetchArtifactDigestAlgorithm": nothing,
     "XXHashDigestsEnabled": nothing,

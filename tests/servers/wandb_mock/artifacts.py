@@ -18,8 +18,6 @@ class Collection:
     versions: list[ArtifactVersion] = field(default_factory=list)
     """Those that are complete."""
     aliases: dict[str, ArtifactVersion] = field(default_factory=dict)
-    numbered: int = 0
-    """How many versions there were, also those that were deleted."""
 
     def find(self, alias: str) -> ArtifactVersion | None:
         """Return the version that an alias, or ``v0``, ``v1``, … means."""
@@ -41,9 +39,6 @@ class ArtifactVersion:
     """The bytes of all files of all artifacts, by digest."""
     description: str | None = None
     raw_metadata: str | None = None
-    history_step: int | None = None
-    ttl_seconds: int | None = None
-    tags: list[str] = field(default_factory=list)
     index: int | None = None
     used_by: list[str] = field(default_factory=list)
     """The paths of the runs that used it."""
@@ -85,28 +80,16 @@ class ArtifactVersion:
         entries = self.manifest["contents"]
         return {path: self.blobs[each["digest"]] for path, each in entries.items() if each["digest"] in self.blobs}
 
-    @property
-    def references(self) -> dict[str, str]:
-        """Where what it only refers to is, by path."""
-        return {path: each["ref"] for path, each in self.manifest["contents"].items() if "ref" in each}
-
     def commit(self) -> None:
         """Be complete: the next version, called as it was to be."""
         if self.index is None:
-            self.index = self.collection.numbered
-            self.collection.numbered += 1
+            self.index = len(self.collection.versions)
             self.collection.versions.append(self)
         self.call(*self.wanted_aliases)
 
     def call(self, *aliases: str) -> None:
         """Give it aliases, which other versions lose."""
         self.collection.aliases.update(dict.fromkeys(aliases, self))
-
-    def delete(self) -> None:
-        """Be no more, nor what it was called; its number is not given again."""
-        self.collection.versions.remove(self)
-        for alias in self.aliases:
-            del self.collection.aliases[alias]
 
 
 @dataclass
@@ -146,9 +129,6 @@ class Artifacts:
             blobs=self.blobs,
             description=sent.get("description"),
             raw_metadata=sent.get("metadata"),
-            history_step=sent.get("historyStep"),
-            ttl_seconds=sent.get("ttlDurationSeconds"),
-            tags=[each["tagName"] for each in sent.get("tags") or ()],
         )
         self.by_id[version.id] = version
         return version

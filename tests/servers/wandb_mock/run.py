@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -66,17 +65,12 @@ class Alert(NamedTuple):
 
 @dataclass
 class StoredRun:
-    """One run.
-
-    Args:
-        crashed_after: a run that is not finished has crashed when nothing was heard of it for so many seconds.
-    """
+    """One run."""
 
     entity: str
     project: str
     id: str
     lock: threading.RLock
-    crashed_after: float
     display_name: str = ""
     notes: str | None = None
     tags: Sequence[str] = ()
@@ -98,8 +92,6 @@ class StoredRun:
     alerts: list[Alert] = field(default_factory=list)
     streams: dict[str, dict[int, str]] = field(default_factory=dict)
     """The lines of each file that is sent line by line, by their number."""
-    heard: float = field(default_factory=time.time)
-    """When something last came."""
 
     @property
     def path(self) -> str:
@@ -108,7 +100,6 @@ class StoredRun:
 
     def update(self, variables: dict[str, Any]) -> None:
         """Take what an ``UpsertBucket`` brings."""
-        self.heard = time.time()
         for sent, kept in _KEPT.items():
             if variables.get(sent) is not None:
                 setattr(self, kept, variables[sent])
@@ -119,7 +110,6 @@ class StoredRun:
 
     def stream(self, body: dict[str, Any]) -> None:
         """Take what a ``file_stream`` request brings: a line that is sent twice overwrites itself."""
-        self.heard = time.time()
         for name, chunk in body.get("files", {}).items():
             lines = self.streams.setdefault(name, {})
             lines.update(enumerate(chunk["content"], chunk["offset"]))
@@ -137,10 +127,8 @@ class StoredRun:
 
     @property
     def state(self) -> str:
-        """``running``, ``finished``, ``failed`` or ``crashed``."""
-        if self.exit_code is not None:
-            return "failed" if self.exit_code else "finished"
-        return "crashed" if time.time() - self.heard > self.crashed_after else "running"
+        """``running``, ``finished`` or ``failed``."""
+        return "running" if self.exit_code is None else "failed" if self.exit_code else "finished"
 
     @property
     def config(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -19,19 +18,6 @@ from servers.wandb_mock.store import Store
 
 Operation = Callable[[Store, dict[str, Any], str], dict[str, Any]]
 """Answers variables; the last argument is the URL at which the client sees the server."""
-
-
-class Refused(Exception):
-    """A healthy server does not do this.
-
-    Args:
-        status: the HTTP status to say so with.
-        message: why.
-    """
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def viewer(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
@@ -84,14 +70,6 @@ def history(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]
     return {"project": {"run": {"history": lines, "events": run.lines(EVENTS)}}}
 
 
-def sampled_history(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """The rows of a run that have some keys."""
-    run = store.find_run(variables["entity"], variables["project"], variables.get("name") or variables["run"])
-    assert run is not None
-    specs = [json.loads(spec) for spec in variables.get("specs") or [variables["spec"]]]
-    return {"project": {"run": {"sampledHistory": [_sample(run.history, spec) for spec in specs]}}}
-
-
 def parquet(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
     """This server makes no Parquet files of rows."""
     return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": []}}}}
@@ -101,16 +79,9 @@ def list_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, A
     """The files of a run, also those that are announced and not there."""
     run = store.find_run(variables["entity"], variables["project"], variables["name"])
     assert run is not None
-    names = variables.get("fileNames") or sorted(run.announced)
-    pattern = re.compile(_regex(variables.get("pattern") or "%"), re.DOTALL)
-    found = [name for name in names if name in run.announced and pattern.fullmatch(name)]
-    begin = int(variables.get("fileCursor") or 0)
-    end = begin + (variables.get("fileLimit") or 50)
-    edges = [
-        {"node": _file(run, name, url), "cursor": str(number)}
-        for number, name in enumerate(found[begin:end], start=begin + 1)
-    ]
-    page = {"endCursor": str(end), "hasNextPage": end < len(found)}
+    found = [name for name in variables.get("fileNames") or sorted(run.announced) if name in run.announced]
+    edges = [{"node": _file(run, name, url), "cursor": str(number)} for number, name in enumerate(found, start=1)]
+    page = {"endCursor": str(len(found)), "hasNextPage": False}
     files = {"edges": edges, "pageInfo": page}
     return {"project": {"internalId": "1", "run": {"fileCount": len(found), "files": files}}}
 
@@ -185,25 +156,6 @@ def encoded(name: str) -> str:
     return base64.b64encode(name.encode()).decode()
 
 
-def _sample(rows: list[dict[str, Any]], spec: dict[str, Any]) -> list[dict[str, Any]]:
-    keys, first, last = spec["keys"], spec.get("minStep", 0), spec.get("maxStep", math.inf)
-    return [
-        {key: _valid(row[key]) for key in keys}
-        for row in rows
-        if first <= row["_step"] <= last and all(key in row for key in keys)
-    ]
-
-
-def _valid(value: Any) -> Any:
-    """Return as text what is not finite: JSON has no word for it."""
-    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _regex(like: str) -> str:
-    """Return the regular expression that means what a pattern of SQL means."""
-    return re.escape(like).replace("%", ".*").replace("_", ".")
-
-
 def _file(run: StoredRun, name: str, url: str) -> dict[str, Any]:
     content = run.files.get(name)
     digest = None if content is None else base64.b64encode(hashlib.md5(content).digest()).decode()
@@ -256,8 +208,6 @@ OPERATIONS: dict[str, Operation] = {
     "QueryRunInfo": run_state,
     "RunHistoryKeys": run_state,
     "RunFullHistory": history,
-    "RunSampledHistory": sampled_history,
-    "SampledHistoryPage": sampled_history,
     "RunParquetHistory": parquet,
     "HistoryPage": history,
     "RunFiles": list_files,

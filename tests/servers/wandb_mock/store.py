@@ -16,11 +16,9 @@ class Store:
 
     Args:
         entity: the name of the account.
-        crashed_after: see `StoredRun`.
     """
 
     entity: str
-    crashed_after: float
     lock: threading.RLock = field(default_factory=threading.RLock)
     runs: dict[tuple[str, str, str], StoredRun] = field(default_factory=dict)
     artifacts: Artifacts = field(default_factory=Artifacts)
@@ -38,7 +36,7 @@ class Store:
 
     def add_run(self, entity: str | None, project: str | None, run_id: str) -> StoredRun:
         """Add a run."""
-        run = StoredRun(*self.place(entity, project), run_id, self.lock, self.crashed_after)
+        run = StoredRun(*self.place(entity, project), run_id, self.lock)
         run.display_name = f"run-{len(self.runs) + 1}"
         self.runs[run.entity, run.project, run_id] = run
         return run
