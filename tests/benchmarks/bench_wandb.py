@@ -33,7 +33,7 @@ ROWS = 10_000
 FASTER = 30
 """So many times less than Lightning's logger, at least, does rankzero block."""
 METRICS = {f"metric_{index}": index / 3 for index in range(9)}
-PATIENCE = 300.0
+TIMEOUT = 300.0
 
 
 class Server:
@@ -73,7 +73,7 @@ def serve(directory: str) -> None:
 
 def arrived(server: WandbServer, run_id: str, rows: int) -> list[int]:
     """Return the numbers of the rows of a run when it has so many, or more."""
-    server.until(lambda server: server.run(run_id).line_count(HISTORY) >= rows, PATIENCE)
+    server.until(lambda server: server.run(run_id).line_count(HISTORY) >= rows)
     return [row["row"] for row in server.run(run_id).history]
 
 
@@ -119,7 +119,7 @@ class Bench:
         return rows / (time.perf_counter() - began)
 
     def _wait(self, name: str) -> None:
-        if name == "rankzero" and not self.run.flush(PATIENCE):
+        if name == "rankzero" and not self.run.flush(TIMEOUT):
             raise RuntimeError(f"not everything arrived; see {self.run.dir / 'courier.log'}")
         self._server.wait_for(name, self._rows[name])
 

@@ -36,13 +36,6 @@ def check(run, losses):
     assert (run.config["lr"], run.config["sizes"], run.exit_code) == (0.1, [2, 1], 0)
 
 
-def test_fit_validate_and_test(make_logger, server):
-    logger = make_logger()
-    losses = use(logger)
-    logger.close()
-    check(server.run(logger.version), losses)
-
-
 def test_the_same_arrives_as_from_lightnings_logger(make_logger, server, tmp_path):
     loggers = [make_logger(id="ours"), LightningWandbLogger(id="theirs", project="p", save_dir=tmp_path)]
     for logger in loggers:

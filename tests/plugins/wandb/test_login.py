@@ -75,15 +75,6 @@ def test_a_wrong_key_is_known_before_anything_is_written(server, shell, known):
     assert server.store.runs == {}
 
 
-def test_a_wrong_key_of_an_instance(shell, known):
-    script = """
-    from rankzero_wandb import WandbLogger
-    rankzero.start([WandbLogger(project="p")])
-    """
-    ended = shell.train(script, returns=1, **{**known, "WANDB_API_KEY": WRONG})
-    assert "refuses the W&B API key" in ended.stderr
-
-
 def stop_courier(shell):
     """End the courier that tries on."""
     (courier,) = [each for each in psutil.process_iter() if is_courier(each, shell.directory)]

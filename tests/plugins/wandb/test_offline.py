@@ -29,7 +29,6 @@ EVERYTHING = """
     print("printed")
     {1}
 """
-OFFLINE = [(", offline=True", {}), (', mode="offline"', {}), ("", {"WANDB_MODE": "offline"})]
 VALUES = [(49 - step, 1 / (step + 1)) for step in range(50)]
 
 
@@ -73,40 +72,32 @@ def wandb_sync(shell, *arguments):
     shell.run(Path(sys.executable).with_name("wandb"), "sync", *arguments)
 
 
-@pytest.mark.parametrize(("options", "variables"), OFFLINE)
-def test_nothing_is_sent_until_wandb_sync(server, shell, options, variables):
+@pytest.mark.parametrize(
+    ("options", "variables", "first"),
+    [
+        (", offline=True", {}, "wandb"),
+        (', mode="offline"', {}, "rankzero"),
+        ("", {"WANDB_MODE": "offline"}, "rankzero"),
+    ],
+)
+def test_nothing_is_sent_until_a_sync_and_both_syncs_bring_it_once(server, shell, tmp_path, options, variables, first):
     ended = shell.train(everything(options), **variables)
     check_nothing_was_sent(server)
     assert f"rankzero sync {shell.run_dir}" in ended.stderr
     assert load_position(shell.run_dir, "wandb").offline
-    wandb_sync(shell, own_directory(shell))
-    check_everything(server)
-
-
-@pytest.mark.parametrize(("options", "variables"), OFFLINE)
-def test_nothing_is_sent_until_rankzero_sync(server, shell, tmp_path, options, variables):
-    shell.train(everything(options), **variables)
-    check_nothing_was_sent(server)
-    elsewhere = Shell(tmp_path / "elsewhere", shell.environment)
+    own, elsewhere = own_directory(shell), Shell(tmp_path / "elsewhere", shell.environment)
+    if first == "wandb":
+        wandb_sync(shell, own)
+        check_everything(server)
+        elsewhere.sync(shell.run_dir)
+        check_everything(server, printed=2)
+        return
     assert "mine → wandb: delivered" in elsewhere.sync(shell.run_dir).stdout
     check_everything(server)
     assert not load_position(shell.run_dir, "wandb").offline
     assert "has all of it already" in elsewhere.sync(shell.run_dir).stdout
+    wandb_sync(shell, own)
     check_everything(server)
-
-
-@pytest.mark.parametrize("first", ["wandb", "rankzero"])
-def test_both_syncs_bring_it_once(server, shell, first):
-    shell.train(everything(", offline=True"))
-    own = own_directory(shell)
-    if first == "wandb":
-        wandb_sync(shell, own)
-        shell.sync(shell.run_dir)
-        check_everything(server, printed=2)
-    else:
-        shell.sync(shell.run_dir)
-        wandb_sync(shell, own)
-        check_everything(server)
 
 
 def test_both_syncs_bring_a_run_with_an_id_of_its_own_once(server, shell):
@@ -209,13 +200,6 @@ def test_disabled(server, shell, options, variables):
         shown = shell.run(sys.executable, "-m", "rankzero.cli", command, *[shell.run_dir] * (command == "show")).stdout
         assert "disabled" in shown
         assert "✓" not in shown
-    shell.sync(shell.run_dir)
-    check_nothing_was_sent(server)
-
-
-def test_disabled_for_rankzero_sync_means_disabled(server, shell):
-    """Who said so when training began is believed, also where W&B could be reached."""
-    shell.train(everything(', mode="disabled"'), RANKZERO_DELIVERY="off")
     shell.sync(shell.run_dir)
     check_nothing_was_sent(server)
 
