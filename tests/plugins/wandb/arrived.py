@@ -76,7 +76,7 @@ def as_npy(points):
 
 
 def files_of(value):
-    """Return what is said of each file of a value: its type, path and caption."""
+    """Return the type, path and caption of each file of a value."""
     kind = type_of(value)
     if kind == "images/separated":
         captions = value.get("captions") or [None] * len(value["filenames"])
@@ -98,8 +98,10 @@ def add_artifact(tracked, version):
     content = next(iter(version.files.values()))
     aliases = [alias for alias in version.aliases if alias != "latest"]
     if version.type == "model":
-        said = version.metadata
-        name = said.get("original_filename", version.name)
-        tracked.add_item("checkpoint", name, said.get("step"), content, aliases=aliases, score=said.get("score"))
+        metadata = version.metadata
+        name = metadata.get("original_filename", version.name)
+        tracked.add_item(
+            "checkpoint", name, metadata.get("step"), content, aliases=aliases, score=metadata.get("score")
+        )
     else:
         tracked.add_item("artifact", version.name, None, content, aliases=aliases)

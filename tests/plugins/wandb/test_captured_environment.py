@@ -166,9 +166,9 @@ def test_stop_run_interrupts_who_writes_the_run_and_nobody_whom_a_file_names(run
         subprocess.Popen([sys.executable, "-c", code], **pipes) as other,
     ):
         assert [each.stdout.readline() for each in (training, other)] == ["ready\n"] * 2
-        told = Environment(host=platform.node(), pid=other.pid)
+        found = Environment(host=platform.node(), pid=other.pid)
         with nullcontext() if is_written else pytest.warns(match="is not on this machine"):
-            client_settings(WandbLogger().options, run_info, told)["stop_fn"]()
+            client_settings(WandbLogger().options, run_info, found)["stop_fn"]()
         assert training.communicate(timeout=60)[0] == "interrupted\n" * is_written
         assert other.communicate(timeout=60)[0] == ""
 
@@ -195,30 +195,30 @@ def test_machine_and_command_line(server, shell):
             _, errors = process.communicate("\n", timeout=A_WHILE)
     assert process.returncode == 0, errors
     run = only_run(server)
-    told = run.metadata
-    assert (told["host"], told["executable"]) == (platform.node(), sys.executable)
-    assert told["username"] == psutil.Process().username()
-    assert told["program"] == str(shell.directory / "train.py")
-    assert told["codePath"] == "train.py"
-    assert told["cpu_count_logical"] == os.cpu_count()
+    found = run.metadata
+    assert (found["host"], found["executable"]) == (platform.node(), sys.executable)
+    assert found["username"] == psutil.Process().username()
+    assert found["program"] == str(shell.directory / "train.py")
+    assert found["codePath"] == "train.py"
+    assert found["cpu_count_logical"] == os.cpu_count()
     assert run.config["rankzero"]["argv"] == [str(shell.directory / "train.py"), "--lr", "0.1", "--api-key", "***"]
     packages = run.files["requirements.txt"].decode().splitlines()
     assert f"psutil=={psutil.__version__}" in packages
     assert "diff.patch" not in run.files
-    assert "git" not in told
+    assert "git" not in found
 
 
 def test_the_hardware_of_another_machine_is_not_claimed(server, shell, tmp_path):
     shell.train(TRAIN, "--lr", "1", RANKZERO_DELIVERY="off")
     wait_for_environment(shell.run_dir)
-    (found,) = shell.run_dir.glob("surroundings/*/surroundings.json")
-    found.write_text(json.dumps({**json.loads(found.read_text()), "host": "node17"}))
+    (path,) = shell.run_dir.glob("surroundings/*/surroundings.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "node17"}))
     Shell(tmp_path / "elsewhere", shell.environment).sync(shell.run_dir)
-    told = only_run(server).metadata
-    assert (told["host"], told["program"]) == ("node17", str(shell.directory / "train.py"))
-    assert told["args"] == ["--lr", "1"]
-    assert abs(datetime.fromisoformat(told["startedAt"]).timestamp() - only_run(server).history[0]["_timestamp"]) < 60
-    assert not {"os", "cpu_count", "cpu_count_logical", "memory", "disk", "cpu", "gpu"} & told.keys()
+    found = only_run(server).metadata
+    assert (found["host"], found["program"]) == ("node17", str(shell.directory / "train.py"))
+    assert found["args"] == ["--lr", "1"]
+    assert abs(datetime.fromisoformat(found["startedAt"]).timestamp() - only_run(server).history[0]["_timestamp"]) < 60
+    assert not {"os", "cpu_count", "cpu_count_logical", "memory", "disk", "cpu", "gpu"} & found.keys()
     assert len(only_run(server).history) == 1
 
 

@@ -76,9 +76,9 @@ def test_lightnings_logger_has_the_same(make_logger, server, tmp_path, log_model
         logger.experiment.finish()
     found = versions(server, "model-ours")
     assert found == versions(server, "model-theirs")
-    said = [server.artifact(f"model-{name}:latest", "p").metadata for name in ("ours", "theirs")]
-    assert said[0] == said[1]
-    assert set(said[1]["ModelCheckpoint"]) == {
+    metadata = [server.artifact(f"model-{name}:latest", "p").metadata for name in ("ours", "theirs")]
+    assert metadata[0] == metadata[1]
+    assert set(metadata[1]["ModelCheckpoint"]) == {
         "monitor", "mode", "save_last", "save_top_k", "save_weights_only", "_every_n_train_steps"
     }  # fmt: skip
 

@@ -24,7 +24,7 @@ VARIABLES = {
     "WANDB_TAGS": "a,b",
     "WANDB_NOTES": "why",
 }
-SAID = {
+DESCRIPTION = {
     "entity": "team",
     "project": "digits",
     "id": "fixed",
@@ -67,13 +67,13 @@ def only_run(server):
     return run
 
 
-def said(run):
-    return {name: getattr(run, name) for name in SAID}
+def description(run):
+    return {name: getattr(run, name) for name in DESCRIPTION}
 
 
 def test_variables(server, shell):
     shell.train(logs(), **VARIABLES)
-    assert said(only_run(server)) == SAID
+    assert description(only_run(server)) == DESCRIPTION
 
 
 def test_arguments_of_the_logger_win(server, shell):
@@ -86,13 +86,13 @@ def test_arguments_of_the_logger_win(server, shell):
         run.log_metrics({{"loss": 0.5}}, 0)
     """, **VARIABLES)  # fmt: skip
     name = given.pop("name")
-    assert said(only_run(server)) == {**given, "display_name": name}
+    assert description(only_run(server)) == {**given, "display_name": name}
 
 
 def test_arguments_of_the_run_win(server, shell):
     shell.train(logs(', project="letters", name="tuned", tags=["c"], notes="because"'), **VARIABLES)
     given = {"project": "letters", "display_name": "tuned", "tags": ["c"], "notes": "because"}
-    assert said(only_run(server)) == {**SAID, **given}
+    assert description(only_run(server)) == {**DESCRIPTION, **given}
 
 
 def test_without_any(server, shell):
@@ -122,14 +122,14 @@ def test_a_later_sync_without_them_goes_to_the_same_place(server, shell, tmp_pat
     server.start()
     elsewhere = Shell(tmp_path / "elsewhere", {**shell.environment, "WANDB_BASE_URL": None})
     elsewhere.sync(shell.run_dir)
-    assert said(only_run(server)) == SAID
+    assert description(only_run(server)) == DESCRIPTION
 
 
 def test_offline_is_remembered_for_what_is_synced(server, shell, tmp_path):
     shell.train(logs(), WANDB_MODE="offline", **VARIABLES)
     assert server.requests == []
     Shell(tmp_path / "elsewhere", {**shell.environment, "WANDB_BASE_URL": None}).sync(shell.run_dir)
-    assert said(only_run(server)) == SAID
+    assert description(only_run(server)) == DESCRIPTION
 
 
 def test_variables_of_who_syncs_do_not_redirect_a_run(server, shell, tmp_path):
@@ -225,7 +225,7 @@ def test_two_runs_of_a_process(server, shell):
         for step in range(5):
             a.log_metrics({"x": step}, step)
             b.log_metrics({"x": -step}, step)
-        print("heard by both")
+        print("printed once")
     with rankzero.start("wandb", project="p", run_id="c") as c:
         c.log_metrics({"x": 9}, 0)
     """)
@@ -233,7 +233,7 @@ def test_two_runs_of_a_process(server, shell):
         run = server.run(run_id)
         assert [each[:2] for each in run.scalars("x", "trainer/global_step")] == [(n, sign * n) for n in range(5)]
         assert (run.project, run.exit_code) == (project, 0)
-        assert run.console.count("heard by both") == 1
+        assert run.console.count("printed once") == 1
     assert server.run("c").scalars("x")[0].value == 9
 
 

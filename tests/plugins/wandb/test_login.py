@@ -29,7 +29,7 @@ def logs(options=""):
 
 @pytest.fixture
 def shell(tmp_path, environment):
-    """A shell of a user whose home is empty, who has told W&B's client nothing."""
+    """A shell of a user whose home is empty, and whom W&B's client does not know."""
     home = tmp_path / "home"
     home.mkdir()
     unset = {"WANDB_API_KEY": None, "WANDB_BASE_URL": None, "WANDB_DIR": None, "WANDB_SILENT": None}

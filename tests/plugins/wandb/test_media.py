@@ -211,8 +211,8 @@ def test_samples_become_a_sound(stored):
     (sound,) = value["audio"]
     with wave.open(io.BytesIO(stored.files[sound["path"]])) as file:
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (8000, 1, 800)
-        heard = np.frombuffer(file.readframes(800), "<i2") / 32767
-    assert abs(heard - SAMPLES).max() < 1e-4
+        samples = np.frombuffer(file.readframes(800), "<i2") / 32767
+    assert abs(samples - SAMPLES).max() < 1e-4
 
 
 def test_videos_that_are_files_keep_their_bytes(stored):

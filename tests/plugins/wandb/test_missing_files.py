@@ -1,4 +1,4 @@
-"""What a run has lost holds nothing else up: W&B is told of the rest, and the reject list names each file."""
+"""A file that is missing holds nothing else up: the rest is delivered, and the reject list names each file."""
 
 from plugins.missing_files import check_without_files
 from plugins.wandb.delivered import rows

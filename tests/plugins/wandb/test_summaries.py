@@ -149,9 +149,9 @@ def test_direct_use_says_what_it_cannot_do(tmp_path):
         logger.define_metric("c", summary="best")
         logger.define_metric("d", goal="up")
 
-    with pytest.warns(UserWarning, match="^define_metric") as said:
+    with pytest.warns(UserWarning, match="^define_metric") as warnings:
         define()
-    assert [str(each.message) for each in said] == [
+    assert [str(each.message) for each in warnings] == [
         "define_metric('a'): there is no summary median; W&B shows its last value",
         "define_metric('b'): there is no summary median",
         "define_metric('c'): summary=\"best\" needs a goal; W&B shows its last value",

@@ -66,7 +66,7 @@ class ArtifactVersion:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the user said of it."""
+        """The user's metadata."""
         return json.loads(self.raw_metadata or "{}") or {}
 
     @property

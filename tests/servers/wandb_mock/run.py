@@ -47,7 +47,7 @@ class Media(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """What ``define_metric`` said."""
+    """What ``define_metric`` was given."""
 
     step_metric: str | None
     summary: frozenset[str]
@@ -162,7 +162,7 @@ class StoredRun:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """What ``define_metric`` said, by name or pattern."""
+        """What ``define_metric`` was given, by name or pattern."""
         sent = self.raw_config.get("_wandb", {}).get("value", {}).get("m", [])
         return {each.get("1") or each["2"]: _metric(each, sent) for each in sent}
 

@@ -1,4 +1,4 @@
-"""A sweep as W&B holds it, and what its agents are told to do."""
+"""A sweep as W&B holds it, and the commands for its agents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Sweep:
     raw_config: str
     state: str = "RUNNING"
     run_ids: list[str] = field(default_factory=list)
-    """The runs that agents were told to start."""
+    """The runs that agents are to start."""
 
     def __post_init__(self) -> None:
         self._sets = self._parameter_sets()

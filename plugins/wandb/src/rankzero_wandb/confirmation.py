@@ -244,9 +244,9 @@ class UploadLog:
         self.rows = 0
         """How many rows were sent of those that were logged since this opening."""
         self.files = 0
-        """How many files W&B was told of that they are uploaded."""
+        """How many files were uploaded."""
         self.is_complete = False
-        """Whether W&B was told that the run has ended."""
+        """Whether the end of the run was sent."""
         self.fatal: str | None = None
         """Why nothing will be uploaded any more; None if all is well."""
         self.failures: dict[str, str] = {}

@@ -73,8 +73,8 @@ class UploadError(Exception):
         self.status = int(found[1]) if found else None
 
 
-# W&B's client does not tell what it never takes from what it does not take now; what is wrong with a value is found
-# before it is sent, and raised as ValueError or TypeError.
+# W&B's client does not distinguish what W&B never takes from what it does not take now. What is wrong with a value is
+# found before it is sent, and raised as ValueError or TypeError.
 ERRORS = (
     Rule(RejectedError, error=("rankzero_wandb.UploadError",), status=(400, 413, 422)),
     Rule(TrackerUnavailableError, error=_OF_SDK, text=_UNKNOWN_USER, advice=_ADVICE),

@@ -2,8 +2,8 @@
 
 W&B's client drops rows whose number is below that of the last one. So the number of a row is that of the event's line
 in the journal, and what is logged, in whichever order of steps, is at the metric that `rankzero_wandb.opening.STEP`
-names. Rows that a script logs itself on the live run take the next numbers; then ours move on, which is noted. Which of
-the rows that W&B has, and that were not acknowledged, are ours, their times tell.
+names. Rows that a script logs itself on the live run take the next numbers; then ours move on, which is noted. The
+times of rows that W&B has, and that were not acknowledged, show which of them are ours.
 
 The client computes min, max, mean and first, too, but one NaN makes all of them NaN for ever, and a client that goes on
 with a run begins anew. Here only finite values count, and what is known goes on.

@@ -273,7 +273,7 @@ class DirectSession(WandbSession):
     def open(self) -> None:
         """Open the run unless it is open."""
         if self._run is not None and _has_finished(self._run):
-            self._let_go()  # somebody else ended it
+            self._release()  # somebody else ended it
         if self._run is None:
             self._run = self._found() or self._opened()
             known_runs[self._run.id] = self._run
@@ -316,8 +316,8 @@ class DirectSession(WandbSession):
         project, entity = run.project or self._options["project"], run.entity or self._options.given.get("entity")
         return self._options.replace(**first, id=run.id, name=run.name, project=project, entity=entity)
 
-    def _let_go(self) -> None:
-        """Have the same run opened the next time."""
+    def _release(self) -> None:
+        """Forget the run, which is opened again the next time."""
         self._options = self._options_to_go_on()
         self._run = None
         self._is_ours = False
@@ -340,7 +340,7 @@ class DirectSession(WandbSession):
     def close(self) -> None:
         if self._is_ours and self._run is not None:
             run = self._run
-            self._let_go()
+            self._release()
             run.finish(exit_code=self._exit_code)
 
 
