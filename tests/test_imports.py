@@ -93,7 +93,7 @@ def test_rooms_import_only_from_those_before_them():
     assert upwards == set()
 
 
-def test_modules_import_each_other_in_no_circle_and_on_few_floors():
+def test_imports_have_no_cycles_and_few_layers():
     found, floors = graph(), {}
     for module in graphlib.TopologicalSorter(found).static_order():  # raises CycleError, which names the modules
         floors[module] = 1 + max((floors[other] for other in found[module]), default=0)
@@ -101,7 +101,7 @@ def test_modules_import_each_other_in_no_circle_and_on_few_floors():
     assert highest <= MOST_FLOORS, f"{highest} floors of imports"
 
 
-def test_what_tests_and_plugins_import_of_core_is_there():
+def test_names_that_tests_and_plugins_import_from_core_exist():
     repository = Path(__file__).parents[1]
     found = [*repository.glob("tests/**/*.py"), *repository.glob("plugins/*/src/**/*.py")]
     names = {name for path in found for name in imports(ast.parse(path.read_text())) if name.startswith("rankzero.")}
@@ -113,7 +113,7 @@ def test_what_tests_and_plugins_import_of_core_is_there():
     assert missing == []
 
 
-def test_no_tracker_is_named():
+def test_core_names_no_tracker():
     trackers = re.compile("wandb|weights.?(and|&).?biases|mlflow|comet|neptune|tensorboard", re.IGNORECASE)
     lines = [
         f"{path.relative_to(SOURCE)}:{number}: {line.strip()}"

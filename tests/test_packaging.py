@@ -49,7 +49,7 @@ def test_a_plugin_and_its_extra_say_which_versions_fit(directory, monkeypatch):
 
 
 @pytest.mark.parametrize("directory", [CORE, *PLUGINS], ids=lambda path: path.name)
-def test_no_version_with_a_known_advisory_will_do(directory):
+def test_versions_with_a_known_advisory_are_excluded(directory):
     for requirement in required(built(directory)):
         admitted = [each for each in WITH_ADVISORIES.get(requirement.name, []) if requirement.specifier.contains(each)]
         assert admitted == [], requirement

@@ -270,7 +270,7 @@ def test_context_of_another_type_costs_no_metrics(run, context):
     assert [row.numbers() for row in events(run, Metrics)] == [{"loss": 0.5}]
 
 
-def test_what_adds_up_to_a_float_is_no_float(run):
+def test_a_value_that_can_be_added_to_a_float_is_not_a_number(run):
     with pytest.warns(UserWarning, match="not a single number"):
         run.log_metrics({"m": Addable(), "loss": 0.5}, 3)
     assert events(run, Metrics)[0].numbers() == {"loss": 0.5}

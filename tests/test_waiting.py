@@ -11,7 +11,7 @@ def test_the_first_true_answer_ends_the_waiting():
 
 
 @pytest.mark.parametrize("timeout", [-1.0, 0.0, 0.01])
-def test_what_never_comes_is_asked_for_once_at_least(timeout):
+def test_a_condition_is_called_at_least_once(timeout):
     asked = []
     assert wait_until(lambda: asked.append(1), timeout, every=0.001) is None
     assert asked

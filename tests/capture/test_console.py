@@ -121,7 +121,7 @@ def test_prints_are_events_in_order_and_reach_the_stream_too(begin, streams):
     assert streams()[1].getvalue() == "three\n\nfour\n"
 
 
-def test_the_logger_is_told(begin, tmp_path):
+def test_the_logger_gets_console_lines(begin, tmp_path):
     run = begin(delivery="thread")
     print("\x1b[31mred\x1b[0m")
     print("oh", file=sys.stderr)
@@ -131,7 +131,7 @@ def test_the_logger_is_told(begin, tmp_path):
     assert [each.text for each in rankzero.read_run(run.dir).console] == ["\x1b[31mred\x1b[0m", "oh"]
 
 
-def test_a_handler_that_has_long_held_the_stream_is_heard(begin, streams):
+def test_a_handler_that_already_holds_the_stream_is_captured(begin, streams):
     streams()
     logger = logging.getLogger("test_console")
     logger.addHandler(handler := logging.StreamHandler())
@@ -260,7 +260,7 @@ def test_an_instance_may_want_less(tmp_path):
     assert printed(run) == []
 
 
-def test_a_collection_wants_what_its_loggers_want(tmp_path):
+def test_a_collection_captures_what_its_loggers_capture(tmp_path):
     deaf = MemoryLogger()
     both = rankzero.LoggerCollection([deaf, Listening(tmp_path / "tracker")])
     with rankzero.start([both], dir=tmp_path, delivery="thread"):
@@ -320,7 +320,7 @@ def test_what_a_courier_thread_prints_is_not_delivered_to_it(begin, tmp_path, mo
     assert printed(run) == [("stdout", "hello")]
 
 
-def test_unheard_ends_with_its_block(heard):
+def test_uncaptured_ends_with_its_block(heard):
     found, _ = heard()
     with uncaptured():
         print("secretly")
@@ -328,7 +328,7 @@ def test_unheard_ends_with_its_block(heard):
     assert found == [("stdout", "openly")]
 
 
-def test_a_forked_child_is_heard_and_does_not_repeat_its_parent(tmp_path):
+def test_a_forked_child_is_captured_and_does_not_repeat_its_parent(tmp_path):
     training = Training(tmp_path)
     status, _, err = training.run(
         """
@@ -390,7 +390,7 @@ def test_a_stream_that_was_replaced_meanwhile_is_given_back_its_write(begin, str
     assert (vars(streams()[0]), vars(other), other.getvalue()) == ({}, {}, "elsewhere\n")
 
 
-def test_a_write_of_the_streams_own_is_put_back(streams, heard):
+def test_the_original_write_of_a_stream_is_restored(streams, heard):
     def own(text):
         return Stream.write(streams()[0], text.upper())
 
@@ -403,7 +403,7 @@ def test_a_write_of_the_streams_own_is_put_back(streams, heard):
     del streams()[0].write
 
 
-def test_a_write_that_was_put_in_front_stays_and_works(streams, heard):
+def test_a_write_that_replaced_the_captured_one_is_kept(streams, heard):
     found, capture = heard()
     ours = streams()[0].write
 
@@ -449,7 +449,7 @@ def test_a_stream_that_cannot_be_patched_is_left_alone(begin, monkeypatch, strea
     assert "write" not in getattr(stream, "__dict__", {})
 
 
-def test_a_wrapper_that_passes_attributes_on_is_no_endless_loop(begin, monkeypatch, streams):
+def test_a_wrapper_that_forwards_attributes_does_not_recurse(begin, monkeypatch, streams):
     class Wrapper:
         def __init__(self, wrapped):
             vars(self)["wrapped"] = wrapped
@@ -480,7 +480,7 @@ def test_the_result_and_the_errors_of_write_are_those_of_the_stream(streams, hea
     assert found == []
 
 
-def test_a_stream_may_take_what_is_no_text(begin, monkeypatch, streams):
+def test_a_stream_may_accept_other_types_than_text(begin, monkeypatch, streams):
     class Anything:
         def write(self, *args):
             return args
@@ -494,7 +494,7 @@ def test_a_stream_may_take_what_is_no_text(begin, monkeypatch, streams):
     assert printed(run) == [("stdout", "text")]
 
 
-def test_what_goes_wrong_in_the_recording_hurts_no_print(heard, streams):
+def test_errors_while_recording_do_not_affect_print(heard, streams):
     def record(text, stream):
         raise OSError("the disk is on fire")
 
@@ -506,7 +506,7 @@ def test_what_goes_wrong_in_the_recording_hurts_no_print(heard, streams):
     assert found == [("stdout", "hello"), ("stdout", "again")]
 
 
-def test_what_the_recording_prints_is_not_recorded(heard, streams):
+def test_output_of_the_recording_itself_is_not_captured(heard, streams):
     def record(text, stream):
         print("recorded", text)
         print("told", file=sys.stderr)
@@ -541,7 +541,7 @@ def test_a_journal_that_cannot_be_written_is_warned_of_once_and_print_works(begi
     assert (len(read.metrics["loss"]), read.losses) == (1, [])
 
 
-def test_who_records_may_wait_for_a_lock_that_the_one_who_prints_holds(heard):
+def test_recording_may_wait_for_a_lock_that_the_printing_thread_holds(heard):
     """As a handler of logging holds its own while it writes."""
     lock, recording = threading.Lock(), threading.Event()
     found = []

@@ -211,7 +211,7 @@ def test_the_thread_lives_while_there_are_device_values(run, monkeypatch):
     assert [row.step for row in rows(run)] == [1, 2, 3]
 
 
-def test_no_row_is_forgotten_when_the_thread_is_about_to_end(monkeypatch):
+def test_no_row_is_lost_when_the_thread_is_about_to_end(monkeypatch):
     """A row comes when the thread has just found that there is none."""
     device_rows = DeviceRows()
     written = []
@@ -311,7 +311,7 @@ def test_copy_waits_for_one_event_a_kind_and_only_when_asked(monkeypatch):
     assert CountingEvent.synchronized == 4
 
 
-def test_copy_says_whether_all_of_it_is_there(monkeypatch):
+def test_copy_is_ready_when_all_values_are(monkeypatch):
     class Event(CountingEvent):
         asked = 0
 

@@ -121,7 +121,7 @@ def test_the_program_is_copied(look, repository):
     assert (run_dir / found.code).read_text() == "lr = 1\n"
 
 
-def test_literals_that_are_secrets_are_in_neither_copy(look, repository):
+def test_secret_literals_are_in_neither_copy(look, repository):
     lines = 'API_KEY = "k3y-k3y-k3y"\npad_token = "<|endoftext|>"\npassword = os.environ["PW"]\n# \xe9 http://me:k3y-k3y@h\n'
     (repository / "train.py").write_text(lines, encoding="latin-1")
     run_dir, found = look(repository / "train.py")
@@ -185,7 +185,9 @@ def test_a_program_below_the_root_of_a_clean_repository_without_a_branch(look, r
     assert (repository / ".git" / "index").read_bytes() == index
 
 
-def test_the_working_directory_counts_where_the_program_is_in_no_repository(look, repository, monkeypatch, tmp_path):
+def test_the_repository_of_the_working_directory_is_used_if_the_program_has_none(
+    look, repository, monkeypatch, tmp_path
+):
     monkeypatch.chdir(repository)
     (tmp_path / "elsewhere").mkdir()
     assert look(tmp_path / "elsewhere" / "train.py")[1].git.root == str(repository)
@@ -269,7 +271,7 @@ def test_git_that_hangs_is_not_waited_for(repository, monkeypatch, tmp_path):
     assert time.monotonic() - began < SOON
 
 
-def test_one_thing_that_fails_is_no_reason_to_lack_the_others(tmp_path):
+def test_one_failed_part_does_not_lose_the_others(tmp_path):
     directory = tmp_path / "surroundings" / "1"
     directory.mkdir(parents=True)
     (directory / "requirements.txt").mkdir()
@@ -365,7 +367,7 @@ def test_a_process_that_cannot_be_started_is_no_error(tmp_path, monkeypatch, cap
     )
 
 
-def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, monkeypatch):
+def test_start_does_not_wait_and_the_process_is_reaped(tmp_path, monkeypatch):
     started = []
     popen = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **kw: started.append(popen(*args, **kw)) or started[-1])
@@ -381,7 +383,7 @@ def test_start_does_not_wait_and_the_process_is_no_zombie_for_long(tmp_path, mon
         read_environment(run.dir, timeout=A_WHILE)
 
 
-def test_it_goes_on_when_the_training_process_is_killed(tmp_path):
+def test_it_continues_when_the_training_process_is_killed(tmp_path):
     training = Training(tmp_path)
     training.run("begin(delivery='off')\nos.kill(os.getpid(), signal.SIGKILL)")
     found = read_environment(training.run_dir, timeout=A_WHILE)

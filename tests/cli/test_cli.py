@@ -255,7 +255,7 @@ def test_ls_of_a_directory_sorts_by_start_and_does_not_look_into_runs(command):
     assert [run["id"] for run in json.loads(out)] == ["a1", "z9"]
 
 
-def test_ls_shows_what_it_can_beside_a_run_that_is_damaged(command):
+def test_ls_shows_the_other_runs_if_one_is_damaged(command):
     make_run()
     Path("rankzero-runs/broken").mkdir()
     Path("rankzero-runs/broken/journal.jsonl").write_text("nonsense\n")
@@ -373,7 +373,7 @@ def test_runs_are_found_upward_as_the_config_file_is(command, monkeypatch, stop)
 
 
 @pytest.mark.parametrize("width", ["80", "200"])
-def test_what_ls_prints_can_be_pasted(command, monkeypatch, width):
+def test_output_of_ls_can_be_used_as_an_argument(command, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", width)
     ids = [f"20251121151326{number}aaaabbbbcccc" for number in range(2)]
     make_run(ids[0], name="it's $HOME; [x] * 2")
@@ -642,7 +642,7 @@ def test_check_of_a_wrong_option(command):
     assert "the command line: the logger 'box' has no option 'greting'. Did you mean 'greeting'?" in err
 
 
-def test_check_says_where_an_option_stands_whose_variable_is_not_set(command):
+def test_check_says_where_an_option_with_an_unset_variable_is_set(command):
     Path("rankzero.toml").write_text('[loggers.box]\npath = "box.jsonl"\npin = "${BOX_PIN}"\n')
     status, _, err = command("check", "box")
     assert status == 2
@@ -706,13 +706,13 @@ def test_sync_delivers_to_the_loggers_of_the_run(command):
     assert load_position(run_dir, "box").closed
 
 
-def test_ls_and_show_of_a_position_that_makes_no_sense(command):
+def test_ls_and_show_with_an_invalid_position(command):
     save_position(make_run(), "box", Position(offset=-5))
     assert "box" in command("ls")[1]
     assert "box" in command("show", "a1")[1]
 
 
-def test_sync_counts_what_it_delivers_and_says_where_it_is(command, monkeypatch):
+def test_sync_counts_delivered_events_and_says_how_to_view_them(command, monkeypatch):
     monkeypatch.setenv("BOX_VIEW", "open box")
     run_dir = make_run()
     first = (run_dir / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
@@ -969,14 +969,14 @@ def test_sync_takes_the_loggers_of_a_resumed_run_too(command):
         ({}, ["--to", "box"], 2, "needs 'path'"),
     ],
 )
-def test_sync_to_what_cannot_be_made(command, loggers, arguments, status, says):
+def test_sync_to_a_logger_that_cannot_be_made(command, loggers, arguments, status, says):
     make_run(loggers=loggers)
     found, out, err = command("sync", "a1", *arguments)
     assert (found, out) == (status, "")
     assert says in err
 
 
-def test_sync_says_what_was_refused(command):
+def test_sync_reports_rejected_events(command):
     run_dir = make_run("a1", Metrics(105.0, 9, {"bad": 1.0}), Metrics(106.0, 10, {"loss": 0.0}))
     status, _, err = command("sync", "a1")
     assert status == 1
@@ -1089,7 +1089,7 @@ def test_sync_wakes_the_courier_that_waits_again_and_again(command, monkeypatch)
     assert 3 <= len(woken) <= 5
 
 
-def test_sync_goes_on_watching_a_courier_that_makes_progress(command):
+def test_sync_keeps_watching_a_courier_that_makes_progress(command):
     run_dir = make_run()
     size = (run_dir / "journal.jsonl").stat().st_size
     lock = FileLock(run_dir / "box.courier.lock", thread_local=False)
@@ -1153,7 +1153,7 @@ def test_deliver_takes_all_runs_below_a_directory(command):
     assert len(in_box()) == 10
 
 
-def test_deliver_does_what_it_can(command):
+def test_deliver_skips_runs_that_it_cannot_deliver(command):
     make_run("a1", loggers={"x": {"plugin": "no-such-logger", "options": {}}})
     make_run("b2", name="quick-owl-7")
     status, out, err = command("deliver", "rankzero-runs")
@@ -1307,7 +1307,7 @@ def test_a_courier_that_hangs_is_killed_only_if_nothing_else_dies_with_it(comman
     assert not at_work(run.dir)
 
 
-def test_stop_says_what_it_does_not_find(command):
+def test_stop_reports_a_missing_courier(command):
     make_run()
     status, _, err = command("stop", "a1")
     assert status == 2

@@ -649,7 +649,7 @@ def test_omegaconf_that_does_not_resolve(value):
         resolve(OmegaConf.create({"wandb": {"entity": value}}))
 
 
-def test_misspelt_variable_is_said(monkeypatch):
+def test_misspelt_variable_causes_a_warning(monkeypatch):
     monkeypatch.setenv("RANKZERO_LOGGER", "csv")
     with pytest.warns(UserWarning, match="RANKZERO_LOGGER means nothing.*RANKZERO_LOGGERS"):
         resolve()

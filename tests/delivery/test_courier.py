@@ -154,7 +154,7 @@ class Listening(BatchFileLogger):
 @pytest.mark.parametrize(
     ("kind", "parts"), [(BatchFileLogger, [[0, 1, 2]]), (Listening, [[0], "text", [1, 2], "last"])]
 )
-def test_what_is_printed_parts_only_the_metrics_of_loggers_that_want_it(run_dir, tracker, kind, parts):
+def test_console_events_split_batches_only_of_loggers_that_capture_the_console(run_dir, tracker, kind, parts):
     first, *others = metrics(0, 1, 2)
     write(run_dir, first, Console(100.5, "text"), *others, Console(103.0, "last", "stderr"))
     position = deliver(run_dir, tracker, kind)
@@ -167,7 +167,7 @@ def test_what_is_printed_parts_only_the_metrics_of_loggers_that_want_it(run_dir,
     assert [call["stream"] for call in told if "text" in call] == ["stdout", "stderr"][: parts.count("text") * 2]
 
 
-def test_metrics_that_are_refused_among_what_was_printed_are_found(run_dir, tracker):
+def test_rejected_metrics_between_console_events_are_found(run_dir, tracker):
     fail(tracker, "log_metrics_batch", "rejected", key='"step": 2')
     fail(tracker, "log_metrics", "rejected", key='"step": 2')
     write(run_dir, *(each for row in metrics(0, 1, 2, 3, 4) for each in (Console(1.0, "x"), row, Console(1.0, "y"))))
@@ -176,7 +176,7 @@ def test_metrics_that_are_refused_among_what_was_printed_are_found(run_dir, trac
     assert [entry["event"]["step"] for entry in rejected(run_dir)] == [2]
 
 
-def test_the_logger_is_told_which_run_it_is_and_where_it_is_now(run_dir, tracker):
+def test_the_logger_is_attached_to_the_run_and_its_current_directory(run_dir, tracker):
     deliver(run_dir, tracker)
     (attached,) = calls(tracker, "attach")
     assert attached["run"]["id"] == "id1"
@@ -209,7 +209,7 @@ def uploaded(tracker):
 
 
 @pytest.mark.parametrize(("log_model", "logged"), [(None, ["a", "b"]), ("all", ["a", "b"]), (False, ["b"])])
-def test_what_a_model_checkpoint_saved_is_left_out_if_the_logger_wants_none_of_it(
+def test_checkpoints_of_a_model_checkpoint_are_skipped_without_log_model(
     run_dir, tracker, tmp_path, log_model, logged, monkeypatch
 ):
     monkeypatch.setattr(Choosy, "log_model", log_model)
@@ -220,7 +220,7 @@ def test_what_a_model_checkpoint_saved_is_left_out_if_the_logger_wants_none_of_i
     assert [name for name, _ in uploaded(tracker)] == logged
 
 
-def test_what_a_model_checkpoint_has_left_is_uploaded_at_the_end(run_dir, tracker, tmp_path):
+def test_final_checkpoints_of_a_model_checkpoint_are_uploaded_at_the_end(run_dir, tracker, tmp_path):
     saved(run_dir, tmp_path / "1", "best", "latest")
     saved(run_dir, tmp_path / "2", "latest")
     saved(run_dir, tmp_path / "3", "latest")
@@ -234,7 +234,7 @@ def test_what_a_model_checkpoint_has_left_is_uploaded_at_the_end(run_dir, tracke
 
 
 @pytest.mark.parametrize("deed", ["rejected", "permission"])
-def test_a_checkpoint_that_is_refused_at_the_end_leaves_no_run_open(run_dir, tracker, tmp_path, deed):
+def test_a_run_is_closed_even_if_its_final_checkpoint_is_rejected(run_dir, tracker, tmp_path, deed):
     saved(run_dir, tmp_path / "1", "best", "latest")
     write(run_dir, Finish(1.0, "success"))
     fail(tracker, "log_checkpoint", deed)
@@ -254,7 +254,7 @@ def test_the_position_is_saved_only_after_flush(run_dir, tracker):
         until(lambda: load_position(run_dir, "file").line == 3)
 
 
-def test_a_later_courier_goes_on_where_the_first_one_stopped(run_dir, tracker):
+def test_a_later_courier_continues_where_the_first_one_stopped(run_dir, tracker):
     with alive(run_dir):
         write(run_dir, *metrics(0, 1))
         deliver(run_dir, tracker)
@@ -280,7 +280,7 @@ def test_damaged_lines_are_skipped_and_a_torn_one_is_waited_for(run_dir, tracker
         until(lambda: steps(tracker) == [1, 2])
 
 
-def test_without_a_journal_it_says_so(tmp_path, tracker):
+def test_a_missing_journal_raises(tmp_path, tracker):
     with pytest.raises(RunNotFoundError):
         deliver(tmp_path, tracker)
 
@@ -339,7 +339,7 @@ def test_pauses_are_shorter_once_the_run_is_over(run_dir, tracker, monkeypatch):
     assert steps(tracker) == [0]
 
 
-def test_after_three_failures_the_logger_is_made_anew(run_dir, tracker):
+def test_after_three_failures_the_logger_is_made_again(run_dir, tracker):
     write(run_dir, *metrics(0))
     fail(tracker, "log_metrics", "unavailable", times=4)
     deliver(run_dir, tracker)
@@ -349,7 +349,7 @@ def test_after_three_failures_the_logger_is_made_anew(run_dir, tracker):
 @pytest.mark.parametrize("kind", [FileLogger, BatchFileLogger])
 @pytest.mark.parametrize("deed", ["rejected", "type", "possibly", "permission"])
 @pytest.mark.parametrize("poison", [{0}, {7}, {3, 4}, {0, 6, 12, 13}])
-def test_what_the_tracker_refuses_is_set_aside_and_its_neighbours_arrive(run_dir, tracker, kind, deed, poison):
+def test_a_rejected_event_goes_to_the_reject_list_and_the_others_are_delivered(run_dir, tracker, kind, deed, poison):
     good = [step for step in range(14) if step not in poison]
     for step in range(14):
         write(run_dir, Metrics(1.0, step, {"bad" if step in poison else "good": 1.0}))
@@ -434,7 +434,7 @@ def test_an_event_that_is_retried_after_a_later_one_has_no_line_for_a_logger_tha
 
 
 @pytest.mark.parametrize("finish", [[], [Finish(2.0, "success")]], ids=["crashed", "finished"])
-def test_an_end_that_the_tracker_is_not_told_of_makes_no_event_rejected(run_dir, tracker, finish):
+def test_a_finish_that_sends_nothing_rejects_no_event(run_dir, tracker, finish):
     class Untold(Logger):
         name = version = "untold"
 
@@ -459,14 +459,14 @@ def test_an_end_that_the_tracker_is_not_told_of_makes_no_event_rejected(run_dir,
 
 
 @pytest.mark.parametrize("deed", ["full", "mount"])
-def test_a_full_disk_is_no_events_fault(run_dir, tracker, deed):
+def test_a_full_disk_rejects_no_event(run_dir, tracker, deed):
     write(run_dir, *metrics(0, 1), Finish(2.0, "success"))
     fail(tracker, "log_metrics", deed, key='"step": 0', times=9)
     assert deliver(run_dir, tracker).rejected == 0
     assert steps(tracker) == [0, 1]
 
 
-def test_the_last_event_of_a_run_that_died_may_be_to_blame(run_dir, tracker):
+def test_the_last_event_of_a_run_that_died_may_be_rejected(run_dir, tracker):
     write(run_dir, *metrics(0, 1))
     fail(tracker, "log_metrics", "possibly", key='"step": 1')
     position = deliver(run_dir, tracker)
@@ -490,7 +490,7 @@ def test_an_outage_does_not_count_as_a_data_error(run_dir, tracker):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_answer_that_makes_no_sense_is_the_trackers_fault(run_dir, tracker, error):
+def test_a_senseless_answer_rejects_no_event(run_dir, tracker, error):
     tries = []
 
     class Confused(FileLogger):
@@ -519,7 +519,7 @@ def test_an_unavailable_tracker_never_makes_an_event_rejected(run_dir, tracker):
     assert steps(tracker) == [0]
 
 
-def test_plugins_are_told_of_each_failure(run_dir, tracker):
+def test_a_hook_is_called_for_each_failure(run_dir, tracker):
     told = []
     write(run_dir, *metrics(0), Finish(2.0, "success"))
     fail(tracker, "log_metrics", "unavailable", times=1)
@@ -569,7 +569,7 @@ def test_a_finish_closes_the_run_once(run_dir, tracker, status):
     assert verbs(tracker).count("close") == 1
 
 
-def test_what_was_acknowledged_before_is_not_handed_over_again_when_closing_fails(run_dir, tracker):
+def test_acknowledged_events_are_not_written_again_when_closing_fails(run_dir, tracker):
     write(run_dir, *metrics(0, 1), Finish(2.0, "success"))
     fail(tracker, "close", "connection", times=2)
     assert deliver(run_dir, tracker).closed
@@ -590,7 +590,7 @@ def test_a_run_whose_process_died_is_closed_as_crashed(run_dir, tracker):
     assert [call["status"] for call in calls(tracker, "finalize")] == ["crashed"]
 
 
-def test_a_run_that_crashed_and_is_resumed_goes_on_and_is_closed_again(run_dir, tracker):
+def test_a_crashed_run_that_is_resumed_continues_and_is_closed_again(run_dir, tracker):
     write(run_dir, *metrics(0))
     deliver(run_dir, tracker)
     write(run_dir, start(), *metrics(1), Finish(2.0, "success"))
@@ -600,7 +600,7 @@ def test_a_run_that_crashed_and_is_resumed_goes_on_and_is_closed_again(run_dir, 
     assert steps(tracker) == [0, 1]
 
 
-def test_a_resumed_run_that_goes_on_is_not_closed(run_dir, tracker):
+def test_a_resumed_run_that_is_still_running_is_not_closed(run_dir, tracker):
     write(run_dir, *metrics(0), Finish(2.0, "success"))
     deliver(run_dir, tracker)
     write(run_dir, start(), *metrics(1))  # one batch: what the run did before its courier was there
@@ -629,7 +629,7 @@ def test_events_after_the_finish_are_delivered_and_the_run_closed_again_with_its
     assert [call["status"] for call in calls(tracker, "finalize")] == ["failed", "failed"]
 
 
-def test_what_was_written_just_before_the_writer_died_is_delivered(run_dir, tracker, monkeypatch):
+def test_events_written_just_before_the_writer_died_are_delivered(run_dir, tracker, monkeypatch):
     """A writer may append and die between the courier's look at the journal and its look at the lock."""
     gone = WriterWatch.is_gone
 
@@ -685,7 +685,7 @@ def test_a_second_courier_waits_for_the_first_and_repeats_nothing(run_dir, track
 # Watermarks
 
 
-def test_a_lower_watermark_delivers_again_what_the_tracker_lacks(run_dir, tracker):
+def test_a_lower_watermark_delivers_missing_events_again(run_dir, tracker):
     write(run_dir, *metrics(0, 1, 2))
     with alive(run_dir):
         deliver(run_dir, tracker)
@@ -711,7 +711,7 @@ def test_a_watermark_behind_the_finish_closes_the_run_as_it_ended(run_dir, track
     assert [call["status"] for call in calls(tracker, "finalize")] == ["aborted"]
 
 
-def test_a_run_that_crashed_is_not_closed_before_what_the_tracker_lacks_is_there(run_dir, tracker):
+def test_a_crashed_run_is_not_closed_before_missing_events_are_delivered(run_dir, tracker):
     write(run_dir, *metrics(0, 1, 2))
     with alive(run_dir):
         deliver(run_dir, tracker)
@@ -794,7 +794,7 @@ def test_positions_of_all_loggers_can_be_read(run_dir, tracker, tmp_path):
 
 
 @pytest.mark.parametrize("watermark", [1000, -1, "3", 2.0, True])
-def test_a_watermark_that_cannot_be_true_is_not_believed(run_dir, tracker, caplog, watermark):
+def test_an_invalid_watermark_is_ignored(run_dir, tracker, caplog, watermark):
     write(run_dir, *metrics(0, 1, 2), Finish(3.0, "success"))
 
     class Liar(FileLogger):
@@ -904,7 +904,7 @@ def test_how_to_view_is_asked_when_something_is_acknowledged(run_dir, tracker):
     assert verbs(tracker)[:5] == ["log_metrics", "log_metrics", "log_metrics", "flush", "how_to_view"]
 
 
-def test_how_to_view_is_not_asked_for_what_the_logger_is_not_told(run_dir, tracker):
+def test_how_to_view_is_not_called_before_the_logger_has_an_event(run_dir, tracker):
     write(run_dir, Console(1.0, "text"))
     with alive(run_dir):
         assert deliver(run_dir, tracker, Viewed).view is None
@@ -927,7 +927,7 @@ def test_a_logger_that_is_opened_again_is_asked_again(run_dir, tracker):
         (lambda self: 1 / 0, None),
     ],
 )
-def test_no_answer_to_how_to_view_hinders_delivery(run_dir, tracker, answer, view):
+def test_a_failing_how_to_view_does_not_stop_delivery(run_dir, tracker, answer, view):
     write(run_dir, *metrics(0, 1), Finish(103.0, "success"))
     told = []
     position = deliver(run_dir, tracker, answering(answer), on_failure=lambda *failure: told.append(failure))

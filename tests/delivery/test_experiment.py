@@ -63,7 +63,7 @@ def test_the_first_use_joins_the_run(live, made):
     assert [logger.run_info for logger in made] == [RUN]
 
 
-def test_what_joined_is_closed_once_when_the_run_ends(live):
+def test_a_joined_logger_is_closed_once_when_the_run_ends(live):
     assert live.get().colour == "blue"
     live.release(10)
     live.release(10)

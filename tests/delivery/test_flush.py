@@ -95,7 +95,7 @@ def test_nothing_is_acknowledged_when_such_a_finish_fails(run_dir):
     assert logger.calls == [0, 1, "success", 0, 1, "success", "flush"]
 
 
-def test_what_is_new_is_handed_over_before_a_flush_that_is_put_off(run_dir):
+def test_new_events_are_written_before_a_postponed_flush(run_dir):
     write(run_dir, *metrics(0, 1))
     logger = Slow(postponed=1, on_postponed=lambda: write(run_dir, *metrics(2), Finish(110.0, "success")))
     assert deliver(run_dir, logger).closed
@@ -114,7 +114,7 @@ def test_a_flush_that_is_put_off_for_nothing_comes_again(run_dir):
     assert load_position(run_dir, "slow").line == 3
 
 
-def test_what_was_put_off_is_acknowledged_although_what_came_after_it_fails(run_dir, monkeypatch):
+def test_postponed_events_are_acknowledged_although_later_ones_fail(run_dir, monkeypatch):
     monkeypatch.setattr("rankzero.delivery.courier.TRIES_BEFORE_REOPENING", 1)
     write(run_dir, *metrics(0, 1))
     first, second = Slow(postponed=1), Slow()
@@ -164,7 +164,7 @@ class Large(Slow):
 
 
 @pytest.mark.parametrize(("kind", "most"), [(Slow, 6000), (Large, 20_000)])
-def test_a_logger_says_how_much_comes_before_a_flush(run_dir, kind, most):
+def test_a_logger_sets_the_size_of_a_batch_before_a_flush(run_dir, kind, most):
     write(run_dir, *metrics(*range(20_000)))
     logger = kind()
     deliver(run_dir, logger)

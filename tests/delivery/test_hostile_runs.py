@@ -317,7 +317,7 @@ def test_a_received_run_does_no_harm(name, run_dir, home, capsys, swallowed_warn
     swallowed_warnings.clear()  # of what CSV cannot hold
 
 
-def test_a_position_that_came_with_a_run_gives_no_right_to_a_file_and_claims_no_delivery(run_dir, home, capsys):
+def test_a_received_position_gives_no_access_to_files_and_counts_as_undelivered(run_dir, home, capsys):
     key = home / "key"
     os.utime(key, (0.5, 0.5))
     write(run_dir, start({"csv": {"plugin": "csv"}}), Checkpoint(1.0, "checkpoints/0/a", str(key), automatic=True))
@@ -386,7 +386,7 @@ def test_a_run_of_somebody_else_goes_nowhere_else_unless_the_user_agrees(run_dir
     assert (named.key == "csv") == ("api_key" in options)  # of another place another position is kept
 
 
-def test_what_the_journal_says_of_secrets_is_only_used_where_secrets_belong(run_dir):
+def test_secrets_named_in_a_journal_are_used_only_for_secret_options(run_dir):
     received(run_dir, ELSEWHERE)
     with pytest.raises(ConfigError, match="names an environment variable"):
         choose_loggers(run_dir, [], {}, consent=lambda what: True)
@@ -394,19 +394,19 @@ def test_what_the_journal_says_of_secrets_is_only_used_where_secrets_belong(run_
     assert given[0].options == {"tracking_uri": "http://mine"}
 
 
-def test_what_is_no_place_needs_no_consent(run_dir):
+def test_an_option_that_names_no_destination_needs_no_consent(run_dir):
     harmless = {"log_model": True, "tags": ["a b", "v1.0"], "rate": 0.5}
     received(run_dir, {"prefix": "a", "flush_logs_every_n_steps": 5, "version": None, **harmless})
     assert choose_loggers(run_dir, [], {})[0].options["prefix"] == "a"
 
 
-def test_a_place_that_is_in_the_users_own_configuration_needs_no_consent(run_dir):
+def test_a_destination_in_the_users_own_configuration_needs_no_consent(run_dir):
     Path("rankzero.toml").write_text('[loggers.csv]\nsave_dir = "/mine"\n')
     received(run_dir, {"save_dir": "/mine"})
     assert choose_loggers(run_dir, [], {})[0].options == {"save_dir": "/mine"}
 
 
-def test_a_run_of_ones_own_needs_no_consent_and_no_change_of_it_passes(run_dir, tmp_path, monkeypatch):
+def test_an_own_run_needs_no_consent_unless_it_was_changed(run_dir, tmp_path, monkeypatch):
     with rankzero.start("csv", save_dir=str(tmp_path / "out"), delivery="off", dir="runs") as run:
         run.log_metrics({"a": 1.0})
     assert choose_loggers(run.dir, [], {})[0].options["save_dir"] == str(tmp_path / "out")
@@ -426,7 +426,7 @@ def test_a_run_of_ones_own_needs_no_consent_and_no_change_of_it_passes(run_dir, 
         choose_loggers(run.dir, [], {})
 
 
-def test_a_home_that_cannot_be_written_is_no_reason_not_to_train(tmp_path, monkeypatch, caplog):
+def test_training_starts_without_a_writable_home(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     with rankzero.start("csv", delivery="off", dir="runs") as run:
@@ -494,7 +494,7 @@ def test_sync_refuses_then_trusts(run_dir, tmp_path, capsys):
     assert out.exists()
 
 
-def test_deliver_leaves_out_what_needs_consent_and_delivers_the_rest(run_dir, tmp_path, capsys):
+def test_deliver_skips_runs_that_need_consent_and_delivers_the_rest(run_dir, tmp_path, capsys):
     received(run_dir, {"save_dir": str(tmp_path / "out")})
     neighbour = run_dir.with_name("neighbour")
     neighbour.mkdir()
@@ -505,7 +505,7 @@ def test_deliver_leaves_out_what_needs_consent_and_delivers_the_rest(run_dir, tm
     assert load_position(neighbour, "csv").closed
 
 
-def test_watching_says_once_what_needs_consent(run_dir, tmp_path, caplog):
+def test_watching_warns_once_of_a_run_that_needs_consent(run_dir, tmp_path, caplog):
     received(run_dir, {"save_dir": str(tmp_path / "out")})
     watch = _Watch(run_dir.parent, ())
     with progress_bars() as bars:
@@ -546,7 +546,7 @@ def test_couriers_import_nothing_from_the_working_directory(tmp_path, home, name
     assert not (home / "work" / "executed").exists()
 
 
-def test_a_received_run_says_what_of_it_is_damaged(run_dir, capsys):
+def test_damaged_lines_of_a_received_run_are_reported(run_dir, capsys):
     write(run_dir, start({"csv": {"plugin": "csv"}}), {"type": "of-the-future", "time": 2.0}, Finish(4.0, "success"))
     for _ in range(2):  # also when all of it was there already
         status, _, err = run_command(capsys, "sync", run_dir)

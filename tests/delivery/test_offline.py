@@ -103,12 +103,12 @@ def test_a_refused_login_of_a_logger_that_the_script_made():
         rankzero.start([vault_for_tests.Vault("vault", pin="0000-0000")], dir="runs")
 
 
-def test_a_tracker_that_does_not_answer_is_no_reason_not_to_train():
+def test_training_starts_if_the_tracker_does_not_answer():
     train(pin="down")
     assert inside() == ROWS
 
 
-def test_nobody_is_asked_for_a_login_if_nobody_delivers():
+def test_no_login_is_required_without_delivery():
     train("off", pin="0000-0000")
 
 
@@ -132,7 +132,7 @@ def test_a_login_that_is_refused_later_ends_the_delivery_at_once(capsys):
     assert "AccessError: the vault's pin has expired" in capsys.readouterr().err
 
 
-def test_a_run_that_has_arrived_needs_no_login(monkeypatch, capsys):
+def test_a_delivered_run_needs_no_login(monkeypatch, capsys):
     monkeypatch.setenv("PIN", "1234-1234")
     run = train(pin="${PIN}")
     monkeypatch.setenv("PIN", "0000-0000")
@@ -142,7 +142,7 @@ def test_a_run_that_has_arrived_needs_no_login(monkeypatch, capsys):
     assert load_position(run.dir, "vault").closed
 
 
-def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
+def test_options_from_the_environment_are_recorded_with_the_run(monkeypatch):
     monkeypatch.setenv("SHELF", "top")
     run = train()
     monkeypatch.delenv("SHELF")
@@ -155,13 +155,13 @@ def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
     assert inside()[2:] == inside()[:2]
 
 
-def test_what_is_given_counts_more_than_the_environment(monkeypatch):
+def test_given_options_override_the_environment(monkeypatch):
     monkeypatch.setenv("SHELF", "top")
     train(shelf="bottom")
     assert inside()[0][-1] == "bottom"
 
 
-def test_what_was_kept_offline_is_delivered_by_sync(capsys):
+def test_an_offline_run_is_delivered_by_sync(capsys):
     run = train(offline=True)
     assert inside() == []
     assert inside("vault.offline") == ROWS
@@ -176,7 +176,7 @@ def test_what_was_kept_offline_is_delivered_by_sync(capsys):
     assert "has all of it already" in capsys.readouterr().out
 
 
-def test_what_was_kept_offline_is_delivered_by_deliver():
+def test_an_offline_run_is_delivered_by_deliver():
     train(offline=True)
     assert cli.main(["deliver", "runs"]) == 0
     assert inside() == ROWS
@@ -194,7 +194,7 @@ def test_a_run_that_was_kept_offline_is_shown_as_such(capsys):
     assert "vault ✓" in capsys.readouterr().out
 
 
-def test_what_the_environment_decides_is_kept_with_a_run_that_is_delivered_later(monkeypatch):
+def test_options_from_the_environment_are_recorded_for_a_later_delivery(monkeypatch):
     monkeypatch.setenv("SHELF", "top")
     run = train("off")
     monkeypatch.delenv("SHELF")
@@ -202,7 +202,7 @@ def test_what_the_environment_decides_is_kept_with_a_run_that_is_delivered_later
     assert inside()[0][-1] == "top"
 
 
-def test_what_the_environment_decides_is_kept_for_a_logger_that_the_script_made(monkeypatch):
+def test_options_from_the_environment_are_recorded_for_a_logger_instance(monkeypatch):
     import vault_for_tests
 
     monkeypatch.setenv("SHELF", "top")

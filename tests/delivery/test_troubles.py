@@ -27,7 +27,7 @@ def log_until(run, condition):
         time.sleep(0.01)
 
 
-def test_a_tracker_that_takes_nothing_is_warned_of_once_and_its_return_reported(run, tmp_path, caplog, monkeypatch):
+def test_an_outage_is_warned_of_once_and_its_end_reported(run, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("rankzero.delivery.supervisor._WARN_AFTER", 0.2)
 
     def said(text):
@@ -48,7 +48,7 @@ def test_a_tracker_that_takes_nothing_is_warned_of_once_and_its_return_reported(
         assert len(said("takes no events now")) == 1
 
 
-def test_a_short_outage_is_not_warned_of(run, tmp_path, caplog):
+def test_a_short_outage_causes_no_warning(run, tmp_path, caplog):
     (key,) = run.loggers
     fail(tmp_path / "tracker", "log_metrics", "unavailable", times=1)
     with caplog.at_level(logging.INFO, "rankzero"):

@@ -40,11 +40,11 @@ def metrics(*steps):
     return [Metrics(1.0, step, {"loss": 0.5}) for step in steps]
 
 
-def test_tracker_that_holds_more_than_was_acknowledged(deliver):
+def test_tracker_that_has_more_than_was_acknowledged(deliver):
     assert deliver(Start(1.0, RUN), *metrics(0, 1, 2), watermark=lambda: 3) == [2]
 
 
-def test_tracker_that_lost_what_it_had_acknowledged(deliver):
+def test_tracker_that_lost_acknowledged_events(deliver):
     deliver(Start(1.0, RUN), *metrics(0, 1, 2))
     assert deliver(*metrics(3), watermark=lambda: 2) == [0, 1, 2, 1, 2, 3]
 

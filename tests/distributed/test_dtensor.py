@@ -33,7 +33,7 @@ def events(run, kind):
     return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
 
 
-def test_rank_zero_asks_nobody(mesh, tmp_path):
+def test_rank_zero_starts_no_collective(mesh, tmp_path):
     with rankzero.start("csv", dir=tmp_path, delivery="off") as run, CommDebugMode() as collectives:
         run.log_metrics({"loss": 1.0})
         with pytest.warns(UserWarning, match=r"'norm' is a DTensor .* Log value\.full_tensor\(\)"):

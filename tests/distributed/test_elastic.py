@@ -39,7 +39,7 @@ def test_second_attempt_is_a_new_run(job, fail_once):
     assert job.steps(good) == list(range(20))
 
 
-def test_second_attempt_goes_on_with_a_named_run(job, fail_once):
+def test_second_attempt_resumes_a_named_run(job, fail_once):
     job.environment["RANKZERO_RUN_ID"] = "the-one"
     (run,) = fail_once()
 

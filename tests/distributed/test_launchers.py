@@ -168,7 +168,7 @@ def test_rank_set_after_the_start(job):
 
 
 @pytest.mark.parametrize(("options", "is_told"), [(["-i"], True), ([], False)])
-def test_stale_rank_is_told_to_a_person_at_a_prompt(job, options, is_told):
+def test_an_interactive_user_is_warned_of_a_stale_rank(job, options, is_told):
     typed = subprocess.run(
         [sys.executable, *options],
         input="import rankzero\nrun = rankzero.start(delivery='off')\nrun.finish()\n",

@@ -138,13 +138,13 @@ def test_metrics_of_some_ranks(synced, ranks):
         assert report["collectives"][0][0] == (2 if rank < 2 else 1)
 
 
-def test_ranks_that_disagree_are_told(synced):
+def test_ranks_that_disagree_get_an_error(synced):
     for report in told(synced, "differing"):
         assert "the metric 'loss' is logged with reduce_fx='mean' on one rank and with 'max' on" in report["said"]
 
 
 @pytest.mark.slow
-def test_failure_of_rank_zero_keeps_nobody_longer_than_the_group_waits(job):
+def test_a_failure_of_rank_zero_blocks_others_at_most_for_the_groups_timeout(job):
     job.torchrun("recorder_trouble.py", ranks=2)
 
     (run,) = job.runs

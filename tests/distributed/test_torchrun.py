@@ -127,7 +127,7 @@ def test_no_rank_waits_for_a_hanging_tracker(job):
 
 
 @pytest.mark.slow
-def test_no_rank_waits_for_a_tracker_that_falls_ill(job):
+def test_no_rank_waits_for_a_tracker_that_becomes_unavailable(job):
     with WandbServer() as server:
         with_wandb(job, server)
         server.fail("UpsertBucket", stalled(60))
@@ -162,7 +162,7 @@ def test_two_runs_pair_up_also_beside_another_job(job):
         assert json.loads((run / "csv.position.json").read_text())["closed"]
 
 
-def test_disabled_run_keeps_nobody_waiting(job):
+def test_no_rank_waits_for_a_disabled_run(job):
     job.environment["RANKZERO_DISABLED"] = "1"
     job.torchrun("two_runs.py", "a", ranks=2)
 

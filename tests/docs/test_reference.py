@@ -67,7 +67,7 @@ def test_links_lead_somewhere(path):
         assert (path.parent / target).exists(), target
 
 
-def test_the_command_line_reference_is_what_the_commands_say():
+def test_the_command_line_reference_matches_the_commands():
     assert page("cli") == render(), "run: python tests/docs/cli_reference.py > docs/reference/cli.md"
 
 

@@ -123,5 +123,5 @@ def test_reference_lists_the_capabilities():
     assert rows("Capabilities") == dict(CAPABILITIES)
 
 
-def test_reference_says_what_to_read_back_for_each_kind():
+def test_reference_lists_the_data_to_read_back_for_each_kind():
     assert list(rows("What `read_back` returns")) == KINDS

@@ -182,7 +182,7 @@ def test_no_space_left_on_device(tmp_path, caplog, small):
     assert f"{lost} log calls were lost" in caplog.text
 
 
-def test_a_second_full_disk_is_said_again(tmp_path, limit, caplog):
+def test_a_second_full_disk_is_warned_of_again(tmp_path, limit, caplog):
     journal = Journal(tmp_path / JOURNAL)
     for step in (0, 2):
         limit(0)
@@ -301,7 +301,7 @@ def test_directory_removed_under_the_run(tmp_path):
     assert run.step == 2
 
 
-def test_deleted_journal_is_said_once(tmp_path):
+def test_deleted_journal_is_warned_of_once(tmp_path):
     journal = Journal(tmp_path / JOURNAL)
     journal.check()
     (tmp_path / JOURNAL).unlink()

@@ -88,7 +88,7 @@ def check(found, reported):
 
 
 @pytest.mark.parametrize("kind", ["floats", "tensors"])
-def test_no_reported_step_is_lost_and_a_resumed_run_goes_on(tmp_path, kind):
+def test_no_reported_step_is_lost_and_the_run_can_be_resumed(tmp_path, kind):
     so_far = 0
     for _ in range(6):
         reported = train(tmp_path, kind)

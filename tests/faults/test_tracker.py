@@ -119,7 +119,7 @@ def test_a_run_whose_tracker_is_down_at_its_end_ends_in_time_and_is_completed_la
     until(lambda: not training.couriers())
 
 
-def test_who_waits_at_a_terminal_sees_how_far_it_is_and_why_it_takes_long(training, tracker):
+def test_a_terminal_shows_progress_and_the_reason_for_waiting(training, tracker):
     fail(tracker, "log_metrics", "unavailable", text="[/no tag]")
     watched, terminal = os.openpty()
     training.start("run = begin()\nrun.log_metrics({'loss': 1.0})\nrun.finish(timeout=2.5)", stderr=terminal)
@@ -145,7 +145,7 @@ def test_a_tracker_that_is_known_to_be_down_is_not_waited_for(training, tracker,
     until(lambda: len(calls(tracker, "finalize")) == 2)
 
 
-def test_who_says_how_long_to_wait_waits_for_a_tracker_that_is_down_too(training, tracker, begin):
+def test_an_explicit_timeout_applies_to_an_unavailable_tracker_too(training, tracker, begin):
     fail(tracker, "log_metrics", "unavailable")
     log(run := begin(down_timeout=0.0), 0)
     until(lambda: load_position(run.dir, "file").problem)
@@ -197,7 +197,7 @@ def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(track
 
 
 @pytest.mark.parametrize("verb", ["make", "log_metrics", "flush", "close"])
-def test_an_sdk_that_hangs_holds_nobody_up(training, tracker, begin, verb):
+def test_a_hanging_sdk_does_not_delay_training(training, tracker, begin, verb):
     run = begin()
     fail(tracker, verb, "hang")
     log(run, 0)
@@ -267,7 +267,7 @@ def test_a_courier_that_its_sdk_kills_is_started_again(training, tracker, begin,
     assert "courier.log" in caplog.text
 
 
-def test_a_courier_that_dies_while_the_training_goes_on_is_started_again(training, tracker, begin, monkeypatch):
+def test_a_courier_that_dies_during_training_is_restarted(training, tracker, begin, monkeypatch):
     run = begin()
     only_courier(training).kill()
     threads = []
@@ -392,7 +392,7 @@ def test_two_threads_may_ask_for_the_same_exit_status(monkeypatch):
     assert _detached == []
 
 
-def test_a_courier_that_was_left_alone_is_no_zombie_for_long(training, tracker, begin):
+def test_a_detached_courier_is_reaped(training, tracker, begin):
     fail(tracker, "log_metrics", "unavailable")
     log(first := begin(), 0)
     courier = only_courier(training)
@@ -442,7 +442,9 @@ def test_a_logger_that_is_given_what_the_script_defines_is_served_by_a_thread(tr
     assert steps(tracker) == [0]
 
 
-def test_a_courier_that_cannot_be_started_is_said_and_the_run_kept(training, tracker, begin, monkeypatch, caplog):
+def test_a_courier_that_cannot_be_started_causes_a_warning_and_keeps_the_run(
+    training, tracker, begin, monkeypatch, caplog
+):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     log(run := begin(), 0)
     assert "no courier could be started for file" in caplog.text

@@ -46,7 +46,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])
 @pytest.mark.parametrize("name", WRITERS)
-def test_nothing_is_written_through_what_lies_in_a_run_s_directory(run_dir, elsewhere, name, kind):
+def test_nothing_is_written_through_links_in_a_run_directory(run_dir, elsewhere, name, kind):
     target = elsewhere if kind == "link" else run_dir.parent / "not there"
     os.mkfifo(run_dir / name) if kind == "pipe" else (run_dir / name).symlink_to(target)
     with suppress(NotAFileError):  # what is replaced need not be refused
@@ -99,7 +99,7 @@ def test_a_disk_that_gets_full_leaves_the_old_file(tmp_path, monkeypatch, write)
 
 
 @pytest.mark.parametrize("can_link", [True, False])
-def test_a_file_is_linked_or_copied_over_what_was_left_there(tmp_path, monkeypatch, can_link):
+def test_a_link_or_copy_replaces_an_existing_file(tmp_path, monkeypatch, can_link):
     if not can_link:
         monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EXDEV, "elsewhere")))
     (tmp_path / "source").write_bytes(b"whole")
@@ -124,7 +124,7 @@ def test_a_pipe_or_a_directory_is_not_copied(tmp_path, copy):
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
-def test_what_is_inside_a_directory(run_dir, elsewhere):
+def test_paths_inside_a_directory(run_dir, elsewhere):
     (run_dir / "media").mkdir()
     (run_dir / "here").symlink_to("media")
     (run_dir / "out").symlink_to(elsewhere)

@@ -221,7 +221,7 @@ def test_the_order_is_kept_where_some_are_linked_and_some_are_copied(tmp_path, e
 
 
 @other_file_system
-def test_what_is_written_again_before_it_is_copied_is_left_out(tmp_path, elsewhere, monkeypatch, caplog):
+def test_a_checkpoint_overwritten_before_its_copy_is_left_out(tmp_path, elsewhere, monkeypatch, caplog):
     path = elsewhere / "last.ckpt"
     may_copy = threading.Event()
     copy = shutil.copyfileobj
@@ -332,7 +332,7 @@ def test_a_file_that_was_replaced(tmp_path, times):
     assert len(recorded(run)) == 2
 
 
-def test_a_checkpoint_in_an_object_store_is_said_to_be_left_out(tmp_path):
+def test_a_checkpoint_in_an_object_store_is_left_out_with_a_warning(tmp_path):
     with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
         saving = keeper(dirpath="memory://saved", save_top_k=-1)
         with pytest.warns(UserWarning, match="memory:// are on no disk of this machine"):

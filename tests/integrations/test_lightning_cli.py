@@ -112,7 +112,7 @@ def test_loggers_used_directly(here):
 
 
 @pytest.mark.parametrize("arguments", [["--print_config"], ["--help"]], ids=str)
-def test_looking_at_the_options_starts_no_run(here, arguments, capsys):
+def test_printing_the_options_starts_no_run(here, arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         cli("fit", "--config", config_file(here, a_run()), *arguments)
     assert ended.value.code == 0

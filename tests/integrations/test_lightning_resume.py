@@ -60,7 +60,7 @@ def test_the_id_of_the_run_stands_in_the_path_of_the_checkpoint(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*ckpt_path=.last.*no last checkpoint")
-def test_a_script_that_goes_on_when_it_is_started_again(tmp_path, monkeypatch):
+def test_a_script_that_resumes_when_it_is_restarted(tmp_path, monkeypatch):
     monkeypatch.setenv("RANKZERO_RUN_ID", "job-7")
     for epochs in (1, 2):
         with begin(tmp_path) as run:

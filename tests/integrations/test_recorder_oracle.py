@@ -171,7 +171,7 @@ def test_the_same_name_in_training_and_validation(compare, in_training, in_valid
 
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("log_every", [1, 2, 3])
-def test_what_is_logged_in_some_batches_only(compare, log_every, accumulate):
+def test_metrics_logged_in_some_batches_only(compare, log_every, accumulate):
     logged = tuple(
         Logged(f"{place}{every}{first}{levels}", place, kind, LEVELS[levels], every, first)
         for place in ("train", "validate")

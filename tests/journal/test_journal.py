@@ -129,12 +129,12 @@ def test_score_of_a_checkpoint_that_diverged(score):
     assert struct.pack("d", found) == struct.pack("d", score)
 
 
-def test_lone_surrogates_anywhere_cost_no_event():
+def test_lone_surrogates_lose_no_event():
     event = decode(encode(Artifact(1.0, "p", "na\udcffme", aliases=["\ud800"])))
     assert (event.name, event.aliases) == ("na\\udcffme", ["\\ud800"])
 
 
-def test_what_nobody_could_read_is_refused_when_it_is_written():
+def test_an_unreadable_event_is_rejected_when_it_is_encoded():
     with pytest.raises(ValueError, match="Expected `str`"):
         encode(Tags(1.0, [1]))
 
@@ -230,7 +230,7 @@ def test_a_line_behind_a_fragment_is_not_lost(path, cut):
 
 
 @pytest.mark.parametrize("cut", range(1, len(encode(ROWS[0]))))
-def test_who_opens_a_torn_journal_begins_a_new_line(path, cut):
+def test_opening_a_torn_journal_begins_a_new_line(path, cut):
     path.write_bytes(encode(ROWS[0]) + encode(ROWS[1])[:cut])
     journal = Journal(path)
     journal.append(encode(ROWS[2]))
@@ -241,7 +241,7 @@ def test_who_opens_a_torn_journal_begins_a_new_line(path, cut):
     assert path.read_bytes().count(b"\n") == 4
 
 
-def test_who_opens_a_whole_journal_adds_nothing(path):
+def test_opening_a_complete_journal_adds_nothing(path):
     write(path, ROWS[:1])
     Journal(path).append(encode(ROWS[1]))
     assert path.read_bytes() == encode(ROWS[0]) + encode(ROWS[1])
@@ -271,7 +271,7 @@ MIDDLE = {
 
 
 @pytest.mark.parametrize("damage", MIDDLE.values(), ids=MIDDLE)
-def test_damaged_line_is_skipped_and_said(path, caplog, damage):
+def test_damaged_line_is_skipped_with_a_warning(path, caplog, damage):
     lines = [encode(row).removesuffix(b"\n") for row in ROWS]
     lines[2] = damage(lines[2])
     path.write_bytes(b"\n".join(lines) + b"\n")
@@ -320,7 +320,7 @@ def test_any_chunking_reads_the_same(path, texts, data):
 
 
 @pytest.mark.parametrize("first", range(6))
-def test_reading_goes_on_from_a_position(path, open_tail, first):
+def test_reading_continues_from_a_position(path, open_tail, first):
     write(path, ROWS)
     lines = open_tail().read()
     offset = lines[first - 1].end if first else 0
@@ -460,7 +460,7 @@ def test_no_bytes_make_reading_raise(path, content):
     assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
 
 
-def test_damage_at_random_costs_only_what_it_hits(path):
+def test_random_damage_loses_only_the_damaged_lines(path):
     """A bad byte in one line leaves every other line as it was."""
     rows = [Metrics(0.0, step, {"loss": step / 3}) for step in range(200)]
     content = b"".join(map(encode, rows))
@@ -479,7 +479,7 @@ def test_damage_at_random_costs_only_what_it_hits(path):
         assert len(found) <= len(rows) + 1
 
 
-def test_no_file_of_a_run_takes_the_place_of_stdio(tmp_path):
+def test_no_file_of_a_run_gets_a_descriptor_of_stdio(tmp_path):
     code = f"""if True:
         import os
         os.closerange(0, 3)
@@ -501,7 +501,7 @@ def test_no_file_of_a_run_takes_the_place_of_stdio(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "group"), [(0o022, False), (0o002, True)])
-def test_the_group_goes_on_with_a_run_if_the_umask_lets_it_write(tmp_path, umask, group):
+def test_the_group_can_resume_a_run_if_the_umask_allows_writing(tmp_path, umask, group):
     before = os.umask(umask)
     try:
         run = rankzero.start("csv", dir=tmp_path, delivery="off")

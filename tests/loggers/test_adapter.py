@@ -106,7 +106,7 @@ def run(tmp_path):
     return RunInfo("r1", "first", "digits", str(tmp_path))
 
 
-def test_what_is_declared_is_checked(monkeypatch):
+def test_declared_options_are_checked(monkeypatch):
     assert AcmeLogger.secret_options == {"api_key"}
     with pytest.raises(ConfigError, match="mode is one of"):
         AcmeLogger(mode="on")
@@ -191,7 +191,7 @@ def test_a_metric_that_is_a_text_is_logged_as_one():
     assert calls[-1] == ("text", "note", [["a text"]])
 
 
-def test_what_a_session_does_not_write_has_the_fallback_of_a_logger():
+def test_unsupported_data_of_a_session_has_the_fallback_of_a_logger():
     logger = AcmeLogger()
     logger.log_histogram("h", [1, 2, 3], step=4)
     assert calls[-1] == ("artifact", "h", {"step": 4}, True)
@@ -279,7 +279,7 @@ def test_offline_under_a_run_nothing_is_opened(run):
         (ConnectionError("down"), TrackerUnavailableError),
     ],
 )
-def test_no_event_is_to_blame_if_the_run_cannot_be_opened(run, monkeypatch, error, kind):
+def test_no_event_is_rejected_if_the_run_cannot_be_opened(run, monkeypatch, error, kind):
     def fail(self, run):
         raise error
 
@@ -293,7 +293,7 @@ def test_no_event_is_to_blame_if_the_run_cannot_be_opened(run, monkeypatch, erro
             AcmeLogger().log_metrics({"loss": 0.5})
 
 
-def test_after_a_failed_flush_a_session_is_useless_where_it_is_said_so(run, monkeypatch):
+def test_a_session_is_discarded_after_a_failed_flush_if_declared(run, monkeypatch):
     def fail(self):
         raise OSError("down")
 
@@ -309,7 +309,7 @@ def test_after_a_failed_flush_a_session_is_useless_where_it_is_said_so(run, monk
         assert sum(call[0] == "open" for call in calls) == opened
 
 
-def test_a_copy_has_no_session_and_not_what_cannot_be_copied():
+def test_a_copy_has_neither_the_session_nor_objects_that_cannot_be_copied():
     logger = AcmeLogger(mode="online", api_key="key")
     logger.log_metrics({"loss": 0.5})
     copy = pickle.loads(pickle.dumps(logger))

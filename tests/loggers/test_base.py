@@ -388,7 +388,7 @@ def test_fallbacks_keep_the_data(tmp_path):
         ("watch", [None], "cannot watch"),
     ],
 )
-def test_what_a_tracker_cannot_hold_is_said_once(verb, arguments, what):
+def test_unsupported_data_is_warned_of_once(verb, arguments, what):
     logger = DecoratedLogger()
     with pytest.warns(UserWarning, match=f"DecoratedLogger.*{what}"):
         getattr(logger, verb)(*arguments)
@@ -397,7 +397,7 @@ def test_what_a_tracker_cannot_hold_is_said_once(verb, arguments, what):
         getattr(logger, verb)(*arguments)
 
 
-def test_attach_tells_the_run():
+def test_attach_sets_the_run():
     logger = DecoratedLogger()
     assert logger.run_info is None
     run = RunInfo("a" * 32, "happy-run", "project", "/tmp/run")
@@ -556,7 +556,7 @@ def test_runs_dir(directory, project, runs_dir):
     assert RunInfo("a1", "calm-reef-1", project, directory).runs_dir == runs_dir
 
 
-def test_runs_dir_is_where_start_was_told_to_keep_runs(tmp_path):
+def test_runs_dir_is_the_dir_given_to_start(tmp_path):
     calls = []
     with rankzero.start([MemoryLogger(calls)], project="team/digits", dir=tmp_path / "runs", delivery="thread") as run:
         run.log_metrics({"loss": 1.0})

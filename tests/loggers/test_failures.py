@@ -52,7 +52,7 @@ def test_the_first_rule_that_fits_counts(error, kind, message):
 
 
 @pytest.mark.parametrize("error", [TypeError("a list"), RejectedError("known"), KeyboardInterrupt()])
-def test_what_no_rule_fits_and_what_is_translated_goes_on_as_it_is(error):
+def test_errors_without_a_rule_and_delivery_errors_are_raised_unchanged(error):
     with pytest.raises(type(error)) as caught, translated(RULES, "sending"):
         raise error
     assert caught.value is error

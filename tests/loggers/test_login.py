@@ -93,7 +93,7 @@ def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "no url"])
-def test_no_answer_is_no_refusal(url):
+def test_a_missing_answer_does_not_reject_the_login(url):
     assert LOGIN.check(url, "secret") is None
 
 

@@ -44,7 +44,7 @@ def test_a_variable_is_read_when_it_is_used_unless_the_option_is_early(monkeypat
     assert options.replace(mode="offline")["space"] == pickle.loads(pickle.dumps(options))["space"] == "before"
 
 
-def test_what_the_environment_decides_is_kept_but_no_secret(monkeypatch):
+def test_options_from_the_environment_are_recorded_without_secrets(monkeypatch):
     for name in ("ACME_API_KEY", "ACME_PROJECT", "ACME_SERVER", "ACME_NOISE"):
         monkeypatch.setenv(name, name.lower())
     assert AcmeOptions({"project": "given"}).resolved() == {"server": "acme_server"}

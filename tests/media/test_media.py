@@ -141,7 +141,7 @@ def test_file_is_copied_as_it_is(run, tmp_path):
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 3, 4, 5)), np.zeros(3), np.zeros((7, 8, 9))], ids=str)
-def test_what_is_no_picture_is_kept_as_numbers(run, array):
+def test_an_invalid_image_is_kept_as_numbers(run, array):
     with pytest.warns(UserWarning, match="kept as raw numbers instead"):
         run.log_image("key", [array])
     np.testing.assert_array_equal(np.load(run.dir / logged(run, structs.Image).files[0].path), array, strict=True)
@@ -206,7 +206,7 @@ def test_bytes_of_a_sound_are_kept_as_they_are(store, data, suffix):
     assert (path.read_bytes(), path.suffix) == (data, suffix)
 
 
-def test_what_is_no_sound_is_kept_as_numbers(store):
+def test_invalid_audio_is_kept_as_numbers(store):
     with pytest.warns(UserWarning, match="audio has the shape"):
         file = store.put("audio", np.zeros((2, 3, 4)))
     assert np.load(store.directory / file.path).shape == (2, 3, 4)
@@ -268,14 +268,14 @@ def test_point_clouds_are_logged_as_numpy_files(run, columns):
 
 
 @pytest.mark.parametrize("points", [np.zeros((5, 2)), np.zeros(3), np.array([["x", "y", "z"]])])
-def test_an_array_that_is_no_point_cloud_is_kept_all_the_same(store, points):
+def test_an_invalid_point_cloud_is_kept_as_an_array(store, points):
     with pytest.warns(UserWarning, match="a point cloud is an array of the shape"):
         file = store.put("pointcloud", points)
     assert np.array_equal(np.load(store.directory / file.path), points)
 
 
 @pytest.mark.parametrize("frames", [np.zeros((0, 4, 4, 3)), np.zeros((4, 4))])
-def test_what_is_no_video_is_kept_as_numbers(store, frames):
+def test_an_invalid_video_is_kept_as_numbers(store, frames):
     with pytest.warns(UserWarning, match="a video has the shape"):
         file = store.put("video", frames)
     assert np.load(store.directory / file.path).shape == frames.shape
@@ -387,7 +387,7 @@ def test_histogram(run, values):
     assert (event.values.counts, event.values.edges) == ([1, 3], [1.0, 2.0, 3.0])
 
 
-def test_histogram_counts_what_is_finite():
+def test_histogram_counts_finite_values():
     found = histogram([math.nan, 1.0, math.inf, 2.0, -math.inf], bins=1)
     assert (found.counts, found.edges, found.non_finite) == ([2], [1.0, 2.0], 3)
 
@@ -524,7 +524,7 @@ def test_no_half_written_file_is_left(store, tmp_path, monkeypatch, kind):
     assert files_in(tmp_path) == []
 
 
-def test_growing_file_is_named_by_what_was_kept(store, tmp_path):
+def test_growing_file_is_named_by_its_copied_content(store, tmp_path):
     """A log file that is written to while it is copied."""
     source = tmp_path / "train.log"
     source.write_bytes(b"x" * 5_000_000)
@@ -565,7 +565,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, Path({str(tmp
     assert grown < 30_000  # KiB
 
 
-def test_missing_file_is_said(run):
+def test_missing_file_causes_a_warning(run):
     with pytest.warns(UserWarning, match="nowhere.png"):
         run.log_image("key", ["nowhere.png"])
     assert not [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, structs.Image)]

@@ -223,7 +223,7 @@ def register():
         manager.unregister(implementation)
 
 
-def test_what_a_hook_logs_when_a_run_ends_belongs_to_it(tmp_path, register):
+def test_data_that_a_hook_logs_when_a_run_ends_belongs_to_the_run(tmp_path, register):
     class Last:
         @rankzero.hookimpl
         def rankzero_run_finished(self, run, status):
@@ -237,7 +237,7 @@ def test_what_a_hook_logs_when_a_run_ends_belongs_to_it(tmp_path, register):
     assert types == ["start", "metrics", "finish"]
 
 
-def test_a_hook_that_exits_ends_neither_the_script_nor_the_other_hooks(tmp_path, register):
+def test_a_hook_that_exits_does_not_end_the_script_or_other_hooks(tmp_path, register):
     told = []
 
     class Exits:

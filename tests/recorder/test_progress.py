@@ -229,7 +229,7 @@ def test_the_last_epoch_stays_and_validation_is_removed(run, kind):
 
 
 @KINDS
-def test_nothing_stays_of_a_run_that_only_validates(run, kind):
+def test_no_bar_stays_after_a_run_that_only_validates(run, kind):
     assert run('loop(progress, "validate", 5, 5)\nprogress.close()\nprint("done")', kind).screen() == ["done"]
 
 
@@ -415,7 +415,7 @@ def test_values_of_ci_that_mean_no(run):
     assert [line[:7] for line in run(body).screen()] == [f"epoch {number}" for number in range(4)]
 
 
-def test_it_is_quiet_when_standard_error_is_no_terminal(run, tmp_path):
+def test_nothing_is_shown_if_standard_error_is_not_a_terminal(run, tmp_path):
     with open(tmp_path / "err", "w") as file:
         done = run('loop(progress, "epoch 0", 3)\nprogress.close()', stderr=file)
     assert (done.text, (tmp_path / "err").read_text()) == ("", "")

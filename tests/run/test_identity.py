@@ -103,25 +103,25 @@ def test_bad_ids(run_id):
 
 
 @pytest.mark.parametrize("found", ["group_store", "torchrun_store"])
-def test_what_is_announced_is_heard(monkeypatch, store, found):
+def test_a_published_identity_is_received(monkeypatch, store, found):
     monkeypatch.setattr(identity, "group_store", lambda: None)
     monkeypatch.setattr(identity, found, lambda: store)
     Announcement(5, RUN).publish()
     assert ask(5, 0, run_dir_of) == RUN
 
 
-def test_announcement_is_believed_before_the_name_of_the_launch(store, launch):
+def test_a_published_identity_takes_precedence_over_the_launch_key(store, launch):
     launch()
     Announcement(0, RUN).publish()
     assert ask(0, 0, run_dir_of) == RUN
 
 
-def test_runs_are_told_apart(store):
+def test_identities_of_several_runs_are_distinguished(store):
     Announcement(0, RUN).publish()
     assert ask(1, 0, run_dir_of) is None
 
 
-def test_who_asks_early_waits(store):
+def test_reading_the_identity_early_waits(store):
     threading.Timer(0.3, Announcement(0, RUN).publish).start()
     began = time.monotonic()
     assert ask(0, 10, run_dir_of) == RUN
@@ -129,13 +129,13 @@ def test_who_asks_early_waits(store):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.3])
-def test_who_asks_in_vain_waits_as_long_as_they_said(store, timeout):
+def test_reading_the_identity_in_vain_waits_for_the_timeout(store, timeout):
     began = time.monotonic()
     assert ask(0, timeout, run_dir_of) is None
     assert timeout <= time.monotonic() - began < SOON
 
 
-def test_without_a_store_nobody_waits():
+def test_without_a_store_reading_the_identity_does_not_wait():
     began = time.monotonic()
     assert ask(0, 30, run_dir_of) is None
     assert time.monotonic() - began < SOON
@@ -148,7 +148,7 @@ def test_store_that_breaks_is_not_waited_for(store, monkeypatch):
     assert time.monotonic() - began < SOON
 
 
-def test_what_an_earlier_attempt_announced_is_not_believed(store, monkeypatch):
+def test_the_identity_of_an_earlier_attempt_is_ignored(store, monkeypatch):
     Announcement(0, Identity("stale", "stale", "/stale")).publish()
     monkeypatch.setattr(identity, "_born", time.time() + 0.01)
     time.sleep(0.02)
@@ -173,7 +173,7 @@ def test_this_process_was_born_before_it_was_imported():
     assert identity._born == pytest.approx(psutil.Process().create_time(), abs=1.5)
 
 
-def test_telling_again_goes_to_new_stores_only(store, monkeypatch):
+def test_publishing_again_writes_only_to_new_stores(store, monkeypatch):
     writes = []
     monkeypatch.setattr(type(store), "set", lambda _, key, value: writes.append(key))
     announcement = Announcement(0, RUN)

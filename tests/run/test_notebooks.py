@@ -99,7 +99,7 @@ def test_a_cell_that_is_run_again_ends_the_run_that_it_started(notebook, tmp_pat
     notebook.run("del count")
 
 
-def test_a_cell_that_goes_on_with_a_run_by_its_id_can_be_run_again(notebook, tmp_path):
+def test_a_cell_that_resumes_a_run_by_its_id_can_be_run_again(notebook, tmp_path):
     for _ in range(2):
         assert notebook.run(START.format("r1") + "\nrun.log_metrics({'loss': 1.0})", "c1") is None
     assert rankzero.read_run(tmp_path / "p" / "r1").metrics["loss"].step.tolist() == [0, 1]
@@ -127,7 +127,7 @@ def test_the_run_of_an_interrupted_cell_is_aborted(notebook, tmp_path, sleep):
     assert status(tmp_path, "r1") == "aborted"
 
 
-def test_a_run_that_another_cell_logged_to_when_it_was_interrupted_goes_on_and_ends_as_aborted(notebook, tmp_path):
+def test_a_run_stays_open_and_aborted_if_another_cell_was_interrupted_while_logging_to_it(notebook, tmp_path):
     notebook.run(START.format("r1"))
     notebook.send(TRAIN)
     interrupt(notebook, tmp_path)

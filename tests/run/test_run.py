@@ -139,7 +139,7 @@ def test_steps_count_on_by_themselves(run, delivered):
     assert [call["step"] for call in delivered("log_metrics")] == [0, 1, 10, 11, 3, 4]
 
 
-def test_what_is_logged_without_a_step_belongs_to_the_last_one(run, delivered):
+def test_data_logged_without_a_step_gets_the_last_one(run, delivered):
     run.log_text("before", "x")
     run.log_metrics({"loss": 1.0}, 7)
     run.log_text("after", "x")
@@ -237,7 +237,7 @@ def test_files_are_kept_as_they_were(run, delivered, tmp_path, verb, kind):
     assert (call["aliases"], call["metadata"]) == (["v1"], {"classes": 10})
 
 
-def test_checkpoint_tells_its_score_and_step(run, delivered, tmp_path):
+def test_checkpoint_has_its_score_and_step(run, delivered, tmp_path):
     (tmp_path / "a.ckpt").write_bytes(b"x")
     run.log_metrics({"loss": 1.0}, 4)
     run.log_checkpoint(tmp_path / "a.ckpt", score=np.float32(0.5))
@@ -246,7 +246,7 @@ def test_checkpoint_tells_its_score_and_step(run, delivered, tmp_path):
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["copied", "symbolic link"])
-def test_what_a_checkpoint_callback_saved_survives_its_rotation(begin, tmp_path, link):
+def test_checkpoints_of_a_callback_survive_its_rotation(begin, tmp_path, link):
     run = begin(delivery="off")
     best, last = tmp_path / "epoch=1.ckpt", tmp_path / "last.ckpt"
     best.write_bytes(b"best")
@@ -287,7 +287,7 @@ class Picky(FileLogger):
 
 
 @pytest.mark.parametrize(("color", "error"), [("blue", ConfigError), ("missing", PluginNotInstalledError)])
-def test_what_a_logger_refuses_is_said_before_training_begins(tmp_path, monkeypatch, color, error):
+def test_options_that_a_logger_rejects_raise_before_training_begins(tmp_path, monkeypatch, color, error):
     monkeypatch.setattr(get_plugins(), "load_logger", lambda *_: Picky)
     options = {"directory": str(tmp_path), "password": "hunter2-hunter2", "color": color}
     with pytest.raises(error, match=r"start\(\): the logger 'picky' cannot be made: color") as raised:
@@ -313,7 +313,7 @@ def test_a_database_named_by_a_relative_path_is_the_same_from_everywhere(tmp_pat
     run.finish()
 
 
-def test_a_project_that_no_directory_can_be_called_is_refused(tmp_path):
+def test_a_project_that_cannot_name_a_directory_is_rejected(tmp_path):
     with pytest.raises(ConfigError, match="'project' becomes the name of a directory"):
         rankzero.start("csv", project="\ud800", dir=tmp_path)
 
@@ -323,7 +323,7 @@ def test_tags_that_are_a_dictionary_are_refused(tmp_path):
         rankzero.start("csv", tags={"team": "vision"}, dir=tmp_path)
 
 
-def test_a_constructor_that_meets_trouble_outside_does_not_stop_training(tmp_path, monkeypatch):
+def test_a_constructor_that_fails_for_external_reasons_does_not_stop_training(tmp_path, monkeypatch):
     monkeypatch.setattr(get_plugins(), "load_logger", lambda *_: Picky)
     options = {"directory": str(tmp_path), "color": "nowhere"}
     run = rankzero.start({"picky": options}, dir=tmp_path / "runs", delivery="thread")
@@ -331,7 +331,7 @@ def test_a_constructor_that_meets_trouble_outside_does_not_stop_training(tmp_pat
 
 
 @pytest.mark.parametrize(("file", "program"), [("train.py", os.path.abspath("train.py")), (None, "")])
-def test_the_journal_says_which_script_was_run(begin, monkeypatch, file, program):
+def test_the_journal_has_the_path_of_the_script(begin, monkeypatch, file, program):
     monkeypatch.setattr(sys.modules["__main__"], "__file__", file, raising=False)
     assert events(begin(), Start)[0].run.program == program
 
@@ -355,7 +355,7 @@ def test_alerts(run, delivered):
     assert rankzero.read_run(run.dir).alerts == events(run, Alert)
 
 
-def test_a_tracker_without_alerts_says_what_it_cannot_send(tmp_path):
+def test_a_tracker_without_alerts_causes_a_warning(tmp_path):
     class Mute(FileLogger):
         alert = rankzero.Logger.alert
 
@@ -416,7 +416,7 @@ def test_aggregation(run, delivered):
     assert [(call["step"], call["metrics"]) for call in delivered("log_metrics")][1:] == [(1, {"loss": 5.0, "n": 3})]
 
 
-def test_what_is_aggregated_may_be_filled_anew(run):
+def test_aggregated_metrics_are_copied(run):
     metrics, array, tensor = {}, np.zeros(1), pytest.importorskip("torch").zeros(1)
     for step in range(3):
         array[0] = tensor[0] = metrics["number"] = step
@@ -450,7 +450,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_no_verb_raises_and_each_says_once_what_is_wrong(run, delivered, case):
+def test_no_verb_raises_and_each_warns_once(run, delivered, case):
     verb = getattr(run, case.split()[0])
     args, kwargs = BROKEN[case]
     with warnings.catch_warnings(record=True) as caught:
@@ -487,7 +487,7 @@ def test_the_other_numbers_of_a_row_are_kept(run, delivered):
 
 
 @pytest.mark.parametrize("step", ["three", float("nan"), None, [1]])
-def test_a_step_that_is_none_does_not_raise(run, step):
+def test_an_invalid_step_does_not_raise(run, step):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run.log_metrics({"loss": 1.0}, step)
@@ -548,7 +548,7 @@ def test_a_run_ends_once(run, tracker, end):
     assert len(calls(tracker, "finalize", "close")) == 2
 
 
-def test_what_is_logged_after_the_finish_is_kept_and_said(run, tracker):
+def test_data_logged_after_finish_is_kept_with_a_warning(run, tracker):
     run.finish()
     with pytest.warns(match="finished; what is logged now is kept .* rankzero sync") as caught:
         run.log_metrics({"late": 1.0}, 0)
@@ -615,7 +615,7 @@ class Unspeakable:
         raise RuntimeError("no words")
 
 
-def test_a_wrong_call_of_flush_or_finalize_is_said(run, tracker):
+def test_a_wrong_call_of_flush_or_finalize_causes_a_warning(run, tracker):
     run.log_metrics({"loss": 1.0})
     with pytest.warns(match=r"run\.flush\(\) takes a timeout in seconds, not str"):
         assert run.flush("x")
@@ -669,7 +669,7 @@ def test_several_runs_one_after_another(begin):
 # Resuming
 
 
-def test_a_resumed_run_goes_on_where_it_was(begin, tracker):
+def test_a_resumed_run_continues_where_it_was(begin, tracker):
     first = begin(run_id="r1", name="first name")
     first.log_metrics({"loss": 1.0}, 41)
     first.finish("failed")
@@ -718,7 +718,7 @@ def test_a_run_that_is_open_cannot_be_opened_again(begin):
 # Starting
 
 
-def test_disabled_costs_no_file(begin, tmp_path, monkeypatch):
+def test_a_disabled_run_writes_no_file(begin, tmp_path, monkeypatch):
     monkeypatch.setenv("RANKZERO_DISABLED", "1")
     with begin(config={"lr": 1}) as run:
         run.log_metrics({"loss": 1.0})
@@ -860,7 +860,7 @@ def test_a_run_that_was_pickled_away_from_its_directory_says_so(begin, tmp_path)
 # Lightning's logger interface
 
 
-def test_a_run_has_what_lightning_asks_of_a_logger(run):
+def test_a_run_has_the_attributes_of_a_lightning_logger(run):
     for name in ("log_metrics", "log_hyperparams", "log_graph", "save", "finalize", "after_save_checkpoint", "close"):
         assert callable(getattr(run, name))
     for name in ("name", "version", "save_dir", "log_dir", "root_dir", "experiment", "group_separator"):
@@ -880,19 +880,19 @@ def test_one_alias_or_tag_may_be_given_without_a_list(run, tmp_path):
 
 
 @pytest.mark.parametrize(("step", "recorded"), [(17.9, 17), ("abc", 0), (float("nan"), 0)])
-def test_a_step_that_is_no_whole_number_is_said(run, step, recorded):
+def test_a_step_that_is_not_a_whole_number_causes_a_warning(run, step, recorded):
     with pytest.warns(UserWarning, match="not a whole number"):
         run.log_metrics({"loss": 1.0}, step)
     assert [row.step for row in events(run, Metrics)] == [recorded]
 
 
-def test_metrics_that_are_no_mapping_are_said(run):
+def test_metrics_that_are_not_a_mapping_cause_a_warning(run):
     with pytest.warns(UserWarning, match="mapping from name to number, not list"):
         run.log_metrics([1, 2])
 
 
 @pytest.mark.parametrize("config", [5, [1]])
-def test_hyperparameters_that_are_no_mapping_are_refused_at_start(begin, config):
+def test_hyperparameters_that_are_not_a_mapping_raise_at_start(begin, config):
     with pytest.raises(ConfigError, match="mapping of hyperparameters"):
         begin(config=config)
 
@@ -936,7 +936,7 @@ def test_a_working_directory_that_was_deleted(tmp_path, monkeypatch):
     assert [row.values for row in events(run, Metrics)] == [{"a": 1.0}]
 
 
-def test_neither_a_stale_file_handle_nor_a_closed_stderr_reaches_the_end_of_a_run(begin, monkeypatch):
+def test_a_stale_file_handle_and_a_closed_stderr_do_not_raise_at_the_end_of_a_run(begin, monkeypatch):
     run = begin()
     run.log_metrics({"a": 1.0})
     stderr = io.StringIO()
@@ -970,7 +970,7 @@ def test_a_closed_stream_makes_no_message_raise(monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["unreadable position", "no descriptors", "no directory"])
-def test_trouble_with_the_files_of_delivery_costs_no_row(tmp_path, monkeypatch, damage):
+def test_errors_in_the_files_of_delivery_lose_no_row(tmp_path, monkeypatch, damage):
     run = rankzero.start([FileLogger(tmp_path / "tracker")], dir=tmp_path)
     (tmp_path / "aside").mkdir()
 

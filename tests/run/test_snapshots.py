@@ -78,7 +78,7 @@ def callback(path, **fields):
 # The thread
 
 
-def test_copies_and_links_wait_for_their_turn_and_nobody_waits_for_them(take, may_copy):
+def test_copies_and_links_keep_their_order_and_do_not_block_the_caller(take, may_copy):
     names = [f"{index}.ckpt" for index in range(16)]
     for index, name in enumerate(names):
         take(name, may_change=index % 2 == 0)
@@ -176,7 +176,7 @@ def kept_of(run, event_type):
 
 @pytest.mark.parametrize(("verb", "event_type"), [("log_artifact", Artifact), ("log_checkpoint", Checkpoint)])
 @pytest.mark.parametrize("then", ["replace", "delete"])
-def test_a_large_file_is_kept_as_it_was_and_nobody_waits_for_its_copy(run, tmp_path, may_copy, verb, event_type, then):
+def test_a_large_file_is_copied_as_it_was_without_blocking_the_caller(run, tmp_path, may_copy, verb, event_type, then):
     source, newer = tmp_path / "file", tmp_path / "newer"
     source.write_text("older")
     newer.write_text("newer")
@@ -233,7 +233,7 @@ def test_a_failed_copy_leaves_nothing(tmp_path, take, monkeypatch, caplog):
     assert f"{tmp_path / 'a.ckpt'} could not be kept" in caplog.text
 
 
-def test_what_was_written_again_leaves_nothing(tmp_path, may_copy, caplog):
+def test_an_overwritten_file_leaves_no_copy(tmp_path, may_copy, caplog):
     source, taken = tmp_path / "sharded", in_directory(tmp_path / "run")
     source.mkdir()
     for name in ("a", "b"):
@@ -284,7 +284,7 @@ def test_a_directory_is_kept_without_runs_loops_and_pipes(odd_directory, caplog,
 
 
 @pytest.mark.parametrize("verb", ["log_artifact", "log_checkpoint", "log_image"])
-def test_a_pipe_is_no_file_and_holds_nothing_up(odd_directory, caplog, verb):
+def test_a_pipe_is_rejected_without_blocking(odd_directory, caplog, verb):
     caplog.set_level("WARNING")
     with rankzero.start("csv", dir=odd_directory / "rankzero-runs", delivery="off") as run:
         args = [odd_directory / "pipe"] if verb != "log_image" else ["i", odd_directory / "pipe"]
@@ -295,13 +295,13 @@ def test_a_pipe_is_no_file_and_holds_nothing_up(odd_directory, caplog, verb):
 
 
 @pytest.mark.parametrize("how", [{"may_change": False}, {"may_change": True}, {"at_once": True}])
-def test_what_is_not_there_leaves_nothing(tmp_path, how):
+def test_a_missing_file_leaves_no_directory(tmp_path, how):
     with pytest.raises(FileNotFoundError):
         in_directory(tmp_path / "run").take(tmp_path / "nowhere", pytest.fail, **how)
     assert left(tmp_path) == []
 
 
-def test_a_checkpoint_that_is_not_there_is_said_each_time(tmp_path, caplog, monkeypatch):
+def test_a_missing_checkpoint_is_reported_each_time(tmp_path, caplog, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model-1.pt").touch()
     with rankzero.start("csv", dir=tmp_path, delivery="off") as run:
@@ -340,7 +340,7 @@ def test_a_directory_of_many_files_leaves_room_for_other_files(tmp_path, may_cop
 # The end of a run
 
 
-def test_an_end_that_does_not_wait_for_a_copy_says_so(tmp_path, may_copy, caplog):
+def test_a_warning_names_copies_that_finish_does_not_wait_for(tmp_path, may_copy, caplog):
     path = tmp_path / "last.ckpt"
     path.write_text("content")
     run = rankzero.start(dir=tmp_path / "runs", delivery="off")
@@ -405,7 +405,7 @@ def training(tmp_path):
         ("threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start(); run.finish()", 0, "success"),
     ],
 )
-def test_a_copy_that_hangs_neither_holds_a_process_nor_is_lost_in_silence(training, ending, exit_status, status):
+def test_a_hanging_copy_does_not_block_the_exit_and_is_reported(training, ending, exit_status, status):
     training.start(f"{SAVE}    {ending}\n")
     returned, _, stderr = training.wait()
     assert (returned, training.statuses()) == (exit_status, [status])

@@ -86,7 +86,7 @@ def set_owner(directory, **changes):
     (directory / WRITER_LOCK).write_bytes(msgspec.json.encode(msgspec.structs.replace(owner, **changes)))
 
 
-def test_nobody_ever_wrote(tmp_path):
+def test_a_journal_without_a_writer(tmp_path):
     assert writer_state(tmp_path) is Writer.DEAD
 
 
@@ -98,7 +98,7 @@ def test_held_and_released(tmp_path):
     WriterLock(tmp_path).release()
 
 
-def test_the_kernel_says_who_writes_not_the_file(tmp_path, hold):
+def test_the_writer_comes_from_the_kernel_and_not_from_the_file(tmp_path, hold):
     assert writer_pid(tmp_path) is None
     (tmp_path / WRITER_LOCK).write_bytes(msgspec.json.encode(processes.this_process()))
     assert writer_pid(tmp_path) is None
@@ -246,7 +246,7 @@ def test_a_forked_child_cannot_start_the_parents_run(tmp_path, monkeypatch):
     lock.release()
 
 
-def test_who_only_asks_is_in_nobodys_way(tmp_path):
+def test_reading_the_state_of_the_lock_does_not_block_a_writer(tmp_path):
     """A courier that looks holds a lock itself for an instant; the writer waits for that."""
     (tmp_path / WRITER_LOCK).touch()
     asking = subprocess.Popen(
@@ -305,7 +305,7 @@ def test_lock_that_cannot_be_opened(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
-def test_start_time_tells_processes_apart(hold):
+def test_start_time_distinguishes_processes(hold):
     mine = processes.start_time(os.getpid())
     child = os.fork()
     if not child:

@@ -36,7 +36,7 @@ def test_before_and_after_the_first_use(bench):
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "comet"])
-def test_of_whom_nobody_said_the_id(bench):
+def test_identity_without_a_given_id(bench):
     found = []
     options = {"comet": {name: value for name, value in QUIET.items() if name != "project"}}.get(bench.tracker, {})
     for kind in bench.each():

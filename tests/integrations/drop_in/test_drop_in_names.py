@@ -22,7 +22,7 @@ def test_public_names(bench):
     assert missing == []
 
 
-def test_methods_take_what_lightnings_take(bench):
+def test_methods_accept_the_arguments_of_lightnings(bench):
     for name in dir(bench.theirs):
         method = getattr(bench.theirs, name)
         if name.startswith("_") or not inspect.isfunction(method):

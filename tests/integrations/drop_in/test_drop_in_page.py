@@ -26,7 +26,7 @@ def test_each_row_is_compared():
     assert differences().keys() == set(TRACKERS.values())
 
 
-def test_lightnings_logger_for_neptune_is_no_more():
+def test_lightning_has_no_neptune_logger_any_more():
     from lightning.pytorch.loggers.neptune import NeptuneLogger
 
     with pytest.raises(RuntimeError, match="no longer supported"):

@@ -110,7 +110,7 @@ def test_a_run_whose_creation_was_not_answered_is_not_created_again(proxy, one_m
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_server_that_says_when_to_come_again_is_obeyed(mlflow_server, proxy, one_metric, code):
+def test_retry_after_is_respected(mlflow_server, proxy, one_metric, code):
     proxy.fail("log-batch", status(code, retry_after="2"), times=1)
     deliver(one_metric, proxy.url)
     refused, *others = [each.time for each in proxy.requests if "log-batch" in each.name]
@@ -119,7 +119,7 @@ def test_a_server_that_says_when_to_come_again_is_obeyed(mlflow_server, proxy, o
 
 
 @pytest.mark.parametrize(("code", "error"), [(401, "You are not authenticated"), (403, "Permission denied")])
-def test_who_may_not_write_waits_until_he_may(mlflow_server, proxy, one_metric, code, error):
+def test_events_wait_until_writing_is_permitted(mlflow_server, proxy, one_metric, code, error):
     proxy.fail("log-batch", status(code, error))
     with pytest.raises(GaveUpError, match=error) as raised:
         deliver(one_metric, proxy.url, grace_period=0)
@@ -166,7 +166,7 @@ BLAMES = {
 
 
 @pytest.mark.parametrize("reason", BLAMES)
-def test_of_many_rows_only_the_one_to_blame_is_rejected(mlflow_server, proxy, tmp_path, reason):
+def test_only_the_invalid_row_of_many_is_rejected(mlflow_server, proxy, tmp_path, reason):
     proxy.fail('"culprit"', BLAMES[reason])
     rows = [{"loss": step / 3, "culprit": 1.0} if step == 13 else {"loss": step / 3} for step in range(40)]
     deliver(run_dir := journal_of_metrics(tmp_path, *rows), proxy.url)
@@ -176,7 +176,7 @@ def test_of_many_rows_only_the_one_to_blame_is_rejected(mlflow_server, proxy, tm
     assert [each["event"]["step"] for each in rejected(run_dir)] == [13]
 
 
-def test_an_experiment_that_mlflow_refuses_costs_no_event(mlflow_server, one_metric):
+def test_an_experiment_that_mlflow_rejects_loses_no_event(mlflow_server, one_metric):
     """It is the user who is to blame, and who can mend it."""
     with pytest.raises(GaveUpError, match="exceeds the maximum length"):
         deliver(one_metric, mlflow_server.uri, grace_period=0, experiment_name="x" * 600)

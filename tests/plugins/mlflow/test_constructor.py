@@ -37,14 +37,14 @@ def test_other_places_are_left_to_mlflow(uri):
     assert MLFlowLogger(tracking_uri=uri).tracking_uri == uri
 
 
-def test_what_is_no_text_and_no_dictionary():
+def test_options_of_wrong_types():
     with pytest.raises(ConfigError, match="tracking_uri is a text, not 5000"):
         MLFlowLogger(tracking_uri=5000)
     with pytest.raises(ConfigError, match="tags are a dictionary"):
         MLFlowLogger(tags=["vision"])
 
 
-def test_artifacts_are_beside_the_database_whoever_delivers(store, monkeypatch, tmp_path):
+def test_artifacts_are_beside_the_database_in_each_process(store, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     logger = MLFlowLogger("beside", tracking_uri=f"sqlite:///{store}/mlflow.db")
     logger.log_text("t", ["value"], [["text"]], step=0)
@@ -86,7 +86,7 @@ def test_arguments_as_of_lightnings_logger(store, tmp_path):
     assert logger.LOGGER_JOIN_CHAR == "-"
 
 
-def test_a_copy_goes_on_with_the_run(logger):
+def test_a_copy_continues_the_run(logger):
     before = pickle.loads(pickle.dumps(logger))
     logger.log_metrics({"a": 1}, 0)
     copy = pickle.loads(pickle.dumps(logger))

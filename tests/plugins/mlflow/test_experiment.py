@@ -48,7 +48,7 @@ def test_other_methods(logger, tmp_path):
     assert held.info.status == "KILLED"
 
 
-def test_what_is_wrong_is_said_by_mlflow(logger):
+def test_errors_of_mlflow_are_raised(logger):
     with pytest.raises(TypeError, match="log_metric"):
         logger.experiment.log_metric()
 

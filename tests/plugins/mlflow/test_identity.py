@@ -92,7 +92,7 @@ def test_where_artifacts_are(make_logger, store, tmp_path, client):
 # The run
 
 
-def test_what_the_user_says_of_a_run(make_logger, run_info):
+def test_options_that_describe_a_run(make_logger, run_info):
     tags = {"team": "vision", "year": 2026, "odd [tag]": "x"}
     logger = make_logger("e", "my run", tags=tags, description="The *first* try")
     logger.attach(msgspec.structs.replace(run_info, tags=("baseline", "größe"), notes="not shown"))
@@ -109,7 +109,7 @@ def test_what_the_user_says_of_a_run(make_logger, run_info):
     assert logger.tags == tags
 
 
-def test_what_the_run_says_of_itself(make_logger, run_info):
+def test_tags_that_describe_a_run(make_logger, run_info):
     script = str(Path(__file__))
     logger = make_logger()
     logger.attach(msgspec.structs.replace(run_info, notes="Notes", program=script))

@@ -98,7 +98,7 @@ def test_a_photo_becomes_a_png(logger, tmp_path):
     assert (found["a/1"].format, found["a/1"].mode) == ("PNG", "RGB")
 
 
-def test_what_is_no_picture_for_the_grid_is_a_file(logger, tmp_path):
+def test_an_image_that_the_grid_cannot_show_is_a_file(logger, tmp_path):
     files = {"a.gif": GIF, "b.svg": SVG, "c.png": b"broken"}
     logger.log_image("val", [written(tmp_path, name, data) for name, data in files.items()], step=2)
     held = Held(logger)
@@ -110,7 +110,7 @@ def test_what_is_no_picture_for_the_grid_is_a_file(logger, tmp_path):
     }
 
 
-def test_options_of_other_trackers_are_said_to_be_ignored(logger):
+def test_options_of_other_trackers_are_ignored_with_a_warning(logger):
     with pytest.warns(UserWarning, match="MLflow shows pictures without 'masks'"):
         logger.log_image("a", [np.zeros((2, 2))], masks=[{}])
     logger.log_image("b", [np.zeros((2, 2))], masks=[{}])
@@ -120,7 +120,7 @@ def test_options_of_other_trackers_are_said_to_be_ignored(logger):
 # Everything that is a file
 
 
-def test_what_is_delivered_again_is_there_once(make_logger, run_info, tmp_path):
+def test_media_delivered_again_are_stored_once(make_logger, run_info, tmp_path):
     store = MediaStore(Path(run_info.dir))
     picture, sound, film = store.put("image", png()), store.put("audio", wav()), store.put("video", GIF)
     table = store.table(["a"], [[1]])
@@ -172,7 +172,7 @@ def test_direct_use_keeps_both_too(logger):
     assert sorted(held.read(path) for path in held.files("texts")) == [b"a", b"b", b"c"]
 
 
-def test_keys_that_are_no_paths(on_server, tmp_path):
+def test_keys_that_are_not_paths(on_server, tmp_path):
     sound = written(tmp_path, "a.wav", wav())
     for index, key in enumerate(ODD_KEYS):
         on_server.log_image(key, [np.full((2, 2), index, np.uint8)], step=index)
@@ -235,7 +235,7 @@ def test_histogram_and_graph(logger, tmp_path):
     assert (counted["counts"], counted["edges"]) == ([1, 2], [0.0, 0.5, 1.0])
 
 
-def test_no_trace_is_left_on_this_machine(make_logger, mlflow_server, monkeypatch, tmp_path):
+def test_no_files_are_left_on_this_machine(make_logger, mlflow_server, monkeypatch, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))

@@ -75,7 +75,7 @@ def test_nan_and_infinity(on_server):
     assert [repr(point[1]) for point in held.points("huge")] == ["nan"]
 
 
-def test_what_else_is_a_metric_in_direct_use(logger):
+def test_other_metrics_in_direct_use(logger):
     logger.log_metrics({"tensor": torch.tensor([0.5], requires_grad=True), "nested": {"a": {"b": 2}}}, step=4)
     assert {key: held[:2] for key in ("tensor", "nested/a/b") for held in Held(logger).points(key)} == {
         "tensor": (4, 0.5),
@@ -143,7 +143,7 @@ def test_least_and_greatest(logger):
     }
 
 
-def test_what_is_said_last_counts(logger):
+def test_the_last_definition_counts(logger):
     logger.define_metric("*", summary="min")
     logger.define_metric("acc*", summary="max")
     logger.define_metric("loss", summary="last")
@@ -168,7 +168,7 @@ def test_prefix_of_a_defined_metric(make_logger):
     assert Held(logger).metrics == {"fold1-loss": 0.5, "fold1-loss.min": 0.5}
 
 
-def test_a_summary_goes_on_in_another_process(make_logger, run_info):
+def test_a_summary_continues_in_another_process(make_logger, run_info):
     journal = JournalOf(run_info)
     journal.add(DefineMetric(TIME, "loss", summary="min"))
     journal.log_all([(step, {"loss": value}) for step, value in [(0, 3.0), (90, 1.0), (95, 2.0)]])
@@ -194,7 +194,7 @@ def test_a_summary_that_is_delivered_again(make_logger, run_info):
     assert [point[:2] for point in held.points("loss")] == [(0, 3.0), (1, 1.0), (2, 2.0)]
 
 
-def test_what_mlflow_cannot_summarise_is_said_once(logger):
+def test_an_unsupported_summary_is_warned_of_once(logger):
     with pytest.warns(UserWarning, match="^MLflow (has no|draws)") as said:
         logger.define_metric("loss", step_metric="epoch", summary="mean")
     logger.define_metric("loss", step_metric="epoch", summary="mean")

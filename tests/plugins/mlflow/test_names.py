@@ -66,7 +66,7 @@ def test_a_path_is_safe_and_no_part_too_long(name):
 @pytest.mark.parametrize(
     "name", ["loss", "val/loss_1", "lr-Adam/pg1", "größe", "a b.c", "layer_1_x", "v1.0:2", "x" * 250]
 )
-def test_what_is_allowed_stays_as_it_is(name):
+def test_allowed_names_are_unchanged(name):
     assert metric_name(name) == name
 
 

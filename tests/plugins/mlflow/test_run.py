@@ -74,7 +74,7 @@ def test_the_experiment_joins_the_run(start, mlflow_server):
     assert found.info.status == "FINISHED"
 
 
-def test_it_says_where_to_look(start, mlflow_server, caplog):
+def test_how_to_view_the_run(start, mlflow_server, caplog):
     with caplog.at_level(logging.INFO, "rankzero"), start(delivery="thread") as run:
         run.log_metrics({"a": 1.0}, 0)
     (found,) = runs_tagged(MlflowClient(mlflow_server.uri), run.id)
@@ -103,7 +103,7 @@ def test_no_options_at_all(tmp_path, monkeypatch, empty_database):
         ({"tracking_url": "http://a"}, "Did you mean 'tracking_uri'"),
     ],
 )
-def test_what_is_wrong_is_said_at_start(options, problem, tmp_path):
+def test_invalid_options_raise_at_start(options, problem, tmp_path):
     with pytest.raises(rankzero.errors.ConfigError, match=problem):
         rankzero.start("mlflow", dir=tmp_path, **options)
 

@@ -46,7 +46,7 @@ def test_a_run_ends_when_its_last_event_took_place(make_logger, run_info):
     assert (held.info.status, held.info.end_time) == ("FINISHED", round((TIME + 160) * 1000))
 
 
-def test_a_run_that_goes_on_is_running_again(make_logger):
+def test_a_resumed_run_is_running_again(make_logger):
     first = make_logger()
     first.log_metrics({"a": 1}, 0)
     first.finalize("failed")
@@ -81,7 +81,7 @@ def test_close_ends_a_run_of_direct_use(make_logger):
         assert Held(logger).info.status == expected
 
 
-def test_close_ends_no_run_of_a_courier(make_logger, run_info):
+def test_close_does_not_end_the_run_of_a_courier(make_logger, run_info):
     logger = make_logger()
     logger.attach(run_info)
     logger.log_metrics({"a": 1}, 0)

@@ -33,7 +33,7 @@ def test_on_request(make_logger):
     assert threading.active_count() == threads
 
 
-def test_it_goes_on_after_a_fit(make_logger):
+def test_it_continues_after_a_fit(make_logger):
     logger = make_logger(log_system_metrics=True)
     for step in range(2):
         logger.log_metrics({"a": 1}, step)

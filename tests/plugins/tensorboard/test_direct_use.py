@@ -40,7 +40,7 @@ def test_directories(tmp_path, monkeypatch):
         ("log_dir", "mine", "mine"),
     ],
 )
-def test_a_subclass_says_where(tmp_path, monkeypatch, attribute, value, directory):
+def test_a_subclass_sets_the_directory(tmp_path, monkeypatch, attribute, value, directory):
     monkeypatch.chdir(tmp_path)
     logger = type("Mine", (TensorBoardLogger,), {attribute: property(lambda self: value)})("logs")
     logger.log_hyperparams({"lr": 0.1})
@@ -106,7 +106,7 @@ os.kill(os.getpid(), 9)
     assert scalars(tmp_path / "lightning_logs/version_0")["loss"] == [(step, step / 2) for step in range(100)]
 
 
-def test_what_is_no_number_is_kept_as_text(tmp_path):
+def test_a_value_that_is_not_a_number_is_kept_as_text(tmp_path):
     logger = TensorBoardLogger(tmp_path)
     logger.log_metrics({"note": "best **so far**", "list": [1, 2], "loss": 0.5, "nested": {"a": 1}}, 3)
     with pytest.warns(UserWarning, match="'gone' was None"):
@@ -131,7 +131,7 @@ def test_numbers_of_all_kinds(tmp_path):
     assert math.isnan(found["nan"][0][1])
 
 
-def test_what_float32_cannot_hold_is_said_once(tmp_path):
+def test_a_value_beyond_float32_is_warned_of_once(tmp_path):
     logger = TensorBoardLogger(tmp_path)
     with pytest.warns(UserWarning, match="float32, in which 'loss' is infinite"):
         logger.log_metrics({"loss": 1e300}, 0)
@@ -179,7 +179,7 @@ def test_a_copy_by_pickle_has_a_file_of_its_own(tmp_path):
     assert sorted(scalars(logger.log_dir)["loss"]) == [(0, 0.5), (1, 0.25), (2, 0.125)]
 
 
-def test_purge_step_hides_what_a_former_process_logged(tmp_path):
+def test_purge_step_hides_events_of_an_earlier_process(tmp_path):
     first = TensorBoardLogger(tmp_path, version=0)
     for step in range(5):
         first.log_metrics({"loss": 1.0}, step)

@@ -60,12 +60,12 @@ def test_times_are_those_of_the_events(run):
     assert [event.wall_time for event in events(event_file(run).parent)] == [1.7e9, *(1.7e9 + n for n in range(5))]
 
 
-def test_a_courier_goes_on_where_the_last_one_was(run):
+def test_a_courier_continues_where_the_last_one_stopped(run):
     assert [deliver(run), deliver(run)] == [0, ROWS + 1]
     assert len(events(event_file(run).parent)) == ROWS + 2
 
 
-def test_lines_that_the_file_holds_are_skipped(run):
+def test_lines_that_are_in_the_file_are_skipped(run):
     deliver(run)
     before = event_file(run).read_bytes()
     logger = attached(run)
@@ -74,7 +74,7 @@ def test_lines_that_the_file_holds_are_skipped(run):
     assert event_file(run).read_bytes() == before
 
 
-def test_torn_at_any_byte_it_becomes_what_it_was(run):
+def test_a_file_torn_at_any_byte_is_completed(run):
     """Killed in the middle of its write, a courier leaves any part of it."""
     deliver(run)
     path = event_file(run)
@@ -85,7 +85,7 @@ def test_torn_at_any_byte_it_becomes_what_it_was(run):
         assert path.read_bytes() == whole, f"torn at byte {size}, gone on from line {watermark}"
 
 
-def test_from_a_damaged_record_on_it_is_written_anew(run):
+def test_a_file_is_written_again_from_a_damaged_record_on(run):
     deliver(run)
     path = event_file(run)
     whole = path.read_bytes()
@@ -125,7 +125,7 @@ def test_disk_full_in_the_middle_of_a_write(run, room):
     assert scalars(path.parent)["loss"] == [(line, line / 2) for line in range(ROWS)]
 
 
-def test_what_cannot_even_be_taken_back_is_cut_off_later(run, monkeypatch):
+def test_a_partial_write_that_cannot_be_undone_is_removed_later(run, monkeypatch):
     logger = attached(run)
     size = logger.watermark() or event_file(run).stat().st_size
     row = MetricsRow({"loss": 0.5}, 0, LogContext(1.7e9, 0))

@@ -84,7 +84,7 @@ os._exit(0)
     assert scalars(directory) == {"losses": [(step, 1.0) for step in range(10)]}
 
 
-def test_a_writer_that_is_kept_goes_on_after_close(logger):
+def test_a_kept_writer_continues_after_close(logger):
     writer = logger.experiment
     writer.add_scalar("native", 1.0, 0)
     writer.close()

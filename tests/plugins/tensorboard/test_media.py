@@ -65,7 +65,7 @@ def test_points_in_space_are_a_mesh(logger, further, colours):
     assert (vertices.step, shown.step, len(read.Tensors("scan/caption"))) == (3, 3, 1)
 
 
-def test_a_file_that_holds_no_points_is_said(logger, tmp_path):
+def test_a_file_without_points_causes_a_warning(logger, tmp_path):
     (tmp_path / "scan.npy").write_bytes(b"not an array")
     with pytest.warns(UserWarning, match="TensorBoard cannot show the pointcloud 'scan'"):
         logger.log_pointcloud("scan", tmp_path / "scan.npy", step=3)
@@ -79,7 +79,7 @@ def test_others_become_png(logger, kind):
     assert (shown.format, shown.size) == ("PNG", (5, 4))
 
 
-def test_what_cannot_be_shown_is_said_once_and_the_rest_is_shown(logger, tmp_path):
+def test_an_unsupported_item_is_warned_of_once_and_the_rest_is_shown(logger, tmp_path):
     path = tmp_path / "video.mp4"
     path.write_bytes(b"\0\0\0\x18ftypmp42")
     video = np.zeros((2, 4, 4, 3), np.uint8)
@@ -143,7 +143,7 @@ def test_a_model_is_its_modules(tmp_path):
     }
 
 
-def test_what_has_no_modules_is_still_drawn(logger, tmp_path):
+def test_a_model_without_modules_is_drawn(logger, tmp_path):
     path = tmp_path / "model.json"
     path.write_bytes(encode_model("Model(a/b)")[0])
     logger.log_graph(MediaFile(str(path)))

@@ -53,7 +53,7 @@ def test_direct_use(url, tmp_path):
     assert scalars(tmp_path / "after")["loss"] == [(0, 0.0), (1, 0.5), (2, 1.0)]
 
 
-def test_what_was_not_uploaded_is_when_the_logger_goes(url, tmp_path):
+def test_pending_files_are_uploaded_when_the_logger_is_deleted(url, tmp_path):
     logger = TensorBoardLogger(url)
     logger.log_metrics({"loss": 0.5}, 0)
     log_dir = logger.log_dir
@@ -76,7 +76,7 @@ def test_a_run_is_continued_in_small_files(url, tmp_path, monkeypatch):
     assert max(sizes) < 700
 
 
-def test_what_begins_a_file_anew_hides_only_what_was_before(url, tmp_path, monkeypatch):
+def test_a_new_file_hides_only_earlier_events(url, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "_LARGEST_UPLOAD", 200)
     logger = TensorBoardLogger(url, purge_step=0, flush_secs=0)
     for step in (0, 1, 2, 3, 4, 5, 6, 7):

@@ -43,7 +43,7 @@ def test_a_directory_of_ones_own(tmp_path, options, expected):
     assert scalars(tmp_path / "logs" / expected / "version_3" / "train") == {"a-loss": [(0, 0.5)]}
 
 
-def test_a_resumed_run_goes_on_in_the_same_file(tmp_path):
+def test_a_resumed_run_continues_in_the_same_file(tmp_path):
     for first in (0, 3):
         with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", config={f"p{first}": 1}) as run:
             for step in range(first, first + 3):

@@ -1,4 +1,4 @@
-"""What `LoggerContract` and `DeliveryContract` share: what a plugin's author gives, and how values are compared."""
+"""The base class of `LoggerContract` and `DeliveryContract`: what a plugin's author provides, and comparisons."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ _CLOSE_WRITES = "If the logger buffers what it is given, close() must write it: 
 
 
 class TrackerContract:
-    """Subclass `LoggerContract` or `DeliveryContract`."""
+    """The common base class; subclass `LoggerContract` or `DeliveryContract` instead."""
 
     capabilities: ClassVar[frozenset[str]] = ALL
     """What the tracker can do: a subset of `rankzero.testing.CAPABILITIES`, e.g. ``ALL - {"nan"}``."""
 
     time_precision: ClassVar[float] = 0.001
-    """How far a time that comes back may be off, in seconds."""
+    """The allowed difference of a time that is read back, in seconds."""
 
     def make_logger(self, tmp_path: Path) -> Logger:
-        """Return a new logger. Called more than once in a test: all of them write to one tracker."""
+        """Return a new logger. Called several times in a test; all loggers must write to the same tracker."""
         raise NotImplementedError
 
     def read_back(self, logger: Logger) -> Tracked:
-        """Return what the tracker holds of the logger's run (see `Logger.run_info`); the logger may be closed."""
+        """Return the data of the logger's run (see `Logger.run_info`) in the tracker; the logger may be closed."""
         raise NotImplementedError
 
-    # Tools of the tests
+    # Helpers of the tests
 
     @pytest.fixture(autouse=True)
     def _on_rank_zero(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ class TrackerContract:
 
     @pytest.fixture
     def attach(self, tmp_path: Path) -> Iterator[Attach]:
-        """Make a logger and attach it to the run of this name, as a courier does."""
+        """Return a function that makes a logger and attaches it to the run of a name, as a courier does."""
         opened: list[Logger] = []
 
         def attach(run: str = "run", logger: Logger | None = None) -> Logger:
@@ -71,7 +71,7 @@ class TrackerContract:
                 logger.close()
 
     def has(self, capability: str) -> bool:
-        """Return whether the tracker can do this."""
+        """Return whether the tracker has a capability."""
         return capability in self.capabilities
 
     def expect(
@@ -83,14 +83,14 @@ class TrackerContract:
         at_least_once: bool = False,
         delivered: bool = False,
     ) -> None:
-        """Compare metrics that were logged with those that the tracker holds.
+        """Compare logged metrics with those in the tracker.
 
         Args:
-            logger: whose run it is.
-            expected: what was logged.
-            times: compare the times, too.
-            at_least_once: a value may have come back more than once.
-            delivered: a courier delivered them.
+            logger: the logger of the run.
+            expected: the logged metrics.
+            times: also compare the times.
+            at_least_once: allow duplicated values.
+            delivered: whether a courier delivered them.
         """
         __tracebackhide__ = True
         found = self._tracked(logger).metrics
@@ -116,7 +116,7 @@ class TrackerContract:
                     pytest.fail(f"times of {name!r} are wrong, as (logged, came back): {few(late)}")
 
     def _expect_under_any_name(self, found: Values, expected: Values) -> None:
-        """Compare where it is not known under which names they are; but each must have one of its own."""
+        """Compare metrics whose names in the tracker are unknown, but must differ."""
         __tracebackhide__ = True
         series = [self._series(points) for points in found.values()]
         for name, points in expected.items():
@@ -131,7 +131,7 @@ class TrackerContract:
         __tracebackhide__ = True
         tracked = self.read_back(logger)
         if not isinstance(tracked, Tracked):
-            pytest.fail(f"read_back() returned {tracked!r}; it is to return a rankzero.testing.Tracked")
+            pytest.fail(f"read_back() returned {tracked!r}; it must return a rankzero.testing.Tracked")
         return tracked
 
     def _series(self, points: Iterable[Point]) -> list[tuple[int | None, str]]:
@@ -144,7 +144,7 @@ class TrackerContract:
         return points if self.has("order") else sorted(points, key=lambda point: (point.step or 0, point.time or 0))
 
     def _written(self, value: Number) -> str:
-        """Return a text that is equal for values that are to count as equal, NaN included."""
+        """Return a text that is equal for values that count as equal, also for NaN."""
         if isinstance(value, int) and abs(value) <= 2**53:
             value = float(value)  # most trackers know one kind of number
         if value == 0 and not self.has("signed_zero"):
@@ -166,22 +166,22 @@ def check_watermark(watermark: object) -> None:
     __tracebackhide__ = True
     if watermark is not None and (type(watermark) is not int or watermark < 0):
         pytest.fail(
-            f"watermark() returned {watermark!r}; it is the number of lines that the tracker holds, an int from 0, or "
-            "None if it cannot tell"
+            f"watermark() returned {watermark!r}; it must return the number of lines that the tracker has, an int from "
+            "0, or None if that is unknown"
         )
 
 
-@functools.cache  # a run has begun at one time, whoever asks
+@functools.cache  # a run has one start time
 def run_info_of(tmp_path: Path, run: str) -> RunInfo:
-    """Return the run of this name; each test has its own."""
-    identity = uuid.uuid5(uuid.NAMESPACE_URL, str(tmp_path / run)).hex  # the same again in this test, in no other
+    """Return the run of a name; each test has its own runs."""
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, str(tmp_path / run)).hex  # constant in a test, different in others
     directory = tmp_path / "runs" / "contract" / identity
     directory.mkdir(parents=True, exist_ok=True)
     return RunInfo(identity, f"{run}-{identity[:6]}", "contract", str(directory), started=time.time())
 
 
 def points_of(rows: Iterable[tuple[int, Mapping[str, Number]]]) -> dict[str, list[Point]]:
-    """Return what a tracker holds of rows that were logged one second apart."""
+    """Return the points that a tracker should have for rows logged one second apart."""
     points: dict[str, list[Point]] = {}
     for index, (step, metrics) in enumerate(rows):
         for name, value in metrics.items():

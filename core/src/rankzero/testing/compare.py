@@ -1,4 +1,4 @@
-"""What `LoggerContract` says when that which came back is not what was logged."""
+"""The messages of the contracts when the data in the tracker differs from the logged data."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Series = Sequence[tuple[int | None, str]]
 _A_FEW = 5
 _LOST = (
     "Either flush() returned before the tracker had them, or watermark() counts lines whose values the tracker does "
-    "not hold: it is the last delivered context.line + 1, committed together with the values"
+    "not have: it is the last delivered context.line + 1, committed together with the values"
 )
 _AGAIN = (
-    "They were delivered again, so watermark() is smaller than what the tracker holds: it is the last delivered "
+    "They were delivered again, so watermark() is smaller than what the tracker has: it is the last delivered "
     'context.line + 1, committed together with the values. Without a watermark leave "exactly_once" out of capabilities'
 )
 
 
 def difference(name: str, logged: Series, found: Series, *, again: bool = False, delivered: bool = False) -> str | None:
-    """Return what is wrong with the values of a metric, None if nothing is.
+    """Return the difference between the values of a metric, None if there is none.
 
     Args:
-        name: the metric's.
-        logged: what should be there.
-        found: what is there.
-        again: a value may be there more than once.
-        delivered: a courier delivered them, so that the watermark may be to blame.
+        name: the name of the metric.
+        logged: the logged values.
+        found: the values in the tracker.
+        again: allow duplicated values.
+        delivered: whether a courier delivered them, so that the watermark may be wrong.
     """
     missing = list((Counter(logged) - Counter(found)).elements())
     surplus = list((Counter(found) - Counter(logged)).elements())
@@ -51,14 +51,14 @@ def difference(name: str, logged: Series, found: Series, *, again: bool = False,
 
 
 def few(values: Sequence[Any]) -> str:
-    """Return the first of ``values`` as a text."""
+    """Return a text with the first values."""
     rest = len(values) - _A_FEW
     text = ", ".join(map(str, values[:_A_FEW]))
     return f"[{text}, and {rest} more]" if rest > 0 else f"[{text}]"
 
 
 def keys_by_kind(tracked: Tracked) -> str:
-    """Return which keys came back under which kind."""
+    """Return a text with the keys of each kind in the tracker."""
     kinds = {kind: [item.key for item in items] for kind, items in tracked.items.items() if items}
     if tracked.tags:
         kinds["tags"] = list(tracked.tags)
@@ -66,7 +66,7 @@ def keys_by_kind(tracked: Tracked) -> str:
 
 
 def item_difference(item: Item, sample: Sample) -> str | None:
-    """Return what is wrong with what came back for a sample, None if nothing is."""
+    """Return the difference between an item in the tracker and its sample, None if there is none."""
     of = f"the {sample.kind} {sample.key!r}"
     for what, logged, found in (("step", sample.step, item.step), ("score", sample.score, item.score)):
         if found is not None and found != logged:
@@ -97,7 +97,7 @@ def _table_difference(of: str, found: Any, logged: tuple[Sequence[str], Iterable
 
 
 def params_difference(wanted: Mapping[str, Any], found: Mapping[str, Any], *, typed: bool) -> str | None:
-    """Return what is wrong with hyperparameters, both flat, None if nothing is."""
+    """Return the difference between two flat mappings of hyperparameters, None if there is none."""
     missing = sorted(wanted.keys() - found.keys())
     if missing:
         return f"hyperparameters are missing: {missing}; there are {sorted(found)}"

@@ -1,4 +1,4 @@
-"""`LoggerContract`: the tests that every logger passes, whatever its tracker."""
+"""`LoggerContract`: the tests that every logger must pass."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class LoggerContract(TrackerContract):
     """
 
     sdk_module: ClassVar[str | None] = None
-    """The module that must not be imported when the logger is made; None if there is no SDK."""
+    """The module of the SDK, which making the logger must not import; None if there is no SDK."""
 
     def break_tracker(self, logger: Logger) -> AbstractContextManager[Any] | None:
-        """Return a context in which the logger's tracker fails: its server is down, its disk is full.
+        """Return a context in which the logger's tracker fails: its server is down, or its disk is full.
 
-        Override it to have tested what no other test can see: a ``flush()`` that keeps the tracker's errors to
-        itself, so that values count as delivered that are lost. The test is skipped while this returns None.
+        Override it to test that ``flush()`` does not hide errors of the tracker, so that lost values would count as
+        delivered. The test is skipped if this returns None.
         """
         return None
 
@@ -95,7 +95,7 @@ class LoggerContract(TrackerContract):
         odd = {"nan": math.nan, "inf": math.inf, "minus inf": -math.inf}
         rows: list[tuple[int, dict[str, Number]]] = [(0, {"fine": 1.5, **odd}), (1, {"fine": 2.5})]
         for step, metrics in rows:
-            self._quietly(functools.partial(logger.log_metrics, metrics=metrics, step=step))
+            self._warnings_of(functools.partial(logger.log_metrics, metrics=metrics, step=step))
         logger.close()
         if self.has("nan"):
             self.expect(logger, points_of(rows))
@@ -105,13 +105,13 @@ class LoggerContract(TrackerContract):
             wrong = {
                 name: found[name] for name in odd if any(math.isfinite(point.value) for point in found.get(name, []))
             }
-            assert not wrong, f"numbers stand where none was logged: {wrong}"
+            assert not wrong, f"there are numbers at steps where none was logged: {wrong}"
 
     def test_names(self, attach: Attach) -> None:
         logger = attach()
         names = [name for name in NAMES if name != ","]
         values: dict[str, Number] = {name: index + 0.5 for index, name in enumerate(names)}
-        self._quietly(lambda: logger.log_metrics(metrics=values, step=1))
+        self._warnings_of(lambda: logger.log_metrics(metrics=values, step=1))
         logger.close()
         self.expect(logger, points_of([(1, values)]))
 
@@ -192,16 +192,16 @@ class LoggerContract(TrackerContract):
             for point in points
         ]
         assert values == [0.5], (
-            f"the initial value 0.5 of 'hp_loss' came back as {values}: log_hyperparams(params, metrics=...) has to "
-            "keep metrics, or not to take them (then they go to log_metrics at step 0)"
+            f"the initial value 0.5 of 'hp_loss' came back as {values}: log_hyperparams(params, metrics=...) must keep "
+            "metrics, or not accept them (then they go to log_metrics at step 0)"
         )
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_verb_keeps_its_data_or_says_so_once(self, attach: Attach, tmp_path: Path, kind: str) -> None:
+    def test_verb_keeps_its_data_or_warns_once(self, attach: Attach, tmp_path: Path, kind: str) -> None:
         logger = attach()
         sample = _sample(tmp_path, kind)
-        first = self._quietly(lambda: sample.log(logger))
-        second = self._quietly(lambda: sample.log(logger))
+        first = self._warnings_of(lambda: sample.log(logger))
+        second = self._warnings_of(lambda: sample.log(logger))
         logger.close()
         self._expect_kept(logger, sample, first, second)
 
@@ -210,13 +210,13 @@ class LoggerContract(TrackerContract):
         pytest.importorskip("numpy")
         logger = attach()
         sample = array_sample(kind)
-        first = self._quietly(lambda: sample.log(logger))
-        second = self._quietly(lambda: sample.log(logger))
+        first = self._warnings_of(lambda: sample.log(logger))
+        second = self._warnings_of(lambda: sample.log(logger))
         logger.close()
         self._expect_kept(logger, sample, first, second)
 
     def _expect_kept(self, logger: Logger, sample: Sample, first: list[str], second: list[str]) -> None:
-        """Look for a sample that was logged twice, where the logger said this the first and that the second time."""
+        """Check a sample that was logged twice, with the warnings of the first and the second call."""
         __tracebackhide__ = True
         kind, tracked = sample.kind, self._tracked(logger)
         if kind == "tags":
@@ -233,8 +233,8 @@ class LoggerContract(TrackerContract):
                 pytest.fail(problem)
         elif not of_key:
             there = f"by kind, there came back {keys_by_kind(tracked)}"
-            assert first, f"the {kind} {sample.key!r} is not kept, and nothing was said; {there}"
-            assert not second, f"that the {kind} {sample.key!r} is not kept was said again: {second}"
+            assert first, f"the {kind} {sample.key!r} is not kept, and there was no warning; {there}"
+            assert not second, f"the warning that the {kind} {sample.key!r} is not kept was repeated: {second}"
 
     def test_other_verbs_can_be_called(self, attach: Attach, tmp_path: Path) -> None:
         logger = attach()
@@ -250,7 +250,7 @@ class LoggerContract(TrackerContract):
             mode="min",
         )
         for _ in range(2):
-            self._quietly(functools.partial(logger.after_save_checkpoint, callback))
+            self._warnings_of(functools.partial(logger.after_save_checkpoint, callback))
             logger.save()
         logger.close()
         assert isinstance(logger.name, str | None)
@@ -277,8 +277,8 @@ class LoggerContract(TrackerContract):
             found = self._tracked(logger).status
             good = ("success", "finished")
             assert (found in good) == (status in good), (
-                f"finalize({status!r}) came back as {found!r}: for a run that ended well it is one of {good}, for the "
-                "others another word"
+                f"finalize({status!r}) came back as {found!r}: it must be one of {good} for a successful run, and "
+                "another word for the others"
             )
 
     def test_flush_acknowledges(self, attach: Attach) -> None:
@@ -296,15 +296,15 @@ class LoggerContract(TrackerContract):
         logger.flush()
         view = logger.how_to_view()
         is_line = isinstance(view, str) and bool(view.strip()) and len(view.splitlines()) == 1
-        assert view is None or is_line, f"how_to_view() returned {view!r}; it is to return one line of text, or None"
+        assert view is None or is_line, f"how_to_view() returned {view!r}; it must return one line of text, or None"
 
-    def test_flush_lets_the_trackers_errors_through(self, attach: Attach) -> None:
+    def test_flush_raises_the_trackers_errors(self, attach: Attach) -> None:
         logger = attach()
         logger.log_metrics(metrics={"loss": 2.5}, step=0)
         logger.flush()
         broken = self.break_tracker(logger)
         if broken is None:
-            pytest.skip("break_tracker() is not provided, so it is not known whether flush() swallows errors")
+            pytest.skip("break_tracker() is not provided, so it is unknown whether flush() hides errors")
         error, where = None, "log_metrics()"
         with broken:
             try:
@@ -314,12 +314,12 @@ class LoggerContract(TrackerContract):
             except Exception as raised:
                 error = raised
         assert error is not None, (
-            "flush() returned while the tracker failed: its values would count as delivered, and be lost. Let the "
-            "error through, or raise TrackerUnavailableError"
+            "flush() returned while the tracker failed: its values would count as delivered, and be lost. Do not catch "
+            "the error, or raise TrackerUnavailableError"
         )
         is_blamed = isinstance(error, RejectedError) or (where == "log_metrics()" and is_data_error(error))
         assert not is_blamed, (
-            f"{where} raised {error!r} while the tracker failed: that puts the blame on the event, which would be "
+            f"{where} raised {error!r} while the tracker failed: this means that the event is invalid, and it would be "
             "rejected. Raise TrackerUnavailableError"
         )
         logger.log_metrics(metrics={"loss": 1.5}, step=1)  # as a courier does
@@ -397,7 +397,7 @@ class LoggerContract(TrackerContract):
         rank_zero.close()
         self.expect(rank_zero, {"loss": [Point(0, 1.5)]})
         self._expect_no_leak("the run of rank zero", self._tracked(rank_zero))
-        with suppress(Exception):  # the other rank's logger has, as it should, no run
+        with suppress(Exception):  # the logger of the other rank should have no run
             self._expect_no_leak("a run of its own", self.read_back(logger))
 
     def _expect_no_leak(self, where: str, tracked: Tracked) -> None:
@@ -438,7 +438,7 @@ class LoggerContract(TrackerContract):
 
     def _expect_no_files(self, what: str, tmp_path: Path, before: Counter[str]) -> None:
         written = sorted((_files(tmp_path) - before).elements())
-        assert not written, f"{what} wrote {few(written)}; put it off to the first verb"
+        assert not written, f"{what} wrote {few(written)}; write it with the first verb instead"
 
     # Delivery
 
@@ -461,10 +461,10 @@ class LoggerContract(TrackerContract):
         check_watermark(watermark)
         if watermark is None:
             return
-        told = f"watermark() returned {watermark} when the last delivered context.line was {journal.lines - 1}"
-        assert watermark <= journal.lines, f"{told}: lines that were never delivered would be skipped"
+        found = f"watermark() returned {watermark} when the last delivered context.line was {journal.lines - 1}"
+        assert watermark <= journal.lines, f"{found}: lines that were never delivered would be skipped"
         if self.has("exactly_once"):
-            assert watermark == journal.lines, f"{told}: it is to return {journal.lines}, a number of lines"
+            assert watermark == journal.lines, f"{found}: it must return {journal.lines}, a number of lines"
 
     def test_delivery_of_a_resumed_run(self, attach: Attach, tmp_path: Path) -> None:
         if not self.has("resume"):
@@ -487,7 +487,7 @@ class LoggerContract(TrackerContract):
         journal.log_all(ROWS[2:4], first=2)
         killed: list[Logger] = []
 
-        # The killed logger lives on until the end of the test, with whatever it holds open.
+        # The killed logger stays alive until the end of the test, with everything that it has open.
         def make_logger() -> Logger:
             killed.append(self.make_logger(tmp_path))
             if when == "before flush":
@@ -504,7 +504,7 @@ class LoggerContract(TrackerContract):
             killed[0].close()
 
     def _reader(self, attach: Attach, journal: JournalOf) -> Logger:
-        """Return a logger of the run that was delivered, for `read_back`."""
+        """Return a logger of the delivered run, for `read_back`."""
         return journal.last or attach()
 
     def _round_trip(self, logger: Logger, values: list[Any]) -> None:
@@ -514,12 +514,12 @@ class LoggerContract(TrackerContract):
         logger.close()
         self.expect(logger, points_of(rows))
 
-    def _quietly(self, call: Callable[[], Any]) -> list[str]:
-        """Return what ``call`` warned of; here a warning is an answer, not a failure."""
-        with warnings.catch_warnings(record=True) as said:
+    def _warnings_of(self, call: Callable[[], Any]) -> list[str]:
+        """Return the warnings of a call, which are a result here and not an error."""
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             call()
-        return [str(each.message) for each in said if issubclass(each.category, UserWarning)]
+        return [str(each.message) for each in warned if issubclass(each.category, UserWarning)]
 
 
 def _rows(rows: Iterable[tuple[int, Mapping[str, Number]]] = ROWS) -> list[MetricsRow]:

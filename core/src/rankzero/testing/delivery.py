@@ -1,4 +1,4 @@
-"""`DeliveryContract`: whatever a server answers and whichever process is killed, the tracker gets everything."""
+"""`DeliveryContract`: the tracker gets everything despite faults of its server and killed processes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from rankzero.testing.tracked import Point
 from rankzero.values import to_json_number
 from rankzero.waiting import wait_until
 
-_SOON = 50.0  # seconds within which a call returns that does not wait; waiting in vain takes sixty
+_SOON = 50.0  # seconds; a call that does not wait returns before, a call that waits takes sixty
 
 _APPLIED = ("lost answer", "truncated answer")
 _ONCE = [name for name in FAULTS if name not in ("refuse", "hang")]
@@ -57,44 +57,44 @@ _AT_THE_END = ["refuse", "503", "hang"]
 class DeliveryContract(TrackerContract):
     """Subclass it with a name that begins with ``Test``; see `rankzero.testing`.
 
-    Between the SDK and the tracker's server stands a `FaultyProxy`. A tracker that has no server is tested with full
-    disks and killed processes only.
+    A `FaultyProxy` is between the SDK and the tracker's server. A tracker without a server is tested only with full
+    disks and killed processes.
     """
 
     faults: ClassVar[frozenset[str]] = frozenset(FAULTS)
-    """Those of `rankzero.testing.faults.FAULTS` with which the tracker's server may answer for a while."""
+    """The names in `rankzero.testing.faults.FAULTS` that the tracker's server may have for a while."""
 
     faults_of_each_request: ClassVar[frozenset[str]] = frozenset(_ONCE)
-    """Those that each kind of request may meet once."""
+    """The names of faults that each kind of request may have once."""
 
     refusal: ClassVar[Fault] = staticmethod(status(400, "refused"))
-    """How the tracker's server refuses a row that it never takes."""
+    """The response with which the tracker's server rejects a row permanently."""
 
     file_refusal: ClassVar[Fault] = staticmethod(status(413, "<html>too large</html>"))
-    """How it refuses a file that it never takes."""
+    """The response with which the server rejects a file permanently."""
 
     rows: ClassVar[str] = ""
-    """Part of the method and path of requests that bring metrics, and of no others."""
+    """A part of the method and path of only those requests that write metrics."""
 
     uploads: ClassVar[str] = ""
-    """Part of the method and path of requests that bring files, and of no others."""
+    """A part of the method and path of only those requests that upload files."""
 
     def server_url(self) -> str | None:
         """Return the URL of the tracker's server; None if there is none."""
         return None
 
     def connect(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Lead loggers that are made from now on to a server at this URL: set environment variables, for example.
+        """Make new loggers use a server at this URL, for example with environment variables.
 
-        Processes that the test starts inherit the environment. Short timeouts of the SDK make the tests quick.
+        Processes that the test starts inherit the environment. Set short timeouts for the SDK to make the tests fast.
         """
         raise NotImplementedError
 
-    # Tools of the tests
+    # Helpers of the tests
 
     @pytest.fixture
     def proxy(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy | None]:
-        """Stand between the SDK and the server, if there is one."""
+        """Start a proxy between the SDK and the server, if there is one."""
         target = self.server_url()
         if target is None:
             yield None
@@ -112,7 +112,7 @@ class DeliveryContract(TrackerContract):
 
     @pytest.fixture
     def begin(self, proxy: FaultyProxy | None, tmp_path: Path) -> Iterator[Callable[..., Run]]:
-        """Start a run, which is over when the test ends."""
+        """Return a function that starts a run, which ends with the test."""
         runs: list[Run] = []
 
         def begin(delivery: str) -> Run:
@@ -125,26 +125,26 @@ class DeliveryContract(TrackerContract):
 
     @pytest.fixture
     def written(self, begin: Callable[..., Run], tmp_path: Path) -> Run:
-        """Return a run that has something of each kind, and that nobody has delivered yet."""
+        """Return a run with data of each kind that is not delivered yet."""
         run = begin("off")
         log_everything(run, tmp_path, self._kinds())
         run.finish()
         return run
 
     def deliver(self, run_dir: Path, key: str, tmp_path: Path) -> None:
-        """Deliver a run, trying again soon and for as long as it takes."""
+        """Deliver a run, with short pauses and without a limit of time."""
         EagerCourier(run_dir, key, lambda: self.make_logger(tmp_path), follow=False, grace_period=TIMEOUT).run()
 
     def expect_metrics(
         self, tmp_path: Path, run_dir: Path, *, at_least_once: bool = False, without: tuple[int, ...] = ()
     ) -> Logger:
-        """Compare the metrics of a run's journal with those that the tracker holds; return a logger of the run.
+        """Compare the metrics in a run's journal with those in the tracker; return a logger of the run.
 
         Args:
             tmp_path: the test's directory.
             run_dir: the run's directory.
-            at_least_once: a value may have come more than once.
-            without: steps that the tracker has refused.
+            at_least_once: allow duplicated values.
+            without: the steps that the tracker has rejected.
         """
         __tracebackhide__ = True
         logger = self._reader(tmp_path, run_dir)
@@ -154,7 +154,7 @@ class DeliveryContract(TrackerContract):
         return logger
 
     def expect_everything(self, tmp_path: Path, run_dir: Path, key: str, *, at_least_once: bool = False) -> None:
-        """Compare all that `log_everything` logged with what the tracker holds."""
+        """Compare everything that `log_everything` has logged with the data in the tracker."""
         __tracebackhide__ = True
         logger = self.expect_metrics(tmp_path, run_dir, at_least_once=at_least_once)
         self._expect_params(logger, {"lr": 0.1, "net": {"depth": 3}, "late": True})
@@ -174,7 +174,7 @@ class DeliveryContract(TrackerContract):
         assert rejected(run_dir, key) == []
 
     def expect_status(self, tmp_path: Path, run_dir: Path, *, good: bool) -> None:
-        """Compare how the run ended with what the tracker says."""
+        """Check the status of the run in the tracker."""
         __tracebackhide__ = True
         if self.has("status"):
             found = self._tracked(self._reader(tmp_path, run_dir)).status
@@ -192,21 +192,21 @@ class DeliveryContract(TrackerContract):
 
     @contextmanager
     def failing(self, faulty_server: FaultyProxy, fault: str) -> Iterator[None]:
-        """Let every request meet a fault."""
+        """Make every request fail with a fault."""
         faulty_server.fail("", FAULTS[fault])
         yield
         faulty_server.heal()
         if not faulty_server.is_running:
             faulty_server.start()
 
-    # Answers
+    # Faults of the server
 
     @pytest.mark.parametrize("fault", FAULTS)
-    def test_a_fault_at_first_and_later_costs_nothing(
+    def test_a_fault_at_first_and_later_loses_nothing(
         self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path, fault: str
     ) -> None:
         self._skip_unless_possible(fault, self.faults)
-        run = begin("thread") if fault in _ACCESS else None  # start() raises if it is not known who asks
+        run = begin("thread") if fault in _ACCESS else None  # start() raises if the login is rejected
         with self.failing(faulty_server, fault):
             run = run or begin("thread")
             self._log_while_failing(faulty_server, run, 0, fault)
@@ -232,10 +232,10 @@ class DeliveryContract(TrackerContract):
         _until(has_met_it)
         log_rows(run, *range(first + 20, first + 40))
         if fault not in _APPLIED:
-            assert load_position(run.dir, key).line <= at, "what the tracker does not hold counts as delivered"
+            assert load_position(run.dir, key).line <= at, "data that the tracker does not have counts as delivered"
 
     @pytest.mark.parametrize("fault", _AT_THE_END)
-    def test_a_fault_at_the_end_holds_nobody_up_and_costs_nothing(
+    def test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing(
         self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path, fault: str
     ) -> None:
         self._skip_unless_possible(fault, self.faults)
@@ -255,7 +255,7 @@ class DeliveryContract(TrackerContract):
         self.expect_status(tmp_path, run.dir, good=True)
 
     @pytest.mark.parametrize("fault", _ONCE)
-    def test_each_request_may_meet_a_fault(
+    def test_each_request_may_fail_once(
         self, faulty_server: FaultyProxy, written: Run, tmp_path: Path, fault: str
     ) -> None:
         self._skip_unless_possible(fault, self.faults_of_each_request)
@@ -269,11 +269,11 @@ class DeliveryContract(TrackerContract):
 
     def _skip_unless_possible(self, fault: str, possible: frozenset[str]) -> None:
         if fault not in possible:
-            pytest.skip(f"the tracker's server does not answer so, or its client cannot bear it: {fault}")
+            pytest.skip(f"the tracker's server does not have this fault, or its client does not survive it: {fault}")
 
-    # What the tracker never takes
+    # Permanent rejections
 
-    def test_only_the_row_to_blame_is_rejected(
+    def test_only_the_invalid_row_is_rejected(
         self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path
     ) -> None:
         faulty_server.fail(self.rows, type(self).refusal, body="poison")
@@ -287,7 +287,7 @@ class DeliveryContract(TrackerContract):
         self.expect(self._reader(tmp_path, run.dir), {"loss": points}, times=True, delivered=True)
         assert [entry["event"]["step"] for entry in rejected(run.dir, key)] == [13]
 
-    def test_only_the_file_to_blame_is_rejected(
+    def test_only_the_invalid_file_is_rejected(
         self, faulty_server: FaultyProxy, begin: Callable[..., Run], tmp_path: Path
     ) -> None:
         if not self.has("artifact"):
@@ -310,7 +310,7 @@ class DeliveryContract(TrackerContract):
 
     # The machine
 
-    def test_a_full_disk_costs_nothing(self, written: Run, tmp_path: Path) -> None:
+    def test_a_full_disk_loses_nothing(self, written: Run, tmp_path: Path) -> None:
         (key,) = written.loggers
         with full_disk(), suppress(Exception):
             EagerCourier(written.dir, key, lambda: self.make_logger(tmp_path), follow=False, grace_period=0.0).run()
@@ -318,7 +318,7 @@ class DeliveryContract(TrackerContract):
         self.deliver(written.dir, key, tmp_path)
         self.expect_everything(tmp_path, written.dir, key, at_least_once=not self.has("exactly_once"))
 
-    def test_a_clock_that_jumps_costs_nothing(self, proxy: FaultyProxy | None, tmp_path: Path) -> None:
+    def test_a_clock_that_jumps_loses_nothing(self, proxy: FaultyProxy | None, tmp_path: Path) -> None:
         journal = JournalOf(run_info_of(tmp_path, "run"))
         times = [TIME + jump + step for step, jump in enumerate([0.0, 86_400.0, 86_400.0, -3_600.0, 0.0, 0.0])]
         for step, moment in enumerate(times):
@@ -329,10 +329,10 @@ class DeliveryContract(TrackerContract):
         logger = journal.last or self.make_logger(tmp_path)
         if self.has("earlier_times"):
             self.expect(logger, {"loss": points}, times=True, delivered=True)
-        else:  # the tracker may have them in another order
+        else:  # the order in the tracker may differ
             self.expect(logger, {"loss": points}, at_least_once=True, delivered=True)
 
-    # Processes that are killed
+    # Killed processes
 
     def test_a_courier_that_is_killed_again_and_again(
         self, proxy: FaultyProxy | None, written: Run, tmp_path: Path
@@ -391,7 +391,7 @@ class DeliveryContract(TrackerContract):
         return run_dir, key
 
     def _expect_after_kills(self, tmp_path: Path, run_dir: Path, key: str, kills: int) -> None:
-        """Compare everything; where it cannot be told what arrived, each kill may have doubled a value."""
+        """Compare everything; unless the tracker delivers exactly once, each kill may have duplicated a value."""
         __tracebackhide__ = True
         is_exact = kills == 0 or self.has("exactly_once")
         self.expect_everything(tmp_path, run_dir, key, at_least_once=not is_exact)
@@ -409,7 +409,7 @@ _NOBODY = 1 << 30  # the id of no process
 
 
 def _kill_at(process: Any, proxy: FaultyProxy | None, requests: int, *, is_applied: bool) -> None:
-    """Kill a process at a request that it sends, or some time after its start if it sends none."""
+    """Kill a process at one of its requests, or some time after its start if it sends none."""
     if proxy is None:
         time.sleep(requests / 10)
         process.kill()
@@ -430,4 +430,4 @@ def _kill_at(process: Any, proxy: FaultyProxy | None, requests: int, *, is_appli
 
 
 def _until(condition: Callable[[], object]) -> None:
-    assert wait_until(condition, TIMEOUT, every=0.01), "this did not come about in time"
+    assert wait_until(condition, TIMEOUT, every=0.01), "the condition was not met in time"

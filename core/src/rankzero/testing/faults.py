@@ -13,27 +13,27 @@ from rankzero.testing.proxy import PAGE, SIGN_IN
 
 
 def status(code: int, body: str = "", **headers: str) -> Fault:
-    """Answer with a status, and do nothing of what is asked."""
+    """Answer with a status, without processing the request."""
     named = {name.replace("_", "-").title(): value for name, value in headers.items()}
     return lambda handler: Answer(code, named, body.encode())
 
 
 def dropped(handler: Any) -> None:
-    """Close the connection without an answer, and do nothing of what is asked."""
+    """Close the connection without an answer, without processing the request."""
 
 
 def dies(handler: Any) -> None:
-    """Stop the server as a kill would; when it is started again it has what it had stored before this request."""
+    """Stop the server like a kill; after a restart it has the data from before this request."""
     handler.server.owner.stop()
 
 
 def stalled(seconds: float = threading.TIMEOUT_MAX) -> Fault:
-    """Do nothing for so many seconds or until the server is healed, then close the connection."""
+    """Hang for so many seconds or until the server is healed, then close the connection."""
     return lambda handler: handler.server.owner.wait_for_healing(seconds)
 
 
 def late(seconds: float) -> Fault:
-    """Do what is asked at once, and answer after so many seconds, or when the server is healed."""
+    """Process the request at once, and answer after so many seconds or when the server is healed."""
 
     def answer(handler: Any) -> Answer | None:
         answer: Answer | None = handler.ask()
@@ -44,18 +44,18 @@ def late(seconds: float) -> Fault:
 
 
 def lost(handler: Any) -> None:
-    """Do what is asked, and lose the answer."""
+    """Process the request, and close the connection without an answer."""
     handler.ask()
 
 
 def truncated(handler: Any) -> Answer:
-    """Do what is asked, and break off in the middle of the answer."""
+    """Process the request, and close the connection in the middle of the answer."""
     answer: Answer = handler.ask()
     return answer._replace(body=answer.body[: len(answer.body) // 2], headers={"Content-Length": str(1 << 20)})
 
 
 FAULTS: dict[str, Fault] = {
-    "refuse": dies,  # the first request breaks off, all others are refused
+    "refuse": dies,  # the first connection breaks, all others are refused
     "500": status(500, "sorry"),
     "503": status(503, "<html>Service Unavailable</html>"),
     "gateway 504": status(504, "<html>Gateway Time-out</html>"),
@@ -72,4 +72,4 @@ FAULTS: dict[str, Fault] = {
     "truncated answer": truncated,
     "hang": stalled(),
 }
-"""How a server fails that takes nothing, or whose answers do not arrive."""
+"""The faults of `DeliveryContract`: the server rejects every request, or its answers do not arrive."""

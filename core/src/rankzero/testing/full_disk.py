@@ -1,4 +1,4 @@
-"""A disk without room."""
+"""Simulate a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def full_disk(size: int = 0) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes. Not on Windows."""
+    """Limit the size of files that this process writes. Not on Windows."""
     import resource
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

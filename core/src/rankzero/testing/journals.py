@@ -1,4 +1,4 @@
-"""Journals that `LoggerContract` writes, and couriers that deliver them, one of which dies."""
+"""Journals for `LoggerContract`, and couriers that deliver them, one of which dies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ TIME = 1_700_000_000.25
 
 
 class KilledError(BaseException):
-    """Stands for the death of the courier's process."""
+    """Simulates the death of the courier's process."""
 
 
 class DyingCourier(Courier):
-    """Dies when the tracker has everything and before the position is saved, leaving the logger as it is."""
+    """Dies after the tracker has everything and before the position is saved; leaves the logger open."""
 
     def _acknowledged(self, items: Any) -> None:
         raise KilledError
@@ -32,7 +32,7 @@ class DyingCourier(Courier):
 
 
 class JournalOf:
-    """A real journal, and real couriers that deliver it."""
+    """A journal, and couriers that deliver it."""
 
     def __init__(self, run: RunInfo) -> None:
         self.run = run
@@ -56,7 +56,7 @@ class JournalOf:
             self.add(Metrics(TIME + index, step, values))
 
     def deliver(self, make_logger: Callable[[], Logger], courier: type[Courier] = Courier) -> None:
-        """Deliver what is there."""
+        """Deliver the existing events."""
 
         def make() -> Logger:
             self.last = make_logger()
@@ -66,5 +66,5 @@ class JournalOf:
 
 
 def die() -> None:
-    """Stand in for a `Logger.flush` in the middle of which the process is killed."""
+    """Replaces a `Logger.flush` during which the process is killed."""
     raise KilledError

@@ -1,7 +1,4 @@
-"""HTTP servers on 127.0.0.1 that can die, come back, and answer some requests as no healthy server does.
-
-`rankzero.testing.faults` has the wrong answers.
-"""
+"""HTTP servers on 127.0.0.1 that can be stopped and restarted, and that fail with `rankzero.testing.faults`."""
 
 from __future__ import annotations
 
@@ -30,13 +27,13 @@ Fault = Callable[[Any], Answer | None]
 
 
 class Request(NamedTuple):
-    """A request that came."""
+    """A received request."""
 
     time: float
     name: str
-    """What faults are named by: method, path and query, unless the server says otherwise."""
+    """The name for choosing faults: method, path and query, unless the server overrides it."""
     size: int
-    """Bytes of the body as it came."""
+    """The size of the received body in bytes."""
 
 
 class _Programmed(NamedTuple):
@@ -47,13 +44,13 @@ class _Programmed(NamedTuple):
 
 
 class LoopbackServer:
-    """A server; it can be stopped and started again on the same port."""
+    """A server that can be stopped and started again on the same port."""
 
     handler: ClassVar[type[LoopbackHandler]]
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        """What came, in order."""
+        """The received requests, in order."""
         self._port = 0
         self._listener: _Listener | None = None
         self._faults: list[_Programmed] = []
@@ -70,29 +67,29 @@ class LoopbackServer:
 
     @property
     def url(self) -> str:
-        """Where it is, also while it is stopped."""
+        """The URL, also while the server is stopped."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started and not stopped since."""
+        """Whether the server is started."""
         return self._listener is not None
 
     def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         with self._starting:
             self._listener = _Listener(self, self._port) if self._port else self._listen_anywhere()
             self._port = self._listener.server_address[1]
             threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()
 
     def _listen_anywhere(self) -> _Listener:
-        """Listen on a port that the system gives to nobody else while the server is stopped."""
+        """Listen on a port that the system does not assign to other programs while the server is stopped."""
         while True:
-            with suppress(OSError):  # in use
+            with suppress(OSError):  # the port is in use
                 return _Listener(self, random.randrange(20_000, 30_000))
 
     def stop(self) -> None:
-        """End as a kill would: connections break, new ones are refused."""
+        """Stop like a kill: open connections break, new ones are refused."""
         with self._starting:
             listener, self._listener = self._listener, None
             if listener is not None:
@@ -101,35 +98,35 @@ class LoopbackServer:
                 listener.end_connections()
 
     def fail(self, name: str, fault: Fault, times: int = 1 << 30, body: str = "") -> None:
-        """From now on, let requests meet a fault.
+        """Make requests fail with a fault from now on.
 
         Args:
-            name: which: those whose name contains this.
-            fault: what happens to them.
-            times: how often; of faults that fit, the one that was named first goes first.
-            body: and with this text in what they send, unpacked.
+            name: a part of the name of the requests.
+            fault: the fault.
+            times: how often; of several matching faults, the one that was added first comes first.
+            body: a text that the unpacked body of the requests must contain.
         """
         self._faults.append(_Programmed(name, body.encode(), fault, itertools.repeat(None, times)))
 
     def heal(self) -> None:
-        """Be healthy from now on; what is stalled ends."""
+        """Remove all faults; stalled requests end."""
         self._faults.clear()
         healed, self._healed = self._healed, threading.Event()
         healed.set()
 
     def wait_for_healing(self, seconds: float = threading.TIMEOUT_MAX) -> None:
-        """Wait until somebody heals it, but no longer than that."""
+        """Wait until `heal` is called, at most so many seconds."""
         self._healed.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def fault_for(self, name: str, body: bytes) -> Fault | None:
-        """Return the fault that a request meets, if any."""
+        """Return the fault for a request, if any."""
         for wanted, inside, fault, left in self._faults:
             if wanted in name and inside in body and next(left, 0) is None:
                 return fault
         return None
 
     def count(self, name: str) -> int:
-        """How many requests came whose name contains this."""
+        """Return the number of received requests whose name contains a text."""
         return sum(name in request.name for request in self.requests)
 
     def note_change(self) -> None:
@@ -137,7 +134,7 @@ class LoopbackServer:
 
 
 class LoopbackHandler(BaseHTTPRequestHandler):
-    """Answers what comes over one connection."""
+    """Answers the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -146,25 +143,25 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     body: bytes
 
     def handle(self) -> None:
-        """Answer until the connection ends."""
-        with suppress(ConnectionError):  # who asked has gone
+        """Answer requests until the connection ends."""
+        with suppress(ConnectionError):  # the client has closed the connection
             super().handle()
 
     def finish(self) -> None:
-        """Send what is left."""
+        """Send the buffered data."""
         with suppress(ConnectionError):
             super().finish()
 
     def ask(self) -> Answer | None:
-        """Answer as a healthy server does; None if the answer is sent already."""
+        """Process the request and return the correct answer; None if it is sent already."""
         raise NotImplementedError
 
     def name(self) -> str:
-        """What the request is called when a fault is looked for."""
+        """Return the name of the request for choosing a fault."""
         return f"{self.command} {self.path}"
 
     def unpacked(self, body: bytes) -> bytes:
-        """Return the body as it was before it was packed."""
+        """Return the body without its content encoding."""
         return body
 
     def _handle(self) -> None:
@@ -201,11 +198,11 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 class _Listener(ThreadingTCPServer):
-    """Takes connections, and can end them all."""
+    """Accepts connections, and can close all of them."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -226,7 +223,7 @@ class _Listener(ThreadingTCPServer):
         super().shutdown_request(request)
 
     def end_connections(self) -> None:
-        """End those that are open."""
+        """Close all open connections."""
         for connection in list(self._open):
-            with suppress(OSError):  # it has ended by itself
+            with suppress(OSError):  # it is closed already
                 connection.shutdown(socket.SHUT_RDWR)

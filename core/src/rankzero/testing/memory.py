@@ -17,7 +17,7 @@ class Call(NamedTuple):
 
     verb: str
     arguments: dict[str, Any]
-    """By the names that the parameters have in `rankzero.Logger`; defaults are left out."""
+    """The arguments by the names of the parameters in `rankzero.Logger`, without defaults."""
     context: LogContext
     run_id: str | None
     """None for a logger that is used directly."""
@@ -42,10 +42,10 @@ _WRITTEN = {"log_metrics", "log_metrics_batch", "log_hyperparams", "log_record",
 class MemoryLogger(Logger):
     """Keeps every call in memory.
 
-    Give it to ``rankzero.start(…, delivery="thread")``: a courier process would keep the calls in its own memory.
+    Use it with ``rankzero.start(…, delivery="thread")``, because a courier process has its own memory.
 
     Args:
-        calls: the list to add the calls to; loggers that share one are like loggers of one tracker.
+        calls: the list to add the calls to; loggers with the same list act like loggers of one tracker.
         name: the logger's name.
         version: the logger's version.
     """
@@ -89,7 +89,7 @@ class MemoryLogger(Logger):
 
     @property
     def metrics(self) -> dict[str, list[Point]]:
-        """Name → values, of the run that the logger is attached to."""
+        """Name → values, for the run that the logger is attached to."""
         return self.tracked().metrics
 
     @property
@@ -98,7 +98,7 @@ class MemoryLogger(Logger):
         return self.tracked().params
 
     def tracked(self) -> Tracked:
-        """Return what was logged, as `LoggerContract.read_back` has to."""
+        """Return the logged data, in the form for `LoggerContract.read_back`."""
         tracked = Tracked()
         run_id = self.run_info.id if self.run_info is not None else None
         for call in self.calls:

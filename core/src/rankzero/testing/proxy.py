@@ -1,4 +1,4 @@
-"""A proxy on 127.0.0.1 before a real server, which answers some requests as no healthy server does."""
+"""A proxy on 127.0.0.1 in front of a real server, which makes requests fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from rankzero.testing.loopback import Answer, Fault, LoopbackHandler, LoopbackServer
 
 SIGN_IN = "/rankzero-testing/sign-in"
-"""Where the proxy has a page of its own, as a portal before a server has."""
+"""The path of a page of the proxy itself, like the login page of a portal."""
 
 PAGE = "<html>Sign in</html>"
 
@@ -28,13 +28,13 @@ class _Handler(LoopbackHandler):
 
     def unpacked(self, body: bytes) -> bytes:
         self.body_as_sent = body
-        with suppress(OSError, EOFError):  # it is not packed
+        with suppress(OSError, EOFError):  # the body is not compressed
             return gzip.decompress(body)
         return body
 
 
 class FaultyProxy(LoopbackServer):
-    """The proxy. It stands where the client believes the server to be.
+    """The proxy, which the client uses instead of the server.
 
     Args:
         target: the URL of the real server.
@@ -49,17 +49,17 @@ class FaultyProxy(LoopbackServer):
         self._met: set[str] = set()
 
     def fail_each(self, fault: Fault) -> None:
-        """From now on, let each request meet a fault once: each method and path, whatever the ids in it are."""
+        """Make each kind of request fail once from now on: each method and path, ignoring ids in the path."""
         self._each = fault
         self._met.clear()
 
     def heal(self) -> None:
-        """Let all requests pass."""
+        """Forward all requests."""
         self._each = None
         super().heal()
 
     def fault_for(self, name: str, body: bytes) -> Fault | None:
-        """Return the fault that a request meets, if any; the text that `fail` was given may be in the body, too."""
+        """Return the fault for a request, if any; the text given to `fail` may also be in the body."""
         fault = super().fault_for(f"{name} {body.decode(errors='replace')}", body)
         kind = _IDS.sub("#", name.partition("?")[0])
         if fault is None and self._each is not None and kind not in self._met:
@@ -68,7 +68,7 @@ class FaultyProxy(LoopbackServer):
         return fault
 
     def pass_on(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Ask the real server."""
+        """Forward a request to the real server."""
         connection = http.client.HTTPConnection(self._target.netloc)
         passed = {name: value for name, value in headers.items() if name.lower() != "transfer-encoding"}
         connection.request(method, path, body, {**passed, "Content-Length": str(len(body)), "Connection": "close"})

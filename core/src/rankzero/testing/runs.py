@@ -1,4 +1,4 @@
-"""Runs that `DeliveryContract` logs and delivers, also in processes that are killed."""
+"""Log and deliver the runs of `DeliveryContract`, also in processes that are killed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from rankzero.testing.samples import samples
 from rankzero.testing.tracked import Point
 
 TIMEOUT = 240.0
-"""Seconds that only what hangs takes, also on a busy machine."""
+"""Seconds after which a call counts as hanging, also on a busy machine."""
 
 KINDS = ("image", "table", "text", "artifact", "checkpoint", "tags")
-"""The kinds of samples that a run has, as far as its tracker keeps them."""
+"""The kinds of samples in a run, if its tracker keeps them."""
 
 _PROGRAM = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
@@ -37,20 +37,20 @@ _PROGRAM = (
 
 
 class EagerCourier(Courier):
-    """Tries again soon."""
+    """Retries after a short pause."""
 
     def _sleep(self, seconds: float) -> None:
         time.sleep(min(seconds, 0.2))
 
 
 def log_rows(run: Run, *steps: int) -> None:
-    """Log a row of metrics for each step; no call may take long, whatever the tracker does."""
+    """Log a row of metrics for each step, and check that no call is slow."""
     took = []
     for step in steps:
         began = time.perf_counter()
         run.log_metrics({"loss": step / 3, "steps": step}, step, epoch=step // 10)
         took.append(time.perf_counter() - began)
-    slow = sorted(took)[:-1]  # one call may have had to wait for a busy machine
+    slow = sorted(took)[:-1]  # one call may be slow because the machine is busy
     assert max(slow, default=0.0) < 1.0, f"calls of log_metrics() took {slow[-1]:.1f} s"
 
 
@@ -68,14 +68,14 @@ def log_everything(run: Run, directory: Path, kinds: Collection[str]) -> None:
 def log_and_be_killed(
     logger: tuple[type[Logger], Any, Any], directory: Path, run_id: str, kinds: Collection[str]
 ) -> None:
-    """Train in a process of its own, which is killed after its last call."""
+    """Train in a separate process, which is killed after its last call."""
     cls, arguments, options = logger
     log_everything(start_run([cls(*arguments, **options)], directory, run_id), directory, kinds)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def deliver_in_process(logger: tuple[type[Logger], Any, Any], run_dir: Path, key: str) -> None:
-    """Deliver a run in a process of its own."""
+    """Deliver a run in a separate process."""
     cls, arguments, options = logger
     EagerCourier(run_dir, key, lambda: cls(*arguments, **options), follow=False, grace_period=TIMEOUT).run()
 
@@ -105,6 +105,6 @@ def points_logged(run_dir: Path) -> dict[str, list[Point]]:
 
 
 def rejected(run_dir: Path, key: str) -> list[dict[str, Any]]:
-    """Return what stands on a reject list."""
+    """Return the entries of a reject list."""
     path = reject_list(run_dir, key)
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,4 +1,4 @@
-"""One thing of every kind to log, made with the standard library alone."""
+"""A sample of each kind of data to log, made with the standard library only."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ GIF = (
 
 
 class Sample(NamedTuple):
-    """A verb called with something to keep."""
+    """A call of a verb with data to keep."""
 
     kind: str
     log: Callable[[Any], Any]
     key: str
     step: int | None = STEP
     content: Any = None
-    """What must come back, if the logger's tracker lets content be read."""
+    """The expected content, if the tracker's content can be read."""
     score: float | None = None
     aliases: tuple[str, ...] = ()
 
 
 class FigureSample:
-    """Is to `Logger.log_figure` what a matplotlib figure is."""
+    """Replaces a matplotlib figure for `Logger.log_figure`."""
 
     def savefig(self, file: Any, **kwargs: Any) -> None:
         """Write a PNG."""
@@ -87,7 +87,7 @@ ARRAYS = ["image", "audio", "video", "pointcloud"]
 
 
 def array_sample(kind: str) -> Sample:
-    """Return media that are arrays, as they come to a logger that is used directly. Needs numpy."""
+    """Return media as arrays, for a logger that is used directly. Needs numpy."""
     import numpy as np
 
     picture: Any = np.zeros((2, 2, 3), np.uint8)
@@ -111,7 +111,7 @@ def _log_checkpoint(logger: Logger, path: str) -> Any:
 
 
 def png() -> bytes:
-    """Return a picture of two by two pixels."""
+    """Return an image of two by two pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -122,7 +122,7 @@ def png() -> bytes:
 
 
 def npy() -> bytes:
-    """Return two points in space, as `numpy.save` writes them."""
+    """Return a point cloud of two points, in the format of `numpy.save`."""
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }".ljust(117) + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + struct.pack("<6f", *range(6))
 

@@ -1,4 +1,4 @@
-"""What a tracker holds of one run, in the words of rankzero: what `LoggerContract.read_back` returns."""
+"""The data of one run in a tracker, in rankzero's terms: the result of `LoggerContract.read_back`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Point(NamedTuple):
     step: int | None
     value: Number
     time: float | None = None
-    """Unix time in seconds, if the tracker holds it."""
+    """Unix time in seconds, if the tracker stores it."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """What is no number: a picture, a table, a checkpoint."""
+    """An image, a table, a checkpoint or other data that is not a number."""
 
     key: str
     step: int | None = None
     content: Any = None
-    """The bytes of a file, or the (columns, rows) of a table or text; None if that cannot be told."""
+    """The bytes of a file, or the (columns, rows) of a table or text; None if it is unknown."""
     caption: str | None = None
     aliases: tuple[str, ...] = ()
     score: float | None = None
@@ -33,13 +33,13 @@ class Item:
 
 @dataclass
 class Tracked:
-    """One run."""
+    """The data of one run."""
 
     params: dict[str, Any] = field(default_factory=dict)
-    """Nested, or flat with ``/`` between the parts."""
+    """Hyperparameters, nested or flat with ``/`` between the parts."""
     metrics: dict[str, list[Point]] = field(default_factory=dict)
     items: dict[str, list[Item]] = field(default_factory=dict)
-    """By the kinds of `rankzero.testing.CAPABILITIES`: ``image``, ``table``, ``checkpoint``, …"""
+    """Items by the kinds of `rankzero.testing.CAPABILITIES`: ``image``, ``table``, ``checkpoint``, …"""
     tags: list[str] = field(default_factory=list)
     status: str | None = None
     """``success`` or one of the others that `rankzero.events.run_info.Status` names."""
@@ -59,5 +59,5 @@ class Tracked:
         aliases: Sequence[str] = (),
         score: float | None = None,
     ) -> None:
-        """Add what is no number."""
+        """Add an item."""
         self.items.setdefault(kind, []).append(Item(key, step, content, caption, tuple(aliases), score))
