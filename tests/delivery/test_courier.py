@@ -904,7 +904,7 @@ def test_how_to_view_is_asked_when_something_is_acknowledged(run_dir, tracker):
     assert verbs(tracker)[:5] == ["log_metrics", "log_metrics", "log_metrics", "flush", "how_to_view"]
 
 
-def test_how_to_view_is_not_called_before_the_logger_has_an_event(run_dir, tracker):
+def test_how_to_view_is_not_called_without_an_event_for_the_logger(run_dir, tracker):
     write(run_dir, Console(1.0, "text"))
     with alive(run_dir):
         assert deliver(run_dir, tracker, Viewed).view is None

@@ -118,7 +118,7 @@ def test_a_resumed_run_logs_its_params_again(make_logger, run_info):
     assert not any(tag.startswith("rankzero.param.") for tag in held.tags)
 
 
-def test_a_resumed_run_keeps_changed_params(make_logger, run_info):
+def test_a_resumed_run_remembers_changed_params(make_logger, run_info):
     first = attached(make_logger, run_info)
     first.log_hyperparams({"lr": 1})
     with pytest.warns(UserWarning, match="was '1' and is '2'"):
