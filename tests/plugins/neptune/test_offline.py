@@ -36,3 +36,10 @@ def test_debug_sends_nothing(server, here, tmp_path):
     with rankzero.start({"neptune": {"mode": "debug"}}, dir=tmp_path / "runs", delivery="thread") as run:
         run.log_metrics({"loss": 1.0}, step=0)
     assert server.requests == []
+
+
+@pytest.mark.parametrize("mode", ["offline", "debug"])
+def test_a_run_that_is_not_sent_has_no_id_of_neptunes(make_logger, run_info, mode):
+    logger = make_logger(mode=mode)
+    logger.attach(run_info)
+    assert (logger.name, logger.version) == ("brave-owl", "OFFLINE")

@@ -122,7 +122,7 @@ class NeptuneLogger(TrackerLogger):
     @property
     def version(self) -> str | None:
         """Neptune's short id of the run, ``RUN-1``; ``OFFLINE`` for an offline run, None before it is opened."""
-        return self._short_id
+        return "OFFLINE" if self._is_kept_here else self._short_id
 
     @property
     def save_dir(self) -> str:
@@ -137,7 +137,7 @@ class NeptuneLogger(TrackerLogger):
     # Login, offline
 
     def check_login(self) -> None:
-        if self.is_offline or self.is_disabled:
+        if self.options.mode in ("offline", "debug"):
             return
         if self._is_given:
             raise ConfigError(
@@ -153,6 +153,10 @@ class NeptuneLogger(TrackerLogger):
     @property
     def is_disabled(self) -> bool:
         return self.options.mode == "debug"
+
+    @property
+    def _is_kept_here(self) -> bool:
+        return self.run_info is not None and (self.is_offline or self.is_disabled)
 
     def go_online(self) -> None:
         if self.is_offline:
@@ -199,7 +203,7 @@ class NeptuneLogger(TrackerLogger):
         return session
 
     def open_experiment(self) -> Any:
-        if self.run_info is None or self.is_offline or self.is_disabled:
+        if self.run_info is None or self._is_kept_here:
             return super().open_experiment()
         with _joining, self.translated():
             if self._live is None:
