@@ -63,7 +63,7 @@ class WandbBench(Bench):
     def end(self, logger):
         import wandb
 
-        if logger._experiment if type(logger) is self.theirs else logger._session.is_open:
+        if logger._experiment if type(logger) is self.theirs else logger._direct.is_open:
             logger.experiment.finish()
         assert wandb.run is None
 

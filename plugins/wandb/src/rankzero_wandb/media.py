@@ -49,6 +49,8 @@ def with_options(media: Media) -> list[tuple[Any, dict[str, Any]]]:
     if media.kind in ("figure", "pointcloud"):  # of which one may come alone, and a caption is in the file
         items = media.files()
         given = {"caption": [file.caption for file in items]} if media.kind == "pointcloud" else {}
+    if media.kind in ("audio", "video") and hasattr(items, "shape"):
+        items = [items]
     if not isinstance(items, list | tuple):
         raise TypeError(f"what is logged must be a list, as in [image], not {type(items).__name__}")
     given = {name: value for name, value in given.items() if value is not None}
