@@ -1033,7 +1033,7 @@ def test_sync_gives_up_watching_a_courier_whose_tracker_is_down(command):
     with FileLock(run_dir / "box.courier.lock"):
         status, out, err = command("sync", "a1", "--timeout", "2.5")
     assert (status, out) == (1, "")
-    assert "process 4711 on node7 delivers it, and goes on by itself: the box is locked" in err
+    assert "process 4711 on node7 delivers it, and continues to retry: the box is locked" in err
     assert err.count("\n") == 1
     assert 2.5 < time.monotonic() - began < SOON
     assert wake_time(run_dir, "box") > 0

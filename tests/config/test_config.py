@@ -651,5 +651,5 @@ def test_omegaconf_that_does_not_resolve(value):
 
 def test_misspelt_variable_causes_a_warning(monkeypatch):
     monkeypatch.setenv("RANKZERO_LOGGER", "csv")
-    with pytest.warns(UserWarning, match="RANKZERO_LOGGER means nothing.*RANKZERO_LOGGERS"):
+    with pytest.warns(UserWarning, match="the environment variable RANKZERO_LOGGER.*RANKZERO_LOGGERS"):
         resolve()

@@ -784,7 +784,7 @@ def test_a_checkpoint_that_is_gone_is_refused_and_nothing_else(run_dir, tracker)
     write(run_dir, Checkpoint(1.0, "checkpoints/0/a.ckpt", "/nowhere/a.ckpt"), *metrics(0), Finish(2.0, "success"))
     assert deliver(run_dir, tracker).closed
     assert steps(tracker) == [0]
-    assert "is no longer kept" in rejected(run_dir)[0]["reason"]
+    assert "was deleted" in rejected(run_dir)[0]["reason"]
 
 
 def test_positions_of_all_loggers_can_be_read(run_dir, tracker, tmp_path):

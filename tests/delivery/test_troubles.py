@@ -1,4 +1,4 @@
-"""A warning says that a tracker takes nothing while training goes on."""
+"""A warning reports an outage of a tracker during training."""
 
 import logging
 import time

@@ -123,7 +123,7 @@ def test_no_rank_waits_for_a_hanging_tracker(job):
     assert max(zero["logging"], one["logging"]) < A_MOMENT
     assert 1.9 < zero["finishing"] < SOON  # finish() waits for as long as the script said
     assert one["finishing"] < A_MOMENT
-    assert "goes on in the background" in output
+    assert "continues in the background" in output
 
 
 @pytest.mark.slow

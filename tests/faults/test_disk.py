@@ -1,4 +1,4 @@
-"""A disk that is full, gone or closed to us: training goes on, and what was written is intact."""
+"""A full disk, a missing disk and a closed file: training continues, and earlier events are safe."""
 
 import json
 import logging
@@ -76,7 +76,7 @@ def test_full_disk(tmp_path, room, most_bytes):
     is_all_kept = most_bytes > 1000
     assert len(told["said"]) == 1 + (not is_all_kept)
     assert "File too large" in told["said"][0] or "only a part" in told["said"][0]
-    assert all("Training goes on" in each for each in told["said"])
+    assert all("Training continues" in each for each in told["said"])
     assert told["step"] == 49
     journal = tmp_path / "default" / "r1" / JOURNAL
     assert journal.read_text().startswith(told["full"])
@@ -171,8 +171,8 @@ def test_no_space_left_on_device(tmp_path, caplog, small):
             journal.append(line(step))
             assert not journal.flush(0.0)
     kept, lost = (str(each.message) for each in caught)
-    assert "No space left on device. Training goes on, and what is logged is kept in memory" in kept
-    assert "what is logged now is lost" in lost
+    assert "No space left on device. Training continues, and new events are kept in memory" in kept
+    assert "new events are lost" in lost
     mend()
     with caplog.at_level(logging.WARNING, "rankzero.journal"):
         journal.append(line(100))
@@ -218,7 +218,7 @@ def test_a_forked_child_writes_and_reports_only_its_own(tmp_path, limit, small):
     path = tmp_path / JOURNAL
     journal = Journal(path)
     limit(0)
-    with pytest.warns(UserWarning, match="is kept in memory"):
+    with pytest.warns(UserWarning, match="are kept in memory"):
         journal.append(line(0))
     with pytest.warns(UserWarning, match="is lost"):
         journal.append(line(9))

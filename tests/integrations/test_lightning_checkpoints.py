@@ -233,7 +233,7 @@ def test_a_checkpoint_overwritten_before_its_copy_is_left_out(tmp_path, elsewher
             run.after_save_checkpoint(callback(path))
         may_copy.set()
     assert [content for _, content in recorded(run)] == [digest(path)]
-    assert "last.ckpt was written again before it was copied" in caplog.text
+    assert "last.ckpt was overwritten before it was copied" in caplog.text
 
 
 # Written by another thread

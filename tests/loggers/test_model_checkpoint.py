@@ -1,4 +1,4 @@
-"""What a ModelCheckpoint says that it saved, and what is there."""
+"""Finding the checkpoints that a ModelCheckpoint has saved."""
 
 import time
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def callback(path, steps=20):
 def test_a_checkpoint_that_never_comes_is_awaited_once(tmp_path):
     saved = SavedCheckpoints()
     assert saved.after_save(callback(tmp_path / "never.ckpt")) == []
-    with pytest.warns(UserWarning, match=r"never\.ckpt, which is not there after 0 s: not logged"):
+    with pytest.warns(UserWarning, match=r"never\.ckpt, which does not exist after 0 s: not logged"):
         assert saved.late(0.1) == []
     began = time.monotonic()
     assert saved.late(30.0) == []

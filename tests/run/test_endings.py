@@ -86,7 +86,7 @@ def test_sigterm_aborts_the_run_and_loses_nothing(training, is_down):
     assert time.monotonic() - began < SOON
     assert training.statuses() == ["aborted"]
     if is_down:
-        assert "goes on in the background" in stderr
+        assert "continues in the background" in stderr
     else:
         assert [step for step, _ in rows(training.tracker)] == list(range(1000))
         assert finalized(training) == ["aborted"]

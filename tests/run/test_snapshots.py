@@ -244,7 +244,7 @@ def test_an_overwritten_file_leaves_no_copy(tmp_path, may_copy, caplog):
     may_copy.set()
     assert taken.wait(A_WHILE)
     assert left(tmp_path) == []
-    assert "a was written again before it was copied" in caplog.text
+    assert "a was overwritten before it was copied" in caplog.text
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ class _ProgramInput(msgspec.Struct):
 
 
 def read_environment(run_dir: str | os.PathLike[str], timeout: float = 0.0) -> Environment | None:
-    """Return the environment of a run's newest start, None if there is none.
+    """Return the environment of a run's last start, None if there is none.
 
     Args:
         run_dir: the run's directory.

@@ -44,7 +44,7 @@ def sync(
     """
     from rankzero.config.prepared import prepare
     from rankzero.delivery.destinations import choose_loggers
-    from rankzero.delivery.sync_job import LoginCheck, SyncJob, begin_again
+    from rankzero.delivery.sync_job import LoginCheck, SyncJob, reset_position
 
     options = parse_options(option)
     agreed = consent(trust)
@@ -57,7 +57,7 @@ def sync(
         login.check(run_dir, logger, again=again)
     if again:
         for run_dir, logger in prepared:
-            begin_again(run_dir, logger.key)
+            reset_position(run_dir, logger.key)
     jobs = [SyncJob(run_dir, logger, timeout=timeout) for run_dir, logger in prepared]
     if not deliver_now(jobs, "; --again sends it once more"):
         raise typer.Exit(1)

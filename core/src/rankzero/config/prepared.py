@@ -102,7 +102,7 @@ def prepare_for_later(spec: LoggerSpec) -> PreparedLogger:
         return PreparedLogger(spec.key, str(spec.plugin), recorded=_record(str(spec.plugin), spec.options))
     if "class" in described.recorded:
         log.warning(
-            "nobody delivers to the logger %r, and no command can do it later: no plugin provides %s. Give it a name "
+            "no courier delivers to the logger %r, and no command can later: no plugin provides %s. Give it a name "
             "with an entry point, or deliver from Python: rankzero.deliver(run_dir, logger)",
             spec.key, described.recorded["class"],
         )  # fmt: skip

@@ -206,7 +206,7 @@ def _environment() -> Iterator[_Layer]:
             and variable not in variables
             and (hint := did_you_mean(variable, variables))
         ):
-            rank_zero_warn(f"The environment variable {variable} means nothing to rankzero.{hint}")
+            rank_zero_warn(f"rankzero does not know the environment variable {variable}.{hint}")
     for name, field in _FIELDS.items():
         text = os.environ.get(field.variable or "", "")
         if text.strip():

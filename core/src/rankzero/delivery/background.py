@@ -43,7 +43,7 @@ class CourierProcess:
         self._process = _start_process(run_dir, self._prepared)
 
     def is_running(self) -> bool:
-        """Return whether it goes on delivering."""
+        """Return whether the courier is running."""
         return self._process.poll() is None
 
     def restart(self) -> bool:
@@ -116,7 +116,7 @@ class CourierThread:
             self.death = f"{type(error).__name__}: {error}"
 
     def is_running(self) -> bool:
-        """Return whether it goes on delivering."""
+        """Return whether the courier is running."""
         return self._thread.is_alive()
 
     def restart(self) -> bool:

@@ -340,14 +340,14 @@ class Courier:
     def _reject(self, refused: list[tuple[Item, Exception]], items: list[Item]) -> None:
         """Reject some of the first pending events; the other ``items`` are delivered."""
         for (line, _), error in refused:
-            self._set_aside(line.number, line.data, error)
+            self._add_to_reject_list(line.number, line.data, error)
         self._acknowledged(items)
         for _, error in refused:
             self._report(error, retrying=False)
 
-    def _set_aside(self, line: int, event: bytes, error: Exception) -> None:
+    def _add_to_reject_list(self, line: int, event: bytes, error: Exception) -> None:
         reason = self._describe(error)
-        log.error("%s refused line %d of the journal for good: %s", self.key, line + 1, reason)
+        log.error("%s rejected line %d of the journal permanently: %s", self.key, line + 1, reason)
         add_to_reject_list(self.run_dir, self.key, line, event, reason)
         self._position.rejected += 1
 
@@ -476,7 +476,7 @@ class Courier:
         logger.finalize(status)
         logger.flush()
         for line, checkpoint, error in refused:
-            self._set_aside(line, encode(checkpoint).rstrip(), error)
+            self._add_to_reject_list(line, encode(checkpoint).rstrip(), error)
         self._ask_how_to_view(logger)
         logger.close()
         self.logger = None

@@ -75,7 +75,7 @@ def choose_loggers(
     recorded: RecordedLoggers | None = None,
     consent: Consent | None = None,
 ) -> list[LoggerSpec]:
-    """Return the loggers to which a run is to be delivered.
+    """Return the loggers to deliver a run to.
 
     Args:
         run_dir: the run's directory.
@@ -149,14 +149,14 @@ def _from_journal(
     left_out = list(known.get("left_out", ()))
     changed = dict(options)
     if not recorded.is_own(key):
-        changed |= _distrust(spec, run_dir, written, options, consent, is_named=is_named)
+        changed |= _ask_about_options(spec, run_dir, written, options, consent, is_named=is_named)
     _add_secrets(spec, run_dir, [each for each in left_out if each not in options])
     if changed:
         spec.key = _key(spec, changed, written, left_out)
     return spec
 
 
-def _distrust(
+def _ask_about_options(
     spec: LoggerSpec,
     run_dir: Path,
     written: Mapping[str, Any],

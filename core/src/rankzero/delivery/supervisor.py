@@ -37,7 +37,7 @@ class BackgroundCourier(Protocol):
         """Why it does not run, None if that is as it should be."""
 
     def is_running(self) -> bool:
-        """Return whether it goes on delivering."""
+        """Return whether the courier is running."""
 
     def may_restart(self) -> bool:
         """Return whether the courier died and may be restarted."""
@@ -103,7 +103,7 @@ class Supervisor:
             elif now - self._failing_since.setdefault(key, now) >= _WARN_AFTER and key not in self._warned:
                 self._warned.add(key)
                 log.warning(
-                    "%s takes no events now, which wait in the journal while training goes on: %s", key, problem
+                    "%s takes no events now; they wait in the journal while training continues: %s", key, problem
                 )
 
     def _problem(self, position: Position) -> str | None:
@@ -200,7 +200,7 @@ def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes
     count = _count_lines(run_dir / JOURNAL, position.offset, target)
     lacks = f"{key} lacks {count:,} event{'s' * (count != 1)} of the run{why}. Nothing is lost"
     if goes_on:
-        yield f"{lacks}: its courier goes on in the background, see: rankzero ps"
+        yield f"{lacks}: its courier continues in the background, see: rankzero ps"
     else:
         yield f"{lacks}; deliver the rest with: rankzero sync {shlex.quote(str(run_dir))}"
 

@@ -65,7 +65,7 @@ class LoginCheck:
         Args:
             run_dir: the run's directory.
             prepared: the logger to deliver to.
-            again: the run is to be sent again, even if it is completely delivered.
+            again: whether to send the run again, even if it is completely delivered.
 
         Raises:
             ConfigError: the tracker rejects the login, or the logger its options.
@@ -89,7 +89,7 @@ def _refusal(prepared: PreparedLogger) -> str | None:
     return None
 
 
-def begin_again(run_dir: Path, key: str) -> None:
+def reset_position(run_dir: Path, key: str) -> None:
     """Reset the position of a logger, so that the run is delivered to it again; the old position is kept in a file.
 
     Raises:
@@ -291,7 +291,7 @@ class SyncJob:
         if self._timeout is None or now - self._seen_at <= self._timeout:
             return False
         if position.problem:
-            self.error = f"{_deliverer(position)} delivers it, and goes on by itself: {position.problem}"
+            self.error = f"{_deliverer(position)} delivers it, and continues to retry: {position.problem}"
         elif now - self._seen_at > _HANGING:
             self.error = f"{_deliverer(position)} delivers it, and has made no progress for {now - self._seen_at:.0f} s"
         return self.error is not None

@@ -32,7 +32,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open ``path`` for appending; create it if need be.
+        """Open ``path`` for appending; create it if necessary.
 
         Raises:
             OSError: the file cannot be opened.
@@ -74,7 +74,7 @@ class Journal:
         """Log a warning, once, if the file was deleted: later events cannot be read."""
         if "deleted" not in self._reported and not os.fstat(self._fd).st_nlink:
             self._reported.add("deleted")
-            self._warn(f"{self.path} was deleted. Training goes on, but what is logged from now on is lost.")
+            self._warn(f"{self.path} was deleted. Training continues, but later events are lost.")
 
     def _append_late(self, line: bytes, fragment: bytes = b"") -> None:
         outcome = self._backlog.append(line, fragment)
@@ -83,12 +83,12 @@ class Journal:
         elif outcome not in self._reported:
             self._reported.add(outcome)
             if outcome is Outcome.KEPT:
-                what = "what is logged is kept in memory until it can be written again"
+                what = "new events are kept in memory until they can be written"
             else:
-                what = "what is logged now is lost, because too much waits to be written"
+                what = "new events are lost, because too many wait to be written"
             self._warn(
-                f"rankzero cannot write {self.path}: {self._backlog.reason}. Training goes on, and {what}; what was "
-                "written before is intact. Free space or check the mount."
+                f"rankzero cannot write {self.path}: {self._backlog.reason}. Training continues, and {what}; earlier "
+                "events are safe. Free space or check the mount."
             )
 
     def _report_recovery(self) -> None:

@@ -399,7 +399,7 @@ class TrackerLogger(Logger):
     def log_record(self, record: Record) -> None:
         if isinstance(record, Media):
             if record.kind == "graph" and not (self.draws_models or isinstance(record.items, MediaFile)):
-                return  # frameworks log a model of their own accord
+                return  # frameworks log a model automatically
             self._warn_of_ignored(record)
         with self._using_files():
             try:

@@ -66,7 +66,7 @@ def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
         if name in _ENDINGS:
             self._log_aggregated()
             if name == "finalize":
-                self._log_saved_at_last()
+                self._log_final_checkpoints()
         elif name in _OPENING:
             self.note_use()
         return self._close_once(verb) if name == "close" else verb(self, *args, **kwargs)
@@ -321,7 +321,7 @@ class Logger(Verbs):
                 name = Path(record.path).name
                 self.log_artifact(record.path, name=name, type="model", aliases=record.aliases, metadata=details)
             case DefineMetric():
-                message = f"{self._kind} has no notion of define_metric; {record.name!r} shows its last value"
+                message = f"{self._kind} does not support define_metric; {record.name!r} shows its last value"
                 self.warner.warn("define", message)
             case Tags():
                 tags = ", ".join(record.tags)
@@ -397,7 +397,7 @@ class Logger(Verbs):
     def close(self) -> None:
         """Release all resources; a later verb opens the same run again."""
 
-    def _log_saved_at_last(self) -> None:
+    def _log_final_checkpoints(self) -> None:
         while self._checkpoint_callbacks:
             self._log_saved(self._saved_checkpoints.left(self._checkpoint_callbacks.pop(0)))
         self._log_saved(self._saved_checkpoints.late(LATE_TIMEOUT))

@@ -60,8 +60,8 @@ def upload(checkpoint: Checkpoint, logger: Logger, run_dir: Path) -> None:
     path = checkpoint.find(run_dir)
     if path is None:
         raise RejectedError(
-            f"the checkpoint {checkpoint.path} is no longer kept: the loggers of the run had it, and the script has "
-            "deleted or overwritten the original"
+            f"the copy of the checkpoint {checkpoint.path} was deleted, because the loggers of the run had it and the "
+            "script had deleted or overwritten the original"
         )
     logger.log_checkpoint(
         str(path),

@@ -34,12 +34,12 @@ def watch() -> None:
     sys.meta_path.insert(0, watch)
 
 
-def is_its_handler(handler: Any) -> bool:
+def is_lightning_handler(handler: Any) -> bool:
     """Return whether a signal handler is Lightning's, which calls the previous handler."""
-    return _is_its_module(type(handler).__module__)
+    return _is_lightning_module(type(handler).__module__)
 
 
-def _is_its_module(name: str) -> bool:
+def _is_lightning_module(name: str) -> bool:
     return name.partition(".")[0] in _PACKAGES
 
 
@@ -50,7 +50,7 @@ class _Watch:
         self._counterparts: dict[type, type] = {}  # strong references: an abstract class has only weak ones
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if _is_its_module(name):
+        if _is_lightning_module(name):
             with suppress(Exception):  # an import must not fail because of this hook
                 self.look()
 
@@ -59,7 +59,7 @@ class _Watch:
         for module in _BASES:
             base = getattr(sys.modules.get(module), "Logger", None)
             for each in (base, *base.__subclasses__()) if base is not None else ():
-                if each not in self._counterparts and _is_its_module(each.__module__):
+                if each not in self._counterparts and _is_lightning_module(each.__module__):
                     self._counterparts[each] = _counterpart(each.__name__)
                     each.register(self._counterparts[each])
 

@@ -94,7 +94,7 @@ class SavedCheckpoints:
         wait_until(is_all_there, timeout)
         if timeout and self._awaited:
             rank_zero_warn(
-                f"a ModelCheckpoint said that it saved {', '.join(self._awaited)}, which is not there after "
+                f"a ModelCheckpoint has announced {', '.join(self._awaited)}, which does not exist after "
                 f"{timeout:.0f} s: not logged"
             )
             self._awaited.clear()

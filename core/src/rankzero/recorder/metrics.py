@@ -62,7 +62,7 @@ class LoggedMetric:
 
     @property
     def is_synced(self) -> bool:
-        """Whether it is to be reduced over all ranks."""
+        """Whether the metric is reduced over all ranks."""
         return bool(self.given.sync_dist) and not self.given.rank_zero_only
 
     def step_reduction(self) -> Reduction:

@@ -111,7 +111,7 @@ class RichBars:
     def close(self) -> None:
         """Leave the bars as they are, and restore the streams."""
         try:
-            sys.stdout.flush()  # a line that was begun
+            sys.stdout.flush()  # an incomplete line
             sys.stderr.flush()
             self._progress.live.transient = not self._progress.tasks
             self._progress.stop()
@@ -169,7 +169,7 @@ class TqdmBars:
                 self.remove(bar)
             for printed in self._printed:
                 if any(printed._buf):
-                    printed.write("\n")  # ends a line that was begun
+                    printed.write("\n")  # ends an incomplete line
         finally:
             self.streams.give_back()
 

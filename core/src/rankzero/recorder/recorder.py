@@ -35,7 +35,7 @@ class Recorder:
         sync_dist: the default of `log`'s ``sync_dist``. With True, each rank takes part in the reduction at the end of
             each loop, even if it had no batch.
         progress_bar: ``"rich"``, ``"tqdm"``, None for none, or ``"auto"``: rich in a terminal, tqdm in a notebook.
-            There is none on other ranks than zero, in CI, and where standard error is no terminal.
+            There is none on other ranks than zero, in CI, and if standard error is not a terminal.
 
     Raises:
         RecorderError: a number is negative, or the progress bar is unknown.

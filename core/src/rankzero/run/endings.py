@@ -35,7 +35,7 @@ _open_runs: dict[Endable, float] = {}  # run → timeout of its end; a run stays
 _owner_pid = 0
 
 
-def watch_over(run: Endable, timeout: float = 60.0) -> None:
+def end_at_exit(run: Endable, timeout: float = 60.0) -> None:
     """End ``run`` when this process ends, unless it is ended before; wait at most ``timeout`` seconds."""
     global _owner_pid
     if _owner_pid == 0:
@@ -81,7 +81,7 @@ def _take_sigterm() -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    if lightning.is_its_handler(signal.getsignal(signal.SIGTERM)):
+    if lightning.is_lightning_handler(signal.getsignal(signal.SIGTERM)):
         return  # Lightning replaced this handler and calls it, but ends the process itself
     try:
         _end_all("aborted", _GRACE)

@@ -115,7 +115,7 @@ class Announcement:
         self._key = _key(start)
         self._identity = identity
         self._may_ask_torchrun = True
-        self._told: Any = None
+        self._published: Any = None
 
     def publish(self) -> None:
         """Write the identity to the stores that are new since the last call; never raises or waits for a rank.
@@ -131,8 +131,8 @@ class Announcement:
                 self._may_ask_torchrun = False  # the store will not appear later, and trying costs seconds
         with suppress(Exception):
             store = group_store()
-            if store is not self._told and self._put(store):
-                self._told = store
+            if store is not self._published and self._put(store):
+                self._published = store
 
     def _put(self, store: Any) -> bool:
         if store is None:
@@ -193,10 +193,10 @@ def _process_start() -> float:
     return time.time()
 
 
-def _be_born() -> None:
+def _reset_after_fork() -> None:
     global _born
     _born = _process_start()
 
 
 _born = _process_start()
-os.register_at_fork(after_in_child=_be_born)  # launchers in notebooks fork their ranks
+os.register_at_fork(after_in_child=_reset_after_fork)  # launchers in notebooks fork their ranks

@@ -326,11 +326,11 @@ class Run(Verbs):
             self._warner.warn(f"twice {key}", f"one call has several values for the metric {key!r}; the last is kept")
         for key, value in split.rest.items():
             try:
-                self._log_no_number(key, value, step)
+                self._log_other_value(key, value, step)
             except Exception as error:
                 self._warner.warn(f"lost {key}", f"the metric {key!r} could not be recorded: {describe(error)}")
 
-    def _log_no_number(self, key: str, value: Any, step: int) -> None:
+    def _log_other_value(self, key: str, value: Any, step: int) -> None:
         if value is None:
             self._warner.warn(f"None {key}", f"the metric {key!r} was None; there is nothing to record")
             return
@@ -428,14 +428,14 @@ class Run(Verbs):
     def _log_artifact(self, artifact: Artifact) -> None:
         source = _path(artifact.path)
         keep = self._snapshots.take if source.is_dir() else self._snapshots.store
-        keep(source, self._recorder_of(artifact), at_once=self._is_left_alone())
+        keep(source, self._recorder_of(artifact), at_once=self._is_not_owner())
 
     def _log_checkpoint(self, checkpoint: Checkpoint) -> None:
         try:
             path = _path(checkpoint.path)
             source, step = str(path.absolute()), self._at(checkpoint.step)
             event = msgspec.structs.replace(checkpoint, source=source, step=step)
-            self._snapshots.take(path, self._recorder_of(event), at_once=self._is_left_alone())
+            self._snapshots.take(path, self._recorder_of(event), at_once=self._is_not_owner())
         except Exception as error:  # logged each time, because a lost checkpoint is expensive
             log.error("THE CHECKPOINT IS NOT KEPT: %s", why_lost(checkpoint.path, error))
 
@@ -488,13 +488,13 @@ class Run(Verbs):
             event = Checkpoint(_now(), "", source, saved.score, step, aliases, saved.metadata, automatic=True)
             try:
                 self._snapshots.take(
-                    path, self._recorder_of(event), may_change=saved.may_change, at_once=self._is_left_alone(),
+                    path, self._recorder_of(event), may_change=saved.may_change, at_once=self._is_not_owner(),
                     even_if_full=False,
                 )  # fmt: skip
             except Exception as error:  # the next ones are still kept
                 log.warning("the checkpoint %s could not be kept in the run's directory: %s", path, describe(error))
 
-    def _is_left_alone(self) -> bool:
+    def _is_not_owner(self) -> bool:
         """Return whether this process does not own the run, so that no `finish` waits for its threads."""
         return self._is_finished or os.getpid() != self._owner_pid
 
@@ -565,7 +565,7 @@ class Run(Verbs):
             return
         assert self._journal is not None
         assert self._lock is not None
-        status, timeout = self._how_to_end(status, timeout)
+        status, timeout = self._end_arguments(status, timeout)
         seconds = self._seconds("finish", timeout)
         self.unwatch()
         self._call_at_end(status)
@@ -616,7 +616,7 @@ class Run(Verbs):
                     "%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir)
                 )
 
-    def _how_to_end(self, status: Any, timeout: Any) -> tuple[str, Any]:
+    def _end_arguments(self, status: Any, timeout: Any) -> tuple[str, Any]:
         """Return the status and the timeout for the arguments of `finish`."""
         if isinstance(status, Real) and not isinstance(status, bool):
             warn_user(f"run.finish({status!r}): the first argument is the status; write run.finish(timeout={status!r})")
@@ -756,7 +756,7 @@ class Run(Verbs):
         self._announcement = announcement
         self._experiment = experiment
         self._elsewhere = elsewhere
-        endings.watch_over(self, self.finish_timeout)
+        endings.end_at_exit(self, self.finish_timeout)
 
     def record_console(self, secrets: Sequence[str] = ()) -> None:
         """Capture the console until the run ends, and mask ``secrets``; called by `rankzero.start`."""
@@ -826,10 +826,10 @@ class Run(Verbs):
     def _may_log(self) -> bool:
         if self._is_active and not self._is_silenced and not is_rank_zero():
             self._is_silenced = True
-            self._become_silent()
+            self._deactivate()
         return self._is_active
 
-    def _become_silent(self) -> None:
+    def _deactivate(self) -> None:
         # The launcher set the rank late; the run that was started here is discarded.
         if os.getpid() == self._owner_pid:
             self._warner.warn("rank", f"this process turned out not to be rank zero; its run {self.name} ends here")

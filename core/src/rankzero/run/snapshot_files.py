@@ -159,8 +159,8 @@ def copy(files: list[OpenFile]) -> None:
             _write(file, kept)
             if state(file) != before:
                 raise OSError(
-                    f"{kept.name} was written again before it was copied, and what it was is lost; save each under a "
-                    "name of its own, or write it beside and rename it"
+                    f"{kept.name} was overwritten before it was copied, and its old content is lost; save each file "
+                    "under its own name, or write a temporary file and rename it"
                 )
 
 

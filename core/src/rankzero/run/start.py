@@ -153,10 +153,10 @@ def start(
     log.info(
         "run %s %s in %s, %s to %s",
         run.name,
-        "goes on" if run.resumed else "is kept",
+        "continues" if run.resumed else "is kept",
         _short(run_dir),
         "to be delivered later" if asked.delivery == "off" else "to be delivered",
-        ", ".join(run.loggers) or "nobody",
+        ", ".join(run.loggers) or "no logger",
     )
     return run
 

@@ -121,8 +121,7 @@ def choose_run(wanted: str, runs: list[Path], where: str, command: str) -> Path:
     if not matching:
         hint = did_you_mean(wanted, [text for info in known.values() for text in (info.name, info.id)])
         raise RunNotFoundError(
-            f"there is no run {wanted!r} {where}.{hint} It is looked for by path, id and name; "
-            f"list runs with: {command}"
+            f"there is no run {wanted!r} {where}.{hint} Runs are found by path, id and name; list runs with: {command}"
         )
     if len(matching) > 1:
         raise RunNotFoundError(_describe_choice(wanted, matching, known))

@@ -21,7 +21,7 @@ CAPABILITIES: Mapping[str, str] = {
     "exactly_once": "no value is duplicated if a courier died before it could save its position",
     "lost_answers": "no value is duplicated if the response to its request was lost",
     "status": "whether the run was successful comes back",
-    "image": "images are kept as such; this and the following: otherwise as an artifact, or with one warning",
+    "image": "images; without this or one of the following: an artifact, or one warning",
     "audio": "sounds",
     "video": "videos",
     "figure": "figures",

@@ -17,7 +17,7 @@ from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero.events.structs import DefineMetric
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.rank import rank_zero_warn
-from rankzero.run.endings import forget, is_open, watch_over
+from rankzero.run.endings import end_at_exit, forget, is_open
 from rankzero.values import Number, flatten
 from rankzero_mlflow.client import CheckedClient, client_of_run
 from rankzero_mlflow.media import MOST_TAGS, FileSession, batches
@@ -148,7 +148,7 @@ class MlflowSession(FileSession):
     def end_with_this_process(self) -> None:
         """End a run in direct use with this process; otherwise it would stay RUNNING for ever."""
         if self._is_direct:
-            watch_over(self)
+            end_at_exit(self)
 
     def end_with_process(self, status: str | None, timeout: float) -> None:
         """End the run: the process ends."""

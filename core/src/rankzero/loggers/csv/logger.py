@@ -313,12 +313,12 @@ class ExperimentWriter:
                 row.setdefault("epoch", context.epoch)
         for name in fixed.keys() & row.keys():
             if row[name] != fixed[name]:
-                self._make_way(row, name)
+                self._move_to_free_column(row, name)
         if fixed.get("stage", "") is None:
             del fixed["stage"]
         self.metrics.append(row | fixed)
 
-    def _make_way(self, row: dict[str, Any], name: str) -> None:
+    def _move_to_free_column(self, row: dict[str, Any], name: str) -> None:
         value = row.pop(name)
         column = f"metric-{name}"
         while column in row:

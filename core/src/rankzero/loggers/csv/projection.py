@@ -79,7 +79,7 @@ class Projection(CsvFile):
             return None if self.size else 0  # the rows of this run will follow those of others
         if self.size:
             kept = set_aside(self.path)
-            log.warning("%s does not fit the journal; kept as %s, and written anew", self.path, kept.name)
+            log.warning("%s does not match the journal; renamed to %s, and written again", self.path, kept.name)
             self._place.push(kept.name)
             self.reload()
         return 0
