@@ -220,7 +220,7 @@ def test_a_forked_child_writes_and_reports_only_its_own(tmp_path, limit, small):
     limit(0)
     with pytest.warns(UserWarning, match="are kept in memory"):
         journal.append(line(0))
-    with pytest.warns(UserWarning, match="is lost"):
+    with pytest.warns(UserWarning, match="are lost"):
         journal.append(line(9))
     for has_lost in (True, False):
         child = os.fork()
