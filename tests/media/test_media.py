@@ -361,6 +361,22 @@ def test_dataframe(run, make):
     assert math.isnan(rows[1][1])
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((pd.DataFrame({"a": [1], "b": [2]}),), (["a", "b"], [[1, 2]])),
+        ((None, pd.DataFrame({"a": [1], "b": [2]})), (["a", "b"], [[1, 2]])),
+        ((None, [{"a": 1}, {"b": 2}]), (["a", "b"], [[1, None], [None, 2]])),
+        ((["b", "a"], [{"a": 1, "b": 2}, [3]]), (["b", "a"], [[2, 1], [3, None]])),
+        ((["a"], [[1], [2, 3]]), (["a", "column 1"], [[1, None], [2, 3]])),
+    ],
+    ids=["dataframe for columns", "dataframe for data", "dictionaries", "dictionaries by column", "ragged rows"],
+)
+def test_a_table_keeps_every_cell_however_it_is_given(run, given, expected):
+    run.log_table("key", *given)
+    assert read_table(run.dir / logged(run, structs.Table).file.path) == expected
+
+
 def test_columns_are_names(store):
     file = store.table([1, "\ud800"], [["a", "b\udcff"]])
     assert read_table(store.directory / file.path) == (["1", "\\ud800"], [["a", "b\\udcff"]])

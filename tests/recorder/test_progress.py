@@ -459,6 +459,17 @@ def notebook(monkeypatch):
     return notebook
 
 
+def test_false_means_no_bar(notebook):
+    shown = []
+    for kind in ("auto", False, None):
+        stream = notebook()
+        progress = make_progress(kind, "")
+        progress.begin("epoch 0", 3)
+        progress.close()
+        shown.append(bool(stream.getvalue()))
+    assert shown == [True, False, False]
+
+
 def test_a_notebook_has_bars_of_tqdm_which_are_not_recorded(notebook):
     stream = notebook()
     found = []

@@ -355,6 +355,14 @@ def test_alerts(run, delivered):
     assert rankzero.read_run(run.dir).alerts == events(run, Alert)
 
 
+def test_an_unknown_goal_or_summary_causes_a_warning(run, delivered):
+    with pytest.warns(UserWarning, match=r"'loss'.*goal is one of minimize, maximize, not 'min'"):
+        run.define_metric("loss", summary="min, last", goal="min")
+    with pytest.warns(UserWarning, match=r"'loss'.*summary is one of min, .*, not 'avg'"):
+        run.define_metric("loss", summary="avg")
+    assert len(delivered("define_metric")) == 2
+
+
 def test_a_tracker_without_alerts_causes_a_warning(tmp_path):
     class Mute(FileLogger):
         alert = rankzero.Logger.alert

@@ -9,7 +9,14 @@ from mlflow import MlflowClient
 from rankzero.testing import Tracked
 
 STATUSES = {"FINISHED": "success", "FAILED": "failed", "KILLED": "aborted", "RUNNING": None}
-FOLDERS = {"audio": "audio", "videos": "video", "figures": "figure", "histograms": "histogram", "graph": "graph"}
+FOLDERS = {
+    "audio": "audio",
+    "videos": "video",
+    "figures": "figure",
+    "pointclouds": "pointcloud",
+    "histograms": "histogram",
+    "graph": "graph",
+}
 
 
 class Held:

@@ -191,12 +191,23 @@ def _count(finite: Any, bins: int) -> tuple[Any, Any]:
 def as_table(
     columns: Sequence[str] | None, data: Iterable[Iterable[Any]] | None, dataframe: Any
 ) -> tuple[list[str], list[list[Any]]]:
-    """Return (columns, rows) of a table given as columns and data, or as a pandas, polars or Arrow dataframe."""
-    if dataframe is not None:
-        return _dataframe_rows(dataframe)
-    rows = [list(row) for row in ([] if data is None else data)]
-    width = max((len(row) for row in rows), default=0)
-    return [to_text(name) for name in columns] if columns is not None else [f"column {i}" for i in range(width)], rows
+    """Return (columns, rows) of a table given as columns and data, or as a pandas, polars or Arrow dataframe.
+
+    A dataframe may stand in any of the three places. A row may be a dictionary by column. Short rows end with None.
+    """
+    for each in (dataframe, columns, data):
+        if hasattr(each, "columns") or hasattr(each, "column_names"):
+            return _dataframe_rows(each)
+    rows = [] if data is None else list(data)
+    if columns is None and any(isinstance(row, Mapping) for row in rows):
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+    names = [] if columns is None else list(columns)
+    cells = [[row.get(name) for name in names] if isinstance(row, Mapping) else list(row) for row in rows]
+    width = max([len(names), *map(len, cells)])
+    return (
+        [*map(to_text, names), *(f"column {index}" for index in range(len(names), width))],
+        [[*row, *[None] * (width - len(row))] for row in cells],
+    )
 
 
 def _dataframe_rows(frame: Any) -> tuple[list[str], list[list[Any]]]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 from rankzero.errors import PluginNotInstalledError, RecorderError
 from rankzero.messages import describe, did_you_mean, uncaptured, warn_user
@@ -24,21 +24,23 @@ _KINDS = ("auto", "rich", "tqdm")
 _INTERVAL = 0.1  # seconds between two drawings
 
 
-def make_progress(kind: str | None, version: str) -> Progress:
+def make_progress(kind: str | Literal[False] | None, version: str) -> Progress:
     """Return a progress bar on standard error.
 
     It shows nothing on other ranks than zero, in CI (the variable ``CI`` is set), and, except in a notebook, if
     standard error is not a terminal.
 
     Args:
-        kind: ``rich``, for terminals only; ``tqdm``; None for none; or ``auto``: rich in a terminal, and in a notebook
-            tqdm, if it is installed.
+        kind: ``rich``, for terminals only; ``tqdm``; None or False for none; or ``auto``: rich in a terminal, and in a
+            notebook tqdm, if it is installed.
         version: the run's id, whose last four characters are shown.
 
     Raises:
         RecorderError: another kind.
         PluginNotInstalledError: tqdm is requested, and not installed.
     """
+    if kind is False:
+        kind = None
     if kind is not None and kind not in _KINDS:
         raise RecorderError(
             f"progress_bar={kind!r}: it is one of 'auto', 'rich', 'tqdm' and None.{did_you_mean(str(kind), _KINDS)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rankzero.errors import RecorderError
 from rankzero.messages import warn_user
@@ -34,8 +34,8 @@ class Recorder:
         accumulate_grad_batches: the number of batches in an optimizer step, see `should_step`.
         sync_dist: the default of `log`'s ``sync_dist``. With True, each rank takes part in the reduction at the end of
             each loop, even if it had no batch.
-        progress_bar: ``"rich"``, ``"tqdm"``, None for none, or ``"auto"``: rich in a terminal, tqdm in a notebook.
-            There is none on other ranks than zero, in CI, and if standard error is not a terminal.
+        progress_bar: ``"rich"``, ``"tqdm"``, None or False for none, or ``"auto"``: rich in a terminal, tqdm in a
+            notebook. There is none on other ranks than zero, in CI, and if standard error is not a terminal.
 
     Raises:
         RecorderError: a number is negative, or the progress bar is unknown.
@@ -48,7 +48,7 @@ class Recorder:
         log_every_n_steps: int = 50,
         accumulate_grad_batches: int = 1,
         sync_dist: bool = False,
-        progress_bar: str | None = "auto",
+        progress_bar: str | Literal[False] | None = "auto",
     ) -> None:
         every = _checked_count("log_every_n_steps", log_every_n_steps, least=0)
         accumulate = _checked_count("accumulate_grad_batches", accumulate_grad_batches, least=1)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from numbers import Real
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
 
 import msgspec
 
@@ -30,6 +30,7 @@ from rankzero.events.structs import (
     Artifact,
     Checkpoint,
     Console,
+    DefineMetric,
     Event,
     Finish,
     Histogram,
@@ -82,6 +83,8 @@ log = logging.getLogger("rankzero")
 P = ParamSpec("P")
 
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
+_GOALS = ("minimize", "maximize")
+_SUMMARIES = ("min", "max", "mean", "last", "first", "best", "none", "copy")  # the last two are W&B's
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
 _FULL_DISK_TIMEOUT = 5.0  # seconds to retry lines that could not be written to the journal
@@ -294,9 +297,10 @@ class Run(Verbs):
     def _log_any_metrics(self, now: float, metrics: Mapping[str, Any], step: Any, epoch: Any, stage: Any) -> None:
         whole = to_int(step)
         if whole is None or whole != to_number(step):
-            self._warner.warn(
-                "step", f"the step of run.log_metrics() is not a whole number, or too large ({type(step).__name__})"
-            )
+            used = self._step + 1 if whole is None else whole
+            given = type(step).__name__
+            message = f"a step of run.log_metrics() is not a whole number, or too large ({given}): {used} is logged"
+            self._warner.warn("step", message)
         self._step = step = self._step + 1 if whole is None else whole
         try:
             if not isinstance(metrics, Mapping):
@@ -359,7 +363,7 @@ class Run(Verbs):
         log_every_n_steps: int = 50,
         accumulate_grad_batches: int = 1,
         sync_dist: bool = False,
-        progress_bar: str | None = "auto",
+        progress_bar: str | Literal[False] | None = "auto",
     ) -> Recorder:
         """Return a `Recorder` that logs to this run; the arguments are those of `Recorder`.
 
@@ -413,6 +417,9 @@ class Run(Verbs):
                 self._log_checkpoint(record)
             case Alert():
                 self._record(msgspec.structs.replace(record, level=self._alert_level(record.level)))
+            case DefineMetric():
+                self._check_definition(record)
+                self._record(record)
             case _:
                 self._record(record)
 
@@ -445,6 +452,15 @@ class Run(Verbs):
             return level
         self._warner.warn(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
         return _ALERT_LEVELS[0]
+
+    def _check_definition(self, definition: DefineMetric) -> None:
+        goals = [] if definition.goal is None else [definition.goal]
+        summaries = [] if definition.summary is None else definition.summary.split(",")
+        for what, given, known in (("goal", goals, _GOALS), ("summary", summaries, _SUMMARIES)):
+            for each in map(str.strip, given):
+                if each not in known:
+                    message = f"define_metric({definition.name!r}): {what} is one of {', '.join(known)}, not {each!r}."
+                    self._warner.warn(message, message + did_you_mean(each, known))
 
     @property
     def media_store(self) -> MediaStore:

@@ -45,7 +45,7 @@ CHECKPOINT_TAG = "rankzero.checkpoint."
 """The tag ``rankzero.checkpoint.best`` holds the path of the checkpoint with that alias."""
 
 MOST_TAGS = 100  # in a request
-_FOLDERS = {"audio": "audio", "video": "videos", "figure": "figures"}
+_FOLDERS = {"audio": "audio", "video": "videos", "figure": "figures", "pointcloud": "pointclouds"}
 _TABLES_TAG = "mlflow.loggedArtifacts"  # which JSON files MLflow shows as tables
 _MOST_TABLES = 4000  # characters of that tag
 _PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
@@ -107,7 +107,7 @@ class FileSession(Session):
         match media.kind:
             case "image":
                 self._write_captions(name, self._write_images(media, context))
-            case "audio" | "video" | "figure":
+            case "audio" | "video" | "figure" | "pointcloud":
                 self._write_captions(name, self._write_files(media, f"{_FOLDERS[media.kind]}/{name}"))
             case "table" | "text":
                 self._write_table(media, f"{media.kind}s/{name}")
