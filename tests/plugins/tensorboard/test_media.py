@@ -115,7 +115,7 @@ def test_tables_of_odd_shapes(logger, tmp_path):
     logger.log_table("empty", ["n"], [], step=0)
     found = {item.key: item.content for item in items(logger, "table")}
     rows = [["1", "", '{"a": 1}'], ["a|b\n**c**", "", ""], [str(tmp_path / "x.png"), "True", ""]]
-    assert found == {"ragged": (["n", "text", ""], rows), "empty": (["n"], [])}
+    assert found == {"ragged": (["n", "text", "column 2"], rows), "empty": (["n"], [])}
 
 
 def test_histograms_keep_their_bins(logger):

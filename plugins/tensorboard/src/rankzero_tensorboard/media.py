@@ -162,10 +162,8 @@ def _add_table(summary: Summary, key: str, columns: Sequence[str], rows: Sequenc
     if list(columns) == _SOLE_COLUMN and len(rows) == 1:
         _add_text(summary, key, [], [_text(rows[0][0])])
         return
-    width = max(len(columns), *map(len, rows)) if rows else len(columns)
-    head = [f"**{name}**" for name in columns]
-    cells = [[*row, *[""] * (width - len(row))] for row in (head, *rows)]
-    _add_text(summary, key, [len(cells), width], [_text(cell) for row in cells for cell in row])
+    cells = [[f"**{name}**" for name in columns], *rows]
+    _add_text(summary, key, [len(cells), len(columns)], [_text(cell) for row in cells for cell in row])
 
 
 def _add_text(summary: Summary, tag: str, shape: Sequence[int], texts: Sequence[str]) -> None:
