@@ -413,6 +413,13 @@ def test_show_says_that_no_courier_is_running(command):
         assert says not in " ".join(command("show", "a1")[1].split())
 
 
+def test_show_shortens_a_long_parameter(command):
+    make_run("a1", Params(100.6, {"prompt": "x" * 7000}))
+    shown = command("show", "a1")[1]
+    assert shown.count("x") in range(400, 500)
+    assert "x…" in shown
+
+
 def test_show_json(command):
     make_run("a1", Metrics(104.0, None, {"odd": "-Infinity"}))
     status, out, _ = command("show", "a1", "--json")

@@ -75,6 +75,12 @@ def test_a_wrong_key_is_known_before_anything_is_written(server, shell, known):
     assert server.store.runs == {}
 
 
+def test_a_key_that_is_too_short_is_refused_without_a_request(server, shell, known):
+    ended = shell.train(logs(), returns=1, **{**known, "WANDB_API_KEY": "short"})
+    assert "ConfigError: start(): an API key of W&B has 40 characters or more, and this one has 5" in ended.stderr
+    assert server.requests == []
+
+
 def stop_courier(shell):
     """End the courier that tries on."""
     (courier,) = [each for each in psutil.process_iter() if is_courier(each, shell.directory)]

@@ -180,6 +180,7 @@ class WandbOptions(Options):
 # The login
 
 _HOSTED = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # W&B's own; the first is the client's default
+_SHORTEST_KEY = 40
 _QUERY = "query Viewer { viewer { id } }"
 _QUERY_WITH_ENTITY = "query Viewer($entity: String!) { viewer { id } entity(name: $entity) { id } }"
 
@@ -210,13 +211,24 @@ def check_login(options: WandbOptions) -> None:
     key = options.settings.get("api_key") or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
     if key is None and _is_known_to_client():
         return
+    key = _LOGIN.require(key)
+    _check_length(key)
     entity = options.entity
     query = {"query": _QUERY_WITH_ENTITY, "variables": {"entity": entity}} if entity else {"query": _QUERY}
-    answer = _LOGIN.check(url, _LOGIN.require(key), {"variables": {}, **query})
+    answer = _LOGIN.check(url, key, {"variables": {}, **query})
     if entity and answer and answer["data"] and answer["data"].get("entity", entity) is None:
         raise ConfigError(
             f"{urlsplit(url).netloc} has no entity (account or team) {entity!r} that the user of the key may see; "
             "change entity=... or WANDB_ENTITY"
+        )
+
+
+def _check_length(key: str) -> None:
+    """Raise `ConfigError` for a key that W&B's client refuses; a server's own keys have a prefix, tokens have dots."""
+    secret = key.partition("-")[2] or key
+    if len(secret) < _SHORTEST_KEY and "." not in key:
+        raise ConfigError(
+            f"an API key of W&B has {_SHORTEST_KEY} characters or more, and this one has {len(secret)}: {_LOGIN.how}"
         )
 
 
