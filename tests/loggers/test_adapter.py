@@ -18,8 +18,8 @@ from rankzero.errors import (
 )
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.loggers.adapter import Session, TrackerLogger, Unsupported, plain_rows
-from rankzero.loggers.failures import Rule
 from rankzero.loggers.options import Option, Options
+from rankzero.loggers.sdk_errors import Rule
 
 calls: list[tuple] = []
 

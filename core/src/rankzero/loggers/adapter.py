@@ -36,8 +36,8 @@ from rankzero.errors import (
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric, Tags
 from rankzero.loggers.base import Logger
-from rankzero.loggers.failures import Failure, Rule, read_failure, translated
 from rankzero.loggers.options import Option, Options, check_option
+from rankzero.loggers.sdk_errors import Failure, Rule, read_failure, translated
 from rankzero.loggers.verbs import Record
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile, MediaStore
@@ -271,7 +271,7 @@ class TrackerLogger(Logger):
         return read_failure(error)
 
     def translated(self, what: str = "", *, is_event: bool = False) -> Any:
-        """Return a context manager that translates the SDK's errors by `errors`; see `failures.translated`."""
+        """Return a context manager that translates the SDK's errors by `errors`; see `sdk_errors.translated`."""
         return translated(self.errors, what, read=self.read_failure, is_event=is_event)
 
     @contextmanager

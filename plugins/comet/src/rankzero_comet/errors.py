@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rankzero.errors import AccessError, DeliveryError, RejectedError, TrackerUnavailableError
-from rankzero.loggers import failures
-from rankzero.loggers.failures import Failure, Rule, translated
+from rankzero.loggers import sdk_errors
+from rankzero.loggers.sdk_errors import Failure, Rule, translated
 
 _REST = ("comet_ml.CometRestApiException", "requests.HTTPError")
 _USER_CODES = (90210, 90212, 90219, 98219, 1341241, 7000011, 7000020, 7000023, 34323)
@@ -97,7 +97,7 @@ def read_failure(error: BaseException) -> Failure:
             return Failure(f"the API key's owner has no workspace {str(error)!r}")
     response = getattr(error, "response", None)
     if response is None:
-        return failures.read_failure(error)
+        return sdk_errors.read_failure(error)
     answer = _json(response)
     text = " ".join(str(answer.get("msg") or "").split())[:300]
     shown = f" ({text})" if text else "" if answer else f" {_NOT_JSON}"

@@ -11,7 +11,7 @@ import msgspec
 
 from rankzero.events.run_info import MetricsRow, RunInfo
 from rankzero.loggers.adapter import TrackerLogger
-from rankzero.loggers.failures import Failure
+from rankzero.loggers.sdk_errors import Failure
 from rankzero_comet.courier import CourierSession
 from rankzero_comet.direct import DirectSession, start
 from rankzero_comet.errors import ERRORS, read_failure

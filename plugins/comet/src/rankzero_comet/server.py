@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from rankzero.errors import AccessError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext
-from rankzero.loggers.failures import Rule
+from rankzero.loggers.sdk_errors import Rule
 from rankzero_comet.errors import (
     MISUNDERSTOOD,
     UnconfirmedError,

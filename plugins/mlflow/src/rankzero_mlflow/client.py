@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rankzero.errors import AccessError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
-from rankzero.loggers.failures import Failure, Rule, translated
+from rankzero.loggers.sdk_errors import Failure, Rule, translated
 from rankzero.secrets import mask_urls
 
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"

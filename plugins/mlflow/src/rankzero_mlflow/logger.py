@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rankzero.events.run_info import RunInfo
 from rankzero.loggers.adapter import TrackerLogger
-from rankzero.loggers.failures import Failure
+from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
 from rankzero_mlflow.client import ERRORS, CheckedClient, read_failure
 from rankzero_mlflow.names import LONGEST_TAG

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from rankzero.errors import AccessError, RejectedError, TrackerUnavailableError
-from rankzero.loggers.failures import Failure, Rule, translated
+from rankzero.loggers.sdk_errors import Failure, Rule, translated
 from rankzero_neptune.fields import Point
 from rankzero_neptune.options import END_OF_SERVICE, is_hosted, server_of
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import RunInfo
 from rankzero.loggers.adapter import TrackerLogger
-from rankzero.loggers.failures import Failure
 from rankzero.loggers.options import Option, check_option
+from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import rank_zero_only
 from rankzero_neptune.client import ERRORS, read_failure, request_timeout
 from rankzero_neptune.fields import joined

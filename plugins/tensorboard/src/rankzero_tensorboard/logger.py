@@ -17,7 +17,7 @@ from rankzero.events.run_info import RunInfo
 from rankzero.files.directories import is_url, next_version
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.csv import hparams
-from rankzero.loggers.failures import Failure, Rule
+from rankzero.loggers.sdk_errors import Failure, Rule
 from rankzero.media.store import MediaFile
 from rankzero.values import as_utf8, flatten
 

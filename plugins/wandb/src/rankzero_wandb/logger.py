@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import MetricsRow, RunInfo
 from rankzero.loggers.adapter import Session, TrackerLogger
-from rankzero.loggers.failures import Failure
+from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
 from rankzero.values import as_list, to_jsonable, to_number
 from rankzero_wandb.courier import CourierSession, DisabledSession, state_file

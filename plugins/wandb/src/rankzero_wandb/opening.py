@@ -22,8 +22,8 @@ from rankzero import rank_zero_warn
 from rankzero.capture.environment import Environment, read_environment
 from rankzero.errors import AccessError, RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
-from rankzero.loggers.failures import Failure, Rule, translated
-from rankzero.loggers.failures import read_failure as read_any_failure
+from rankzero.loggers.sdk_errors import Failure, Rule, translated
+from rankzero.loggers.sdk_errors import read_failure as read_any_failure
 from rankzero.run.identity import name_of
 from rankzero.rundir.writer_lock import Writer, writer_pid, writer_state
 from rankzero.waiting import wait_until

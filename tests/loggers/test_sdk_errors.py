@@ -3,7 +3,7 @@
 import pytest
 
 from rankzero.errors import AccessError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
-from rankzero.loggers.failures import Failure, Rule, read_failure, translated
+from rankzero.loggers.sdk_errors import Failure, Rule, read_failure, translated
 
 
 class SdkError(Exception):
