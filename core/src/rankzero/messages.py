@@ -62,11 +62,11 @@ class OnceWarner:
         self._emit = emit
         self._topics: set[str] = set()
 
-    def warn(self, topic: str, message: str) -> None:
-        """Emit ``message``, unless there was a message about ``topic`` before."""
+    def warn(self, topic: str, message: str | None = None) -> None:
+        """Emit ``message``, unless there was a message about ``topic`` before; without a message, emit the topic."""
         if topic not in self._topics:
             self._topics.add(topic)
-            (self._emit or warn_user)(message)
+            (self._emit or warn_user)(topic if message is None else message)
 
 
 def describe(error: BaseException) -> str:

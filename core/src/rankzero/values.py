@@ -136,6 +136,14 @@ def _is_on_accelerator(value: Any) -> bool:
         return False
 
 
+def as_float(number: Number) -> float:
+    """Return a number as a float; an infinity if no float is as large."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
 def to_number(value: Any) -> Number | None:
     """Convert ``value`` to a Python int or float; None if it is not a single real number.
 

@@ -100,8 +100,7 @@ def _fail(name: str, message: str, *, is_hanging: bool = False) -> NoReturn:
 def _one_line(text: str, secrets: list[str]) -> str:
     from rankzero.secrets import scrub
 
-    text = " ".join(scrub(text, secrets).split())
-    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+    return terminal.cut(" ".join(scrub(text, secrets).split()), _LONGEST_MESSAGE)
 
 
 def _try(logger: Logger, directory: Path) -> None:

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from rankzero.cli import terminal
 from rankzero.cli.arguments import parse_options
 
-_MAX_NAME = 24
+_MAX_NAME = 24  # so that a bar fits beside it
 
 if TYPE_CHECKING:
     from rankzero.importers.base import FoundRun
@@ -113,16 +113,11 @@ def _import_one(found: FoundRun, directory: Path, project: str, known: dict[str,
     from rankzero.importers.writing import import_run
 
     with progress_bars() as bars:
-        task = bars.add_task(_shortened(Path(found.source).name), total=found.size or None, note="")
+        task = bars.add_task(terminal.cut(Path(found.source).name, _MAX_NAME), total=found.size or None, note="")
         try:
             return import_run(found, directory, project, partial(bars.advance, task), known)
         except Exception as error:  # a run that cannot be read must not stop the import of others
             return error
-
-
-def _shortened(name: str) -> str:
-    """Shorten a name, so that a bar fits beside it."""
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
 def _print_result(found: FoundRun, result: Imported | Exception) -> bool:

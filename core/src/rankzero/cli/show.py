@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rankzero.rundir.finding import Delivered
 
 _MAX_ROWS = 40
-_MAX_TEXT = 400  # characters of a command line or a parameter
+_MAX_TEXT = 401  # characters of a command line or a parameter
 
 
 def show(
@@ -104,7 +104,7 @@ def _environment(data: RunData) -> Iterator[str]:
         return
     started_by = ["python"] if found.argv and found.argv[0].endswith(".py") else []
     command = shlex.join([*started_by, *found.argv])
-    cut = _shortened(command)
+    cut = terminal.cut(command, _MAX_TEXT)
     git = found.git
     state = ", ".join(filter(None, (git.branch, "with changes" if git.dirty else ""))) if git else ""
     versions = [
@@ -133,12 +133,8 @@ def _params(data: RunData) -> RenderableType:
     table.add_column("parameter", no_wrap=True)
     table.add_column("value", overflow="fold")
     for name, value in flatten(data.params):
-        table.add_row(terminal.escape(name), terminal.escape(_shortened(str(value))))
+        table.add_row(terminal.escape(name), terminal.escape(terminal.cut(str(value), _MAX_TEXT)))
     return table
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 def metrics_table(data: RunData, width: int) -> RenderableType:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankzero.events.structs import Metrics
-from rankzero.values import NON_FINITE
+from rankzero.values import NON_FINITE, as_float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,10 +97,7 @@ def _to_float(value: Any) -> float:
         return math.nan
     if isinstance(value, str):
         return NON_FINITE.get(value, math.nan)
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+    return as_float(value)
 
 
 class _Group:

@@ -84,7 +84,7 @@ P = ParamSpec("P")
 
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _GOALS = ("minimize", "maximize")
-_SUMMARIES = ("min", "max", "mean", "last", "first", "best", "none", "copy")  # the last two are W&B's
+_SUMMARIES = ("min", "max", "mean", "last", "first", "best", "none", "copy")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
 _FULL_DISK_TIMEOUT = 5.0  # seconds to retry lines that could not be written to the journal
@@ -460,7 +460,7 @@ class Run(Verbs):
             for each in map(str.strip, given):
                 if each not in known:
                     message = f"define_metric({definition.name!r}): {what} is one of {', '.join(known)}, not {each!r}."
-                    self._warner.warn(message, message + did_you_mean(each, known))
+                    self._warner.warn(message + did_you_mean(each, known))
 
     @property
     def media_store(self) -> MediaStore:

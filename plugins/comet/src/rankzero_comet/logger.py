@@ -121,7 +121,7 @@ class CometLogger(TrackerLogger):
                 "Comet did not let the experiment begin, and what is logged to it is lost; its client printed why. "
                 'Under rankzero.start("comet") it would be delivered later'
             )
-            self.warner.warn(message, message)
+            self.warner.warn(message)
         return experiment
 
     def read_failure(self, error: BaseException) -> Failure:

@@ -81,7 +81,7 @@ class CometSession(Session):
             known = self._names[name] = _shortened(name) or "(no name)"
             if known != name:
                 message = f"Comet takes names of 1 to {_LONGEST_NAME} characters: {name!r} is {known!r} there"
-                self.warner.warn(message, message)
+                self.warner.warn(message)
         return known
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
@@ -96,7 +96,7 @@ class CometSession(Session):
         for name, text in long.items():
             asset = f"params/{name}.txt"
             message = f"Comet takes params of {_LONGEST_VALUE} characters: {name!r} is whole in the asset {asset}"
-            self.warner.warn(message, message)
+            self.warner.warn(message)
             self._send(text.encode(), ASSET, asset, context)
         if any(isinstance(value, Mapping) and value for value in params.values()):
             self.call("log_other", "hasNestedParams", True, context=context)  # Comet shows them as a tree then

@@ -89,16 +89,12 @@ class FileSession(Session):
     def write_whole(self, kind: str, name: str, value: str, reason: str) -> None:
         """Keep the value of a param or tag, of which MLflow has not all, as an artifact."""
         path = f"{kind}s/{path_name(name)}.txt"
-        self.warn(f"the {kind} {name!r} is whole in the artifact {path}: {reason}")
+        self.warner.warn(f"the {kind} {name!r} is whole in the artifact {path}: {reason}")
         self.client.log_text(self.id, value, path)
 
     def send(self, **batch: Sequence[Any]) -> None:
         """Send metrics, params or tags."""
         raise NotImplementedError
-
-    def warn(self, message: str) -> None:
-        """Warn the user, of each message once."""
-        self.warner.warn(message, message)
 
     # Media
 

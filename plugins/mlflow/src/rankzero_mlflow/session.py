@@ -18,7 +18,7 @@ from rankzero.events.structs import DefineMetric
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.rank import rank_zero_warn
 from rankzero.run.endings import end_at_exit, forget, is_open
-from rankzero.values import Number, flatten
+from rankzero.values import Number, as_float, flatten
 from rankzero_mlflow.client import CheckedClient, client_of_run
 from rankzero_mlflow.media import MOST_TAGS, FileSession, batches
 from rankzero_mlflow.names import NAME_TAG, metric_name
@@ -182,13 +182,10 @@ class MlflowSession(FileSession):
                 yield Metric(self._known_as(summary), value, time, last)
 
     def _storable(self, name: str, number: Number) -> float:
-        try:
-            value = float(number)
-        except OverflowError:
-            value = math.inf
+        value = as_float(number)
         if math.isinf(value):
             # MLflow would store the largest float, which nobody logged.
-            self.warn(f"MLflow cannot hold infinity: {name!r} is NaN there. The journal of a Run has the value")
+            self.warner.warn(f"MLflow cannot hold infinity: {name!r} is NaN there. The journal of a Run has the value")
             return math.nan
         return value
 
@@ -197,7 +194,7 @@ class MlflowSession(FileSession):
         if known is None:
             known = metric_name(name)
             if known != name:
-                self.warn(f"MLflow refuses the name {name!r}; it is {known!r} there")
+                self.warner.warn(f"MLflow refuses the name {name!r}; it is {known!r} there")
                 self.set_tags({NAME_TAG + known: name})
             self._names[name] = known
         return known
@@ -213,11 +210,11 @@ class MlflowSession(FileSession):
         if kind not in ("min", "max"):
             kind = None
             if summary not in (None, "last"):
-                self.warn(f"MLflow has no summary {summary!r}; {name!r} shows its last value")
+                self.warner.warn(f"MLflow has no summary {summary!r}; {name!r} shows its last value")
         if kind is not None or summary is not None:
             self._summaries.define(name, kind)
         if step_metric is not None:
-            self.warn(f"MLflow draws {name!r} over steps or time, not over {step_metric!r}")
+            self.warner.warn(f"MLflow draws {name!r} over steps or time, not over {step_metric!r}")
 
     # Params
 
@@ -255,7 +252,7 @@ class MlflowSession(FileSession):
             self._send_params(params[half:])
 
     def _keep_change(self, name: str, value: str) -> None:
-        self.warn(
+        self.warner.warn(
             f"the param {name!r} was {self._params[name][:80]!r} and is {value[:80]!r} now. MLflow keeps the first "
             f"value; the newest is in the tag {CHANGED_TAG + name!r}"
         )

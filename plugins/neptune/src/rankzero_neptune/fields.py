@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rankzero.values import Number, to_json_number
+from rankzero.values import to_json_number
 
 AS_TEXT = "_as_text"
 """What is added to the name of a metric for the series of texts with the points that its own series does not take."""
@@ -29,14 +29,6 @@ _LARGEST_INT = 2**63 - 1
 
 
 # Values
-
-
-def as_float(number: Number) -> float:
-    """Return a number as a float; an infinity if no float is as large."""
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
 
 
 def as_text(value: float) -> str:

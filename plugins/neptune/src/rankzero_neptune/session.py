@@ -20,7 +20,7 @@ from rankzero.events.structs import Artifact, Checkpoint
 from rankzero.loggers.adapter import Session, TrackerLogger, Unsupported, plain_rows
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile
-from rankzero.values import flatten
+from rankzero.values import as_float, flatten
 from rankzero_neptune.checkpoints import Checkpoints
 from rankzero_neptune.fields import (
     AS_TEXT,
@@ -30,7 +30,6 @@ from rankzero_neptune.fields import (
     Paths,
     Point,
     Tail,
-    as_float,
     as_single,
     joined,
     milliseconds,

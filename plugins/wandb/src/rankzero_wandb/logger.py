@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from rankzero.errors import ConfigError
-from rankzero.events.run_info import MetricsRow, RunInfo
+from rankzero.events.run_info import RunInfo
 from rankzero.loggers.adapter import Session, TrackerLogger
 from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
@@ -179,11 +179,9 @@ class WandbLogger(TrackerLogger):
 
     # What W&B takes in its own way
 
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log a row; in direct use W&B's client gets what is no number as it was given."""
-        values = {str(key): _plain(value) for key, value in metrics.items() if value is not None}
-        if values:
-            self.log_metrics_batch([MetricsRow(values, step, self.context)])
+    def numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return all as numbers: in direct use W&B's client gets what is no number as it was given."""
+        return {str(key): _plain(value) for key, value in metrics.items() if value is not None}, {}
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | None = None, metrics: Any = None, *args: Any, **kwargs: Any
