@@ -1,9 +1,8 @@
 """A real `tensorboard` process, asked over HTTP as its own page asks it."""
 
 import json
-import re
-import subprocess
-import sys
+import multiprocessing
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,15 +66,27 @@ class TensorBoard:
 @contextmanager
 def tensorboard(logdir: str | Path, loader: str = LOADERS[0]) -> Iterator[TensorBoard]:
     """Start a server on a free port; it is ended with the context."""
-    command = [
-        str(Path(sys.executable).with_name("tensorboard")),
-        *("--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"),
-        *("--load_fast", "true" if loader == "data server" else "false"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            found = (re.search(r"at (http://[^/ ]+)", line) for line in process.stderr)
-            yield TensorBoard(next(match[1] for match in found if match))
-        finally:
-            process.terminate()
-            process.communicate()
+    arguments = ["--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"]
+    arguments += ["--load_fast", "true" if loader == "data server" else "false"]
+    # Its processes are copies of one that has imported TensorBoard already, which takes seconds.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tensorboard.default", "tensorboard.main"])
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(arguments, sender))
+    process.start()
+    sender.close()
+    try:
+        yield TensorBoard(receiver.recv())
+    finally:
+        receiver.close()
+        process.terminate()
+        process.join()
+
+
+def _serve(arguments: list[str], sender: Any) -> None:
+    from tensorboard import program
+
+    server = program.TensorBoard()
+    server.configure(["tensorboard", *arguments])
+    sender.send(server.launch())
+    signal.pause()

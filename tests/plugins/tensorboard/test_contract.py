@@ -1,5 +1,6 @@
 """`TensorBoardLogger` keeps the contracts, read back with TensorBoard's own reader."""
 
+import pytest
 from servers.event_files import tracked
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract
@@ -32,11 +33,10 @@ class TestLogger(TensorBoard, LoggerContract):
         return full_disk()
 
 
-class TestLoggerBesideTheRuns(TestLogger):
-    def make_logger(self, tmp_path):
-        return TensorBoardLogger()
-
-
 class TestDelivery(TensorBoard, DeliveryContract):
     def make_logger(self, tmp_path):
         return TensorBoardLogger()
+
+    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
+        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
+    )

@@ -9,9 +9,10 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from servers.event_files import accumulated, events, scalars, tracked
+from servers.event_files import accumulated, scalars, tracked
 
 import rankzero
 from rankzero.errors import PluginNotInstalledError, UnknownOptionError
@@ -86,67 +87,45 @@ def test_how_to_view(tmp_path, monkeypatch):
     assert TensorBoardLogger("s3://b/logs").how_to_view() == "tensorboard --logdir s3://b/logs/lightning_logs"
 
 
-def test_prefix(tmp_path):
-    logger = TensorBoardLogger(tmp_path, prefix="tmp")
-    logger.log_metrics({"loss": 0.5}, 1)
-    logger.close()
-    assert scalars(logger.log_dir) == {"tmp-loss": [(1, 0.5)]}
-
-
-def test_every_value_is_written_at_once(tmp_path):
+def test_every_value_is_written_at_once(logger):
     """So whoever looks sees it, and a process that is killed loses none."""
-    script = f"""
-import os, rankzero_tensorboard
-logger = rankzero_tensorboard.TensorBoardLogger({str(tmp_path)!r})
-for step in range(100):
-    logger.log_metrics({{"loss": step / 2}}, step)
-os.kill(os.getpid(), 9)
-"""
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
-    assert scalars(tmp_path / "lightning_logs/version_0")["loss"] == [(step, step / 2) for step in range(100)]
+    for step in range(10):
+        logger.log_metrics({"loss": step / 2}, step)
+        assert scalars(logger.log_dir)["loss"][-1] == (step, step / 2)
 
 
-def test_a_value_that_is_not_a_number_is_kept_as_text(tmp_path):
-    logger = TensorBoardLogger(tmp_path)
+def test_a_value_that_is_not_a_number_is_kept_as_text(logger):
     logger.log_metrics({"note": "best **so far**", "list": [1, 2], "loss": 0.5, "nested": {"a": 1}}, 3)
     with pytest.warns(UserWarning, match="'gone' was None"):
         logger.log_metrics({"gone": None}, 4)
     logger.log_metrics({"gone": None}, 5)
-    logger.close()
     assert scalars(logger.log_dir) == {"loss": [(3, 0.5)], "nested/a": [(3, 1.0)]}
     texts = {item.key: item.content for item in tracked(logger.log_dir).items["text"]}
     assert texts == {"note": (["value"], [["best **so far**"]]), "list": (["value"], [["[1, 2]"]])}
 
 
-def test_numbers_of_all_kinds(tmp_path):
-    np, torch = pytest.importorskip("numpy"), pytest.importorskip("torch")
+def test_numbers_of_all_kinds(logger):
     values = [torch.tensor([0.5], requires_grad=True), np.float16(0.5), np.int64(2), True, -math.inf]
-    logger = TensorBoardLogger(tmp_path)
     for step, value in enumerate(values):
         logger.log_metrics({"value": value}, np.int64(step))
     logger.log_metrics({"nan": math.nan}, 0)
-    logger.close()
     found = scalars(logger.log_dir)
     assert found["value"] == list(enumerate([0.5, 0.5, 2.0, 1.0, -math.inf]))
     assert math.isnan(found["nan"][0][1])
 
 
-def test_a_value_beyond_float32_is_warned_of_once(tmp_path):
-    logger = TensorBoardLogger(tmp_path)
+def test_a_value_beyond_float32_is_warned_of_once(logger):
     with pytest.warns(UserWarning, match="float32, in which 'loss' is infinite"):
         logger.log_metrics({"loss": 1e300}, 0)
     for step, value in enumerate([-1e39, 10**400, 3e38], 1):
         logger.log_metrics({"loss": value}, step)
-    logger.close()
     values = [value for _, value in scalars(logger.log_dir)["loss"]]
     assert values == [math.inf, -math.inf, math.inf, pytest.approx(3e38)]
 
 
-def test_without_steps_they_count_up(tmp_path):
-    logger = TensorBoardLogger(tmp_path)
+def test_without_steps_they_count_up(logger):
     for value in (0.5, 0.25):
         logger.log_metrics({"loss": value})
-    logger.close()
     assert scalars(logger.log_dir)["loss"] == [(0, 0.5), (1, 0.25)]
 
 
@@ -232,12 +211,3 @@ def test_without_tensorboard_it_says_what_to_install(monkeypatch):
 def test_a_mistyped_option_is_found_at_start(tmp_path):
     with pytest.raises(UnknownOptionError, match="'purge_step'"):
         rankzero.start("tensorboard", purge_stp=3, dir=tmp_path)
-
-
-def test_logging_is_in_order_with_the_verbs(tmp_path):
-    logger = TensorBoardLogger(tmp_path)
-    logger.log_metrics({"loss": 0.5}, 0)
-    logger.log_text("note", ["value"], [["x"]], step=1)
-    logger.log_metrics({"loss": 0.25}, 2)
-    logger.close()
-    assert [event.step for event in events(logger.log_dir)] == [0, 0, 1, 2]

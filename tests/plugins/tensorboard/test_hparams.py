@@ -42,70 +42,48 @@ def test_hp_metric_is_a_placeholder_until_it_is_logged(tmp_path, loader):
     }
 
 
-def test_several_metrics(tmp_path, loader):
-    logger = TensorBoardLogger(tmp_path)
-    logger.log_hyperparams({"lr": 0.1}, {"hp/metric_1": 0, "hp/metric_2": 0})
-    logger.log_metrics({"hp/metric_1": 0.5}, step=3)
-    logger.close()
-    _, metrics, rows = table(tmp_path, loader)
-    assert metrics == ["hp/metric_1", "hp/metric_2"]
-    assert rows == {
-        "lightning_logs/version_0": {"lr": 0.1, "hp/metric_1": 0.5, "hp/metric_2": 0, "status": "STATUS_UNKNOWN"}
-    }
-
-
 def test_the_table_shows_the_metrics_that_were_chosen(tmp_path, loader):
     for number in range(2):  # the second process says nothing of metrics, and takes none away
         logger = TensorBoardLogger(tmp_path, version=0, prefix="p")
-        logger.log_hyperparams({"lr": 0.1, "deep": True}, {"hp/metric_1": 0} if number == 0 else None)
+        logger.log_hyperparams({"lr": 0.1, "deep": True}, {"hp/metric_1": 0, "hp/metric_2": 0} if number == 0 else None)
         logger.log_metrics({"hp/metric_1": 0.5, "loss": 3.0, "grad_norm": 9.0}, step=number)
         logger.close()
     names, metrics, rows = table(tmp_path, loader)
-    assert (sorted(names), metrics) == (["deep", "lr"], ["p-hp/metric_1"])
-    assert rows == {
-        "lightning_logs/version_0": {"lr": 0.1, "deep": True, "p-hp/metric_1": 0.5, "status": "STATUS_UNKNOWN"}
-    }
+    assert (sorted(names), metrics) == (["deep", "lr"], ["p-hp/metric_1", "p-hp/metric_2"])
+    values = {"lr": 0.1, "deep": True, "p-hp/metric_1": 0.5, "p-hp/metric_2": 0}
+    assert rows == {"lightning_logs/version_0": {**values, "status": "STATUS_UNKNOWN"}}
 
 
 def test_calls_merge_across_processes_and_the_last_end_counts(tmp_path, loader):
-    for status, params in (("failed", {"lr": 0.1, "model": {"layers": 3, "act": "relu"}}), ("success", {"lr": 0.2})):
-        logger = attached(tmp_path, "r1")
-        logger.log_hyperparams(params)
-        logger.log_metrics({"loss": 0.5}, step=0)
-        logger.finalize(status)
-        logger.close()
-    _, metrics, rows = table(tmp_path, loader)
-    values = {"lr": 0.2, "model/layers": 3, "model/act": "relu", "loss": 0.5}
-    assert metrics == ["loss"], "under a run, no metric that nobody logged"
-    assert list(rows.values()) == [{**values, "status": "STATUS_SUCCESS"}]
-
-
-@pytest.mark.parametrize("status", ["failed", "crashed", "aborted"])
-def test_a_run_that_did_not_end_well(tmp_path, status):
-    logger = attached(tmp_path, "r1")
-    logger.log_hyperparams({"lr": 0.1})
-    logger.log_metrics({"loss": 0.5}, step=0)
-    with logger.at(LogContext(1.7e9 + 60, 3)):
-        logger.finalize(status)
-    logger.close()
-    _, _, rows = table(tmp_path, LOADERS[1])
-    assert [row["status"] for row in rows.values()] == ["STATUS_FAILURE"]
-
-
-def test_values_of_all_kinds(tmp_path, loader):
-    params = {
+    kinds = {
         "none": None, "yes": True, "text": "größe", "list": [1, "a"], "nan": float("nan"), "large": 2**60,
         "empty": {}, "deep": {"er": {"x": 1.5}}, "type": dict,
     }  # fmt: skip
-    logger = TensorBoardLogger(tmp_path)
-    logger.log_hyperparams(params)
-    logger.close()
-    names, _, rows = table(tmp_path, loader)
-    shown = rows["lightning_logs/version_0"]
-    assert sorted(names) == ["deep/er/x", "large", "list", "nan", "none", "text", "type", "yes"]
-    assert shown["yes"] is True
-    assert (shown["none"], shown["text"], shown["list"]) == ("None", "größe", '[1, "a"]')
-    assert (shown["nan"], shown["large"], shown["deep/er/x"]) == ("NaN", str(2**60), 1.5)
+    for status, params in (("failed", {"lr": 0.1, "model": {"layers": 3, "act": "relu"}}), ("success", {"lr": 0.2})):
+        logger = attached(tmp_path, "r1")
+        logger.log_hyperparams(params | kinds)
+        logger.log_metrics({"loss": 0.5}, step=0)
+        logger.finalize(status)
+        logger.close()
+    names, metrics, rows = table(tmp_path, loader)
+    assert metrics == ["loss"], "under a run, no metric that nobody logged"
+    values = {"lr": 0.2, "model/layers": 3, "model/act": "relu"}
+    values |= {"none": "None", "yes": True, "text": "größe", "list": '[1, "a"]', "nan": "NaN", "large": str(2**60)}
+    values |= {"deep/er/x": 1.5, "type": "builtins.dict"}
+    assert sorted(names) == sorted(values)
+    assert list(rows.values()) == [{**values, "loss": 0.5, "status": "STATUS_SUCCESS"}]
+
+
+def test_runs_that_did_not_end_well(tmp_path):
+    for status in ("failed", "crashed", "aborted"):
+        logger = attached(tmp_path, status)
+        logger.log_hyperparams({"lr": 0.1})
+        logger.log_metrics({"loss": 0.5}, step=0)
+        with logger.at(LogContext(1.7e9 + 60, 3)):
+            logger.finalize(status)
+        logger.close()
+    _, _, rows = table(tmp_path, LOADERS[1], rows=3)
+    assert [row["status"] for row in rows.values()] == ["STATUS_FAILURE"] * 3
 
 
 def test_hparams_yaml_is_as_lightning_writes_it(tmp_path):

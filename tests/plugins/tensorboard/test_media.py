@@ -19,13 +19,6 @@ from rankzero_tensorboard import TensorBoardLogger
 RUN = "lightning_logs/version_0"
 
 
-@pytest.fixture
-def logger(tmp_path):
-    logger = TensorBoardLogger(tmp_path)
-    yield logger
-    logger.close()
-
-
 def encoded(kind, size=(5, 4)):
     buffer = io.BytesIO()
     Image.new("RGB", size, (200, 10, 10)).save(buffer, kind)

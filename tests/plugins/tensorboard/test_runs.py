@@ -38,14 +38,15 @@ def test_a_run_is_shown_under_its_name(tmp_path):
 @pytest.mark.parametrize(("options", "expected"), [({}, "digits"), ({"name": "mine"}, "mine"), ({"name": None}, "")])
 def test_a_directory_of_ones_own(tmp_path, options, expected):
     logger = TensorBoardLogger(tmp_path / "logs", version=3, sub_dir="train", prefix="a", **options)
-    with rankzero.start([logger], dir=tmp_path / "runs", project="digits") as run:
+    with rankzero.start([logger], dir=tmp_path / "runs", project="digits", delivery="thread") as run:
         run.log_metrics({"loss": 0.5}, 0)
     assert scalars(tmp_path / "logs" / expected / "version_3" / "train") == {"a-loss": [(0, 0.5)]}
 
 
 def test_a_resumed_run_continues_in_the_same_file(tmp_path):
     for first in (0, 3):
-        with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", config={f"p{first}": 1}) as run:
+        options = {"run_id": "r1", "name": "first", "config": {f"p{first}": 1}, "delivery": "thread"}
+        with rankzero.start("tensorboard", dir=tmp_path, **options) as run:
             for step in range(first, first + 3):
                 run.log_metrics({"loss": step / 2}, step)
                 run.log_image("picture", [[[0, 255], [255, 0]]])
@@ -59,7 +60,7 @@ def test_a_resumed_run_continues_in_the_same_file(tmp_path):
 
 
 def test_delivered_again_nothing_is_doubled(tmp_path):
-    with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first") as run:
+    with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", delivery="thread") as run:
         for step in range(5):
             run.log_metrics({"loss": step / 2}, step)
     [path] = event_files(directory_of(run))
@@ -73,7 +74,8 @@ def test_delivered_again_nothing_is_doubled(tmp_path):
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("trial", range(4))
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", range(2))
 def test_couriers_that_are_killed_at_random_moments(tmp_path, trial):
     """While training goes on its couriers are killed; what they left is delivered at last."""
     killed = {0}  # not a process: nobody is there yet
