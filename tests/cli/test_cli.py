@@ -1231,6 +1231,26 @@ def test_deliver_delivers_many_runs_that_ended_a_few_at_a_time(command, monkeypa
         lock.release()
 
 
+def test_deliver_goes_on_at_once_with_a_run_that_is_resumed_when_it_was_just_delivered(command, monkeypatch):
+    from rankzero.cli.deliver import _Watch
+
+    run_dir = make_run("a1")
+    watch = _Watch(Path("rankzero-runs"), ())
+    poll = SyncJob.poll
+
+    def resume_at_the_end(job):
+        is_done = poll(job)
+        if is_done and len(in_box()) == 5:
+            add(run_dir, Start(300.0, RunInfo("a1", "n", "p", ""), resumed=True), Finish(302.0, "aborted"))
+        elif is_done:
+            watch._stopping.set()
+        return is_done
+
+    monkeypatch.setattr(SyncJob, "poll", resume_at_the_end)
+    watch.run()
+    assert in_box()[-1] == ["a1", "end", "aborted"]
+
+
 def test_deliver_watches_a_tracker_that_is_down(watching):
     Path("box.jsonl.down").touch()
     run_dir = make_run("a1")

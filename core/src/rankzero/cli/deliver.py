@@ -166,7 +166,7 @@ class _Watch:
                 continue
             bars.remove_task(bar)
             del self._jobs[destination]
-            if why := job.shortfall:
+            if job.shortfall and (why := job.failure):  # without one, the run was resumed since
                 log.warning("%s: %s; tried again in %.0f s", job.title, terminal.reason(why), _TRY_AGAIN_AFTER)
                 self._not_before[destination] = time.monotonic() + _TRY_AGAIN_AFTER
             elif left_out := job.rejection or job.damage:

@@ -230,12 +230,16 @@ class SyncJob:
             self._thread.join(max(0.0, self._stopped_at + _LAST_BATCH - time.monotonic()))
 
     @property
+    def failure(self) -> str | None:
+        """Why the job ended early, or is retrying; None if nothing is wrong."""
+        return " ".join((self.error or self.position.problem or "").split()) or None
+
+    @property
     def shortfall(self) -> str | None:
         """Why the delivery is not complete; None if it is."""
-        state = self.delivered
-        if not (self.error or state.behind):
+        if not (self.error or self.delivered.behind):
             return None
-        why = " ".join((self.error or state.position.problem or "interrupted").split())
+        why = self.failure or "interrupted"
         if self._has_taken_over and self._thread.ident is not None:
             why += (
                 "; the courier that went on in the background has ended, and nothing is retried now: "
