@@ -327,9 +327,9 @@ def test_retries_wait_longer_and_longer_with_jitter(run_dir, tracker, monkeypatc
 
 def test_pauses_are_shorter_once_the_run_is_over(run_dir, tracker, monkeypatch):
     monkeypatch.setattr("rankzero.delivery.courier.pause", lambda _: 3600.0)
-    monkeypatch.setattr("rankzero.delivery.retry._LONGEST_PAUSE_AT_END", 0.1)
+    monkeypatch.setattr("rankzero.delivery.retry._LONGEST_PAUSE_AT_END", 0.01)
     write(run_dir, *metrics(0))
-    fail(tracker, "log_metrics", "unavailable", times=2)
+    fail(tracker, "log_metrics", "unavailable", times=1)
     lock = WriterLock(run_dir)
     with running(courier(run_dir, tracker, follow=True)):
         until(lambda: load_position(run_dir, "file").problem)

@@ -10,7 +10,7 @@ from rankzero.events.structs import Metrics, Start
 EPOCHS = range(4)
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def ranks(request):
     return request.param
 

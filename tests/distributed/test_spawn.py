@@ -4,8 +4,9 @@ import pytest
 
 from rankzero.events.structs import Params, Start, Text
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_run_started_in_each_worker(job):
     job.python("spawn.py", "start in worker")
 
@@ -18,7 +19,6 @@ def test_run_started_in_each_worker(job):
     assert [report["loaded"] for report in others] == [[], []]
 
 
-@pytest.mark.slow
 def test_run_handed_to_each_worker(job):
     job.python("spawn.py", "take copy")
 

@@ -10,6 +10,8 @@ import rankzero
 from rankzero.events.structs import Params, Start
 from rankzero.testing.faults import stalled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wandb_server():
@@ -79,7 +81,6 @@ def test_other_ranks_do_nothing(trained):
         assert report["returned"] == [None] * 4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("order", ["rank zero last", "others never"])
 def test_order_of_finishing_does_not_matter(job, wandb_server, order):
     with_wandb(job, wandb_server)
@@ -93,7 +94,6 @@ def test_order_of_finishing_does_not_matter(job, wandb_server, order):
     assert job.litter() == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "rank", "when", "logged", "ends"),
     [
@@ -113,7 +113,6 @@ def test_failing_rank_ends_the_job_and_the_run(job, trouble, rank, when, logged,
     assert ("the loss is a pineapple" in output) == (trouble == "raises")
 
 
-@pytest.mark.slow
 def test_no_rank_waits_for_a_hanging_tracker(job):
     output = job.torchrun("trouble.py", "the tracker hangs", ranks=2)
 
@@ -126,7 +125,6 @@ def test_no_rank_waits_for_a_hanging_tracker(job):
     assert "continues in the background" in output
 
 
-@pytest.mark.slow
 def test_no_rank_waits_for_a_tracker_that_becomes_unavailable(job):
     with WandbServer() as server:
         with_wandb(job, server)
@@ -140,7 +138,6 @@ def test_no_rank_waits_for_a_tracker_that_becomes_unavailable(job):
     assert one["finishing"] < A_MOMENT
 
 
-@pytest.mark.slow
 def test_two_runs_pair_up_also_beside_another_job(job):
     jobs = []
     for name in ("a", "b"):
@@ -172,7 +169,6 @@ def test_no_rank_waits_for_a_disabled_run(job):
     assert one["first"] == zero["first"]
 
 
-@pytest.mark.slow
 def test_loggers_used_directly(job, wandb_server):
     with_wandb(job, wandb_server)
     job.torchrun("direct.py", ranks=2)

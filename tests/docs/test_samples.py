@@ -32,6 +32,7 @@ VARYING = {
     r"/\S*/rankzero-runs": "/rankzero-runs",
     r"^(\$ .*|Python \d.*|.* · .* × .* GB)\n": "",  # a process of its own finds it out, perhaps too late
 }
+SLOW = ("lightning", "multi-gpu", "several-processes", "comet", "mlflow", "neptune")  # they start many processes
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("[!_]*/*.md"))]
 
 
@@ -103,7 +104,13 @@ def neptune_server(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:CSVLogger has no tags")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] * (page.stem in SLOW), id=str(page.relative_to(ROOT)))
+        for page in PAGES
+    ],
+)
 def test_samples_run(page, tmp_path, monkeypatch, request):
     if page.stem in SERVERS:
         request.getfixturevalue(f"{page.stem}_server")

@@ -56,6 +56,7 @@ def test_so_the_trainers_directory_is_that_of_the_version(tmp_path):
     assert directories == places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order",
     [
@@ -93,6 +94,7 @@ def test_importing_the_contract_installs_no_import_hook():
     assert done.stdout.strip() == "True"
 
 
+@pytest.mark.slow
 def test_modules_that_are_only_named_like_lightnings(tmp_path):
     (tmp_path / "lightning_mine.py").write_text(
         "import rankzero\nfrom lightning.pytorch.loggers import Logger as Theirs\n"

@@ -139,6 +139,7 @@ destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_gradients_that_are_sharded_over_ranks(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", SHARDED]
     ranks = [
