@@ -1,16 +1,19 @@
 """Who decides what, what is said about a mistake, and where secrets do not go."""
 
 import datetime
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from rankzero.config.logger_options import LoggerSpec, check_options
+import rankzero
+from rankzero.config.logger_options import LoggerSpec, check_options, check_types
 from rankzero.config.resolving import resolve
 from rankzero.errors import ConfigError, MissingSecretError, UnknownOptionError
 from rankzero.secrets import expand_secrets, is_secret, redact, secret_values
@@ -489,6 +492,53 @@ def test_wrong_options(logger_class, options, message):
     with pytest.raises(ConfigError, match=message) as raised:
         check_options(LoggerSpec("t", "t", options, source="rankzero.toml"), logger_class)
     assert SECRET not in str(raised.value)
+
+
+class Annotated:
+    def __init__(
+        self,
+        every: int = 1,
+        rate: float | None = None,
+        path: "str | os.PathLike[str]" = "",
+        flag: bool = False,
+        **other,
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "converted"),
+    [
+        ({"every": 10, "rate": 2, "flag": True, "path": "p"}, {"every": 10, "rate": 2.0, "flag": True, "path": "p"}),
+        ({"every": "10", "rate": "1e-3", "flag": "true"}, {"every": 10, "rate": 1e-3, "flag": True}),
+        ({"rate": None, "path": Path("p"), "every": np.int64(3), "tags": 5}, None),
+    ],
+)
+def test_types_of_options(options, converted):
+    assert check_types(LoggerSpec("t", "t"), Annotated, options) == (converted or options)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"every": SECRET}, "'every' of the logger 't' must be int, not str"),
+        ({"every": 2.5}, "must be int, not float"),
+        ({"every": True}, "must be int, not bool"),
+        ({"rate": SECRET}, "must be float, not str"),
+        ({"path": 5}, "must be str, not int"),
+        ({"flag": SECRET}, "must be bool, not str"),
+    ],
+)
+def test_wrong_types_of_options(options, problem):
+    with pytest.raises(ConfigError, match=f"rankzero.toml: the option .*{problem}") as raised:
+        check_types(LoggerSpec("t", "t", options, source="rankzero.toml"), Annotated, options)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_wrong_type_of_an_option_is_an_error_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match=r"start\(\): the option 'flush_logs_every_n_steps' .* must be int, not str"):
+        rankzero.start("csv", flush_logs_every_n_steps="ten", dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_wrong_option_names_the_place_where_it_stands(place):

@@ -2,12 +2,17 @@
 
 A config refers to a secret as ``${NAME}``, the name of an environment variable, or ``${NAME:-default}``. It is
 expanded only when the logger is made. ``$${NAME}`` is the text ``${NAME}`` itself. No message shows an option's value.
+The type of a number, text, boolean or path must be that of the constructor's annotation; a number may be a text.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
+import os
 from collections.abc import Iterable
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -21,6 +26,8 @@ START_PARAMETERS = (
     "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
     "finish_timeout", "down_timeout", "capture_environment",
 )  # fmt: skip
+
+_SCALARS = (bool, int, float, str)
 
 
 class LoggerSpec(msgspec.Struct):
@@ -80,6 +87,37 @@ def check_options(spec: LoggerSpec, logger_class: type[Any]) -> None:
             f"{spec.source}: the logger {spec.plugin!r} needs {_quoted(missing)}, which was not given. "
             f'Write it in its options: loggers={{"{spec.plugin}": {{"{missing[0]}": ...}}}}'
         )
+
+
+def check_types(spec: LoggerSpec, logger_class: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Check numbers, texts, booleans and paths among options against the annotations of the constructor.
+
+    A number may be written as a text, as YAML reads ``1e-3``; it is converted.
+
+    Raises:
+        ConfigError: an option has a wrong type.
+    """
+    try:
+        hints = get_type_hints(logger_class.__init__)
+    except Exception:  # the annotations name what is imported only for type checkers
+        return options
+    return {
+        name: _converted(spec, name, value, hints[name]) if name in hints else value for name, value in options.items()
+    }
+
+
+def _converted(spec: LoggerSpec, name: str, value: Any, hint: Any) -> Any:
+    kinds = {str if get_origin(each) is os.PathLike else each for each in (get_args(hint) or (hint,))}
+    if type(value) not in _SCALARS or type(value) in kinds or not kinds <= {*_SCALARS, NoneType}:
+        return value
+    try:
+        return msgspec.convert(value, functools.reduce(operator.or_, kinds), strict=False)
+    except msgspec.ValidationError:
+        allowed = " or ".join(sorted(each.__name__ for each in kinds - {NoneType}))
+        raise ConfigError(
+            f"{spec.where(name)}: the option {name!r} of the logger {spec.plugin!r} must be {allowed}, "
+            f"not {type(value).__name__}"
+        ) from None
 
 
 def _unknown_option(spec: LoggerSpec, option: str, known: Iterable[str]) -> str:

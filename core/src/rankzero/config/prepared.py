@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rankzero.config.logger_options import LoggerSpec, check_options
+from rankzero.config.logger_options import LoggerSpec, check_options, check_types
 from rankzero.errors import ConfigError, PluginError, PluginNotInstalledError
 from rankzero.loggers.base import Logger
 from rankzero.plugins.registry import get_plugins
@@ -83,7 +83,7 @@ def prepare(spec: LoggerSpec, *, online: bool = False) -> PreparedLogger:
         online: deliver even if its options set it offline.
 
     Raises:
-        ConfigError: an option is unknown or missing, or a secret is not set; the message says where.
+        ConfigError: an option is unknown, missing or of a wrong type, or a secret is not set; the message says where.
         PluginError: the logger cannot be loaded, or a package that it needs is missing.
     """
     return replace(_with_options(spec, _describe(spec)), online=online)
@@ -187,6 +187,7 @@ def _with_options(spec: LoggerSpec, described: PreparedLogger) -> PreparedLogger
     for name, value in with_absolute_paths(spec.options).items():
         options |= expand_secrets({name: value}, spec.where(name))
         secrets.update(secret_values(_written_out({name: value}), secret_names, spec.where(name)))
+    options = check_types(spec, described.logger_class, options)
     return replace(described, options=options, secrets=sorted(secrets, key=len, reverse=True))
 
 
