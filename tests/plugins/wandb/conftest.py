@@ -2,10 +2,17 @@
 
 import pytest
 import wandb
+from plugins.wandb.scripts import Shell
+from plugins.wandb.user import User
 from servers.wandb_server import WandbServer
 from waiting import A_WHILE
 
 from rankzero_wandb import WandbLogger
+
+
+@pytest.fixture(autouse=True, scope="module")
+def capture_environment():
+    """Only the tests that are about it record the environment: it costs a process for each run."""
 
 
 @pytest.fixture
@@ -19,6 +26,23 @@ def server():
 def environment(server, tmp_path):
     """What a process needs to log to the server, and to wait at its end for one that was down a moment ago."""
     return {**server.environment(tmp_path), "RANKZERO_DOWN_TIMEOUT": str(A_WHILE)}
+
+
+@pytest.fixture
+def shell(tmp_path, environment):
+    """Runs scripts as processes."""
+    return Shell(tmp_path / "work", {**environment, "WANDB_DIR": None, "WANDB_SILENT": None})
+
+
+@pytest.fixture
+def user(tmp_path, environment):
+    return User(tmp_path / "work", {**environment, "WANDB_DIR": None})
+
+
+@pytest.fixture
+def colleague(tmp_path, environment):
+    """Somebody at another machine, who has a key and no other variable."""
+    return User(tmp_path / "elsewhere", {**environment, "WANDB_DIR": None, "WANDB_BASE_URL": None})
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import WandbLogger as LightningWandbLogger
 from servers.lightning_model import SCORES, Model, data, trainer
 
 import rankzero
+from rankzero.cli import app
 from rankzero_wandb import WandbLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
@@ -58,10 +59,18 @@ EXPECTED = {
 }
 
 
+@pytest.fixture
+def start(here, tmp_path):
+    def start(delivery="thread", **options):
+        return rankzero.start({"wandb": options}, project="p", dir=tmp_path / "runs", delivery=delivery)
+
+    return start
+
+
 @pytest.mark.parametrize("case", EXPECTED)
-def test_which_checkpoints_arrive_from_a_run(here, server, tmp_path, case):
+def test_which_checkpoints_arrive_from_a_run(start, server, tmp_path, case):
     log_model, settings, expected = EXPECTED[case]
-    with rankzero.start({"wandb": {"log_model": log_model}}, project="p", dir=tmp_path / "runs") as run:
+    with start(log_model=log_model) as run:
         fit(run, tmp_path / "saved", settings)
     assert versions(server, f"model-{run.id}") == expected
 
@@ -83,11 +92,8 @@ def test_lightnings_logger_has_the_same(make_logger, server, tmp_path, log_model
     }  # fmt: skip
 
 
-def test_of_a_failed_run_what_was_saved_arrives(here, server, tmp_path):
-    with (
-        pytest.raises(IndexError),
-        rankzero.start({"wandb": {"log_model": True}}, project="p", dir=tmp_path / "runs") as run,
-    ):
+def test_of_a_failed_run_what_was_saved_arrives(start, server, tmp_path):
+    with pytest.raises(IndexError), start(log_model=True) as run:
         fit(run, tmp_path / "saved", BEST_ONLY, epochs=5)
     assert versions(server, f"model-{run.id}") == [saved(2, "best", "latest")]
     assert server.run(run.id).state == "failed"
@@ -112,7 +118,7 @@ def test_a_name_of_its_own_and_aliases_that_move(make_logger, server, tmp_path):
     assert found["best"].run == server.run(logger.version).path
 
 
-def test_a_directory(make_logger, here, server, tmp_path):
+def test_a_directory(make_logger, start, server, tmp_path):
     folder = tmp_path / "epoch=1.ckpt"
     for name, content in {"meta.pt": b"1", "shards/0.distcp": b"2" * 5000}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -120,24 +126,22 @@ def test_a_directory(make_logger, here, server, tmp_path):
     logger = make_logger()
     logger.log_checkpoint(folder, aliases=["best"])
     logger.close()
-    with rankzero.start("wandb", project="p", dir=tmp_path / "runs") as run:
+    with start() as run:
         run.log_checkpoint(folder, aliases=["best"])
     expected = {"model.ckpt/meta.pt": b"1", "model.ckpt/shards/0.distcp": b"2" * 5000}
     for run_id in (logger.version, run.id):
         assert server.artifact(f"model-{run_id}:best", "p").files == expected
 
 
-def test_a_file_that_is_gone_when_it_is_delivered(here, server, tmp_path):
+def test_a_file_that_is_gone_when_it_is_delivered(start, server, tmp_path):
     path = tmp_path / "a.ckpt"
-    server.stop()
-    run = rankzero.start({"wandb": {"log_model": "all"}}, project="p", dir=tmp_path / "runs")
-    fit(run, tmp_path / "saved", BEST_ONLY)
-    path.write_bytes(b"by hand")
-    run.log_checkpoint(path, score=9, aliases=["mine"])
-    path.unlink()
+    with start("off", log_model="all") as run:
+        fit(run, tmp_path / "saved", BEST_ONLY)
+        path.write_bytes(b"by hand")
+        run.log_checkpoint(path, score=9, aliases=["mine"])
+        path.unlink()
     assert os.listdir(tmp_path / "saved") == ["epoch=2.ckpt"]
-    server.start()
-    run.finish()
+    assert app.main(["sync", str(run.dir)]) == 0
     name = f"model-{run.id}"
     assert server.artifact(f"{name}:mine", "p").files == {"model.ckpt": b"by hand"}
     found = [server.artifact(f"{name}:{alias}", "p") for alias in ("v0", "best")]

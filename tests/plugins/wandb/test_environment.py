@@ -2,18 +2,19 @@
 
 import json
 import os
-import re
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import yaml
-from plugins.wandb.scripts import Shell
+from servers.wandb_mock.sweep import Sweep
 
-LOGS = """
-    with rankzero.start("wandb"{options}) as run:
-        run.log_metrics({{"loss": 0.5}}, 0)
-"""
+import rankzero
+from rankzero_wandb import WandbLogger, courier
+from rankzero_wandb.opening import client_settings
+
 VARIABLES = {
     "WANDB_ENTITY": "team",
     "WANDB_PROJECT": "digits",
@@ -34,30 +35,11 @@ DESCRIPTION = {
     "tags": ["a", "b"],
     "notes": "why",
 }
-TRAINS = """
-    import argparse
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--lr", type=float)
-    arguments.add_argument("--layers", type=int)
-    params = vars(arguments.parse_args())
-    with rankzero.start("wandb", config={"seed": 1}) as run:
-        run.log_metrics({"loss": params["lr"] * params["layers"]}, 0)
-"""
-SWEEP = {
-    "method": "grid",
-    "program": "train.py",
-    "metric": {"name": "loss", "goal": "minimize"},
-    "parameters": {"lr": {"values": [0.5, 0.25]}, "layers": {"value": 2}},
-}
-
-
-def logs(options=""):
-    return LOGS.format(options=options)
-
-
-@pytest.fixture
-def shell(tmp_path, environment):
-    return Shell(tmp_path / "work", {**environment, "WANDB_DIR": None, "WANDB_SILENT": None})
+OF_LOGGER = {
+    "entity": "us", "project": "letters", "id": "mine", "name": "tuned", "group": "g", "job_type": "test",
+    "tags": ["c"], "notes": "because",
+}  # fmt: skip
+OF_RUN = {"project": "letters", "name": "tuned", "tags": ["c"], "notes": "because"}
 
 
 def only_run(server):
@@ -71,196 +53,182 @@ def description(run):
     return {name: getattr(run, name) for name in DESCRIPTION}
 
 
-def test_variables(server, shell):
-    shell.train(logs(), **VARIABLES)
-    assert description(only_run(server)) == DESCRIPTION
+@pytest.mark.parametrize(
+    ("loggers", "options", "given"),
+    [
+        ("wandb", {}, {}),
+        ({"wandb": OF_LOGGER}, {}, OF_LOGGER),
+        ("wandb", OF_RUN, OF_RUN),
+    ],
+    ids=["only variables", "arguments of the logger", "arguments of the run"],
+)
+def test_arguments_count_more_than_variables(server, user, loggers, options, given):
+    user.train(loggers=loggers, variables=VARIABLES, **options)
+    renamed = {"display_name" if name == "name" else name: value for name, value in given.items()}
+    assert description(only_run(server)) == {**DESCRIPTION, **renamed}
 
 
-def test_arguments_of_the_logger_win(server, shell):
-    given = {
-        "entity": "us", "project": "letters", "id": "mine", "name": "tuned", "group": "g", "job_type": "test",
-        "tags": ["c"], "notes": "because",
-    }  # fmt: skip
-    shell.train(f"""
-    with rankzero.start({{"wandb": {given}}}) as run:
-        run.log_metrics({{"loss": 0.5}}, 0)
-    """, **VARIABLES)  # fmt: skip
-    name = given.pop("name")
-    assert description(only_run(server)) == {**given, "display_name": name}
-
-
-def test_arguments_of_the_run_win(server, shell):
-    shell.train(logs(', project="letters", name="tuned", tags=["c"], notes="because"'), **VARIABLES)
-    given = {"project": "letters", "display_name": "tuned", "tags": ["c"], "notes": "because"}
-    assert description(only_run(server)) == {**DESCRIPTION, **given}
-
-
-def test_without_any(server, shell):
-    shell.train(logs())
+def test_without_any(server, user):
+    given = user.train()
     run = only_run(server)
-    (journal,) = shell.directory.glob("runs/default/*/journal.jsonl")
-    start = json.loads(journal.read_text().splitlines()[0])["run"]
-    assert (run.id, run.display_name, run.project) == (start["id"], start["name"], "default")
+    assert (run.id, run.display_name, run.project) == (given.id, given.name, "default")
     assert (run.entity, run.group, run.job_type, list(run.tags), run.notes) == (
         server.store.entity, None, None, [], None
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("options", ["", ', settings={"x_stats_sampling_interval": 5}'])
-def test_a_later_sync_without_them_goes_to_the_same_place(server, shell, tmp_path, options):
-    server.stop()
-    shell.train(
-        f"""
-    import os, signal
-    run = rankzero.start("wandb"{options})
-    run.log_metrics({{"loss": 0.5}}, 0)
-    run._supervisor.get("wandb")._process.kill()
-    run.finish(timeout=0)
-    """,
-        **VARIABLES,
-    )
-    server.start()
-    elsewhere = Shell(tmp_path / "elsewhere", {**shell.environment, "WANDB_BASE_URL": None})
-    elsewhere.sync(shell.run_dir)
-    assert description(only_run(server)) == DESCRIPTION
-
-
-def test_offline_is_remembered_for_what_is_synced(server, shell, tmp_path):
-    shell.train(logs(), WANDB_MODE="offline", **VARIABLES)
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, {"delivery": "off"}),
+        ({}, {"delivery": "off", "settings": {"x_stats_sampling_interval": 5}}),
+        ({"WANDB_MODE": "offline"}, {}),
+    ],
+)
+def test_a_later_sync_without_them_goes_to_the_same_place(server, user, colleague, variables, options):
+    user.train(variables={**VARIABLES, **variables}, **options)
     assert server.requests == []
-    Shell(tmp_path / "elsewhere", {**shell.environment, "WANDB_BASE_URL": None}).sync(shell.run_dir)
+    colleague.sync(user.run_dir)
     assert description(only_run(server)) == DESCRIPTION
 
 
-def test_variables_of_who_syncs_do_not_redirect_a_run(server, shell, tmp_path):
-    shell.train("""
-    with rankzero.start("wandb", project="p", run_id="r", delivery="off") as run:
-        run.log_metrics({"loss": 0.5}, 0)
-    """)
-    foreign = {"WANDB_ENTITY": "team", "WANDB_RUN_ID": "other", "WANDB_TAGS": "x", "WANDB_RUN_GROUP": "g"}
-    Shell(tmp_path / "elsewhere", shell.environment).sync(shell.run_dir, **foreign)
+def test_variables_of_who_syncs_do_not_redirect_a_run(server, user):
+    user.train(project="p", run_id="r", delivery="off")
+    user.sync(user.run_dir, WANDB_ENTITY="team", WANDB_RUN_ID="other", WANDB_TAGS="x", WANDB_RUN_GROUP="g")
     run = server.run("r")
     assert (run.entity, list(run.tags), run.group) == ("tester", [], None)
     assert len(server.store.runs) == 1
 
 
-SYNC_SLOWLY = """
-    import sys, time
-    from rankzero.cli import app
-    from rankzero_wandb import courier
-    open_for_courier = courier.open_for_courier
-    def open_slowly(*arguments, **options):
-        print("begin", flush=True)
-        time.sleep(2)  # in which the other one would begin, too
-        run = open_for_courier(*arguments, **options)
-        print("opened", flush=True)
-        return run
-    courier.open_for_courier = open_slowly
-    sys.exit(app.main(["sync", sys.argv[1], "--timeout", "80"]))
-"""
-
-
-def test_two_loggers_of_one_run_in_one_process(server, shell):
-    """W&B's client cannot have an id twice, so one waits until the other has ended."""
-    shell.train("""
-    from rankzero_wandb import WandbLogger
-    loggers = [WandbLogger(project="a"), WandbLogger(project="b")]
-    with rankzero.start(loggers, run_id="r", delivery="off") as run:
-        for step in range(500):
-            run.log_metrics({"loss": step}, step)
-    """)
-    ended = shell.train(SYNC_SLOWLY, shell.run_dir)
-    assert re.findall("^(begin|opened)$", ended.stdout, re.MULTILINE) == ["begin", "opened"] * 2
-    for stored in server.store.runs.values():
-        assert [row["loss"] for row in stored.history] == list(range(500))
-    assert len(server.store.runs) == 2
-
-
-def test_disabled_is_remembered(server, shell, tmp_path):
-    shell.train(logs(), WANDB_MODE="disabled", **VARIABLES)
-    Shell(tmp_path / "elsewhere", shell.environment).sync(shell.run_dir, "--again")
+def test_disabled_is_remembered(server, user, colleague):
+    user.train(variables={**VARIABLES, "WANDB_MODE": "disabled"})
+    colleague.sync(user.run_dir, "--again")
     assert server.requests == []
 
 
-def test_no_secret_is_kept(shell):
-    shell.train(logs(), **VARIABLES, WANDB_MODE="offline")
-    kept = json.loads((shell.run_dir / "journal.jsonl").read_text().splitlines()[0])["loggers"]["wandb"]["options"]
-    base_url = shell.environment["WANDB_BASE_URL"]
+def test_no_secret_is_kept(user):
+    user.train(variables={**VARIABLES, "WANDB_MODE": "offline"})
+    kept = json.loads((user.run_dir / "journal.jsonl").read_text().splitlines()[0])["loggers"]["wandb"]["options"]
+    base_url = user.environment["WANDB_BASE_URL"]
     assert kept == {"environment": {**VARIABLES, "WANDB_BASE_URL": base_url, "WANDB_MODE": "offline"}}
 
 
-def test_the_directory_of_wandb(server, shell, tmp_path):
-    shell.train(logs(), WANDB_DIR=str(tmp_path / "scratch"))
+def test_the_directory_of_wandb(server, user, tmp_path):
+    user.train(variables={"WANDB_DIR": str(tmp_path / "scratch")})
     only_run(server)
     assert list((tmp_path / "scratch").glob("wandb/run-*"))
-    assert not (shell.run_dir / "wandb").exists()
-    assert not (shell.directory / "wandb").exists()
+    assert not (user.run_dir / "wandb").exists()
+    assert {path.name for path in user.directory.iterdir()} == {"runs"}
 
 
-def test_without_it_nothing_lies_outside_of_the_run(server, shell):
-    shell.train(logs())
+def test_without_it_nothing_lies_outside_of_the_run(server, user):
+    user.train()
     only_run(server)
-    assert {path.name for path in shell.directory.iterdir()} == {"train.py", "runs"}
-    assert list(shell.run_dir.glob("wandb/run-*"))
+    assert {path.name for path in user.directory.iterdir()} == {"runs"}
+    assert list(user.run_dir.glob("wandb/run-*"))
 
 
-def test_one_id_for_several_runs(server, shell):
+def test_timeouts_of_the_client(run_info, monkeypatch):
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "90")
+    monkeypatch.setenv("WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS", "60")
+    settings = client_settings(WandbLogger().options, run_info, None)
+    assert settings["finish_timeout"] == 60
+    assert not {"init_timeout", "x_graphql_retry_wait_max_seconds"} & settings.keys()
+
+
+# Several runs
+
+
+def log_steps(first, last, sign=1):
+    def log(run):
+        for step in range(first, last):
+            run.log_metrics({"x": sign * step}, step)
+
+    return log
+
+
+def steps_and_values(server, run_id):
+    return [each[:2] for each in server.run(run_id).scalars("x", "trainer/global_step")]
+
+
+def test_one_id_for_several_runs(server, user):
     """A job that begins again under its id, as W&B's users do, goes on in W&B."""
     for first in (0, 3):
-        shell.train(
-            f"""
-        with rankzero.start("wandb", project="p") as run:
-            for step in range({first}, {first} + 3):
-                run.log_metrics({{"loss": step}}, step)
-        """,
-            WANDB_RUN_ID="fixed",
-        )
-    steps = [each[:2] for each in server.run("fixed").scalars("loss", "trainer/global_step")]
-    assert steps == [(step, step) for step in range(6)]
+        user.train(log_steps(first, first + 3), {"WANDB_RUN_ID": "fixed"}, project="p")
+    assert steps_and_values(server, "fixed") == [(step, step) for step in range(6)]
 
 
-def test_two_runs_of_a_process(server, shell):
-    shell.train("""
-    with rankzero.start("wandb", project="p", run_id="a") as a, rankzero.start("wandb", project="q", run_id="b") as b:
-        for step in range(5):
-            a.log_metrics({"x": step}, step)
-            b.log_metrics({"x": -step}, step)
-        print("printed once")
-    with rankzero.start("wandb", project="p", run_id="c") as c:
-        c.log_metrics({"x": 9}, 0)
-    """)
+@pytest.mark.parametrize("delivery", ["process", "thread"])
+def test_two_runs_of_a_process(server, user, delivery):
+    def log_to_another(a):
+        with rankzero.start("wandb", project="q", run_id="b", delivery=delivery) as b:
+            for step in range(5):
+                log_steps(step, step + 1)(a)
+                log_steps(step, step + 1, -1)(b)
+            print("printed once")
+
+    user.train(log_to_another, project="p", run_id="a", delivery=delivery)
+    user.train(log_steps(9, 10), project="p", run_id="c", delivery=delivery)
     for run_id, project, sign in (("a", "p", 1), ("b", "q", -1)):
         run = server.run(run_id)
-        assert [each[:2] for each in run.scalars("x", "trainer/global_step")] == [(n, sign * n) for n in range(5)]
+        assert steps_and_values(server, run_id) == [(n, sign * n) for n in range(5)]
         assert (run.project, run.exit_code) == (project, 0)
         assert run.console.count("printed once") == 1
-    assert server.run("c").scalars("x")[0].value == 9
+    assert steps_and_values(server, "c") == [(9, 9)]
 
 
-@pytest.mark.parametrize("delivery", ["thread"])
-def test_two_runs_of_a_process_with_threads(server, shell, delivery):
-    shell.train(f"""
-    options = {{"project": "p", "delivery": "{delivery}"}}
-    with rankzero.start("wandb", run_id="a", **options) as a, rankzero.start("wandb", run_id="b", **options) as b:
-        for step in range(5):
-            a.log_metrics({{"x": step}}, step)
-            b.log_metrics({{"x": -step}}, step)
-    """)
-    for run_id, sign in (("a", 1), ("b", -1)):
-        values = [each[:2] for each in server.run(run_id).scalars("x", "trainer/global_step")]
-        assert values == [(n, sign * n) for n in range(5)]
+def test_two_loggers_of_one_run_in_one_process(server, user, monkeypatch):
+    """W&B's client cannot have an id twice, so one waits until the other has ended."""
+    happened, open_for_courier = [], courier.open_for_courier
+
+    def open_slowly(*arguments, **options):
+        happened.append("begin")
+        both_are_there.wait()
+        time.sleep(0.5)  # in which the other one would begin, too
+        run = open_for_courier(*arguments, **options)
+        happened.append("opened")
+        return run
+
+    both_are_there = threading.Event()
+    session = courier.CourierSession.__init__
+
+    def count(self, *arguments):
+        started.append(self)
+        if len(started) == 2:
+            both_are_there.set()
+        session(self, *arguments)
+
+    started = []
+    user.train(
+        log_steps(0, 50),
+        loggers=[WandbLogger(project="a"), WandbLogger(project="b")],
+        run_id="r",
+        delivery="off",
+    )
+    monkeypatch.setattr(courier, "open_for_courier", open_slowly)
+    monkeypatch.setattr(courier.CourierSession, "__init__", count)
+    user.sync(user.run_dir)
+    assert happened == ["begin", "opened"] * 2
+    for stored in server.store.runs.values():
+        assert [row["x"] for row in stored.history] == list(range(50))
+    assert len(server.store.runs) == 2
 
 
 # Sweeps
 
+SWEEP = {
+    "method": "grid",
+    "program": "train.py",
+    "metric": {"name": "loss", "goal": "minimize"},
+    "parameters": {"lr": {"values": [0.5, 0.25]}, "layers": {"value": 2}},
+}
+
 
 @pytest.fixture
-def sweep(server, shell):
-    """The id of a sweep of ``train.py``."""
-    (shell.directory / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
-    wandb = Path(sys.executable).with_name("wandb")
-    shell.run(wandb, "sweep", "--project", "p", "sweep.yaml")
-    (sweep,) = server.store.sweeps.values()
+def sweep(server):
+    """A sweep of ``train.py``."""
+    sweep = Sweep(server.store.entity, "p", "sweep0", yaml.safe_dump(SWEEP))
+    server.store.sweeps[sweep.id] = sweep
     return sweep
 
 
@@ -275,25 +243,12 @@ def check_sweep(server, sweep):
         assert [each[:2] for each in run.scalars("loss", "trainer/global_step")] == [(0, lr * 2)]
 
 
-@pytest.mark.slow
-def test_a_sweep_by_the_command(server, shell, sweep):
-    shell.write(TRAINS)
-    wandb = Path(sys.executable).with_name("wandb")
-    # W&B's agent may abort on its way out, when all is done.
-    command = (wandb, "agent", "--count", "2", f"{server.store.entity}/p/{sweep.id}")
-    shell.run(*command, returns=None, PATH=path_with_python())
-    check_sweep(server, sweep)
-
-
-def path_with_python():
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
-
+@pytest.mark.filterwarnings("ignore:unclosed file .*config.yaml:ResourceWarning")  # W&B's client leaves it open
 @pytest.mark.parametrize("is_late", [False, True])
-def test_a_run_of_a_sweep_as_an_agent_starts_it(server, shell, sweep, tmp_path, is_late):
+def test_a_run_of_a_sweep_as_an_agent_starts_it(server, user, colleague, sweep, tmp_path, is_late):
     """Delivered at once, or later without the agent's environment and files."""
+    parameters = tmp_path / "config.yaml"
     for each in (sweep.command(), sweep.command()):
-        parameters = shell.directory / f"config-{each['run_id']}.yaml"
         parameters.write_text(yaml.safe_dump({"wandb_version": 1, **each["args"]}))
         variables = {
             "WANDB_SWEEP_ID": sweep.id,
@@ -302,13 +257,42 @@ def test_a_run_of_a_sweep_as_an_agent_starts_it(server, shell, sweep, tmp_path, 
             "WANDB_ENTITY": server.store.entity,
             "WANDB_SWEEP_PARAM_PATH": str(parameters),
         }
-        arguments = [f"--{name}={value['value']}" for name, value in each["args"].items()]
-        shell.train(TRAINS, *arguments, **variables, **({"WANDB_MODE": "offline"} if is_late else {}))
-        parameters.unlink()
+        loss = each["args"]["lr"]["value"] * each["args"]["layers"]["value"]
+        user.train(
+            lambda run, loss=loss: run.log_metrics({"loss": loss}, 0),
+            variables,
+            config={"seed": 1},
+            delivery="off" if is_late else "thread",
+        )
+    parameters.unlink()
     if is_late:
-        elsewhere = Shell(tmp_path / "elsewhere", {**shell.environment, "WANDB_BASE_URL": None})
-        elsewhere.sync(*shell.directory.glob("runs/default/*"))
+        colleague.sync(*user.directory.glob("runs/default/*"))
     check_sweep(server, sweep)
+
+
+@pytest.mark.slow
+def test_a_sweep_by_the_command(server, shell):
+    shell.write("""
+    import argparse
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--lr", type=float)
+    arguments.add_argument("--layers", type=int)
+    params = vars(arguments.parse_args())
+    with rankzero.start("wandb", config={"seed": 1}) as run:
+        run.log_metrics({"loss": params["lr"] * params["layers"]}, 0)
+    """)
+    (shell.directory / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
+    wandb = Path(sys.executable).with_name("wandb")
+    shell.run(wandb, "sweep", "--project", "p", "sweep.yaml")
+    (sweep,) = server.store.sweeps.values()
+    # W&B's agent may abort on its way out, when all is done.
+    command = (wandb, "agent", "--count", "2", f"{server.store.entity}/p/{sweep.id}")
+    shell.run(*command, returns=None, PATH=path_with_python())
+    check_sweep(server, sweep)
+
+
+def path_with_python():
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.mark.slow

@@ -1,7 +1,12 @@
 """`WandbLogger.experiment`, while a courier that is a thread delivers to the same run."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+
+from plugins.wandb.delivered import rows, values
+from servers.wandb_mock.run import HISTORY
+from waiting import A_WHILE, SOON
 
 from rankzero.events.run_info import LogContext
 
@@ -27,3 +32,43 @@ def test_a_courier_and_who_uses_the_run_open_it_once(server, make_logger, run_in
     run = server.run(run_info.id)
     assert run.summary["own"] == 7
     assert [(row["loss"], row["_step"], row["_timestamp"]) for row in run.history] == [(0.5, 1, 1000.5)]
+
+
+def log_ours(run, *steps):
+    for step in steps:
+        run.log_metrics({"loss": step / 3}, step)
+
+
+def check_ours(stored, steps):
+    """Check that our rows are there, and none twice; a number that is left out is no row of the journal."""
+    assert values(stored, "loss") == [(step, step / 3) for step in steps]
+    numbers = [row["_step"] for row in stored.history]
+    assert numbers == sorted(set(numbers))
+    assert sorted(stored.streams[HISTORY]) == list(range(len(numbers)))
+
+
+def test_rows_that_a_script_logs_itself_stand_between_ours(server, user):
+    def log(run):
+        for first in range(0, 60, 10):
+            log_ours(run, first)
+            assert run.flush(A_WHILE)
+            run.experiment.log({"own": first})
+            log_ours(run, *range(first + 1, first + 10))
+
+    stored = server.run(user.train(log).id)
+    check_ours(stored, range(60))
+    assert [row["own"] for row in rows(stored, "own")] == list(range(0, 60, 10))
+    assert stored.state == "finished"
+
+
+def test_a_step_that_a_script_gives_its_own_row_does_not_hold_ours_up(server, user):
+    def log(run):
+        log_ours(run, 0)
+        run.experiment.log({"own": 1}, step=500)
+        log_ours(run, *range(1, 7))
+
+    began = time.monotonic()
+    stored = server.run(user.train(log).id)
+    assert time.monotonic() - began < SOON
+    check_ours(stored, range(7))
+    assert [row.get("loss") for row in rows(stored, "own")] == [None]

@@ -49,7 +49,7 @@ def test_the_same_arrives_as_from_lightnings_logger(make_logger, server, tmp_pat
 
 
 def test_under_a_run(here, server, tmp_path):
-    with rankzero.start("wandb", project="p", dir=tmp_path / "runs") as run:
+    with rankzero.start("wandb", project="p", dir=tmp_path / "runs", delivery="thread") as run:
         losses = use(run)
     arrived = server.run(run.id)
     arrived.raw_config.pop("rankzero")

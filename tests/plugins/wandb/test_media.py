@@ -127,14 +127,12 @@ def log_pictures(run, directory):
     )
 
 
-@pytest.fixture(scope="module", params=["thread", "process", "directly"])
+@pytest.fixture(scope="module", params=["run", "directly"])
 def stored(request, delivered, tmp_path_factory):
     directory = tmp_path_factory.mktemp("logged")
     if request.param == "directly":
         return delivered.directly(lambda logger: log_everything(logger, directory))
-    run, stored = delivered.run(lambda run: log_everything(run, directory), delivery=request.param)
-    stored.run_dir = run.dir
-    return stored
+    return delivered.run(lambda run: log_everything(run, directory))[1]
 
 
 def media(stored, key):
@@ -366,7 +364,7 @@ def watch_and_train(watching, *models, log="all"):
         watching.log_metrics({"loss": step}, step)
 
 
-@pytest.mark.parametrize("use", ["thread", "process", "directly"])
+@pytest.mark.parametrize("use", ["run", "directly"])
 def test_gradients_and_parameters_of_a_watched_model(delivered, use):
     model = Model()
 
@@ -379,7 +377,7 @@ def test_gradients_and_parameters_of_a_watched_model(delivered, use):
         model(torch.ones(5, 2)).sum().backward()
         model(torch.ones(5, 2)).sum().backward()
 
-    stored = delivered.directly(log) if use == "directly" else delivered.run(log, delivery=use)[1]
+    stored = delivered.directly(log) if use == "directly" else delivered.run(log)[1]
     for name, parameter in model.named_parameters():
         for kind in ("gradients", "parameters"):
             found = [row[f"{kind}/{name}"] for row in rows(stored, f"{kind}/{name}")]

@@ -53,10 +53,10 @@ def log_everything(run):
         run.log_metrics({"many": step / 7}, step=step)
 
 
-@pytest.fixture(scope="module", params=["thread", "process"])
-def both(request, delivered):
-    """A run, and what W&B has of it; delivered by a thread, or by a process."""
-    return delivered.run(log_everything, delivery=request.param)
+@pytest.fixture(scope="module")
+def both(delivered):
+    """A run, and what W&B has of it."""
+    return delivered.run(log_everything)
 
 
 @pytest.fixture

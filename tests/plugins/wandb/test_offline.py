@@ -1,44 +1,40 @@
 """Offline: nothing is sent, and W&B's own files and the journal each hold everything for later."""
 
 import signal
-import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from plugins.wandb.arrived import arrived
-from plugins.wandb.scripts import Shell
 from waiting import A_WHILE, until
 
+import rankzero
 from rankzero.events.structs import Finish
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 
-EVERYTHING = """
-    import numpy as np
-    run = rankzero.start("wandb", project="p", name="mine", run_id="r", config={{"lr": 0.1, "net": {{"n": [1]}}}}{0})
-    for step in range(50):
-        run.log_metrics({{"loss": 1 / (step + 1)}}, 49 - step)
-    run.log_image("picture", [np.zeros((4, 4), np.uint8)], step=7, caption=["black"])
-    run.log_table("rows", ["n"], [[1], [2]], step=8)
-    with open("data.csv", "w") as file:
-        file.write("1,2")
-    run.log_artifact("data.csv", name="data", type="dataset")
-    run.log_tags(["late"])
-    print("printed")
-    {1}
-"""
+RUN = {"project": "p", "name": "mine", "run_id": "r", "config": {"lr": 0.1, "net": {"n": [1]}}}
 VALUES = [(49 - step, 1 / (step + 1)) for step in range(50)]
 
 
-def everything(options="", then="run.finish()"):
-    return EVERYTHING.format(options, then)
+def log_everything(run):
+    for step, value in VALUES:
+        run.log_metrics({"loss": value}, step)
+    run.log_image("picture", [np.zeros((4, 4), np.uint8)], step=7, caption=["black"])
+    run.log_table("rows", ["n"], [[1], [2]], step=8)
+    Path("data.csv").write_text("1,2")
+    run.log_artifact("data.csv", name="data", type="dataset")
+    run.log_tags(["late"])
+    print("printed")
 
 
-@pytest.fixture
-def shell(tmp_path, environment):
-    return Shell(tmp_path / "work", {**environment, "WANDB_DIR": None, "WANDB_SILENT": None})
+SCRIPT = """
+    from plugins.wandb.test_offline import RUN, log_everything
+    run = rankzero.start("wandb", offline=True, **RUN)
+    log_everything(run)
+"""
 
 
 def check_nothing_was_sent(server):
@@ -59,161 +55,133 @@ def check_everything(server, exit_code=0, printed=1):
     assert [(item.key, item.content) for item in held.items["artifact"]] == [("data", b"1,2")]
     assert list(run.tags) == ["late"]
     assert run.console.count("printed") == printed
-    assert run.metadata["program"].endswith("train.py")
 
 
-def own_directory(shell):
-    """Return the directory of the run that W&B's client has written."""
-    (directory,) = shell.run_dir.glob("wandb/offline-run-*-r")
-    return directory
+def own_directories(run_dir, run_id="r"):
+    """Return the directories of the run that W&B's client has written."""
+    return sorted(run_dir.glob(f"wandb/offline-run-*-{run_id}"))
 
 
-def wandb_sync(shell, *arguments):
-    shell.run(Path(sys.executable).with_name("wandb"), "sync", *arguments)
+def values(server, run_id="r"):
+    return [each[:2] for each in server.run(run_id).scalars("x", "trainer/global_step")]
 
 
-@pytest.mark.parametrize(
-    ("options", "variables", "first"),
-    [
-        (", offline=True", {}, "wandb"),
-        (', mode="offline"', {}, "rankzero"),
-        ("", {"WANDB_MODE": "offline"}, "rankzero"),
-    ],
-)
-def test_nothing_is_sent_until_a_sync_and_both_syncs_bring_it_once(server, shell, tmp_path, options, variables, first):
-    ended = shell.train(everything(options), **variables)
+def log_steps(first, last, sign=1):
+    def log(run):
+        for step in range(first, last):
+            run.log_metrics({"x": sign * step}, step)
+
+    return log
+
+
+def test_a_script_sends_nothing_until_wandb_sync(server, shell, user, colleague):
+    ended = shell.train(SCRIPT + "    run.finish()\n", RANKZERO_CAPTURE_ENVIRONMENT=None)
     check_nothing_was_sent(server)
     assert f"rankzero sync {shell.run_dir}" in ended.stderr
-    assert load_position(shell.run_dir, "wandb").offline
-    own, elsewhere = own_directory(shell), Shell(tmp_path / "elsewhere", shell.environment)
-    if first == "wandb":
-        wandb_sync(shell, own)
-        check_everything(server)
-        elsewhere.sync(shell.run_dir)
-        check_everything(server, printed=2)
-        return
-    assert "mine → wandb: delivered" in elsewhere.sync(shell.run_dir).stdout
+    user.wandb_sync(*own_directories(shell.run_dir))
     check_everything(server)
-    assert not load_position(shell.run_dir, "wandb").offline
-    assert "has all of it already" in elsewhere.sync(shell.run_dir).stdout
-    wandb_sync(shell, own)
+    assert server.run("r").metadata["program"].endswith("train.py")
+    colleague.sync(shell.run_dir)
+    check_everything(server, printed=2)
+
+
+@pytest.mark.parametrize(("options", "variables"), [({"mode": "offline"}, {}), ({}, {"WANDB_MODE": "offline"})])
+def test_rankzero_sync_brings_it_once(server, user, colleague, options, variables):
+    run_dir = user.train(log_everything, variables, **RUN, **options).dir
+    check_nothing_was_sent(server)
+    assert load_position(run_dir, "wandb").offline
+    assert "only on this machine; send with: rankzero sync r" in " ".join(user.rankzero("show", run_dir).stdout.split())
+    assert "offline" in user.rankzero("ls", user.directory / "runs").stdout
+    assert "mine → wandb: delivered" in colleague.sync(run_dir).stdout
+    check_everything(server)
+    assert not load_position(run_dir, "wandb").offline
+    assert "only on this machine" not in user.rankzero("show", run_dir).stdout
+    assert "offline" not in user.rankzero("ls", user.directory / "runs").stdout
+    assert "has all of it already" in colleague.sync(run_dir).stdout
+    user.wandb_sync(*own_directories(run_dir))
     check_everything(server)
 
 
-def test_both_syncs_bring_a_run_with_an_id_of_its_own_once(server, shell):
-    shell.train("""
-    with rankzero.start("wandb", project="p", id="mine", offline=True) as run:
-        for step in range(5):
-            run.log_metrics({"loss": step}, step)
-    """)
-    (directory,) = shell.run_dir.glob("wandb/offline-run-*-mine")
-    wandb_sync(shell, directory)
-    shell.sync(shell.run_dir)
-    assert [row["loss"] for row in server.run("mine").history] == list(range(5))
+def test_both_syncs_bring_a_run_with_an_id_of_its_own_once(server, user):
+    run_dir = user.train(log_steps(0, 5), project="p", id="mine", offline=True).dir
+    user.wandb_sync(*own_directories(run_dir, "mine"))
+    user.sync(run_dir)
+    assert values(server, "mine") == [(step, step) for step in range(5)]
 
 
-def test_what_is_said_of_it(server, shell):
-    shell.train(everything(", offline=True"))
-    rankzero = (sys.executable, "-m", "rankzero.cli")
-    shown = shell.run(*rankzero, "show", shell.run_dir).stdout
-    listed = shell.run(*rankzero, "ls", shell.directory / "runs").stdout
-    assert "only on this machine; send with: rankzero sync r" in " ".join(shown.split())
-    assert "offline" in listed
-    shell.sync(shell.run_dir)
-    assert "only on this machine" not in shell.run(*rankzero, "show", shell.run_dir).stdout
-    assert "offline" not in shell.run(*rankzero, "ls", shell.directory / "runs").stdout
-
-
-def test_a_courier_that_is_killed(server, shell):
+def test_a_courier_that_is_killed(server, user):
     """The next one begins W&B's files anew, so that they are whole again."""
-    script = """
-    import sys
-    run.flush(A_WHILE)
-    print("flushed", flush=True)
-    sys.stdin.readline()
-    run.finish()
-    """.replace("\n    ", "\n    ")
-    with shell.start(sys.executable, shell.write(everything(", offline=True", script)), stdin=-1) as process:
-        assert "flushed\n" in iter(process.stdout.readline, "")
-        courier = psutil.Process(load_position(shell.run_dir, "wandb").pid)
+
+    def log(run):
+        log_everything(run)
+        assert run.flush(A_WHILE)
+        courier = psutil.Process(load_position(run.dir, "wandb").pid)
         for each in [*courier.children(recursive=True), courier]:
             each.kill()
-        _, errors = process.communicate("\n", timeout=A_WHILE)
-    assert process.returncode == 0, errors
+
+    run_dir = user.train(log, delivery="process", offline=True, **RUN).dir
     check_nothing_was_sent(server)
-    whole = max(shell.run_dir.glob("wandb/offline-run-*-r"))
-    assert len(list(shell.run_dir.glob("wandb/offline-run-*-r"))) == 2
-    wandb_sync(shell, whole)
+    _, whole = own_directories(run_dir)
+    user.wandb_sync(whole)
     check_everything(server)
 
 
-def test_training_that_is_killed(server, shell):
+def test_training_that_is_killed(server, shell, user):
     """W&B's own files hold it, too: the courier ends them."""
-    then = "import os, signal; run.flush(A_WHILE); os.kill(os.getpid(), signal.SIGKILL)"
-    shell.train(everything(", offline=True", then), returns=-signal.SIGKILL)
+    shell.train(
+        SCRIPT + "    import os, signal; run.flush(A_WHILE); os.kill(os.getpid(), signal.SIGKILL)\n",
+        returns=-signal.SIGKILL,
+    )
     until(lambda: load_position(shell.run_dir, "wandb").closed)
-    wandb_sync(shell, own_directory(shell))
+    user.wandb_sync(*own_directories(shell.run_dir))
     check_everything(server, exit_code=1)
 
 
-def test_a_run_that_goes_on(server, shell):
+def test_a_run_that_goes_on(server, user):
     for first in (0, 10):
-        shell.train(f"""
-        with rankzero.start("wandb", project="p", run_id="r", offline=True) as run:
-            for step in range({first}, {first} + 10):
-                run.log_metrics({{"loss": step / 4}}, step)
-        """)
+        run_dir = user.train(log_steps(first, first + 10), project="p", run_id="r", offline=True).dir
     check_nothing_was_sent(server)
-    first, second = sorted(shell.run_dir.glob("wandb/offline-run-*-r"))
-    wandb_sync(shell, first, second)
-    values = [(step, step / 4) for step in range(20)]
-    assert [each[:2] for each in server.run("r").scalars("loss", "trainer/global_step")] == values
-    shell.sync(shell.run_dir)
-    assert [each[:2] for each in server.run("r").scalars("loss", "trainer/global_step")] == values
+    first, second = own_directories(run_dir)
+    user.wandb_sync(first, second)
+    assert values(server) == [(step, step) for step in range(20)]
+    user.sync(run_dir)
+    assert values(server) == [(step, step) for step in range(20)]
 
 
-def test_a_run_that_goes_on_after_it_was_delivered(server, shell):
-    for first, options in ((0, ", offline=True"), (10, ""), (20, ", offline=True")):
-        shell.train(f"""
-        with rankzero.start("wandb", project="p", run_id="r"{options}) as run:
-            for step in range({first}, {first} + 10):
-                run.log_metrics({{"loss": step / 4}}, step)
-        """)
+def test_a_run_that_goes_on_after_it_was_delivered(server, user):
+    for first, is_offline in ((0, True), (10, False), (20, True)):
+        run_dir = user.train(log_steps(first, first + 10), project="p", run_id="r", offline=is_offline).dir
         if first == 0:
             check_nothing_was_sent(server)
-            shell.sync(shell.run_dir)
-    shell.sync(shell.run_dir)
-    values = [(step, step / 4) for step in range(30)]
-    assert [each[:2] for each in server.run("r").scalars("loss", "trainer/global_step")] == values
+            user.sync(run_dir)
+    user.sync(run_dir)
+    assert values(server) == [(step, step) for step in range(30)]
 
 
-@pytest.mark.parametrize(("options", "variables"), [(', mode="disabled"', {}), ("", {"WANDB_MODE": "disabled"})])
-def test_disabled(server, shell, options, variables):
-    ended = shell.train(everything(options), **variables)
+@pytest.mark.parametrize(("options", "variables"), [({"mode": "disabled"}, {}), ({}, {"WANDB_MODE": "disabled"})])
+def test_disabled(server, user, capsys, options, variables):
+    run_dir = user.train(log_everything, variables, **RUN, **options).dir
     check_nothing_was_sent(server)
-    assert "view it" not in ended.stderr
-    assert [event.status for _, event in read_events(shell.run_dir / JOURNAL) if isinstance(event, Finish)] == [
-        "success"
-    ]
-    assert load_position(shell.run_dir, "wandb").closed
-    for command in ("show", "ls"):
-        shown = shell.run(sys.executable, "-m", "rankzero.cli", command, *[shell.run_dir] * (command == "show")).stdout
+    assert "view it" not in capsys.readouterr().err
+    assert [event.status for _, event in read_events(run_dir / JOURNAL) if isinstance(event, Finish)] == ["success"]
+    assert load_position(run_dir, "wandb").closed
+    for command in (("show", run_dir), ("ls", user.directory / "runs")):
+        shown = user.rankzero(*command).stdout
         assert "disabled" in shown
         assert "✓" not in shown
-    shell.sync(shell.run_dir)
+    user.sync(run_dir)
     check_nothing_was_sent(server)
 
 
-def test_two_runs_at_once(server, shell):
-    shell.train("""
-    options = {"project": "p", "offline": True}
-    with rankzero.start("wandb", run_id="a", **options) as a, rankzero.start("wandb", run_id="b", **options) as b:
-        for step in range(5):
-            a.log_metrics({"x": step}, step)
-            b.log_metrics({"x": -step}, step)
-    """)
+def test_two_runs_at_once(server, user):
+    def log_to_another(a):
+        with rankzero.start("wandb", project="p", run_id="b", offline=True, delivery="thread") as b:
+            for step in range(5):
+                log_steps(step, step + 1)(a)
+                log_steps(step, step + 1, -1)(b)
+
+    run_dir = user.train(log_to_another, project="p", run_id="a", offline=True).dir
     check_nothing_was_sent(server)
     for run_id, sign in (("a", 1), ("b", -1)):
-        shell.sync(shell.directory / "runs" / "p" / run_id)
-        run = server.run(run_id)
-        assert [each[:2] for each in run.scalars("x", "trainer/global_step")] == [(n, sign * n) for n in range(5)]
+        user.sync(run_dir.with_name(run_id))
+        assert values(server, run_id) == [(n, sign * n) for n in range(5)]

@@ -68,14 +68,12 @@ def log_everything(run):
         run.alert("Loud!", "the loss is NaN", level="loud")
 
 
-@pytest.fixture(scope="module", params=["thread", "process"])
-def stored(request, delivered):
+@pytest.fixture(scope="module")
+def stored(delivered):
     logger = WandbLogger(
         tags=["option", "given"], group="fold", job_type="train", config={"from": "option", "lr": 1}, save_dir=None
     )
-    return delivered.run(
-        log_everything, delivery=request.param, logger=logger, tags=["given"], notes="a run of a test", name="brave-owl"
-    )[1]
+    return delivered.run(log_everything, logger=logger, tags=["given"], notes="a run of a test", name="brave-owl")[1]
 
 
 def test_params_are_nested_as_they_were(stored):

@@ -50,11 +50,11 @@ def a_figure():
     return figure
 
 
-@pytest.fixture(scope="module", params=["thread", "process", "directly"])
+@pytest.fixture(scope="module", params=["run", "directly"])
 def stored(request, delivered):
     if request.param == "directly":
         return delivered.directly(log_everything)
-    return delivered.run(log_everything, delivery=request.param)[1]
+    return delivered.run(log_everything)[1]
 
 
 @pytest.fixture

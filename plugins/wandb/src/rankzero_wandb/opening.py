@@ -42,7 +42,8 @@ _ENVIRONMENT_TIMEOUT = 10.0
 _NOT_FOR_CLIENT = ("console", "disable_git", "x_save_requirements")
 """Settings of the user's that are about the training process, and that we see to."""
 
-# A courier waits and tries again itself, and warns people; W&B's client is to give up, or to go on, soon.
+# A courier waits and tries again itself, and warns people; W&B's client is to give up, or to go on, soon, unless the
+# user's variables, such as WANDB_INIT_TIMEOUT, say otherwise.
 _TIMEOUTS = {
     "init_timeout": 20.0,
     "finish_timeout": 60.0,
@@ -243,7 +244,7 @@ def _description(options: WandbOptions, run: RunInfo, is_new: bool) -> dict[str,
 def client_settings(options: WandbOptions, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
     """Return settings of W&B's client for a courier, with which it describes the training process."""
     settings: dict[str, Any] = {
-        **_TIMEOUTS,
+        **{name: seconds for name, seconds in _TIMEOUTS.items() if _variable_of(name) not in os.environ},
         "console": "off",  # the courier's own
         "silent": True,
         "disable_git": True,  # as it is now, not as it was
@@ -275,6 +276,10 @@ def client_settings(options: WandbOptions, run: RunInfo, environment: Environmen
     given |= {"sweep_id": options.variable("WANDB_SWEEP_ID"), **options.settings}
     settings |= {name: value for name, value in given.items() if value is not None and name not in _NOT_FOR_CLIENT}
     return settings if options.may_see("code") else {**settings, "disable_code": True, "save_code": False}
+
+
+def _variable_of(setting: str) -> str:
+    return f"WANDB_{setting.removeprefix('x')}".upper()
 
 
 def _is_running_here(run: RunInfo, environment: Environment) -> bool:

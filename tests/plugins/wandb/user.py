@@ -1,0 +1,79 @@
+"""What somebody does with W&B in a directory and an environment, as if in new processes, but in this one."""
+
+import io
+import os
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+import pytest
+import wandb
+from click.testing import CliRunner
+from plugins.wandb.scripts import Ended
+from wandb.cli.cli import cli as wandb_cli
+
+import rankzero
+from rankzero.cli import app
+
+
+def log_a_row(run):
+    run.log_metrics({"loss": 0.5}, 0)
+
+
+class User:
+    """Somebody who trains and delivers runs.
+
+    Args:
+        directory: where they work; created.
+        environment: their variables; no other one of W&B's is there, and one that is None is taken away.
+    """
+
+    def __init__(self, directory, environment):
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.environment = environment
+
+    @property
+    def run_dir(self):
+        """The directory of the only run."""
+        (journal,) = self.directory.glob("runs/*/*/journal.jsonl")
+        return journal.parent
+
+    @contextmanager
+    def at_work(self, **variables):
+        """Have this process be a new one of theirs, which also has these variables."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.directory)
+            for name in [name for name in os.environ if name.startswith("WANDB_")]:
+                patch.delenv(name)
+            given = {"RANKZERO_DIR": str(self.directory / "runs"), **self.environment, **variables}
+            for name, value in given.items():
+                if value is None:
+                    patch.delenv(name, raising=False)
+                else:
+                    patch.setenv(name, value)
+            wandb.teardown()
+            yield
+            wandb.teardown()
+
+    def train(self, log=log_a_row, variables=None, loggers="wandb", **options):
+        """Have ``log(run)`` log to a run; return the run."""
+        with self.at_work(**(variables or {})), rankzero.start(loggers, **{"delivery": "thread", **options}) as run:
+            log(run)
+        return run
+
+    def rankzero(self, *arguments, returns=(0,), **variables):
+        """Run the command ``rankzero``; return its status and output."""
+        out, err = io.StringIO(), io.StringIO()
+        with self.at_work(**variables), redirect_stdout(out), redirect_stderr(err):
+            ended = Ended(app.main([str(each) for each in arguments]), out.getvalue(), err.getvalue())
+        assert ended.status in returns, ended
+        return ended
+
+    def sync(self, *arguments, **options):
+        """Run ``rankzero sync``."""
+        return self.rankzero("sync", *arguments, **options)
+
+    def wandb_sync(self, *directories):
+        """Run ``wandb sync``."""
+        with self.at_work():
+            ended = CliRunner().invoke(wandb_cli, ["sync", *map(str, directories)])
+        assert ended.exit_code == 0, ended.output
