@@ -46,6 +46,7 @@ from rankzero.loggers import lightning
 from rankzero.loggers.aggregate import StepAggregator
 from rankzero.loggers.experiment import DummyExperiment
 from rankzero.loggers.model_checkpoint import LATE_TIMEOUT, SavedCheckpoint, SavedCheckpoints
+from rankzero.loggers.summaries import GOALS, SUMMARIES
 from rankzero.loggers.verbs import SHARED_VERBS, Record, Verbs
 from rankzero.media.encoders import encode_raw
 from rankzero.media.record import Media
@@ -83,8 +84,6 @@ log = logging.getLogger("rankzero")
 P = ParamSpec("P")
 
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
-_GOALS = ("minimize", "maximize")
-_SUMMARIES = ("min", "max", "mean", "last", "first", "best", "none", "copy")
 _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
 _FULL_DISK_TIMEOUT = 5.0  # seconds to retry lines that could not be written to the journal
@@ -456,7 +455,7 @@ class Run(Verbs):
     def _check_definition(self, definition: DefineMetric) -> None:
         goals = [] if definition.goal is None else [definition.goal]
         summaries = [] if definition.summary is None else definition.summary.split(",")
-        for what, given, known in (("goal", goals, _GOALS), ("summary", summaries, _SUMMARIES)):
+        for what, given, known in (("goal", goals, tuple(GOALS)), ("summary", summaries, SUMMARIES)):
             for each in map(str.strip, given):
                 if each not in known:
                     message = f"define_metric({definition.name!r}): {what} is one of {', '.join(known)}, not {each!r}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import math
 from collections import deque
@@ -16,6 +15,7 @@ from rankzero.errors import RejectedError
 from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero.events.structs import DefineMetric
 from rankzero.loggers.adapter import TrackerLogger
+from rankzero.loggers.summaries import find_definition, kinds_of
 from rankzero.rank import rank_zero_warn
 from rankzero.run.endings import end_at_exit, forget, is_open
 from rankzero.values import Number, as_float, flatten
@@ -34,46 +34,10 @@ _MOST_METRICS = 1000  # in a request
 _MOST_PENDING = 1000  # requests that are not waited for
 _SHORT = 250  # characters that every MLflow server takes in a param
 STATUSES = {"success": "FINISHED", "aborted": "KILLED", "failed": "FAILED"}
-_BEST = {"minimize": "min", "maximize": "max"}
 _LIVE = 60.0  # seconds; what is delivered later is no reason to measure the machine now
 
 Best = dict[str, tuple[float, int]]
 """Name in MLflow → the last value of a metric, and its step."""
-
-
-class Summaries:
-    """Which metrics are summarised by their least or greatest value: MLflow's tables show only the last one."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[str, str | None] = {}
-
-    def define(self, pattern: str, kind: str | None) -> None:
-        """Summarise the metrics whose names match ``pattern`` (``val/*``) by their ``min`` or ``max``, or not at all.
-
-        A name without a wildcard takes precedence over a pattern, and a later call over an earlier one.
-        """
-        self._kinds.pop(pattern, None)
-        self._kinds[pattern] = kind
-
-    def improved(self, best: Best, name: str, value: float, step: int) -> Iterator[tuple[str, int]]:
-        """Yield the summary's name, ``loss.min``, and its step if ``value`` is a new best, which ``best`` then has."""
-        kind = self._kind_of(name)
-        if kind is None or math.isnan(value):
-            return
-        summary = f"{name}.{kind}"
-        known = metric_name(summary)
-        former, last = best.get(known, (math.nan, step))
-        if value >= former if kind == "min" else value <= former:
-            return
-        # MLflow shows the value of the greatest step, and a resumed run may repeat steps.
-        best[known] = (value, max(step, last))
-        yield summary, max(step, last)
-
-    def _kind_of(self, name: str) -> str | None:
-        if name in self._kinds:
-            return self._kinds[name]
-        matching = (kind for pattern, kind in reversed(self._kinds.items()) if fnmatch.fnmatchcase(name, pattern))
-        return next(matching, None)
 
 
 class MlflowSession(FileSession):
@@ -95,7 +59,7 @@ class MlflowSession(FileSession):
         self._status = STATUSES["success"]
         self._monitor: Any = None
         self._params: dict[str, str] = dict(run.data.params)
-        self._summaries = Summaries()
+        self._kinds: dict[str, tuple[str, ...]] = {}  # of summaries, by the name or pattern of metrics
         self._best = {metric.key: (metric.value, metric.step) for metric in run.data._metric_objs}
         self._names: dict[str, str] = {}
         self._operations: deque[Any] = deque()
@@ -178,8 +142,21 @@ class MlflowSession(FileSession):
         for name, number in row.values.items():
             value = self._storable(name, number)
             yield Metric(self._known_as(name), value, time, step)
-            for summary, last in self._summaries.improved(best, name, value, step):
+            for summary, last in self._improved(best, name, value, step):
                 yield Metric(self._known_as(summary), value, time, last)
+
+    def _improved(self, best: Best, name: str, value: float, step: int) -> Iterator[tuple[str, int]]:
+        """Yield each summary, ``loss.min``, that ``value`` improves, with its step; ``best`` has them then."""
+        defined = find_definition(name, self._kinds)
+        for kind in self._kinds[defined] if defined is not None and not math.isnan(value) else ():
+            summary = f"{name}.{kind}"
+            known = metric_name(summary)
+            former, last = best.get(known, (math.nan, step))
+            if value >= former if kind == "min" else value <= former:
+                continue
+            # MLflow shows the value of the greatest step, and a resumed run may repeat steps.
+            best[known] = (value, max(step, last))
+            yield summary, max(step, last)
 
     def _storable(self, name: str, number: Number) -> float:
         value = as_float(number)
@@ -206,13 +183,13 @@ class MlflowSession(FileSession):
         self.set_tags({metric_name(DEFINITION_TAG + definition.name): msgspec.json.encode(arguments).decode()})
 
     def _define(self, name: str, step_metric: str | None, summary: str | None, goal: str | None) -> None:
-        kind = _BEST.get(goal or "") if summary in (None, "best") else summary
-        if kind not in ("min", "max"):
-            kind = None
-            if summary not in (None, "last"):
-                self.warner.warn(f"MLflow has no summary {summary!r}; {name!r} shows its last value")
-        if kind is not None or summary is not None:
-            self._summaries.define(name, kind)
+        kinds, _ = kinds_of(summary, goal)
+        shown = tuple(kind for kind in kinds or () if kind in ("min", "max"))
+        if not shown and summary not in (None, "last"):
+            self.warner.warn(f"MLflow has no summary {summary!r}; {name!r} shows its last value")
+        if shown or summary is not None:
+            self._kinds.pop(name, None)
+            self._kinds[name] = shown
         if step_metric is not None:
             self.warner.warn(f"MLflow draws {name!r} over steps or time, not over {step_metric!r}")
 

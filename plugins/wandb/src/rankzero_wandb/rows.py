@@ -22,10 +22,8 @@ import msgspec
 
 from rankzero.errors import NotAFileError
 from rankzero.files.writing import read_own, write_file
+from rankzero.loggers.summaries import find_definition
 from rankzero.values import Number
-
-_KINDS = ("min", "max", "mean", "last", "first")
-_BEST = {"minimize": "min", "maximize": "max"}
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -36,10 +34,6 @@ class Definition(msgspec.Struct, frozen=True):
     step_metric: str
     kinds: tuple[str, ...] | None = None
     """What its summary is; W&B's own, the last value, if None."""
-
-    def fits(self, name: str) -> bool:
-        """Return whether it is about a metric."""
-        return name.startswith(self.name[:-1]) if self.name.endswith("*") else name == self.name
 
 
 class Values(msgspec.Struct):
@@ -104,33 +98,11 @@ class State(msgspec.Struct, omit_defaults=True):
         write_file(path, msgspec.json.encode(self))
 
 
-def kinds_of(summary: str | None, goal: str | None) -> tuple[tuple[str, ...] | None, str | None]:
-    """Return which summaries a definition asks for, and what is wrong with it.
-
-    Args:
-        summary: names with commas between them: min, max, mean, last, first; ``none``; or ``best``, which needs a goal.
-        goal: ``minimize`` or ``maximize``.
-    """
-    best = _BEST.get(goal or "")
-    if summary in (None, "best"):
-        if best:
-            return (best,), None
-        problem = f"goal={goal!r} is neither minimize nor maximize" if goal else 'summary="best" needs a goal'
-        return None, problem if goal or summary else None
-    kinds = tuple(each.strip() for each in str(summary).split(","))
-    if kinds == ("none",):
-        return (), None
-    known = tuple(each for each in kinds if each in _KINDS)
-    unknown = [each for each in kinds if each not in _KINDS]
-    return known or None, f"there is no summary {', '.join(unknown)}" if unknown else None
-
-
 class Summaries:
     """Computes the summaries that the definitions ask for.
 
     Args:
-        state: has the definitions and the values; changed in place. Of definitions of one metric the last counts, and
-            a name counts more than one with a ``*``.
+        state: has the definitions and the values; changed in place.
     """
 
     def __init__(self, state: State) -> None:
@@ -143,7 +115,7 @@ class Summaries:
         others = [each for each in self._state.definitions if each.name != definition.name]
         self._state.definitions = [*others, definition]
         self._kinds.clear()
-        self._changed.update(name for name in self._state.values if definition.fits(name))
+        self._changed.update(self._state.values)
 
     def add(self, metrics: Mapping[str, Any], line: int | None) -> None:
         """Count the numbers in a row, once however often its line of the journal is delivered."""
@@ -168,9 +140,9 @@ class Summaries:
 
     def _kinds_for(self, name: str) -> tuple[str, ...] | None:
         if name not in self._kinds:
-            fitting = [each for each in self._state.definitions if each.fits(name)]
-            exact = [each for each in fitting if each.name == name]
-            self._kinds[name] = (exact or fitting)[-1].kinds if fitting else None
+            kinds = {each.name: each.kinds for each in self._state.definitions}
+            defined = find_definition(name, kinds)
+            self._kinds[name] = None if defined is None else kinds[defined]
         return self._kinds[name]
 
 

@@ -17,12 +17,13 @@ from rankzero import rank_zero_warn
 from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric
 from rankzero.loggers.adapter import Session, Unsupported
+from rankzero.loggers.summaries import kinds_of
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile
 from rankzero_wandb import media as objects
 from rankzero_wandb.confirmation import Confirmation, ReadBack
 from rankzero_wandb.opening import FIRST_TIME_ONLY, MARK, STEP, open_direct
-from rankzero_wandb.rows import Definition, State, Summaries, kinds_of
+from rankzero_wandb.rows import Definition, State, Summaries
 
 if TYPE_CHECKING:
     from rankzero_wandb.logger import WandbLogger
