@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes more than 200 ms for anything
 hypothesis.settings.load_profile("any machine")
 
-# It costs a process for each run that a test starts; the tests that are about it, and those of plugins, have it on.
+# It costs a process for each run that a test starts; the tests that are about it have it on.
 os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
 
 

@@ -9,12 +9,10 @@ from waiting import A_WHILE
 from rankzero.events.run_info import RunInfo
 
 
-@pytest.fixture(autouse=True, scope="module")
-def capture_environment():
-    """Plugins show what surrounds a run, so they are tested with what they get by default."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RANKZERO_CAPTURE_ENVIRONMENT", raising=False)
-        yield
+@pytest.fixture
+def capture_environment(monkeypatch):
+    """Record the environment of runs, as by default."""
+    monkeypatch.delenv("RANKZERO_CAPTURE_ENVIRONMENT")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ def test_events_of_one_time_stay_two(attached, stored):
     assert [asset.metadata["key"] for asset in stored().assets] == ["first", "second"]
 
 
+@pytest.mark.usefixtures("capture_environment")
 def test_code_and_machine_are_described_once_for_each_start(server, here, tmp_path):
     counts = []
     for start in range(2):
@@ -32,6 +33,7 @@ def test_code_and_machine_are_described_once_for_each_start(server, here, tmp_pa
     assert 0 < counts[0] < counts[1]
 
 
+@pytest.mark.usefixtures("capture_environment")
 @pytest.mark.parametrize("code", [403, 404])
 def test_a_server_without_an_endpoint_for_the_machine_gets_the_values(server, here, tmp_path, code):
     server.fail("system-details", status(code))
