@@ -29,7 +29,7 @@ PUBLIC = {
 ROOMS = [
     "errors", "messages", "values", "waiting", "rank", "files", "processes", "rundir.layout", "secrets", "media",
     "events", "capture", "journal", "rundir", "plugins", "loggers", "recorder", "config", "reader", "delivery", "run",
-    "importers", "testing", "rankzero", "cli",
+    "importers", "integrations", "testing", "rankzero", "cli",
 ]  # fmt: skip
 MOST_NAMES = 25
 MOST_FLOORS = 15

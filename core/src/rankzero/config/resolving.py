@@ -105,9 +105,9 @@ def _parse_bool(text: str) -> Any:
 
 _FIELDS = {
     "loggers": _Field(Any, "names", ["csv"], "RANKZERO_LOGGERS", _parse_names),
-    "project": _Field(str, "text", "default"),
-    "name": _Field(str, "text"),
-    "tags": _Field(list[str], "a list of texts", ()),
+    "project": _Field(str, "text", "default", "RANKZERO_PROJECT"),
+    "name": _Field(str, "text", None, "RANKZERO_NAME"),
+    "tags": _Field(list[str], "a list of texts", (), "RANKZERO_TAGS", _parse_names),
     "notes": _Field(str, "text"),
     "dir": _Field(str, "a path", "rankzero-runs", "RANKZERO_DIR"),
     "run_id": _Field(str, "text", None, "RANKZERO_RUN_ID"),

@@ -349,7 +349,7 @@ class Checkpoint(_Kept, frozen=True):
     aliases: list[str] = []
     metadata: dict[str, Any] = {}
     automatic: bool = False
-    """Whether a ModelCheckpoint saved the checkpoint: see `Logger.log_model`."""
+    """Whether a framework saved the checkpoint: see `Logger.log_model`."""
 
     def check(self) -> None:
         super().check()

@@ -183,6 +183,8 @@ class Verbs(ABC):
         step: int | None = None,
         aliases: Sequence[str] = (),
         metadata: Mapping[str, Any] | None = None,
+        *,
+        automatic: bool = False,
     ) -> None:
         """Log a checkpoint, a file or directory.
 
@@ -196,9 +198,11 @@ class Verbs(ABC):
             step: the step; under a Run, the last step of a metric by default.
             aliases: names such as ``latest`` and ``best``.
             metadata: any further data.
+            automatic: whether a framework saved it, under a new name each time. A Run hard-links its files, however
+                large, and `Logger.log_model` says whether a logger uploads it.
         """
         score, labels, details = to_number(score), _texts(aliases), _details(metadata)
-        self.log_record(Checkpoint(time.time(), _path(path), "", score, step, labels, details))
+        self.log_record(Checkpoint(time.time(), _path(path), "", score, step, labels, details, automatic))
 
     # Tags, alerts and definitions of metrics
 

@@ -58,6 +58,11 @@ def is_open(run: Endable) -> bool:
     return run in _open_runs
 
 
+def open_runs() -> list[Endable]:
+    """Return the runs that will be ended with this process."""
+    return list(_open_runs)
+
+
 def status_after(error: BaseException | None) -> str | None:
     """Return the status of a run that ``error`` ended; None if that is not a failure."""
     if error is None or (isinstance(error, SystemExit) and not error.code):

@@ -441,7 +441,9 @@ class Run(Verbs):
             path = _path(checkpoint.path)
             source, step = str(path.absolute()), self._at(checkpoint.step)
             event = msgspec.structs.replace(checkpoint, source=source, step=step)
-            self._snapshots.take(path, self._recorder_of(event), at_once=self._is_not_owner())
+            self._snapshots.take(
+                path, self._recorder_of(event), may_change=not event.automatic, at_once=self._is_not_owner()
+            )
         except Exception as error:  # logged each time, because a lost checkpoint is expensive
             log.error("THE CHECKPOINT IS NOT KEPT: %s", why_lost(checkpoint.path, error))
 

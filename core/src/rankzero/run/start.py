@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from rankzero.config.logger_options import START_PARAMETERS
 from rankzero.config.prepared import PreparedLogger, prepare, prepare_for_later, verify
 from rankzero.config.resolving import RunConfig, resolve
 from rankzero.delivery.background import CourierProcess, CourierThread
@@ -25,7 +26,7 @@ from rankzero.journal.append import cut_torn_tail
 from rankzero.journal.tail import last_step, read_start
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
-from rankzero.run import notebooks
+from rankzero.run import endings, notebooks
 from rankzero.run.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
 from rankzero.run.run import Run
 from rankzero.rundir.finding import make_runs_directory
@@ -159,6 +160,24 @@ def start(
         ", ".join(run.loggers) or "no logger",
     )
     return run
+
+
+def check(loggers: Any = None, **settings: Any) -> None:
+    """Check the arguments of `start` without starting a run, and without asking a tracker.
+
+    Raises:
+        ConfigError: a setting is invalid, or an option is unknown, missing or of a wrong type.
+        PluginError: a logger is not installed, or is broken.
+    """
+    named = {name: settings.pop(name) for name in START_PARAMETERS if name in settings}
+    named.pop("config", None)
+    for spec in resolve(loggers, **named, options=settings).loggers:
+        prepare(spec)
+
+
+def open_run(run_id: str) -> Run | None:
+    """Return the run with this id if this process has started it and not ended it."""
+    return next((run for run in endings.open_runs() if isinstance(run, Run) and run.id == run_id), None)
 
 
 # Identity

@@ -1,0 +1,305 @@
+"""Transformers' Trainer logs to a run: with `RankzeroCallback`, or by ``report_to="rankzero"``.
+
+Importing this module makes the name known to Transformers, as does the environment variable
+``RANKZERO_INTEGRATIONS=transformers``. The metrics have the names, steps and values of Transformers' own callbacks.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, rewrite_logs
+from transformers.trainer_callback import TrainerCallback
+
+from rankzero.errors import RankzeroError, RunInUseError
+from rankzero.messages import OnceWarner, describe
+from rankzero.run.run import Run
+from rankzero.run.start import check, open_run, start
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+_KEY = "rankzero"  # in `report_to`, and among the callbacks' states of a checkpoint
+_DEFAULT_PROJECT = "huggingface"  # of TrainingArguments
+
+
+def _never_raises(event: Callable[..., None]) -> Callable[..., None]:
+    """Decorate an event: an error becomes a warning, and the training goes on."""
+
+    @functools.wraps(event)
+    def guarded(self: RankzeroCallback, /, *args: Any, **kwargs: Any) -> None:
+        if self._is_broken:
+            return
+        try:
+            event(self, *args, **kwargs)
+        except Exception as error:
+            self._is_broken = self.run is None  # do not try to start a run at each event
+            name = event.__name__
+            message = f"RankzeroCallback.{name}() could not log: {describe(error)}"
+            self._warner.warn(f"{name} {type(error).__name__}", message)
+
+    return guarded
+
+
+class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Transformers is Any
+    """Logs metrics, parameters and checkpoints of a Trainer to a run, which begins with the first event that logs.
+
+    A callback has one run: later calls of ``train()``, ``evaluate()`` and ``predict()`` go on with it. The run stays
+    open until ``callback.run.finish()``, the end of the process, or until the callback is garbage-collected. Each trial
+    of a hyperparameter search is a run of its own. If training resumes from a checkpoint, the run that made the
+    checkpoint goes on. No event raises; a run whose trackers cannot be used is kept on disk, with a warning.
+
+    Args:
+        loggers: the ``loggers`` of `rankzero.start`; or a Run, which the callback does not end.
+        run: the same as a Run in the place of ``loggers``.
+        checkpoints: whether to log each checkpoint, by hard links; each logger's ``log_model`` says whether it is
+            uploaded.
+        watch: log histograms of ``"gradients"``, ``"parameters"`` or ``"all"``; None for none.
+        watch_freq: the number of forward passes between two histograms; by default ``logging_steps``, but at least 100.
+        resume: whether a checkpoint's run goes on when training resumes from the checkpoint.
+        **settings: further arguments of `rankzero.start`. By default the name is ``TrainingArguments.run_name``, and
+            the project is ``TrainingArguments.project`` if that is set.
+
+    Raises:
+        ConfigError: an argument is invalid.
+        PluginError: a logger is not installed, or is broken.
+    """
+
+    def __init__(
+        self,
+        loggers: Any = None,
+        *,
+        run: Run | None = None,
+        checkpoints: bool = True,
+        watch: str | None = None,
+        watch_freq: int | None = None,
+        resume: bool = True,
+        **settings: Any,
+    ) -> None:
+        self._given = loggers if isinstance(loggers, Run) else run
+        self._loggers = None if isinstance(loggers, Run) else loggers
+        if self._given is None:
+            check(self._loggers, **settings)
+        self._settings = settings
+        self._checkpoints = checkpoints
+        self._watch = watch
+        self._watch_freq = watch_freq
+        self._resume = resume
+        self._reset()
+
+    def _reset(self) -> None:
+        self.run: Run | None = self._given
+        """The run; None until something is logged."""
+        self._is_broken = False
+        self._has_params = False
+        self._trials = 0
+        self._saved: _Saved | None = None
+        self._tables: set[Path] = set()
+        self._warner = OnceWarner()
+
+    def __getstate__(self) -> dict[str, Any]:
+        copy = object.__new__(type(self))  # without a run: it begins its own
+        copy.__dict__.update(self.__dict__)
+        copy._reset()
+        return copy.__dict__
+
+    # Events
+
+    @_never_raises
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        if state.is_hyper_param_search and self._given is None and self.run is not None:
+            self.run.finish(timeout=0.0)  # couriers go on
+            self.run, self._has_params = None, False
+        run = self._begin(args, state, model)
+        run.finalize("failed")  # until the training has ended well
+        if state.is_world_process_zero:
+            state.stateful_callbacks[_KEY] = {"run_id": run.id, "project": run.project}
+        if self._watch is not None and model is not None:
+            run.watch(model, self._watch, self._watch_freq or max(100, int(state.logging_steps or 0)), log_graph=False)
+
+    @_never_raises
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        logs = dict(logs or {})
+        if "train_runtime" in logs:  # another callback may have removed it
+            logs.setdefault("total_flos", state.total_flos)
+        _log(self._begin(args, state, model), rewrite_logs(logs), state.global_step)
+        self._log_completions(args)
+
+    @_never_raises
+    def on_predict(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, Any],
+        model: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        _log(self._begin(args, state, model), rewrite_logs(metrics), state.global_step, stage="test")
+
+    @_never_raises
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        path = _checkpoint(args, state)
+        if not self._checkpoints or path is None:
+            return
+        best = state.best_model_checkpoint
+        aliases = ["latest", "best"] if best and Path(best).absolute() == path.absolute() else ["latest"]
+        self._saved = _Saved(path, _score(args, state), state.global_step, aliases)
+        if args.world_size == 1:
+            self._log_checkpoint()
+
+    @_never_raises
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._saved is not None:  # by now the other ranks have written their parts
+            self._log_checkpoint()
+
+    @_never_raises
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        if self._saved is not None:
+            self._log_checkpoint()
+        self._log_completions(args)
+        if self.run is None:
+            return
+        if self._watch is not None:
+            self.run.unwatch(model)
+        is_cut = state.global_step < state.max_steps and not control.should_training_stop
+        self.run.finalize("aborted" if state.is_hyper_param_search and is_cut else "success")  # a pruned trial
+
+    # The run
+
+    def _begin(self, args: TrainingArguments, state: TrainerState, model: Any) -> Run:
+        """Return the run; begin it if there is none, and log the parameters once."""
+        if self.run is None:
+            self.run = self._resumed(state) or self._start(args, state)
+            # Without waiting; the end of the process ends all runs together.
+            weakref.finalize(self, self.run.finish, timeout=0.0).atexit = False
+        if not self._has_params:
+            self._has_params = True
+            self.run.log_hyperparams(_params(args, state, model))
+            if model is not None:
+                self.run.log_graph(model)
+        return self.run
+
+    def _resumed(self, state: TrainerState) -> Run | None:
+        """Return the run that made the checkpoint from which the training resumes, if it can go on."""
+        made_by = state.stateful_callbacks.get(_KEY) if self._resume and state.global_step else None
+        if not made_by or self._settings.get("run_id") or not state.is_world_process_zero:
+            return None
+        if (run := open_run(made_by["run_id"])) is not None:
+            return run
+        try:
+            return start(self._loggers, **{**self._settings, **made_by, "resume": "must"})
+        except RankzeroError as error:
+            self._warner.warn("resume", f"the run of the checkpoint cannot go on, so a new one begins: {error}")
+            return None
+
+    def _start(self, args: TrainingArguments, state: TrainerState) -> Run:
+        settings = {**self._identity(args, state), **self._settings}
+        try:
+            return start(self._loggers, **settings)
+        except RunInUseError as error:
+            self._warner.warn("in use", f"a new run begins: {error}")
+            return start(self._loggers, **{**settings, "run_id": uuid.uuid4().hex})
+        except RankzeroError as error:
+            run = start(self._loggers, **{**settings, "delivery": "off"})
+            self._warner.warn("start", f"{error}. The run is kept in {run.dir}; deliver it later with rankzero sync")
+            return run
+
+    def _identity(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
+        project = getattr(args, "project", None)
+        identity: dict[str, Any] = {} if project in (None, _DEFAULT_PROJECT) else {"project": project}
+        name = None if args.run_name == args.output_dir else args.run_name  # the default of older versions
+        if state.is_hyper_param_search:
+            self._trials += 1
+            identity["name"] = str(state.trial_name or f"{name or 'trial'}-{self._trials}")
+            return identity | ({"tags": [name]} if name else {})
+        return identity | ({"name": name} if name else {})
+
+    # What is logged
+
+    def _log_checkpoint(self) -> None:
+        saved, self._saved = self._saved, None
+        if self.run is not None and saved is not None:
+            self.run.log_checkpoint(saved.path, saved.score, saved.step, saved.aliases, automatic=True)
+
+    def _log_completions(self, args: TrainingArguments) -> None:
+        """Log the completions that trainers of TRL write to files, and themselves send to few trackers only."""
+        if not getattr(args, "log_completions", False) or self.run is None:
+            return
+        for path in sorted(Path(args.output_dir, "completions").glob("completions_*.parquet")):
+            if path not in self._tables:
+                import pandas as pd
+
+                self._tables.add(path)
+                self.run.log_table("completions", dataframe=pd.read_parquet(path), step=int(path.stem.split("_")[1]))
+
+
+class _Saved(NamedTuple):
+    path: Path
+    score: float | None
+    step: int
+    aliases: list[str]
+
+
+def _log(run: Run, values: Mapping[str, Any], step: int, stage: str | None = None) -> None:
+    numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
+    if numbers:
+        run.log_metrics(numbers, step, stage=stage)
+    for name, value in values.items():
+        if isinstance(value, str):
+            run.log_text(name, value, step=step)
+
+
+def _params(args: TrainingArguments, state: TrainerState, model: Any) -> dict[str, Any]:
+    """Return the model's config, the arguments of the training, and the sizes of the model."""
+    config = getattr(model, "config", None) or {}
+    params: dict[str, Any] = dict(config if isinstance(config, Mapping) else config.to_dict())
+    params |= args.to_dict()
+    if adapters := getattr(model, "peft_config", None):
+        params["peft_config"] = {name: each.to_dict() for name, each in adapters.items()}
+    if state.is_hyper_param_search:
+        params["trial"] = state.trial_params
+    if hasattr(model, "parameters"):
+        sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+        params["model/num_parameters"] = sum(size for size, _ in sizes)
+        params["model/num_trainable_parameters"] = sum(size for size, is_trained in sizes if is_trained)
+    return params
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path | None:
+    """Return the directory of the checkpoint that was saved at this step; None if there is none."""
+    name, output = f"checkpoint-{state.global_step}", Path(args.output_dir)
+    found = [output / name]
+    if state.is_hyper_param_search:  # each trial has a directory, whose name only the Trainer knows
+        found = sorted(output.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found and found[-1].is_dir() else None
+
+
+def _score(args: TrainingArguments, state: TrainerState) -> float | None:
+    """Return the value of ``metric_for_best_model`` at this step."""
+    name = args.metric_for_best_model
+    if name is None:
+        return None
+    name = name if name.startswith("eval_") else f"eval_{name}"
+    at_step = [entry[name] for entry in state.log_history if entry.get("step") == state.global_step and name in entry]
+    return at_step[-1] if at_step else None
+
+
+INTEGRATION_TO_CALLBACK[_KEY] = RankzeroCallback
