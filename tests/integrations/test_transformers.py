@@ -444,3 +444,22 @@ def test_without_being_asked_for_it_is_unknown_and_a_wrong_name_is_warned_of(tmp
     done = train_as("transformer", tmp_path)
     assert "there is no integration transformer; there are transformers" in done.stderr
     assert "ValueError: rankzero is not supported" in done.stderr
+
+
+# Ranks
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_kept_when_all_ranks_have_written_it(tmp_path):
+    script = Path(__file__).parent / "scripts" / "transformers_ranks.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE, check=False)
+    assert done.returncode == 0, done.stderr
+    (journal,) = tmp_path.glob(f"rankzero-runs/*/*/{JOURNAL}")
+    data = rankzero.read_run(journal.parent)
+    assert [each.step for each in data.checkpoints] == [1, 2, 3]
+    for each in data.checkpoints:
+        assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(os.listdir(each.path))
+    assert [step for step, _ in points(data)["train/loss"]] == [1, 2, 3]
+    assert len(data.texts["note"]) == 1
+    assert data.status == "success"

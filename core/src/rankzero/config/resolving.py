@@ -3,9 +3,10 @@
 The first source that sets a field takes precedence:
 
 1. the arguments of ``rankzero.start()``;
-2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``,
-   ``RANKZERO_DELIVERY``, ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_CAPTURE_ENVIRONMENT``,
-   ``RANKZERO_DISABLED``; an empty variable counts as not set;
+2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_PROJECT``, ``RANKZERO_NAME``,
+   ``RANKZERO_TAGS`` (comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``, ``RANKZERO_DELIVERY``,
+   ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_CAPTURE_ENVIRONMENT``, ``RANKZERO_DISABLED``; an
+   empty variable counts as not set;
 3. a config file: the one whose path was passed, or else the nearest one (see `rankzero.config.files`);
 4. the defaults: the logger ``csv``, the project ``default`` and the directory ``rankzero-runs``.
 
