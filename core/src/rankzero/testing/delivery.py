@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -42,7 +43,7 @@ from rankzero.testing.runs import (
     start_run,
 )
 from rankzero.testing.samples import samples
-from rankzero.testing.tracked import Point
+from rankzero.testing.tracked import Point, Tracked
 from rankzero.values import to_json_number
 from rankzero.waiting import wait_until
 
@@ -179,6 +180,18 @@ class DeliveryContract(TrackerContract):
         if self.has("status"):
             found = self._tracked(self._reader(tmp_path, run_dir)).status
             assert (found in ("success", "finished")) is good, f"the status came back as {found!r}"
+
+    def _tracked(self, logger: Logger) -> Tracked:
+        """Read each run once: the tests compare it only after its delivery has ended."""
+        __tracebackhide__ = True
+        run_id = logger.run_info.id if logger.run_info is not None else ""
+        if run_id not in self._read:
+            self._read[run_id] = super()._tracked(logger)
+        return self._read[run_id]
+
+    @functools.cached_property
+    def _read(self) -> dict[str, Tracked]:
+        return {}
 
     def _kinds(self) -> list[str]:
         return [kind for kind in KINDS if self.has(kind)]

@@ -40,7 +40,7 @@ class EagerCourier(Courier):
     """Retries after a short pause."""
 
     def _sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, 0.2))
+        time.sleep(min(seconds, 0.02))
 
 
 def log_rows(run: Run, *steps: int) -> None:
