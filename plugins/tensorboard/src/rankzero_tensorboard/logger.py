@@ -91,7 +91,8 @@ class TensorBoardLogger(TrackerLogger):
         self._name = name or ""
         self._version = version
         self._next_version: int | None = None
-        self._sub_dir = None if sub_dir is None else os.fspath(sub_dir)
+        self.sub_dir = None if sub_dir is None else os.fspath(sub_dir)
+        """The directory below the version's, as given."""
         self._purge_step = purge_step
         self._flush_secs = flush_secs
         self._suffix = filename_suffix
@@ -141,11 +142,6 @@ class TensorBoardLogger(TrackerLogger):
         return os.path.join(self.save_dir, self.name if self._is_named_by_run else _expand(self.name))
 
     @property
-    def sub_dir(self) -> str | None:
-        """As given."""
-        return self._sub_dir
-
-    @property
     def log_dir(self) -> str:
         version = self.version
         last = version if isinstance(version, str) else f"version_{version}"
@@ -159,22 +155,19 @@ class TensorBoardLogger(TrackerLogger):
     # The session
 
     def open(self, run: RunInfo | None) -> EventSession:
-        if self._events is None:
-            if run is None:
-                self._events = self._make_session(f"{_beginning(time.time())}.{_new()}", None)
-            else:  # any courier of this run continues this file
-                self._events = self._make_session(
-                    f"{_beginning(run.started)}.{_as_part(run.id)}.values", run, waits=True
-                )
+        if self._events is None:  # any courier of a run continues the same file
+            name = _new() if run is None else f"{_as_part(run.id)}.values"
+            self._events = self._make_session(run, name, waits=run is not None)
         return self._events
 
-    def _make_session(self, name: str, run: RunInfo | None, *, waits: bool = False) -> EventSession:
+    def _make_session(self, run: RunInfo | None, name: str, *, waits: bool) -> EventSession:
         from rankzero_tensorboard.session import EventSession
 
+        began = time.time() if run is None else run.started
         return EventSession(
             self.log_dir,
-            name + self._suffix,
-            time.time() if run is None else run.started,
+            f"events.out.tfevents.{int(began):010}.{name}{self._suffix}",
+            began,
             waits=waits,
             flush_secs=self._flush_secs,
             purge_step=self._purge_step if run is None else None,
@@ -203,8 +196,7 @@ class TensorBoardLogger(TrackerLogger):
     def _join(self, run: RunInfo) -> EventSession:
         if self._joined is None:
             # It sorts before the courier's: without its data server TensorBoard follows no file but the last.
-            name = f"{_beginning(run.started)}.{_as_part(run.id)}.experiment.{_new()}"
-            self._joined = self._make_session(name, run)
+            self._joined = self._make_session(run, f"{_as_part(run.id)}.experiment.{_new()}", waits=False)
         return self._joined
 
     # Delivery
@@ -273,10 +265,6 @@ def _expand(path: str | os.PathLike[str]) -> str:
     """Return a path or URL with the values of ``~`` and ``$VAR``."""
     text = os.path.expandvars(os.fspath(path))
     return text if is_url(text) else os.path.expanduser(text)
-
-
-def _beginning(began: float) -> str:
-    return f"events.out.tfevents.{int(began):010}"
 
 
 def _new() -> str:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
@@ -62,14 +62,8 @@ def event_of(media: Media, warner: OnceWarner) -> Event | None:
 # Pictures and sounds
 
 
-class _Picture(NamedTuple):
-    content: bytes
-    width: int
-    height: int
-
-
 def _add_pictures(summary: Summary, media: Media, warner: OnceWarner) -> None:
-    shown: list[tuple[_Picture, str | None]] = []
+    shown: list[tuple[Summary.Image, str | None]] = []
     for (item, _), file in zip(media.captioned(), media.files(), strict=True):
         picture = _read_picture(file)
         if picture is not None:
@@ -78,17 +72,17 @@ def _add_pictures(summary: Summary, media: Media, warner: OnceWarner) -> None:
             where = f"; it stays where it is: {item}" if isinstance(item, str | os.PathLike) else ""
             warner.warn(media.kind, f"TensorBoard cannot show the {media.kind} {media.key!r}{where}")
     for tag, (picture, _) in zip(_tags(media.key, shown), shown, strict=True):
-        image = Summary.Image(encoded_image_string=picture.content, width=picture.width, height=picture.height)
-        summary.value.add(tag=tag, image=image)
+        summary.value.add(tag=tag, image=picture)
     _add_captions(summary, media.key, [caption for _, caption in shown])
 
 
-def _read_picture(path: os.PathLike[str]) -> _Picture | None:
+def _read_picture(path: os.PathLike[str]) -> Summary.Image | None:
     """Return a picture, PNG, JPEG, GIF and BMP byte by byte and others as PNG; None if it is none."""
     content = Path(path).read_bytes()
     try:
         with import_pillow().open(io.BytesIO(content)) as image:
-            return _Picture(content if image.format in _SHOWN_FORMATS else encode_image(image)[0], *image.size)
+            shown = content if image.format in _SHOWN_FORMATS else encode_image(image)[0]
+            return Summary.Image(encoded_image_string=shown, width=image.width, height=image.height)
     except OSError:  # Pillow knows no such format
         return None
 
