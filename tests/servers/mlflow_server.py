@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,8 +12,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+from filelock import FileLock
 from waiting import A_WHILE
 
 
@@ -42,7 +48,8 @@ class MlflowServer:
             "--backend-store-uri": f"sqlite:///{self.database}",
             "--artifacts-destination": str(self._directory / "artifacts"),
         }
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **self._environment}
+        few_processes = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it would start seven more
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **few_processes, **self._environment}
         environment.pop("PYTEST_CURRENT_TEST", None)  # MLflow has checks of its own for when it is tested
         environment.pop("TRAINING_DIRECTORY", None)  # by it a `Training` knows what it is to end
         with open(self._directory / "server.log", "ab") as log:
@@ -68,28 +75,52 @@ class MlflowServer:
             return False
 
     @property
-    def is_running(self) -> bool:
-        """Whether it was started and not killed since."""
-        return self._process is not None
-
-    def pause(self) -> None:
-        """Have it hang: connections are taken, nothing is answered."""
-        self._send(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Have it go on where it was paused."""
-        self._send(signal.SIGCONT)
+    def pid(self) -> int:
+        """The id of its process."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """End it, with all its workers, at once."""
         if self._process is not None:
-            self._send(signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
             self._process.wait(A_WHILE)
             self._process = None
 
-    def _send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, number)
+
+@contextmanager
+def shared_server(directory: Path, database: Path) -> Iterator[MlflowServer]:
+    """Yield the one server of all processes that give this directory: the first starts it, the last kills it.
+
+    Args:
+        directory: where it keeps everything.
+        database: what it begins with: a SQLite database with MLflow's tables.
+    """
+    server, address = MlflowServer(directory), directory / "address"
+    with open(directory / "users", "a+") as users:
+        with FileLock(directory / "lock"):
+            if _is_only_user(users):
+                shutil.copy(database, server.database)
+                server.start()
+                _started.append(server)
+                address.write_text(f"{server.uri} {server.pid}")
+            server.uri, pid = address.read_text().split()
+            fcntl.lockf(users, fcntl.LOCK_SH)
+        yield server
+        with FileLock(directory / "lock"):
+            if _is_only_user(users):
+                os.killpg(int(pid), signal.SIGKILL)
+
+
+_started: list[MlflowServer] = []  # a Popen that is deleted while its process runs warns
+
+
+def _is_only_user(users: IO[str]) -> bool:
+    try:
+        fcntl.lockf(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _free_port() -> int:

@@ -5,12 +5,13 @@ import uuid
 
 import numpy as np
 from mlflow import MlflowClient
-from plugins.mlflow.tracked import files_of, runs_tagged
+from plugins.mlflow.tracked import Held, runs_tagged
 
 import rankzero
 from rankzero.events.structs import Metrics
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
+from rankzero.testing.samples import png
 
 ROWS = 30
 SUMMARISED = "val/loss"
@@ -19,36 +20,53 @@ REFUSED_NAME = "odd [name]"
 
 def journal_of_everything(directory):
     """Write a run that nobody delivers; return its directory."""
-    with rankzero.start(dir=directory / "runs", run_id=uuid.uuid4().hex, delivery="off") as run:
-        run.log_hyperparams({"lr": 0.1, "long": "x" * 7000})
-        run.define_metric(SUMMARISED, summary="min")
-        for step in range(ROWS):
-            run.log_metrics({SUMMARISED: random.random(), "train/loss": 1 / (step + 1), REFUSED_NAME: step}, step)
-        for step in range(2):
-            run.log_image("picture", np.full((4, 4), step * 100, np.uint8), step=step)
-            run.log_table("table", columns=["a"], data=[[step]], step=step)
-        checkpoint = directory / "last.ckpt"
-        checkpoint.write_bytes(b"weights")
-        run.log_checkpoint(checkpoint, score=0.5, step=ROWS, aliases=["best"])
+    with rankzero.start(dir=directory / "runs", run_id=uuid.uuid4().hex, delivery="off", tags=["early"]) as run:
+        log_everything(run, directory)
     return run.dir
 
 
-def check_everything(server, run_dir, status="FINISHED"):
-    """Compare MLflow's run with the journal of `journal_of_everything`."""
-    client = MlflowClient(server.uri)
+def log_everything(run, directory):
+    run.log_hyperparams({"lr": 0.1, "model": {"layers": [64, 10]}, "long": "x" * 7000})
+    run.define_metric(SUMMARISED, summary="min")
+    for step in range(ROWS):
+        row = {SUMMARISED: random.random(), "train/loss": 1 / (step + 1), REFUSED_NAME: step}
+        run.log_metrics(row, step, epoch=step // 10)
+    for step in range(2):
+        run.log_image("picture", [png()], step=step, caption=["a digit"])
+        run.log_table("table", columns=["a"], data=[[step]], step=step)
+    (directory / "last.ckpt").write_bytes(b"weights")
+    (directory / "data.csv").write_bytes(b"1,2")
+    run.log_text("note", "hello")
+    run.log_histogram("weights", np.arange(4.0))
+    run.log_artifact(directory / "data.csv")
+    run.log_checkpoint(directory / "last.ckpt", score=0.5, step=ROWS, aliases=["best"])
+    run.log_tags(["late"])
+
+
+def check_everything(uri, run_dir, status="FINISHED"):
+    """Compare MLflow's run with the journal of `log_everything`; return what MLflow holds."""
+    client = MlflowClient(uri)
     mlflow_run = only_run(client, run_dir)
+    held = Held(uri, mlflow_run.info.run_id)
     logged = points_logged(run_dir)
-    tags = mlflow_run.data.tags
     assert points_in(client, mlflow_run) == sorted(logged + minima(logged))
-    assert mlflow_run.info.status == status
-    assert mlflow_run.data.params["lr"] == "0.1"
-    assert tags[f"rankzero.name.{renamed(REFUSED_NAME)}"] == REFUSED_NAME
-    assert tags["rankzero.checkpoint.best"] == f"checkpoints/last-step-{ROWS}/last.ckpt"
-    assert tags["mlflow.loggedArtifacts"].count('"table"') == 2
-    folders = [path.split("/")[0] + path[path.rindex(".") :] for path in files_of(client, mlflow_run.info.run_id)]
-    assert sorted(folders) == sorted(
-        ["checkpoints.ckpt", "checkpoints.json", "params.txt", *["images.png", "images.webp", "tables.json"] * 2]
+    assert held.info.status == status
+    assert held.params == {"lr": "0.1", "model/layers": "[64, 10]", "long": "x" * 6000}
+    assert held.tags[f"rankzero.name.{renamed(REFUSED_NAME)}"] == REFUSED_NAME
+    assert held.tags["rankzero.checkpoint.best"] == f"checkpoints/last-step-{ROWS}/last.ckpt"
+    assert held.tags["mlflow.loggedArtifacts"].count('"table"') == 2
+    assert {tag for tag, value in held.tags.items() if value == "true"} == {"early", "late"}
+    files = held.read_all()
+    assert sorted(path.partition("/")[0] + path[path.rindex(".") :] for path in files) == sorted(
+        ["checkpoints.ckpt", "checkpoints.json", "data.csv.csv", "histograms.json", "params.txt", "texts.txt"]
+        + ["captions.json", "images.png", "images.webp", "tables.json"] * 2
     )
+    whole = {path: content for path, content in files.items() if not path.endswith((".webp", "/metadata.json"))}
+    kept = {path.partition("/")[0]: content for path, content in whole.items()}
+    assert (kept["data.csv"], kept["texts"], kept["images"]) == (b"1,2", b"hello", png())
+    assert (kept["params"], kept["checkpoints"]) == (b"x" * 7000, b"weights")
+    assert kept["tables"] == b'{"columns":["a"],"data":[[1]]}'
+    return held
 
 
 def only_run(client, run_dir):
@@ -63,7 +81,7 @@ def points_logged(run_dir):
     return [
         (renamed(name), row.step, round(row.time * 1000), float(value))
         for row in rows
-        for name, value in row.numbers().items()
+        for name, value in {**row.numbers(), **({} if row.epoch is None else {"epoch": row.epoch})}.items()
     ]
 
 

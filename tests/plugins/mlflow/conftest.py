@@ -1,30 +1,42 @@
-"""Loggers to test; one server for all tests of a worker, for it takes ten seconds to start."""
+"""Loggers to test; one server for all tests, for it takes ten seconds to start."""
 
+import os
 import shutil
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
-from servers.mlflow_server import MlflowServer
+from servers.mlflow_server import shared_server
 
 from rankzero_mlflow import MLFlowLogger
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory, empty_database):
-    directory = tmp_path_factory.mktemp("mlflow-server")
-    server = MlflowServer(directory, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")  # seven processes less
-    shutil.copy(empty_database, server.database)
-    server.start()
-    yield server
-    server.kill()
+def shared_directory(tmp_path_factory):
+    """A directory of all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mlflow"
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
+def empty_database(shared_directory):
     """A database with MLflow's tables, which take it three seconds to make."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
+    made, path = shared_directory / "made.db", shared_directory / "mlflow.db"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            MlflowClient(f"sqlite:///{made}").search_experiments()
+            shutil.copy(made, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(shared_directory, empty_database):
+    directory = shared_directory / "server"
+    directory.mkdir(exist_ok=True)
+    with shared_server(directory, empty_database) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +67,18 @@ def make_logger(store, closing):
 def logger(make_logger):
     """A logger in direct use."""
     return make_logger()
+
+
+@pytest.fixture
+def attach(make_logger, run_info):
+    """Make loggers of one run, as a courier has them."""
+
+    def attach(**options):
+        logger = make_logger(**options)
+        logger.attach(run_info)
+        return logger
+
+    return attach
 
 
 @pytest.fixture

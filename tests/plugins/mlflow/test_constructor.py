@@ -44,15 +44,6 @@ def test_options_of_wrong_types():
         MLFlowLogger(tags=["vision"])
 
 
-def test_artifacts_are_beside_the_database_in_each_process(store, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    logger = MLFlowLogger("beside", tracking_uri=f"sqlite:///{store}/mlflow.db")
-    logger.log_text("t", ["value"], [["text"]], step=0)
-    logger.close()
-    assert (store / "mlartifacts").is_dir()
-    assert not (tmp_path / "mlruns").exists()
-
-
 def test_a_run_named_by_mlflows_own_tag(store):
     logger = MLFlowLogger(tracking_uri=f"sqlite:///{store}/mlflow.db", tags={"mlflow.runName": "mine"})
     logger.log_metrics({"a": 1}, 0)
@@ -99,13 +90,6 @@ def test_a_copy_continues_the_run(logger):
 
 
 # Looking at a run
-
-
-def test_a_run_on_a_server(on_server):
-    on_server.log_metrics({"a": 1}, 0)
-    assert on_server.how_to_view() == (
-        f"{on_server.tracking_uri}/#/experiments/{on_server.experiment_id}/runs/{on_server.run_id}"
-    )
 
 
 def test_a_run_in_a_database(logger, monkeypatch, tmp_path, store):

@@ -1,8 +1,6 @@
 """`MLFlowLogger` keeps the contracts: with a real server, and with the database that is its default."""
 
 import shutil
-import sqlite3
-from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -13,6 +11,7 @@ from plugins.mlflow.tracked import read_run, runs_tagged
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract
 from rankzero.testing.faults import status
+from rankzero.testing.full_disk import full_disk
 from rankzero_mlflow import MLFlowLogger
 
 
@@ -51,10 +50,21 @@ class TestDelivery(Server, DeliveryContract):
     def connect(self, url, monkeypatch):
         self.url = url
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setenv("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # test_answers.py has it
 
     def make_logger(self, tmp_path):
         return MLFlowLogger("contract", tracking_uri=self.url)
 
+    @pytest.mark.parametrize(
+        "fault", ["hang", *(pytest.param(each, marks=pytest.mark.slow) for each in ("refuse", "503"))]
+    )
+    def test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing(self, faulty_server, begin, tmp_path, fault):
+        super().test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing(faulty_server, begin, tmp_path, fault)
+
+    # Each new process imports MLflow for some seconds.
+    test_a_courier_that_is_killed_again_and_again = pytest.mark.slow(
+        DeliveryContract.test_a_courier_that_is_killed_again_and_again
+    )
     test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
         DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
     )
@@ -70,11 +80,4 @@ class TestDatabase(TestServer):
         return MLFlowLogger(save_dir=tmp_path / "store")
 
     def break_tracker(self, logger):
-        return locked(Path(logger.save_dir, "mlflow.db"))
-
-
-@contextmanager
-def locked(database):
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
+        return full_disk()  # it is said at once, and a lock after twenty seconds: see test_faults.py

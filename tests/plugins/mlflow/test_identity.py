@@ -21,12 +21,6 @@ def client(store):
     return MlflowClient(f"sqlite:///{store}/mlflow.db")
 
 
-def attached(make_logger, run_info):
-    logger = make_logger("e")
-    logger.attach(run_info)
-    return logger
-
-
 def experiment_of(logger):
     return Held(logger).client.get_experiment(logger.experiment_id).name
 
@@ -77,14 +71,16 @@ def test_where_the_database_is(make_logger, run_info, tmp_path, monkeypatch):
 
 
 def test_where_artifacts_are(make_logger, store, tmp_path, client):
+    assert Path.cwd() == tmp_path != store
     logger = make_logger("elsewhere", artifact_location=str(tmp_path / "elsewhere"))
     logger.log_text("a", ["value"], [["x"]])
     (path,) = Held(logger).files()
     assert (tmp_path / "elsewhere" / logger.run_id / "artifacts" / path).read_text() == "x"
-    default = make_logger("default")
+    default = make_logger("default", tracking_uri=f"sqlite:///{store}/mlflow.db")  # in whatever directory it runs
     default.log_text("a", ["value"], [["x"]])
     (path,) = Held(default).files()
     assert (store / "mlartifacts" / default.run_id / "artifacts" / path).read_text() == "x"
+    assert not (tmp_path / "mlruns").exists()
     client.create_experiment("existing", artifact_location=str(tmp_path / "existing"))
     assert Held(make_logger("existing")).info.artifact_uri.startswith(str(tmp_path / "existing"))
 
@@ -172,47 +168,43 @@ def test_a_parent_whose_courier_comes_later(make_logger, run_info):
 # Deleted
 
 
-def deliver(journal, make_logger):
-    journal.deliver(lambda: make_logger("e"))
-
-
-def test_a_deleted_run_waits_to_be_restored(make_logger, run_info, client):
+def test_a_deleted_run_waits_to_be_restored(make_logger, attach, run_info, client):
     journal = JournalOf(run_info)
     journal.log_all([(0, {"a": 1.5})])
-    deliver(journal, make_logger)
+    journal.deliver(make_logger)
     run_id = journal.last.run_id
     client.delete_run(run_id)
     journal.log_all([(1, {"a": 2.5})], first=1)
     with pytest.raises(TrackerUnavailableError, match=f"mlflow runs restore --run-id {run_id}"):
-        attached(make_logger, run_info).log_metrics({"a": 2.5}, 1)
+        attach().log_metrics({"a": 2.5}, 1)
     client.restore_run(run_id)
-    deliver(journal, make_logger)
+    journal.deliver(make_logger)
     assert [point[:2] for point in Held(journal.last).points("a")] == [(0, 1.5), (1, 2.5)]
     assert len(runs_tagged(client, run_info.id)) == 1
 
 
-def test_a_run_that_was_deleted_for_good_is_not_made_a_second_time(make_logger, run_info, client):
+def test_a_run_that_was_deleted_for_good_is_not_made_a_second_time(make_logger, attach, run_info, client):
     journal = JournalOf(run_info)
     journal.log_all([(0, {"a": 1.5})])
-    deliver(journal, make_logger)
+    journal.deliver(make_logger)
     client._tracking_client.store._hard_delete_run(journal.last.run_id)
     with pytest.raises(AccessError, match=r"deleted for good.*delete .*mlflow\.runs\.json and then: .* --again"):
-        attached(make_logger, run_info).log_metrics({"a": 2.5}, 1)
+        attach().log_metrics({"a": 2.5}, 1)
     assert runs_tagged(client, run_info.id) == []
     Path(run_info.dir, "mlflow.runs.json").unlink()  # as the message says
-    attached(make_logger, run_info).log_metrics({"a": 2.5}, 1)
+    attach().log_metrics({"a": 2.5}, 1)
     assert len(runs_tagged(client, run_info.id)) == 1
 
 
-def test_a_run_that_a_search_does_not_show_is_not_made_a_second_time(make_logger, run_info, client):
-    first = attached(make_logger, run_info)
+def test_a_run_that_a_search_does_not_show_is_not_made_a_second_time(attach, client):
+    first = attach()
     first.log_metrics({"a": 1.5}, 0)
     client.delete_tag(first.run_id, "rankzero.run_id")
-    assert attached(make_logger, run_info).run_id == first.run_id
+    assert attach().run_id == first.run_id
 
 
-def test_a_run_that_is_deleted_while_it_is_written(make_logger, run_info, client):
-    logger = attached(make_logger, run_info)
+def test_a_run_that_is_deleted_while_it_is_written(attach, client):
+    logger = attach()
     logger.log_metrics({"a": 1.5}, 0)
     client.delete_run(logger.run_id)
     with pytest.raises(TrackerUnavailableError, match="deleted in MLflow; restore it there"):
@@ -222,10 +214,10 @@ def test_a_run_that_is_deleted_while_it_is_written(make_logger, run_info, client
     assert [point[:2] for point in Held(logger).points("a")] == [(0, 1.5), (1, 2.5)]
 
 
-def test_a_deleted_experiment(make_logger, run_info, client):
-    experiment_id = client.create_experiment("e")
+def test_a_deleted_experiment(attach, client):
+    experiment_id = client.create_experiment("p")
     client.delete_experiment(experiment_id)
-    logger = attached(make_logger, run_info)
+    logger = attach()
     with pytest.raises(TrackerUnavailableError, match=f"mlflow experiments restore --experiment-id {experiment_id}"):
         logger.log_metrics({"a": 1.5}, 0)
     client.restore_experiment(experiment_id)
@@ -236,8 +228,8 @@ def test_a_deleted_experiment(make_logger, run_info, client):
 # At once
 
 
-def test_a_run_that_is_opened_twice_at_once_is_made_once(make_logger, run_info, client, monkeypatch):
-    create_run, loggers = MlflowClient.create_run, [attached(make_logger, run_info) for _ in range(2)]
+def test_a_run_that_is_opened_twice_at_once_is_made_once(attach, run_info, client, monkeypatch):
+    create_run, loggers = MlflowClient.create_run, [attach() for _ in range(2)]
 
     def create_slowly(*args, **kwargs):
         time.sleep(0.5)

@@ -1,17 +1,14 @@
 """Metrics: every value with its own step and time, a thousand a request, and nothing that nobody logged."""
 
 import math
-from contextlib import contextmanager
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from mlflow import MlflowClient
-from plugins.mlflow.tracked import Held
+from plugins.mlflow.tracked import Held, requests_counted
 
 from rankzero.events.run_info import LogContext, MetricsRow
-from rankzero.events.structs import DefineMetric, Finish, Metrics
+from rankzero.events.structs import DefineMetric, Finish
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 
 TIME = 1_700_000_000.123
@@ -24,34 +21,14 @@ def rows(count, per_row=1):
     ]
 
 
-@contextmanager
-def requests_counted():
-    """Yield a list that gets the number of metrics of each request."""
-    sizes, log_batch = [], MlflowClient.log_batch
-
-    def counting(client, run_id, **batch):
-        sizes.append(len(batch.get("metrics", ())))
-        return log_batch(client, run_id, **batch)
-
-    with mock.patch.object(MlflowClient, "log_batch", counting):
-        yield sizes
-
-
 def test_thousand_values_a_request(on_server):
-    with requests_counted() as sizes:
+    with requests_counted("metrics") as sizes:
         on_server.log_metrics_batch(rows(250, per_row=9))
     assert sizes == [1000, 1000, 250]
     held = Held(on_server)
     for index in range(9):
         expected = [(step, step + index / 8, round((TIME + step) * 1000)) for step in range(250)]
         assert held.points(f"m{index}") == expected
-
-
-def test_one_step_logged_twice_keeps_both(logger):
-    logger.log_metrics_batch(
-        [MetricsRow({"a": value}, 3, LogContext(TIME, line)) for line, value in enumerate([1.5, 2.5])]
-    )
-    assert sorted(point[:2] for point in Held(logger).points("a")) == [(3, 1.5), (3, 2.5)]
 
 
 def test_each_kind_of_number_is_exact(logger):
@@ -75,14 +52,6 @@ def test_nan_and_infinity(on_server):
     assert [repr(point[1]) for point in held.points("huge")] == ["nan"]
 
 
-def test_other_metrics_in_direct_use(logger):
-    logger.log_metrics({"tensor": torch.tensor([0.5], requires_grad=True), "nested": {"a": {"b": 2}}}, step=4)
-    assert {key: held[:2] for key in ("tensor", "nested/a/b") for held in Held(logger).points(key)} == {
-        "tensor": (4, 0.5),
-        "nested/a/b": (4, 2.0),
-    }
-
-
 def test_a_text_is_kept_as_a_file(logger):
     logger.log_metrics({"loss": 0.5, "phase": "warm-up", "confusion": torch.eye(2)}, step=4)
     with pytest.warns(UserWarning, match="'gone' was None"):
@@ -98,20 +67,6 @@ def test_a_text_is_kept_as_a_file(logger):
 def test_a_step_that_is_not_given(logger):
     logger.log_metrics({"a": 1})
     assert [point[:2] for point in Held(logger).points("a")] == [(0, 1.0)]
-
-
-def test_prefix(make_logger):
-    logger = make_logger(prefix="fold1")
-    logger.log_metrics({"loss": 0.5, "epoch": 2}, step=1)
-    assert Held(logger).metrics == {"fold1-loss": 0.5, "fold1-epoch": 2.0}
-
-
-def test_the_epoch_of_an_event_is_a_metric(make_logger, run_info):
-    journal = JournalOf(run_info)
-    journal.add(Metrics(TIME, 4, {"loss": 0.5}, epoch=2), Metrics(TIME + 1, 5, {"loss": 0.25, "epoch": 7}, epoch=3))
-    journal.deliver(make_logger)
-    held = Held(journal.last)
-    assert [point[:2] for point in held.points("epoch")] == [(4, 2.0), (5, 7.0)]
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])

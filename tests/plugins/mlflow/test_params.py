@@ -1,16 +1,7 @@
 """Hyperparameters: each is there as it was logged, and none is cut or changed without being kept whole beside."""
 
-from unittest import mock
-
 import pytest
-from mlflow import MlflowClient
-from plugins.mlflow.tracked import Held
-
-
-def attached(make_logger, run_info):
-    logger = make_logger()
-    logger.attach(run_info)
-    return logger
+from plugins.mlflow.tracked import Held, requests_counted
 
 
 def test_nested_params_are_flattened(logger):
@@ -26,41 +17,30 @@ def test_nested_params_are_flattened(logger):
     }
 
 
-def test_initial_metrics(logger):
-    logger.log_hyperparams({"lr": 1}, metrics={"hp/accuracy": 0.5})
-    assert [point[:2] for point in Held(logger).points("hp/accuracy")] == [(0, 0.5)]
-
-
 def test_hundred_params_a_request(on_server):
     params = {f"p{index}": str(index) for index in range(250)}
-    sizes = []
-    log_batch = MlflowClient.log_batch
-
-    def counting(client, run_id, **batch):
-        sizes.append(len(batch["params"]))
-        return log_batch(client, run_id, **batch)
-
-    with mock.patch.object(MlflowClient, "log_batch", counting):
+    with requests_counted("params") as sizes:
         on_server.log_hyperparams(params)
     assert sizes == [100, 100, 50]
     assert Held(on_server).params == params
 
 
-@pytest.mark.parametrize("length", [250, 6000])
-def test_a_long_value_is_a_param(on_server, length):
-    on_server.log_hyperparams({"text": "x" * length})
-    assert Held(on_server).params == {"text": "x" * length}
+def test_a_long_value_is_a_param(on_server):
+    params = {"short": "x" * 250, "long": "x" * 6000}
+    on_server.log_hyperparams(params)
+    assert Held(on_server).params == params
     assert Held(on_server).files() == []
 
 
-@pytest.mark.parametrize("length", [6001, 20_000])
-def test_a_value_that_the_server_cuts_is_whole_in_a_file(on_server, length):
-    value = "".join(map(str, range(length)))[:length]
-    with pytest.warns(UserWarning, match=r"param 'model/text' is whole in the artifact params/model/text\.txt: .*6000"):
-        on_server.log_hyperparams({"model": {"text": value}, "lr": 1})
+def test_a_value_that_the_server_cuts_is_whole_in_a_file(on_server):
+    value = "".join(map(str, range(20_000)))[:20_000]
+    with pytest.warns(UserWarning, match=r"'model/.*' is whole in the artifact params/model/.*\.txt: .*6000") as said:
+        on_server.log_hyperparams({"model": {"cut": value[:6001], "long": value}, "lr": 1})
+    assert len(said) == 2
     held = Held(on_server)
-    assert held.params == {"model/text": value[:6000], "lr": "1"}
-    assert held.read("params/model/text.txt").decode() == value
+    assert held.params == {"model/cut": value[:6000], "model/long": value[:6000], "lr": "1"}
+    assert held.read("params/model/cut.txt").decode() == value[:6001]
+    assert held.read("params/model/long.txt").decode() == value
 
 
 def test_more_text_than_a_request_may_hold(on_server):
@@ -104,11 +84,11 @@ def test_a_value_that_grew_is_whole_in_a_file(logger):
     assert Held(logger).read("params/text.txt") == b"x" * 400
 
 
-def test_a_resumed_run_logs_its_params_again(make_logger, run_info):
+def test_a_resumed_run_logs_its_params_again(attach):
     params = {"lr": 0.1, "model": {"name": "mlp"}, "long": "x" * 7000}
     with pytest.warns(UserWarning, match="whole in the artifact"):
-        attached(make_logger, run_info).log_hyperparams(params)
-    again = attached(make_logger, run_info)
+        attach().log_hyperparams(params)
+    again = attach()
     with pytest.warns(UserWarning, match=r"params/long\.txt") as said:
         again.log_hyperparams(params)
     assert len(said) == 1
@@ -118,12 +98,12 @@ def test_a_resumed_run_logs_its_params_again(make_logger, run_info):
     assert not any(tag.startswith("rankzero.param.") for tag in held.tags)
 
 
-def test_a_resumed_run_remembers_changed_params(make_logger, run_info):
-    first = attached(make_logger, run_info)
+def test_a_resumed_run_remembers_changed_params(attach):
+    first = attach()
     first.log_hyperparams({"lr": 1})
     with pytest.warns(UserWarning, match="was '1' and is '2'"):
         first.log_hyperparams({"lr": 2})
-    again = attached(make_logger, run_info)
+    again = attach()
     again.log_hyperparams({"lr": 2})
     with pytest.warns(UserWarning, match="was '2' and is '3'"):
         again.log_hyperparams({"lr": 3})

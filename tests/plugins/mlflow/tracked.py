@@ -2,7 +2,9 @@
 
 import json
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from mlflow import MlflowClient
 
@@ -63,6 +65,16 @@ class Held:
 
     def read_json(self, path):
         return json.loads(self.read(path))
+
+    def read_all(self):
+        """Return path → bytes of all artifacts."""
+        with tempfile.TemporaryDirectory() as scratch:
+            root = Path(self.client.download_artifacts(self.run_id, "", scratch))
+            return {
+                path.relative_to(root).as_posix(): path.read_bytes()
+                for path in sorted(root.rglob("*"))
+                if path.is_file()
+            }
 
 
 def runs_tagged(client, run_id):
@@ -137,3 +149,16 @@ def read_json(path):
 
 def step_of(path):
     return int(path.name.split("-")[1])
+
+
+@contextmanager
+def requests_counted(kind):
+    """Yield a list that gets the number of ``metrics`` or ``params`` of each request."""
+    sizes, log_batch = [], MlflowClient.log_batch
+
+    def counting(client, run_id, **batch):
+        sizes.append(len(batch.get(kind, ())))
+        return log_batch(client, run_id, **batch)
+
+    with mock.patch.object(MlflowClient, "log_batch", counting):
+        yield sizes

@@ -40,7 +40,11 @@ our_runs: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class WandbSession(Session):
-    """Writes to the run of a logger."""
+    """Writes to a run.
+
+    Args:
+        logger: whose run it is.
+    """
 
     has_courier: ClassVar[bool]
     """Whether what is logged comes from a journal and must be acknowledged."""
@@ -227,7 +231,7 @@ class DirectSession(WandbSession):
     """Opens a run, or uses one that is open already; kept by its logger, with which it goes to other processes.
 
     Args:
-        logger: its logger.
+        logger: whose run it is.
         experiment: a run that the user opened; None for one of our own.
     """
 
