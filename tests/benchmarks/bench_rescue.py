@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from rankzero.importers.writing import import_run
-from rankzero_neptune.importers.importer import NeptuneImporter
+from rankzero_neptune.importing.importer import NeptuneImporter
 
 STEPS = 100_000
 NAMES = [f"metric_{index}" for index in range(10)]

@@ -4,15 +4,11 @@ with CometServer() as server:
     subprocess.run([...], env={**os.environ, **server.environment(tmp_path)})
     assert server.experiment("a" * 32).series("loss") == [(0, 0.5, 1_700_000_000_000)]
     server.fail("batch/logger/experiment/metric", status(500), times=3)
-
-For people: ``PYTHONPATH=tests python -m servers.comet_server`` serves until it is interrupted.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 
 from servers.comet_mock.artifacts import ArtifactVersion, StoredArtifact
@@ -81,14 +77,3 @@ class CometServer(MockServer):
         if found is None:
             raise KeyError(name)
         return found
-
-
-def main() -> None:
-    """Serve until interrupted."""
-    with CometServer() as server, suppress(KeyboardInterrupt):
-        print(f"COMET_URL_OVERRIDE={server.url}", flush=True)
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

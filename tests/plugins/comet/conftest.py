@@ -5,6 +5,9 @@ from plugins.comet.direct import QUIET
 from servers.comet_server import CometServer
 
 from rankzero_comet import CometLogger
+from rankzero_comet.options import load_sdk
+
+load_sdk()  # before a test imports it and lets it change torch
 
 
 @pytest.fixture

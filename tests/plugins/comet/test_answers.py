@@ -143,18 +143,19 @@ def test_of_a_batch_that_arrived_in_part_only_the_rest_is_sent(server, tmp_path,
     assert points(server, run_dir) == points_logged(run_dir)
 
 
-def test_a_series_of_which_comet_lists_a_sample_is_not_sent_again(server, tmp_path):
-    rows = [{"loss": step / 3} for step in range(16_000)]
+def test_a_series_of_which_comet_lists_a_sample_is_not_sent_again(server, tmp_path, small_batches, monkeypatch):
+    monkeypatch.setattr("rankzero_comet.server._MOST_LISTED", 150)
+    rows = [{"loss": step / 3} for step in range(160)]
     server.fail("metrics/get-metric", lambda handler: sampled(handler.ask()))
     fault = in_turn(lost, status(500))
-    server.fail(METRICS, lambda handler: fault(handler) if b'"step": 15990' in handler.body else handler.ask())
+    server.fail(METRICS, lambda handler: fault(handler) if b'"step": 159' in handler.body else handler.ask())
     deliver(run_dir := journal_of_rows(tmp_path, *rows))
     assert points(server, run_dir) == points_logged(run_dir)
 
 
 def sampled(answer):
     listed = json.loads(answer.body)["metrics"]
-    if len(listed) > 15_000:
+    if len(listed) > 150:
         listed = [each for index, each in enumerate(listed) if index % 20]
     return answer._replace(body=json.dumps({"metrics": listed}).encode())
 

@@ -1,10 +1,15 @@
-"""What Comet shows of a process is that of the training process, whoever delivers it and when."""
+"""What Comet shows of a process is that of the training process, whoever delivers it and when.
+
+A live courier delivers the same; `test_experiment` has one.
+"""
 
 import json
 import os
 import platform
 import shutil
 import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -12,12 +17,28 @@ from plugins.comet.journals import deliver
 from plugins.comet.scripts import CometShell
 from waiting import until
 
+import rankzero
 from rankzero.capture.environment import read_environment
 
 TRAIN = """
-    with rankzero.start("comet", project="p"{}) as run:
-        run.log_metrics({{"loss": 0.5}}, 0)
+    import os, sys
+    print("before")
+    run = rankzero.start("comet", project="p", delivery="off")
+    run.log_metrics({"loss": 0.5}, 0)
+    print("out 1", "and more")
+    print("err 1", file=sys.stderr)
+    for percent in (0, 50, 100):
+        print(f"\\rbar {percent} %", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    print("zwei\\nZeilen \\u00fc \\u4e16")
+    print("no end", end="")
+    run.finish()
+    print("\\nended", os.getpid())
 """
+PRINTED = [
+    ("out 1 and more", False), ("err 1", True), ("bar 100 %", True), ("zwei", False), ("Zeilen ü 世", False),
+    ("no end", False),
+]  # fmt: skip
 SOMEBODY = {
     **{f"GIT_{who}_NAME": "Somebody" for who in ("AUTHOR", "COMMITTER")},
     **{f"GIT_{who}_EMAIL": "somebody@example.org" for who in ("AUTHOR", "COMMITTER")},
@@ -51,65 +72,61 @@ def patches(stored):
     return [asset.content.decode() for asset in stored.assets if asset.type == "git-patch"]
 
 
-@pytest.fixture
-def repository(tmp_path, environment):
-    return make_repository(tmp_path, environment)
+class Trained(NamedTuple):
+    """A run that was not delivered, and what its process was like."""
+
+    run_dir: Path
+    stdout: str
+    script: Path
+    code: str
+    commit: str
+    diff: str
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained_once(tmp_path_factory):
+    """Train in a repository, which then goes on: its code is another by the time of the delivery."""
     shell = make_repository(tmp_path_factory.mktemp("trained"), {})
-    train_for_later(shell)
-    return shell.run_dir
+    commit = git(shell, "rev-parse", "HEAD").strip()
+    ended = shell.train(TRAIN, "--lr", "1")
+    until(lambda: (found := read_environment(shell.run_dir)) and found.is_complete)
+    script = shell.directory / "train.py"
+    trained = Trained(shell.run_dir, ended.stdout, script, script.read_text(), commit, git(shell, "diff", "HEAD"))
+    git(shell, "commit", "--quiet", "--all", "--message=later")
+    shell.write("pass")
+    return trained
 
 
 @pytest.fixture
-def run_dir(trained, tmp_path):
-    """The directory of a run that was not delivered, in a repository."""
-    return shutil.copytree(trained, tmp_path / "runs" / trained.parent.name / trained.name)
+def trained(trained_once, here, tmp_path):
+    there = trained_once.run_dir
+    return trained_once._replace(run_dir=shutil.copytree(there, tmp_path / "runs" / there.parent.name / there.name))
 
 
-def train_for_later(shell, options="", *arguments):
-    """Train without anybody who delivers, and wait until the state of the code is known."""
-    shell.train(TRAIN.format(options), *arguments, RANKZERO_DELIVERY="off")
-    until(lambda: (found := read_environment(shell.run_dir)) and found.is_complete)
-
-
-def test_the_process_that_trains(server, repository):
-    commit = git(repository, "rev-parse", "HEAD").strip()
-    ended = repository.train(TRAIN.format("") + "    print(os.getpid())".replace("os", "__import__('os')"), "--lr", "1")
+def test_the_process_that_trained_is_shown_as_it_was(server, trained):
+    deliver(trained.run_dir)
     stored = only(server)
     details = stored.system_details
-    script = str(repository.directory / "train.py")
-    assert details["command"][-3:] == [script, "--lr", "1"]
-    assert (details["hostname"], details["pid"]) == (platform.node(), int(ended.stdout))
+    assert details["command"][-3:] == [str(trained.script), "--lr", "1"]
+    assert (details["hostname"], details["pid"]) == (platform.node(), int(trained.stdout.split()[-1]))
     assert (details["executable"], details["pythonVersion"]) == (sys.executable, platform.python_version())
     assert details["user"] == psutil.Process().username()
     assert f"psutil=={psutil.__version__}" in details["installedPackages"]
     (code,) = stored.reports["code"]
-    assert code["code"].encode() == (repository.directory / "train.py").read_bytes()
+    assert code["code"] == trained.code
     (path,) = stored.reports["file-path"]
     assert path["filePath"] == "train.py"
     (found,) = stored.reports["git/metadata"]
-    assert (found["branch"], found["parent"], found["origin"]) == ("trunk", commit, REMOTE)
-    assert patches(stored) == [git(repository, "diff", "HEAD")]
+    assert (found["branch"], found["parent"], found["origin"]) == ("trunk", trained.commit, REMOTE)
+    assert patches(stored) == [trained.diff]
     assert "s3cret" not in json.dumps([stored.reports, details]) + "".join(patches(stored))
 
 
-def test_a_late_sync_shows_the_old_state(server, repository, tmp_path):
-    commit = git(repository, "rev-parse", "HEAD").strip()
-    train_for_later(repository)
-    code, diff = (repository.directory / "train.py").read_text(), git(repository, "diff", "HEAD")
-    (found,) = repository.run_dir.glob("surroundings/*/surroundings.json")
+def test_the_machine_that_trained_is_shown_and_not_the_one_that_delivers(server, trained):
+    (found,) = trained.run_dir.glob("surroundings/*/surroundings.json")
     found.write_text(json.dumps({**json.loads(found.read_text()), "host": "node17"}))
-    git(repository, "commit", "--quiet", "--all", "--message=later")
-    repository.write("pass")
-    CometShell(tmp_path / "elsewhere", repository.environment).sync(repository.run_dir, "--to", "comet")
-    stored = only(server)
-    assert stored.reports["code"][0]["code"] == code
-    assert stored.reports["git/metadata"][0]["parent"] == commit
-    assert patches(stored) == [diff]
-    assert stored.system_details["hostname"] == "node17"
+    deliver(trained.run_dir)
+    assert only(server).system_details["hostname"] == "node17"
 
 
 SHOWN = {"code", "git", "patch", "details", "host"}
@@ -126,9 +143,9 @@ SHOWN = {"code", "git", "patch", "details", "host"}
     ],
 )
 @pytest.mark.parametrize("where", ["option", "variable"])
-def test_what_nobody_may_see_is_not_sent(server, run_dir, here, option, hidden, where):
+def test_what_nobody_may_see_is_not_sent(server, trained, option, hidden, where):
     variable = option.replace("log_", "COMET_AUTO_LOG_").upper()
-    deliver(run_dir, **({option: False} if where == "option" else {"environment": {variable: "false"}}))
+    deliver(trained.run_dir, **({option: False} if where == "option" else {"environment": {variable: "false"}}))
     stored = only(server)
     sent = {
         "code": "code" in stored.reports,
@@ -140,32 +157,16 @@ def test_what_nobody_may_see_is_not_sent(server, run_dir, here, option, hidden, 
     assert {name for name, is_sent in sent.items() if is_sent} == SHOWN - hidden
 
 
-def test_a_run_that_was_copied_without_the_files_of_its_environment_is_delivered(server, run_dir, here):
-    for path in run_dir.glob("surroundings/**/*"):
+def test_a_run_that_was_copied_without_the_files_of_its_environment_is_delivered(server, trained):
+    for path in trained.run_dir.glob("surroundings/**/*"):
         if path.is_file() and path.name != "surroundings.json":
             path.unlink()
-    deliver(run_dir)
+    deliver(trained.run_dir)
     assert len(only(server).metrics) == 1
     assert only(server).system_details["hostname"] == platform.node()
 
 
 # Console
-
-PRINTS = """
-    import sys
-    print("before")
-    run = rankzero.start("comet", project="p"{})
-    print("out 1", "and more")
-    print("err 1", file=sys.stderr)
-    for percent in (0, 50, 100):
-        print(f"\\rbar {{percent}} %", end="", file=sys.stderr)
-    print(file=sys.stderr)
-    print("zwei\\nZeilen \\u00fc \\u4e16")
-    print("no end", end="")
-    run.finish()
-    print("after")
-"""
-PRINTED = [("out 1 and more", False), ("err 1", True), ("bar 100 %", True), ("zwei", False), ("Zeilen ü 世", False)]
 
 
 def printed(stored):
@@ -174,24 +175,19 @@ def printed(stored):
     return [line for line in lines if not line[0].startswith(("rankzero:", "INFO:rankzero"))]
 
 
-@pytest.mark.parametrize("delivery", ["process", "off"])
-def test_what_is_printed_arrives_once_with_its_time(server, tmp_path, environment, delivery):
-    shell = CometShell(tmp_path / "work", environment)
-    ended = shell.train(PRINTS.format(""), RANKZERO_DELIVERY=delivery)
-    if delivery == "off":
-        shell.sync(shell.run_dir, "--to", "comet")
-    assert "out 1 and more" in ended.stdout
+def test_what_is_printed_arrives_once_with_its_time(server, trained):
+    deliver(trained.run_dir)
+    assert "out 1 and more" in trained.stdout
     stored = only(server)
-    assert printed(stored) == [*PRINTED, ("no end", False)]
+    assert printed(stored) == PRINTED
     assert all(stored.started <= line.time <= stored.ended for line in stored.output)
 
 
-@pytest.mark.parametrize(
-    ("option", "variables"), [(", auto_output_logging=False", {}), ("", {"COMET_AUTO_LOG_OUTPUT_LOGGER": "False"})]
-)
-def test_what_is_printed_can_be_kept_back(server, tmp_path, environment, option, variables):
-    shell = CometShell(tmp_path / "work", environment)
-    shell.train(PRINTS.format(option), **variables)
-    assert only(server).state == "finished"
-    assert only(server).output == []
-    assert "out 1" not in (shell.run_dir / "journal.jsonl").read_text()
+@pytest.mark.parametrize("where", ["option", "variable", "nowhere"])
+def test_what_is_printed_can_be_kept_back(here, tmp_path, monkeypatch, where):
+    if where == "variable":
+        monkeypatch.setenv("COMET_AUTO_LOG_OUTPUT_LOGGER", "False")
+    options = {"auto_output_logging": False} if where == "option" else {}
+    with rankzero.start({"comet": options}, dir=tmp_path / "runs", delivery="off") as run:
+        print("out 1")
+    assert ("out 1" in (run.dir / "journal.jsonl").read_text()) is (where == "nowhere")

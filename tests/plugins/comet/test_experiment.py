@@ -1,47 +1,40 @@
 """`run.experiment`: Comet's own object for a run that a courier delivers, from the process that trains."""
 
+import os
+
 import pytest
 from plugins.comet.journals import points_in, points_logged
-from plugins.comet.scripts import CometShell
 from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import DeliveryError
-
-OWN = """
-    import time
-    run = rankzero.start("comet", project="p", run_id="r" * 32, name="mine", delivery={0!r})
-    for step in range(20):
-        run.log_metrics({{"loss": step / 3}}, step)
-    run.experiment.log_metric("own", 7, step=3)
-    run.experiment.log_parameter("ours", "x")
-    print(run.experiment.get_key())
-    for step in range(20, 40):
-        run.log_metrics({{"loss": step / 3}}, step)
-    run.finish({1!r}, timeout=A_WHILE)
-"""
-
-
-@pytest.fixture
-def shell(tmp_path, environment):
-    return CometShell(tmp_path / "work", environment)
 
 
 @pytest.mark.parametrize(
     ("delivery", "status", "state"),
     [("process", "failed", "crashed"), ("thread", "success", "finished")],
 )
-def test_what_is_logged_with_it_arrives(server, shell, delivery, status, state):
-    ended = shell.train(OWN.format(delivery, status))
-    assert "r" * 32 in ended.stdout
+def test_what_is_logged_with_it_arrives(server, here, tmp_path, capsys, delivery, status, state):
+    options = {"project": "p", "run_id": "r" * 32, "name": "mine", "dir": tmp_path / "runs"}
+    run = rankzero.start("comet", delivery=delivery, **options)
+    for step in range(20):
+        run.log_metrics({"loss": step / 3}, step)
+    print("printed")
+    run.experiment.log_metric("own", 7, step=3)
+    run.experiment.log_parameter("ours", "x")
+    assert run.experiment.get_key() == "r" * 32
+    for step in range(20, 40):
+        run.log_metrics({"loss": step / 3}, step)
+    run.finish(status, timeout=A_WHILE)
     stored = server.experiment("r" * 32)
     assert len(server.store.experiments) == 1
     own = [(each.value, each.step) for each in stored.metrics if each.name == "own"]
     assert own == [(7, 3)]
-    assert [point for point in points_in(stored) if point[0] == "loss"] == points_logged(shell.run_dir)
+    assert [point for point in points_in(stored) if point[0] == "loss"] == points_logged(run.dir)
     assert stored.params["ours"] == "x"
     assert (stored.name, stored.state) == ("mine", state)
     assert stored.beats[-1].alive is False
+    assert (stored.system_details["pid"], [line.text for line in stored.output].count("printed\n")) == (os.getpid(), 1)
 
 
 def test_it_cannot_be_had_while_the_server_is_down(server, here, tmp_path, monkeypatch):

@@ -2,18 +2,12 @@
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
-from plugins.comet.scripts import CometShell
 
 import rankzero
+from rankzero.cli import app as cli
 from rankzero.delivery.courier import GaveUpError
 from rankzero.events.run_info import RunInfo
 from rankzero_comet.options import CometOptions
-
-LOGS = """
-    run = rankzero.start("comet", run_id={run_id!r}{options})
-    run.log_metrics({{"loss": 0.5}}, 0)
-    run.finish(timeout=A_WHILE)
-"""
 
 
 def run_info(run_id, project="p"):
@@ -119,40 +113,45 @@ def test_project_and_workspace(server, here, tmp_path, monkeypatch, options, var
 
 
 @pytest.mark.parametrize("where", ["environment", "file"])
-def test_a_run_is_synced_to_where_it_was_begun(server, environment, tmp_path, where):
+def test_a_run_is_synced_to_where_it_was_begun(server, here, tmp_path, monkeypatch, where):
     """From an environment that says nothing of it, but who the user is."""
     settings = {
         "workspace": "crew",
         "experiment_key": "k" * 32,
         "project_name": "env",
-        "url_override": environment["COMET_URL_OVERRIDE"],
+        "url_override": server.url,
+        "start_online": "0",
     }
-    shell = CometShell(tmp_path / "work", {**environment, "COMET_URL_OVERRIDE": None, "COMET_CONFIG": None})
-    variables = {f"COMET_{name.upper()}": value for name, value in settings.items()} if where == "environment" else {}
-    if where == "file":
-        lines = [f"{name} = {value}" for name, value in settings.items()]
-        (shell.directory / ".comet.config").write_text("\n".join(["[comet]", *lines]))
-    shell.train(LOGS.format(run_id="exp-1", options=""), COMET_START_ONLINE="0", **variables)
-    assert server.requests == []
-    elsewhere = CometShell(tmp_path / "elsewhere", shell.environment)
-    elsewhere.sync(shell.run_dir)
-    stored = only(server)
-    assert (stored.key, stored.workspace) == ("k" * 32, "crew")
-    assert points_in(stored) == points_logged(shell.run_dir)
-
-
-def test_a_run_without_a_project_goes_to_that_of_the_environment_also_later(server, environment, tmp_path):
-    shell = CometShell(tmp_path / "work", environment)
-    script = """
-        import rankzero
-        with rankzero.start("comet", run_id="exp-8", dir="runs") as run:
+    monkeypatch.delenv("COMET_URL_OVERRIDE")
+    with monkeypatch.context() as patch:
+        if where == "environment":
+            for name, value in settings.items():
+                patch.setenv(f"COMET_{name.upper()}", value)
+        else:
+            lines = [f"{name} = {value}" for name, value in settings.items()]
+            (tmp_path / ".comet.config").write_text("\n".join(["[comet]", *lines]))
+            patch.delenv("COMET_CONFIG")
+        with rankzero.start("comet", run_id="exp-1", dir=tmp_path / "runs", delivery="thread") as run:
             run.log_metrics({"loss": 0.5}, 0)
-    """
-    shell.train(script, COMET_START_ONLINE="0", COMET_PROJECT_NAME="env")
-    (run_dir,) = (tmp_path / "work").glob("runs/*/exp-8")
-    shell.sync(run_dir)
+    (tmp_path / ".comet.config").unlink(missing_ok=True)
+    assert server.requests == []
+    assert cli.main(["sync", str(run.dir)]) == 0
+    stored = only(server)
+    assert (stored.key, stored.workspace, stored.project) == ("k" * 32, "crew", "env")
+    assert points_in(stored) == points_logged(run.dir)
+
+
+def test_a_run_without_a_project_goes_to_that_of_the_environment_also_later(server, here, tmp_path, monkeypatch):
+    options = {"run_id": "exp-8", "dir": tmp_path / "runs", "delivery": "thread"}
+    with monkeypatch.context() as patch:
+        patch.setenv("COMET_PROJECT_NAME", "env")
+        with rankzero.start("comet", online=False, **options) as run:
+            run.log_metrics({"loss": 0.5}, 0)
+    assert cli.main(["sync", str(run.dir)]) == 0
     assert only(server).project == "env"
-    shell.train(script.replace("loss", "late"), COMET_PROJECT_NAME="env")
+    monkeypatch.setenv("COMET_PROJECT_NAME", "env")
+    with rankzero.start("comet", **options) as run:
+        run.log_metrics({"late": 0.5}, 0)
     assert [metric.name for metric in only(server).metrics] == ["loss", "late"]
 
 

@@ -88,9 +88,8 @@ def test_a_prefix_and_nested_values_are_as_of_lightnings_logger(make, server):
     assert nested == [True, True]
 
 
-@pytest.mark.parametrize("delivery", ["thread", "process"])
-def test_under_a_run(here, server, tmp_path, delivery):
-    with rankzero.start("comet", project="p", dir=tmp_path / "runs", delivery=delivery) as run:
+def test_under_a_run(here, server, tmp_path):
+    with rankzero.start("comet", project="p", dir=tmp_path / "runs", delivery="thread") as run:
         losses = use(run)
     check(server.experiment(run.id), losses)
     assert server.experiment(run.id).state == "finished"

@@ -1,67 +1,62 @@
 """Offline and switched off: nothing is sent, and of what is offline the journal has everything for later."""
 
-import sys
-
 import pytest
-from plugins.comet.journals import check_everything, points_in, points_logged
-from plugins.comet.scripts import CometShell
+from plugins.comet.journals import check_everything, log_everything, points_in, points_logged
 
+import rankzero
+from rankzero.cli import app as cli
 from rankzero.rundir.positions import load_position
-
-EVERYTHING = """
-    from pathlib import Path
-    from plugins.comet.journals import log_everything
-    run = rankzero.start("comet", project="p", run_id="r" * 32, name="mine", tags=["first"]{})
-    log_everything(run, Path("."))
-    run.finish(timeout=A_WHILE)
-"""
-SHORT = """
-    run = rankzero.start("comet", project="p", run_id="r" * 32{})
-    run.log_metrics({{"loss": 0.5}}, 0)
-    run.finish(timeout=A_WHILE)
-"""
 
 
 @pytest.fixture
-def shell(tmp_path, environment):
-    path = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-    return CometShell(tmp_path / "work", {**environment, **path})
+def train(here, monkeypatch, tmp_path):
+    """Train with these options of the logger and variables of Comet's client."""
+
+    def train(variables, log=lambda run: run.log_metrics({"loss": 0.5}, 0), **options):
+        given = {"project": "p", "run_id": "r" * 32, "name": "mine", "tags": ["first"], "dir": tmp_path / "runs"}
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            with rankzero.start({"comet": options}, delivery="thread", **given) as run:
+                log(run)
+        return run.dir
+
+    return train
+
+
+def sync(run_dir):
+    assert cli.main(["sync", str(run_dir)]) == 0
 
 
 def check_nothing_was_sent(server):
     assert (server.requests, server.store.experiments) == ([], {})
 
 
-@pytest.mark.parametrize(
-    ("options", "variables"), [(", online=False", {}), (", delivery='thread'", {"COMET_START_ONLINE": "0"})]
-)
-def test_nothing_is_sent_until_rankzero_sync(server, shell, tmp_path, options, variables):
-    ended = shell.train(EVERYTHING.format(options), **variables)
+@pytest.mark.parametrize(("options", "variables"), [({"online": False}, {}), ({}, {"COMET_START_ONLINE": "0"})])
+def test_nothing_is_sent_until_rankzero_sync(server, train, tmp_path, caplog, capsys, options, variables):
+    run_dir = train(variables, lambda run: log_everything(run, tmp_path), **options)
     check_nothing_was_sent(server)
-    assert f"rankzero sync {shell.run_dir}" in ended.stderr
-    assert load_position(shell.run_dir, "comet").offline
-    elsewhere = CometShell(tmp_path / "elsewhere", shell.environment)
-    assert "mine → comet: delivered" in elsewhere.sync(shell.run_dir).stdout
-    check_everything(server, shell.run_dir)
-    assert not load_position(shell.run_dir, "comet").offline
-    elsewhere.sync(shell.run_dir)
-    check_everything(server, shell.run_dir)
+    assert f"rankzero sync {run_dir}" in caplog.text
+    assert load_position(run_dir, "comet").offline
+    sync(run_dir)
+    assert "mine → comet: delivered" in capsys.readouterr().out
+    check_everything(server, run_dir)
+    assert not load_position(run_dir, "comet").offline
+    sync(run_dir)
+    check_everything(server, run_dir)
 
 
-@pytest.mark.parametrize("variables", [{}, {"COMET_AUTO_LOG_DISABLE": "1"}])
-def test_a_logger_that_is_switched_off(server, shell, variables):
-    shell.train(SHORT.format("" if variables else ", disabled=True"), **variables)
+@pytest.mark.parametrize(("options", "variables"), [({"disabled": True}, {}), ({}, {"COMET_AUTO_LOG_DISABLE": "1"})])
+def test_a_logger_that_is_switched_off(server, train, options, variables):
+    run_dir = train(variables, **options)
     check_nothing_was_sent(server)
-    assert load_position(shell.run_dir, "comet").closed
-    shell.sync(shell.run_dir, **variables)
+    assert load_position(run_dir, "comet").closed
+    sync(run_dir)
     check_nothing_was_sent(server)
 
 
-@pytest.mark.slow
-def test_a_run_that_goes_on_after_it_was_synced(server, shell):
-    shell.train(SHORT.format(", online=False"))
-    check_nothing_was_sent(server)
-    shell.sync(shell.run_dir)
-    shell.train(SHORT.format(""))
-    assert len(points_logged(shell.run_dir)) == 2
-    assert points_in(server.experiment("r" * 32)) == points_logged(shell.run_dir)
+def test_a_run_that_goes_on_after_it_was_synced(server, train):
+    sync(train({}, online=False))
+    run_dir = train({})
+    assert len(points_logged(run_dir)) == 2
+    assert points_in(server.experiment("r" * 32)) == points_logged(run_dir)

@@ -1,9 +1,12 @@
 """A server on loopback, an environment that leads to it, and loggers to test."""
 
+import os
+import resource
 import uuid
 import warnings
 
 import pytest
+from plugins.neptune import rescue_samples as told
 from servers.neptune_server import NeptuneServer
 
 from rankzero_neptune import NeptuneLogger
@@ -30,6 +33,28 @@ def server():
 def here(server, use_environment, tmp_path):
     """Have this process log to the server, and keep what it writes to itself."""
     use_environment("NEPTUNE_", server.environment(tmp_path / ".neptune"))
+
+
+@pytest.fixture
+def few_files():
+    """Allow this process to open only few more files than it has open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most + 40, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.fixture(scope="session")
+def left_offline(tmp_path_factory):
+    """What Neptune's 1.x client left offline; not to be changed."""
+    return told.all_left(tmp_path_factory.mktemp("left"), "offline", "what_cannot_be_taken")
+
+
+@pytest.fixture(scope="session")
+def left_by_scale(tmp_path_factory):
+    """What neptune-scale left offline; not to be changed."""
+    return told.all_left(tmp_path_factory.mktemp("left"), "scale", "scale_resumed", "scale_conflicts")
 
 
 @pytest.fixture

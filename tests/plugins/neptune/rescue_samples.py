@@ -1,7 +1,7 @@
-"""What the real clients leave on disk: each function here runs in a process of its own, in an empty directory.
+"""What the real clients leave on disk: the functions here run in another process, each in an empty directory.
 
-``leave(directory, "offline")`` calls ``offline`` there. What the functions log stands in the constants, so that tests
-compare what arrived with it.
+``leave(directory, "offline")`` calls ``offline`` in ``directory/offline``. What the functions log stands in the
+constants, so that tests compare what arrived with it.
 """
 
 import base64
@@ -33,23 +33,26 @@ SYNCED, UNSYNCED = range(50), range(50, 400)
 """Steps that are logged while the server is there, and when it is gone."""
 
 
-def leave(directory: Path, what: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Have a function of this module called in ``directory``; returns when it has ended or printed a line."""
-    directory.mkdir(parents=True, exist_ok=True)
+def leave(directory: Path, *functions: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a process that calls functions of this module, each in a folder of its name below ``directory``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEPTUNE_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "plugins.neptune.rescue_samples", what],
+    return subprocess.Popen(
+        [sys.executable, "-m", "plugins.neptune.rescue_samples", *functions],
         cwd=directory,
-        env={**inherited, "PYTHONPATH": str(TESTS), **(environment or {})},
+        env={**inherited, "PYTHONPATH": str(TESTS), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    if environment is None:
-        out, _ = process.communicate(timeout=A_WHILE)
-        assert process.returncode == 0, out
-    return process
+
+
+def all_left(directory: Path, *functions: str) -> Path:
+    """Call functions in a process, which ends; return the directory with their folders."""
+    process = leave(directory, *functions)
+    out, _ = process.communicate(timeout=A_WHILE)
+    assert process.returncode == 0, out
+    return directory
 
 
 def offline() -> None:
@@ -207,4 +210,8 @@ def scale_conflicts() -> None:
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    for each in sys.argv[1:]:
+        Path(each).mkdir(exist_ok=True)
+        os.chdir(each)
+        globals()[each]()
+        os.chdir("..")

@@ -1,13 +1,10 @@
 """A Run with ``mode="offline"``: nothing is sent, and ``rankzero sync`` delivers it from the journal."""
 
-import subprocess
-import sys
-
 import pytest
 from plugins.neptune.delivered import points_logged, points_stored
-from waiting import A_WHILE
 
 import rankzero
+from rankzero.cli import app as cli
 from rankzero.errors import ExperimentUnavailableError
 
 
@@ -24,9 +21,7 @@ def test_an_offline_run_is_synced_later(server, here, tmp_path, monkeypatch, how
     assert server.requests == []
     assert not list(tmp_path.glob(".neptune/*"))
     monkeypatch.delenv("NEPTUNE_MODE", raising=False)
-    command = [sys.executable, "-m", "rankzero.cli", "sync", str(run.dir)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert cli.main(["sync", str(run.dir)]) == 0
     assert points_stored(server, run.id) == points_logged(run.dir)
     assert len(points_logged(run.dir)) == 20
     assert server.run(run.id).value("training/status") == "success"

@@ -3,8 +3,10 @@
 import inspect
 
 import pytest
+import requests
 from neptune.common import oauth
 from neptune.common.backends import utils
+from neptune.exceptions import NeptuneConnectionLostException
 from neptune.internal import operation
 from neptune.internal.backends import hosted_client
 from neptune.internal.backends.hosted_neptune_backend import HostedNeptuneBackend
@@ -37,11 +39,18 @@ def test_signatures(function, parameters):
     assert [name for name in inspect.signature(function).parameters if name != "self"] == parameters
 
 
+@utils.with_api_exceptions_handler
+def ask(asked):
+    asked.append("what the server does not answer")
+    raise requests.ConnectionError
+
+
 def test_the_limits_are_where_they_are_looked_for():
     with limited():
-        assert 1.0 > utils.retries_timeout  # noqa: SIM300 - as the client compares it
+        with pytest.raises(NeptuneConnectionLostException):
+            ask(asked := [])
         sessions = hosted_client.create_http_client(True, {}).session, oauth.OAuth2Session("id")
-    assert not 1.0 > utils.retries_timeout  # noqa: SIM300
+    assert len(asked) == 1
     for session in sessions:
         assert {type(adapter).__name__ for adapter in session.adapters.values()} == {"LimitedAdapter"}
 

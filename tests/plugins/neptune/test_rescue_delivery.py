@@ -1,41 +1,27 @@
 """A rescued run in trackers: what they hold is what Neptune's client was told."""
 
-import os
 import struct
-import subprocess
-import sys
 
 import pytest
 from plugins.neptune import rescue_samples as told
 from plugins.wandb.arrived import arrived
 from servers.event_files import events, scalars
 from servers.wandb_server import WandbServer
-from waiting import A_WHILE
 
 from rankzero.cli import app as cli
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("project")
-    told.leave(directory, "offline")
+def run_dir(left_offline, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    assert cli.main(["import", "neptune", str(directory), "--dir", str(runs)]) == 0
+    assert cli.main(["import", "neptune", str(left_offline / "offline"), "--dir", str(runs)]) == 0
     return next((runs / "neptune").iterdir())
 
 
-def sync(run_dir, *arguments, **environment):
-    command = [sys.executable, "-m", "rankzero.cli", "sync", str(run_dir), *arguments]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    done = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=A_WHILE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_weights_and_biases(run_dir, tmp_path):
+def test_weights_and_biases(run_dir, use_environment, tmp_path):
     with WandbServer() as server:
-        sync(run_dir, "--to", "wandb", **server.environment(tmp_path))
-        assert "has all of it already" in sync(run_dir, "--to", "wandb", **server.environment(tmp_path))
+        use_environment("WANDB_", server.environment(tmp_path))
+        assert cli.main(["sync", str(run_dir), "--to", "wandb"]) == 0
         run = server.run(run_dir.name)
         tracked = arrived(run, server, texts={"notes", "lines"})
     assert server.problems == []
@@ -50,8 +36,9 @@ def test_weights_and_biases(run_dir, tmp_path):
     assert told.CHECKPOINT in {item.content for item in tracked.items["artifact"]}
 
 
+@pytest.mark.filterwarnings("ignore:TensorBoardLogger ")
 def test_tensorboard(run_dir):
-    sync(run_dir, "--to", "tensorboard")
+    assert cli.main(["sync", str(run_dir), "--to", "tensorboard"]) == 0
     (log_dir,) = (run_dir.parents[1] / "tensorboard" / "neptune").iterdir()
     got = scalars(log_dir)
     for name, points in (("training/loss", told.LOSS), ("training/acc", told.ACC)):

@@ -17,11 +17,9 @@ from rankzero.reader.run_data import read_run
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(left_offline):
     """A project's directory in which a client logged offline."""
-    directory = tmp_path_factory.mktemp("project")
-    told.leave(directory, "offline")
-    return directory
+    return left_offline / "offline"
 
 
 @pytest.fixture(scope="module")
@@ -162,12 +160,12 @@ def test_it_can_be_delivered(imported, tmp_path):
     assert [(int(row["step"]), float(row["time"]), float(row["training/loss"])) for row in rows] == told.LOSS
 
 
-def test_data_that_cannot_be_imported_is_named(tmp_path, capsys):
-    told.leave(tmp_path / "project", "what_cannot_be_taken")
-    assert cli.main(["import", "neptune", str(tmp_path / "project"), "--dir", str(tmp_path / "runs")]) == 1
+def test_data_that_cannot_be_imported_is_named(left_offline, tmp_path, capsys):
+    project = left_offline / "what_cannot_be_taken"
+    assert cli.main(["import", "neptune", str(project), "--dir", str(tmp_path / "runs")]) == 1
     err = capsys.readouterr().err
     assert "left out: data set: Neptune stores the paths of these files, not the files: data.csv" in err
-    assert f"left out: lost: {tmp_path / 'project' / 'lost.bin'}: No such file or directory" in err
+    assert f"left out: lost: {project / 'lost.bin'}: No such file or directory" in err
     assert err.count("left out") == 2
     (run_dir,) = (tmp_path / "runs" / "neptune").iterdir()
     assert [value for *_, value in points(read_run(run_dir), "loss")] == [0.5]
@@ -184,7 +182,7 @@ def test_no_data_is_wrong_usage(tmp_path, capsys, what):
 def test_the_hook_imports_nothing_heavy():
     code = (
         "import sys, rankzero_neptune.importing\n"
-        "heavy = {'neptune', 'neptune_api', 'pyarrow', 'sqlite3', 'rankzero_neptune.importers'}\n"
+        "heavy = {'neptune', 'neptune_api', 'pyarrow', 'sqlite3', 'rankzero_neptune.importing.importer'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,14 +11,12 @@ from plugins.neptune import rescue_samples as told
 from rankzero.cli import app as cli
 from rankzero.importers.base import Report
 from rankzero.reader.run_data import read_run
-from rankzero_neptune.importers.scale_database import ScaleDatabase
+from rankzero_neptune.importing.scale_database import ScaleDatabase
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("scale")
-    told.leave(directory, "scale")
-    return directory / "logs"
+def logs(left_by_scale):
+    return left_by_scale / "scale" / "logs"
 
 
 def take(source, runs):
@@ -243,9 +241,8 @@ def test_rows_are_read_in_order(logs):
     assert report.left_out == {}
 
 
-def test_a_name_that_is_a_value_and_a_namespace_keeps_both(tmp_path):
-    told.leave(tmp_path, "scale_conflicts")
-    status, run = take(tmp_path / "logs", tmp_path / "runs")
+def test_a_name_that_is_a_value_and_a_namespace_keeps_both(left_by_scale, tmp_path):
+    status, run = take(left_by_scale / "scale_conflicts", tmp_path / "runs")
     assert status == 0
     params = {key: value for key, value in run.params.items() if key != "sys"}
     assert params.pop("k") is True
@@ -255,11 +252,10 @@ def test_a_name_that_is_a_value_and_a_namespace_keeps_both(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def resumed(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("resumed")
-    told.leave(directory, "scale_resumed")
-    assert len(list(directory.rglob("*.sqlite3"))) == 2
-    return directory / "logs"
+def resumed(left_by_scale):
+    logs = left_by_scale / "scale_resumed" / "logs"
+    assert len(list(logs.rglob("*.sqlite3"))) == 2
+    return logs
 
 
 def steps(run):

@@ -13,17 +13,10 @@ from rankzero.reader.run_data import read_run
 LOSS = [(step, value) for step, _, value in told.LOSS]
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("project")
-    told.leave(directory, "offline")
-    return directory
-
-
 @pytest.fixture
-def log(original, tmp_path):
+def log(left_offline, tmp_path):
     """A copy of the directory of the run, to be damaged; ``.neptune`` is above."""
-    shutil.copytree(original / ".neptune", tmp_path / "project" / ".neptune")
+    shutil.copytree(left_offline / "offline" / ".neptune", tmp_path / "project" / ".neptune")
     (directory,) = (tmp_path / "project" / ".neptune" / "offline").iterdir()
     return directory
 
@@ -251,8 +244,8 @@ def test_a_deletion_of_what_was_imported_is_refused(log, take):
     assert (status, losses(run)) == (1, LOSS)
 
 
-def test_an_older_directory_layout_is_imported(original, tmp_path):
-    (directory,) = (original / ".neptune" / "offline").iterdir()
+def test_an_older_directory_layout_is_imported(left_offline, tmp_path):
+    (directory,) = (left_offline / "offline" / ".neptune" / "offline").iterdir()
     older = tmp_path / ".neptune" / "async" / "run__11111111-2222-3333-4444-555555555555" / "exec-1700000000.0-of-run"
     shutil.copytree(directory, older)
     (older / "metadata.json").unlink()

@@ -12,16 +12,17 @@ from rankzero.cli import app as cli
 from rankzero.reader.run_data import read_run
 
 
-@pytest.fixture(scope="module")
-def left(tmp_path_factory):
+@pytest.fixture
+def left(tmp_path):
     """A project in which two processes logged to one run, and died while the server was gone."""
-    project = tmp_path_factory.mktemp("project")
+    project = tmp_path / "project"
+    project.mkdir()
     with NeptuneServer() as server:
         environment = server.environment()
         for each in ({}, {"WITH_ID": "first", "METRIC": "acc"}):
             if each:
                 each["WITH_ID"] = next(iter(server.store.runs.values())).sys_id
-            process = told.leave(project, "unsynced", {**environment, **each})
+            process = told.leave(project, "unsynced", **environment, **each)
             for line in process.stdout:
                 if line == "synced\n":
                     break
@@ -29,7 +30,7 @@ def left(tmp_path_factory):
             process.communicate("\n", timeout=A_WHILE)
             assert process.returncode == -9
             server.start()
-    return project
+    return project / "unsynced"
 
 
 def take(project, runs, *options):
@@ -52,8 +53,8 @@ def on_disk(project, metric):
     return steps
 
 
-def test_operations_on_disk_are_imported_and_the_others_counted(left, tmp_path, capsys):
-    status, run = take(left, tmp_path)
+def test_operations_on_disk_are_imported_by_time_and_the_others_counted(left, tmp_path, capsys):
+    status, run = take(left, tmp_path / "runs")
     err = capsys.readouterr().err
     assert status == 1
     for metric in ("loss", "acc"):
@@ -69,19 +70,12 @@ def test_operations_on_disk_are_imported_and_the_others_counted(left, tmp_path, 
         last = (log / "last_put_version").read_text()
         assert f"{log.name}: the operations " in err
         assert f" to {last}: they had not reached the disk" in err
-
-
-def test_only_what_was_not_synced(left, tmp_path):
-    _, run = take(left, tmp_path, "-o", "unsynced_only=true")
-    for metric in ("loss", "acc"):
-        assert run.metrics[metric].step.tolist() == on_disk(left, metric)[len(told.SYNCED) :]
-
-
-def test_processes_of_a_run_are_merged_by_time(left, tmp_path):
-    _, run = take(left, tmp_path)
     names = [
         next(iter(json.loads(line)["values"]))
         for line in Path(run.dir, "journal.jsonl").read_bytes().splitlines()
         if line.startswith(b'{"type":"metrics"')
     ]
     assert names == sorted(names, reverse=True)  # the first process, "loss", was over when the second began
+    _, run = take(left, tmp_path / "unsynced", "-o", "unsynced_only=true")
+    for metric in ("loss", "acc"):
+        assert run.metrics[metric].step.tolist() == on_disk(left, metric)[len(told.SYNCED) :]

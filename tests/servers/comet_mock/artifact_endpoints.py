@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from servers.comet_mock.artifacts import ArtifactVersion, StoredArtifact
 from servers.comet_mock.client_endpoints import Endpoint
 from servers.comet_mock.experiment import Asset
-from servers.comet_mock.request import Refused, Request
+from servers.comet_mock.request import Request
 from servers.comet_mock.store import Store
 from servers.comet_mock.views import asset_view
 
@@ -32,24 +32,6 @@ def state(store: Store, request: Request) -> None:
     store.artifacts.with_version(request.json["artifactVersionId"])[1].state = request.json["state"]
 
 
-def labels(store: Store, request: Request) -> None:
-    """Change what is said of a version."""
-    sent = request.json
-    artifact, version = store.artifacts.with_version(sent["artifactVersionId"])
-    if sent.get("alias") is not None:
-        artifact.give_aliases(version, sent["alias"])
-    if sent.get("versionTags") is not None:
-        version.tags = list(sent["versionTags"])
-    if sent.get("versionMetadata") is not None:
-        version.metadata = sent["versionMetadata"]
-
-
-def details(store: Store, request: Request) -> None:
-    """Change what is said of an artifact."""
-    artifact = store.artifacts.by_id[request.json["artifactId"]]
-    artifact.tags = list(request.json["tags"] or artifact.tags)
-
-
 def version(store: Store, request: Request) -> dict[str, Any]:
     """A version, that an id, or a name and a version or alias, means."""
     artifact, found = store.artifacts.wanted(*_wanted(store, request))
@@ -70,27 +52,6 @@ def files(store: Store, request: Request) -> dict[str, Any]:
     """The files of a version."""
     artifact, found = store.artifacts.wanted(*_wanted(store, request))
     return {"files": [_file_view(artifact, found, asset) for asset in found.assets]}
-
-
-def artifact(store: Store, request: Request) -> dict[str, Any]:
-    """An artifact and its versions."""
-    workspace, sent = _wanted(store, request)
-    found = store.artifacts.by_id.get(sent.get("artifact_id", ""))
-    found = found or store.artifacts.find(workspace, sent.get("artifactName", ""))
-    if found is None:
-        raise Refused(f"there is no artifact {workspace}/{sent.get('artifactName')}")
-    versions = [
-        {"artifactVersionId": each.id, "version": each.version, "alias": each.aliases, "state": each.state}
-        for each in found.versions
-    ]
-    return {**_view(found), "versions": versions}
-
-
-def artifacts(store: Store, request: Request) -> dict[str, Any]:
-    """The artifacts of a workspace."""
-    wanted = request.query.get("type")
-    found = [each for each in store.artifacts.by_id.values() if each.workspace == request.query["workspace"]]
-    return {"artifacts": [_view(each) for each in found if wanted in (None, each.type)]}
 
 
 def _wanted(store: Store, request: Request) -> tuple[str, dict[str, str]]:
@@ -123,10 +84,6 @@ def _file_view(artifact: StoredArtifact, version: ArtifactVersion, asset: Asset)
 ENDPOINTS: dict[str, Endpoint] = {
     "write/artifacts/upsert": upsert,
     "write/artifacts/state": state,
-    "write/artifacts/version/labels": labels,
-    "write/artifacts/details": details,
     "artifacts/version": version,
     "artifacts/version/files": files,
-    "artifacts/get": artifact,
-    "artifacts/get-all": artifacts,
 }

@@ -30,8 +30,8 @@ class ArtifactVersion:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """The bytes of each file that is here, by its path; of a path that came twice, the last."""
-        return {asset.name: asset.content for asset in self.assets if asset.link is None}
+        """The bytes of each file, by its path; of a path that came twice, the last."""
+        return {asset.name: asset.content for asset in self.assets}
 
 
 @dataclass

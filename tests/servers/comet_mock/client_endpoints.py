@@ -77,13 +77,6 @@ def status(store: Store, request: Request) -> dict[str, Any]:
     }
 
 
-def offline_times(store: Store, request: Request) -> None:
-    """Take the times of an experiment that was offline."""
-    experiment = store.experiment(request.json["experimentKey"])
-    experiment.started = request.json["startTimestamp"] or experiment.started
-    experiment.ended = request.json["endTimestamp"]
-
-
 def notification(store: Store, request: Request) -> None:
     """Take what people are told."""
     store.experiment(request.json["experiment_key"]).notifications.append(request.json)
@@ -117,7 +110,6 @@ ENDPOINTS: dict[str, Endpoint] = {
     "batch/logger/experiment/parameter": params,
     "tags/add-tags-to-experiment": tags,
     "status-report/update": status,
-    "status-report/offline-metadata": offline_times,
     "notification/experiment": notification,
     "asset/3d-limits": nothing,
     "asset/upload": uploads.asset,

@@ -85,8 +85,6 @@ class Asset:
     overwrite: bool
     metadata: Any
     artifact_version_id: str | None
-    link: str | None
-    """Where the file is, if it is not here."""
     time: int
     """When it came, in milliseconds."""
 
@@ -101,7 +99,6 @@ class StoredExperiment:
     created: int
     """In milliseconds, like all times that are integers."""
     offline: bool = False
-    archived: bool = False
     metrics: list[Metric] = field(default_factory=list)
     """In the order in which they came."""
     param_history: list[Param] = field(default_factory=list)

@@ -6,7 +6,7 @@ from typing import Any
 
 from servers.comet_mock.client_endpoints import Endpoint
 from servers.comet_mock.experiment import StoredExperiment
-from servers.comet_mock.request import Request, as_bool
+from servers.comet_mock.request import Request
 from servers.comet_mock.store import Store
 from servers.comet_mock.views import asset_view, experiment_view, metric_view, summary_views
 
@@ -16,34 +16,6 @@ from rankzero.testing.loopback import Answer
 def account(store: Store, request: Request) -> dict[str, Any]:
     """Whose the key is."""
     return {"userName": store.workspace, "defaultWorkspaceName": store.workspace}
-
-
-def workspaces(store: Store, request: Request) -> dict[str, Any]:
-    """All workspaces."""
-    return {"workspaceNames": sorted({store.workspace, *(each.workspace for each in store.experiments.values())})}
-
-
-def projects(store: Store, request: Request) -> dict[str, Any]:
-    """The projects of a workspace."""
-    workspace = request.query["workspaceName"]
-    found = {each.project: each.project_id for each in store.experiments.values() if each.workspace == workspace}
-    listed = [{"projectName": name, "projectId": its_id, "workspaceName": workspace} for name, its_id in found.items()]
-    return {"projects": listed}
-
-
-def experiments(store: Store, request: Request) -> dict[str, Any]:
-    """The experiments of a project."""
-    wanted = request.query
-    archived = as_bool(wanted.get("archived", False))
-    found = [
-        experiment_view(each)
-        for each in store.experiments.values()
-        if each.workspace == wanted.get("workspaceName", each.workspace)
-        and each.project == wanted.get("projectName", each.project)
-        and each.project_id == wanted.get("projectId", each.project_id)
-        and each.archived == archived
-    ]
-    return {"experiments": found}
 
 
 def metadata(store: Store, request: Request) -> dict[str, Any]:
@@ -75,44 +47,9 @@ def metric(store: Store, request: Request) -> dict[str, Any]:
     return {"metrics": [metric_view(each) for each in found if each.name == request.query["metricName"]]}
 
 
-def metrics(store: Store, request: Request) -> dict[str, Any]:
-    """All values of all metrics."""
-    return {"metrics": [metric_view(each) for each in _experiment(store, request).metrics]}
-
-
 def tags(store: Store, request: Request) -> dict[str, Any]:
     """The tags."""
     return {"tags": _experiment(store, request).tags}
-
-
-def html(store: Store, request: Request) -> dict[str, Any]:
-    """The HTML."""
-    return {"html": _experiment(store, request).html}
-
-
-def graph(store: Store, request: Request) -> dict[str, Any]:
-    """The description of the model."""
-    return {"graph": _experiment(store, request).graph}
-
-
-def output(store: Store, request: Request) -> dict[str, Any]:
-    """What was printed."""
-    return {"output": "".join(line.text for line in _experiment(store, request).output)}
-
-
-def code(store: Store, request: Request) -> dict[str, Any]:
-    """The code that ran."""
-    return {"code": _last(_experiment(store, request), "code").get("code")}
-
-
-def git(store: Store, request: Request) -> dict[str, Any]:
-    """Where the code is."""
-    return _last(_experiment(store, request), "git/metadata")
-
-
-def system_details(store: Store, request: Request) -> dict[str, Any]:
-    """What the machine is."""
-    return _experiment(store, request).system_details
 
 
 def assets(store: Store, request: Request) -> dict[str, Any]:
@@ -133,28 +70,14 @@ def _experiment(store: Store, request: Request) -> StoredExperiment:
     return store.experiment(request.query.get("experimentKey"), status=404)
 
 
-def _last(experiment: StoredExperiment, kind: str) -> dict[str, Any]:
-    return experiment.reports.get(kind, [{}])[-1]
-
-
 ENDPOINTS: dict[str, Endpoint] = {
     "account-details": account,
-    "workspaces": workspaces,
-    "projects": projects,
-    "experiments": experiments,
     "experiment/metadata": metadata,
     "experiment/parameters": params,
     "experiment/log-other": others,
     "experiment/metrics/summary": metric_summaries,
     "experiment/metrics/get-metric": metric,
-    "experiment/metrics/get-all": metrics,
     "experiment/tags": tags,
-    "experiment/html": html,
-    "experiment/graph": graph,
-    "experiment/output": output,
-    "experiment/code": code,
-    "experiment/git/metadata": git,
-    "experiment/system-details": system_details,
     "experiment/asset/list": assets,
     "experiment/asset/get-by-name": assets,
     "experiment/asset/get-asset": asset,

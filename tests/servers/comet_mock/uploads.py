@@ -33,14 +33,6 @@ def git_patch(store: Store, request: Request) -> None:
     _keep(store, request, _asset(request.query, "git-patch", "git-patch", request.parts))
 
 
-def remote_assets(store: Store, request: Request) -> None:
-    """Keep where the files of an artifact are."""
-    for sent in request.json["remoteArtifactAssetRequests"]:
-        fields = {name: str(value) for name, value in sent.items() if value is not None}
-        kind = sent.get("type") or "asset"
-        _keep(store, request, _asset(fields, kind, sent["fileName"], {"link": sent["link"].encode()}))
-
-
 def _keep(store: Store, request: Request, asset: Asset) -> Asset:
     """Keep a file where it belongs: with its experiment, and one of an artifact also there."""
     experiment = _experiment(store, request)
@@ -56,14 +48,14 @@ def _experiment(store: Store, request: Request) -> StoredExperiment:
 
 
 def _asset(fields: dict[str, str], kind: str, name: str, parts: Mapping[str, bytes]) -> Asset:
-    if not {"file", "link"} & parts.keys():
+    if "file" not in parts:
         raise Refused("there is no file")
     return Asset(
         id=fields.get("assetId") or fields.get("imageId") or uuid.uuid4().hex,
         experiment_key="",
         name=name,
         type=kind,
-        content=parts.get("file", b""),
+        content=parts["file"],
         fields=fields,
         step=as_number(fields.get("step")),
         epoch=as_number(fields.get("epoch")),
@@ -71,7 +63,6 @@ def _asset(fields: dict[str, str], kind: str, name: str, parts: Mapping[str, byt
         overwrite=as_bool(fields.get("overwrite", False)),
         metadata=_decoded(fields.get("metadata")),
         artifact_version_id=fields.get("artifactVersionId"),
-        link=parts["link"].decode() if "link" in parts else None,
         time=now(),
     )
 

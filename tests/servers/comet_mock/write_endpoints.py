@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
-from typing import Any
-
 from servers.comet_mock import client_endpoints, uploads
 from servers.comet_mock.client_endpoints import Endpoint
-from servers.comet_mock.experiment import Html, Other, OutputLine, as_metric, as_param
+from servers.comet_mock.experiment import Html, Other, OutputLine, as_metric
 from servers.comet_mock.request import Request
 from servers.comet_mock.store import Store
 
@@ -22,20 +19,6 @@ _REPORTS = (
     "ram-metrics",
     "load-metrics",
 )
-
-
-def create(store: Store, request: Request) -> dict[str, Any]:
-    """Create an experiment whose key the server chooses."""
-    sent = request.json
-    experiment = store.add_experiment(uuid.uuid4().hex, sent["workspaceName"], sent["projectName"])
-    if sent.get("experimentName"):
-        experiment.other_history.append(Other("Name", sent["experimentName"], None))
-    return {"experimentKey": experiment.key, "link": f"http://{request.headers['Host']}/{experiment.key}"}
-
-
-def parameter(store: Store, request: Request) -> None:
-    """Take one value of a parameter."""
-    store.experiment(request.json["experimentKey"]).param_history.append(as_param(request.json))
 
 
 def metric(store: Store, request: Request) -> None:
@@ -71,12 +54,6 @@ def output(store: Store, request: Request) -> None:
     )
 
 
-def delete_tags(store: Store, request: Request) -> None:
-    """Remove tags."""
-    experiment = store.experiment(request.json["experimentKey"])
-    experiment.added_tags = [tag for tag in experiment.added_tags if tag not in request.json["tags"]]
-
-
 def system_details(store: Store, request: Request) -> None:
     """Take what the machine is."""
     details = {name: value for name, value in request.json.items() if name != "experimentKey"}
@@ -98,27 +75,6 @@ def times(store: Store, request: Request) -> None:
     experiment.started, experiment.ended = request.json["startTimeMillis"], request.json["endTimeMillis"]
 
 
-def archive(store: Store, request: Request) -> None:
-    """Put an experiment away."""
-    store.experiment(request.query["experimentKey"]).archived = True
-
-
-def restore(store: Store, request: Request) -> None:
-    """Take an experiment out again."""
-    store.experiment(request.query["experimentKey"]).archived = False
-
-
-def delete(store: Store, request: Request) -> None:
-    """Forget an experiment."""
-    del store.experiments[store.experiment(request.query["experimentKey"]).key]
-
-
-def delete_asset(store: Store, request: Request) -> None:
-    """Forget a file."""
-    experiment = store.experiment(request.query["experimentKey"])
-    experiment.assets = [asset for asset in experiment.assets if asset.id != request.query["assetId"]]
-
-
 def report(kind: str) -> Endpoint:
     """Return what keeps all that is sent of a kind."""
 
@@ -130,24 +86,16 @@ def report(kind: str) -> Endpoint:
 
 
 ENDPOINTS: dict[str, Endpoint] = {
-    "write/experiment/create": create,
-    "write/experiment/parameter": parameter,
     "write/experiment/metric": metric,
     "write/experiment/log-other": other,
     "write/experiment/html": html,
     "write/experiment/graph": graph,
     "write/experiment/output": output,
     "write/experiment/tags": client_endpoints.tags,
-    "write/experiment/tags/delete": delete_tags,
     "write/experiment/system-details": system_details,
     "write/experiment/update-status": state,
     "write/experiment/set-start-end-time": times,
     "write/experiment/upload-asset": uploads.asset,
     "write/experiment/git/patch": uploads.git_patch,
-    "write/artifact/assets/remote/batch": uploads.remote_assets,
-    "write/experiment/asset/delete": delete_asset,
-    "write/experiment/archive": archive,
-    "write/experiment/restore": restore,
-    "write/experiment/delete": delete,
     **{f"write/experiment/{kind}": report(kind) for kind in _REPORTS},
 }

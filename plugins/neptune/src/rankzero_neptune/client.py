@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
@@ -27,7 +28,6 @@ T = TypeVar("T")
 _OK = 200
 _OPERATIONS = "/attributes/operations"  # answered with the list of what was refused
 _SLOWEST = 50_000  # bytes a second at which files are uploaded
-_TRY_FOR = 0.5  # seconds after which the client does not try a request again
 _TIMEOUT = 60.0
 _UPLOADS = 3
 _PAGE = 1000  # points
@@ -91,25 +91,44 @@ def request_timeout() -> float:
     return float(os.environ.get("NEPTUNE_REQUEST_TIMEOUT") or _TIMEOUT)
 
 
-_thread = threading.local()
+class _Clock(threading.local):
+    """The clock of Neptune's client, which is fast in a thread that is in `limited`: two tries and no pause in them."""
+
+    is_limited = False
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time; the client asks before the first try, and before each."""
+        if self.is_limited:
+            self.ahead += 0.4 * _tries_for()
+        return time.monotonic() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        """Pause, or have the client give up instead."""
+        if self.is_limited:
+            self.ahead += _tries_for()
+        else:
+            time.sleep(seconds)
 
 
-class _RetriesTimeout(float):
-    """For how many seconds the client tries a request again; hardly at all in a thread that is in `limited`."""
+def _tries_for() -> float:
+    from neptune.common.backends import utils
 
-    def __lt__(self, elapsed: float) -> bool:
-        return (_TRY_FOR if getattr(_thread, "is_limited", False) else float(self)) < elapsed
+    return float(utils.retries_timeout)
+
+
+_clock = _Clock()
 
 
 @contextmanager
 def limited() -> Iterator[None]:
     """Have Neptune's client try a request once, and wait for its answer for a limited time, in this thread."""
     _limit_new_clients()
-    _thread.is_limited = True
+    _clock.is_limited = True
     try:
         yield
     finally:
-        _thread.is_limited = False
+        _clock.is_limited = False
 
 
 @functools.cache
@@ -119,7 +138,7 @@ def _limit_new_clients() -> None:
     from neptune.internal.backends import hosted_client
 
     make_session = oauth.OAuth2Session
-    utils.retries_timeout = _RetriesTimeout(utils.retries_timeout)
+    utils.time = _clock  # by which it tries again what has failed
     hosted_client._set_pool_size = lambda client: _limit(client.session)  # called with each new client
     oauth.OAuth2Session = lambda *args, **kwargs: _limit(make_session(*args, **kwargs))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rankzero.errors import PluginNotInstalledError
 from rankzero.importers.base import Report
-from rankzero_neptune.importers.sources import Source, is_file_beginning, is_sequence_beginning
+from rankzero_neptune.importing.sources import Source, is_file_beginning, is_sequence_beginning
 
 _BATCH = 1 << 14  # rows
 _KEY = ["project_id", "run_id"]

@@ -12,9 +12,9 @@ from rankzero.events.structs import Event
 from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaStore
-from rankzero_neptune.importers.params import StringSets
-from rankzero_neptune.importers.scale_database import Row, ScaleDatabase
-from rankzero_neptune.importers.translator import TAGS, Translator, header_of, shares_of_bins
+from rankzero_neptune.importing.params import StringSets
+from rankzero_neptune.importing.scale_database import Row, ScaleDatabase
+from rankzero_neptune.importing.translator import TAGS, Translator, header_of, shares_of_bins
 
 _CREATION = 1
 

@@ -12,8 +12,8 @@ from rankzero.events.structs import Event
 from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaStore
-from rankzero_neptune.importers.exported_table import ExportedTable, seconds, steps
-from rankzero_neptune.importers.translator import TAGS, Translator, header_of, shares_of_bins
+from rankzero_neptune.importing.exported_table import ExportedTable, seconds, steps
+from rankzero_neptune.importing.translator import TAGS, Translator, header_of, shares_of_bins
 
 _LEVELS_UP = 3  # from exports/data/PROJECT/RUN_part_0.parquet to exports/files
 _COLUMN_OF_TYPE = {

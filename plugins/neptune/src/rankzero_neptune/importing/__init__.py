@@ -1,4 +1,4 @@
-"""The hook that makes ``rankzero import neptune`` known; it is imported whenever a run starts, so it imports little."""
+"""Import runs of Neptune's clients and exporter; this module is imported whenever a run starts: it imports little."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 @rankzero.hookimpl
 def rankzero_importers() -> dict[str, type[Importer]]:
     """Return the importer of what Neptune's clients left on disk."""
-    from rankzero_neptune.importers.importer import NeptuneImporter
+    from rankzero_neptune.importing.importer import NeptuneImporter
 
     return {"neptune": NeptuneImporter}

@@ -21,8 +21,8 @@ from rankzero.events.structs import Histogram as HistogramEvent
 from rankzero.importers.base import Header, Report
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero_neptune.importers.console import ConsoleLines
-from rankzero_neptune.importers.params import NestedParams, StringSets
+from rankzero_neptune.importing.console import ConsoleLines
+from rankzero_neptune.importing.params import NestedParams, StringSets
 
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"})
 TAGS = "sys/tags"

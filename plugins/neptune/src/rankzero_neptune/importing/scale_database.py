@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rankzero_neptune.importers.sources import Source, is_sequence_beginning
+from rankzero_neptune.importing.sources import Source, is_sequence_beginning
 
 _BATCH = 500  # rows
 _MAX_DAMAGED = 1_000_000  # rows in succession: the number of the last row may be damaged, too

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from rankzero.files.writing import open_regular
-from rankzero_neptune.importers.operations import Record, UnknownRecord, decode_record, decode_records, to_record
-from rankzero_neptune.importers.sources import Source, is_file_beginning
+from rankzero_neptune.importing.operations import Record, UnknownRecord, decode_record, decode_records, to_record
+from rankzero_neptune.importing.sources import Source, is_file_beginning
 
 LeaveOut = Callable[[str, str], None]
 """Called with the name of data that cannot be read, and the reason."""

@@ -1,23 +1,73 @@
-"""Search directories for files of Neptune's clients and exporter."""
+"""`NeptuneImporter`: find runs of Neptune's clients and exporter in files and directories."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
-from rankzero.errors import RunNotFoundError
+from rankzero.errors import ConfigError, RunError, RunNotFoundError
+from rankzero.importers.base import FoundRun, Importer
 from rankzero.rundir.layout import JOURNAL
+from rankzero_neptune.importing.client_log import LogDirectory
+from rankzero_neptune.importing.client_run import ClientRun
+from rankzero_neptune.importing.exported_run import ExportedRun
+from rankzero_neptune.importing.exported_table import ExportedTable
+from rankzero_neptune.importing.scale_database import ScaleDatabase
+from rankzero_neptune.importing.scale_run import ScaleRun
+from rankzero_neptune.importing.sources import SkippedSource, find_runs
 
 _SQLITE = b"SQLite format 3\0"
 _PARQUET = b"PAR1"
 _SKIPPED_DIRECTORIES = frozenset({".git", "node_modules", "__pycache__", "site-packages"})
+_PART = re.compile(r"part_(\d+)\.parquet$")
+
+
+class NeptuneImporter(Importer):
+    """Imports runs that were never synced to Neptune, and runs that were exported from it.
+
+    Args:
+        unsynced_only: leave out operations that Neptune had acknowledged. By default everything is imported.
+        files: the directory of files that neptune-exporter downloaded, if it is not beside the Parquet files.
+    """
+
+    summary: ClassVar[str] = ".neptune directories, neptune-scale's SQLite files, neptune-exporter's Parquet files"
+
+    def __init__(self, unsynced_only: bool = False, files: str | None = None) -> None:
+        if not isinstance(unsynced_only, bool):
+            raise ConfigError(f"unsynced_only is true or false, not {unsynced_only!r}")
+        if files is not None and not Path(files).is_dir():
+            raise ConfigError(f"files={files}: there is no such directory")
+        self._unsynced_only = unsynced_only
+        self._files = Path(files) if files else None
+
+    def find(self, paths: Sequence[Path]) -> Iterable[FoundRun]:
+        found = _find_files(paths)
+        return [
+            *find_runs(sorted(found.logs), LogDirectory, lambda run, logs: ClientRun(run, logs, self._unsynced_only)),
+            *find_runs(sorted(found.databases), ScaleDatabase, ScaleRun),
+            *find_runs(sorted(found.tables, key=_by_part), ExportedTable, self._exported_run),
+            *(
+                SkippedSource(path, RunError(f"it cannot be read: {error.strerror or error}"))
+                for path, error in found.unreadable.items()
+            ),
+        ]
+
+    def _exported_run(self, run: tuple[str, ...], tables: list[ExportedTable]) -> FoundRun:
+        return ExportedRun(run, tables, self._files)
+
+
+def _by_part(path: Path) -> tuple[str, int]:
+    part = _PART.search(path.name)
+    return (str(path)[: -len(part[0])], int(part[1])) if part else (str(path), 0)
 
 
 @dataclass
-class FoundFiles:
+class _FoundFiles:
     """The files that were found, each path once."""
 
     logs: set[Path] = field(default_factory=set)
@@ -73,15 +123,15 @@ class FoundFiles:
                     self.add(Path(directory, name))
 
 
-def find_files(paths: Sequence[Path]) -> FoundFiles:
+def _find_files(paths: Sequence[Path]) -> _FoundFiles:
     """Search ``paths``: directories of projects or runs, ``.neptune`` directories, single files.
 
     Raises:
         RunNotFoundError: one of them does not exist, or has no file of Neptune.
     """
-    found = FoundFiles()
+    found = _FoundFiles()
     for path in paths:
-        of_path = FoundFiles()
+        of_path = _FoundFiles()
         try:
             path.stat()
         except (FileNotFoundError, NotADirectoryError):

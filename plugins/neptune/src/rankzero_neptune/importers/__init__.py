@@ -1,1 +1,0 @@
-"""Importers of runs that Neptune's clients and exporter left on disk."""
