@@ -171,7 +171,7 @@ def test_identity_and_options_as_given():
 def test_start_refuses_the_same(tmp_path):
     with pytest.raises(UnknownOptionError, match=r"'comet' has no option 'workspce'\. Did you mean 'workspace'\?"):
         rankzero.start("comet", workspce="me", dir=tmp_path / "runs")
-    with pytest.raises(ConfigError, match="online is True or False, not 'no'"):
+    with pytest.raises(ConfigError, match="the option 'online' of the logger 'comet' must be bool, not str"):
         rankzero.start("comet", online="no", dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
