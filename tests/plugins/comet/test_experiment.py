@@ -10,6 +10,7 @@ import rankzero
 from rankzero.errors import DeliveryError
 
 
+@pytest.mark.usefixtures("capture_environment")
 @pytest.mark.parametrize(
     ("delivery", "status", "state"),
     [("process", "failed", "crashed"), ("thread", "success", "finished")],
