@@ -15,7 +15,7 @@ from typing import Any
 
 from rankzero.messages import describe, warn_user
 
-REGISTRIES = {"transformers": "transformers.integrations.integration_utils"}
+REGISTRIES = {"accelerate": "accelerate.tracking", "transformers": "transformers.integrations.integration_utils"}
 """Framework → its module that knows the names of trackers."""
 
 VARIABLE = "RANKZERO_INTEGRATIONS"

@@ -17,6 +17,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from transformers.trainer_callback import TrainerCallback
 
 from rankzero.errors import RankzeroError, RunInUseError
+from rankzero.integrations.values import log_values
 from rankzero.messages import OnceWarner, describe
 from rankzero.run.run import Run
 from rankzero.run.start import check, open_run, start
@@ -137,7 +138,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         logs = dict(logs or {})
         if "train_runtime" in logs:  # another callback may have removed it
             logs.setdefault("total_flos", state.total_flos)
-        _log(self._begin(args, state, model), rewrite_logs(logs), state.global_step)
+        log_values(self._begin(args, state, model), rewrite_logs(logs), state.global_step)
         self._log_completions(args)
 
     @_never_raises
@@ -150,7 +151,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         model: Any = None,
         **kwargs: Any,
     ) -> None:
-        _log(self._begin(args, state, model), rewrite_logs(metrics), state.global_step, stage="test")
+        log_values(self._begin(args, state, model), rewrite_logs(metrics), state.global_step, stage="test")
 
     @_never_raises
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -256,15 +257,6 @@ class _Saved(NamedTuple):
     score: float | None
     step: int
     aliases: list[str]
-
-
-def _log(run: Run, values: Mapping[str, Any], step: int, stage: str | None = None) -> None:
-    numbers = {name: value for name, value in values.items() if not isinstance(value, str)}
-    if numbers:
-        run.log_metrics(numbers, step, stage=stage)
-    for name, value in values.items():
-        if isinstance(value, str):
-            run.log_text(name, value, step=step)
 
 
 def _params(args: TrainingArguments, state: TrainerState, model: Any) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Accelerate logs to a run: with `RankzeroTracker`, or by ``log_with="rankzero"``.
+
+Importing this module makes the name known to Accelerate from 1.15 on, as does the environment variable
+``RANKZERO_INTEGRATIONS=accelerate``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from accelerate import tracking
+from accelerate.tracking import GeneralTracker
+
+from rankzero.integrations.values import log_values
+from rankzero.run.run import Run
+from rankzero.run.start import check, start
+
+
+class RankzeroTracker(GeneralTracker):  # type: ignore[misc]  # to mypy, Accelerate is Any
+    """Logs what a script gives its Accelerator to a run, which begins when it is first needed.
+
+    Its methods can be called on each rank; only rank zero logs.
+
+    Args:
+        run_name: the project of the run, as Accelerate passes it; or a Run, which the tracker does not end.
+        run: the same as a Run in the place of ``run_name``.
+        **settings: the arguments of `rankzero.start`, ``loggers`` among them.
+
+    Raises:
+        ConfigError: an argument is invalid.
+        PluginError: a logger is not installed, or is broken.
+    """
+
+    name = "rankzero"
+    requires_logging_directory = False
+    main_process_only = False  # a Run itself knows which rank logs
+
+    def __init__(self, run_name: str | Run | None = None, *, run: Run | None = None, **settings: Any) -> None:
+        super().__init__()
+        self._given = run_name if isinstance(run_name, Run) else run
+        self._settings = settings if run_name is None or self._given is not None else {"project": run_name, **settings}
+        if self._given is None:
+            check(**self._settings)
+        self._run = self._given
+
+    @property
+    def run(self) -> Run:
+        """The run; reading this begins it."""
+        if self._run is None:
+            self._run = start(**self._settings)
+        return self._run
+
+    @property
+    def tracker(self) -> Run:
+        """The run, under the name that Accelerate asks for."""
+        return self.run
+
+    def start(self) -> None:
+        """Begin the run, if it has not begun yet."""
+        _ = self.run
+
+    def store_init_configuration(self, values: Mapping[str, Any]) -> None:
+        """Log hyperparameters."""
+        self.run.log_hyperparams(values)
+
+    def log(self, values: Mapping[str, Any], step: int | None = None, **context: Any) -> None:
+        """Log numbers and texts; ``epoch`` and ``stage`` are allowed, as in `rankzero.Run.log_metrics`."""
+        log_values(self.run, values, step, **context)
+
+    def log_images(self, values: Mapping[str, Any], step: int | None = None, **extra: Any) -> None:
+        """Log images.
+
+        Args:
+            values: name → a list of arrays or PIL images, or an array (N, H, W, C).
+            step: the step.
+            **extra: ``caption``, a list of texts; see `rankzero.Run.log_image`.
+        """
+        for name, images in values.items():
+            self.run.log_image(name, list(images), step=step, **extra)
+
+    def log_table(
+        self,
+        table_name: str,
+        columns: Sequence[str] | None = None,
+        data: Iterable[Iterable[Any]] | None = None,
+        dataframe: Any = None,
+        step: int | None = None,
+        **_: Any,
+    ) -> None:
+        """Log a table, given by columns and rows or as a dataframe."""
+        self.run.log_table(table_name, columns, data, dataframe, step)
+
+    def log_figure(self, figure: Any, artifact_file: str, step: int | None = None, **_: Any) -> None:
+        """Log a figure of matplotlib or plotly under the name ``artifact_file``."""
+        self.run.log_figure(artifact_file, figure, step)
+
+    def log_artifact(self, local_path: str | os.PathLike[str], artifact_path: str | None = None) -> None:
+        """Log a file or directory under the name ``artifact_path``."""
+        self.run.log_artifact(local_path, artifact_path)
+
+    log_artifacts = log_artifact
+
+    def log_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        score: float | None = None,
+        step: int | None = None,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Log the directory that ``save_state()`` returns; its files are linked, and may be deleted afterwards."""
+        self.run.log_checkpoint(path, score, step, aliases, metadata, automatic=True)
+
+    def finish(self) -> None:
+        """End the run, unless it was given."""
+        if self._run is not None and self._given is None:
+            self._run.finish()
+
+
+if hasattr(tracking, "register_tracker_class") and RankzeroTracker.name not in tracking.LOGGER_TYPE_TO_CLASS:
+    tracking.register_tracker_class(RankzeroTracker)

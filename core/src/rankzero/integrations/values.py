@@ -1,0 +1,27 @@
+"""What frameworks give a tracker to log: numbers and texts in one mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rankzero.run.run import Run
+from rankzero.values import flatten
+
+
+def log_values(run: Run, values: Mapping[str, Any], step: int | None = None, **context: Any) -> None:
+    """Log numbers as metrics and texts as texts, at the same step.
+
+    Args:
+        run: the run.
+        values: name → value; nested mappings are flattened with ``/``.
+        step: the step; by default one more than the last one.
+        **context: ``epoch`` and ``stage``, as in `Run.log_metrics`.
+    """
+    flat = dict(flatten(values))
+    texts = {name: value for name, value in flat.items() if isinstance(value, str)}
+    numbers = {name: value for name, value in flat.items() if name not in texts}
+    if numbers:
+        run.log_metrics(numbers, step, **context)
+    for name, text in texts.items():
+        run.log_text(name, text, step=run.step if step is None else step)
