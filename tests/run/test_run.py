@@ -894,6 +894,23 @@ def test_a_step_that_is_not_a_whole_number_causes_a_warning(run, step, recorded)
     assert [row.step for row in events(run, Metrics)] == [recorded]
 
 
+@pytest.mark.parametrize("epoch", [0.06, "abc", float("nan")])
+def test_an_epoch_that_is_not_a_whole_number_is_left_out_with_a_warning(run, epoch):
+    with pytest.warns(UserWarning, match="epoch .* is not a whole number"):
+        run.log_metrics({"loss": 1.0}, 1, epoch=epoch)
+    run.log_metrics({"loss": 1.0}, 2, epoch=3.0)
+    assert [(row.step, row.epoch) for row in events(run, Metrics)] == [(1, None), (2, 3)]
+
+
+def test_a_trial_that_is_pruned_is_aborted_and_not_failed(begin):
+    class TrialPruned(Exception):  # as Optuna's is called
+        pass
+
+    with pytest.raises(TrialPruned), begin() as run:
+        raise TrialPruned
+    assert [event.status for event in events(run, Finish)] == ["aborted"]
+
+
 def test_metrics_that_are_not_a_mapping_cause_a_warning(run):
     with pytest.warns(UserWarning, match="mapping from name to number, not list"):
         run.log_metrics([1, 2])

@@ -18,6 +18,9 @@ _GRACE = 5.0
 """The most seconds to wait after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
 
 
+_STOPS = ("TrialPruned",)  # of Optuna: the study ended a trial that went well
+
+
 class Endable(Protocol):
     """A run, as this module uses it."""
 
@@ -67,7 +70,8 @@ def status_after(error: BaseException | None) -> str | None:
     """Return the status of a run that ``error`` ended; None if that is not a failure."""
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return None
-    return "failed" if isinstance(error, Exception | SystemExit) else "aborted"
+    is_stopped = type(error).__name__ in _STOPS
+    return "failed" if isinstance(error, Exception | SystemExit) and not is_stopped else "aborted"
 
 
 def _end_with_multiprocessing() -> None:
