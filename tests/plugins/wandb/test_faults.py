@@ -101,7 +101,7 @@ def test_what_is_gone_for_a_while_costs_nothing(server, begin):
     check(server, run, 100)
 
 
-@pytest.mark.parametrize("name", ["RunFiles", "/graphql Run", "PUT /run-file", "PUT /artifact-file", "CommitArtifact"])
+@pytest.mark.parametrize("name", ["RunFiles", "/graphql Run", "CommitArtifact"])
 def test_a_fault_of_files_and_artifacts_costs_nothing(server, begin, tmp_path, name):
     run = begin()
     run.flush(A_WHILE)

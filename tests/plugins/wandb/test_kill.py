@@ -7,6 +7,7 @@ import platform
 import subprocess
 
 import pytest
+import wandb
 from servers.training import Training
 from servers.wandb_mock.run import HISTORY
 from waiting import A_WHILE, until
@@ -62,6 +63,7 @@ def kill_others(training):
 
 def sync(run_dir):
     assert app.main(["sync", str(run_dir)]) == 0
+    wandb.teardown()  # before its program is killed with the others
 
 
 def rows(server, key="loss", run_id="r1"):

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,7 @@ _ASK_ROWS_EVERY = (0.25, 4.0)  # at first and at most: W&B may take a moment to 
 
 
 class Confirmation:
-    """Knows what is on its way in one opening of a run.
-
-    Args:
-        run: W&B's run.
-        run_dir: the directory of the rankzero run.
-        history: its rows.
-        read_back: asks W&B itself.
-    """
+    """Knows what is on its way in one opening of a run."""
 
     def __init__(self, run: Any, run_dir: Path, history: History, read_back: ReadBack) -> None:
         self._run = run
@@ -225,11 +219,7 @@ class _Line(msgspec.Struct):
 
 
 class UploadLog:
-    """Follows ``debug-internal.log``, which has a line of JSON before and after each request with rows (wandb 0.31).
-
-    Args:
-        path: of the log of one opening of a run.
-    """
+    """Follows ``debug-internal.log``, which has a line of JSON before and after each request with rows (wandb 0.31)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -308,25 +298,18 @@ class UploadLog:
 # What W&B itself has
 
 
+@dataclass
 class ReadBack:
-    """Asks W&B for one run: its client reports nothing of files and settings, and takes any answer for success.
+    """Asks W&B for one run: its client reports nothing of files and settings, and takes any answer for success."""
 
-    Args:
-        entity: the account or team; None for the user's own.
-        project: the project.
-        run_id: W&B's id of the run.
-        base_url: the server; the client's default if None.
-        api_key: the key; that of the user's login if None.
-    """
-
-    def __init__(
-        self, entity: str | None, project: str, run_id: str, base_url: str | None, api_key: str | None
-    ) -> None:
-        self._given_entity = entity
-        self._project = project
-        self._id = run_id
-        self._base_url = base_url
-        self._api_key = api_key
+    entity: str | None
+    """The account or team; None for the user's own."""
+    project: str
+    run_id: str
+    base_url: str | None
+    """The server; the client's default if None."""
+    api_key: str | None
+    """The key; that of the user's login if None."""
 
     @classmethod
     def of(cls, run: Any) -> ReadBack:
@@ -354,7 +337,7 @@ class ReadBack:
         query = f"""query RunState($project: String!, $entity: String!, $name: String!) {{
             project(name: $project, entityName: $entity) {{ run(name: $name) {{ {field} }} }}
         }}"""
-        variables = {"entity": self._entity, "project": self._project, "name": self._id}
+        variables = {"entity": self._entity, "project": self.project, "name": self.run_id}
         found = self._api._service_api.execute_graphql(query, variables)
         return ((found.get("project") or {}).get("run") or {}).get(field)
 
@@ -370,18 +353,18 @@ class ReadBack:
 
     def checkpoint(self, name: str) -> Any:
         """Return the version ``NAME:ALIAS`` of the artifact of checkpoints."""
-        return self._api.artifact(f"{self._entity}/{self._project}/{name}", type="model")
+        return self._api.artifact(f"{self._entity}/{self.project}/{name}", type="model")
 
     @functools.cached_property
     def _run(self) -> Any:
-        return self._api.run(f"{self._entity}/{self._project}/{self._id}")
+        return self._api.run(f"{self._entity}/{self.project}/{self.run_id}")
 
     @functools.cached_property
     def _entity(self) -> str:
-        return self._given_entity or str(self._api.default_entity)
+        return self.entity or str(self._api.default_entity)
 
     @functools.cached_property
     def _api(self) -> Any:  # making one takes a request
         import wandb
 
-        return wandb.Api(overrides={"base_url": self._base_url} if self._base_url else {}, api_key=self._api_key)
+        return wandb.Api(overrides={"base_url": self.base_url} if self.base_url else {}, api_key=self.api_key)

@@ -49,7 +49,7 @@ class CourierSession(WandbSession):
     """Opens the W&B run of a rankzero run, or goes on with it.
 
     Args:
-        logger: whose run it is.
+        logger: its logger.
         info: the rankzero run.
         params: hyperparameters that go with the request which opens the run.
         line: the line of the journal that they are from.
@@ -100,10 +100,10 @@ class CourierSession(WandbSession):
         if self._id == self._info.id or self.logger.is_offline:
             return True
         options = self._options
-        key = options.settings.get("api_key")
+        server = options.wanted("base_url"), options.settings.get("api_key")
         with suppress(Exception):  # there is none
-            read_back = ReadBack(options.entity, options.project_of(self._info), self._id, options.base_url, key)
-            return bool(read_back.mark().get("run") == self._info.id)
+            mark = ReadBack(options.wanted("entity"), options.project_of(self._info), self._id, *server).mark()
+            return bool(mark.get("run") == self._info.id)
         return False
 
     def _begin(self, known: State | None, *, is_ours: bool) -> None:
@@ -188,7 +188,7 @@ class CourierSession(WandbSession):
 def state_file(options: WandbOptions, run: RunInfo) -> Path:
     """Return where the state of a run is kept, of which several loggers may write to W&B."""
     offline = "offline" if options.mode == "offline" else None
-    parts = [options.entity, options.project_of(run), options.id_of(run), offline]
+    parts = [options.wanted("entity"), options.project_of(run), options.id_of(run), offline]
     target = "-".join(str(part) for part in parts if part)
     return Path(run.dir, f"wandb-{_UNUSABLE.sub('-', target)}.json")
 

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,9 @@ def _file_of(media: Media, item: Any, rate: Any) -> str | os.PathLike[str]:
 def _image(item: Any, options: dict[str, Any]) -> Any:
     import wandb
 
-    for kind, read in (("masks", _mask), ("boxes", _boxes)):
+    for kind in ("masks", "boxes"):
         if options.get(kind):
-            options[kind] = {name: read(each) for name, each in options[kind].items()}
+            options[kind] = {name: _labelled(each) for name, each in options[kind].items()}
     return wandb.Image(_picture(item), **options)
 
 
@@ -118,23 +118,18 @@ def _picture(item: Any) -> Any:
         return item
 
 
-def _mask(mask: Any) -> Any:
-    """Return a mask whose data are an array, also where a journal has them as a list."""
-    if isinstance(mask, Mapping) and isinstance(mask.get("mask_data"), list):
+def _labelled(given: Any) -> Any:
+    """Return a mask or boxes with an array and numbers for classes, also where a journal has lists and texts."""
+    if not isinstance(given, Mapping):
+        return given
+    changes: dict[str, Any] = {}
+    if isinstance(given.get("mask_data"), list):
         import numpy as np
 
-        return {**mask, "mask_data": np.asarray(mask["mask_data"]), **_classes(mask)}
-    return mask
-
-
-def _boxes(boxes: Any) -> Any:
-    """Return boxes with numbers for classes, also where a journal has texts for them."""
-    return {**boxes, **_classes(boxes)} if isinstance(boxes, Mapping) else boxes
-
-
-def _classes(mask: Mapping[str, Any]) -> dict[str, Any]:
-    labels = mask.get("class_labels")
-    return {"class_labels": {int(number): name for number, name in labels.items()}} if labels else {}
+        changes["mask_data"] = np.asarray(given["mask_data"])
+    if labels := given.get("class_labels"):
+        changes["class_labels"] = {int(number): name for number, name in labels.items()}
+    return {**given, **changes}
 
 
 def _page(path: str) -> Any:
@@ -217,10 +212,8 @@ def graph(file: MediaFile) -> Any:
 def file_artifact(artifact: Artifact, *, is_ours: bool) -> Any:
     """Return W&B's artifact of a file or folder.
 
-    Args:
-        artifact: what was logged.
-        is_ours: whether the file is ours: it changes no more, so that W&B's client need not copy it, and is called
-            after its content, so that in the artifact it is called as that is.
+    A file that is ours changes no more, so that W&B's client need not copy it, and is called after its content, so that
+    in the artifact it gets the artifact's name.
     """
     name, suffix = artifact.name, Path(artifact.path).suffix
     metadata = {"name": name, **artifact.metadata} if usable_name(name) != name else artifact.metadata
@@ -255,10 +248,9 @@ def usable_name(name: str) -> str:
 
 def _nested(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return metadata with those of a ModelCheckpoint under its name, as Lightning's logger has them."""
-    return {"ModelCheckpoint": dict(_as_lightning(metadata))} if "save_top_k" in metadata else dict(metadata)
-
-
-def _as_lightning(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in metadata.items():
-        if name not in _NOT_LIGHTNINGS:
-            yield ("_every_n_train_steps" if name == "every_n_train_steps" else name), value
+    if "save_top_k" not in metadata:
+        return dict(metadata)
+    kept = {name: value for name, value in metadata.items() if name not in _NOT_LIGHTNINGS}
+    if "every_n_train_steps" in kept:
+        kept["_every_n_train_steps"] = kept.pop("every_n_train_steps")
+    return {"ModelCheckpoint": kept}

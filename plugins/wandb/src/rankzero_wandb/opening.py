@@ -62,11 +62,7 @@ _OF_SDK = ("wandb.Error", "wandb.WandbApiFailedError", "rankzero_wandb.UploadErr
 
 
 class UploadError(Exception):
-    """W&B's client gave up an upload.
-
-    Args:
-        reason: what the client says of it.
-    """
+    """W&B's client gave up an upload."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"W&B refused the upload: {reason}")
@@ -101,9 +97,6 @@ def opening(run_id: str) -> Iterator[None]:
     """Translate whatever keeps a run from being opened, and have W&B's client able to open it another time.
 
     The client takes a run that it could not open for an open one: W&B did not answer, or the disk is full.
-
-    Args:
-        run_id: W&B's id of the run.
     """
     with translated(_ERRORS_OF_OPENING, "the run cannot be opened in W&B", read=read_failure):
         try:
@@ -135,12 +128,7 @@ def _forget_run(run_id: str, error: Exception) -> None:
 
 
 def open_direct(options: WandbOptions, run_id: str | None) -> Any:
-    """Begin a run that is used directly, or go on with it; beside another one that is open.
-
-    Args:
-        options: what the user asked for.
-        run_id: W&B's id of the run; None for one that W&B makes up.
-    """
+    """Begin a run that is used directly, or go on with it; beside another one that is open."""
     import wandb
 
     arguments = {

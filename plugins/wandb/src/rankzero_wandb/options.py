@@ -21,7 +21,6 @@ from rankzero.errors import ConfigError
 from rankzero.events.run_info import RunInfo
 from rankzero.loggers.login import Login
 from rankzero.loggers.options import Option, Options
-from rankzero_wandb.sweeps import sweep_parameters
 
 _OFFLINE = ("offline", "dryrun")
 _UNUSABLE = re.compile(r"[/\\#?%:]")
@@ -131,17 +130,9 @@ class WandbOptions(Options):
             return dict(given)
         return {name: getattr(given, name) for name in given.model_fields_set}
 
-    @property
-    def base_url(self) -> str | None:
-        """The server; None for the client's default."""
-        url: str | None = self.settings.get("base_url") or self["base_url"]
-        return url
-
-    @property
-    def entity(self) -> str | None:
-        """The account or team; None for the user's own."""
-        entity: str | None = self.given.get("entity") or self.settings.get("entity") or self["entity"]
-        return entity
+    def wanted(self, name: str, setting: str | None = None) -> Any:
+        """Return an argument, the setting of W&B's client with the same meaning, or the variable."""
+        return self.given.get(name) or self.settings.get(setting or name) or self[name]
 
     @property
     def has_console(self) -> bool:
@@ -156,7 +147,7 @@ class WandbOptions(Options):
     @property
     def mode(self) -> str:
         """``online``, ``offline``, ``disabled`` or ``shared``."""
-        mode = self.given.get("mode") or self.settings.get("mode") or self.variable("WANDB_MODE") or "online"
+        mode = str(self.wanted("mode") or "online")
         return "offline" if mode in _OFFLINE else mode
 
     def project_of(self, run: RunInfo | None) -> str:
@@ -168,13 +159,28 @@ class WandbOptions(Options):
 
     def id_of(self, run: RunInfo | None) -> str | None:
         """Return W&B's id of the run; None for one that W&B makes up."""
-        given = self.given.get("id") or self.settings.get("run_id") or self.variable("WANDB_RUN_ID")
-        return given or (run.id if run is not None else None)
+        return self.wanted("id", "run_id") or (run.id if run is not None else None)
 
     def directory_of(self, run: RunInfo | None) -> str:
         """Return the directory in which W&B's client makes its ``wandb``."""
         own = run.dir if run is not None else "."
         return os.path.expanduser(os.path.expandvars(self["save_dir"] or own))
+
+
+def sweep_parameters() -> dict[str, Any]:
+    """Return the parameters that the agent of a W&B sweep has chosen for this process; none without an agent.
+
+    A training script that logs through `rankzero.start` finds them here, where others look into ``wandb.config``,
+    unless it takes them from its command line.
+    """
+    path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
+    if not path:
+        return {}
+    import yaml
+
+    with open(path, encoding="utf-8") as file:
+        found = yaml.safe_load(file)
+    return {name: each["value"] for name, each in found.items() if isinstance(each, dict) and "value" in each}
 
 
 # The login
@@ -185,35 +191,29 @@ _QUERY = "query Viewer { viewer { id } }"
 _QUERY_WITH_ENTITY = "query Viewer($entity: String!) { viewer { id } entity(name: $entity) { id } }"
 
 
-def _headers(key: str) -> dict[str, str]:
-    token = base64.b64encode(f"api:{key}".encode()).decode()
-    return {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
-
-
-def _has_no_viewer(answer: Any) -> bool:
-    return bool(answer["data"]) and answer["data"].get("viewer") is None
-
-
 _LOGIN = Login(
     tracker="W&B",
     key="API key",
     how="run `wandb login`, or set WANDB_API_KEY",
     offline="offline=True",
     path="/graphql",
-    headers=_headers,
-    is_refusal=_has_no_viewer,
+    headers=lambda key: {
+        "Authorization": f"Basic {base64.b64encode(f'api:{key}'.encode()).decode()}",
+        "Content-Type": "application/json",
+    },
+    is_refusal=lambda answer: bool(answer["data"]) and answer["data"].get("viewer") is None,
 )
 
 
 def check_login(options: WandbOptions) -> None:
     """Raise `ConfigError` if there is no key, W&B refuses it, or there is no such entity."""
-    url = options.base_url or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
+    url = options.wanted("base_url") or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
     key = options.settings.get("api_key") or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
     if key is None and _is_known_to_client():
         return
     key = _LOGIN.require(key)
     _check_length(key)
-    entity = options.entity
+    entity = options.wanted("entity")
     query = {"query": _QUERY_WITH_ENTITY, "variables": {"entity": entity}} if entity else {"query": _QUERY}
     answer = _LOGIN.check(url, key, {"variables": {}, **query})
     if entity and answer and answer["data"] and answer["data"].get("entity", entity) is None:

@@ -99,11 +99,7 @@ class State(msgspec.Struct, omit_defaults=True):
 
 
 class Summaries:
-    """Computes the summaries that the definitions ask for.
-
-    Args:
-        state: has the definitions and the values; changed in place.
-    """
+    """Computes the summaries that the definitions in a state ask for, and keeps their values there."""
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -40,11 +40,7 @@ our_runs: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class WandbSession(Session):
-    """Writes to a run.
-
-    Args:
-        logger: whose run it is.
-    """
+    """Writes to the run of a logger."""
 
     has_courier: ClassVar[bool]
     """Whether what is logged comes from a journal and must be acknowledged."""
@@ -231,7 +227,7 @@ class DirectSession(WandbSession):
     """Opens a run, or uses one that is open already; kept by its logger, with which it goes to other processes.
 
     Args:
-        logger: whose run it is.
+        logger: its logger.
         experiment: a run that the user opened; None for one of our own.
     """
 
