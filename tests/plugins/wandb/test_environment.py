@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from servers.wandb_mock.sweep import Sweep
+from waiting import A_WHILE
 
 import rankzero
 from rankzero_wandb import WandbLogger, courier
@@ -183,7 +184,7 @@ def test_two_loggers_of_one_run_in_one_process(server, user, monkeypatch):
 
     def open_slowly(*arguments, **options):
         happened.append("begin")
-        both_are_there.wait()
+        assert both_are_there.wait(A_WHILE)
         time.sleep(0.5)  # in which the other one would begin, too
         run = open_for_courier(*arguments, **options)
         happened.append("opened")

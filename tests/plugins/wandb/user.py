@@ -50,6 +50,7 @@ class User:
                     patch.delenv(name, raising=False)
                 else:
                     patch.setenv(name, value)
+            wandb.finish()  # a run that a test of direct use has left open
             wandb.teardown()
             yield
             wandb.teardown()

@@ -209,8 +209,11 @@ def check_login(options: WandbOptions) -> None:
     """Raise `ConfigError` if there is no key, W&B refuses it, or there is no such entity."""
     url = options.wanted("base_url") or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
     key = options.settings.get("api_key") or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
-    if key is None and _is_known_to_client():
-        return
+    if key is None:
+        import wandb
+
+        if wandb.run is not None or wandb.login(prompt=False, verify=False):
+            return
     key = _LOGIN.require(key)
     _check_length(key)
     entity = options.wanted("entity")
@@ -248,9 +251,3 @@ def _key_from_netrc(url: str) -> str | None:
             if found := netrc.netrc(os.path.expanduser(file)).authenticators(urlsplit(url).netloc):
                 return found[2]
     return None
-
-
-def _is_known_to_client() -> bool:
-    import wandb
-
-    return wandb.run is not None or bool(wandb.login(prompt=False, verify=False))

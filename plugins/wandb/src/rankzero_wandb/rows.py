@@ -23,7 +23,7 @@ import msgspec
 from rankzero.errors import NotAFileError
 from rankzero.files.writing import read_own, write_file
 from rankzero.loggers.summaries import find_definition
-from rankzero.values import Number
+from rankzero.values import Number, as_float
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -121,7 +121,7 @@ class Summaries:
             self._state.line = line + 1
         values = self._state.values
         for name, value in metrics.items():
-            if self._kinds_for(name) and _is_finite(value):
+            if self._kinds_for(name) and isinstance(value, int | float) and math.isfinite(as_float(value)):
                 values.setdefault(name, Values(value, value, value, value)).add(value)
                 self._changed.add(name)
 
@@ -140,13 +140,6 @@ class Summaries:
             defined = find_definition(name, kinds)
             self._kinds[name] = None if defined is None else kinds[defined]
         return self._kinds[name]
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # an int that no float can hold
-        return False
 
 
 ReadTimes = Callable[[int, int], frozenset[float]]
