@@ -68,7 +68,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'rankzero' has no attribute {name!r}")
+        from rankzero.messages import name_in_rankzero
+
+        raise AttributeError(f"module 'rankzero' has no attribute {name!r}.{name_in_rankzero(name, __all__)}")
     value = getattr(importlib.import_module(f"rankzero.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

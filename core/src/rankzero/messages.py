@@ -96,5 +96,48 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f" Did you mean {found!r}?" if found else ""
 
 
+def name_in_rankzero(name: str, candidates: Iterable[str]) -> str:
+    """Return a sentence with the call that does what ``name`` does in another tool, or a similar name, or nothing."""
+    call = _OTHER_NAMES.get(name)
+    return did_you_mean(name, candidates) if call is None else f" Write {call}."
+
+
+_START = "run = rankzero.start(project=..., config=...)"
+_METRICS = 'run.log_metrics({"loss": loss}, step)'
+_PARAMS = "run.log_hyperparams(params)"
+_OTHER_NAMES = {
+    "Api": "rankzero.read_run(run_dir)",
+    "Artifact": "run.log_artifact(path)",
+    "Audio": "run.log_audio(name, audios)",
+    "Experiment": _START,
+    "Histogram": "run.log_histogram(name, values)",
+    "Image": "run.log_image(name, images)",
+    "SummaryWriter": _START,
+    "Table": "run.log_table(name, columns, data)",
+    "Video": "run.log_video(name, videos)",
+    "add_figure": "run.log_figure(name, figure)",
+    "add_histogram": "run.log_histogram(name, values)",
+    "add_image": "run.log_image(name, images)",
+    "add_scalar": _METRICS,
+    "add_scalars": _METRICS,
+    "add_text": "run.log_text(name, text)",
+    "config": _PARAMS,
+    "end": "run.finish()",
+    "end_run": "run.finish()",
+    "init": _START,
+    "log": _METRICS,
+    "log_dict": _METRICS,
+    "log_metric": _METRICS,
+    "log_param": _PARAMS,
+    "log_parameters": _PARAMS,
+    "log_params": _PARAMS,
+    "save": "run.log_artifact(path)",
+    "start_run": _START,
+    "stop": "run.finish()",
+    "summary": 'run.define_metric("loss", summary="min")',
+}
+"""Names of other tools → calls of rankzero."""
+
+
 def _fold(word: str) -> str:
     return word.lower().replace("-", "_")

@@ -51,7 +51,7 @@ from rankzero.loggers.verbs import SHARED_VERBS, Record, Verbs
 from rankzero.media.encoders import encode_raw
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero.messages import OnceWarner, describe, did_you_mean, warn_user
+from rankzero.messages import OnceWarner, describe, did_you_mean, name_in_rankzero, warn_user
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.run import endings, notebooks
@@ -235,6 +235,14 @@ class Run(Verbs):
         return (
             f"<rankzero.Run {info.name} ({info.id}) in {info.dir}>" if isinstance(info, RunInfo) else "<rankzero.Run>"
         )
+
+    if not TYPE_CHECKING:  # a type checker reports a wrong name itself
+
+        def __getattr__(self, name: str) -> Any:
+            known = (each for each in dir(type(self)) if not each.startswith("_"))
+            raise AttributeError(
+                f"a Run has no attribute {name!r}.{name_in_rankzero(name, known)}", name=name, obj=self
+            )
 
     def _repr_html_(self) -> str:
         info = self._known_info
