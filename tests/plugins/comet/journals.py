@@ -1,32 +1,24 @@
 """Runs that nobody has delivered yet, couriers that do, and whether Comet has all of it."""
 
-import json
 import uuid
 
 import numpy as np
 
 import rankzero
-from rankzero.delivery.courier import Courier
 from rankzero.events.structs import Metrics
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
-from rankzero.rundir.positions import reject_list
+from rankzero.testing import runs
+from rankzero.testing.runs import EagerCourier
 from rankzero_comet import CometLogger
 
 ROWS = 30
 FILES = [*["picture_0.png", "picture_1.png", "picture_2.png"] * 2, "table.csv", "text.txt", "page.html"]
 
 
-class EagerCourier(Courier):
-    """Tries again at once."""
-
-    def _sleep(self, seconds):
-        pass
-
-
-def deliver(run_dir, grace_period=30.0, courier=EagerCourier, **options):
+def deliver(run_dir, grace_period=30.0, **options):
     """Deliver a run to where the environment says."""
-    courier(run_dir, "comet", lambda: CometLogger(**options), follow=False, grace_period=grace_period).run()
+    EagerCourier(run_dir, "comet", lambda: CometLogger(**options), follow=False, grace_period=grace_period).run()
 
 
 def journal_of_rows(directory, *rows, run_id=None, finish=True):
@@ -99,5 +91,4 @@ def points_logged(run_dir):
 
 def rejected(run_dir):
     """Return what stands on the reject list."""
-    path = reject_list(run_dir, "comet")
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return runs.rejected(run_dir, "comet")

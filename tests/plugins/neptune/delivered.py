@@ -1,13 +1,12 @@
 """What a run of rankzero logged, and what the server has of it."""
 
-import json
-
 from plugins.neptune.arrived import arrived
 
 from rankzero.events.structs import Metrics
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
-from rankzero.rundir.positions import load_position, reject_list
+from rankzero.rundir.positions import load_position
+from rankzero.testing import runs
 
 
 def points_logged(run_dir, name="loss"):
@@ -24,8 +23,7 @@ def points_stored(server, run_id, name="loss"):
 
 def rejected(run_dir, key="neptune"):
     """Return the types of the events on the reject list."""
-    path = reject_list(run_dir, key)
-    return [json.loads(line)["event"]["type"] for line in path.read_text().splitlines()] if path.exists() else []
+    return [entry["event"]["type"] for entry in runs.rejected(run_dir, key)]
 
 
 def problem_of(run_dir):
