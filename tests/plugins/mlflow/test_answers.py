@@ -6,15 +6,17 @@ from contextlib import suppress
 
 import pytest
 from mlflow import MlflowClient
+from plugins.missing_files import EagerCourier
 from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
 from waiting import A_WHILE, until
 
 import rankzero
-from rankzero.delivery.courier import Courier, GaveUpError
+from rankzero.delivery.courier import GaveUpError
 from rankzero.errors import AccessError
-from rankzero.rundir.positions import load_position, reject_list
+from rankzero.rundir.positions import load_position
 from rankzero.testing.faults import FAULTS, lost, stalled, status
 from rankzero.testing.proxy import FaultyProxy
+from rankzero.testing.runs import rejected
 from rankzero_mlflow import MLFlowLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:MLflow refuses the name", "ignore:the param 'long' is whole in")
@@ -46,13 +48,6 @@ LOGGED = {
     "creation": "runs/create",
     "end": "runs/update",
 }
-
-
-class EagerCourier(Courier):
-    """Tries again at once."""
-
-    def _sleep(self, seconds):
-        pass
 
 
 @pytest.fixture
@@ -150,7 +145,7 @@ def test_an_artifact_that_is_refused_is_rejected_and_the_rest_arrives(mlflow_ser
         run.log_metrics({"loss": 0.25}, 1)
     deliver(run.dir, proxy.url)
     check_metrics(mlflow_server, run.dir)
-    (entry,) = rejected(run.dir)
+    (entry,) = rejected(run.dir, "mlflow")
     assert code in entry["reason"]
     assert entry["event"]["type"] == "artifact"
 
@@ -172,7 +167,7 @@ def test_only_the_invalid_row_of_many_is_rejected(mlflow_server, proxy, tmp_path
     client = MlflowClient(mlflow_server.uri)
     arrived = [step for _, step, _, _ in points_in(client, only_run(client, run_dir))]
     assert arrived == [step for step in range(40) if step != 13]
-    assert [each["event"]["step"] for each in rejected(run_dir)] == [13]
+    assert [each["event"]["step"] for each in rejected(run_dir, "mlflow")] == [13]
 
 
 def test_an_experiment_that_mlflow_rejects_loses_no_event(mlflow_server, one_metric):
@@ -241,7 +236,3 @@ def log_and_fail(run, proxy, directory, fault):
 def check_password(runs):
     shown = [path for path in runs.rglob("*") if path.is_file() and SECRET in path.read_text(errors="replace")]
     assert shown == []
-
-
-def rejected(run_dir):
-    return [json.loads(line) for line in reject_list(run_dir, "mlflow").read_text().splitlines()]

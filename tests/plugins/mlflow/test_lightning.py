@@ -11,22 +11,6 @@ from servers.lightning_model import SCORES, Model, data, trainer
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
 
 
-def test_fit_and_test(logger):
-    model = Model()
-    fitted = trainer(logger, epochs=3, enable_checkpointing=False)
-    fitted.fit(model, data(), data())
-    held = Held(logger)
-    assert (held.info.status, logger.name, logger.version) == ("FINISHED", held.info.experiment_id, held.run_id)
-    fitted.test(model, data(), verbose=False)
-    assert held.info.status == "FINISHED"
-    assert held.params == {"lr": "0.1", "sizes": "[2, 1]"}
-    losses = [point[:2] for point in held.points("train/loss")]
-    assert losses == [(step, pytest.approx(value)) for step, value in enumerate(model.losses)]
-    assert [point[:2] for point in held.points("val/score")] == [(1, 0.5), (3, 0.75), (5, 0.25)]
-    assert [point[:2] for point in held.points("test/loss")] == [(6, 0.125)]
-    assert sorted({point[1] for point in held.points("epoch")}) == [0.0, 1.0, 2.0, 3.0]
-
-
 def test_a_fit_that_fails(logger):
     with pytest.raises(IndexError):  # the fifth epoch has no score
         trainer(logger, epochs=5, enable_checkpointing=False).fit(Model(), data(), data())

@@ -10,7 +10,6 @@ from rankzero_tensorboard import TensorBoardLogger
 
 pytest.importorskip("lightning")
 import torch
-from lightning.fabric import Fabric
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
@@ -79,10 +78,3 @@ def test_two_fits_with_a_logger_each(tmp_path):
         trainer = Trainer(logger=logger, max_epochs=1, accelerator="cpu", devices=1, log_every_n_steps=1, **options)
         trainer.fit(Model(), data)
         assert Path(logger.log_dir).name == f"version_{fold}"
-
-
-def test_fabric(tmp_path):
-    fabric = Fabric(accelerator="cpu", devices=1, loggers=TensorBoardLogger(tmp_path))
-    fabric.log("loss", torch.tensor(0.5), step=3)
-    fabric.log_dict({"acc": 0.25}, step=3)
-    assert scalars(fabric.logger.log_dir) == {"loss": [(3, 0.5)], "acc": [(3, 0.25)]}
