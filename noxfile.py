@@ -16,7 +16,14 @@ CORE = "./core[data,demo,media,remote]"
 PLUGINS = sorted(path.parent.name for path in Path("plugins").glob("*/pyproject.toml"))
 # Not in pyproject.toml, because uv.lock cannot say which build of torch suits a machine. The pin matters: an
 # unpinned torch may resolve to a build with gigabytes of CUDA.
-FRAMEWORKS = ["torch==2.13.0", "lightning>=2.5", "accelerate>=1", "transformers>=4.57", "optuna>=4"]
+FRAMEWORKS = [
+    "torch==2.13.0",
+    "lightning>=2.5",
+    "accelerate>=1",
+    "transformers>=4.57",
+    "optuna>=4",
+    "pytorch-ignite>=0.5",
+]
 
 # uv does not read pip's settings. Without local wheels it takes torch's CPU build: no test needs a GPU.
 if find_links := os.environ.get("PIP_FIND_LINKS"):

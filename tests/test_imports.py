@@ -101,6 +101,7 @@ def test_imports_have_no_cycles_and_few_layers():
     assert highest <= MOST_FLOORS, f"{highest} floors of imports"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of frameworks that integrations import
 def test_names_that_tests_and_plugins_import_from_core_exist():
     repository = Path(__file__).parents[1]
     found = [*repository.glob("tests/**/*.py"), *repository.glob("plugins/*/src/**/*.py")]
