@@ -140,8 +140,8 @@ def test_the_axis_of_a_metric(more):
     assert {more.metrics[name].step_metric for name in ("val_accuracy", "val/*", "val/acc", "goal")} == {STEP}
 
 
-def test_direct_use_says_what_it_cannot_do(tmp_path):
-    logger = WandbLogger(mode="disabled", save_dir=tmp_path)
+def test_direct_use_says_what_it_cannot_do(closing, tmp_path):
+    logger = closing(WandbLogger(mode="disabled", save_dir=tmp_path))
 
     def define():
         logger.define_metric("a", summary="median")
