@@ -166,6 +166,7 @@ def run_script(*launcher, before="", tracker="'rankzero'", after="", **variables
     command, environment = [sys.executable, *launcher, "train.py"], {**os.environ, **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=A_WHILE, check=False)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     (journal,) = Path().glob(f"rankzero-runs/ranks/*/{JOURNAL}")
     return rankzero.read_run(journal.parent)
 

@@ -434,6 +434,7 @@ def train_as(variable, tmp_path):
 def test_a_script_names_rankzero_where_the_environment_asks_for_it(tmp_path):
     done = train_as("transformers", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "RANKZERO_INTEGRATIONS" not in done.stderr
     (journal,) = tmp_path.glob(f"rankzero-runs/*/*/{JOURNAL}")
     data = rankzero.read_run(journal.parent)
     assert [step for step, _ in points(data)["train/loss"]] == [1, 2]

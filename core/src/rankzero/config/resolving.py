@@ -104,6 +104,8 @@ def _parse_bool(text: str) -> Any:
     return False if word in ("0", "false", "no", "off") else text
 
 
+INTEGRATIONS = "RANKZERO_INTEGRATIONS"  # see `rankzero.integrations`
+
 _FIELDS = {
     "loggers": _Field(Any, "names", ["csv"], "RANKZERO_LOGGERS", _parse_names),
     "project": _Field(str, "text", "default", "RANKZERO_PROJECT"),
@@ -200,7 +202,7 @@ def _first(layers: list[_Layer], field: str) -> tuple[Any, _Layer | None]:
 
 
 def _environment() -> Iterator[_Layer]:
-    variables = {field.variable for field in _FIELDS.values() if field.variable} | {ALLOW_LIST}
+    variables = {field.variable for field in _FIELDS.values() if field.variable} | {ALLOW_LIST, INTEGRATIONS}
     for variable in os.environ:
         if (
             variable.startswith("RANKZERO_")
