@@ -8,6 +8,19 @@ from waiting import A_WHILE
 
 from rankzero.events.run_info import RunInfo
 
+SLOW = (  # they start many processes, and each imports an SDK for seconds
+    "test_a_courier_that_is_killed_again_and_again",
+    "test_training_and_couriers_that_are_killed_at_random_moments",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Put some tests of `DeliveryContract` into the slow session."""
+    for item in items:
+        if item.originalname in SLOW and "plugins" in item.path.parts:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def capture_environment(monkeypatch):

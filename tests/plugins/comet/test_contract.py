@@ -51,10 +51,3 @@ class TestDelivery(Comet, DeliveryContract):
         monkeypatch.setenv("COMET_TIMEOUT_HTTP", "1")
         monkeypatch.setenv("COMET_TIMEOUT_API", "1")
         monkeypatch.setenv("COMET_TIMEOUT_FILE_UPLOAD", "1")
-
-    test_a_courier_that_is_killed_again_and_again = pytest.mark.slow(
-        DeliveryContract.test_a_courier_that_is_killed_again_and_again
-    )
-    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
-        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
-    )

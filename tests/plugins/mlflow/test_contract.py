@@ -61,14 +61,6 @@ class TestDelivery(Server, DeliveryContract):
     def test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing(self, faulty_server, begin, tmp_path, fault):
         super().test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing(faulty_server, begin, tmp_path, fault)
 
-    # Each new process imports MLflow for some seconds.
-    test_a_courier_that_is_killed_again_and_again = pytest.mark.slow(
-        DeliveryContract.test_a_courier_that_is_killed_again_and_again
-    )
-    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
-        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
-    )
-
 
 class TestDatabase(TestServer):
     @pytest.fixture(autouse=True)

@@ -58,13 +58,6 @@ class TestDelivery(Neptune, DeliveryContract):
         monkeypatch.setenv("NEPTUNE_API_TOKEN", api_token(url, self.server.api_key))
         monkeypatch.setenv("NEPTUNE_REQUEST_TIMEOUT", "1")
 
-    test_a_courier_that_is_killed_again_and_again = pytest.mark.slow(
-        DeliveryContract.test_a_courier_that_is_killed_again_and_again
-    )
-    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
-        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
-    )
-
 
 @contextmanager
 def broken(server):

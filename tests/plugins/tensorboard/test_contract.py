@@ -1,6 +1,5 @@
 """`TensorBoardLogger` keeps the contracts, read back with TensorBoard's own reader."""
 
-import pytest
 from servers.event_files import tracked
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract
@@ -36,7 +35,3 @@ class TestLogger(TensorBoard, LoggerContract):
 class TestDelivery(TensorBoard, DeliveryContract):
     def make_logger(self, tmp_path):
         return TensorBoardLogger()
-
-    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
-        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
-    )

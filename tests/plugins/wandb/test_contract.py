@@ -54,10 +54,6 @@ class TestDelivery(Wandb, DeliveryContract):
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "4")
         monkeypatch.setattr(confirmation, "_TIMEOUT", 3.0)
 
-    test_training_and_couriers_that_are_killed_at_random_moments = pytest.mark.slow(
-        DeliveryContract.test_training_and_couriers_that_are_killed_at_random_moments
-    )
-
     @pytest.mark.parametrize("fault", [pytest.param(each, marks=MARKS.get(each, ())) for each in FAULTS])
     def test_a_fault_at_first_and_later_loses_nothing(self, faulty_server, begin, tmp_path, fault):
         super().test_a_fault_at_first_and_later_loses_nothing(faulty_server, begin, tmp_path, fault)
