@@ -240,6 +240,12 @@ def test_wrong_arguments_raise_at_once(given, error):
         RankzeroCallback(**given)
 
 
+@pytest.mark.parametrize(("variable", "value"), [("RANKZERO_DISABLED", "1"), ("RANK", "1")])
+def test_loggers_are_not_looked_at_where_nothing_is_logged(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    RankzeroCallback("no-such-logger")
+
+
 def test_a_run_that_another_process_writes_does_not_prevent_training(said):
     with rankzero.start(run_id="taken") as taken:
         callback = RankzeroCallback(run_id="taken")

@@ -294,4 +294,4 @@ def _score(args: TrainingArguments, state: TrainerState) -> float | None:
     return at_step[-1] if at_step else None
 
 
-INTEGRATION_TO_CALLBACK[_KEY] = RankzeroCallback
+INTEGRATION_TO_CALLBACK.update({_KEY: RankzeroCallback})

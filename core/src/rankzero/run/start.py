@@ -165,14 +165,20 @@ def start(
 def check(loggers: Any = None, **settings: Any) -> None:
     """Check the arguments of `start` without starting a run, and without asking a tracker.
 
+    On other ranks than zero, no logger is looked at.
+
     Raises:
         ConfigError: a setting is invalid, or an option is unknown, missing or of a wrong type.
         PluginError: a logger is not installed, or is broken.
     """
     named = {name: settings.pop(name) for name in START_PARAMETERS if name in settings}
     named.pop("config", None)
-    for spec in resolve(loggers, **named, options=settings).loggers:
-        prepare(spec)
+    asked = resolve(loggers, **named, options=settings)
+    if asked.disabled or not is_rank_zero():
+        return
+    prepared = prepare_for_later if asked.delivery == "off" else prepare
+    for spec in asked.loggers:
+        prepared(spec)
 
 
 def open_run(run_id: str) -> Run | None:
