@@ -40,9 +40,11 @@ class NeptuneServer(MockServer):
         projects: those that there are, ``workspace/name``.
         api_key: a key that is accepted; one of the server's own if None, for the client remembers by it what it
             asked. See ``store.sessions`` for more keys, revoking and expiring.
+        token_lifetime: seconds for which an access token is accepted.
         part_sizes: bytes above which a file must come in parts, and bytes of a part.
         increasing_steps: refuse a point of a series whose step is not greater than the one before, as Neptune did.
             Otherwise all is stored as it comes, so that what is sent twice is seen twice.
+        idle_after: seconds without a word from its client after which a run is no longer active.
     """
 
     handler = Handler
@@ -52,14 +54,16 @@ class NeptuneServer(MockServer):
         projects: tuple[str, ...] = (PROJECT,),
         *,
         api_key: str | None = None,
+        token_lifetime: float = 3600.0,
         part_sizes: tuple[int, int] = (5 << 20, 5 << 20),
         increasing_steps: bool = False,
+        idle_after: float = 300.0,
     ) -> None:
         super().__init__()
         self.api_key = api_key or uuid.uuid4().hex
         self.part_sizes = part_sizes
         self.increasing_steps = increasing_steps
-        self.store = Store(Sessions(3600.0, {self.api_key}), projects[0].partition("/")[0])
+        self.store = Store(Sessions(token_lifetime, {self.api_key}), projects[0].partition("/")[0], idle_after)
         for project in projects:
             self.store.add_project(project)
 

@@ -45,6 +45,8 @@ class Series:
 
     type: str
     points: list[Point] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    """``min``, ``max`` and ``unit``, as configured."""
 
     def properties(self, path: str) -> dict[str, Any]:
         """What the API says of it."""

@@ -7,6 +7,7 @@ import posixpath
 import re
 import tarfile
 import uuid
+import zipfile
 from typing import Any
 
 from servers.neptune_mock.attributes import File, FileSet
@@ -70,6 +71,29 @@ def download(asked: Asked) -> Content:
     return Content(file.content, "application/octet-stream", file.name(asked.query["attribute"]))
 
 
+def prepare(asked: Asked) -> dict[str, Any]:
+    """Make a ZIP file of a set of files."""
+    file_set = find(asked, "fileSet")
+    assert isinstance(file_set, FileSet)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in file_set.files.items():
+            archive.writestr(name, content)
+    archive_id = str(uuid.uuid4())
+    asked.store.archives[archive_id] = packed.getvalue()
+    return {"id": archive_id}
+
+
+def prepared(asked: Asked) -> dict[str, Any]:
+    """Say where a ZIP file is."""
+    return {"id": asked.query["id"], "downloadUrl": f"{asked.url}{_ARCHIVE}?id={asked.query['id']}"}
+
+
+def download_archive(asked: Asked) -> Content:
+    """A ZIP file."""
+    return Content(asked.store.archives[asked.query["id"]], "application/zip", "files.zip")
+
+
 def _upload(asked: Asked) -> Upload:
     found = asked.store.uploads.get(asked.query["uploadId"])
     if found is None:
@@ -96,6 +120,7 @@ def _errors(*reasons: str) -> dict[str, Any]:
 
 
 _API = "/api/leaderboard/v1/attributes"
+_ARCHIVE = f"{_API}/fileSet/archive"
 _INTO = "experimentIdentifier:string attribute:string"
 _NUMBER = f"{_INTO} uploadId:string"
 
@@ -125,4 +150,9 @@ CALLS: dict[str, Call] = {
         "leaderboard", "POST", f"{_API}/fileSet/tar", f"{_ONE} reset:string", "Errors", upload_archive
     ),
     "downloadAttribute": Call("leaderboard", "GET", f"{_API}/download", _ONE, "", download),
+    "prepareForDownloadFileSetAttributeZip": Call(
+        "leaderboard", "POST", f"{_API}/fileSet/zip", _ONE, "Prepared", prepare
+    ),
+    "getDownloadPrepareRequest": Call("leaderboard", "GET", f"{_API}/fileSet/zip", "id:string", "Prepared", prepared),
+    "downloadArchive": Call("leaderboard", "GET", _ARCHIVE, "id:string", "", download_archive),
 }

@@ -9,13 +9,13 @@ import traceback
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
-from servers.neptune_mock import file_calls, login_calls, run_calls, value_calls
+from servers.neptune_mock import file_calls, login_calls, run_calls, table_calls, value_calls
 from servers.neptune_mock.calls import Asked, Call, Content, Problem
 from servers.neptune_mock.swagger import document
 
 from rankzero.testing.loopback import Answer, LoopbackHandler
 
-_CALLS = {**login_calls.CALLS, **run_calls.CALLS, **value_calls.CALLS, **file_calls.CALLS}
+_CALLS = {**login_calls.CALLS, **run_calls.CALLS, **value_calls.CALLS, **file_calls.CALLS, **table_calls.CALLS}
 _BY_PATH = {(call.method, call.path): call for call in _CALLS.values()}
 _REFRESH = f"{login_calls.ISSUER}/protocol/openid-connect/token"
 _BY_PATH["POST", _REFRESH] = Call("oauth", "POST", _REFRESH, "", "", login_calls.refresh, is_open=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias
 
-from servers.neptune_mock.attributes import Image, Point, Series, StringSet, Value
+from servers.neptune_mock.attributes import FileSet, Image, Point, Series, StringSet, Value
 from servers.neptune_mock.run import Refused, StoredRun
 
 _Operation: TypeAlias = Callable[[StoredRun, str, dict[str, Any]], None]
@@ -63,14 +63,38 @@ def _image(sent: dict[str, Any]) -> Image:
     return Image(base64.b64decode(sent["data"]), sent.get("name"), sent.get("description"))
 
 
+def _clear(kind: str, run: StoredRun, path: str, sent: dict[str, Any]) -> None:
+    run.obtain(path, "clear", kind, lambda: Series(kind)).points.clear()
+
+
+def _configure(run: StoredRun, path: str, sent: dict[str, Any]) -> None:
+    run.obtain(path, "configure", "floatSeries", lambda: Series("floatSeries")).config.update(sent)
+
+
 def _insert_strings(run: StoredRun, path: str, sent: dict[str, Any]) -> None:
     run.obtain(path, "insert strings", "stringSet", StringSet).values.update(sent["values"])
+
+
+def _remove_strings(run: StoredRun, path: str, sent: dict[str, Any]) -> None:
+    run.obtain(path, "remove strings", "stringSet", StringSet).values.difference_update(sent["values"])
+
+
+def _clear_strings(run: StoredRun, path: str, sent: dict[str, Any]) -> None:
+    run.obtain(path, "clear", "stringSet", StringSet).values.clear()
 
 
 def _delete(run: StoredRun, path: str, sent: dict[str, Any]) -> None:
     if path not in run.attributes:
         raise Refused(f"Cannot delete {path}: Attribute does not exist")
     del run.attributes[path]
+
+
+def _delete_files(run: StoredRun, path: str, sent: dict[str, Any]) -> None:
+    files = run.obtain(path, "delete files", "fileSet", FileSet).files
+    for name in sent["filePaths"]:
+        gone = [each for each in files if each == name or each.startswith(f"{name}/")]
+        for each in gone:
+            del files[each]
 
 
 _LOGS = {"logFloats": "floatSeries", "logStrings": "stringSeries", "logImages": "imageSeries"}
@@ -80,6 +104,13 @@ _OPERATIONS: dict[str, _Operation] = {
     "assignBool": partial(_assign, "bool"),
     "assignString": partial(_assign, "string"),
     "assignDatetime": _assign_datetime,
+    "clearFloatSeries": partial(_clear, "floatSeries"),
+    "clearStringSeries": partial(_clear, "stringSeries"),
+    "clearImageSeries": partial(_clear, "imageSeries"),
+    "configFloatSeries": _configure,
     "insertStrings": _insert_strings,
+    "removeStrings": _remove_strings,
+    "clearStringSet": _clear_strings,
     "deleteAttribute": _delete,
+    "deleteFiles": _delete_files,
 }

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from servers.neptune_mock.attributes import Attribute, File, GitRef, Point, Series, StringSet, Value
+from servers.neptune_mock.attributes import Attribute, File, FileSet, GitRef, Point, Series, StringSet, Value
 
 _Kind = TypeVar("_Kind", bound=Attribute)
-
-_IDLE_AFTER = 300.0  # seconds without a word from the client
 
 
 class Refused(Exception):
@@ -22,7 +20,11 @@ class Refused(Exception):
 
 @dataclass
 class StoredRun:
-    """One run."""
+    """One run.
+
+    Args:
+        idle_after: seconds without a word from the client after which the run is no longer active.
+    """
 
     id: str
     sys_id: str
@@ -31,6 +33,7 @@ class StoredRun:
     project: str
     owner: str
     lock: threading.RLock
+    idle_after: float
     created: dict[str, Any] = field(default_factory=dict)
     """What the client sent to create it."""
     attributes: dict[str, Attribute] = field(default_factory=dict)
@@ -56,7 +59,7 @@ class StoredRun:
 
     def described(self) -> dict[str, Attribute]:
         """What it holds, with what changes by itself."""
-        state = "running" if time.time() - self.heard < _IDLE_AFTER else "idle"
+        state = "running" if time.time() - self.heard < self.idle_after else "idle"
         return {**self.attributes, "sys/state": Value("experimentState", state)}
 
     def obtain(self, path: str, operation: str, kind: str, make: Callable[[], _Kind]) -> _Kind:
@@ -111,6 +114,11 @@ class StoredRun:
     def file(self, path: str) -> bytes:
         """The bytes of a file; KeyError if there is none."""
         return self._typed(path, File).content
+
+    def files(self, path: str) -> dict[str, bytes]:
+        """The bytes of the files of a set, by their path in it; KeyError if there is none."""
+        with self.lock:
+            return dict(self._typed(path, FileSet).files)
 
     def _typed(self, path: str, kind: type[_Kind]) -> _Kind:
         with self.lock:

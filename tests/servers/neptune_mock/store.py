@@ -49,16 +49,20 @@ class Store:
 
     Args:
         owner: the account that all runs belong to.
+        idle_after: see `StoredRun`.
     """
 
     sessions: Sessions
     owner: str
+    idle_after: float
     lock: threading.RLock = field(default_factory=threading.RLock)
     projects: dict[str, Project] = field(default_factory=dict)
     """By id."""
     runs: dict[str, StoredRun] = field(default_factory=dict)
     """By id, not ``sys/id``."""
     uploads: dict[str, Upload] = field(default_factory=dict)
+    archives: dict[str, bytes] = field(default_factory=dict)
+    """ZIP files of file sets, made to be downloaded."""
 
     def add_project(self, qualified_name: str, key: str = "RUN") -> None:
         """Add a project; the ids of its runs begin with the key."""
@@ -95,6 +99,7 @@ class Store:
             project=project.name,
             owner=self.owner,
             lock=self.lock,
+            idle_after=self.idle_after,
             created=sent,
         )
         self.runs[run.id] = run

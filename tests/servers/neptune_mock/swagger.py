@@ -46,6 +46,7 @@ _SCHEMAS: dict[str, dict[str, str]] = {
     "Error": {"errorDescription": "string"},
     "Errors": {"errors": "[Error]"},
     "Started": {"uploadId": "string", "errors": "[Error]"},
+    "Prepared": {"id": "string", "downloadUrl": "string"},
     "Float": {**_NAMED, "value": "number"},
     "Int": {**_NAMED, "value": "integer"},
     "Bool": {**_NAMED, "value": "boolean"},
@@ -63,6 +64,8 @@ _SCHEMAS: dict[str, dict[str, str]] = {
     "StringPoint": {**_POINT, "value": "string"},
     "FloatValues": {**_PAGE, "values": "[FloatPoint]"},
     "StringValues": {**_PAGE, "values": "[StringPoint]"},
+    "ImageValues": _PAGE,
+    "FileEntry": {"name": "string", "size": "integer", "mtime": "date-time", "fileType": "string"},
     "Attributes": {"attributes": "[Attribute]"},
     "Attribute": {
         "name": "string",
@@ -72,6 +75,9 @@ _SCHEMAS: dict[str, dict[str, str]] = {
         **{f"{name[0].lower()}{name[1:]}Properties": name for name in ("FloatSeries", "StringSeries", "ImageSeries")},
         "experimentStateProperties": "State",
     },
+    "Column": {"name": "string", "type": "string"},
+    "Columns": {"entries": "[Column]"},
+    "Table": {"matchingItemCount": "integer"},
 }
 
 

@@ -309,9 +309,9 @@ class Run(Verbs):
             message = f"a step of run.log_metrics() is not a whole number, or too large ({given}): {used} is logged"
             self._warner.warn("step", message)
         self._step = step = self._step + 1 if whole is None else whole
-        if epoch is not None and (to_int(epoch) is None or to_int(epoch) != to_number(epoch)):
-            given, epoch = type(epoch).__name__, None
-            self._warner.warn("epoch", f"an epoch of run.log_metrics() is not a whole number ({given}): it is left out")
+        if to_int(epoch) is not None and to_int(epoch) != to_number(epoch):
+            self._warner.warn("epoch", "an epoch of run.log_metrics() is not a whole number: it is left out")
+            epoch = None
         try:
             if not isinstance(metrics, Mapping):
                 raise TypeError(f"metrics are a mapping from name to number, not {type(metrics).__name__}")

@@ -22,6 +22,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,10 +159,13 @@ class FileSession(Session):
 
     def _write_table(self, media: Media, name: str) -> None:
         """Keep a table in the form that ``mlflow.load_table`` reads; a single text as such."""
+        if media.kind == "text":
+            columns, rows = media.table()
+            if len(columns) == len(rows) == 1:
+                self.client.log_text(self.id, str(rows[0][0]), f"{name}.txt")
+                return
+            media = replace(media, items=(columns, rows, None))
         columns, rows = plain_rows(media, self._write_cell)
-        if media.kind == "text" and len(columns) == len(rows) == 1:
-            self.client.log_text(self.id, str(rows[0][0]), f"{name}.txt")
-            return
         entry = {"path": f"{name}.json", "type": "table"}
         self._write_json(entry["path"], {"columns": columns, "data": rows})
         if self._tables is None:

@@ -58,6 +58,9 @@ class TensorBoardLogger(TrackerLogger):
     LOGGER_JOIN_CHAR = "-"
     NAME_HPARAMS_FILE = hparams.NAME
 
+    sub_dir: str | None = None
+    """The directory below the version's, as given."""
+
     sdk = "tensorboard"
     tracker = "TensorBoard"
     errors = (Rule(TrackerUnavailableError, error=("OSError",)),)
@@ -92,7 +95,6 @@ class TensorBoardLogger(TrackerLogger):
         self._version = version
         self._next_version: int | None = None
         self.sub_dir = None if sub_dir is None else os.fspath(sub_dir)
-        """The directory below the version's, as given."""
         self._purge_step = purge_step
         self._flush_secs = flush_secs
         self._suffix = filename_suffix
