@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from integrations.reading import only_run, points
 from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import ConfigError
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("accelerate")
 from accelerate import Accelerator
@@ -41,11 +41,6 @@ def accelerator(log_with, project="p", config=None, **settings):
 def ended(run):
     run.finish()
     return rankzero.read_run(run.dir)
-
-
-def points(data):
-    both = {name: (each.step.tolist(), each.value.tolist()) for name, each in data.metrics.items()}
-    return {name: list(zip(steps, values, strict=True)) for name, (steps, values) in both.items()}
 
 
 def test_by_name_metrics_are_those_that_tensorboard_gets():
@@ -167,8 +162,7 @@ def run_script(*launcher, before="", tracker="'rankzero'", after="", **variables
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=A_WHILE, check=False)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
-    (journal,) = Path().glob(f"rankzero-runs/ranks/*/{JOURNAL}")
-    return rankzero.read_run(journal.parent)
+    return only_run("ranks")
 
 
 def test_a_script_names_rankzero_where_the_environment_asks_for_it():

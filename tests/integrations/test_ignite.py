@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from integrations.reading import only_run, points
 from waiting import A_WHILE
 
 import rankzero
 from rankzero.errors import ConfigError
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("ignite")
 import torch
@@ -63,11 +63,6 @@ def attach(handlers, logger, model, optimizer, trainer):
     logger.attach(trainer, handlers.GradsScalarHandler(model, reduction=torch.norm, tag="t"), completed)
     logger.attach(trainer, handlers.WeightsHistHandler(model, whitelist=["0"]), Events.EPOCH_COMPLETED)
     logger.attach(trainer, handlers.GradsHistHandler(model), completed(every=2))
-
-
-def points(data):
-    both = {name: (each.step.tolist(), each.value.tolist()) for name, each in data.metrics.items()}
-    return {name: list(zip(steps, values, strict=True)) for name, (steps, values) in both.items()}
 
 
 def test_handlers_log_what_ignites_own_log():
@@ -227,7 +222,6 @@ def test_scripts_need_no_guard_for_ranks():
     command = [sys.executable, "-W", "ignore", "train.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE, check=False)
     assert done.returncode == 0, done.stderr
-    (journal,) = Path().glob(f"rankzero-runs/*/*/{JOURNAL}")
-    data = rankzero.read_run(journal.parent)
+    data = only_run()
     assert points(data) == {"t/output": [(1, 0.0), (2, 0.0), (3, 0.0)]}
     assert len(data.histograms["grads/weight"]) == 3

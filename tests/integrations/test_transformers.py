@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from integrations.reading import only_run, points
 
 import rankzero
 from rankzero.errors import ConfigError, UnknownLoggerError
@@ -74,11 +75,6 @@ def ended(callback):
     """End the run of a callback and read it."""
     callback.run.finish()
     return rankzero.read_run(callback.run.dir)
-
-
-def points(data):
-    both = {name: (each.step.tolist(), each.value.tolist()) for name, each in data.metrics.items()}
-    return {name: list(zip(steps, values, strict=True)) for name, (steps, values) in both.items()}
 
 
 class Raises(TrainerCallback):
@@ -441,8 +437,7 @@ def test_a_script_names_rankzero_where_the_environment_asks_for_it(tmp_path):
     done = train_as("transformers", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "RANKZERO_INTEGRATIONS" not in done.stderr
-    (journal,) = tmp_path.glob(f"rankzero-runs/*/*/{JOURNAL}")
-    data = rankzero.read_run(journal.parent)
+    data = only_run()
     assert [step for step, _ in points(data)["train/loss"]] == [1, 2]
     assert (data.info.name, data.status) == ("by-name", "success")
 
@@ -462,8 +457,7 @@ def test_a_checkpoint_is_kept_when_all_ranks_have_written_it(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE, check=False)
     assert done.returncode == 0, done.stderr
-    (journal,) = tmp_path.glob(f"rankzero-runs/*/*/{JOURNAL}")
-    data = rankzero.read_run(journal.parent)
+    data = only_run()
     assert [each.step for each in data.checkpoints] == [1, 2, 3]
     for each in data.checkpoints:
         assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(os.listdir(each.path))

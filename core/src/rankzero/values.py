@@ -245,6 +245,11 @@ def to_key(key: Any) -> str:
         return _text(key) if safe_isinstance(key, tuple) else to_text(key)
 
 
+def as_names(text: str) -> list[str]:
+    """Return the names in a text that separates them by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def as_list(values: Any) -> list[Any]:
     """Return a collection as a list, a single value or text as a list of one, None as an empty list."""
     if values is None:

@@ -10,11 +10,6 @@ from waiting import A_WHILE
 from rankzero_wandb import WandbLogger
 
 
-@pytest.fixture(autouse=True, scope="module")
-def capture_environment():
-    """Only the tests that are about it record the environment: it costs a process for each run."""
-
-
 @pytest.fixture
 def server():
     with WandbServer() as server:

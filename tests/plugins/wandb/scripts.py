@@ -20,13 +20,8 @@ class Ended(NamedTuple):
     stderr: str
 
 
-class Shell:
-    """A directory and an environment in which processes are run.
-
-    Args:
-        directory: where scripts are written and run; created.
-        environment: what is added to this process's, of which no variable of W&B's or rankzero's is passed on.
-    """
+class Workplace:
+    """A directory, which is created, and an environment."""
 
     def __init__(self, directory, environment):
         directory.mkdir(parents=True, exist_ok=True)
@@ -38,6 +33,15 @@ class Shell:
         """The directory of the run that was begun without an id, or with one; there is only one."""
         (journal,) = self.directory.glob("runs/*/*/journal.jsonl")
         return journal.parent
+
+
+class Shell(Workplace):
+    """Runs processes.
+
+    Args:
+        directory: where scripts are written and run; created.
+        environment: what is added to this process's, of which no variable of W&B's or rankzero's is passed on.
+    """
 
     def start(self, *command, stdin=subprocess.DEVNULL, **variables):
         """Start a command; a variable that is None is taken away."""

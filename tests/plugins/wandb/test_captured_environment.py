@@ -39,13 +39,7 @@ MEASURED = """
 """
 
 
-@pytest.fixture(autouse=True, scope="module")
-def capture_environment():
-    """Record the environment of runs, as it is by default."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("RANKZERO_CAPTURE_ENVIRONMENT", raising=False)
-        yield
-
+pytestmark = pytest.mark.usefixtures("capture_environment")
 
 SOMEBODY = {
     **{f"GIT_{who}_NAME": "Somebody" for who in ("AUTHOR", "COMMITTER")},

@@ -7,7 +7,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 import pytest
 import wandb
 from click.testing import CliRunner
-from plugins.wandb.scripts import Ended
+from plugins.wandb.scripts import Ended, Workplace
 from wandb.cli.cli import cli as wandb_cli
 
 import rankzero
@@ -18,24 +18,13 @@ def log_a_row(run):
     run.log_metrics({"loss": 0.5}, 0)
 
 
-class User:
+class User(Workplace):
     """Somebody who trains and delivers runs.
 
     Args:
         directory: where they work; created.
         environment: their variables; no other one of W&B's is there, and one that is None is taken away.
     """
-
-    def __init__(self, directory, environment):
-        directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.environment = environment
-
-    @property
-    def run_dir(self):
-        """The directory of the only run."""
-        (journal,) = self.directory.glob("runs/*/*/journal.jsonl")
-        return journal.parent
 
     @contextmanager
     def at_work(self, **variables):

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
+from rankzero.config import INTEGRATIONS
 from rankzero.config.files import SUFFIXES, find_config_file, read_config_file, search_path, shown
 from rankzero.config.logger_options import START, START_PARAMETERS, LoggerSpec
 from rankzero.errors import ConfigError, UnknownOptionError
@@ -32,6 +33,7 @@ from rankzero.messages import did_you_mean, nearest
 from rankzero.plugins.registry import ALLOW_LIST
 from rankzero.rank import rank_zero_warn
 from rankzero.secrets import expand_secrets
+from rankzero.values import as_names
 
 Delivery = Literal["process", "thread", "off"]
 Resume = Literal["allow", "must", "never"]
@@ -86,10 +88,6 @@ class _Field(msgspec.Struct, frozen=True):
     """Parses the value of an environment variable."""
 
 
-def _parse_names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _parse_seconds(text: str) -> Any:
     try:
         return float(text)
@@ -104,13 +102,11 @@ def _parse_bool(text: str) -> Any:
     return False if word in ("0", "false", "no", "off") else text
 
 
-INTEGRATIONS = "RANKZERO_INTEGRATIONS"  # see `rankzero.integrations`
-
 _FIELDS = {
-    "loggers": _Field(Any, "names", ["csv"], "RANKZERO_LOGGERS", _parse_names),
+    "loggers": _Field(Any, "names", ["csv"], "RANKZERO_LOGGERS", as_names),
     "project": _Field(str, "text", "default", "RANKZERO_PROJECT"),
     "name": _Field(str, "text", None, "RANKZERO_NAME"),
-    "tags": _Field(list[str], "a list of texts", (), "RANKZERO_TAGS", _parse_names),
+    "tags": _Field(list[str], "a list of texts", (), "RANKZERO_TAGS", as_names),
     "notes": _Field(str, "text"),
     "dir": _Field(str, "a path", "rankzero-runs", "RANKZERO_DIR"),
     "run_id": _Field(str, "text", None, "RANKZERO_RUN_ID"),

@@ -13,19 +13,19 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from rankzero.config import INTEGRATIONS
 from rankzero.messages import describe, warn_user
+from rankzero.values import as_names
 
 REGISTRIES = {"accelerate": "accelerate.tracking", "transformers": "transformers.integrations.integration_utils"}
 """Framework → its module that knows the names of trackers."""
 
-VARIABLE = "RANKZERO_INTEGRATIONS"
-
 
 def watch() -> None:
     """Import the module for each framework in ``RANKZERO_INTEGRATIONS`` as soon as the framework is imported."""
-    asked = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    asked = as_names(os.environ.get(INTEGRATIONS, ""))
     if unknown := [name for name in asked if name not in REGISTRIES]:
-        warn_user(f"{VARIABLE}: there is no integration {', '.join(unknown)}; there are {', '.join(REGISTRIES)}")
+        warn_user(f"{INTEGRATIONS}: there is no integration {', '.join(unknown)}; there are {', '.join(REGISTRIES)}")
     sys.meta_path.insert(0, _Watch({REGISTRIES[name]: name for name in asked if name in REGISTRIES}))
 
 

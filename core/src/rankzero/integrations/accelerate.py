@@ -13,12 +13,12 @@ from typing import Any
 from accelerate import tracking
 from accelerate.tracking import GeneralTracker
 
+from rankzero.integrations.lazy_run import LazyRun
 from rankzero.integrations.values import log_values
 from rankzero.run.run import Run
-from rankzero.run.start import check, start
 
 
-class RankzeroTracker(GeneralTracker):  # type: ignore[misc]  # to mypy, Accelerate is Any
+class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy, Accelerate is Any
     """Logs what a script gives its Accelerator to a run, which begins when it is first needed.
 
     Its methods can be called on each rank; only rank zero logs.
@@ -38,19 +38,10 @@ class RankzeroTracker(GeneralTracker):  # type: ignore[misc]  # to mypy, Acceler
     main_process_only = False  # a Run itself knows which rank logs
 
     def __init__(self, run_name: str | Run | None = None, *, run: Run | None = None, **settings: Any) -> None:
-        super().__init__()
-        self._given = run_name if isinstance(run_name, Run) else run
-        self._settings = settings if run_name is None or self._given is not None else {"project": run_name, **settings}
-        if self._given is None:
-            check(**self._settings)
-        self._run = self._given
-
-    @property
-    def run(self) -> Run:
-        """The run; reading this begins it."""
-        if self._run is None:
-            self._run = start(**self._settings)
-        return self._run
+        GeneralTracker.__init__(self)
+        given = run_name if isinstance(run_name, Run) else run
+        project = {} if run_name is None or given is not None else {"project": run_name}
+        LazyRun.__init__(self, given, **{**project, **settings})
 
     @property
     def tracker(self) -> Run:
@@ -102,21 +93,16 @@ class RankzeroTracker(GeneralTracker):  # type: ignore[misc]  # to mypy, Acceler
 
     log_artifacts = log_artifact
 
-    def log_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        score: float | None = None,
-        step: int | None = None,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Log the directory that ``save_state()`` returns; its files are linked, and may be deleted afterwards."""
-        self.run.log_checkpoint(path, score, step, aliases, metadata, automatic=True)
+    def log_checkpoint(self, path: str | os.PathLike[str], *details: Any, **named_details: Any) -> None:
+        """Log the directory that ``save_state()`` returns; its files are linked, and may be deleted afterwards.
+
+        The arguments are those of `rankzero.Run.log_checkpoint`.
+        """
+        self.run.log_checkpoint(path, *details, automatic=True, **named_details)
 
     def finish(self) -> None:
         """End the run, unless it was given."""
-        if self._run is not None and self._given is None:
-            self._run.finish()
+        self._end_own_run()
 
 
 if hasattr(tracking, "register_tracker_class") and RankzeroTracker.name not in tracking.LOGGER_TYPE_TO_CLASS:

@@ -23,11 +23,11 @@ from ignite.handlers.base_logger import (
     BaseWeightsScalarHandler,
 )
 
+from rankzero.integrations.lazy_run import LazyRun
 from rankzero.integrations.values import log_values
 from rankzero.rank import is_rank_zero
 from rankzero.run.endings import status_after
 from rankzero.run.run import Run
-from rankzero.run.start import check, start
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-class RankzeroLogger(BaseLogger):  # type: ignore[misc]  # to mypy, Ignite is Any
+class RankzeroLogger(LazyRun, BaseLogger):  # type: ignore[misc]  # to mypy, Ignite is Any
     """Logs to a run, which begins when it is first needed; it has all methods of a `rankzero.Run`.
 
     Its handlers can be attached on each rank; only rank zero logs. As a context manager it ends the run as ``success``,
@@ -64,19 +64,9 @@ class RankzeroLogger(BaseLogger):  # type: ignore[misc]  # to mypy, Ignite is An
     """
 
     def __init__(self, loggers: Any = None, *, run: Run | None = None, **settings: Any) -> None:
-        self._given = loggers if isinstance(loggers, Run) else run
-        self._arguments = (None if isinstance(loggers, Run) else loggers, settings)
-        if self._given is None:
-            check(self._arguments[0], **settings)
-        self._run = self._given
-
-    @property
-    def run(self) -> Run:
-        """The run; reading this begins it."""
-        if self._run is None:
-            loggers, settings = self._arguments
-            self._run = start(loggers, **settings)
-        return self._run
+        if isinstance(loggers, Run):
+            loggers, run = None, loggers
+        super().__init__(run, loggers=loggers, **settings)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # copying and unpickling ask for some before there are attributes
@@ -85,8 +75,7 @@ class RankzeroLogger(BaseLogger):  # type: ignore[misc]  # to mypy, Ignite is An
 
     def close(self) -> None:
         """End the run, unless it was given."""
-        if self._run is not None and self._given is None:
-            self._run.finish()
+        self._end_own_run()
 
     def __enter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
 GOALS = {"minimize": "min", "maximize": "max"}
 """The goals of a metric → the summary with its best value."""
@@ -34,15 +34,16 @@ def kinds_of(summary: str | None, goal: str | None) -> tuple[tuple[str, ...] | N
     return kinds or None, f"there is no summary {unknown}" if unknown else None
 
 
-def find_definition(metric: str, defined: Iterable[str]) -> str | None:
+def find_definition(metric: str, defined: Collection[str]) -> str | None:
     """Return the name under which a metric is defined: its own, or else the last pattern, such as ``val/*``, that fits.
 
     Args:
         metric: the name of the metric.
         defined: the names given to ``define_metric``, in order.
     """
-    fitting = [each for each in defined if _pattern(each).fullmatch(metric)]
-    return metric if metric in fitting else fitting[-1] if fitting else None
+    if metric in defined:
+        return metric
+    return next((each for each in reversed([*defined]) if _pattern(each).fullmatch(metric)), None)
 
 
 @functools.cache

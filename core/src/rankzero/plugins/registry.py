@@ -32,6 +32,7 @@ from rankzero.events.structs import Event
 from rankzero.messages import OnceWarner, did_you_mean
 from rankzero.plugins.entry_points import EntryPoint, find_entry_points, normalized
 from rankzero.rank import rank_zero_warn_user
+from rankzero.values import as_names
 
 if TYPE_CHECKING:
     import pluggy
@@ -289,7 +290,7 @@ def _source() -> str:
 
 def _allowed_names() -> set[str] | None:
     allowed = os.environ.get(ALLOW_LIST)
-    return None if allowed is None else {name.strip() for name in allowed.split(",") if name.strip()}
+    return None if allowed is None else {*as_names(allowed)}
 
 
 def _import(entry_point: EntryPoint) -> ModuleType:

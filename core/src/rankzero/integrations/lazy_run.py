@@ -1,0 +1,39 @@
+"""The run of a framework's logger: it begins when it is first needed, or is one that the user has started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rankzero.run.run import Run
+from rankzero.run.start import check, start
+
+
+class LazyRun:
+    """A base class of loggers that have a run.
+
+    Args:
+        given: a Run, which is not ended; None to start one.
+        **settings: the arguments of `rankzero.start`.
+
+    Raises:
+        ConfigError: an argument is invalid.
+        PluginError: a logger is not installed, or is broken.
+    """
+
+    def __init__(self, given: Run | None, **settings: Any) -> None:
+        self._given = self._run = given
+        self._settings = settings
+        if given is None:
+            check(**settings)
+
+    @property
+    def run(self) -> Run:
+        """The run; reading this begins it."""
+        if self._run is None:
+            self._run = start(**self._settings)
+        return self._run
+
+    def _end_own_run(self) -> None:
+        """End the run if it has begun and was not given."""
+        if self._run is not None and self._given is None:
+            self._run.finish()
