@@ -17,6 +17,7 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 import omegaconf
+import pandas
 import pytest
 import torch
 from hypothesis import given, settings
@@ -513,6 +514,21 @@ class Model:
 
     def model_dump(self):
         raise AssertionError
+
+
+class WithDict:
+    """As the configs of Transformers are."""
+
+    def __init__(self):
+        self.token = "hidden"
+
+    def to_dict(self):
+        return {"lr": 0.1, "nested": {"token": "<TOKEN>"}}
+
+
+def test_an_object_that_knows_its_dict():
+    assert to_jsonable(WithDict()) == {"lr": 0.1, "nested": {"token": "<TOKEN>"}}
+    assert isinstance(to_jsonable(pandas.DataFrame({"a": [1]})), str)
 
 
 def test_a_model_with_its_defaults():

@@ -178,6 +178,7 @@ def test_options_without_exactly_one_taker(loggers, options, message):
 FILE = """
 project = "from-file"
 name = "from-file"
+group = "g"
 tags = ["a", "b"]
 dir = "runs"
 delivery = "thread"
@@ -192,13 +193,14 @@ def test_file(place):
     (place / "rankzero.toml").write_text(FILE)
     config = resolve()
     assert options_of(config) == {"wandb": {"entity": "file", "offline": True}, "mlflow": {}}
-    assert (config.project, config.tags, config.delivery) == ("from-file", ["a", "b"], "thread")
+    assert (config.project, config.group, config.tags, config.delivery) == ("from-file", "g", ["a", "b"], "thread")
 
 
 def test_environment_beats_file(place, monkeypatch):
     (place / "rankzero.toml").write_text(FILE)
     monkeypatch.setenv("RANKZERO_LOGGERS", "csv, wandb")
     monkeypatch.setenv("RANKZERO_DIR", str(place / "env"))
+    monkeypatch.setenv("RANKZERO_GROUP", "env")
     monkeypatch.setenv("RANKZERO_RUN_ID", "r7")
     monkeypatch.setenv("RANKZERO_DELIVERY", "off")
     monkeypatch.setenv("RANKZERO_FINISH_TIMEOUT", "20")
@@ -207,7 +209,7 @@ def test_environment_beats_file(place, monkeypatch):
     assert (config.finish_timeout, config.down_timeout) == (20.0, 5.0)
     assert options_of(config) == {"csv": {}, "wandb": {"entity": "file", "offline": True}}
     assert (config.dir, config.run_id, config.delivery, config.disabled) == (place / "env", "r7", "off", True)
-    assert config.project == "from-file"
+    assert (config.project, config.group) == ("from-file", "env")
 
 
 def test_arguments_beat_environment_and_file(place, monkeypatch):

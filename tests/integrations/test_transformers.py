@@ -382,7 +382,7 @@ def test_each_trial_of_a_search_is_a_run():
     assert len({run.id for run in seen}) == 3
     assert [each.status for each in found] == ["success", "failed", "success"]
     assert [each.info.name for each in found] == ["search-1", "search-2", "search-3"]
-    assert all(each.info.tags == ("search",) for each in found)
+    assert all(each.info.group == "search" for each in found)
     rates = [each.params["trial"]["learning_rate"] for each in found]
     assert rates == [each.params["learning_rate"] for each in found]
     assert len(set(rates)) == 3

@@ -249,6 +249,19 @@ def test_video_is_logged(run):
     assert [duration for duration, _ in read_gif(run.dir / event.files[0].path)] == [250, 250, 250]
 
 
+def test_an_array_with_one_dimension_more_is_a_batch(run):
+    images = CHANCE.integers(0, 256, (2, 3, 5, 7), np.uint8)
+    run.log_image("images", torch.from_numpy(images), caption=["a", "b"])
+    run.log_audio("sounds", np.zeros((4, 2, 100)))
+    run.log_video("videos", np.stack([FRAMES, FRAMES]))
+    run.log_pointcloud("scans", np.zeros((3, 5, 4)))
+    media = rankzero.read_run(run.dir).media
+    assert [len(media[key]) for key in ("images", "sounds", "videos", "scans")] == [2, 4, 2, 3]
+    assert [each.caption for each in media["images"]] == ["a", "b"]
+    for each, image in zip(media["images"], images, strict=True):
+        np.testing.assert_array_equal(np.asarray(Pillow.open(each.path)), np.moveaxis(image, 0, -1))
+
+
 # Points in space
 
 

@@ -22,6 +22,33 @@ def batches(count):
 # Steps
 
 
+def test_what_has_no_step_gets_that_of_the_loop(run):
+    rec = run.recorder(log_every_n_steps=3, accumulate_grad_batches=2)
+    for _ in rec.epochs(2):
+        for _ in rec.train(range(4)):
+            run.log_metrics({"mine": 0.0})
+            run.log_text("note", "in training")
+        for _ in rec.validate(range(2)):
+            run.log_metrics({"checked": 0.0})
+        run.log_text("note", "between")
+    run.log_metrics({"after": 0.0})
+    run.log_metrics({"after": 0.0})
+    assert [step for step, _ in series(run, "mine")] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [step for step, _ in series(run, "checked")] == [1, 1, 3, 3]
+    assert [step for step, _ in series(run, "after")] == [4, 5]
+    steps = [each.step for each in rankzero.read_run(run.dir).texts["note"]]
+    assert steps == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
+
+
+def test_a_metric_of_a_loop_that_was_left_counts_on(run):
+    rec = run.recorder()
+    for _ in rec.train(range(4)):
+        run.log_metrics({"mine": 0.0})
+        break
+    run.log_metrics({"after": 0.0})
+    assert [row.step for row in rows(run)] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("every", "steps"), [(1, [0, 1, 2, 3, 4, 5, 6]), (2, [1, 3, 5]), (3, [2, 5]), (7, [6]), (8, []), (0, [])]
 )

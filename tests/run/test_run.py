@@ -678,7 +678,7 @@ def test_several_runs_one_after_another(begin):
 
 
 def test_a_resumed_run_continues_where_it_was(begin, tracker):
-    first = begin(run_id="r1", name="first name")
+    first = begin(run_id="r1", name="first name", group="folds")
     first.log_metrics({"loss": 1.0}, 41)
     first.finish("failed")
     again = begin(run_id="r1", name="second name")
@@ -686,6 +686,7 @@ def test_a_resumed_run_continues_where_it_was(begin, tracker):
     again.finish()
     assert (first.resumed, again.resumed) == (False, True)
     assert (again.dir, again.name) == (first.dir, "first name")
+    assert [event.run.group for event in events(again, Start)] == ["folds", "folds"]
     kinds = [type(event) for event in events(again)]
     assert kinds == [Start, Metrics, Finish, Start, Metrics, Finish]
     assert [event.step for event in events(again, Metrics)] == [41, 42]
@@ -757,12 +758,12 @@ def test_repr(run):
 
 
 def test_the_runs_own_facts(begin, tmp_path):
-    run = begin(project="digits", name="first", tags=["a"], notes="n", config={"lr": 1})
+    run = begin(project="digits", name="first", group="g", tags=["a"], notes="n", config={"lr": 1})
     assert (run.project, run.name, run.version) == ("digits", "first", run.id)
     assert run.dir == tmp_path / "runs" / "digits" / run.id
     assert (run.log_dir, run.save_dir, run.root_dir) == (str(run.dir), str(run.dir), str(run.dir.parent))
     (start,) = events(run, Start)
-    assert (start.run.tags, start.run.notes, start.pid) == (("a",), "n", os.getpid())
+    assert (start.run.group, start.run.tags, start.run.notes, start.pid) == ("g", ("a",), "n", os.getpid())
     assert raw(run)[0]["values"] == {"lr": 1}
 
 

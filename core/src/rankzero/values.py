@@ -299,6 +299,8 @@ def _to_jsonable(value: Any, parents: tuple[int, ...], traversal: _Traversal) ->
 def _convert_container(value: Any, parents: tuple[int, ...], traversal: _Traversal) -> Any:
     if type(value).__module__.startswith("omegaconf."):
         value = _from_omegaconf(value)
+    if hasattr(type(value), "to_dict") and not hasattr(value, "shape"):  # of Transformers; hides tokens
+        value = value.to_dict()
     if hasattr(type(value), "__dataclass_fields__"):
         import dataclasses
 

@@ -91,11 +91,12 @@ def test_where_artifacts_are(make_logger, store, tmp_path, client):
 def test_options_that_describe_a_run(make_logger, run_info):
     tags = {"team": "vision", "year": 2026, "odd [tag]": "x"}
     logger = make_logger("e", "my run", tags=tags, description="The *first* try")
-    logger.attach(msgspec.structs.replace(run_info, tags=("baseline", "größe"), notes="not shown"))
+    logger.attach(msgspec.structs.replace(run_info, tags=("baseline", "größe"), group="sweep", notes="not shown"))
     logger.log_tags(["late", "[x]"])
     held = Held(logger)
     assert held.info.run_name == "my run"
-    assert {key: held.tags[key] for key in ("team", "year", "odd :5B:tag:5D:")} == {
+    assert {key: held.tags[key] for key in ("team", "year", "odd :5B:tag:5D:", "group")} == {
+        "group": "sweep",
         "team": "vision",
         "year": "2026",
         "odd :5B:tag:5D:": "x",

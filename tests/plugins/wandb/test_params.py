@@ -108,9 +108,16 @@ def test_alerts(stored):
     ]
 
 
-def test_the_notes_of_the_option_count_more(delivered):
-    _, stored = delivered.run(lambda run: None, logger=WandbLogger(notes="option", name="name"), notes="run")
-    assert (stored.notes, stored.display_name) == ("option", "name")
+def test_the_notes_and_the_group_of_the_option_count_more(delivered):
+    logger = WandbLogger(notes="option", name="name", group="option")
+    _, stored = delivered.run(lambda run: None, logger=logger, notes="run", group="run")
+    assert (stored.notes, stored.display_name, stored.group) == ("option", "name", "option")
+
+
+def test_the_group_of_the_run(delivered, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_GROUP", "variable")
+    _, stored = delivered.run(lambda run: None, group="run")
+    assert stored.group == "run"
 
 
 def test_params_and_tags_go_on_when_the_run_is_resumed(delivered):

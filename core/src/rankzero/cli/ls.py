@@ -108,6 +108,7 @@ def as_json(each: Glance) -> dict[str, Any]:
         "name": each.info.name,
         "project": each.info.project,
         "dir": each.info.dir,
+        "group": each.info.group,
         "tags": list(each.info.tags),
         "status": each.status,
         "started": each.info.started,

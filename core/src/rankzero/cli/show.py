@@ -88,8 +88,8 @@ def _heading(data: RunData) -> Iterator[str]:
     status = f"[{style}]{terminal.escape(data.status)}[/]"
     yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
     took = terminal.duration((data.finished or data.updated) - data.started)
-    tags = f" · {', '.join(map(terminal.escape, data.tags))}" if data.tags else ""
-    yield f"[dim]{terminal.when(data.started)} · {took}{tags}[/]"
+    labels = [f"group {info.group}"] * (info.group is not None) + ([", ".join(data.tags)] if data.tags else [])
+    yield f"[dim]{terminal.escape(' · '.join([terminal.when(data.started), took, *labels]))}[/]"
     yield f"[dim]{terminal.escape(str(data.dir))}[/]"
     if info.notes:
         yield terminal.escape(info.notes)
@@ -262,6 +262,7 @@ def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
         "name": data.info.name,
         "project": data.info.project,
         "dir": str(data.dir),
+        "group": data.info.group,
         "tags": data.tags,
         "notes": data.info.notes,
         "status": data.status,

@@ -23,7 +23,7 @@ START = "start()"
 """The `LoggerSpec.source` of loggers passed to ``rankzero.start()``."""
 
 START_PARAMETERS = (
-    "loggers", "project", "name", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
+    "loggers", "project", "name", "group", "tags", "notes", "config", "dir", "run_id", "resume", "delivery",
     "finish_timeout", "down_timeout", "capture_environment",
 )  # fmt: skip
 

@@ -4,9 +4,9 @@ The first source that sets a field takes precedence:
 
 1. the arguments of ``rankzero.start()``;
 2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_PROJECT``, ``RANKZERO_NAME``,
-   ``RANKZERO_TAGS`` (comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``, ``RANKZERO_DELIVERY``,
-   ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_CAPTURE_ENVIRONMENT``, ``RANKZERO_DISABLED``; an
-   empty variable counts as not set;
+   ``RANKZERO_GROUP``, ``RANKZERO_TAGS`` (comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``,
+   ``RANKZERO_DELIVERY``, ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_CAPTURE_ENVIRONMENT``,
+   ``RANKZERO_DISABLED``; an empty variable counts as not set;
 3. a config file: the one whose path was passed, or else the nearest one (see `rankzero.config.files`);
 4. the defaults: the logger ``csv``, the project ``default`` and the directory ``rankzero-runs``.
 
@@ -46,6 +46,7 @@ class RunConfig(msgspec.Struct):
     loggers: list[LoggerSpec]
     project: str
     name: str | None
+    group: str | None
     tags: list[str]
     notes: str | None
     dir: Path
@@ -106,6 +107,7 @@ _FIELDS = {
     "loggers": _Field(Any, "names", ["csv"], "RANKZERO_LOGGERS", as_names),
     "project": _Field(str, "text", "default", "RANKZERO_PROJECT"),
     "name": _Field(str, "text", None, "RANKZERO_NAME"),
+    "group": _Field(str, "text", None, "RANKZERO_GROUP"),
     "tags": _Field(list[str], "a list of texts", (), "RANKZERO_TAGS", as_names),
     "notes": _Field(str, "text"),
     "dir": _Field(str, "a path", "rankzero-runs", "RANKZERO_DIR"),

@@ -25,6 +25,8 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     notes: str | None = None
     started: float = 0.0
     """Unix time in seconds."""
+    group: str | None = None
+    """The study that the run is a part of: a sweep, a cross-validation."""
     program: str = ""
     """The path of the training script; empty in a notebook."""
 

@@ -230,7 +230,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         if state.is_hyper_param_search:
             self._trials += 1
             identity["name"] = str(state.trial_name or f"{name or 'trial'}-{self._trials}")
-            return identity | ({"tags": [name]} if name else {})
+            return identity | ({"group": name} if name else {})
         return identity | ({"name": name} if name else {})
 
     # What is logged

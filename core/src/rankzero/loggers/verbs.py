@@ -52,8 +52,9 @@ class Verbs(ABC):
 
         Args:
             key: the name of the images.
-            images: a list of images, or one; a logger under a Run gets a `rankzero.media.store.MediaFile` for each.
-            step: the step; under a Run, the last step of a metric by default.
+            images: one image, a list, or a batch (N, H, W, C) or (N, C, H, W); a logger under a Run gets a
+                `rankzero.media.store.MediaFile` for each.
+            step: the step; under a Run, by default that of a recorder's loop, else the last step of a metric.
             caption: a text for each image.
             **extra: keyword arguments for some trackers (masks, boxes): lists with one entry for each image.
         """

@@ -13,6 +13,9 @@ import msgspec
 from rankzero.media.encoders import Histogram, as_table, histogram
 from rankzero.media.store import MediaFile, MediaStore, captioned
 
+_DIMENSIONS = {"image": 3, "audio": 2, "video": 4, "pointcloud": 2}
+"""Kind → the number of dimensions of an item; an array with one more is a batch of items."""
+
 
 @dataclass(frozen=True)
 class Media:
@@ -36,7 +39,8 @@ class Media:
 
     def captioned(self) -> Iterator[tuple[Any, str | None]]:
         """Yield each item with its caption."""
-        return captioned(self.items, self.captions)
+        is_batch = getattr(self.items, "ndim", 0) == _DIMENSIONS.get(self.kind, 0) + 1
+        return captioned(list(self.items) if is_batch else self.items, self.captions)
 
     def files(self) -> list[MediaFile]:
         """Return the items as files with absolute paths: a table or text as CSV, a histogram or model as JSON.

@@ -62,6 +62,7 @@ class Recorder:
         )
         self._monitors: list[LearningRateMonitor] = []
         self._resumed_at = getattr(run, "step", -1) if getattr(run, "resumed", False) else -1
+        run.follow(self._training.current_step)
         run.call_at_end(self.close)
 
     # State

@@ -27,6 +27,9 @@ class MetricsWriter(Protocol):
     def call_at_end(self, close: Callable[[str], object]) -> None:
         """Call ``close(status)`` when the run ends."""
 
+    def follow(self, loop_step: Callable[[], int | None]) -> None:
+        """Log what has no step at the step that ``loop_step`` returns, unless that is None."""
+
     def log_metrics(
         self, metrics: Mapping[str, Any], step: int | None = None, *, epoch: int | None = None, stage: str | None = None
     ) -> None:

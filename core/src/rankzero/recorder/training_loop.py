@@ -63,6 +63,10 @@ class TrainingLoop:
         """Return the loops whose values can be read before they end."""
         return [*self._open, self._between]
 
+    def current_step(self) -> int | None:
+        """Return the step of a row that is written now; None if no loop and no ``epochs()`` is running."""
+        return self._row_step() if self._open or self._epochs is not None else None
+
     def loop_to_log_to(self, name: str) -> Loop:
         """Return the loop that a log call belongs to now.
 

@@ -135,6 +135,7 @@ class Run(Verbs):
         self._console: Capture | None = None
         self._experiment: LiveExperiment | None = None
         self._closing: list[Callable[[str], object]] = []
+        self._loop_step: Callable[[], int | None] | None = None
         self._step = -1
         self._status = "success"
         self._is_ending = False
@@ -268,7 +269,7 @@ class Run(Verbs):
             metrics: name → number: Python and numpy numbers, tensors and arrays of one element of any dtype and
                 device, Decimal, bool. NaN and ±Inf are kept. Nested mappings are flattened with ``/``. Other values are
                 kept as text, with a warning. The call does not wait for values on a GPU.
-            step: the step; by default one more than the last one.
+            step: the step; by default that of the recorder whose loop is running, else one more than the last one.
             epoch: the epoch, if known.
             stage: ``train``, ``validate`` or ``test``, if known.
         """
@@ -278,7 +279,7 @@ class Run(Verbs):
         if now > self._next_tick and not self._tick(now):
             return
         if step is None:
-            step = self._step + 1
+            step = self._step + 1 if self._loop_step is None else self._next_step()
         line = None
         try:
             # Encoding fails for tensors, so none is summed below: for a sharded one that would be a collective.
@@ -389,6 +390,10 @@ class Run(Verbs):
             sync_dist=sync_dist,
             progress_bar=progress_bar,
         )
+
+    def follow(self, loop_step: Callable[[], int | None]) -> None:
+        """Log what has no step at the step that ``loop_step`` returns, unless that is None."""
+        self._loop_step = loop_step
 
     def call_at_end(self, close: Callable[[str], object]) -> None:
         """Call ``close(status)`` when this process ends the run, before the end is recorded."""
@@ -830,9 +835,15 @@ class Run(Verbs):
                 self._warner.warn("closing", f"what was open at the end could not be recorded: {describe(error)}")
 
     def _at(self, step: Any) -> int | None:
-        if step is None:
-            return self._step if self._step >= 0 else None
-        return to_int(step)
+        if step is not None:
+            return to_int(step)
+        if self._loop_step is not None and (of_loop := self._loop_step()) is not None:
+            return of_loop
+        return self._step if self._step >= 0 else None
+
+    def _next_step(self) -> int:
+        of_loop = None if self._loop_step is None else self._loop_step()
+        return self._step + 1 if of_loop is None else of_loop
 
     def _tick(self, now: float) -> bool:
         """Do periodic checks, about once a second; return whether the run may continue to log."""

@@ -45,6 +45,7 @@ def start(
     *,
     project: str | None = None,
     name: str | None = None,
+    group: str | None = None,
     tags: Iterable[str] | None = None,
     notes: str | None = None,
     config: Mapping[str, Any] | Any = None,
@@ -67,6 +68,8 @@ def start(
             YAML file. CSV by default.
         project: the project of the run; ``default`` by default.
         name: a readable name; derived from the id by default.
+        group: the study that the run is a part of: a sweep, a cross-validation. Trackers get it as the run's
+            group, or as a tag or a text with that name.
         tags: tags of the run.
         notes: a description of the run.
         config: hyperparameters; the same as a call of `Run.log_hyperparams`.
@@ -91,8 +94,8 @@ def start(
         RunNotFoundError: ``resume="must"``, and the run does not exist.
     """
     asked = resolve(
-        loggers, project=project, name=name, tags=tags, notes=notes, dir=dir, run_id=run_id, resume=resume,
-        delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout,
+        loggers, project=project, name=name, group=group, tags=tags, notes=notes, dir=dir, run_id=run_id,
+        resume=resume, delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout,
         capture_environment=capture_environment, options=options,
     )  # fmt: skip
     params = to_jsonable({} if config is None else config)
@@ -124,7 +127,8 @@ def start(
     lock = _take(run_dir)
     try:
         if existing is not None:
-            info = msgspec.structs.replace(info, name=existing.run.name, started=existing.run.started)
+            kept, group = existing.run, info.group or existing.run.group
+            info = msgspec.structs.replace(info, name=kept.name, started=kept.started, group=group)
             cut_torn_tail(run_dir / JOURNAL)
         run = Run(info, is_active=True)
         run.begin(
@@ -209,6 +213,7 @@ def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
         tuple(asked.tags),
         asked.notes,
         started=time.time(),
+        group=asked.group,
         program=os.path.abspath(program) if program else "",
     )
 

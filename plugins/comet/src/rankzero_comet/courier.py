@@ -108,8 +108,8 @@ class CourierSession(CometSession):
         if others.get(RUN_ID) == run.id:
             self._is_in_doubt, self._held = True, None  # a courier that was killed may have sent what comes now
         else:
-            named = {"Name": self._options["name"] or run.name, "notes": run.notes, "Created from": CREATED_FROM}
-            for name, value in named.items():
+            named = {"Name": self._options["name"] or run.name, "notes": run.notes, "group": run.group}
+            for name, value in {**named, "Created from": CREATED_FROM}.items():
                 if value:
                     self._set(server, "log_experiment_other", name, value, timestamp=started)
             if tags := [*run.tags, *(self._options["tags"] or ())]:

@@ -129,6 +129,8 @@ class Finder:
 def tags_of(options: MlflowOptions, run: RunInfo | None) -> dict[str, str]:
     """Return the tags that the user asked for, and the description, which is one."""
     tags = {} if run is None else dict.fromkeys(run.tags, "true")
+    if run is not None and run.group is not None:
+        tags["group"] = run.group
     tags |= {key: str(value) for key, value in (options["tags"] or {}).items()}
     note = options["description"] or (run.notes if run is not None else None)
     named = {metric_name(key): value for key, value in tags.items()}

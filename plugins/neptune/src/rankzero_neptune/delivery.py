@@ -227,6 +227,7 @@ class CourierSession(NeptuneSession):
         if is_ours:
             self.assign(_FAILED, False)
         self.add_strings("sys/tags", [*(options["tags"] or ()), *run.tags])
+        self.add_strings("sys/group_tags", filter(None, [run.group]))
 
     def join(self) -> Any:
         """Return a ``neptune.Run`` of the same run, which changes nothing in it but what the user asked for."""
