@@ -15,6 +15,9 @@ import msgspec
 from rankzero.files.writing import open_own
 from rankzero.rank import RANK_VARIABLES
 
+INTEGRATIONS = "RANKZERO_INTEGRATIONS"
+"""The variable that names frameworks: see `rankzero.integrations`. The modules started here do not have it."""
+
 _RUN_MODULE = (
     "import runpy, sys; sys.path.append(sys.argv.pop()); runpy.run_module(sys.argv[1], {}, '__main__', alter_sys=True)"
 )
@@ -45,7 +48,7 @@ def start_module(module: str, given: bytes, output: Path) -> subprocess.Popen[by
         OSError: the process cannot be started, or ``output`` cannot be written.
     """
     reap()
-    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    environment = {key: value for key, value in os.environ.items() if key not in {*RANK_VARIABLES, INTEGRATIONS}}
     with open_own(output, "ab") as file:
         process = subprocess.Popen(
             _command(module),

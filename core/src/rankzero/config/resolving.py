@@ -24,13 +24,13 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
-from rankzero.config import INTEGRATIONS
 from rankzero.config.files import SUFFIXES, find_config_file, read_config_file, search_path, shown
 from rankzero.config.logger_options import START, START_PARAMETERS, LoggerSpec
 from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero.events.trust import is_name
 from rankzero.messages import did_you_mean, nearest
 from rankzero.plugins.registry import ALLOW_LIST
+from rankzero.processes import INTEGRATIONS
 from rankzero.rank import rank_zero_warn
 from rankzero.secrets import expand_secrets
 from rankzero.values import as_names

@@ -1,7 +1,8 @@
 """Frameworks log to a run: one module for each framework, imported only when asked for.
 
-To ask without changing a script, name frameworks in ``RANKZERO_INTEGRATIONS``, comma-separated. The file
-``rankzero.pth`` is installed with rankzero; it calls `watch` at the start of each Python process that has the variable.
+To ask without changing a script, name frameworks, or the doors of `rankzero.compat`, in ``RANKZERO_INTEGRATIONS``,
+comma-separated. The file ``rankzero.pth`` is installed with rankzero; it calls `watch` at the start of each Python
+process that has the variable. Couriers do not have it, so they use the real modules.
 """
 
 from __future__ import annotations
@@ -9,49 +10,65 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from rankzero.config import INTEGRATIONS
+from rankzero.compat.doors import DOORS
 from rankzero.messages import describe, warn_user
+from rankzero.processes import INTEGRATIONS
 from rankzero.values import as_names
 
 REGISTRIES = {"accelerate": "accelerate.tracking", "transformers": "transformers.integrations.integration_utils"}
 """Framework → its module that knows the names of trackers."""
 
+Execute = Callable[[ModuleType], None]
+"""Executes the code of a module."""
+
 
 def watch() -> None:
-    """Import the module for each framework in ``RANKZERO_INTEGRATIONS`` as soon as the framework is imported."""
+    """Add rankzero to what ``RANKZERO_INTEGRATIONS`` names, as soon as that is imported."""
     asked = as_names(os.environ.get(INTEGRATIONS, ""))
-    if unknown := [name for name in asked if name not in REGISTRIES]:
-        warn_user(f"{INTEGRATIONS}: there is no integration {', '.join(unknown)}; there are {', '.join(REGISTRIES)}")
-    sys.meta_path.insert(0, _Watch({REGISTRIES[name]: name for name in asked if name in REGISTRIES}))
+    known = sorted(REGISTRIES | DOORS)
+    if unknown := [name for name in asked if name not in known]:
+        warn_user(f"{INTEGRATIONS}: there is no integration {', '.join(unknown)}; there are {', '.join(known)}")
+    watch_imports(
+        {REGISTRIES[name]: partial(_register, name) for name in asked if name in REGISTRIES}
+        | {module: partial(_open, name) for name in asked for module in DOORS.get(name, ())}
+    )
+
+
+def watch_imports(loads: Mapping[str, Callable[[Execute, ModuleType], None]]) -> None:
+    """When a module is imported, call its function with what would execute the module, and the module."""
+    sys.meta_path.insert(0, _Watch(loads))
 
 
 class _Watch:
-    """An import hook: after the registry of a framework, it imports the module that adds rankzero to it."""
+    """An import hook: see `watch_imports`."""
 
-    def __init__(self, frameworks: dict[str, str]) -> None:
-        self._frameworks = frameworks
+    def __init__(self, loads: Mapping[str, Callable[[Execute, ModuleType], None]]) -> None:
+        self._loads = loads
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name not in self._frameworks:
+        if name not in self._loads:
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_register(module: ModuleType) -> None:
-                execute(module)
-                _register(self._frameworks[name])
-
-            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+            load = partial(self._loads[name], spec.loader.exec_module)
+            spec.loader.exec_module = load  # type: ignore[method-assign]
         return spec
 
 
-def _register(framework: str) -> None:
+def _register(framework: str, execute: Execute, module: ModuleType) -> None:
+    """Execute the registry of a framework, and import the module that adds rankzero to it."""
+    execute(module)
     try:
         importlib.import_module(f"{__name__}.{framework}")
     except Exception as error:  # the framework must be usable without rankzero
         warn_user(f"rankzero cannot be used with {framework}: {describe(error)}")
+
+
+def _open(door: str, execute: Execute, module: ModuleType) -> None:
+    importlib.import_module(f"rankzero.compat.{door}").stand_in(module, execute)

@@ -1,0 +1,4 @@
+"""The doors that ``RANKZERO_INTEGRATIONS`` can open, and the modules that they stand in for."""
+
+DOORS: dict[str, tuple[str, ...]] = {}
+"""Name → modules. When one is imported, ``rankzero.compat.NAME.stand_in(module, execute)`` is called to fill it."""
