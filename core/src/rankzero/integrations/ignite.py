@@ -25,7 +25,6 @@ from ignite.handlers.base_logger import (
 
 from rankzero.integrations.lazy_run import LazyRun
 from rankzero.integrations.values import log_values
-from rankzero.rank import is_rank_zero
 from rankzero.run.endings import status_after
 from rankzero.run.run import Run
 
@@ -102,7 +101,7 @@ class _Handler:
     def __call__(self, engine: Engine, logger: RankzeroLogger, event_name: Any) -> None:
         if not isinstance(logger, RankzeroLogger):
             raise RuntimeError(f"Handler {type(self).__name__!r} works only with RankzeroLogger.")
-        if is_rank_zero():
+        if logger.run.is_active:
             self.log(engine, logger, self.step(engine, event_name))
 
     def step(self, engine: Engine, event_name: Any) -> int:
@@ -147,11 +146,14 @@ class OutputHandler(_Handler, BaseOutputHandler):  # type: ignore[misc]
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the numbers, scalar tensors and texts in nested mappings, sequences and vectors, with their names."""
+    if isinstance(value, float | int | str):
+        yield name, value
+        return
     if isinstance(value, Mapping):
         parts: Any = value.items()
-    elif (isinstance(value, Sequence) and not isinstance(value, str)) or getattr(value, "ndim", 0) == 1:
+    elif isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1:
         parts = enumerate(value)
-    elif isinstance(value, numbers.Number | str) or getattr(value, "ndim", None) == 0:
+    elif isinstance(value, numbers.Number) or getattr(value, "ndim", None) == 0:
         yield name, value
         return
     else:

@@ -221,6 +221,11 @@ class Run(Verbs):
         return self._step
 
     @property
+    def is_active(self) -> bool:
+        """Whether log calls are recorded: on rank zero, unless logging is disabled."""
+        return self._is_active
+
+    @property
     def experiment(self) -> Any:
         """The SDK's object of the first logger; reading this property costs nothing.
 
