@@ -1,7 +1,7 @@
 """How long a log call takes through each integration, beside the framework's own integrations of trackers.
 
-All of it runs in one process, by turns: W&B offline, MLflow on a SQLite database, and rankzero, each with what it starts
-beside the process. There are as many numbers in a call as a Trainer logs.
+All of it runs in one process, by turns: W&B offline, MLflow on a SQLite database, and rankzero, each with the processes
+that it starts. There are as many numbers in a call as a Trainer logs.
 """
 
 import os
