@@ -80,7 +80,7 @@ class AcmeLogger(TrackerLogger):
     sdk = "json"
     tracker = "Acme"
     options_class = AcmeOptions
-    errors = (Rule(TrackerUnavailableError, error=("OSError",)),)
+    errors = (Rule(RejectedError, error=("FileExistsError",)), Rule(TrackerUnavailableError, error=("OSError",)))
     statuses: ClassVar = {"success": "DONE", "aborted": "STOPPED", "failed": "BROKEN"}
     unpicklable = frozenset(["mode"])
     name = version = "acme"
@@ -274,6 +274,7 @@ def test_offline_under_a_run_nothing_is_opened(run):
     ("error", "kind"),
     [
         (RejectedError("no"), AccessError),
+        (FileExistsError("taken"), AccessError),
         (PossiblyRejectedError("400"), TrackerUnavailableError),
         (ConfigError("no project"), AccessError),
         (ConnectionError("down"), TrackerUnavailableError),
@@ -286,7 +287,7 @@ def test_no_event_is_rejected_if_the_run_cannot_be_opened(run, monkeypatch, erro
     monkeypatch.setattr(AcmeLogger, "open", fail)
     logger = AcmeLogger()
     logger.attach(run)
-    with pytest.raises(kind, match="the run cannot be opened in Acme"):
+    with pytest.raises(kind, match=rf"^the run cannot be opened in Acme: {error}$"):
         logger.log_metrics({"loss": 0.5})
     if isinstance(error, ConfigError):
         with pytest.raises(ConfigError):

@@ -753,6 +753,13 @@ def test_a_directory_that_cannot_be_written_is_refused_at_once(begin, tmp_path):
         begin(dir=tmp_path / "file" / "runs")
 
 
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_a_directory_of_a_logger_that_cannot_be_written_is_refused_at_once(tmp_path, logger):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=rf"^start\(\).*save_dir='{tmp_path}/file/logs' cannot be written: Not a dir"):
+        rankzero.start(logger, save_dir=tmp_path / "file" / "logs", dir=tmp_path)
+
+
 def test_repr(run):
     assert repr(run) == f"<rankzero.Run {run.name} ({run.id}) in {run.dir}>"
 

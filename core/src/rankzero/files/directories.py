@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rankzero.errors import PluginNotInstalledError
+from rankzero.errors import ConfigError, PluginNotInstalledError
 from rankzero.files.writing import write_file
 
 
@@ -77,6 +77,21 @@ def place_at(directory: str) -> Place:
 def is_url(path: str) -> bool:
     """Return whether ``path`` is an fsspec URL."""
     return "://" in path
+
+
+def check_writable(directory: str | None) -> None:
+    """Make a directory of this machine that a user has named; do nothing for None and URLs.
+
+    Raises:
+        ConfigError: files cannot be written there.
+    """
+    if directory is None or is_url(directory):
+        return
+    try:
+        with tempfile.TemporaryFile(dir=LocalPlace(directory).path):
+            pass
+    except OSError as error:
+        raise ConfigError(f"save_dir={directory!r} cannot be written: {error.strerror}") from error
 
 
 def directories_in(directory: str) -> list[str]:

@@ -254,13 +254,13 @@ class TrackerLogger(Logger):
             with self.translated(what):
                 return self.open(run)
         except RejectedError as error:
-            raise AccessError(f"{what}: {error}") from error
+            raise AccessError(_said_once(what, error)) from error
         except PossiblyRejectedError as error:
-            raise TrackerUnavailableError(f"{what}: {error}") from error
+            raise TrackerUnavailableError(_said_once(what, error)) from error
         except ConfigError as error:
             if run is None:
                 raise
-            raise AccessError(f"{what}: {error}") from error
+            raise AccessError(_said_once(what, error)) from error
 
     def discard(self) -> None:
         """Drop the session without closing it; the courier writes the events that were not flushed again."""
@@ -480,3 +480,9 @@ def plain_rows(media: Media, keep: Callable[[MediaFile, int, int], Any]) -> tupl
         return to_jsonable(cell)
 
     return columns, [[plain(cell, row, column) for column, cell in enumerate(cells)] for row, cells in enumerate(rows)]
+
+
+def _said_once(what: str, error: Exception) -> str:
+    """Return the message of an error after ``what``, which `TrackerLogger.translated` has put there already."""
+    text = str(error)
+    return text if text.startswith(what) else f"{what}: {text}"

@@ -241,7 +241,7 @@ class Logger(Verbs):
         return None
 
     def check_login(self) -> None:
-        """Raise `ConfigError` if the tracker rejects the login, or the user is not logged in.
+        """Raise `ConfigError` if the tracker rejects the login, the user is not logged in, or no file can be written.
 
         Called by `rankzero.start` in the training process before anything is written, unless ``delivery`` is ``off``,
         and by ``rankzero sync`` and ``rankzero deliver``. It may also check that the project and the server exist, with

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
-from rankzero.files.directories import is_url, next_version
+from rankzero.files.directories import check_writable, is_url, next_version
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.csv import hparams
 from rankzero.loggers.sdk_errors import Failure, Rule
@@ -155,6 +155,9 @@ class TensorBoardLogger(TrackerLogger):
         return f"tensorboard --logdir {shlex.quote(root if is_url(root) else os.path.abspath(root))}"
 
     # The session
+
+    def check_login(self) -> None:
+        check_writable(self._save_dir)
 
     def open(self, run: RunInfo | None) -> EventSession:
         if self._events is None:  # any courier of a run continues the same file

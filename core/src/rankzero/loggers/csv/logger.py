@@ -15,7 +15,7 @@ import msgspec
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.events.structs import Artifact, Checkpoint
-from rankzero.files.directories import next_version, place_at
+from rankzero.files.directories import check_writable, next_version, place_at
 from rankzero.loggers.base import Logger
 from rankzero.loggers.csv import hparams
 from rankzero.loggers.csv.file import CsvFile, FileChangedError
@@ -128,6 +128,9 @@ class CSVLogger(Logger):
         return self._writer
 
     # Delivery
+
+    def check_login(self) -> None:
+        check_writable(self._save_dir)
 
     def attach(self, run: RunInfo) -> None:
         self._writer = None  # events that were not flushed are delivered again
