@@ -22,6 +22,6 @@ def log_values(run: Run, values: Mapping[str, Any], step: int | None = None, **c
     texts = {name: value for name, value in flat.items() if isinstance(value, str)}
     numbers = {name: value for name, value in flat.items() if name not in texts}
     if numbers:
-        run.log_metrics(numbers, step, **context)
+        run.log_metrics(numbers, step=step, **context)
     for name, text in texts.items():
         run.log_text(name, text, step=run.step if step is None else step)
