@@ -23,6 +23,8 @@ FRAMEWORKS = [
     "transformers>=4.57",
     "optuna>=4",
     "pytorch-ignite>=0.5",
+    "stable-baselines3>=2.3",
+    "tensorboardX>=2.6",
 ]
 
 # uv does not read pip's settings. Without local wheels it takes torch's CPU build: no test needs a GPU.

@@ -335,6 +335,12 @@ def test_an_exact_name_or_id_wins_over_a_part(command):
     assert found == ["a1", "a1", "a12"]
 
 
+def test_a_name_is_found_beside_a_directory_of_that_name(command):
+    make_run("a1", name="logs")
+    Path("logs").mkdir()
+    assert command("show", "logs")[1].startswith("logs")
+
+
 @pytest.mark.parametrize("wanted", ["amber-otter-12", "amber", "a"])
 def test_of_several_runs_the_candidates_are_listed(command, wanted):
     make_run("a1")

@@ -1,4 +1,4 @@
 """The doors that ``RANKZERO_INTEGRATIONS`` can open, and the modules that they stand in for."""
 
-DOORS: dict[str, tuple[str, ...]] = {}
+DOORS: dict[str, tuple[str, ...]] = {"tensorboard": ("torch.utils.tensorboard", "tensorboardX")}
 """Name → modules. When one is imported, ``rankzero.compat.NAME.stand_in(module, execute)`` is called to fill it."""

@@ -34,10 +34,14 @@ def watch() -> None:
     known = sorted(REGISTRIES | DOORS)
     if unknown := [name for name in asked if name not in known]:
         warn_user(f"{INTEGRATIONS}: there is no integration {', '.join(unknown)}; there are {', '.join(known)}")
-    watch_imports(
-        {REGISTRIES[name]: partial(_register, name) for name in asked if name in REGISTRIES}
-        | {module: partial(_open, name) for name in asked for module in DOORS.get(name, ())}
-    )
+    watch_imports({REGISTRIES[name]: partial(_register, name) for name in asked if name in REGISTRIES})
+    for name in asked:
+        watch_door(name)
+
+
+def watch_door(name: str) -> None:
+    """Fill the modules of a door when they are imported."""
+    watch_imports({module: partial(_open, name) for module in DOORS.get(name, ())})
 
 
 def watch_imports(loads: Mapping[str, Callable[[Execute, ModuleType], None]]) -> None:

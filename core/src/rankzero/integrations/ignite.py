@@ -10,8 +10,7 @@ import numbers
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 from ignite.handlers import DiskSaver, global_step_from_engine
@@ -25,7 +24,6 @@ from ignite.handlers.base_logger import (
 
 from rankzero.integrations.lazy_run import LazyRun
 from rankzero.integrations.values import log_values
-from rankzero.run.endings import status_after
 from rankzero.run.run import Run
 
 if TYPE_CHECKING:
@@ -71,20 +69,6 @@ class RankzeroLogger(LazyRun, BaseLogger):  # type: ignore[misc]  # to mypy, Ign
         if name.startswith("_"):  # copying and unpickling ask for some before there are attributes
             raise AttributeError(name)
         return getattr(self.run, name)
-
-    def close(self) -> None:
-        """End the run, unless it was given."""
-        self._end_own_run()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._run is not None and (status := status_after(error)) is not None:
-            self._run.finalize(status)
-        self.close()
 
     def _create_output_handler(self, *args: Any, **kwargs: Any) -> OutputHandler:
         return OutputHandler(*args, **kwargs)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from types import TracebackType
+from typing import Any, Self
 
+from rankzero.run.endings import status_after
 from rankzero.run.run import Run
 from rankzero.run.start import check, start
 
 
 class LazyRun:
     """A base class of loggers that have a run.
+
+    As a context manager it ends the run as ``success``, ``failed`` or ``aborted``, by what leaves the block.
 
     Args:
         given: a Run, which is not ended; None to start one.
@@ -32,6 +37,24 @@ class LazyRun:
         if self._run is None:
             self._run = start(**self._settings)
         return self._run
+
+    def close(self) -> None:
+        """End the run, unless it was given. In a ``finally`` or ``except`` block the error decides about its status."""
+        self._finalize(sys.exception())
+        self._end_own_run()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._finalize(error)
+        self.close()
+
+    def _finalize(self, error: BaseException | None) -> None:
+        if self._run is not None and (status := status_after(error)) is not None:
+            self._run.finalize(status)
 
     def _end_own_run(self) -> None:
         """End the run if it has begun and was not given."""

@@ -170,8 +170,9 @@ def histogram(values: Any, bins: int = 64) -> Histogram:
         edges = np.clip(edges.astype(np.float64), -_LARGEST_FLOAT, _LARGEST_FLOAT)  # JSON has no infinity
     else:
         array = to_array(values).astype(np.float64).ravel()
-        counts, edges = _count(array[np.isfinite(array)], bins)
-        return Histogram(counts.tolist(), edges.tolist(), array.size - int(counts.sum()))
+        finite = array[np.isfinite(array)]
+        counts, edges = _count(finite, bins)
+        return Histogram(counts.tolist(), edges.tolist(), array.size - finite.size)
     return Histogram(counts.tolist(), edges.tolist())
 
 

@@ -426,9 +426,15 @@ class Run(Verbs):
         initial = {key: to_json_number(number) for key, number in numbers.items() if number is not None}
         self._record(Params(_now(), mask_params(values), initial))
 
-    def log_record(self, record: Record) -> None:
-        """Write the record of a verb to the journal, and its files to the run's directory."""
+    def log_record(self, record: Record | Metrics) -> None:
+        """Write the record of a verb to the journal, and its files to the run's directory.
+
+        `Metrics` have a time of their own, unlike those of `log_metrics`.
+        """
         match record:
+            case Metrics():
+                self._step = self._step if record.step is None else record.step
+                self._record(record)
             case Media():
                 self._record(self._media_event(record))
             case Artifact():

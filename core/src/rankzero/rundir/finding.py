@@ -96,9 +96,10 @@ def find_run(wanted: str | None, directory: Path) -> Path:
         path = path.parent
     if (path / JOURNAL).is_file():
         return path
-    if path.is_dir():
+    runs = find_runs(directory)
+    if path.is_dir() and wanted not in (info.name for info in _infos(runs).values()):
         raise RunNotFoundError(f"there is no run in {wanted}: it holds no {JOURNAL}. Find runs with: rankzero ls")
-    return choose_run(wanted, find_runs(directory), f"in {directory}", "rankzero ls")
+    return choose_run(wanted, runs, f"in {directory}", "rankzero ls")
 
 
 def choose_run(wanted: str, runs: list[Path], where: str, command: str) -> Path:

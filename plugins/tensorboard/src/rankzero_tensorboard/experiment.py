@@ -11,8 +11,7 @@ from rankzero.rank import rank_zero_warn
 from rankzero_tensorboard.session import EventSession
 
 try:
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.writer import FileWriter
+    from torch.utils.tensorboard.writer import FileWriter, SummaryWriter  # not what a front door put in its package
 except ModuleNotFoundError as error:
     raise PluginNotInstalledError(
         "TensorBoardLogger.experiment is a SummaryWriter of torch, which is not installed: pip install torch"
