@@ -25,6 +25,7 @@ FRAMEWORKS = [
     "pytorch-ignite>=0.5",
     "stable-baselines3>=2.3",
     "tensorboardX>=2.6",
+    "trl>=1",
 ]
 
 # uv does not read pip's settings. Without local wheels it takes torch's CPU build: no test needs a GPU.

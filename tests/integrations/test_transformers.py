@@ -392,21 +392,25 @@ def test_each_trial_of_a_search_is_a_run():
 # Completions of TRL
 
 
-def test_completions_that_trl_writes_to_files_are_tables(tmp_path):
+def test_completions_that_trl_writes_to_files_are_tables_unless_they_are_from_before():
     import pandas as pd
 
-    class Completes(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            os.makedirs("out/completions", exist_ok=True)
-            frame = pd.DataFrame({"step": [state.global_step], "completion": ["so"]})
-            frame.to_parquet(f"out/completions/completions_{state.global_step:05d}.parquet")
+    def write(step):
+        os.makedirs("out/completions", exist_ok=True)
+        frame = pd.DataFrame({"step": [step], "completion": ["so"]})
+        frame.to_parquet(f"out/completions/completions_{step:05d}.parquet")
 
+    class Completes(TrainerCallback):
+        def on_log(self, args, state, control, **kwargs):
+            write(state.global_step)
+
+    write(7)
     callback = RankzeroCallback()
     made = trainer(callback, Completes(), max_steps=2)
     made.args.log_completions = True
     made.train()
     tables = ended(callback).tables["completions"]
-    assert [each.step for each in tables] == [1, 2]
+    assert [(each.step, each.read()[1]) for each in tables] == [(1, [[1, "so"]]), (2, [[2, "so"]])]
 
 
 # By name, in scripts that nobody changes

@@ -61,16 +61,16 @@ def split_metrics(metrics: Mapping[Any, Any]) -> SplitMetrics:
     return split
 
 
-def flatten(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Flatten a nested mapping: yield (key, leaf), with the keys of a path joined by ``/``.
+def flatten(mapping: Mapping[Any, Any], separator: str = "/") -> Iterator[tuple[str, Any]]:
+    """Flatten a nested mapping: yield (key, leaf), with the keys of a path joined by ``separator``.
 
     A mapping that contains itself is a leaf where it repeats.
     """
-    return _flatten(mapping, "", (), _Traversal())
+    return _flatten(mapping, "", separator, (), _Traversal())
 
 
 def _flatten(
-    mapping: Mapping[Any, Any], prefix: str, parents: tuple[int, ...], traversal: _Traversal
+    mapping: Mapping[Any, Any], prefix: str, separator: str, parents: tuple[int, ...], traversal: _Traversal
 ) -> Iterator[tuple[str, Any]]:
     parents = (*parents, id(mapping))
     for key, value in mapping.items():
@@ -78,7 +78,7 @@ def _flatten(
         if not safe_isinstance(value, Mapping):
             yield name, value
         elif traversal.may_enter(value, parents):
-            yield from _flatten(value, f"{name}/", parents, traversal)
+            yield from _flatten(value, name + separator, separator, parents, traversal)
         else:
             yield name, _text(value)
 

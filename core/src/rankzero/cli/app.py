@@ -14,6 +14,7 @@ import typer
 
 from rankzero.cli import check, deliver, demo, export, import_, loggers, ls, ps, show, stop, sync, terminal
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
+from rankzero.integrations import unwatch
 
 OK, PROBLEM, USAGE, INTERRUPTED = 0, 1, 2, 130
 """The exit statuses."""
@@ -49,6 +50,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    unwatch()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the terminal may not be UTF-8

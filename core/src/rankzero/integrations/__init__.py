@@ -12,11 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from rankzero.compat.doors import DOORS
+from rankzero.compat.doors import DOORS, WITHOUT_PACKAGE
 from rankzero.messages import describe, warn_user
 from rankzero.processes import INTEGRATIONS
 from rankzero.values import as_names
@@ -49,6 +50,11 @@ def watch_imports(loads: Mapping[str, Callable[[Execute, ModuleType], None]]) ->
     sys.meta_path.insert(0, _Watch(loads))
 
 
+def unwatch() -> None:
+    """Undo `watch`, for programs that deliver runs: loggers need the modules themselves."""
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Watch)]
+
+
 class _Watch:
     """An import hook: see `watch_imports`."""
 
@@ -59,10 +65,23 @@ class _Watch:
         if name not in self._loads:
             return None
         spec = PathFinder.find_spec(name, path)
+        if spec is None and name in WITHOUT_PACKAGE:
+            importlib.import_module(f"rankzero.compat.{name}").install()
+            return ModuleSpec(name, _Installed(), is_package=True)
         if spec is not None and spec.loader is not None:
             load = partial(self._loads[name], spec.loader.exec_module)
             spec.loader.exec_module = load  # type: ignore[method-assign]
         return spec
+
+
+class _Installed(Loader):
+    """Loads a module that stands in ``sys.modules`` already."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing."""
 
 
 def _register(framework: str, execute: Execute, module: ModuleType) -> None:

@@ -100,7 +100,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         self._has_params = False
         self._trials = 0
         self._saved: _Saved | None = None
-        self._tables: set[Path] = set()
+        self._completed: int | None = None  # a step whose completions TRL will write to a file
         self._warner = OnceWarner()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,6 +140,8 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             logs.setdefault("total_flos", state.total_flos)
         log_values(self._begin(args, state, model), rewrite_logs(logs), state.global_step)
         self._log_completions(args)
+        if getattr(args, "log_completions", False) and "train_runtime" not in logs:
+            self._completed = state.global_step
 
     @_never_raises
     def on_predict(
@@ -168,6 +170,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self._saved is not None:  # by now the other ranks have written their parts
             self._log_checkpoint()
+        self._log_completions(args)
 
     @_never_raises
     def on_train_end(
@@ -241,15 +244,13 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             self.run.log_checkpoint(saved.path, saved.score, saved.step, saved.aliases, automatic=True)
 
     def _log_completions(self, args: TrainingArguments) -> None:
-        """Log the completions that trainers of TRL write to files, and themselves send to few trackers only."""
-        if not getattr(args, "log_completions", False) or self.run is None:
-            return
-        for path in sorted(Path(args.output_dir, "completions").glob("completions_*.parquet")):
-            if path not in self._tables:
-                import pandas as pd
+        """Log the completions that trainers of TRL write to a file after `on_log`, and send to few trackers only."""
+        step, self._completed = self._completed, None
+        path = Path(args.output_dir, "completions", f"completions_{step or 0:05d}.parquet")
+        if step is not None and self.run is not None and path.exists():
+            import pandas as pd
 
-                self._tables.add(path)
-                self.run.log_table("completions", dataframe=pd.read_parquet(path), step=int(path.stem.split("_")[1]))
+            self.run.log_table("completions", dataframe=pd.read_parquet(path), step=step)
 
 
 class _Saved(NamedTuple):

@@ -13,6 +13,7 @@ in the tracker. The base class implements what all adapters need:
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import threading
 from argparse import Namespace
@@ -251,6 +252,7 @@ class TrackerLogger(Logger):
             return OfflineSession()
         what = f"the run cannot be opened in {self.tracker}"
         try:
+            self._check_that_sdk_is_real()
             with self.translated(what):
                 return self.open(run)
         except RejectedError as error:
@@ -261,6 +263,14 @@ class TrackerLogger(Logger):
             if run is None:
                 raise
             raise AccessError(_said_once(what, error)) from error
+
+    def _check_that_sdk_is_real(self) -> None:
+        name = getattr(sys.modules.get(self.sdk), "__name__", self.sdk)
+        if name.startswith("rankzero.compat."):
+            raise ConfigError(
+                f"{name} has taken the place of {self.sdk} in this process, so that only a process of its own can "
+                'deliver: start the run with delivery="process"'
+            )
 
     def discard(self) -> None:
         """Drop the session without closing it; the courier writes the events that were not flushed again."""

@@ -212,7 +212,8 @@ def check_login(options: WandbOptions) -> None:
     if key is None:
         import wandb
 
-        if wandb.run is not None or wandb.login(prompt=False, verify=False):
+        is_real = wandb.__name__ == "wandb"  # and not rankzero.compat's
+        if is_real and (wandb.run is not None or wandb.login(prompt=False, verify=False)):
             return
     key = _LOGIN.require(key)
     _check_length(key)

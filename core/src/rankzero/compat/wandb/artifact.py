@@ -1,0 +1,76 @@
+"""`Artifact`: files under one name, gathered until the artifact is logged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from rankzero.compat.wandb.mappings import UsageError
+from rankzero.compat.wandb.media import Media, Table
+from rankzero.files.writing import inside
+from rankzero.media.store import MediaStore
+
+
+class Artifact:
+    """Files under one name: a directory, in which they are linked, or copied if that is impossible."""
+
+    def __init__(
+        self, name: str, type: str, description: str | None = None, metadata: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        self.name, self.type, self.description = name, type, description
+        self.metadata = dict(metadata or {})
+        self.aliases: list[str] = []
+        self.directory = Path(tempfile.mkdtemp(prefix="rankzero-artifact-"))
+        weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
+
+    def add_file(self, local_path: str | os.PathLike[str], name: str | None = None, *_: Any, **__: Any) -> None:
+        """Add a file, which may be deleted afterwards."""
+        target = self._new(name or Path(local_path).name)
+        try:
+            os.link(os.path.realpath(local_path), target)
+        except OSError:
+            shutil.copy2(local_path, target)
+
+    def add_dir(self, local_path: str | os.PathLike[str], name: str | None = None, *_: Any, **__: Any) -> None:
+        """Add the files in a directory."""
+        for path in Path(local_path).rglob("*"):
+            if path.is_file():
+                self.add_file(path, Path(name or "", path.relative_to(local_path)).as_posix())
+
+    @contextmanager
+    def new_file(self, name: str, mode: str = "x", encoding: str | None = None) -> Iterator[IO[Any]]:
+        """Open a new file of the artifact for writing."""
+        with open(self._new(name), mode, encoding=encoding) as file:
+            yield file
+
+    def add(self, obj: Any, name: str, *_: Any, **__: Any) -> None:
+        """Add a table or media as a file."""
+        store = MediaStore(self.directory)
+        if isinstance(obj, Table):
+            path, suffix = self.directory / store.table(*obj.written(store)).path, ".table.json"
+        elif isinstance(obj, Media):
+            path = Path(obj.stored(store).path)
+            suffix = "" if Path(name).suffix else path.suffix
+        else:
+            raise UsageError(f"an artifact takes files, tables and media, not {type(obj).__name__}")
+        os.replace(path, self._new(name + suffix))
+
+    def add_reference(self, uri: str | os.PathLike[str], name: str | None = None, *_: Any, **__: Any) -> None:
+        """Note in the metadata where something is kept."""
+        self.metadata.setdefault("references", {})[name or str(uri)] = str(uri)
+
+    def wait(self, timeout: float | None = None) -> Artifact:
+        """Return at once: couriers deliver the artifact."""
+        return self
+
+    def _new(self, name: str) -> Path:
+        path = inside(self.directory, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return path

@@ -1,0 +1,118 @@
+"""The config and the summary of a run: mappings whose values are attributes, too. And W&B's exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rankzero.values import flatten, to_jsonable, to_number
+
+
+class Error(Exception):
+    """The base class of W&B's exceptions."""
+
+
+class UsageError(Error):
+    """A wrong call, or one of something that needs W&B's servers."""
+
+
+class CommError(Error):
+    """W&B cannot be reached; never raised here, as couriers deliver."""
+
+
+class ConfigError(Error):
+    """A value of the config would change, which the call does not allow."""
+
+
+class Attributes(Mapping[str, Any]):
+    """A mapping whose values can be read and set as attributes.
+
+    Args:
+        write: called with the items that were set.
+    """
+
+    def __init__(self, write: Callable[[Mapping[str, Any]], object]) -> None:
+        self.__dict__.update(_write=write, _items={})
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.update({key: value})
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.__dict__.get("_items", {}):  # a copy has none yet
+            raise AttributeError(f"there is no {name!r} in the run's {type(self).__name__.lower()}")
+        return self[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self)
+
+    def update(self, values: Any) -> None:
+        self._items.update(values)
+        self._write(values)
+
+
+class Config(Attributes):
+    """Hyperparameters: what is set is logged at once, and changes only if that is allowed."""
+
+    def __init__(self, write: Callable[[Mapping[str, Any]], object], may_change: bool) -> None:
+        super().__init__(write)
+        self.__dict__["_may_change"] = may_change
+
+    def update(self, values: Any, allow_val_change: bool | None = None) -> None:
+        """Set the values of a mapping, Namespace, dataclass or absl's flags."""
+        given = {name.strip("-"): value for name, value in as_mapping(values).items()}
+        may_change = self.__dict__["_may_change"] if allow_val_change is None else allow_val_change
+        for name in () if may_change else given.keys() & self._items.keys():
+            if to_jsonable(given[name]) != to_jsonable(self[name]):
+                raise ConfigError(
+                    f"the config has {name}={self[name]!r} already; to change it to {given[name]!r}, call "
+                    "config.update(..., allow_val_change=True)"
+                )
+        if given:
+            super().update(given)
+
+    def setdefaults(self, values: Any) -> None:
+        self.update({name: value for name, value in as_mapping(values).items() if name not in self})
+
+
+def as_mapping(values: Any) -> dict[str, Any]:
+    """Return hyperparameters by name; values of dictionaries and Namespaces stay as they are."""
+    values = values.flag_values_dict() if hasattr(values, "flag_values_dict") else values or {}  # absl's
+    if type(values).__name__ in ("Namespace", "SimpleNamespace"):
+        values = vars(values)
+    plain = values if isinstance(values, Mapping) else to_jsonable(values)
+    if not isinstance(plain, Mapping):
+        raise TypeError(f"a config is a mapping, not {type(values).__name__}")
+    return {str(name): value for name, value in plain.items()}
+
+
+class Summary(Attributes):
+    """The last value of each metric, and values that the script sets, which are logged."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._items[key]
+        number = to_number(value)
+        return value if number is None else number
+
+    def update(self, values: Any, overwrite: bool = True) -> None:
+        self._write(self.note(dict(flatten(values, "."))))
+
+    def note(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Remember what was logged, tensors without their graphs; return the values."""
+        kept = {name: value.detach() if hasattr(value, "detach") else value for name, value in values.items()}
+        self._items.update(kept)
+        return values
