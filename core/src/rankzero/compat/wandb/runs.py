@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, NoReturn
 
-import rankzero
 from rankzero.compat.wandb.artifact import Artifact
 from rankzero.compat.wandb.mappings import Config, Error, Summary, UsageError
 from rankzero.compat.wandb.media import is_metric, write
@@ -20,6 +19,8 @@ from rankzero.events.run_info import RunInfo
 from rankzero.messages import OnceWarner, describe, did_you_mean, warn_user
 from rankzero.processes import ipython_shell
 from rankzero.rank import is_rank_zero
+from rankzero.run.run import Run as RankzeroRun
+from rankzero.run.start import start
 from rankzero.values import as_list, as_names, flatten, to_int
 
 FILES = "run-files"
@@ -46,7 +47,7 @@ class Run:
         asked: the arguments of `init`.
     """
 
-    def __init__(self, run: rankzero.Run, asked: Mapping[str, Any]) -> None:
+    def __init__(self, run: RankzeroRun, asked: Mapping[str, Any]) -> None:
         self.rankzero_run = run
         """The run of rankzero."""
         self.resumed = run.resumed
@@ -379,9 +380,9 @@ def _begin(asked: dict[str, Any]) -> Run:
     if asked["mode"] == "disabled":
         directory = os.path.join(tempfile.gettempdir(), "rankzero-disabled")
         run_id, name, project = (settings[key] or "disabled" for key in ("run_id", "name", "project"))
-        return Run(rankzero.Run(RunInfo(run_id, name, project, directory), is_active=False), asked)
+        return Run(RankzeroRun(RunInfo(run_id, name, project, directory), is_active=False), asked)
     with _variables({_VARIABLES[name]: asked[name] for name in _FOR_TRACKERS if asked[name] is not None}):
-        return Run(rankzero.start(**{**settings, **start_settings}), asked)
+        return Run(start(**{**settings, **start_settings}), asked)
 
 
 @contextmanager
