@@ -27,13 +27,15 @@ class MlflowServer:
     Args:
         directory: where it keeps everything.
         workers: so many processes; MLflow's default is four. One is there sooner.
+        backend: the URI of what it serves; by default a SQLite database in ``directory``.
         environment: added to this process's.
     """
 
-    def __init__(self, directory: Path, workers: int = 1, **environment: str) -> None:
+    def __init__(self, directory: Path, workers: int = 1, backend: str | None = None, **environment: str) -> None:
         self.port = _free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self.database = directory / "server.db"
+        self._backend = backend or f"sqlite:///{self.database}"
         self._directory = directory
         self._workers = workers
         self._environment = environment
@@ -45,7 +47,7 @@ class MlflowServer:
             "--host": "127.0.0.1",
             "--port": str(self.port),
             "--workers": str(self._workers),
-            "--backend-store-uri": f"sqlite:///{self.database}",
+            "--backend-store-uri": self._backend,
             "--artifacts-destination": str(self._directory / "artifacts"),
         }
         few_processes = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it would start seven more

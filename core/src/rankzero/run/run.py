@@ -821,6 +821,13 @@ class Run(Verbs):
 
         self._console = Capture(record)
 
+    @_never_raises
+    def record(self, event: Event) -> None:
+        """Append an event that has its own time, and whose files are in the run's directory already."""
+        now = _now()
+        if now <= self._next_tick or self._tick(now):
+            self._record(event)
+
     def _record(self, event: Event) -> None:
         if self._filter is not None and event.is_logged:
             filtered = self._filter(event)

@@ -67,13 +67,19 @@ def check_tracking_uri(uri: str | None) -> None:
     """Refuse what cannot be a server or database, before training begins.
 
     Raises:
-        ConfigError: the URI has no scheme, or a wrong one, or is a directory of files, which MLflow 3 refuses.
+        ConfigError: the URI has no scheme, or a wrong one, or is a directory of files, which MLflow 3 refuses; or it
+            names runs of rankzero, which would deliver themselves to MLflow again.
     """
     from importlib.metadata import entry_points
 
     if not uri:
         return
     scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme == "rankzero":
+        raise ConfigError(
+            f"MLflow itself keeps its runs in rankzero with tracking_uri={uri!r}, so they cannot be delivered to it. "
+            'Leave the logger mlflow out, or give it a server: tracking_uri="http://HOST:PORT"'
+        )
     if scheme == "file" or (":" not in uri and not uri.startswith("databricks")):
         if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
             raise ConfigError(

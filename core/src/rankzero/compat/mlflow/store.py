@@ -1,0 +1,544 @@
+"""`RankzeroStore`: MLflow's experiments and runs are projects and runs of rankzero."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mlflow import entities
+from mlflow.entities import ExperimentTag, LifecycleStage, Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.entities.run_info import check_run_is_active
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2 as codes
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT, SEARCH_MAX_RESULTS_THRESHOLD
+from mlflow.store.tracking.abstract_store import AbstractStore
+from mlflow.utils import mlflow_tags, validation
+from mlflow.utils.name_utils import _generate_random_name
+from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
+from mlflow.utils.time import get_current_time_millis
+from mlflow.utils.uri import append_to_uri_path, resolve_uri_if_local
+
+from rankzero.compat.mlflow.models import LoggedModels
+from rankzero.compat.mlflow.state import ARTIFACTS, MODELS, STATE, State, path_of, texts, uri_of
+from rankzero.compat.mlflow.writing import begin, find_open, writer
+from rankzero.events.structs import Artifact, Metrics
+from rankzero.importers.writing import project_name
+from rankzero.reader.run_data import RunData, read_run
+from rankzero.reader.series import Series
+from rankzero.rundir.finding import glance, make_runs_directory
+from rankzero.rundir.layout import JOURNAL
+from rankzero.values import flatten, to_json_number
+
+_DEFAULT_PROJECT, _DEFAULT_ID = "default", "0"  # MLflow's experiment "Default"
+_STATUSES = {"FINISHED": "success", "KILLED": "aborted", "FAILED": "failed"}
+_MLFLOW_STATUSES = {
+    **{ours: theirs for theirs, ours in _STATUSES.items()},
+    **{"finished": "FINISHED", "killed": "KILLED", "crashed": "FAILED", "running": "RUNNING", "unknown": "RUNNING"},
+}
+_MASKED = "***"
+
+
+class RankzeroStore(LoggedModels):
+    """A tracking store of MLflow whose experiments are the projects in a directory, and whose runs are rankzero's.
+
+    Runs that `rankzero.start` made are shown, too. On other ranks than zero, and if rankzero is disabled, runs exist
+    only in memory.
+
+    Args:
+        store_uri: ``rankzero:DIRECTORY``.
+    """
+
+    def __init__(self, store_uri: str) -> None:
+        super().__init__()
+        self.root = path_of(store_uri)
+        self._experiment_dirs: dict[str, Path] = {}
+        self._run_dirs: dict[str, Path] = {}
+        self._states: dict[Path, State] = {}
+        self._params: dict[Path, dict[str, str]] = {}
+        self._ended: dict[Path, tuple[tuple[int, int], entities.Run]] = {}
+        self._in_memory: dict[str, entities.Run] = {}
+
+    # Directories
+
+    def scan(self) -> dict[Path, list[Path]]:
+        found: dict[Path, list[Path]] = {self.root / _DEFAULT_PROJECT: []}
+        for parent, folders, files in os.walk(self.root):
+            if JOURNAL in files:
+                found.setdefault(Path(parent).parent, []).append(Path(parent))
+                folders.clear()
+            elif STATE in files:
+                found.setdefault(Path(parent), [])
+            folders[:] = [each for each in folders if each != MODELS]
+        self._experiment_dirs = {self._id_of(each): each for each in found}
+        self._run_dirs = {run_dir.name: run_dir for run_dirs in found.values() for run_dir in run_dirs}
+        return found
+
+    def _project_of(self, directory: Path) -> str:
+        return directory.relative_to(self.root).as_posix()
+
+    def _id_of(self, directory: Path) -> str:
+        project = self._project_of(directory)
+        hashed = int(hashlib.sha256(project.encode()).hexdigest(), 16) % 10**18
+        return _DEFAULT_ID if project == _DEFAULT_PROJECT else str(hashed)
+
+    def experiment_dir(self, experiment_id: str | None, *, active: bool = False) -> Path:
+        wanted = _DEFAULT_ID if experiment_id is None else str(experiment_id)
+        if wanted not in self._experiment_dirs:
+            self.scan()
+        if wanted not in self._experiment_dirs:
+            raise MlflowException(f"Could not find experiment with ID {wanted}", codes.RESOURCE_DOES_NOT_EXIST)
+        directory = self._experiment_dirs[wanted]
+        if active and self.state(directory).is_deleted:
+            raise MlflowException(f"The experiment {wanted} is deleted", codes.INVALID_STATE)
+        return directory
+
+    def run_dir(self, run_id: str) -> Path:
+        validation._validate_run_id(run_id)
+        if run_id not in self._run_dirs:
+            self.scan()
+        if run_id not in self._run_dirs:
+            raise MlflowException(f"Run '{run_id}' not found", codes.RESOURCE_DOES_NOT_EXIST)
+        return self._run_dirs[run_id]
+
+    def state(self, directory: Path) -> State:
+        return self._states.setdefault(directory, State(directory))
+
+    # Experiments
+
+    def _experiment(self, directory: Path) -> entities.Experiment:
+        state, project = self.state(directory), self._project_of(directory)
+        info = state["info"]
+        changed = int(directory.stat().st_mtime * 1000) if directory.exists() else 0
+        default_name = entities.Experiment.DEFAULT_EXPERIMENT_NAME if project == _DEFAULT_PROJECT else project
+        return entities.Experiment(
+            self._id_of(directory),
+            info.get("name", default_name),
+            info.get("artifact_location", uri_of(directory)),
+            info.get("stage", LifecycleStage.ACTIVE),
+            [ExperimentTag(key, value) for key, value in state["tags"].items()],
+            info.get("created", changed),
+            info.get("updated", changed),
+        )
+
+    def search_experiments(
+        self,
+        view_type: int = ViewType.ACTIVE_ONLY,
+        max_results: int = SEARCH_MAX_RESULTS_DEFAULT,
+        filter_string: str | None = None,
+        order_by: list[str] | None = None,
+        page_token: str | None = None,
+    ) -> PagedList:
+        _check_limit(max_results)
+        stages = LifecycleStage.view_type_to_stages(view_type)
+        experiments = [each for each in map(self._experiment, self.scan()) if each.lifecycle_stage in stages]
+        matching = SearchExperimentsUtils.filter(experiments, filter_string)
+        ordered = SearchExperimentsUtils.sort(matching, order_by or ["creation_time DESC", "experiment_id ASC"])
+        return PagedList(*SearchUtils.paginate(ordered, page_token, max_results))
+
+    def get_experiment(self, experiment_id: str | None) -> entities.Experiment:
+        return self._experiment(self.experiment_dir(experiment_id))
+
+    def get_experiment_by_name(self, experiment_name: str) -> entities.Experiment | None:
+        is_default = experiment_name == _DEFAULT_PROJECT
+        name = entities.Experiment.DEFAULT_EXPERIMENT_NAME if is_default else experiment_name
+        return next((each for each in map(self._experiment, self.scan()) if each.name == name), None)
+
+    def create_experiment(
+        self, name: str, artifact_location: str | None = None, tags: Sequence[ExperimentTag] | None = None
+    ) -> str:
+        self._check_new_name(name)
+        if artifact_location:
+            validation._validate_experiment_artifact_location_length(artifact_location)
+        for tag in tags or []:
+            validation._validate_experiment_tag(tag.key, tag.value)
+        directory, taken = self.root / project_name(name), self.scan()
+        while directory in taken:  # by an experiment that was renamed
+            directory = directory.with_name(directory.name + "-2")
+        make_runs_directory(self.root)
+        now = get_current_time_millis()
+        location = resolve_uri_if_local(artifact_location) if artifact_location else None
+        about = {"name": name, "artifact_location": location, "created": now, "updated": now}
+        self.state(directory).set("info", about)
+        self.state(directory).set("tags", texts(tags))
+        self._experiment_dirs[self._id_of(directory)] = directory
+        return self._id_of(directory)
+
+    def _check_new_name(self, name: str) -> None:
+        validation._validate_experiment_name(name)
+        if (existing := self.get_experiment_by_name(name)) is not None:
+            raise MlflowException(
+                f"Experiment {name!r} already exists, and is {existing.lifecycle_stage}", codes.RESOURCE_ALREADY_EXISTS
+            )
+
+    def delete_experiment(self, experiment_id: str) -> None:
+        if str(experiment_id) == _DEFAULT_ID:
+            raise MlflowException("The default experiment cannot be deleted")
+        self._move_experiment(experiment_id, LifecycleStage.ACTIVE, LifecycleStage.DELETED)
+
+    def restore_experiment(self, experiment_id: str) -> None:
+        self._move_experiment(experiment_id, LifecycleStage.DELETED, LifecycleStage.ACTIVE)
+
+    def _move_experiment(self, experiment_id: str, before: str, after: str) -> None:
+        directory = self.experiment_dir(experiment_id)
+        if self._experiment(directory).lifecycle_stage != before:
+            raise MlflowException(f"The experiment {experiment_id} is {after} already", codes.RESOURCE_DOES_NOT_EXIST)
+        for each in (directory, *self.scan()[directory]):
+            self.state(each).set("info", {"stage": after, "updated": get_current_time_millis()})
+
+    def rename_experiment(self, experiment_id: str, new_name: str) -> None:
+        directory = self.experiment_dir(experiment_id, active=True)
+        self._check_new_name(new_name)
+        self.state(directory).set("info", {"name": new_name, "updated": get_current_time_millis()})
+
+    def set_experiment_tag(self, experiment_id: str, tag: ExperimentTag) -> None:
+        validation._validate_experiment_tag(tag.key, tag.value)
+        self.state(self.experiment_dir(experiment_id, active=True)).set("tags", texts([tag]))
+
+    def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
+        self.state(self.experiment_dir(experiment_id, active=True)).delete_tag(key)
+
+    # Runs
+
+    def create_run(
+        self,
+        experiment_id: str | None,
+        user_id: str | None,
+        start_time: int | None,
+        tags: Sequence[RunTag] | None,
+        run_name: str | None,
+    ) -> entities.Run:
+        directory, named = self.experiment_dir(experiment_id, active=True), texts(tags)
+        tagged = named.get(mlflow_tags.MLFLOW_RUN_NAME)
+        if run_name and tagged and run_name != tagged:
+            raise MlflowException(
+                f"run_name={run_name!r} differs from the tag mlflow.runName={tagged!r}", codes.INVALID_PARAMETER_VALUE
+            )
+        name = named[mlflow_tags.MLFLOW_RUN_NAME] = run_name or tagged or _generate_random_name()
+        run_dir = directory / uuid.uuid4().hex
+        begin(
+            run_dir, self._project_of(directory), self.root, name=name, tags=_labels(named) or None, resume="never",
+            notes=named.get(mlflow_tags.MLFLOW_RUN_NOTE), group=named.get(mlflow_tags.MLFLOW_PARENT_RUN_ID),
+        )  # fmt: skip
+        about = {"user": user_id or "", "start_time": start_time or get_current_time_millis()}
+        if not (run_dir / JOURNAL).exists():
+            return self._run_in_memory(run_dir, named, about)
+        self.state(run_dir).set("info", about)
+        self.state(run_dir).set("tags", named)
+        self._run_dirs[run_dir.name] = run_dir
+        return self._run(run_dir)
+
+    def _run_in_memory(self, run_dir: Path, tags: Mapping[str, str], about: Mapping[str, Any]) -> entities.Run:
+        info = entities.RunInfo(
+            run_dir.name, self._id_of(run_dir.parent), about["user"], "RUNNING", about["start_time"], None,
+            LifecycleStage.ACTIVE, uri_of(run_dir / ARTIFACTS), tags[mlflow_tags.MLFLOW_RUN_NAME],
+        )  # fmt: skip
+        data = entities.RunData(tags=[RunTag(key, value) for key, value in tags.items()])
+        return self._in_memory.setdefault(run_dir.name, entities.Run(info, data))
+
+    def get_run(self, run_id: str) -> entities.Run:
+        return self._in_memory.get(run_id) or self._run(self.run_dir(run_id))
+
+    def _run(self, run_dir: Path) -> entities.Run:
+        state = self.state(run_dir)
+        sizes = (os.stat(run_dir / JOURNAL).st_size, state.size())
+        known = self._ended.get(run_dir)
+        if known is not None and known[0] == sizes:
+            return known[1]
+        read = read_run(run_dir)
+        tags = state["tags"] if "user" in state["info"] else {**_tags_of(read), **state["tags"]}
+        run = entities.Run(
+            self._run_info(run_dir, read, tags),
+            entities.RunData(
+                [_latest(name, series) for name, series in read.metrics.items()],
+                [Param(key, value) for key, value in _params_of(read).items()],
+                [RunTag(key, value) for key, value in tags.items()],
+            ),
+            entities.RunInputs(
+                [_dataset_input(each) for each in state["datasets"].values()],
+                [entities.LoggedModelInput(model_id) for model_id in state["models"]],
+            ),
+            entities.RunOutputs([entities.LoggedModelOutput(*each) for each in state["outputs"].items()]),
+        )
+        if read.finished is not None:
+            self._ended[run_dir] = (sizes, run)
+        return run
+
+    def _run_info(self, run_dir: Path, read: RunData, tags: Mapping[str, str]) -> entities.RunInfo:
+        info = self.state(run_dir)["info"]
+        status = info.get("status") or _MLFLOW_STATUSES.get(read.status, "FAILED")
+        ended = None if status == "RUNNING" else round((read.finished or read.updated) * 1000)
+        # The files of a run that MLflow did not start are in several directories.
+        files = uri_of(run_dir / ARTIFACTS if "user" in info else run_dir)
+        if location := self.state(run_dir.parent)["info"].get("artifact_location"):
+            files = append_to_uri_path(location, run_dir.name, ARTIFACTS)
+        return entities.RunInfo(
+            run_dir.name,
+            self._id_of(run_dir.parent),
+            info.get("user", ""),
+            status,
+            info.get("start_time", round(read.started * 1000)),
+            info.get("end_time", ended),
+            info.get("stage", LifecycleStage.ACTIVE),
+            files,
+            tags.get(mlflow_tags.MLFLOW_RUN_NAME) or read.info.name,
+        )
+
+    def _active_run_dir(self, run_id: str) -> Path:
+        run_dir = self.run_dir(run_id)
+        if self.state(run_dir).is_deleted:
+            check_run_is_active(self._run(run_dir).info)
+        return run_dir
+
+    def update_run_info(
+        self, run_id: str, run_status: int | None, end_time: int | None, run_name: str | None
+    ) -> entities.RunInfo:
+        if run_id in self._in_memory:
+            return self._in_memory[run_id].info
+        run_dir = self._active_run_dir(run_id)
+        state, known = self.state(run_dir), self._run(run_dir).info
+        if run_name:
+            state.set("tags", {mlflow_tags.MLFLOW_RUN_NAME: run_name})
+        status = known.status if run_status is None else RunStatus.to_string(run_status)
+        if status in _STATUSES:
+            self._end(run_dir, status, end_time)
+        elif known.status != "RUNNING":
+            writer(run_dir)
+            state.set("info", {"status": None, "end_time": end_time})
+        return self._run(run_dir).info
+
+    def _end(self, run_dir: Path, status: str, end_time: int | None) -> None:
+        run, state = find_open(run_dir), self.state(run_dir)
+        if run is None and "status" not in state["info"] and glance(run_dir).status in ("failed", "aborted"):
+            return  # the process has ended it; MLflow, which now does so too, does not know of the exception
+        state.set("info", {"status": status, "end_time": end_time})
+        self._params.pop(run_dir, None)
+        if run is not None:
+            run.finish(_STATUSES[status])
+
+    def delete_run(self, run_id: str) -> None:
+        self.state(self.run_dir(run_id)).set("info", {"stage": LifecycleStage.DELETED})
+
+    def restore_run(self, run_id: str) -> None:
+        self.state(self.run_dir(run_id)).set("info", {"stage": LifecycleStage.ACTIVE})
+
+    def _search_runs(
+        self,
+        experiment_ids: Sequence[str],
+        filter_string: str | None,
+        run_view_type: int,
+        max_results: int,
+        order_by: list[str] | None,
+        page_token: str | None,
+    ) -> tuple[list[entities.Run], str | None]:
+        _check_limit(max_results)
+        stages = LifecycleStage.view_type_to_stages(run_view_type)
+        runs = [run for run in map(self._run, self._runs_of(experiment_ids)) if run.info.lifecycle_stage in stages]
+        ordered = SearchUtils.sort(SearchUtils.filter(runs, filter_string), order_by)
+        page: tuple[list[entities.Run], str | None] = SearchUtils.paginate(ordered, page_token, max_results)
+        return page
+
+    def _runs_of(self, experiment_ids: Iterable[str]) -> list[Path]:
+        found = self.scan()
+        directories = [self._experiment_dirs[each] for each in experiment_ids if each in self._experiment_dirs]
+        return [run_dir for directory in directories for run_dir in found[directory]]
+
+    # What is logged to a run
+
+    def log_batch(
+        self, run_id: str, metrics: Sequence[Metric], params: Sequence[Param], tags: Sequence[RunTag]
+    ) -> None:
+        metrics, params, tags = validation._validate_batch_log_data(metrics, params, tags)
+        validation._validate_batch_log_limits(metrics, params, tags)
+        validation._validate_param_keys_unique(params)
+        if run_id in self._in_memory:
+            return
+        run_dir = self._active_run_dir(run_id)
+        if params:
+            self._log_params(run_dir, texts(params))
+        if metrics:
+            self._log_metrics(run_dir, metrics)
+        if tags:
+            self.state(run_dir).set("tags", texts(tags))
+            if (labels := _labels(texts(tags))) and (run := find_open(run_dir)) is not None:
+                run.log_tags(labels)
+
+    def _log_params(self, run_dir: Path, params: Mapping[str, str]) -> None:
+        run = writer(run_dir)
+        if run_dir not in self._params:
+            self._params[run_dir] = _params_of(read_run(run_dir))
+        known = self._params[run_dir]
+        for key, value in params.items():
+            if known.get(key, value) not in (value, _MASKED):
+                raise MlflowException(
+                    f"Changing param values is not allowed. The param {key!r} of the run {run_dir.name!r} is "
+                    f"{known[key]!r}, not {value!r}",
+                    codes.INVALID_PARAMETER_VALUE,
+                )
+        if new := {key: _typed(value) for key, value in params.items() if key not in known}:
+            run.log_hyperparams(new)
+            known.update(params)
+
+    def _log_metrics(self, run_dir: Path, metrics: Sequence[Metric]) -> None:
+        run = writer(run_dir)
+        for (timestamp, step), together in groupby(metrics, lambda metric: (metric.timestamp, metric.step)):
+            values: dict[str, Any] = {}
+            for metric in together:
+                if metric.key in values:
+                    run.record(Metrics(timestamp / 1000, step, values))
+                    values = {}
+                values[metric.key] = to_json_number(float(metric.value))
+            run.record(Metrics(timestamp / 1000, step, values))
+        for metric in metrics:
+            if metric.model_id is not None:
+                self.log_model_metric(run_dir.name, metric)
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        if run_id not in self._in_memory:
+            self.state(self._active_run_dir(run_id)).delete_tag(key)
+
+    def get_metric_history(
+        self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
+    ) -> PagedList:
+        validation._validate_metric_name(metric_key)
+        series = read_run(self.run_dir(run_id)).metrics.get(metric_key)
+        history = [] if series is None else [_point(metric_key, series, index) for index in range(len(series))]
+        if max_results is not None:
+            return PagedList(*SearchUtils.paginate(history, page_token, max_results))
+        return PagedList(history[SearchUtils.parse_start_offset_from_page_token(page_token) :], None)
+
+    # Datasets and models of a run
+
+    def log_inputs(
+        self,
+        run_id: str,
+        datasets: list[entities.DatasetInput] | None = None,
+        models: list[entities.LoggedModelInput] | None = None,
+    ) -> None:
+        if run_id in self._in_memory:
+            return
+        state = self.state(self._active_run_dir(run_id))
+        new = {f"{each.dataset.name} {each.dataset.digest}": each.to_dictionary() for each in datasets or []}
+        state.set("datasets", {key: value for key, value in new.items() if key not in state["datasets"]})
+        state.set("models", {each.model_id: True for each in models or []})
+
+    def log_outputs(self, run_id: str, models: list[entities.LoggedModelOutput]) -> None:
+        if run_id not in self._in_memory:
+            self.state(self._active_run_dir(run_id)).set("outputs", {each.model_id: each.step for each in models})
+
+    def record_logged_model(self, run_id: str, mlflow_model: Any) -> None:
+        if run_id not in self._in_memory:
+            state = self.state(self._active_run_dir(run_id))
+            models = json.loads(state["tags"].get(mlflow_tags.MLFLOW_LOGGED_MODELS, "[]"))
+            state.set("tags", {mlflow_tags.MLFLOW_LOGGED_MODELS: json.dumps([*models, mlflow_model.get_tags_dict()])})
+
+    def record_model(self, run_dir: Path, files: Path, name: str) -> None:
+        writer(run_dir).record(Artifact(time.time(), files.relative_to(run_dir).as_posix(), name, "model"))
+
+    def _search_datasets(self, experiment_ids: Sequence[str]) -> list[entities._DatasetSummary]:
+        found = {}
+        for run_dir in self._runs_of(experiment_ids):
+            for each in map(_dataset_input, self.state(run_dir)["datasets"].values()):
+                contexts = [tag.value for tag in each.tags if tag.key == mlflow_tags.MLFLOW_DATASET_CONTEXT]
+                about = (self._id_of(run_dir.parent), each.dataset.name, each.dataset.digest, *(contexts or [None])[:1])
+                found[about] = entities._DatasetSummary(*about)
+        return list(found.values())
+
+    def search_traces(self, *arguments: Any, **named_arguments: Any) -> tuple[list[Any], str | None]:
+        return [], None
+
+
+class NotKeptError(MlflowException, NotImplementedError):  # type: ignore[misc]
+    """A run of rankzero cannot keep this."""
+
+
+def _refuse_the_rest() -> None:
+    """Let the methods of MLflow that no store must have raise an error that says what to do."""
+    for name in dir(AbstractStore):
+        method = getattr(AbstractStore, name)
+        is_optional = "NotImplementedError" in getattr(getattr(method, "__code__", None), "co_names", ())
+        if is_optional and getattr(RankzeroStore, name) is method:
+            setattr(RankzeroStore, name, _refusal(name))
+
+
+def _refusal(name: str) -> Any:
+    def refuse(self: RankzeroStore, *arguments: Any, **named_arguments: Any) -> Any:
+        raise NotKeptError(
+            f"{name}() needs a server of MLflow: runs of rankzero keep metrics, params, tags, artifacts, datasets and "
+            "models, but no traces, assessments, prompts or evaluation datasets",
+            codes.NOT_IMPLEMENTED,
+        )
+
+    return refuse
+
+
+_refuse_the_rest()
+
+
+def _check_limit(max_results: Any) -> None:
+    if not isinstance(max_results, int) or not 1 <= max_results <= SEARCH_MAX_RESULTS_THRESHOLD:
+        raise MlflowException(
+            f"max_results is a whole number from 1 to {SEARCH_MAX_RESULTS_THRESHOLD}, not {max_results!r}",
+            codes.INVALID_PARAMETER_VALUE,
+        )
+
+
+def _labels(tags: Mapping[str, str]) -> list[str]:
+    """Return tags as rankzero has them, without values; those that MLflow itself sets are left out."""
+    own = {key: value for key, value in tags.items() if not key.startswith("mlflow.")}
+    return [key if value in ("", "true") else f"{key}={value}" for key, value in own.items()]
+
+
+def _tags_of(read: RunData) -> dict[str, str]:
+    """Return the tags of a run that MLflow did not start."""
+    about = {
+        "group": read.info.group,
+        mlflow_tags.MLFLOW_RUN_NAME: read.info.name,
+        mlflow_tags.MLFLOW_RUN_NOTE: read.info.notes,
+        mlflow_tags.MLFLOW_SOURCE_NAME: read.info.program,
+        mlflow_tags.MLFLOW_SOURCE_TYPE: read.info.program and "LOCAL",
+    }
+    return dict.fromkeys(read.tags, "true") | {key: value for key, value in about.items() if value}
+
+
+def _params_of(read: RunData) -> dict[str, str]:
+    return {key: str(value) for key, value in flatten(read.params)}
+
+
+def _typed(text: str) -> Any:
+    """Return the number, boolean or None of which MLflow's client made the text, if there is one."""
+    if text in ("True", "False", "None"):
+        return {"True": True, "False": False, "None": None}[text]
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if str(value) == text and abs(value) < 2**53:
+            return value
+    return text
+
+
+def _dataset_input(kept: Mapping[str, Any]) -> entities.DatasetInput:
+    tags = [entities.InputTag(key, value) for key, value in kept["tags"].items()]
+    return entities.DatasetInput(entities.Dataset(**kept["dataset"]), tags)
+
+
+def _point(name: str, series: Series, index: int) -> Metric:
+    step = series.step[index]
+    whole = 0 if step != step else int(step)  # a point without a step has NaN
+    return Metric(name, float(series.value[index]), round(series.time[index] * 1000), whole)
+
+
+def _latest(name: str, series: Series) -> Metric:
+    """Return the value that MLflow shows of a metric: the last one at the greatest step."""
+    greatest = max(series.step)
+    points = [_point(name, series, index) for index, step in enumerate(series.step) if step == greatest]
+    return max(points or [_point(name, series, len(series) - 1)], key=lambda point: (point.timestamp, point.value))

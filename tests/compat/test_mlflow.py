@@ -1,0 +1,349 @@
+"""MLflow's own functions and servers with the tracking URI ``rankzero:``."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import mlflow
+import pytest
+from integrations.reading import points
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from servers.mlflow_server import MlflowServer
+from waiting import A_WHILE
+
+import rankzero
+from rankzero.compat.mlflow import tracking_store
+from rankzero.compat.mlflow.state import State, path_of, uri_of
+from rankzero.rundir.finding import find_runs
+from rankzero.rundir.layout import JOURNAL
+
+URI = "rankzero:runs"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Log to an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    mlflow.set_tracking_uri(f"rankzero:{tmp_path}/runs")
+    yield
+    while mlflow.active_run() is not None:
+        mlflow.end_run()
+    mlflow.set_tracking_uri(None)
+
+
+def run_of(run_id, project="default"):
+    return rankzero.read_run(Path("runs", project, run_id))
+
+
+def script(text, **environment):
+    """Run a script in another process; return it when it has ended."""
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        env={**os.environ, "MLFLOW_TRACKING_URI": URI, **environment},
+        capture_output=True,
+        text=True,
+        timeout=A_WHILE,
+        check=False,
+    )
+
+
+def test_what_mlflow_logs_is_in_the_journal():
+    tags = {"team": "vision", "best": "true"}
+    experiment_id = mlflow.create_experiment("group/vision")
+    with mlflow.start_run(None, experiment_id, "first", tags=tags, description="a note") as run:
+        mlflow.log_params({"lr": 0.1, "depth": 3, "name": "007"})
+        mlflow.log_metric("loss", 0.5, step=1, timestamp=1_700_000_000_123)
+        mlflow.log_metrics({"loss": float("nan"), "acc": 1}, step=2)
+        mlflow.log_text("hello", "notes/a.txt")
+        mlflow.set_tag("late", 1)
+    data = run_of(run.info.run_id, "group/vision")
+    assert (data.status, data.info.name, data.info.notes) == ("success", "first", "a note")
+    assert data.params == {"lr": 0.1, "depth": 3, "name": "007"}
+    assert repr(points(data)) == "{'loss': [(1, 0.5), (2, nan)], 'acc': [(2, 1.0)]}"
+    assert data.metrics["loss"].time[0] == 1_700_000_000.123
+    assert data.tags == ["team=vision", "best", "late=1"]
+    assert [(each.name, Path(each.path).read_text()) for each in data.artifacts] == [("notes/a.txt", "hello")]
+
+
+def test_runs_are_delivered_to_the_configured_loggers(monkeypatch):
+    monkeypatch.setenv("RANKZERO_DELIVERY", "process")
+    monkeypatch.setenv("RANKZERO_LOGGERS", "csv")
+    Path("model").mkdir()
+    Path("model/weights.txt").write_text("1 2 3")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 0.5, step=3)
+        mlflow.log_artifacts("model", "kept/model")
+        mlflow.log_artifacts("model")
+    run_dir = Path("runs/default", run.info.run_id)
+    with open(run_dir / "metrics.csv") as metrics, open(run_dir / "files.csv") as files:
+        assert [(row["step"], row["loss"]) for row in csv.DictReader(metrics)] == [("3", "0.5")]
+        assert [row["key"] for row in csv.DictReader(files)] == ["kept/model", "weights.txt"]
+
+
+def test_params_that_name_secrets_are_masked_and_can_be_logged_again():
+    with mlflow.start_run() as run:
+        for _ in range(2):
+            mlflow.log_param("api_key", "abc")
+    assert run_of(run.info.run_id).params == {"api_key": "***"}
+    tracking_store(mlflow.get_tracking_uri()).log_batch(
+        run.info.run_id, [], [mlflow.entities.Param("api_key", "x")], []
+    )
+
+
+def test_artifacts_are_listed_loaded_and_downloaded(tmp_path):
+    mlflow.set_tracking_uri(f"rankzero:{tmp_path}/odd%20name%20%231")
+    with mlflow.start_run() as run:
+        mlflow.log_dict({"a": 1}, "a b/config.json")
+    client = MlflowClient()
+    assert [each.path for each in client.list_artifacts(run.info.run_id)] == ["a b"]
+    copied = client.download_artifacts(run.info.run_id, "a b", ".")
+    assert json.loads(Path(copied, "config.json").read_text()) == {"a": 1}
+    for uri in (run.info.artifact_uri, f"runs:/{run.info.run_id}"):
+        assert mlflow.artifacts.load_dict(f"{uri}/a b/config.json") == {"a": 1}
+    assert path_of(run.info.artifact_uri) == tmp_path / "odd name #1/default" / run.info.run_id / "artifacts"
+
+
+def test_experiments_with_their_own_place_for_artifacts():
+    experiment_id = mlflow.create_experiment("elsewhere", artifact_location=str(Path("files").absolute()))
+    with mlflow.start_run(experiment_id=experiment_id) as run:
+        mlflow.log_text("hello", "a.txt")
+    assert Path("files", run.info.run_id, "artifacts/a.txt").read_text() == "hello"
+
+
+@pytest.mark.slow
+def test_sklearn_autolog_logs_what_it_logs_to_mlflow(tmp_path, monkeypatch):
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    x, y = load_iris(return_X_y=True)
+    found = {}
+    mlflow.sklearn.autolog(silent=True)
+    try:
+        for uri in (f"file:{tmp_path}/theirs", f"rankzero:{tmp_path}/runs"):
+            mlflow.set_tracking_uri(uri)
+            LogisticRegression(max_iter=200).fit(x, y).score(x, y)
+            GridSearchCV(LogisticRegression(max_iter=200), {"C": [0.1, 1.0]}, cv=2).fit(x, y)
+            runs = mlflow.search_runs(output_format="list", order_by=["attributes.start_time", "params.C"])
+            found[uri.partition(":")[0]] = [
+                (
+                    {key: value for key, value in run.data.metrics.items() if not key.endswith("_time")},
+                    run.data.params,
+                    {key for key in run.data.tags if key != "mlflow.log-model.history"},
+                    [(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs],
+                    sorted(mlflow.get_logged_model(each.model_id).name for each in run.outputs.model_outputs),
+                    sorted(each.path for each in MlflowClient().list_artifacts(run.info.run_id)),
+                    run.info.status,
+                )
+                for run in runs
+            ]
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+    assert len(found["rankzero"]) == 4
+    assert found["rankzero"] == found["file"]
+    (model,) = mlflow.search_logged_models(filter_string="name = 'best_estimator'", output_format="list")
+    assert mlflow.sklearn.load_model(model.model_uri).predict(x[:2]).tolist() == [0, 0]
+    assert [each.name for each in run_of(model.source_run_id).artifacts if each.kind == "model"] == [
+        "model",
+        "best_estimator",
+    ]
+
+
+def test_nested_runs_know_their_parent():
+    with mlflow.start_run() as parent, mlflow.start_run(nested=True) as child:
+        mlflow.log_metric("loss", 1)
+    assert run_of(child.info.run_id).info.group == parent.info.run_id
+    query = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    assert [each.info.run_id for each in mlflow.search_runs(filter_string=query, output_format="list")] == [
+        child.info.run_id
+    ]
+
+
+# Runs of several processes
+
+
+def test_a_killed_process_leaves_all_that_it_logged():
+    killed = script(
+        "import mlflow, os\n"
+        "mlflow.start_run(run_name='killed')\n"
+        "mlflow.log_param('lr', 0.1)\n"
+        "for step in range(100): mlflow.log_metric('loss', step, step=step)\n"
+        "mlflow.set_tag('team', 'vision')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (run,) = mlflow.search_runs(output_format="list")
+    assert (run.info.status, run.data.params, run.data.tags["team"]) == ("FAILED", {"lr": "0.1"}, "vision")
+    history = MlflowClient().get_metric_history(run.info.run_id, "loss")
+    assert [each.step for each in history] == list(range(100))
+    with mlflow.start_run(run_id=run.info.run_id):
+        assert MlflowClient().get_run(run.info.run_id).info.status == "RUNNING"
+        mlflow.log_metric("loss", 100, step=100)
+    (run,) = mlflow.search_runs(output_format="list")
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 100.0})
+    assert len(run_of(run.info.run_id).metrics["loss"]) == 101
+
+
+def test_an_exception_that_ends_the_script_ends_the_run_as_failed():
+    """MLflow would say FINISHED."""
+    failed = script("import mlflow\nmlflow.start_run()\nmlflow.log_metric('loss', 1)\nraise ValueError")
+    assert "ValueError" in failed.stderr
+    (run,) = mlflow.search_runs(output_format="list")
+    assert (run.info.status, run_of(run.info.run_id).status) == ("FAILED", "failed")
+
+
+def test_a_run_that_another_process_writes_can_be_tagged_and_renamed_but_not_logged_to():
+    writing = "import mlflow\nrun = mlflow.start_run()\nprint(run.info.run_id, flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", writing],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MLFLOW_TRACKING_URI": URI},
+    ) as process:
+        try:
+            run_id, client = process.stdout.readline().strip(), MlflowClient()
+            client.set_tag(run_id, "note", "seen")
+            client.update_run(run_id, name="renamed")
+            run = client.get_run(run_id)
+            assert (run.info.status, run.info.run_name, run.data.tags["note"]) == ("RUNNING", "renamed", "seen")
+            with pytest.raises(MlflowException, match="is being written by process"):
+                client.log_metric(run_id, "loss", 1)
+        finally:
+            process.communicate("\n")
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_client_without_an_active_run_logs_until_the_run_is_terminated():
+    client = MlflowClient()
+    run_id = client.create_run("0").info.run_id
+    client.log_metric(run_id, "loss", 1.0, step=4)
+    assert run_of(run_id).status == "running"
+    client.set_terminated(run_id, "FAILED")
+    assert run_of(run_id).status == "failed"
+    client.log_metric(run_id, "late", 2.0)
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.metrics) == ("FAILED", {"loss": 1.0, "late": 2.0})
+    client.set_terminated(run_id, "KILLED")
+    assert (client.get_run(run_id).info.status, run_of(run_id).status) == ("KILLED", "aborted")
+
+
+def test_an_incomplete_line_of_the_state_is_ignored(tmp_path):
+    State(tmp_path).set("tags", {"a": "1", "b": "2"})
+    with open(tmp_path / "mlflow.jsonl", "a") as file:
+        file.write('["tags", "a", "br')
+    State(tmp_path).set("tags", {"b": None, "c": "3"})
+    assert State(tmp_path)["tags"] == {"a": "1", "c": "3"}
+
+
+# Runs that MLflow did not start
+
+
+def test_runs_of_rankzero_are_shown():
+    with rankzero.start(
+        project="p", name="ours", group="g", tags=["a"], notes="n", dir="runs", config={"x": {"y": 1}}
+    ) as ours:
+        ours.log_metrics({"loss": 0.5}, step=1)
+        Path("file.txt").write_text("hello")
+        ours.log_artifact("file.txt")
+    client = MlflowClient()
+    (run,) = mlflow.search_runs(experiment_names=["p"], output_format="list")
+    assert (run.info.run_id, run.info.run_name, run.info.status) == (ours.id, "ours", "FINISHED")
+    assert (run.data.metrics, run.data.params) == ({"loss": 0.5}, {"x/y": "1"})
+    assert (
+        run.data.tags.items()
+        >= {"a": "true", "group": "g", "mlflow.note.content": "n", "mlflow.runName": "ours"}.items()
+    )
+    assert {"journal.jsonl", "media"} <= {each.path for each in client.list_artifacts(ours.id)}
+    with pytest.raises(MlflowException, match="MLflow did not start"):
+        client.log_artifact(ours.id, "file.txt")
+    client.set_tag(ours.id, "seen", "yes")
+    client.delete_run(ours.id)
+    assert mlflow.search_runs(experiment_names=["p"], output_format="list") == []
+    assert run_of(ours.id, "p").status == "success"
+
+
+def test_an_open_run_of_rankzero_can_be_logged_to():
+    with rankzero.start(dir="runs") as ours:
+        MlflowClient().log_metric(ours.id, "loss", 1.0, step=2)
+    assert points(run_of(ours.id)) == {"loss": [(2, 1.0)]}
+
+
+# Ranks, refusals, addresses
+
+
+def test_other_ranks_log_nothing(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with mlflow.start_run(run_name="r", tags={"a": "b"}) as run:
+        mlflow.log_metric("loss", 1)
+        mlflow.log_param("lr", 1)
+        mlflow.log_text("hello", "a.txt")
+        assert mlflow.get_run(run.info.run_id).data.tags["a"] == "b"
+    assert find_runs(Path("runs")) == []
+    assert not Path("runs").exists()
+
+
+def test_mlflow_as_a_logger_of_runs_in_mlflow_is_refused(monkeypatch):
+    monkeypatch.setenv("RANKZERO_LOGGERS", "mlflow")
+    monkeypatch.setenv("RANKZERO_DELIVERY", "process")
+    with pytest.raises(MlflowException, match="cannot be delivered to it"):
+        mlflow.start_run()
+    assert find_runs(Path("runs")) == []
+
+
+def test_what_is_not_kept_is_refused():
+    with pytest.raises(MlflowException, match=r"create_dataset\(\) needs a server of MLflow"):
+        tracking_store(URI).create_dataset("d")
+    assert mlflow.search_traces(return_type="list") == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("rankzero:///a/b", "/a/b"),
+        ("rankzero:/a%20b", "/a b"),
+        ("rankzero:runs/x", "runs/x"),
+        ("rankzero://runs/x", "runs/x"),
+        ("rankzero:", "rankzero-runs"),
+    ],
+)
+def test_uris_name_directories(uri, path):
+    assert path_of(uri) == Path(path).absolute()
+    assert path_of(uri_of(path_of(uri))) == path_of(uri)
+
+
+@pytest.mark.slow
+def test_a_server_answers_as_the_client_does(tmp_path):
+    with mlflow.start_run(run_name="first") as run:
+        mlflow.log_metrics({"loss": 0.5, "acc": 1.0}, step=2)
+        mlflow.log_text("hello", "notes/a.txt")
+    server = MlflowServer(tmp_path, backend=mlflow.get_tracking_uri())
+    server.start()
+    try:
+        remote, local = MlflowClient(server.uri), MlflowClient()
+        assert [dict(each) for each in remote.search_experiments()] == [
+            dict(each) for each in local.search_experiments()
+        ]
+        (found,) = remote.search_runs(["0"], "metrics.loss < 1")
+        assert found.to_dictionary() == local.get_run(run.info.run_id).to_dictionary()
+        assert [each.value for each in remote.get_metric_history(run.info.run_id, "loss")] == [0.5]
+        assert [each.path for each in remote.list_artifacts(run.info.run_id)] == ["notes"]
+        with urllib.request.urlopen(
+            f"{server.uri}/get-artifact?run_uuid={run.info.run_id}&path=notes/a.txt", timeout=A_WHILE
+        ) as answer:
+            assert answer.read() == b"hello"
+        remote.set_tag(run.info.run_id, "seen", "yes")
+        assert local.get_run(run.info.run_id).data.tags["seen"] == "yes"
+    finally:
+        server.kill()
+    assert (path_of(run.info.artifact_uri).parent / JOURNAL).exists()
