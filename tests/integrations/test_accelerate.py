@@ -84,19 +84,23 @@ def test_images_tables_figures_files_and_checkpoints(tmp_path):
     made = accelerator(tracker)
     pictures = np.random.default_rng(0).integers(0, 255, (3, 4, 4, 3), dtype=np.uint8)
     tracker.log_images({"batch": pictures}, step=2, caption=["x", "y", "z"])
-    tracker.log_images({"list": [pictures[0]]})
+    tracker.log_images({"list": [pictures[0]], "one": pictures[0], "gray": pictures[0, :, :, 0]})
     tracker.log_table("t", ["a", "b"], [[1, 2]], step=3)
     tracker.log_figure(plt.figure(), "plot.png", step=4)
-    (tmp_path / "file.txt").write_text("content")
-    tracker.log_artifact("file.txt", "named")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "file.txt").write_text("content")
+    tracker.log_artifact("files/file.txt", artifact_path="texts")
+    tracker.log_artifacts(local_dir="files", artifact_path="all")
     state = made.save_state("state")
     tracker.log_checkpoint(state, score=0.5, step=4, aliases=["best"])
     data = ended(tracker.run)
-    assert [len(data.media[key]) for key in ("batch", "list")] == [3, 1]
+    assert [len(data.media[key]) for key in ("batch", "list", "one", "gray")] == [3, 1, 1, 1]
     assert {each.step for each in data.media["batch"]} == {2}
     assert data.tables["t"][0].read() == (["a", "b"], [[1, 2]])
     assert data.media["plot.png"][0].step == 4
-    assert [(each.name, Path(each.path).read_text()) for each in data.artifacts] == [("named", "content")]
+    (file, directory) = data.artifacts
+    assert (file.name, directory.name) == ("texts/file.txt", "all")
+    assert [Path(file.path).read_text(), Path(directory.path, "file.txt").read_text()] == ["content", "content"]
     (saved,) = data.checkpoints
     assert (saved.score, saved.step, saved.aliases, saved.automatic) == (0.5, 4, ["best"], True)
     first = next(path for path in Path(saved.path).iterdir())

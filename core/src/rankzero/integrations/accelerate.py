@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from accelerate import tracking
@@ -57,19 +58,26 @@ class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy
         self.run.log_hyperparams(values)
 
     def log(self, values: Mapping[str, Any], step: int | None = None, **context: Any) -> None:
-        """Log numbers and texts; ``epoch`` and ``stage`` are allowed, as in `rankzero.Run.log_metrics`."""
+        """Log numbers and texts.
+
+        Args:
+            values: name → value.
+            step: the step; by default one more than the last one.
+            **context: ``epoch`` and ``stage``, as in `rankzero.Run.log_metrics`; ``log_kwargs={"rankzero": {…}}`` of
+                ``Accelerator.log`` is passed here.
+        """
         log_values(self.run, values, step, **context)
 
     def log_images(self, values: Mapping[str, Any], step: int | None = None, **extra: Any) -> None:
         """Log images.
 
         Args:
-            values: name → a list of arrays or PIL images, or an array (N, H, W, C).
+            values: name → an array or PIL image, a list of them, or a batch (N, H, W, C).
             step: the step.
             **extra: ``caption``, a list of texts; see `rankzero.Run.log_image`.
         """
         for name, images in values.items():
-            self.run.log_image(name, list(images), step=step, **extra)
+            self.run.log_image(name, images, step=step, **extra)
 
     def log_table(
         self,
@@ -88,10 +96,12 @@ class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy
         self.run.log_figure(artifact_file, figure, step)
 
     def log_artifact(self, local_path: str | os.PathLike[str], artifact_path: str | None = None) -> None:
-        """Log a file or directory under the name ``artifact_path``."""
-        self.run.log_artifact(local_path, artifact_path)
+        """Log a file or directory; its name has the directory ``artifact_path`` before it."""
+        self.run.log_artifact(local_path, artifact_path and f"{artifact_path}/{Path(local_path).name}")
 
-    log_artifacts = log_artifact
+    def log_artifacts(self, local_dir: str | os.PathLike[str], artifact_path: str | None = None) -> None:
+        """Log what is in a directory under the name ``artifact_path``."""
+        self.run.log_artifact(local_dir, artifact_path)
 
     def log_checkpoint(self, path: str | os.PathLike[str], *details: Any, **named_details: Any) -> None:
         """Log the directory that ``save_state()`` returns; its files are linked, and may be deleted afterwards.
