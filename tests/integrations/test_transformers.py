@@ -91,13 +91,12 @@ class Raises(TrainerCallback):
 # Metrics and parameters
 
 
-def test_metrics_are_those_that_tensorboard_gets(monkeypatch):
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "tb")
+def test_metrics_are_those_that_tensorboard_gets():
     made = trainer(report_to=["rankzero", "tensorboard"], eval_strategy="steps", eval_steps=2, disable_tqdm=False)
     made.train()
     made.evaluate()
     data = ended(callback_of(made))
-    (log_dir,) = {path.parent for path in Path("tb").rglob("*tfevents*")}
+    (log_dir,) = {path.parent for path in Path("out/runs").rglob("*tfevents*")}
     theirs = scalars(log_dir)
     ours = points(data)
     assert ours.keys() == theirs.keys()
@@ -322,6 +321,17 @@ def test_the_run_of_a_checkpoint_goes_on(is_open):
     assert data.status == "success"
 
 
+def test_steps_after_the_checkpoint_that_were_logged_before_a_crash_come_twice():
+    first, second = RankzeroCallback(), RankzeroCallback()
+    with pytest.raises(ValueError, match="no"):
+        trainer(first, Raises(ValueError("no"), step=6), save_steps=3).train()
+    first.run.finish()
+    trainer(second, save_steps=3).train(resume_from_checkpoint=True)
+    steps, values = zip(*points(ended(second))["train/loss"], strict=True)
+    assert steps == (1, 2, 3, 4, 5, 4, 5, 6)
+    np.testing.assert_allclose(values[3:5], values[5:7])  # a training that resumes repeats itself
+
+
 def test_a_new_run_begins_if_the_old_one_is_not_wanted_or_gone(said):
     first = RankzeroCallback()
     trainer(first, max_steps=4).train()
@@ -352,34 +362,41 @@ def test_a_checkpoint_that_was_made_without_the_callback_can_be_resumed():
 # Hyperparameter search
 
 
-def test_each_trial_of_a_search_is_a_run():
-    optuna = pytest.importorskip("optuna")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    seen = []
+def searched(n_trials, *others, **settings):
+    """Search with Optuna, and return what each trial has logged."""
+    pytest.importorskip("optuna").logging.set_verbosity(50)
+    runs = []
 
     class Trials(TrainerCallback):
         def on_train_begin(self, args, state, control, **kwargs):
-            seen.append(callback.run)
-
-        def on_step_end(self, args, state, control, **kwargs):
-            if len(seen) == 2 and state.global_step == 3:
-                raise ValueError("trial 2 fails")
-
-        def on_evaluate(self, args, state, control, **kwargs):
-            control.should_evaluate = False
+            runs.append(callback.run)
 
     callback = RankzeroCallback()
     made = Trainer(
         args=trainer(run_name="search", eval_strategy="steps", eval_steps=3).args, train_dataset=DATA,
-        eval_dataset=DATA, model_init=lambda: LlamaForCausalLM(TINY), callbacks=[callback, Trials()],
+        eval_dataset=DATA, model_init=lambda: LlamaForCausalLM(TINY), callbacks=[callback, Trials(), *others],
     )  # fmt: skip
     made.hyperparameter_search(
         hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2)},
-        n_trials=3, direction="minimize", backend="optuna", catch=(ValueError,),
+        n_trials=n_trials, direction="minimize", backend="optuna", **settings,
     )  # fmt: skip
     callback.run.finish()
-    found = [rankzero.read_run(run.dir) for run in seen]
-    assert len({run.id for run in seen}) == 3
+    assert len({run.id for run in runs}) == n_trials
+    return [rankzero.read_run(run.dir) for run in runs]
+
+
+def test_each_trial_of_a_search_is_a_run():
+    class SecondTrialRaises(TrainerCallback):
+        trial = 0
+
+        def on_train_begin(self, args, state, control, **kwargs):
+            self.trial += 1
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if (self.trial, state.global_step) == (2, 3):
+                raise ValueError("trial 2 fails")
+
+    found = searched(3, SecondTrialRaises(), catch=(ValueError,))
     assert [each.status for each in found] == ["success", "failed", "success"]
     assert [each.info.name for each in found] == ["search-1", "search-2", "search-3"]
     assert all(each.info.group == "search" for each in found)
@@ -387,6 +404,19 @@ def test_each_trial_of_a_search_is_a_run():
     assert rates == [each.params["learning_rate"] for each in found]
     assert len(set(rates)) == 3
     assert [[saved.step for saved in each.checkpoints] for each in found] == [[2, 4, 6], [2], [2, 4, 6]]
+
+
+def test_a_trial_that_is_pruned_is_aborted_even_at_its_last_step():
+    optuna = pytest.importorskip("optuna")
+
+    class Prunes(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return (trial.number, trial.last_step) in ((0, 3), (1, 6))
+
+    found = searched(3, pruner=Prunes())
+    assert [each.status for each in found] == ["aborted", "aborted", "success"]
+    assert [points(each)["eval/loss"][-1][0] for each in found] == [3, 6, 6]
+    assert ["train/train_loss" in each.metrics for each in found] == [False, False, True]
 
 
 # Completions of TRL

@@ -183,8 +183,8 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             return
         if self._watch is not None:
             self.run.unwatch(model)
-        is_cut = state.global_step < state.max_steps and not control.should_training_stop
-        self.run.finalize("aborted" if state.is_hyper_param_search and is_cut else "success")  # a pruned trial
+        is_whole = any("train_runtime" in entry for entry in state.log_history[-1:])  # logged last, if nothing raised
+        self.run.finalize("aborted" if state.is_hyper_param_search and not is_whole else "success")  # a pruned trial
 
     # The run
 
