@@ -23,6 +23,7 @@ from measuring import Table
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import MLflowCallback, WandbCallback
 
+import rankzero.compat.wandb as compat
 from rankzero.integrations.accelerate import RankzeroTracker
 from rankzero.integrations.ignite import OutputHandler, RankzeroLogger
 from rankzero.integrations.transformers import RankzeroCallback
@@ -71,7 +72,13 @@ def of_ignite(logger, handler) -> Log:
 
 def doors() -> dict[str, dict[str, Log]]:
     """Return integration → tool → its log call."""
+    run = compat.init()
     return {
+        "import wandb": {
+            "rankzero": lambda step: run.log(dict(LOGS), step),
+            "W&B": lambda step: wandb.log(dict(LOGS), step),
+            "MLflow": lambda step: mlflow.log_metrics(dict(LOGS), step),
+        },
         "Transformers": {
             "rankzero": of_transformers(RankzeroCallback("csv")),
             "W&B": of_transformers(WandbCallback()),

@@ -478,7 +478,7 @@ def test_a_script_names_rankzero_where_the_environment_asks_for_it(tmp_path):
 
 def test_without_being_asked_for_it_is_unknown_and_a_wrong_name_is_warned_of(tmp_path):
     done = train_as("transformer", tmp_path)
-    assert "there is no integration transformer; there are accelerate, transformers" in done.stderr
+    assert "there is no integration transformer; there are accelerate, tensorboard, transformers, wandb" in done.stderr
     assert "ValueError: rankzero is not supported" in done.stderr
 
 

@@ -15,6 +15,7 @@ from rankzero.compat.wandb.mappings import UsageError
 from rankzero.compat.wandb.media import Media, Table
 from rankzero.files.writing import inside
 from rankzero.media.store import MediaStore
+from rankzero.messages import describe, warn_user
 
 
 class Artifact:
@@ -31,11 +32,16 @@ class Artifact:
 
     def add_file(self, local_path: str | os.PathLike[str], name: str | None = None, *_: Any, **__: Any) -> None:
         """Add a file, which may be deleted afterwards."""
+        if not os.path.isfile(local_path):
+            raise ValueError(f"{os.fspath(local_path)} is not a file")
         target = self._new(name or Path(local_path).name)
         try:
             os.link(os.path.realpath(local_path), target)
         except OSError:
-            shutil.copy2(local_path, target)
+            try:
+                shutil.copy2(local_path, target)
+            except OSError as error:  # a full disk is no reason to end a training
+                warn_user(f"{os.fspath(local_path)} is not in the artifact {self.name}: {describe(error)}")
 
     def add_dir(self, local_path: str | os.PathLike[str], name: str | None = None, *_: Any, **__: Any) -> None:
         """Add the files in a directory."""

@@ -109,10 +109,13 @@ class Summary(Attributes):
         return value if number is None else number
 
     def update(self, values: Any, overwrite: bool = True) -> None:
-        self._write(self.note(dict(flatten(values, "."))))
+        flat = dict(flatten(values, "."))
+        self.note(flat)
+        self._write(flat)
 
-    def note(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Remember what was logged, tensors without their graphs; return the values."""
-        kept = {name: value.detach() if hasattr(value, "detach") else value for name, value in values.items()}
-        self._items.update(kept)
-        return values
+    def note(self, values: Mapping[str, Any]) -> None:
+        """Remember what was logged, tensors without their graphs."""
+        self._items.update(values)
+        for name, value in values.items():
+            if hasattr(value, "detach"):
+                self._items[name] = value.detach()

@@ -6,7 +6,7 @@ import glob
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
@@ -26,6 +26,8 @@ from rankzero.values import as_list, as_names, flatten, to_int
 FILES = "run-files"
 """The directory in a run's directory whose files are logged when the run ends."""
 
+_NUMBERS = (float, int)
+_NOTHING: Mapping[str, Any] = {}
 _STATUSES = {0: "success", 255: "aborted"}
 _ALERT_PAUSE = 60.0  # seconds in which an alert with the same title is not repeated
 
@@ -83,6 +85,9 @@ class Run:
     @property
     def url(self) -> str:
         return self.rankzero_run.dir.as_uri()
+
+    def get_url(self) -> str:
+        return self.url
 
     @property
     def name(self) -> str:
@@ -146,15 +151,19 @@ class Run:
         if self._axis is not None and given is None:
             on_axis = to_int(data.get(self._axis))
             self._row = self._last = self._last if on_axis is None else on_axis
-        numbers, others = _split(flatten(data, "."))
-        self._metrics.update(self.summary.note(numbers))
+        if all(value.__class__ in _NUMBERS for value in data.values()):
+            numbers, others = data, _NOTHING
+        else:
+            numbers, others = _split(flatten(data, "."))
+        self._metrics.update(numbers)
+        self.summary.note(numbers)
         self._write(numbers, others)
 
     def _write(self, numbers: Mapping[str, Any], others: Mapping[str, Any]) -> None:
-        if self.disabled or not is_rank_zero():
-            return
         if numbers:
             self.rankzero_run.log_metrics(numbers, self._row)
+        if not others or self.disabled or not is_rank_zero():
+            return
         for key, value in others.items():
             try:
                 write(self.rankzero_run, key, value, self._row)
@@ -239,9 +248,8 @@ class Run:
 
     def _log_files(self, status: str) -> None:
         """Log the files in `dir`, and saved files that have changed."""
-        kept = (
-            {} if self._dir is None else {path: (str(path)[len(self.dir) + 1 :], None) for path in self._dir.rglob("*")}
-        )
+        found = [] if self._dir is None else self._dir.rglob("*")
+        kept = {path: (os.path.relpath(path, self.dir), None) for path in found}
         for path, (name, state) in {**kept, **self._saved}.items():
             if path.is_file() and state != _state(path):
                 self.rankzero_run.log_artifact(path, name)
@@ -273,7 +281,7 @@ class Run:
         self.rankzero_run.__exit__(kind, error, traceback)
 
 
-def _split(values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(values: Iterable[tuple[str, Any]]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Return the numbers among values, and the others but None."""
     pairs = [(key, value, is_metric(value)) for key, value in values]
     numbers = {key: value for key, value, is_number in pairs if is_number}
