@@ -185,7 +185,7 @@ def test_tables():
         growing = wandb.Table(columns=["n"], data=[[1]], log_mode="INCREMENTAL")
         run.log({"growing": growing})
         growing.add_data(2)
-        run.log({"growing": growing})
+        run.log({"growing": growing, "chart": wandb.plot.line(growing, "n", "n", title="t")})
         with pytest.raises(ValueError, match="1 columns"):
             growing.add_data(1, 2)
         assert growing.get_column("n", convert_to="numpy").tolist() == growing.get_dataframe()["n"].tolist() == [1, 2]
@@ -361,6 +361,15 @@ def test_a_disabled_run_writes_nothing(monkeypatch):
     assert os.listdir() == []
 
 
+def test_other_ranks_write_nothing(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with wandb.init(id="r") as run:
+        run.log({"a": 1.0, "image": wandb.Image(PIXELS), "text": "t"})
+        run.config.lr = 0.1
+    assert (run.id, run.summary["a"]) == ("r", 1.0)
+    assert os.listdir() == []
+
+
 def test_offline_is_for_later(monkeypatch):
     monkeypatch.delenv("RANKZERO_DELIVERY")
     run = wandb.init(mode="offline")
@@ -378,6 +387,7 @@ def test_watch_alert_and_what_does_nothing():
         wandb.alert("title", "again")
         wandb.alert("title", "third", wait_duration=0)
         wandb.mark_preempting()
+        run.log_code(".")
         assert wandb.login(key="k") is True
         assert wandb.setup() is wandb.require("core") is None
 
@@ -410,7 +420,10 @@ def test_refusals_say_what_to_use(said):
     with pytest.raises(TypeError, match="no argument projct"):
         wandb.init(projct="p")
     wandb.init(sync_tensorboard=True)
-    assert said == ["rankzero.compat.wandb.init() does nothing for sync_tensorboard"]
+    assert said == [
+        "rankzero.compat.wandb.init() does nothing for sync_tensorboard; RANKZERO_INTEGRATIONS=tensorboard logs what a "
+        "SummaryWriter writes"
+    ]
 
 
 # In the place of the package
@@ -458,6 +471,11 @@ def test_install_puts_it_there_too_but_not_afterwards():
     python(install + "import wandb; assert wandb.init(project='p', mode='offline').project == 'mine'")
     late = "import wandb, rankzero.compat.wandb as w\ntry: w.install()\nexcept Exception as error: print(error)"
     assert "wandb is imported already" in python(late)
+
+
+def test_commands_use_the_package():
+    code = "from rankzero.cli import app; app.main(['--version'])\nimport wandb; print(wandb.__name__)"
+    assert python(code, RANKZERO_INTEGRATIONS="wandb").splitlines()[-1] == "wandb"
 
 
 def test_loggers_in_the_same_process_do_not_use_it():

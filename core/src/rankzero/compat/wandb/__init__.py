@@ -103,6 +103,11 @@ def generate_id(length: int = 8) -> str:
     return uuid.uuid4().hex[:length]
 
 
+def _table_of(table: Table, *_: Any, **__: Any) -> Table:
+    """Return the data of a chart."""
+    return table
+
+
 def _refusal(name: str) -> Callable[..., NoReturn]:
     def refused(*_: Any, **__: Any) -> NoReturn:
         raise runs.refusal(f"{name}()")
@@ -141,12 +146,13 @@ data_types = _module(
     "data_types", Audio=Audio, Histogram=Histogram, Html=Html, Image=Image, Object3D=Object3D, Plotly=Plotly,
     Table=Table, Video=Video,
 )  # fmt: skip
+plot = _module("plot", bar=_table_of, histogram=_table_of, line=_table_of, scatter=_table_of)
 wandb_run = _module("wandb_run", Run=Run)
 _config_util = _module("sdk.lib.config_util", ConfigError=ConfigError)
 _lib = _module("sdk.lib", config_util=_config_util)
 _sdk_run = _module("sdk.wandb_run", Run=Run)
 sdk = wandb_sdk = _module("sdk", lib=_lib, wandb_run=_sdk_run)
-_SUBMODULES = (util, errors, data_types, wandb_run, sdk, _lib, _config_util, _sdk_run)
+_SUBMODULES = (util, errors, data_types, plot, wandb_run, sdk, _lib, _config_util, _sdk_run)
 
 
 def install(**settings: Any) -> None:

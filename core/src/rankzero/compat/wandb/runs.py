@@ -263,6 +263,9 @@ class Run:
     def mark_preempting(self) -> None:
         """Do nothing: a run that is killed is recorded as such, and can be resumed."""
 
+    def log_code(self, *_: Any, **__: Any) -> None:
+        """Do nothing: a run records its script and the state of git."""
+
     def _label(self, *_: Any, **__: Any) -> None:
         """Do nothing: integrations say which they are."""
 
@@ -352,7 +355,9 @@ def init(
     if unknown := others.keys() - _KNOWN:
         raise TypeError(f"init() has no argument {', '.join(sorted(unknown))}")
     if ignored := [name for name in others if name in _WITHOUT_EFFECT and others[name]]:
-        warn_user(f"rankzero.compat.wandb.init() does nothing for {', '.join(ignored)}")
+        is_other_door = "sync_tensorboard" in ignored
+        hint = "; RANKZERO_INTEGRATIONS=tensorboard logs what a SummaryWriter writes" if is_other_door else ""
+        warn_user(f"rankzero.compat.wandb.init() does nothing for {', '.join(ignored)}{hint}")
     if current is not None and reinit != "create_new":
         if reinit not in (True, "finish_previous") and (reinit or not ipython_shell()):
             warn_user(f"init() returns the run {current.name}, which has not ended; finish() it before, or give reinit")
