@@ -17,6 +17,7 @@ from waiting import A_WHILE
 import rankzero
 from rankzero.compat.tensorboard import SummaryWriter
 from rankzero.errors import ConfigError
+from rankzero.rundir.layout import COURIER_LOG
 
 pytest.importorskip("torch")
 import torch
@@ -327,7 +328,7 @@ def test_the_file_writer_takes_hyperparameters_and_scalars(recwarn):
 
 def test_a_directory_is_a_run_which_goes_on_after_close():
     first, second = SummaryWriter("logs/train"), SummaryWriter("logs/val")
-    again = SummaryWriter(Path("logs") / "train" / ".")
+    again = SummaryWriter(Path("logs/train").absolute())
     first.add_scalar("loss", 1, 0)
     second.add_scalar("loss", 2, 0)
     again.add_scalar("loss", 3, 1)
@@ -461,7 +462,9 @@ def test_the_tracker_gets_it_with_the_real_class():
     script = SCRIPT.format(package="torch.utils.tensorboard") + "import torch\n"
     script += "from rankzero_tensorboard import TensorBoardLogger\nlogger = TensorBoardLogger('direct')\n"
     script += "logger.experiment.add_scalar('own', 1, 2)\nlogger.close()\n"
-    run_script(script, RANKZERO_INTEGRATIONS="tensorboard", RANKZERO_LOGGERS="tensorboard", RANKZERO_DELIVERY="process")
+    variables = {"RANKZERO_INTEGRATIONS": "tensorboard, x", "RANKZERO_LOGGERS": "tensorboard"}
+    run_script(script, RANKZERO_DELIVERY="process", **variables)
+    assert "there is no integration x" not in (only_run().dir / COURIER_LOG).read_text()  # the courier was not asked
     (written,) = Path("rankzero-runs/tensorboard/default").iterdir()
     assert scalars(written) == {"loss": [(3, 1)]}
     assert scalars("direct/lightning_logs/version_0") == {"own": [(2, 1)]}

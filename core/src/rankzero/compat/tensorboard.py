@@ -379,8 +379,7 @@ def _on_rank_zero(method: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def guarded(self: SummaryWriter, /, *args: Any, **kwargs: Any) -> None:
-        self._begin()
-        if not is_rank_zero():
+        if not self._begin().is_active:
             return
         try:
             method(self, *args, **kwargs)
