@@ -348,6 +348,17 @@ def test_a_directory_is_a_run_which_goes_on_after_close():
     assert not os.listdir(first.get_logdir())
 
 
+def test_writers_of_a_run_that_is_named_share_it(monkeypatch):
+    monkeypatch.setenv("RANKZERO_RUN_ID", "named")
+    first, second = SummaryWriter("logs/train"), SummaryWriter("logs/val")
+    for step, writer in enumerate((first, second, first)):
+        writer.add_scalar("loss", step, step)
+        if writer is second:
+            writer.close()
+    first.close()
+    assert (points(only_run()), only_run().info.id) == ({"loss": [(0, 0), (1, 1), (2, 2)]}, "named")
+
+
 def test_without_a_directory_it_is_the_runs_own():
     with SummaryWriter(comment="lr-0.1") as writer:
         inner = SummaryWriter(writer.get_logdir())

@@ -52,7 +52,8 @@ def here(tmp_path, monkeypatch):
 def said(monkeypatch):
     """What the callback warns of."""
     messages = []
-    monkeypatch.setattr("rankzero.messages.warn_user", messages.append)
+    for module in ("rankzero.messages", "rankzero.integrations.lazy_run"):
+        monkeypatch.setattr(f"{module}.warn_user", messages.append)
     return messages
 
 

@@ -17,12 +17,11 @@ from rankzero.compat.doors import DOORS
 from rankzero.events.structs import Metrics
 from rankzero.files.directories import is_url
 from rankzero.integrations import Execute, watch_door
-from rankzero.integrations.lazy_run import LazyRun
+from rankzero.integrations.lazy_run import LazyRun, start_in_training
 from rankzero.media.encoders import Histogram, encode_raw, histogram, import_pillow, to_array
 from rankzero.messages import OnceWarner, describe
-from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run
-from rankzero.run.start import start
+from rankzero.run.start import open_run
 from rankzero.values import as_list, to_int, to_json_number, to_jsonable, to_number
 
 Step = int | None
@@ -118,17 +117,21 @@ class SummaryWriter(LazyRun):
         if self._given is not None:
             return self._given
         if (run := _open_runs.get(self._key)) is None:
-            run = start(**{**self._settings, **_ended_runs.get(self._key, {})})
-            if not self._log_dir and is_rank_zero():
+            settings = {**self._settings, **_ended_runs.get(self._key, {})}
+            named = settings.get("run_id") or os.environ.get("RANKZERO_RUN_ID", "")
+            run = open_run(named) or start_in_training(**settings)
+            if not self._log_dir and run.is_active:
                 self._key = os.path.realpath(run.dir)
             _open_runs[self._key] = run
         self._run = run
         return run
 
     def _end_own_run(self) -> None:
-        if self._given is None and (run := _open_runs.pop(self._key, None)) is not None:
-            if is_rank_zero():
-                _ended_runs[self._key] = {"run_id": run.id, "project": run.project}
+        if self._given is None and (run := _open_runs.get(self._key)) is not None:
+            for key in [key for key, each in _open_runs.items() if each is run]:
+                del _open_runs[key]
+                if run.is_active:
+                    _ended_runs[key] = {"run_id": run.id, "project": run.project}
             run.finish()
 
     @property

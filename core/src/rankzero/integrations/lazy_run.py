@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from types import TracebackType
 from typing import Any, Self
 
+from rankzero.errors import RankzeroError, RunInUseError
+from rankzero.messages import warn_user
 from rankzero.run.endings import status_after
 from rankzero.run.run import Run
 from rankzero.run.start import check, start
 
 
+def start_in_training(loggers: Any = None, **settings: Any) -> Run:
+    """Start a run when the training has begun, which a tracker must not end.
+
+    If another process writes to the run, a new one begins. A run whose trackers cannot be used is kept on disk. Both
+    cause a warning.
+    """
+    try:
+        return start(loggers, **settings)
+    except RunInUseError as error:
+        warn_user(f"a new run begins: {error}")
+        return start(loggers, **{**settings, "run_id": uuid.uuid4().hex})
+    except RankzeroError as error:
+        run = start(loggers, **{**settings, "delivery": "off"})
+        warn_user(f"{error}. The run is kept in {run.dir}; deliver it later with rankzero sync")
+        return run
+
+
 class LazyRun:
-    """A base class of loggers that have a run.
+    """A base class of loggers that have a run, which begins as `start_in_training` does.
 
     As a context manager it ends the run as ``success``, ``failed`` or ``aborted``, by what leaves the block.
 
@@ -35,7 +55,7 @@ class LazyRun:
     def run(self) -> Run:
         """The run; reading this begins it."""
         if self._run is None:
-            self._run = start(**self._settings)
+            self._run = start_in_training(**self._settings)
         return self._run
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ Importing this module makes the name known to Transformers, as does the environm
 from __future__ import annotations
 
 import functools
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, rewrite_logs
 from transformers.trainer_callback import TrainerCallback
 
-from rankzero.errors import RankzeroError, RunInUseError
+from rankzero.errors import RankzeroError
+from rankzero.integrations.lazy_run import start_in_training
 from rankzero.integrations.values import log_values
 from rankzero.messages import OnceWarner, describe
 from rankzero.run.run import Run
@@ -215,16 +215,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             return None
 
     def _start(self, args: TrainingArguments, state: TrainerState) -> Run:
-        settings = {**self._identity(args, state), **self._settings}
-        try:
-            return start(self._loggers, **settings)
-        except RunInUseError as error:
-            self._warner.warn("in use", f"a new run begins: {error}")
-            return start(self._loggers, **{**settings, "run_id": uuid.uuid4().hex})
-        except RankzeroError as error:
-            run = start(self._loggers, **{**settings, "delivery": "off"})
-            self._warner.warn("start", f"{error}. The run is kept in {run.dir}; deliver it later with rankzero sync")
-            return run
+        return start_in_training(self._loggers, **{**self._identity(args, state), **self._settings})
 
     def _identity(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         project = getattr(args, "project", None)
