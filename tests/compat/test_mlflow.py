@@ -273,6 +273,24 @@ def test_runs_of_rankzero_are_shown():
     assert run_of(ours.id, "p").status == "success"
 
 
+def test_a_renamed_run_of_rankzero_is_running_when_it_is_resumed():
+    client, ours = MlflowClient(), rankzero.start(dir="runs")
+    ours.finish()
+    client.update_run(ours.id, name="renamed")
+    assert client.get_run(ours.id).info.status == "FINISHED"
+    with rankzero.start(dir="runs", run_id=ours.id):
+        info = client.get_run(ours.id).info
+        assert (info.status, info.end_time, info.run_name) == ("RUNNING", None, "renamed")
+
+
+def test_a_run_that_is_just_beginning_is_left_out():
+    Path("runs/default/beginning").mkdir(parents=True)
+    Path("runs/default/beginning", JOURNAL).touch()
+    assert mlflow.search_runs(output_format="list") == []
+    with pytest.raises(MlflowException, match="no readable event"):
+        MlflowClient().get_run("beginning")
+
+
 def test_an_open_run_of_rankzero_can_be_logged_to():
     with rankzero.start(dir="runs") as ours:
         MlflowClient().log_metric(ours.id, "loss", 1.0, step=2)

@@ -152,7 +152,7 @@ def metrics(a):
     run_id = client.create_run("0", start_time=1, run_name="r").info.run_id
     for step, value in enumerate([1.0, 0.5, 0.25]):
         client.log_metric(run_id, "loss", value, timestamp=1_700_000_000_001 + step, step=step)
-    client.log_metric(run_id, "loss", 9.0, timestamp=1_700_000_000_000, step=1)  # an earlier step
+    client.log_metric(run_id, "loss", 9.0, timestamp=1_700_000_000_009, step=1)  # an earlier step
     client.log_metric(run_id, "loss", 0.75, timestamp=1_700_000_000_000, step=2)  # an earlier time
     client.log_metric(run_id, "whole", 3, timestamp=1, step=-4)
     client.log_metric(run_id, "odd name/with: spaces", math.nan, timestamp=2, step=0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,22 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
-from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils import validation
 from mlflow.utils.name_utils import _generate_random_name
 from mlflow.utils.search_utils import SearchLoggedModelsUtils
 from mlflow.utils.time import get_current_time_millis
 
-from rankzero.compat.mlflow.state import ARTIFACTS, MODELS, State, texts, uri_of
+from rankzero.compat.mlflow.experiments import Experiments
+from rankzero.compat.mlflow.state import ARTIFACTS, MODELS, texts, uri_of
 from rankzero.values import from_json_number, to_json_number
 
 
-class LoggedModels(AbstractStore):  # type: ignore[misc]  # to mypy, MLflow is Any
+class LoggedModels(Experiments):
     """The methods of a tracking store for logged models."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, store_uri: str) -> None:
+        super().__init__(store_uri)
         self._model_dirs: dict[str, Path] = {}
-
-    @abstractmethod
-    def experiment_dir(self, experiment_id: str, *, active: bool = False) -> Path:
-        """Return the directory of an experiment."""
-
-    @abstractmethod
-    def run_dir(self, run_id: str) -> Path:
-        """Return the directory of a run."""
-
-    @abstractmethod
-    def scan(self) -> Mapping[Path, list[Path]]:
-        """Return the directory of each experiment, with the directories of its runs."""
-
-    @abstractmethod
-    def state(self, directory: Path) -> State:
-        """Return what MLflow keeps of the experiment, run or model in a directory."""
-
-    @abstractmethod
-    def record_model(self, run_dir: Path, files: Path, name: str) -> None:
-        """Record the files of a model in the journal of the run that it belongs to."""
 
     def create_logged_model(
         self,
@@ -86,10 +65,7 @@ class LoggedModels(AbstractStore):  # type: ignore[misc]  # to mypy, MLflow is A
 
     def finalize_logged_model(self, model_id: str, status: LoggedModelStatus) -> LoggedModel:
         self._update_model(model_id, status=str(status))
-        model, files = self.get_logged_model(model_id), self._model_dir(model_id) / ARTIFACTS
-        if model.source_run_id and status == LoggedModelStatus.READY and files.exists():
-            self.record_model(self.run_dir(model.source_run_id), files, model.name)
-        return model
+        return self.get_logged_model(model_id)
 
     def delete_logged_model(self, model_id: str) -> None:
         self._update_model(model_id, stage="deleted")

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from mlflow import entities
-from mlflow.entities import ExperimentTag, LifecycleStage, Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.entities import LifecycleStage, Metric, Param, RunStatus, RunTag
 from mlflow.entities.run_info import check_run_is_active
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 from mlflow.store.entities.paged_list import PagedList
-from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT, SEARCH_MAX_RESULTS_THRESHOLD
 from mlflow.store.tracking.abstract_store import AbstractStore
 from mlflow.utils import mlflow_tags, validation
 from mlflow.utils.name_utils import _generate_random_name
-from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
+from mlflow.utils.search_utils import SearchUtils
 from mlflow.utils.time import get_current_time_millis
-from mlflow.utils.uri import append_to_uri_path, resolve_uri_if_local
+from mlflow.utils.uri import append_to_uri_path
 
+from rankzero.compat.mlflow.experiments import check_limit
 from rankzero.compat.mlflow.models import LoggedModels
-from rankzero.compat.mlflow.state import ARTIFACTS, MODELS, STATE, State, path_of, texts, uri_of
+from rankzero.compat.mlflow.state import ARTIFACTS, path_of, texts, uri_of
 from rankzero.compat.mlflow.writing import begin, find_open, writer
+from rankzero.errors import RankzeroError
 from rankzero.events.structs import Artifact, Metrics
-from rankzero.importers.writing import project_name
 from rankzero.reader.run_data import RunData, read_run
 from rankzero.reader.series import Series
-from rankzero.rundir.finding import glance, make_runs_directory
+from rankzero.rundir.finding import glance
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import flatten, to_json_number
 
-_DEFAULT_PROJECT, _DEFAULT_ID = "default", "0"  # MLflow's experiment "Default"
 _STATUSES = {"FINISHED": "success", "KILLED": "aborted", "FAILED": "failed"}
 _MLFLOW_STATUSES = {
     **{ours: theirs for theirs, ours in _STATUSES.items()},
@@ -57,153 +56,10 @@ class RankzeroStore(LoggedModels):
     """
 
     def __init__(self, store_uri: str) -> None:
-        super().__init__()
-        self.root = path_of(store_uri)
-        self._experiment_dirs: dict[str, Path] = {}
-        self._run_dirs: dict[str, Path] = {}
-        self._states: dict[Path, State] = {}
+        super().__init__(store_uri)
         self._params: dict[Path, dict[str, str]] = {}
         self._ended: dict[Path, tuple[tuple[int, int], entities.Run]] = {}
         self._in_memory: dict[str, entities.Run] = {}
-
-    # Directories
-
-    def scan(self) -> dict[Path, list[Path]]:
-        found: dict[Path, list[Path]] = {self.root / _DEFAULT_PROJECT: []}
-        for parent, folders, files in os.walk(self.root):
-            if JOURNAL in files:
-                found.setdefault(Path(parent).parent, []).append(Path(parent))
-                folders.clear()
-            elif STATE in files:
-                found.setdefault(Path(parent), [])
-            folders[:] = [each for each in folders if each != MODELS]
-        self._experiment_dirs = {self._id_of(each): each for each in found}
-        self._run_dirs = {run_dir.name: run_dir for run_dirs in found.values() for run_dir in run_dirs}
-        return found
-
-    def _project_of(self, directory: Path) -> str:
-        return directory.relative_to(self.root).as_posix()
-
-    def _id_of(self, directory: Path) -> str:
-        project = self._project_of(directory)
-        hashed = int(hashlib.sha256(project.encode()).hexdigest(), 16) % 10**18
-        return _DEFAULT_ID if project == _DEFAULT_PROJECT else str(hashed)
-
-    def experiment_dir(self, experiment_id: str | None, *, active: bool = False) -> Path:
-        wanted = _DEFAULT_ID if experiment_id is None else str(experiment_id)
-        if wanted not in self._experiment_dirs:
-            self.scan()
-        if wanted not in self._experiment_dirs:
-            raise MlflowException(f"Could not find experiment with ID {wanted}", codes.RESOURCE_DOES_NOT_EXIST)
-        directory = self._experiment_dirs[wanted]
-        if active and self.state(directory).is_deleted:
-            raise MlflowException(f"The experiment {wanted} is deleted", codes.INVALID_STATE)
-        return directory
-
-    def run_dir(self, run_id: str) -> Path:
-        validation._validate_run_id(run_id)
-        if run_id not in self._run_dirs:
-            self.scan()
-        if run_id not in self._run_dirs:
-            raise MlflowException(f"Run '{run_id}' not found", codes.RESOURCE_DOES_NOT_EXIST)
-        return self._run_dirs[run_id]
-
-    def state(self, directory: Path) -> State:
-        return self._states.setdefault(directory, State(directory))
-
-    # Experiments
-
-    def _experiment(self, directory: Path) -> entities.Experiment:
-        state, project = self.state(directory), self._project_of(directory)
-        info = state["info"]
-        changed = int(directory.stat().st_mtime * 1000) if directory.exists() else 0
-        default_name = entities.Experiment.DEFAULT_EXPERIMENT_NAME if project == _DEFAULT_PROJECT else project
-        return entities.Experiment(
-            self._id_of(directory),
-            info.get("name", default_name),
-            info.get("artifact_location", uri_of(directory)),
-            info.get("stage", LifecycleStage.ACTIVE),
-            [ExperimentTag(key, value) for key, value in state["tags"].items()],
-            info.get("created", changed),
-            info.get("updated", changed),
-        )
-
-    def search_experiments(
-        self,
-        view_type: int = ViewType.ACTIVE_ONLY,
-        max_results: int = SEARCH_MAX_RESULTS_DEFAULT,
-        filter_string: str | None = None,
-        order_by: list[str] | None = None,
-        page_token: str | None = None,
-    ) -> PagedList:
-        _check_limit(max_results)
-        stages = LifecycleStage.view_type_to_stages(view_type)
-        experiments = [each for each in map(self._experiment, self.scan()) if each.lifecycle_stage in stages]
-        matching = SearchExperimentsUtils.filter(experiments, filter_string)
-        ordered = SearchExperimentsUtils.sort(matching, order_by or ["creation_time DESC", "experiment_id ASC"])
-        return PagedList(*SearchUtils.paginate(ordered, page_token, max_results))
-
-    def get_experiment(self, experiment_id: str | None) -> entities.Experiment:
-        return self._experiment(self.experiment_dir(experiment_id))
-
-    def get_experiment_by_name(self, experiment_name: str) -> entities.Experiment | None:
-        is_default = experiment_name == _DEFAULT_PROJECT
-        name = entities.Experiment.DEFAULT_EXPERIMENT_NAME if is_default else experiment_name
-        return next((each for each in map(self._experiment, self.scan()) if each.name == name), None)
-
-    def create_experiment(
-        self, name: str, artifact_location: str | None = None, tags: Sequence[ExperimentTag] | None = None
-    ) -> str:
-        self._check_new_name(name)
-        if artifact_location:
-            validation._validate_experiment_artifact_location_length(artifact_location)
-        for tag in tags or []:
-            validation._validate_experiment_tag(tag.key, tag.value)
-        directory, taken = self.root / project_name(name), self.scan()
-        while directory in taken:  # by an experiment that was renamed
-            directory = directory.with_name(directory.name + "-2")
-        make_runs_directory(self.root)
-        now = get_current_time_millis()
-        location = resolve_uri_if_local(artifact_location) if artifact_location else None
-        about = {"name": name, "artifact_location": location, "created": now, "updated": now}
-        self.state(directory).set("info", about)
-        self.state(directory).set("tags", texts(tags))
-        self._experiment_dirs[self._id_of(directory)] = directory
-        return self._id_of(directory)
-
-    def _check_new_name(self, name: str) -> None:
-        validation._validate_experiment_name(name)
-        if (existing := self.get_experiment_by_name(name)) is not None:
-            raise MlflowException(
-                f"Experiment {name!r} already exists, and is {existing.lifecycle_stage}", codes.RESOURCE_ALREADY_EXISTS
-            )
-
-    def delete_experiment(self, experiment_id: str) -> None:
-        if str(experiment_id) == _DEFAULT_ID:
-            raise MlflowException("The default experiment cannot be deleted")
-        self._move_experiment(experiment_id, LifecycleStage.ACTIVE, LifecycleStage.DELETED)
-
-    def restore_experiment(self, experiment_id: str) -> None:
-        self._move_experiment(experiment_id, LifecycleStage.DELETED, LifecycleStage.ACTIVE)
-
-    def _move_experiment(self, experiment_id: str, before: str, after: str) -> None:
-        directory = self.experiment_dir(experiment_id)
-        if self._experiment(directory).lifecycle_stage != before:
-            raise MlflowException(f"The experiment {experiment_id} is {after} already", codes.RESOURCE_DOES_NOT_EXIST)
-        for each in (directory, *self.scan()[directory]):
-            self.state(each).set("info", {"stage": after, "updated": get_current_time_millis()})
-
-    def rename_experiment(self, experiment_id: str, new_name: str) -> None:
-        directory = self.experiment_dir(experiment_id, active=True)
-        self._check_new_name(new_name)
-        self.state(directory).set("info", {"name": new_name, "updated": get_current_time_millis()})
-
-    def set_experiment_tag(self, experiment_id: str, tag: ExperimentTag) -> None:
-        validation._validate_experiment_tag(tag.key, tag.value)
-        self.state(self.experiment_dir(experiment_id, active=True)).set("tags", texts([tag]))
-
-    def delete_experiment_tag(self, experiment_id: str, key: str) -> None:
-        self.state(self.experiment_dir(experiment_id, active=True)).delete_tag(key)
 
     # Runs
 
@@ -224,7 +80,7 @@ class RankzeroStore(LoggedModels):
         name = named[mlflow_tags.MLFLOW_RUN_NAME] = run_name or tagged or _generate_random_name()
         run_dir = directory / uuid.uuid4().hex
         begin(
-            run_dir, self._project_of(directory), self.root, name=name, tags=_labels(named) or None, resume="never",
+            run_dir, self.project_of(directory), self.root, name=name, tags=_labels(named) or None, resume="never",
             notes=named.get(mlflow_tags.MLFLOW_RUN_NOTE), group=named.get(mlflow_tags.MLFLOW_PARENT_RUN_ID),
         )  # fmt: skip
         about = {"user": user_id or "", "start_time": start_time or get_current_time_millis()}
@@ -237,7 +93,7 @@ class RankzeroStore(LoggedModels):
 
     def _run_in_memory(self, run_dir: Path, tags: Mapping[str, str], about: Mapping[str, Any]) -> entities.Run:
         info = entities.RunInfo(
-            run_dir.name, self._id_of(run_dir.parent), about["user"], "RUNNING", about["start_time"], None,
+            run_dir.name, self.id_of(run_dir.parent), about["user"], "RUNNING", about["start_time"], None,
             LifecycleStage.ACTIVE, uri_of(run_dir / ARTIFACTS), tags[mlflow_tags.MLFLOW_RUN_NAME],
         )  # fmt: skip
         data = entities.RunData(tags=[RunTag(key, value) for key, value in tags.items()])
@@ -252,7 +108,7 @@ class RankzeroStore(LoggedModels):
         known = self._ended.get(run_dir)
         if known is not None and known[0] == sizes:
             return known[1]
-        read = read_run(run_dir)
+        read = _read(run_dir)
         tags = state["tags"] if "user" in state["info"] else {**_tags_of(read), **state["tags"]}
         run = entities.Run(
             self._run_info(run_dir, read, tags),
@@ -281,7 +137,7 @@ class RankzeroStore(LoggedModels):
             files = append_to_uri_path(location, run_dir.name, ARTIFACTS)
         return entities.RunInfo(
             run_dir.name,
-            self._id_of(run_dir.parent),
+            self.id_of(run_dir.parent),
             info.get("user", ""),
             status,
             info.get("start_time", round(read.started * 1000)),
@@ -308,7 +164,8 @@ class RankzeroStore(LoggedModels):
             state.set("tags", {mlflow_tags.MLFLOW_RUN_NAME: run_name})
         status = known.status if run_status is None else RunStatus.to_string(run_status)
         if status in _STATUSES:
-            self._end(run_dir, status, end_time)
+            if (status, end_time) != (known.status, known.end_time):
+                self._end(run_dir, status, end_time)
         elif known.status != "RUNNING":
             writer(run_dir)
             state.set("info", {"status": None, "end_time": end_time})
@@ -338,17 +195,16 @@ class RankzeroStore(LoggedModels):
         order_by: list[str] | None,
         page_token: str | None,
     ) -> tuple[list[entities.Run], str | None]:
-        _check_limit(max_results)
+        check_limit(max_results)
         stages = LifecycleStage.view_type_to_stages(run_view_type)
-        runs = [run for run in map(self._run, self._runs_of(experiment_ids)) if run.info.lifecycle_stage in stages]
-        ordered = SearchUtils.sort(SearchUtils.filter(runs, filter_string), order_by)
+        runs = []
+        for run_dir in self.run_dirs(experiment_ids):
+            with suppress(MlflowException):  # a run that is just beginning
+                runs.append(self._run(run_dir))
+        matching = SearchUtils.filter([run for run in runs if run.info.lifecycle_stage in stages], filter_string)
+        ordered = SearchUtils.sort(matching, order_by)
         page: tuple[list[entities.Run], str | None] = SearchUtils.paginate(ordered, page_token, max_results)
         return page
-
-    def _runs_of(self, experiment_ids: Iterable[str]) -> list[Path]:
-        found = self.scan()
-        directories = [self._experiment_dirs[each] for each in experiment_ids if each in self._experiment_dirs]
-        return [run_dir for directory in directories for run_dir in found[directory]]
 
     # What is logged to a run
 
@@ -408,7 +264,9 @@ class RankzeroStore(LoggedModels):
         self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
     ) -> PagedList:
         validation._validate_metric_name(metric_key)
-        series = read_run(self.run_dir(run_id)).metrics.get(metric_key)
+        if run_id in self._in_memory:
+            return PagedList([], None)
+        series = _read(self.run_dir(run_id)).metrics.get(metric_key)
         history = [] if series is None else [_point(metric_key, series, index) for index in range(len(series))]
         if max_results is not None:
             return PagedList(*SearchUtils.paginate(history, page_token, max_results))
@@ -439,15 +297,21 @@ class RankzeroStore(LoggedModels):
             models = json.loads(state["tags"].get(mlflow_tags.MLFLOW_LOGGED_MODELS, "[]"))
             state.set("tags", {mlflow_tags.MLFLOW_LOGGED_MODELS: json.dumps([*models, mlflow_model.get_tags_dict()])})
 
-    def record_model(self, run_dir: Path, files: Path, name: str) -> None:
-        writer(run_dir).record(Artifact(time.time(), files.relative_to(run_dir).as_posix(), name, "model"))
+    def finalize_logged_model(self, model_id: str, status: entities.LoggedModelStatus) -> entities.LoggedModel:
+        model = super().finalize_logged_model(model_id, status)
+        files = path_of(model.artifact_location)
+        if model.source_run_id and status == entities.LoggedModelStatus.READY and files.exists():
+            run_dir = self.run_dir(model.source_run_id)
+            path = files.relative_to(run_dir).as_posix()
+            writer(run_dir).record(Artifact(time.time(), path, model.name, "model"))
+        return model
 
     def _search_datasets(self, experiment_ids: Sequence[str]) -> list[entities._DatasetSummary]:
         found = {}
-        for run_dir in self._runs_of(experiment_ids):
+        for run_dir in self.run_dirs(experiment_ids):
             for each in map(_dataset_input, self.state(run_dir)["datasets"].values()):
                 contexts = [tag.value for tag in each.tags if tag.key == mlflow_tags.MLFLOW_DATASET_CONTEXT]
-                about = (self._id_of(run_dir.parent), each.dataset.name, each.dataset.digest, *(contexts or [None])[:1])
+                about = (self.id_of(run_dir.parent), each.dataset.name, each.dataset.digest, *(contexts or [None])[:1])
                 found[about] = entities._DatasetSummary(*about)
         return list(found.values())
 
@@ -482,12 +346,11 @@ def _refusal(name: str) -> Any:
 _refuse_the_rest()
 
 
-def _check_limit(max_results: Any) -> None:
-    if not isinstance(max_results, int) or not 1 <= max_results <= SEARCH_MAX_RESULTS_THRESHOLD:
-        raise MlflowException(
-            f"max_results is a whole number from 1 to {SEARCH_MAX_RESULTS_THRESHOLD}, not {max_results!r}",
-            codes.INVALID_PARAMETER_VALUE,
-        )
+def _read(run_dir: Path) -> RunData:
+    try:
+        return read_run(run_dir)
+    except RankzeroError as error:
+        raise MlflowException(str(error), codes.RESOURCE_DOES_NOT_EXIST) from error
 
 
 def _labels(tags: Mapping[str, str]) -> list[str]:
