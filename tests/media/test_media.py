@@ -147,6 +147,24 @@ def test_an_invalid_image_is_kept_as_numbers(run, array):
     np.testing.assert_array_equal(np.load(run.dir / logged(run, structs.Image).files[0].path), array, strict=True)
 
 
+@pytest.mark.parametrize(
+    ("verb", "value", "message"),
+    [
+        (
+            "log_image",
+            None,
+            "an image is a path, a PIL image, a figure, or an array or tensor of numbers, not NoneType",
+        ),
+        ("log_figure", None, "a figure is one of matplotlib or plotly, or a path, not None"),
+        ("log_figure", 3, "a figure is one of matplotlib or plotly, or a path, not int; kept as raw numbers instead"),
+    ],
+)
+def test_a_value_that_is_no_picture_has_one_warning_that_names_what_is_accepted(run, verb, value, message):
+    with pytest.warns(UserWarning, match=message) as warned:
+        getattr(run, verb)("key", value)
+    assert len(warned) == 1
+
+
 def test_media_file_is_a_path_and_an_array(run):
     run.log_image("key", [RGB])
     file = logged(run, structs.Image).files[0].under(run.dir)

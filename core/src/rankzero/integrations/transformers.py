@@ -7,6 +7,8 @@ Importing this module makes the name known to Transformers, as does the environm
 from __future__ import annotations
 
 import functools
+import sys
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -223,7 +225,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         name = None if args.run_name == args.output_dir else args.run_name  # the default of older versions
         if state.is_hyper_param_search:
             self._trials += 1
-            identity["name"] = str(state.trial_name or f"{name or 'trial'}-{self._trials}")
+            identity["name"] = str(state.trial_name or f"{name or 'trial'}-{_ray_trial() or self._trials}")
             return identity | ({"group": name} if name else {})
         return identity | ({"name": name} if name else {})
 
@@ -242,6 +244,16 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             import pandas as pd
 
             self.run.log_table("completions", dataframe=pd.read_parquet(path), step=step)
+
+
+def _ray_trial() -> str | None:
+    """Return the id of the trial in a process of Ray Tune, where each trial has a copy of the callback."""
+    context = getattr(sys.modules.get("ray.tune"), "get_context", None)
+    if context is None:
+        return None
+    with warnings.catch_warnings(action="ignore"):  # it warns outside of a trial
+        trial: str | None = context().get_trial_id()
+    return trial
 
 
 class _Saved(NamedTuple):

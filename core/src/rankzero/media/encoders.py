@@ -60,7 +60,11 @@ def encode_image(image: Any) -> Encoded:
     if hasattr(image, "savefig") or hasattr(image, "write_html"):
         return encode_figure(image)
     if not hasattr(image, "save"):
-        image = import_pillow().fromarray(_pixels(to_array(image)))
+        array = to_array(image)
+        if array.dtype.kind == "O":
+            accepted = "a path, a PIL image, a figure, or an array or tensor of numbers"
+            raise TypeError(f"an image is {accepted}, not {type(image).__name__}")
+        image = import_pillow().fromarray(_pixels(array))
     elif image.mode == "F":
         image = import_pillow().fromarray(_pixels(_numpy().asarray(image)))
     elif image.mode not in _PNG_MODES:
@@ -76,9 +80,11 @@ def encode_figure(figure: Any) -> Encoded:
         text = io.StringIO()
         figure.write_html(text)
         return text.getvalue().encode(), ".html"
-    figure = figure if hasattr(figure, "savefig") else figure.figure
+    owner: Any = figure if hasattr(figure, "savefig") else getattr(figure, "figure", None)
+    if not hasattr(owner, "savefig"):
+        raise TypeError(f"a figure is one of matplotlib or plotly, or a path, not {type(figure).__name__}")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    owner.savefig(buffer, format="png")
     return buffer.getvalue(), ".png"
 
 

@@ -106,8 +106,11 @@ class MediaStore:
         try:
             encoded = ENCODERS[kind](item, **encoding)
         except (PluginNotInstalledError, TypeError, ValueError) as error:
+            try:
+                encoded = encode_raw(item)
+            except (TypeError, ValueError):  # not numbers
+                raise error from None
             warn_user(f"{error}; kept as raw numbers instead")
-            encoded = encode_raw(item)
         return self.put_bytes(encoded, caption=caption)
 
     def table(self, columns: Sequence[str], data: Iterable[Iterable[Any]]) -> MediaFile:
