@@ -1,4 +1,4 @@
-"""How long a log call takes through each integration, beside the framework's own integrations of trackers.
+"""How long a log call takes through each integration and stand-in, beside the framework's own and what it stands for.
 
 All of it runs in one process, by turns: W&B offline, MLflow on a SQLite database, and rankzero, each with the processes
 that it starts. There are as many numbers in a call as a Trainer logs.
@@ -20,10 +20,13 @@ from ignite.handlers.mlflow_logger import OutputHandler as MLflowOutput
 from ignite.handlers.wandb_logger import OutputHandler as WandbOutput
 from ignite.handlers.wandb_logger import WandBLogger
 from measuring import Table
+from mlflow.entities import Metric
+from torch.utils import tensorboard
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import MLflowCallback, WandbCallback
 
-import rankzero.compat.wandb as compat
+import rankzero.compat.tensorboard as our_tensorboard
+import rankzero.compat.wandb as our_wandb
 from rankzero.integrations.accelerate import RankzeroTracker
 from rankzero.integrations.ignite import OutputHandler, RankzeroLogger
 from rankzero.integrations.transformers import RankzeroCallback
@@ -33,7 +36,7 @@ LOGS = {"loss": 0.5, "grad_norm": 1.25, "learning_rate": 1e-3, "epoch": 0.5, "nu
 ROUNDS = 15
 CALLS = 60
 FASTER = 10
-"""So many times less than the faster one of W&B's and MLflow's integration does a log call take."""
+"""So many times less than the fastest of the others does a log call of rankzero take."""
 
 Log = Callable[[int], object]
 """Logs at a step."""
@@ -70,31 +73,72 @@ def of_ignite(logger, handler) -> Log:
     return log
 
 
-def doors() -> dict[str, dict[str, Log]]:
-    """Return integration → tool → its log call."""
-    run = compat.init()
+def of_writer(writer) -> Log:
+    def log(step: int) -> None:
+        for name, value in LOGS.items():
+            writer.add_scalar(name, value, step)
+
+    return log
+
+
+def of_wandb(run) -> Log:
+    return lambda step: run.log(dict(LOGS), step)
+
+
+def of_mlflow(tracking_uri: str) -> Log:
+    client = mlflow.MlflowClient(tracking_uri)
+    run_id = client.create_run(client.create_experiment("client")).info.run_id
+    return lambda step: client.log_batch(run_id, [Metric(name, value, 0, step) for name, value in LOGS.items()])
+
+
+def transformers() -> dict[str, Log]:
     return {
-        "import wandb": {
-            "rankzero": lambda step: run.log(dict(LOGS), step),
-            "W&B": lambda step: wandb.log(dict(LOGS), step),
-            "MLflow": lambda step: mlflow.log_metrics(dict(LOGS), step),
-        },
-        "Transformers": {
-            "rankzero": of_transformers(RankzeroCallback("csv")),
-            "W&B": of_transformers(WandbCallback()),
-            "MLflow": of_transformers(MLflowCallback()),
-        },
-        "Accelerate": {
-            "rankzero": of_accelerate(RankzeroTracker("bench", loggers="csv")),
-            "W&B": of_accelerate(WandBTracker("bench")),
-            "MLflow": of_accelerate(MLflowTracker("bench", nested_run=True)),
-        },
-        "Ignite": {
-            "rankzero": of_ignite(RankzeroLogger("csv"), OutputHandler),
-            "W&B": of_ignite(WandBLogger(), WandbOutput),
-            "MLflow": of_ignite(MLflowLogger(), MLflowOutput),
-        },
+        "rankzero": of_transformers(RankzeroCallback("csv")),
+        "W&B": of_transformers(WandbCallback()),
+        "MLflow": of_transformers(MLflowCallback()),
     }
+
+
+def accelerate() -> dict[str, Log]:
+    return {
+        "rankzero": of_accelerate(RankzeroTracker("bench", loggers="csv")),
+        "W&B": of_accelerate(WandBTracker("bench")),
+        "MLflow": of_accelerate(MLflowTracker("bench", nested_run=True)),
+    }
+
+
+def ignite() -> dict[str, Log]:
+    return {
+        "rankzero": of_ignite(RankzeroLogger("csv"), OutputHandler),
+        "W&B": of_ignite(WandBLogger(), WandbOutput),
+        "MLflow": of_ignite(MLflowLogger(), MLflowOutput),
+    }
+
+
+def summary_writer() -> dict[str, Log]:
+    return {
+        "rankzero": of_writer(our_tensorboard.SummaryWriter("ours", loggers="csv")),
+        "torch": of_writer(tensorboard.SummaryWriter("theirs")),
+    }
+
+
+def import_wandb() -> dict[str, Log]:
+    return {"rankzero": of_wandb(our_wandb.init(project="bench")), "W&B": of_wandb(wandb.init(project="bench"))}
+
+
+def mlflow_client() -> dict[str, Log]:
+    return {"rankzero": of_mlflow("rankzero:rankzero-runs"), "MLflow": of_mlflow(os.environ["MLFLOW_TRACKING_URI"])}
+
+
+DOORS = {
+    "Transformers": transformers,
+    "Accelerate": accelerate,
+    "Ignite": ignite,
+    "SummaryWriter": summary_writer,
+    "import wandb": import_wandb,
+    "MLflow's client": mlflow_client,
+}
+"""Door → a function that returns tool → its log call, rankzero's first."""
 
 
 def microseconds(log: Log, first: int) -> float:
@@ -109,18 +153,24 @@ def microseconds(log: Log, first: int) -> float:
 
 def main() -> None:
     table = Table(f"A log call of {len(LOGS)} numbers, median")
-    for door, tools in doors().items():
-        rounds = [{tool: microseconds(log, number * CALLS) for tool, log in tools.items()} for number in range(ROUNDS)]
-        for tool in tools:
-            table.show(f"{door}: {tool}", median(each[tool] for each in rounds), "µs", digits=1)
-        share = median(each["rankzero"] / min(each["W&B"], each["MLflow"]) for each in rounds)
-        table.show(f"{door}: rankzero / the faster of them", share, "×", limit=1 / FASTER, digits=3)
+    for door, start in DOORS.items():
+        tools = start()
+        rounds = [[microseconds(log, number * CALLS) for log in tools.values()] for number in range(ROUNDS)]
+        for tool, each in zip(tools, zip(*rounds, strict=True), strict=True):
+            table.show(f"{door}: {tool}", median(each), "µs", digits=1)
+        share = median(ours / min(theirs) for ours, *theirs in rounds)
+        table.show(f"{door}: rankzero / the fastest of them", share, "×", limit=1 / FASTER, digits=3)
+        end()
+    table.exit()
+
+
+def end() -> None:
+    """End the runs of all tools."""
     while mlflow.active_run():
         mlflow.end_run()
     wandb.finish()
     for run in list(open_runs()):
         run.finish()
-    table.exit()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 from rankzero.run.run import Run
 from rankzero.values import flatten
 
+_NUMBERS = {float, int}
+
 
 def log_values(run: Run, values: Mapping[str, Any], step: int | None = None, **context: Any) -> None:
     """Log numbers as metrics and texts as texts, at the same step.
@@ -18,6 +20,10 @@ def log_values(run: Run, values: Mapping[str, Any], step: int | None = None, **c
         step: the step; by default one more than the last one.
         **context: ``epoch`` and ``stage``, as in `Run.log_metrics`.
     """
+    if _NUMBERS.issuperset(map(type, values.values())):  # nearly always; the rest takes as long as `Run.log_metrics`
+        if values:
+            run.log_metrics(values, step=step, **context)
+        return
     flat = dict(flatten(values))
     texts = {name: value for name, value in flat.items() if isinstance(value, str)}
     numbers = {name: value for name, value in flat.items() if name not in texts}
