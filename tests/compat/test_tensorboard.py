@@ -304,11 +304,14 @@ def test_hyperparameters_of_several_trials_are_all_kept():
             writer.add_hparams({"lr": 0.1 * trial, "size": 1}, {"accuracy": trial}, global_step=5)
         writer.add_hparams({"lr": 0.0, "more": 2}, {"accuracy": 9}, global_step=6)
         writer.add_hparams({"lr": 7}, {}, run_name="named")
+        for _ in range(2):
+            writer.add_hparams({"betas": torch.tensor([0.9, 0.99])}, {})
     data = only_run()
     assert data.params["lr"] == 0.0
     assert data.params["more"] == 2
     assert data.params["2"] == {"lr": 0.1, "size": 1}
     assert data.params["named"] == {"lr": 7}
+    assert data.params["betas"] == pytest.approx([0.9, 0.99])
     assert points(data) == {"accuracy": [(5, 0), (6, 9)], "2/accuracy": [(5, 1)], "3/accuracy": [(5, 2)]}
 
 
@@ -357,6 +360,11 @@ def test_writers_of_a_run_that_is_named_share_it(monkeypatch):
             writer.close()
     first.close()
     assert (points(only_run()), only_run().info.id) == ({"loss": [(0, 0), (1, 1), (2, 2)]}, "named")
+    with rankzero.start() as run:
+        with SummaryWriter("logs/test") as writer:
+            writer.add_scalar("accuracy", 1, 3)
+        run.log_metrics({"still": 1}, 4)
+    assert (points(only_run())["still"], writer.run) == ([(4, 1)], run)
 
 
 def test_without_a_directory_it_is_the_runs_own():
@@ -410,17 +418,19 @@ def test_an_error_decides_about_the_status(error):
 
 
 def test_wrong_arguments_do_not_raise(recwarn):
-    with SummaryWriter() as writer:
+    Path("file").touch()
+    with SummaryWriter("file/logs") as writer:
         writer.add_image("a", np.zeros((2, 2)), 0)
         writer.add_audio("b", object())
         writer.add_histogram("c", "text")
         writer.add_pr_curve("d", [1], [0.5, 0.1])
         writer.add_hparams(None, None)
         writer.add_mesh("e", None, unknown=1)
+        writer.add_scalars("g", [1])
         writer.add_scalar("f", "text", "step")
         writer.add_scalar("f", 1, 1)
     assert points(only_run())["f"] == [(1, 1)]
-    assert len({str(each.message) for each in recwarn}) >= 6
+    assert len({str(each.message) for each in recwarn}) >= 8
 
 
 def test_other_ranks_log_nothing(monkeypatch):

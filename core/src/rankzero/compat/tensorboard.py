@@ -19,7 +19,7 @@ from rankzero.files.directories import is_url
 from rankzero.integrations import Execute, watch_door
 from rankzero.integrations.lazy_run import LazyRun, start_in_training
 from rankzero.media.encoders import Histogram, encode_raw, histogram, import_pillow, to_array
-from rankzero.messages import OnceWarner, describe
+from rankzero.messages import OnceWarner, describe, warn_user
 from rankzero.run.run import Run
 from rankzero.run.start import open_run
 from rankzero.values import as_list, to_int, to_json_number, to_jsonable, to_number
@@ -99,7 +99,10 @@ class SummaryWriter(LazyRun):
         super().__init__(run, **settings)
         self._key = os.path.realpath(self._log_dir) if self._log_dir else f"writer {id(self)}"
         if self._log_dir and not is_url(self._log_dir):
-            os.makedirs(self._log_dir, exist_ok=True)
+            try:
+                os.makedirs(self._log_dir, exist_ok=True)
+            except OSError as error:
+                warn_user(f"the directory of a SummaryWriter cannot be made: {describe(error)}")
         self._steps = Counter[str]()
         self._hparams: dict[str, Any] = {}
         self._warner = OnceWarner()
@@ -118,8 +121,11 @@ class SummaryWriter(LazyRun):
             return self._given
         if (run := _open_runs.get(self._key)) is None:
             settings = {**self._settings, **_ended_runs.get(self._key, {})}
-            named = settings.get("run_id") or os.environ.get("RANKZERO_RUN_ID", "")
-            run = open_run(named) or start_in_training(**settings)
+            run = open_run(settings.get("run_id") or os.environ.get("RANKZERO_RUN_ID", ""))
+            if run is not None and run not in _open_runs.values():
+                self._given = self._run = run  # the script has started it, and ends it
+                return run
+            run = run or start_in_training(**settings)
             if not self._log_dir and run.is_active:
                 self._key = os.path.realpath(run.dir)
             _open_runs[self._key] = run
@@ -190,12 +196,12 @@ class SummaryWriter(LazyRun):
         hyperparameters and metrics have the prefix ``run_name/``, by default the number of the call.
         """
         self._steps["add_hparams()"] += 1
-        prefix = ""
-        if any(self._hparams.get(name, value) != value for name, value in hparam_dict.items()):
+        params, prefix = to_jsonable(hparam_dict), ""
+        if any(self._hparams.get(name, value) != value for name, value in params.items()):
             prefix = f"{run_name or self._steps['add_hparams()']}/"
         else:
-            self._hparams.update(hparam_dict)
-        self.run.log_hyperparams({prefix[:-1]: hparam_dict} if prefix else hparam_dict)
+            self._hparams.update(params)
+        self.run.log_hyperparams({prefix[:-1]: params} if prefix else params)
         for name, value in metric_dict.items():
             self.add_scalar(prefix + name, value, global_step)
 
@@ -394,7 +400,7 @@ def _on_rank_zero(method: Callable[..., None]) -> Callable[..., None]:
 
 
 for _name in [name for name in vars(SummaryWriter) if name.lstrip("_").startswith("add_")]:
-    if _name not in ("add_scalar", "add_scalars"):  # which only call the run, many times
+    if _name != "add_scalar":  # which only calls the run, many times
         setattr(SummaryWriter, _name, _on_rank_zero(getattr(SummaryWriter, _name)))
 
 
