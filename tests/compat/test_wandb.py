@@ -343,6 +343,8 @@ def test_how_a_run_ends():
     with pytest.raises(ZeroDivisionError), wandb.init() as run:
         1 / 0  # noqa: B018
     assert rankzero.read_run(run.rankzero_run.dir).status == "failed"
+    wandb.init().rankzero_run.finish()
+    assert wandb.run is None
     for code, status in ((0, "success"), (1, "failed"), (255, "aborted")):
         run = wandb.init()
         wandb.finish(exit_code=code)

@@ -247,7 +247,8 @@ class Run:
         return found
 
     def _log_files(self, status: str) -> None:
-        """Log the files in `dir`, and saved files that have changed."""
+        """Log the files in `dir`, and saved files that have changed; the run is ending, whoever ends it."""
+        _forget(self)
         found = [] if self._dir is None else self._dir.rglob("*")
         kept = {path: (os.path.relpath(path, self.dir), None) for path in found}
         for path, (name, state) in {**kept, **self._saved}.items():
