@@ -323,6 +323,14 @@ def test_what_a_run_is_called_and_what_the_environment_says(monkeypatch, said):
     assert any("init(name='new')" in message for message in said)
 
 
+def test_a_tracker_that_cannot_be_used_does_not_end_a_training(monkeypatch):
+    monkeypatch.setenv("RANKZERO_DELIVERY", "process")
+    monkeypatch.setenv("RANKZERO_LOGGERS", "wandb")
+    monkeypatch.setenv("NETRC", "none")
+    with pytest.warns(UserWarning, match="WANDB_API_KEY.*deliver it later with rankzero sync"):
+        assert points(logged(lambda run: run.log({"a": 1.0}), project="p")) == {"a": [(0, 1.0)]}
+
+
 def test_one_run_at_a_time(said):
     first = wandb.init()
     assert wandb.init() is first

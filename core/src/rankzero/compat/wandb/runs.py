@@ -16,11 +16,11 @@ from rankzero.compat.wandb.artifact import Artifact
 from rankzero.compat.wandb.mappings import Config, Error, Summary, UsageError
 from rankzero.compat.wandb.media import is_metric, write
 from rankzero.events.run_info import RunInfo
+from rankzero.integrations.lazy_run import start_in_training
 from rankzero.messages import OnceWarner, describe, did_you_mean, warn_user
 from rankzero.processes import ipython_shell
 from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run as RankzeroRun
-from rankzero.run.start import start
 from rankzero.values import as_list, as_names, flatten, to_int
 
 FILES = "run-files"
@@ -348,9 +348,11 @@ def init(
 ) -> Run:  # fmt: skip
     """Begin a run; where there is one already, return it unless ``reinit`` asks for another.
 
+    If the trackers cannot be used, the run is kept on disk, with a warning.
+
     Raises:
         ConfigError: an argument is invalid.
-        RunInUseError: another process writes to the run with this id.
+        RunNotFoundError: ``resume="must"``, and there is no such run.
     """
     global current
     if unknown := others.keys() - _KNOWN:
@@ -396,7 +398,7 @@ def _begin(asked: dict[str, Any]) -> Run:
         run_id, name, project = (settings[key] or "disabled" for key in ("run_id", "name", "project"))
         return Run(RankzeroRun(RunInfo(run_id, name, project, directory), is_active=False), asked)
     with _variables({_VARIABLES[name]: asked[name] for name in _FOR_TRACKERS if asked[name] is not None}):
-        return Run(start(**{**settings, **start_settings}), asked)
+        return Run(start_in_training(**{**settings, **start_settings}), asked)
 
 
 @contextmanager
