@@ -21,11 +21,15 @@ FRAMEWORKS = [
     "lightning>=2.5",
     "accelerate>=1",
     "transformers>=4.57",
+    "catboost>=1.2",
+    "keras>=3.9",
+    "lightgbm>=4.7",
     "optuna>=4",
     "pytorch-ignite>=0.5",
     "stable-baselines3>=2.3",
     "tensorboardX>=2.6",
     "trl>=1",
+    "xgboost-cpu>=3",
 ]
 
 # uv does not read pip's settings. Without local wheels it takes torch's CPU build: no test needs a GPU.

@@ -18,7 +18,18 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["accelerate", "ignite", "transformers"]  # not installed to build the documentation
+autodoc_mock_imports = [  # not installed to build the documentation
+    "accelerate",
+    "composer",
+    "fastai",
+    "hydra",
+    "ignite",
+    "keras",
+    "optuna",
+    "torchtitan",
+    "transformers",
+    "xgboost",
+]
 autodoc_typehints = "description"
 napoleon_numpy_docstring = False
 

@@ -20,6 +20,8 @@ hypothesis.settings.load_profile("any machine")
 # It costs a process for each run that a test starts; the tests that are about it have it on.
 os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
 
+os.environ["KERAS_BACKEND"] = "torch"  # the default, TensorFlow, is not installed
+
 
 @pytest.fixture(scope="session", autouse=True)
 def state(tmp_path_factory):

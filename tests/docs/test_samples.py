@@ -32,7 +32,8 @@ VARYING = {
     r"/\S*/rankzero-runs": "/rankzero-runs",
     r"^(\$ .*|Python \d.*|.* · .* × .* GB)\n": "",  # a process of its own finds it out, perhaps too late
 }
-SLOW = ("lightning", "multi-gpu", "several-processes", "comet", "mlflow", "neptune")  # they start many processes
+# They start many processes, or import many frameworks.
+SLOW = ("lightning", "multi-gpu", "several-processes", "comet", "frameworks", "mlflow", "neptune")
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("[!_]*/*.md"))]
 
 

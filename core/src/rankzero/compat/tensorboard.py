@@ -96,7 +96,7 @@ class SummaryWriter(LazyRun):
         name = "/".join(os.path.normpath(self._log_dir).split(os.sep)[-2:]) if self._log_dir else comment
         if name and not os.environ.get("RANKZERO_NAME"):
             settings = {"name": name, **settings}
-        super().__init__(run, **settings)
+        super().__init__(run=run, **settings)
         self._key = os.path.realpath(self._log_dir) if self._log_dir else f"writer {id(self)}"
         if self._log_dir and not is_url(self._log_dir):
             try:

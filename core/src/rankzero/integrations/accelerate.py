@@ -39,10 +39,9 @@ class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy
     main_process_only = False  # a Run itself knows which rank logs
 
     def __init__(self, run_name: str | Run | None = None, *, run: Run | None = None, **settings: Any) -> None:
-        GeneralTracker.__init__(self)
         given = run_name if isinstance(run_name, Run) else run
         project = {} if run_name is None or given is not None else {"project": run_name}
-        LazyRun.__init__(self, given, **{**project, **settings})
+        super().__init__(run=given, **{**project, **settings})
 
     @property
     def tracker(self) -> Run:

@@ -24,7 +24,6 @@ from ignite.handlers.base_logger import (
 
 from rankzero.integrations.lazy_run import LazyRun
 from rankzero.integrations.values import log_values
-from rankzero.run.run import Run
 
 if TYPE_CHECKING:
     import torch
@@ -59,11 +58,6 @@ class RankzeroLogger(LazyRun, BaseLogger):  # type: ignore[misc]  # to mypy, Ign
         ConfigError: an argument is invalid.
         PluginError: a logger is not installed, or is broken.
     """
-
-    def __init__(self, loggers: Any = None, *, run: Run | None = None, **settings: Any) -> None:
-        if isinstance(loggers, Run):
-            loggers, run = None, loggers
-        super().__init__(run, loggers=loggers, **settings)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # copying and unpickling ask for some before there are attributes

@@ -1,9 +1,10 @@
-"""The run of a framework's logger: it begins when it is first needed, or is one that the user has started."""
+"""The run of a framework's logger or callback: it begins when it is first needed, or the user has started it."""
 
 from __future__ import annotations
 
 import sys
 import uuid
+import weakref
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,22 +35,32 @@ def start_in_training(loggers: Any = None, **settings: Any) -> Run:
 class LazyRun:
     """A base class of loggers that have a run, which begins as `start_in_training` does.
 
+    The class of a framework may be another base. The methods can be called on each rank, and only rank zero logs. A
+    copy has a run of its own.
+
     As a context manager it ends the run as ``success``, ``failed`` or ``aborted``, by what leaves the block.
 
     Args:
-        given: a Run, which is not ended; None to start one.
-        **settings: the arguments of `rankzero.start`.
+        loggers: the ``loggers`` of `rankzero.start`; or a Run, which is not ended.
+        run: the same as a Run in the place of ``loggers``.
+        **settings: further arguments of `rankzero.start`.
 
     Raises:
         ConfigError: an argument is invalid.
         PluginError: a logger is not installed, or is broken.
     """
 
-    def __init__(self, given: Run | None, **settings: Any) -> None:
-        self._given = self._run = given
-        self._settings = settings
-        if given is None:
-            check(**settings)
+    def __init__(self, loggers: Any = None, *, run: Run | None = None, **settings: Any) -> None:
+        super().__init__()
+        if isinstance(loggers, Run):
+            loggers, run = None, loggers
+        self._given = self._run = run
+        self._settings = {"loggers": loggers, **settings}
+        if run is None:
+            check(**self._settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_run": self._given}
 
     @property
     def run(self) -> Run:
@@ -80,3 +91,49 @@ class LazyRun:
         """End the run if it has begun and was not given."""
         if self._run is not None and self._given is None:
             self._run.finish()
+
+
+class TrainingRun(LazyRun):
+    """A base class of callbacks: the run of a training, which is a success once the framework says that it ended well.
+
+    The run stays open, for what is logged afterwards, until `close`, the end of the process, or until the callback is
+    garbage-collected. That of a copy ends with its training.
+    """
+
+    says_when_it_ends = True
+    """Whether the framework calls the callback at the end of each training that ends well."""
+    _is_trained = False
+    _is_closed = False
+    _is_copy = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_is_copy": True}
+
+    def begin_training(self, params: Any = None, *, of_new_model: bool = False) -> None:
+        """Begin the run if need be, and log the parameters; until `end_training`, its status is ``failed``.
+
+        Args:
+            params: the parameters of the training.
+            of_new_model: whether a second training is a run of its own; else it continues the first one's run.
+        """
+        if self._run is not self._given and (self._is_closed or (of_new_model and self._is_trained)):
+            self._end_own_run()
+            self._run, self._is_closed = None, False
+        if self._run is None:
+            weakref.finalize(self, self.run.finish, timeout=0.0).atexit = False  # the end of the process ends all runs
+        self._is_trained = True
+        if params:
+            self.run.log_hyperparams(params)
+        if self.says_when_it_ends:
+            self.run.finalize("failed")
+
+    def close(self) -> None:
+        """End the run, unless it was given; a later training begins another one."""
+        super().close()
+        self._is_closed = True
+
+    def end_training(self) -> None:
+        """Record that the training has ended well."""
+        self.run.finalize("success")
+        if self._is_copy:  # made by the framework, such as one in a worker: nobody logs more to it
+            self.close()

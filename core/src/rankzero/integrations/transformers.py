@@ -19,7 +19,7 @@ from transformers.trainer_callback import TrainerCallback
 
 from rankzero.errors import RankzeroError
 from rankzero.integrations.lazy_run import start_in_training
-from rankzero.integrations.values import log_values
+from rankzero.integrations.values import log_values, model_sizes
 from rankzero.messages import OnceWarner, describe
 from rankzero.run.run import Run
 from rankzero.run.start import check, open_run, start
@@ -273,9 +273,7 @@ def _params(args: TrainingArguments, state: TrainerState, model: Any) -> dict[st
     if state.is_hyper_param_search:
         params["trial"] = state.trial_params
     if hasattr(model, "parameters"):
-        sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
-        params["model/num_parameters"] = sum(size for size, _ in sizes)
-        params["model/num_trainable_parameters"] = sum(size for size, is_trained in sizes if is_trained)
+        params |= model_sizes(model.parameters(), (each for each in model.parameters() if each.requires_grad))
     return params
 
 

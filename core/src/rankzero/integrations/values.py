@@ -1,8 +1,9 @@
-"""What frameworks give a tracker to log: numbers and texts in one mapping."""
+"""What frameworks give a tracker to log: numbers and texts in one mapping, and models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rankzero.run.run import Run
@@ -31,3 +32,9 @@ def log_values(run: Run, values: Mapping[str, Any], step: int | None = None, **c
         run.log_metrics(numbers, step=step, **context)
     for name, text in texts.items():
         run.log_text(name, text, step=run.step if step is None else step)
+
+
+def model_sizes(weights: Iterable[Any], trained: Iterable[Any]) -> dict[str, int]:
+    """Return the parameters of a run that say how large a model is, given all weights and those that are trained."""
+    sizes = [sum(math.prod(weight.shape) for weight in each) for each in (weights, trained)]
+    return dict(zip(("model/num_parameters", "model/num_trainable_parameters"), sizes, strict=True))
