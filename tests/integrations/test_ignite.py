@@ -24,8 +24,6 @@ from servers.event_files import accumulated, scalars
 from rankzero.integrations import ignite
 from rankzero.integrations.ignite import RankzeroLogger, RankzeroSaver, setup_rankzero_logging
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
