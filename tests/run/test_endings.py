@@ -54,6 +54,14 @@ subprocess.run([sys.executable, "-c", {child!r}])
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True).stdout == "True\n"
 
 
+@pytest.mark.parametrize(("timeout", "what"), [("0", "gets the last"), ("0.2", "lacks")])
+def test_a_rest_is_a_reason_to_worry_only_if_it_was_waited_for(training, timeout, what):
+    fail(training.tracker, "log_metrics", "hang")
+    _, _, stderr = training.run(f"run = begin()\nrun.log_metrics({{'loss': 1.0}})\nrun.finish(timeout={timeout})")
+    assert f"{what} " in stderr
+    assert "in the background, see: rankzero ps" in stderr
+
+
 def test_several_runs_share_the_time_that_an_exit_may_take(training):
     fail(training.tracker, "log_metrics", "unavailable")
     began = time.monotonic()

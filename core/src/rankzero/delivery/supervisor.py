@@ -156,15 +156,22 @@ class Supervisor:
         """Return the keys of the loggers that are offline."""
         return [key for key in self._couriers if load_position(self._run_dir, key).offline]
 
-    def release(self, target: int) -> list[str]:
-        """Release the couriers; return sentences about events that are not delivered or were rejected."""
+    def release(self, target: int, *, was_waited_for: bool = True) -> list[str]:
+        """Release the couriers; return sentences about events that are not delivered or were rejected.
+
+        Args:
+            target: the size of the journal.
+            was_waited_for: whether the couriers had time for the last events; if not, it is normal that they go on.
+        """
         sentences: list[str] = []
         for key, courier in self._couriers.items():
             position = load_position(self._run_dir, key)
             is_running = courier.is_running()
             position.problem = courier.death or position.problem
             courier.release()
-            sentences += _what_is_left(self._run_dir, key, position, target, is_running and courier.outlives)
+            sentences += _what_is_left(
+                self._run_dir, key, position, target, is_running and courier.outlives, was_waited_for
+            )
         return sentences
 
 
@@ -191,15 +198,20 @@ class _Outage:
         return self._failed_at - self._since
 
 
-def _what_is_left(run_dir: Path, key: str, position: Position, target: int, goes_on: bool) -> Iterator[str]:
+def _what_is_left(
+    run_dir: Path, key: str, position: Position, target: int, goes_on: bool, was_waited_for: bool
+) -> Iterator[str]:
     if position.rejected:
         yield describe_rejected(run_dir, key, position.rejected)
     if position.offset >= target:
         return
     why = f" ({position.problem})" if position.problem else ""
     count = _count_lines(run_dir / JOURNAL, position.offset, target)
-    lacks = f"{key} lacks {count:,} event{'s' * (count != 1)} of the run{why}. Nothing is lost"
-    if goes_on:
+    events = f"{count:,} event{'s' * (count != 1)}"
+    lacks = f"{key} lacks {events} of the run{why}. Nothing is lost"
+    if goes_on and not was_waited_for and not position.problem:
+        yield f"{key} gets the last {events} in the background, see: rankzero ps"
+    elif goes_on:
         yield f"{lacks}: its courier continues in the background, see: rankzero ps"
     else:
         yield f"{lacks}; deliver the rest with: rankzero sync {shlex.quote(str(run_dir))}"

@@ -651,7 +651,7 @@ class Run(Verbs):
                 self._supervisor.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)
             except KeyboardInterrupt:
                 log.warning("not waiting any longer for the delivery of %s", self.name)
-            for sentence in self._supervisor.release(size):
+            for sentence in self._supervisor.release(size, was_waited_for=seconds > 0):
                 log.warning("%s", sentence)
             for key, view in self._supervisor.views().items():
                 log.info("view it in %s: %s", key, view)
