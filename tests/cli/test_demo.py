@@ -117,6 +117,7 @@ class Viewed(rankzero.CSVLogger):
 """
 
 
+@pytest.mark.slow
 def test_several_loggers_and_how_to_view_the_run_in_each(demo, tmp_path, monkeypatch):
     info = tmp_path / "plugins" / "rankzero_viewed-1.0.dist-info"
     info.mkdir(parents=True)
@@ -143,6 +144,7 @@ def test_without_torch_scikit_learn_trains(demo, tmp_path):
     assert run.params["model"]["library"] == "scikit-learn"
 
 
+@pytest.mark.slow
 def test_without_plotext_and_pillow(demo, tmp_path):
     done = demo("--epochs", "1", hidden="torch,plotext,PIL")
     assert (done.returncode, done.stderr) == (0, "")

@@ -467,6 +467,7 @@ WITHOUT_TENSORBOARD = "import sys\nsys.modules['tensorboard'] = None\n"
 OTHER_NAMES = "from torch.utils.tensorboard import FileWriter, RecordWriter, SummaryWriter, summary\nsummary.hparams\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch.utils.tensorboard", "tensorboardX"])
 @pytest.mark.parametrize(
     "before", [INSTALL, "import {package}\n" + INSTALL, WITHOUT_TENSORBOARD + INSTALL, OTHER_NAMES]

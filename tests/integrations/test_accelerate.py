@@ -169,6 +169,7 @@ def run_script(*launcher, before="", tracker="'rankzero'", after="", **variables
     return only_run("ranks")
 
 
+@pytest.mark.slow
 def test_a_script_names_rankzero_where_the_environment_asks_for_it():
     data = run_script(RANKZERO_INTEGRATIONS="transformers, accelerate")
     assert [step for step, _ in points(data)["rank"]] == [0, 1, 2]

@@ -468,6 +468,7 @@ def train_as(variable, tmp_path):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=A_WHILE, check=False)
 
 
+@pytest.mark.slow
 def test_a_script_names_rankzero_where_the_environment_asks_for_it(tmp_path):
     done = train_as("transformers", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -477,6 +478,7 @@ def test_a_script_names_rankzero_where_the_environment_asks_for_it(tmp_path):
     assert (data.info.name, data.status) == ("by-name", "success")
 
 
+@pytest.mark.slow
 def test_without_being_asked_for_it_is_unknown_and_a_wrong_name_is_warned_of(tmp_path):
     done = train_as("transformer", tmp_path)
     assert "there is no integration transformer; there are accelerate, tensorboard, transformers, wandb" in done.stderr

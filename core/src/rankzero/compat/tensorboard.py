@@ -121,7 +121,7 @@ class SummaryWriter(LazyRun):
             return self._given
         if (run := _open_runs.get(self._key)) is None:
             settings = {**self._settings, **_ended_runs.get(self._key, {})}
-            run = open_run(settings.get("run_id") or os.environ.get("RANKZERO_RUN_ID", ""))
+            run = open_run(settings.get("run_id") or os.environ.get("RANKZERO_RUN_ID"))
             if run is not None and run not in _open_runs.values():
                 self._given = self._run = run  # the script has started it, and ends it
                 return run

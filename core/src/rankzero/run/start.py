@@ -185,8 +185,10 @@ def check(loggers: Any = None, **settings: Any) -> None:
         prepared(spec)
 
 
-def open_run(run_id: str) -> Run | None:
-    """Return the run with this id if this process has started it and not ended it."""
+def open_run(run_id: str | None) -> Run | None:
+    """Return the run with this id if this process has started it and not ended it; None without an id."""
+    if not run_id:
+        return None
     return next((run for run in endings.open_runs() if isinstance(run, Run) and run.id == run_id), None)
 
 
