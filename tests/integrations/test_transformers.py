@@ -322,13 +322,17 @@ def test_the_run_of_a_checkpoint_goes_on(is_open):
     assert data.status == "success"
 
 
-def test_steps_after_the_checkpoint_that_were_logged_before_a_crash_come_twice():
+@pytest.mark.parametrize("is_open", [True, False])
+def test_steps_after_the_checkpoint_that_were_logged_before_a_crash_are_left_out(is_open):
     first, second = RankzeroCallback(), RankzeroCallback()
     with pytest.raises(ValueError, match="no"):
         trainer(first, Raises(ValueError("no"), step=6), save_steps=3).train()
-    first.run.finish()
+    if not is_open:
+        first.run.finish()
     trainer(second, save_steps=3).train(resume_from_checkpoint=True)
-    steps, values = zip(*points(ended(second))["train/loss"], strict=True)
+    assert [step for step, _ in points(ended(second))["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    both = rankzero.read_run(second.run.dir, keep_rewound=True)
+    steps, values = zip(*points(both)["train/loss"], strict=True)
     assert steps == (1, 2, 3, 4, 5, 4, 5, 6)
     np.testing.assert_allclose(values[3:5], values[5:7])  # a training that resumes repeats itself
 

@@ -28,6 +28,7 @@ from rankzero.events.structs import (
     Lost,
     Metrics,
     Params,
+    Rewind,
     Start,
     Tags,
     Text,
@@ -114,6 +115,7 @@ EVENTS = [
     Checkpoint(1.0, "checkpoints/1/a.pt", "/tmp/a.pt", 0.5, 3, ["best"]),
     Console(1.0, "\x1b[31mone\x1b[0m\n\ntwo", "stderr"),
     Alert(1.0, "loss", "it is NaN", "ERROR"),
+    Rewind(1.0, 40),
     Lost(1.0, 3, 0.5, "No space left on device"),
 ]
 
@@ -363,6 +365,11 @@ def test_no_journal(path):
 def test_last_step_looks_past_other_events_and_long_ones(path):
     write(path, [*ROWS, Metrics(0.0, None, {"a": 1}), Tags(0.0, ["x" * 3_000_000]), Tags(0.0, [])])
     assert last_step(path) == 4
+
+
+def test_the_last_step_of_a_run_that_was_rewound(path):
+    assert last_step(write(path, [*ROWS, Rewind(0.0, 1), Tags(0.0, [])])) == 1
+    assert last_step(write(path, [Metrics(0.0, 2, {"a": 1})])) == 2
 
 
 @pytest.mark.parametrize("events", [[], [Tags(0.0, [])], [Metrics(0.0, None, {"a": 1})]])

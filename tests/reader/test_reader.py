@@ -9,6 +9,8 @@ from array import array
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import rankzero.media.encoders
@@ -29,6 +31,7 @@ from rankzero.events.structs import (
     Lost,
     Metrics,
     Params,
+    Rewind,
     Start,
     Table,
     Tags,
@@ -81,6 +84,76 @@ def test_alerts_and_console(write):
     alert, lines = Alert(2.0, "loss", "it is NaN", "ERROR"), Console(3.0, "one\ntwo", "stderr")
     run = read_run(write(START, alert, row(0, loss=1), lines))
     assert (run.alerts, run.console) == ([alert], [lines])
+
+
+# Rewinding
+
+
+def test_later_steps_are_left_out_after_a_rewind(write):
+    before = [row(step, loss=step) for step in range(6)]
+    again = [row(step, loss=10 * step) for step in range(4, 7)]
+    run_dir = write(START, *before, row(5, eval=1), row(3, eval=2), row(None, note=3), Rewind(1.0, 3), *again)
+    run, whole = read_run(run_dir), read_run(run_dir, keep_rewound=True)
+    assert run.metrics["loss"].step.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert run.metrics["loss"].value.tolist() == [0, 1, 2, 3, 40, 50, 60]
+    assert run.metrics["eval"].value.tolist() == [2]
+    assert run.metrics["note"].value.tolist() == [3]
+    assert whole.metrics["loss"].value.tolist() == [0, 1, 2, 3, 4, 5, 40, 50, 60]
+    assert (run.lines, run.damaged) == (whole.lines, 0)
+
+
+def test_a_metric_with_later_steps_only_is_gone_until_it_is_logged_again(write, without_numpy):
+    events = [START, row(0, loss=1), row(4, late=2, loss=2), Rewind(1.0, 3)]
+    assert list(read_run(write(*events)).metrics) == ["loss"]
+    assert list(read_run(write(row(4, late=3))).metrics["late"].value) == [3]
+
+
+@given(st.lists(st.integers(0, 9) | st.integers(-1, 9).map(lambda step: Rewind(1.0, step)), max_size=30))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_rewind_concerns_the_rows_before_it(monkeypatch, tmp_path_factory, history):
+    monkeypatch.setattr(rankzero.reader.run_data, "_CHUNK", 200)
+    journal = tmp_path_factory.mktemp("run") / "journal.jsonl"
+    expected = []
+    for number, event in enumerate(history):
+        if isinstance(event, Rewind):
+            expected = [(step, value) for step, value in expected if step <= event.step]
+        else:
+            expected.append((event, number))
+    rows = [each if isinstance(each, Rewind) else row(each, a=number) for number, each in enumerate(history)]
+    journal.write_bytes(b"".join(encode(each) for each in [START, *rows]))
+    series = read_run(journal).metrics.get("a")
+    found = [] if series is None else list(zip(series.step.tolist(), series.value.tolist(), strict=True))
+    assert found == expected
+
+
+def test_what_else_was_logged_at_later_steps_is_left_out_and_files_stay(write, tmp_path):
+    store = MediaStore(tmp_path / "run")
+    file = store.put_bytes((b"a picture", ".png"))
+    table = store.table(["a"], [[1]])
+    histogram = rankzero.media.encoders.Histogram([1], [0.0, 1.0])
+
+    def logged(step):
+        return [
+            Image(1.0, "image", [file], step),
+            Figure(1.0, "figure", file, step),
+            Table(1.0, "table", table, step),
+            Text(1.0, "text", ["text"], [["a"]], step),
+            Histogram(1.0, "histogram", histogram, step),
+            Checkpoint(1.0, f"checkpoints/{step}", "", None, step),
+            Artifact(1.0, file.path, "file"),
+            Params(1.0, {f"at {step}": 1}),
+            Tags(1.0, [f"at {step}"]),
+            Console(1.0, f"at {step}"),
+        ]
+
+    run_dir = write(START, *logged(3), *logged(4), Text(1.0, "late", ["text"], [["a"]], 4), Rewind(1.0, 3), *logged(4))
+    for run, steps in ((read_run(run_dir), [3, 4]), (read_run(run_dir, keep_rewound=True), [3, 4, 4])):
+        kinds = [run.media["image"], run.media["figure"], run.tables["table"], run.texts["text"]]
+        assert all([each.step for each in kind] == steps for kind in [*kinds, run.histograms["histogram"]])
+        assert ("late" in run.texts) == (len(steps) == 3)
+        assert [each.step for each in run.checkpoints] == [3, 4, 4]
+        assert (len(run.artifacts), len(run.console)) == (3, 3)
+        assert (list(run.params), run.tags) == (["at 3", "at 4"], ["first", "at 3", "at 4"])
 
 
 # Metrics

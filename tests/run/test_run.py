@@ -26,7 +26,7 @@ from waiting import A_WHILE, SOON
 
 import rankzero
 from rankzero.errors import ConfigError, PluginNotInstalledError, RunInUseError, RunNotFoundError
-from rankzero.events.structs import Alert, Artifact, Checkpoint, Finish, Metrics, Start, Status
+from rankzero.events.structs import Alert, Artifact, Checkpoint, Finish, Metrics, Rewind, Start, Status
 from rankzero.journal.tail import read_events
 from rankzero.loggers.base import VERBS
 from rankzero.media.store import read_table
@@ -707,6 +707,60 @@ def test_resuming_cuts_a_torn_last_line(begin, caplog):
     again.finish()
     assert [event.step for event in events(again, Metrics)] == [3, 4]
     assert "damaged" not in caplog.text
+
+
+def test_a_run_is_rewound_to_the_step_of_the_checkpoint(begin, tracker):
+    first = begin(run_id="r1", resume_step=3)  # a new run has nothing to leave out
+    for step in range(6):
+        first.log_metrics({"loss": step}, step)
+    first.agg_and_log_metrics({"loss": 6}, 6)
+    first.rewind(6)
+    assert first.step == 6
+    assert events(first, Rewind) == []
+    first.rewind(3)
+    assert first.step == 3
+    first.log_metrics({"loss": 40})
+    first.finish()
+    again = begin(run_id="r1", resume_step=2)
+    assert again.step == 2
+    again.finish()
+    resumed = begin(run_id="r1")
+    assert resumed.step == 2
+    resumed.finish()
+    assert [event.step for event in events(resumed, Rewind)] == [3, 2]
+    assert rankzero.read_run(resumed.dir).metrics["loss"].value.tolist() == [0, 1, 2]
+    assert [step for step, _ in rows(tracker)] == [0, 1, 2, 3, 4, 5, 6, 4]
+    assert load_position(resumed.dir, resumed.loggers[0]).closed
+
+
+@pytest.mark.parametrize("step", [None, "three", 2.5, float("nan")])
+def test_a_rewind_to_what_is_no_step_warns(begin, step):
+    run = begin()
+    run.log_metrics({"loss": 1.0}, 4)
+    with pytest.warns(UserWarning, match="whole number"):
+        run.rewind(step)
+    assert run.step == 4
+    assert events(run, Rewind) == []
+
+
+def test_other_ranks_do_not_rewind(begin, monkeypatch):
+    run = begin(run_id="r1")
+    run.log_metrics({"loss": 1.0}, 4)
+    run.finish()
+    monkeypatch.setenv("RANK", "1")
+    other = begin(run_id="r1", resume_step=1)
+    other.rewind(0)
+    assert events(run, Rewind) == []
+
+
+@pytest.mark.parametrize("check", [rankzero.start, rankzero.run.start.check])
+def test_resume_step_is_checked_at_the_start(check):
+    with pytest.raises(ConfigError, match="'resume_step' must be a whole number, at least -1, not '40'"):
+        check("csv", run_id="r1", resume_step="40")
+    with pytest.raises(ConfigError, match="'resume_step' must be a whole number, at least -1, not -2"):
+        check("csv", run_id="r1", resume_step=-2)
+    with pytest.raises(ConfigError, match="give its run_id"):
+        check("csv", resume_step=40)
 
 
 def test_resume_must_and_never(begin):

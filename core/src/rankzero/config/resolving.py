@@ -53,6 +53,7 @@ class RunConfig(msgspec.Struct):
     """Absolute."""
     run_id: str | None
     resume: Resume
+    resume_step: int | None
     delivery: Delivery
     finish_timeout: float
     """In seconds."""
@@ -113,6 +114,7 @@ _FIELDS = {
     "dir": _Field(str, "a path", "rankzero-runs", "RANKZERO_DIR"),
     "run_id": _Field(str, "text", None, "RANKZERO_RUN_ID"),
     "resume": _Field(Resume, "'allow', 'must' or 'never'", "allow"),
+    "resume_step": _Field(Annotated[int, msgspec.Meta(ge=-1)], "a whole number, at least -1"),
     "delivery": _Field(Delivery, "'process', 'thread' or 'off'", "process", "RANKZERO_DELIVERY"),
     "finish_timeout": _Field(Seconds, "a number of seconds", 60.0, "RANKZERO_FINISH_TIMEOUT", _parse_seconds),
     "down_timeout": _Field(Seconds, "a number of seconds", 5.0, "RANKZERO_DOWN_TIMEOUT", _parse_seconds),

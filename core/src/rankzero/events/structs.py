@@ -415,6 +415,14 @@ class Alert(Event, frozen=True):
     """``INFO``, ``WARN`` or ``ERROR``."""
 
 
+class Rewind(Event, frozen=True):
+    """The run went back to a step: what was logged before with a later step is superseded."""
+
+    step: int
+
+    is_logged = False
+
+
 class Status(Event, frozen=True):
     """A framework's ``finalize(status)``: how the run would end if it ended now."""
 
@@ -443,7 +451,7 @@ class Finish(Event, frozen=True):
 
 AnyEvent = (
     Start | Params | Metrics | Image | Audio | Video | Pointcloud | Figure | Table | Text | Histogram | Graph
-    | Artifact | Checkpoint | DefineMetric | Tags | Console | Alert | Status | Lost | Finish
+    | Artifact | Checkpoint | DefineMetric | Tags | Console | Alert | Rewind | Status | Lost | Finish
 )  # fmt: skip
 
 EVENT_TYPES: Sequence[type[Event]] = AnyEvent.__args__

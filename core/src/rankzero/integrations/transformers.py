@@ -55,7 +55,8 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
     A callback has one run: later calls of ``train()``, ``evaluate()`` and ``predict()`` go on with it. The run stays
     open until ``callback.run.finish()``, the end of the process, or until the callback is garbage-collected. Each trial
     of a hyperparameter search is a run of its own. If training resumes from a checkpoint, the run that made the
-    checkpoint goes on. No event raises; a run whose trackers cannot be used is kept on disk, with a warning.
+    checkpoint goes on, rewound to its step. No event raises; a run whose trackers cannot be used is kept on disk, with
+    a warning.
 
     Args:
         loggers: the ``loggers`` of `rankzero.start`; or a Run, which the callback does not end.
@@ -121,6 +122,8 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             self.run.finish(timeout=0.0)  # couriers go on
             self.run, self._has_params = None, False
         run = self._begin(args, state, model)
+        if state.global_step:  # it resumes from a checkpoint
+            run.rewind(state.global_step)
         run.finalize("failed")  # until the training has ended well
         if state.is_world_process_zero:
             state.stateful_callbacks[_KEY] = {"run_id": run.id, "project": run.project}

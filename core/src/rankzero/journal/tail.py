@@ -12,14 +12,14 @@ import msgspec
 
 from rankzero.errors import RunNotFoundError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import AnyEvent, Metrics, Start, decode, decode_after_fragment
+from rankzero.events.structs import AnyEvent, Metrics, Rewind, Start, decode, decode_after_fragment
 from rankzero.files.writing import open_regular
 
 log = logging.getLogger("rankzero")
 
 _CHUNK = 1 << 20
 
-_METRICS = b'{"type":"metrics"'
+_WITH_STEP = (b'{"type":"metrics"', b'{"type":"rewind"')
 
 
 class Line(NamedTuple):
@@ -136,7 +136,7 @@ def read_start(path: Path) -> Start | None:
 
 
 def last_step(path: Path) -> int:
-    """Return the last step of a journal's metrics, -1 if there are none."""
+    """Return the last step of a journal's metrics, or the one to which it was rewound since; -1 if there is none."""
     size = path.stat().st_size
     span = _CHUNK
     while True:
@@ -146,9 +146,9 @@ def last_step(path: Path) -> int:
             lines = file.read(span).split(b"\n")
         # The first piece may be the end of a line; the last one follows the last newline.
         for data in reversed(lines[1 if start else 0 : -1]):
-            if data.startswith(_METRICS):
+            if data.startswith(_WITH_STEP):
                 event = Line(0, 0, data).decode()
-                if isinstance(event, Metrics) and event.step is not None:
+                if isinstance(event, Metrics | Rewind) and event.step is not None:
                     return event.step
         if not start:
             return -1

@@ -32,6 +32,7 @@ from rankzero.events.structs import (
     Lost,
     Metrics,
     Params,
+    Rewind,
     Start,
     Table,
     Tags,
@@ -185,11 +186,16 @@ class RunData:
         )
 
 
-def read_run(path: str | os.PathLike[str]) -> RunData:
+def read_run(path: str | os.PathLike[str], *, keep_rewound: bool = False) -> RunData:
     """Read a run from its directory.
+
+    If the run was rewound, to resume from an older checkpoint (`Run.rewind`), what was logged before at later steps is
+    left out: points of metrics, media, tables, texts and histograms. Checkpoints and artifacts of later steps stay,
+    because their files exist, and training can resume from them as well.
 
     Args:
         path: the run's directory, or its ``journal.jsonl``.
+        keep_rewound: whether to keep what would be left out; some steps are then there twice.
 
     Raises:
         RunNotFoundError: there is no journal, or it contains no event yet.
@@ -198,15 +204,16 @@ def read_run(path: str | os.PathLike[str]) -> RunData:
     journal = path if path.is_file() else path / JOURNAL
     if not journal.is_file():
         raise RunNotFoundError(f"there is no run in {path}: it has no {JOURNAL}. Find runs with: rankzero ls")
-    return _JournalReader(journal).finish()
+    return _JournalReader(journal, keep_rewound).finish()
 
 
 class _JournalReader:
     """One pass over a journal."""
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, keep_rewound: bool) -> None:
         self._run = RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
         self._metrics = SeriesCollector()
+        self._keep_rewound = keep_rewound
         self._is_own = False
         self._newest_with_alias: dict[str, int] = {}  # alias → index of its newest checkpoint
         for chunk in _complete_lines(journal):
@@ -235,11 +242,15 @@ class _JournalReader:
             return
         self._run.updated = events[-1].time
         metrics = [event for event in events if event.__class__ is Metrics]
-        self._metrics.add(metrics)
+        added = 0
         if len(metrics) < len(events):
-            for event in events:
-                if event.__class__ is not Metrics:
-                    self._take_checked(event)
+            others = [(index, event) for index, event in enumerate(events) if event.__class__ is not Metrics]
+            for number, (index, event) in enumerate(others):
+                if isinstance(event, Rewind):  # it concerns the rows before it only
+                    self._metrics.add(metrics[added : index - number])
+                    added = index - number
+                self._take_checked(event)
+        self._metrics.add(metrics[added:] if added else metrics)
 
     def _decode(self, chunk: bytes) -> list[AnyEvent]:
         try:
@@ -301,6 +312,8 @@ class _JournalReader:
                 run.alerts.append(event)
             case Lost():
                 run.losses.append(event)
+            case Rewind() if not self._keep_rewound:
+                self._rewind(event.step)
 
     def _take_start(self, start: Start) -> None:
         run = self._run
@@ -310,6 +323,16 @@ class _JournalReader:
             started = start.run.started or start.time
             self._is_own = start.is_own(run.dir)
             run.info = msgspec.structs.replace(start.run, dir=str(run.dir), started=started)
+
+    def _rewind(self, step: int) -> None:
+        run = self._run
+        self._metrics.rewind(step)
+        logged: tuple[dict[str, list[Any]], ...] = (run.media, run.tables, run.texts, run.histograms)
+        for by_key in logged:
+            for key, items in list(by_key.items()):
+                by_key[key] = [each for each in items if each.step is None or each.step <= step]
+                if not by_key[key]:
+                    del by_key[key]
 
     def _take_checkpoint(self, checkpoint: Checkpoint) -> None:
         run = self._run

@@ -9,8 +9,10 @@ from __future__ import annotations
 import heapq
 import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, compress
 from typing import Any
 
 from rankzero.events.structs import Metrics
@@ -44,6 +46,7 @@ class SeriesCollector:
     def __init__(self) -> None:
         self._groups: dict[tuple[str, ...], _Group] = {}
         self._taken = 0
+        self._rewinds: list[tuple[int, int]] = []  # (number of rows before it, step)
 
     def add(self, rows: Sequence[Metrics]) -> None:
         """Add the next events; adding many at once is faster."""
@@ -61,16 +64,29 @@ class SeriesCollector:
                 self._groups[names] = _Group(len(names))
             self._groups[names].extend(indices, together)
 
+    def rewind(self, step: int) -> None:
+        """Leave out the events that were added so far and have a later step."""
+        self._rewinds.append((self._taken, step))
+
     def finish(self) -> dict[str, Series]:
         """Return the series by name, in the order of first occurrence, and empty the collector."""
         parts: dict[str, list[_Part]] = {}
         first: dict[str, tuple[int, int]] = {}
+        self._leave_out_rewound()
         while self._groups:  # removed one by one, so that no metric is in memory twice
             names, group = self._groups.popitem()
             for index, (name, column) in enumerate(zip(names, group.columns, strict=True)):
                 parts.setdefault(name, []).append(_Part(group.order, group.step, group.time.numbers, column))
                 first[name] = min(first.get(name, (self._taken, 0)), (group.order[0], index))
         return {name: _series(parts.pop(name)) for name in sorted(parts, key=first.__getitem__)}
+
+    def _leave_out_rewound(self) -> None:
+        if not self._rewinds:
+            return
+        limits = [*accumulate(reversed(self._rewinds), lambda later, this: (this[0], min(this[1], later[1])))][::-1]
+        for group in self._groups.values():
+            group.limit(limits)
+        self._groups = {names: group for names, group in self._groups.items() if group.order}
 
 
 class _Column:
@@ -116,6 +132,17 @@ class _Group:
         values = zip(*[row.values.values() for row in rows], strict=True)
         for column, numbers in zip(self.columns, values, strict=True):
             column.extend(numbers)
+
+    def limit(self, limits: list[tuple[int, int]]) -> None:
+        """Keep only rows whose step is within the limit for their range: (end of the range, last step)."""
+        keep: list[bool] = []
+        for rows, last in limits:
+            end = bisect_left(self.order, rows)
+            keep += [not step > last for step in self.step.numbers[len(keep) : end]]  # also without a step: NaN
+        keep += [True] * (len(self.order) - len(keep))
+        self.order = array("q", compress(self.order, keep))
+        for column in (self.step, self.time, *self.columns):
+            column.numbers = array(column.numbers.typecode, compress(column.numbers, keep))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from rankzero.events.structs import (
     Histogram,
     Metrics,
     Params,
+    Rewind,
     Start,
     Status,
     encode,
@@ -395,6 +396,25 @@ class Run(Verbs):
             sync_dist=sync_dist,
             progress_bar=progress_bar,
         )
+
+    @_never_raises
+    def rewind(self, step: int) -> None:
+        """Go back to the step of the checkpoint from which training resumes; `step` is then this step.
+
+        `rankzero.read_run` leaves out what was logged before at later steps, which the training logs again. The
+        journal keeps it, and so do trackers. If the step is not below the last one, the call does nothing.
+
+        Args:
+            step: the last step to keep; -1 keeps none.
+        """
+        last = to_int(step)
+        if last is None or last != to_number(step):
+            raise ValueError("the step is not a whole number")
+        self._log_aggregated()
+        if last < self._step:
+            self._device_rows.drain(_DEVICE_TIMEOUT)  # rows that are written later would count as logged again
+            self._record(Rewind(_now(), last))
+            self._step = last
 
     def follow(self, loop_step: Callable[[], int | None]) -> None:
         """Log what has no step at the step that ``loop_step`` returns, unless that is None."""

@@ -52,6 +52,7 @@ def start(
     dir: str | os.PathLike[str] | None = None,
     run_id: str | None = None,
     resume: str | None = None,
+    resume_step: int | None = None,
     delivery: str | None = None,
     finish_timeout: float | None = None,
     down_timeout: float | None = None,
@@ -77,6 +78,8 @@ def start(
         run_id: the id of a new run, or of a run to resume.
         resume: whether to resume the run ``run_id``: ``allow`` (if it exists, the default), ``must`` (raise if it does
             not exist) or ``never`` (raise if it exists).
+        resume_step: the step of the checkpoint from which training resumes; if the run ``run_id`` exists, it is rewound
+            to this step, see `Run.rewind`.
         delivery: ``process`` (deliver in a process for each logger, the default), ``thread`` (in a thread, for the
             live object in `Run.experiment`) or ``off`` (deliver later with ``rankzero deliver`` or ``sync``).
         finish_timeout: for how many seconds `Run.finish`, or the end of the process, waits for the delivery; 60 by
@@ -95,15 +98,14 @@ def start(
     """
     asked = resolve(
         loggers, project=project, name=name, group=group, tags=tags, notes=notes, dir=dir, run_id=run_id,
-        resume=resume, delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout,
-        capture_environment=capture_environment, options=options,
+        resume=resume, resume_step=resume_step, delivery=delivery, finish_timeout=finish_timeout,
+        down_timeout=down_timeout, capture_environment=capture_environment, options=options,
     )  # fmt: skip
     params = to_jsonable({} if config is None else config)
     if not isinstance(params, dict):
         raise ConfigError(f"start(config=...) must be a mapping of hyperparameters, not {type(config).__name__}")
     number = next_start()
-    if asked.run_id is not None:
-        check_id(asked.run_id)
+    _check_run_id(asked)
     if not is_rank_zero():
         _warn_of_rank()
         return Run(_info_elsewhere(asked, number), is_active=False)
@@ -152,6 +154,8 @@ def start(
     notebooks.remember(run)
     if "console" in captures:
         run.record_console(secrets)
+    if asked.resume_step is not None:
+        run.rewind(asked.resume_step)
     if params:
         run.log_hyperparams(params)
     plugins.notify("rankzero_run_started", run=run)
@@ -178,6 +182,7 @@ def check(loggers: Any = None, **settings: Any) -> None:
     named = {name: settings.pop(name) for name in START_PARAMETERS if name in settings}
     named.pop("config", None)
     asked = resolve(loggers, **named, options=settings)
+    _check_run_id(asked)
     if asked.disabled or not is_rank_zero():
         return
     prepared = prepare_for_later if asked.delivery == "off" else prepare
@@ -193,6 +198,13 @@ def open_run(run_id: str | None) -> Run | None:
 
 
 # Identity
+
+
+def _check_run_id(asked: RunConfig) -> None:
+    if asked.run_id is not None:
+        check_id(asked.run_id)
+    elif asked.resume_step is not None:
+        raise ConfigError("resume_step is the step from which a run continues; give its run_id, too")
 
 
 def _run_dir(asked: RunConfig, run_id: str) -> Path:
