@@ -92,20 +92,15 @@ def test_alerts_and_console(write):
 def test_later_steps_are_left_out_after_a_rewind(write):
     before = [row(step, loss=step) for step in range(6)]
     again = [row(step, loss=10 * step) for step in range(4, 7)]
-    run_dir = write(START, *before, row(5, eval=1), row(3, eval=2), row(None, note=3), Rewind(1.0, 3), *again)
+    run_dir = write(START, *before, row(5, eval=1, late=1), row(3, eval=2), row(None, note=3), Rewind(1.0, 3), *again)
     run, whole = read_run(run_dir), read_run(run_dir, keep_rewound=True)
+    assert list(run.metrics) == ["loss", "eval", "note"]
     assert run.metrics["loss"].step.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert run.metrics["loss"].value.tolist() == [0, 1, 2, 3, 40, 50, 60]
     assert run.metrics["eval"].value.tolist() == [2]
     assert run.metrics["note"].value.tolist() == [3]
     assert whole.metrics["loss"].value.tolist() == [0, 1, 2, 3, 4, 5, 40, 50, 60]
     assert (run.lines, run.damaged) == (whole.lines, 0)
-
-
-def test_a_metric_with_later_steps_only_is_gone_until_it_is_logged_again(write, without_numpy):
-    events = [START, row(0, loss=1), row(4, late=2, loss=2), Rewind(1.0, 3)]
-    assert list(read_run(write(*events)).metrics) == ["loss"]
-    assert list(read_run(write(row(4, late=3))).metrics["late"].value) == [3]
 
 
 @given(st.lists(st.integers(0, 9) | st.integers(-1, 9).map(lambda step: Rewind(1.0, step)), max_size=30))

@@ -748,8 +748,7 @@ def test_other_ranks_do_not_rewind(begin, monkeypatch):
     run.log_metrics({"loss": 1.0}, 4)
     run.finish()
     monkeypatch.setenv("RANK", "1")
-    other = begin(run_id="r1", resume_step=1)
-    other.rewind(0)
+    begin(run_id="r1", resume_step=1).rewind(0)
     assert events(run, Rewind) == []
 
 

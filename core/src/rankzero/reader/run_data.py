@@ -242,15 +242,14 @@ class _JournalReader:
             return
         self._run.updated = events[-1].time
         metrics = [event for event in events if event.__class__ is Metrics]
-        added = 0
+        self._metrics.add(metrics)
         if len(metrics) < len(events):
             others = [(index, event) for index, event in enumerate(events) if event.__class__ is not Metrics]
             for number, (index, event) in enumerate(others):
-                if isinstance(event, Rewind):  # it concerns the rows before it only
-                    self._metrics.add(metrics[added : index - number])
-                    added = index - number
-                self._take_checked(event)
-        self._metrics.add(metrics[added:] if added else metrics)
+                if isinstance(event, Rewind):
+                    self._rewind(event.step, rows_after=len(metrics) - (index - number))
+                else:
+                    self._take_checked(event)
 
     def _decode(self, chunk: bytes) -> list[AnyEvent]:
         try:
@@ -312,8 +311,6 @@ class _JournalReader:
                 run.alerts.append(event)
             case Lost():
                 run.losses.append(event)
-            case Rewind() if not self._keep_rewound:
-                self._rewind(event.step)
 
     def _take_start(self, start: Start) -> None:
         run = self._run
@@ -324,9 +321,11 @@ class _JournalReader:
             self._is_own = start.is_own(run.dir)
             run.info = msgspec.structs.replace(start.run, dir=str(run.dir), started=started)
 
-    def _rewind(self, step: int) -> None:
+    def _rewind(self, step: int, rows_after: int) -> None:
+        if self._keep_rewound:
+            return
+        self._metrics.rewind(step, rows_after)
         run = self._run
-        self._metrics.rewind(step)
         logged: tuple[dict[str, list[Any]], ...] = (run.media, run.tables, run.texts, run.histograms)
         for by_key in logged:
             for key, items in list(by_key.items()):

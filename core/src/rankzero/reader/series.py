@@ -64,15 +64,16 @@ class SeriesCollector:
                 self._groups[names] = _Group(len(names))
             self._groups[names].extend(indices, together)
 
-    def rewind(self, step: int) -> None:
-        """Leave out the events that were added so far and have a later step."""
-        self._rewinds.append((self._taken, step))
+    def rewind(self, step: int, rows_after: int = 0) -> None:
+        """Leave out events with a later step, of those that were added so far without the last ``rows_after``."""
+        self._rewinds.append((self._taken - rows_after, step))
 
     def finish(self) -> dict[str, Series]:
         """Return the series by name, in the order of first occurrence, and empty the collector."""
         parts: dict[str, list[_Part]] = {}
         first: dict[str, tuple[int, int]] = {}
-        self._leave_out_rewound()
+        if self._rewinds:
+            self._leave_out_rewound()
         while self._groups:  # removed one by one, so that no metric is in memory twice
             names, group = self._groups.popitem()
             for index, (name, column) in enumerate(zip(names, group.columns, strict=True)):
@@ -81,8 +82,6 @@ class SeriesCollector:
         return {name: _series(parts.pop(name)) for name in sorted(parts, key=first.__getitem__)}
 
     def _leave_out_rewound(self) -> None:
-        if not self._rewinds:
-            return
         limits = [*accumulate(reversed(self._rewinds), lambda later, this: (this[0], min(this[1], later[1])))][::-1]
         for group in self._groups.values():
             group.limit(limits)
