@@ -132,6 +132,15 @@ def test_finish_waits_for_them(run):
     assert isinstance(found[-1], Finish)
 
 
+def test_a_rewind_waits_for_the_rows_before_it(run):
+    loss = FakeTensor(0.5)
+    run.log_metrics({"loss": loss}, 5)
+    threading.Timer(0.1, loss.ready.set).start()
+    run.rewind(3)
+    assert rankzero.read_run(run.dir).metrics == {}
+    assert len(rankzero.read_run(run.dir, keep_rewound=True).metrics["loss"]) == 1
+
+
 def test_finish_and_flush_respect_their_timeout(run, monkeypatch, swallowed_warnings):
     """An accelerator that hangs must not keep a job from ending."""
     monkeypatch.setattr("rankzero.run.run._DEVICE_TIMEOUT", 0.1)

@@ -747,8 +747,9 @@ def test_other_ranks_do_not_rewind(begin, monkeypatch):
     run = begin(run_id="r1")
     run.log_metrics({"loss": 1.0}, 4)
     run.finish()
-    monkeypatch.setenv("RANK", "1")
-    begin(run_id="r1", resume_step=1).rewind(0)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("RANK", "1")
+        begin(run_id="r1", resume_step=1).rewind(0)
     assert events(run, Rewind) == []
 
 
