@@ -415,6 +415,7 @@ class Run(Verbs):
             self._device_rows.drain(_DEVICE_TIMEOUT)  # rows that are written later would count as logged again
             self._record(Rewind(_now(), last))
             self._step = last
+            log.info("run %s is rewound to step %d", self.name, last)
 
     def follow(self, loop_step: Callable[[], int | None]) -> None:
         """Log what has no step at the step that ``loop_step`` returns, unless that is None."""
