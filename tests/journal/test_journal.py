@@ -369,7 +369,6 @@ def test_last_step_looks_past_other_events_and_long_ones(path):
 
 def test_the_last_step_of_a_run_that_was_rewound(path):
     assert last_step(write(path, [*ROWS, Rewind(0.0, 1), Tags(0.0, [])])) == 1
-    assert last_step(write(path, [Metrics(0.0, 2, {"a": 1})])) == 2
 
 
 @pytest.mark.parametrize("events", [[], [Tags(0.0, [])], [Metrics(0.0, None, {"a": 1})]])
