@@ -2,14 +2,17 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import urllib.request
+from decimal import Decimal
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from integrations.reading import points
 from mlflow import MlflowClient
@@ -72,6 +75,19 @@ def test_what_mlflow_logs_is_in_the_journal():
     assert data.metrics["loss"].time[0] == 1_700_000_000.123
     assert data.tags == ["team=vision", "best", "late=1"]
     assert [(each.name, Path(each.path).read_text()) for each in data.artifacts] == [("notes/a.txt", "hello")]
+
+
+def test_steps_and_times_of_any_type_of_number_are_kept_as_ints():
+    numbers = [3.0, 2.5, True, np.float32(4), np.int64(5), Decimal(6), math.nan]
+    with mlflow.start_run() as run:
+        for value, number in enumerate(numbers):
+            mlflow.log_metric("step", value, step=number)
+            mlflow.log_metric("time", value, timestamp=number if number == number else 1e18)
+    history = MlflowClient().get_metric_history
+    assert [each.step for each in history(run.info.run_id, "step")] == [3, 2, 1, 4, 5, 6, 0]
+    times = [each.timestamp for each in history(run.info.run_id, "time")]
+    assert times[:-1] == [3, 2, 1, 4, 5, 6]
+    assert len(times) == len(numbers)
 
 
 def test_runs_are_delivered_to_the_configured_loggers(monkeypatch):

@@ -31,11 +31,12 @@ from rankzero.compat.mlflow.state import ARTIFACTS, path_of, texts, uri_of
 from rankzero.compat.mlflow.writing import begin, find_open, writer
 from rankzero.errors import RankzeroError
 from rankzero.events.structs import Artifact, Metrics
+from rankzero.events.trust import LATEST
 from rankzero.reader.run_data import RunData, read_run
 from rankzero.reader.series import Series
 from rankzero.rundir.finding import glance
 from rankzero.rundir.layout import JOURNAL
-from rankzero.values import flatten, to_json_number
+from rankzero.values import flatten, to_int, to_json_number
 
 _STATUSES = {"FINISHED": "success", "KILLED": "aborted", "FAILED": "failed"}
 _MLFLOW_STATUSES = {
@@ -43,6 +44,7 @@ _MLFLOW_STATUSES = {
     **{"finished": "FINISHED", "killed": "KILLED", "crashed": "FAILED", "running": "RUNNING", "unknown": "RUNNING"},
 }
 _MASKED = "***"
+_LAST_MILLISECOND = int(LATEST * 1000) - 1  # that an event can have
 
 
 class RankzeroStore(LoggedModels):
@@ -220,7 +222,7 @@ class RankzeroStore(LoggedModels):
         if params:
             self._log_params(run_dir, texts(params))
         if metrics:
-            self._log_metrics(run_dir, metrics)
+            self._log_metrics(run_dir, [_in_whole_steps(metric) for metric in metrics])
         if tags:
             self.state(run_dir).set("tags", texts(tags))
             if (labels := _labels(texts(tags))) and (run := find_open(run_dir)) is not None:
@@ -392,6 +394,12 @@ def _typed(text: str) -> Any:
 def _dataset_input(kept: Mapping[str, Any]) -> entities.DatasetInput:
     tags = [entities.InputTag(key, value) for key, value in kept["tags"].items()]
     return entities.DatasetInput(entities.Dataset(**kept["dataset"]), tags)
+
+
+def _in_whole_steps(metric: Metric) -> Metric:
+    """Return a metric whose step and time are ints, as in MLflow's databases; the client takes any numbers."""
+    timestamp = min(to_int(metric.timestamp) or 0, _LAST_MILLISECOND)
+    return Metric(**{**dict(metric), "timestamp": timestamp, "step": to_int(metric.step) or 0})
 
 
 def _point(name: str, series: Series, index: int) -> Metric:
