@@ -989,6 +989,24 @@ def test_sync_to_a_logger_that_cannot_be_made(command, loggers, arguments, statu
     assert says in err
 
 
+@pytest.mark.parametrize("arguments", [["sync", "a1"], ["deliver", "rankzero-runs"]])
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ({"plugin": "no-such-logger"}, "no-such-logger"),
+        ({"class": "train:Mine"}, "is an object of train:Mine"),
+        ({"plugin": "box"}, "the logger 'box' needs 'path'"),
+    ],
+)
+def test_a_logger_that_cannot_be_made_does_not_keep_the_run_from_the_others(command, arguments, broken, says):
+    make_run(loggers={"broken": {**broken, "options": {}}, "box": {"plugin": "box", "options": {"path": "box.jsonl"}}})
+    status, out, err = command(*arguments)
+    assert status == 1
+    assert "amber-otter-12 → box: delivered" in out
+    assert says in err
+    assert len(in_box()) == 5
+
+
 def test_sync_reports_rejected_events(command):
     run_dir = make_run("a1", Metrics(105.0, 9, {"bad": 1.0}), Metrics(106.0, 10, {"loss": 0.0}))
     status, _, err = command("sync", "a1")

@@ -63,21 +63,30 @@ def deliver(
     from rankzero.delivery.sync_job import LoginCheck, SyncJob
     from rankzero.rundir.finding import find_runs
 
-    jobs, is_fine, login, agreed = [], True, LoginCheck(), consent(trust)
+    jobs, problems, login, agreed = [], list[str](), LoginCheck(), consent(trust)
+
+    def leave_out(error: Exception) -> None:
+        is_clear = isinstance(error, RankzeroError)
+        problems.append(str(error) if is_clear else _cannot_be_delivered(run_dir, error))
+        terminal.say(f"rankzero: {problems[-1]}", err=True)
+
     for run_dir in find_runs(directory):
         try:
-            for spec in choose_loggers(run_dir, to or (), {}, consent=agreed):
-                prepared = prepare(spec, online=True)
-                login.check(run_dir, prepared)
-                jobs.append(SyncJob(run_dir, prepared))
-        except RankzeroError as error:
-            terminal.say(f"rankzero: {error}", err=True)
-            is_fine = False
+            for spec in choose_loggers(run_dir, to or (), {}, None, agreed, leave_out):
+                try:
+                    prepared = prepare(spec, online=True)
+                    login.check(run_dir, prepared)
+                    jobs.append(SyncJob(run_dir, prepared))
+                except Exception as error:  # whatever is wrong with one logger, the others get the run
+                    leave_out(error)
         except Exception as error:  # whatever is wrong with one run, the others are delivered
-            terminal.say(f"rankzero: {run_dir} cannot be delivered: {type(error).__name__}: {error}", err=True)
-            is_fine = False
-    if not (deliver_now(jobs) and is_fine):
+            leave_out(error)
+    if not deliver_now(jobs) or problems:
         raise typer.Exit(1)
+
+
+def _cannot_be_delivered(run_dir: Path, error: Exception) -> str:
+    return f"{run_dir} cannot be delivered: {type(error).__name__}: {error}"
 
 
 class _Job(NamedTuple):
@@ -134,13 +143,19 @@ class _Watch:
         for run_dir in find_runs(self._directory):
             try:
                 recorded = self._recorded.setdefault(run_dir, RecordedLoggers(run_dir))
-                for spec in choose_loggers(run_dir, self._to, {}, recorded, self._consent):
-                    self._begin(run_dir, spec, bars)
+                for spec in choose_loggers(run_dir, self._to, {}, recorded, self._consent, self._warn_of):
+                    try:
+                        self._begin(run_dir, spec, bars)
+                    except RankzeroError as error:
+                        self._warn_of(error)
             except (RankzeroError, OSError) as error:
-                self._warner.warn(str(error), str(error))
+                self._warn_of(error)
             except Exception as error:  # whatever is wrong with one run, the others are delivered
-                problem = f"{run_dir} cannot be delivered: {type(error).__name__}: {error}"
+                problem = _cannot_be_delivered(run_dir, error)
                 self._warner.warn(problem, problem)
+
+    def _warn_of(self, error: Exception) -> None:
+        self._warner.warn(str(error), str(error))
 
     def _begin(self, run_dir: Path, spec: LoggerSpec, bars: Any) -> None:
         """Begin a sync job if there is something to do and room for it."""

@@ -33,7 +33,8 @@ def sync(
     again, unless you say so with --again, as when a tracker was wiped. With other options a logger is another
     destination, which gets all of the run. A run that is being delivered by another process is watched.
 
-    A tracker that refuses your login, or does not have the project, ends it at once; other failures are retried.
+    A logger that is not installed, or whose tracker refuses your login, is left out with a message, unless you name it
+    with --to; other failures are retried.
 
     Example: rankzero sync rankzero-runs/digits/2025… --to csv
 
@@ -45,21 +46,34 @@ def sync(
     from rankzero.config.prepared import prepare
     from rankzero.delivery.destinations import choose_loggers
     from rankzero.delivery.sync_job import LoginCheck, SyncJob, reset_position
+    from rankzero.errors import ConfigError, PluginError, RankzeroError
 
     options = parse_options(option)
     agreed = consent(trust)
     run_dirs = [chosen_run(run) for run in runs]
     # All loggers are checked first: a wrong name at the end would come too late.
-    specs = [(each, spec) for each in run_dirs for spec in choose_loggers(each, to or (), options, consent=agreed)]
-    prepared = [(run_dir, prepare(spec, online=True)) for run_dir, spec in specs]
-    login = LoginCheck()
-    for run_dir, logger in prepared:
-        login.check(run_dir, logger, again=again)
+    problems: list[RankzeroError] = []
+    chosen = ((each, choose_loggers(each, to or (), options, None, agreed, problems.append)) for each in run_dirs)
+    prepared, login = [], LoginCheck()
+    for run_dir, spec in [(run_dir, spec) for run_dir, specs in chosen for spec in specs]:
+        try:
+            logger = prepare(spec, online=True)
+            login.check(run_dir, logger, again=again)
+        except (ConfigError, PluginError) as error:
+            if to:
+                raise
+            problems.append(error)
+        else:
+            prepared.append((run_dir, logger))
+    if problems and not prepared:
+        raise problems[0]
+    for problem in problems:
+        terminal.say(f"rankzero: {problem}", err=True)
     if again:
         for run_dir, logger in prepared:
             reset_position(run_dir, logger.key)
     jobs = [SyncJob(run_dir, logger, timeout=timeout) for run_dir, logger in prepared]
-    if not deliver_now(jobs, "; --again sends it once more"):
+    if not deliver_now(jobs, "; --again sends it once more") or problems:
         raise typer.Exit(1)
 
 

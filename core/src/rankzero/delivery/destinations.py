@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rankzero.config.logger_options import LoggerSpec
 from rankzero.config.prepared import with_absolute_paths
 from rankzero.config.resolving import resolve
 from rankzero.delivery.consent import Consent, ask_for_consent, check_references, foreign_options
-from rankzero.errors import ConfigError
+from rankzero.errors import ConfigError, PluginError, RankzeroError
 from rankzero.events.structs import Start
 from rankzero.journal.tail import Tail
 from rankzero.plugins.registry import get_plugins
@@ -74,6 +74,7 @@ def choose_loggers(
     options: Mapping[str, Any],
     recorded: RecordedLoggers | None = None,
     consent: Consent | None = None,
+    on_problem: Callable[[RankzeroError], object] | None = None,
 ) -> list[LoggerSpec]:
     """Return the loggers to deliver a run to.
 
@@ -84,6 +85,7 @@ def choose_loggers(
         recorded: the run's loggers, if they were read before.
         consent: called for a run that another user started; without it such a run is delivered only to destinations
             in the user's own configuration.
+        on_problem: called with the error of a logger in the journal that cannot be made again, which is left out.
 
     Raises:
         UntrustedRunError: the journal of another user's run names another destination.
@@ -96,7 +98,15 @@ def choose_loggers(
         raise ConfigError(f"{run_dir} names no logger; give one with --to NAME")
     if names:
         return [_choose_named(run_dir, name, recorded, options, consent) for name in names]
-    return [_from_journal(run_dir, key, recorded, options, consent) for key in known]
+    found = []
+    for key in known:
+        try:
+            found.append(_from_journal(run_dir, key, recorded, options, consent))
+        except (ConfigError, PluginError) as error:
+            if on_problem is None or len(known) == 1:
+                raise
+            on_problem(error)
+    return found
 
 
 def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
