@@ -1,10 +1,12 @@
 """rankzero.compat.wandb: the calls of wandb reach a run, and W&B itself gets the same through it."""
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +44,7 @@ def said(monkeypatch):
     """What users are warned of."""
     messages = []
     monkeypatch.setattr("rankzero.messages.warn_user", messages.append)
+    monkeypatch.setattr("rankzero.compat.wandb.warn_user", messages.append)
     monkeypatch.setattr("rankzero.compat.wandb.runs.warn_user", messages.append)
     return messages
 
@@ -137,7 +140,8 @@ def test_images():
         run.log({"list": images}, step=3)
         run.log({"tensor": wandb.Image(torch.tensor(PIXELS).permute(2, 0, 1)), "gray": wandb.Image(PIXELS, mode="L")})
         mask = {"m": {"mask_data": np.zeros((4, 6), np.uint8), "class_labels": {0: "sky"}}}
-        run.log({"marked": wandb.Image(PIXELS, masks=mask)})
+        classes = wandb.Classes([{"id": 0, "name": "sky"}])
+        run.log({"marked": wandb.Image(PIXELS, masks=mask, classes=classes)})
 
     data = logged(log)
     assert [(each.step, each.caption) for each in data.media["list"]] == [(3, "array"), (3, None)]
@@ -146,6 +150,7 @@ def test_images():
     assert pixels(data.media["gray"][0].path)[0] == "L"
     journal = (Path(data.info.dir) / "journal.jsonl").read_text()
     assert '"class_labels":{"0":"sky"}' in journal
+    assert '"classes":[[{"id":0,"name":"sky"}]]' in journal
 
 
 def test_other_media():
@@ -196,6 +201,54 @@ def test_tables():
     assert all(np.array_equal(np.asarray(image), PIXELS) for image in images)
     assert data.tables["frame"][0].read() == (["q"], [[1.5]])
     assert [table.read()[1] for table in data.tables["growing"]] == [[[1]], [[2]]]
+
+
+def test_tables_can_be_read_and_computed():
+    table = wandb.Table(columns=["x", "y"], data=[[3, 1], [4, 6]])
+    table.add_computed_columns(lambda number, row: {"sum": row["x"] + row["y"], "number": number})
+    assert table.columns == ["x", "y", "sum", "number"]
+    assert list(table.iterrows()) == [(0, [3, 1, 4, 0]), (1, [4, 6, 10, 1])]
+    assert wandb.plot_table("spec", table, {"x": "x"}) is wandb.plot.plot_table("spec", data_table=table) is table
+
+
+SCORES = np.random.default_rng(0).dirichlet(np.ones(3), size=40).round(1)  # rounded, so that some are equal
+TRUE = np.random.default_rng(1).integers(0, 3, size=40)
+
+
+@pytest.mark.parametrize(
+    ("chart", "arguments"),
+    [
+        ("confusion_matrix", {"probs": SCORES, "y_true": TRUE, "class_names": ["a", "b", "c"]}),
+        ("confusion_matrix", {"preds": [5, 7, 5], "y_true": [5, 5, 9]}),
+        ("line_series", {"xs": [0, 1], "ys": np.array([[1, 2], [3, 4]])}),
+        ("line_series", {"xs": [[0, 1], [5, 6]], "ys": [[1, 2], [3, 4]], "keys": ["up", "down"]}),
+        ("pr_curve", {"y_true": TRUE, "y_probas": SCORES, "labels": ["a", "b", "c"]}),
+        ("pr_curve", {"y_true": TRUE, "y_probas": SCORES, "classes_to_plot": [0, 2], "interp_size": 5}),
+    ],
+)
+def test_charts_have_the_tables_of_wandb(chart, arguments):
+    theirs = getattr(importlib.import_module("wandb.plot"), chart)(**arguments).table
+    ours = getattr(wandb.plot, chart)(**arguments)
+    data = logged(lambda run: run.log({"chart": ours}))
+    assert data.tables["chart"][0].read() == (theirs.columns, theirs.data)
+
+
+def test_roc_curves_have_the_points_of_wandb_and_those_between():
+    theirs = importlib.import_module("wandb.plot").roc_curve(TRUE, SCORES, ["a", "b", "c"]).table
+    ours = wandb.plot.roc_curve(torch.tensor(TRUE), torch.tensor(SCORES), ["a", "b", "c"])
+    assert ours.columns == theirs.columns
+    assert {tuple(row) for row in theirs.data} <= {tuple(row) for row in ours.data}
+    one_class = wandb.plot.roc_curve([1, 1], [[0.5, 0.5], [0.2, 0.8]], ["a", "b"])
+    assert one_class.data == [["b", 0.0, 0.0], ["b", 0.0, 0.5], ["b", 0.0, 1.0]]
+    many = np.arange(30_000)
+    assert len(wandb.plot.roc_curve(many % 2, np.stack([many, -many], 1)).data) <= 10_000
+
+
+def test_wrong_charts_are_refused():
+    with pytest.raises(ValueError, match="either probs or preds"):
+        wandb.plot.confusion_matrix(y_true=[0])
+    with pytest.raises(ValueError, match=r"no name for \{2\}"):
+        wandb.plot.confusion_matrix(preds=[2], y_true=[0], class_names=["a", "b"])
 
 
 def test_what_cannot_be_logged_is_a_warning(said):
@@ -260,11 +313,15 @@ def test_artifacts(said):
         artifact.add_dir("folder", name="inner")
         artifact.add(wandb.Table(columns=["k"], data=[[1]]), "numbers")
         artifact.add(wandb.Image(PIXELS), "image")
+        artifact.add(wandb.Classes([{"id": 0, "name": "sky"}]), "kinds")
+        artifact.add(wandb.JoinedTable("a", "b", "id"), "joined")
         artifact.add_reference("s3://bucket/file", name="far")
         with artifact.new_file("new.txt", "w") as file:
             file.write("new")
         Path("a.txt").unlink()
         assert run.log_artifact(artifact, aliases=["best"]).wait() is artifact
+        assert artifact.version == "latest"
+        assert run.link_artifact(artifact, "registry/data") is run.link_artifact(artifact, "again") is None
         run.log_model("folder", name="a-model")
         run.log_artifact("folder/b.txt")
         with pytest.raises(wandb.UsageError, match="not int"):
@@ -275,8 +332,13 @@ def test_artifacts(said):
     assert (gathered.name, gathered.kind, gathered.aliases) == ("data", "dataset", ["best"])
     assert gathered.metadata == {"rows": 2, "description": "d", "references": {"far": "s3://bucket/file"}}
     files = {path.relative_to(gathered.path).as_posix(): path for path in Path(gathered.path).rglob("*.*")}
-    assert files.keys() == {"a.txt", "inner/b.txt", "new.txt", "numbers.table.json", "image.png"}
+    assert files.keys() == {"a.txt", "inner/b.txt", "new.txt", "numbers.table.json", "image.png", "kinds.classes.json"}
     assert json.loads(files["numbers.table.json"].read_text()) == {"columns": ["k"], "data": [[1]]}
+    assert json.loads(files["kinds.classes.json"].read_text())["class_set"] == [{"id": 0, "name": "sky"}]
+    assert said == [
+        "rankzero.compat.wandb logs no JoinedTable; log the two tables",
+        "rankzero.compat.wandb links no artifacts; log_artifact() logs them, with aliases",
+    ]
     assert (model.name, model.kind, single.name) == ("a-model", "model", "run-r-b.txt")
     assert Path(single.path, "b.txt").read_text() == "b"
 
@@ -313,6 +375,8 @@ def test_what_a_run_is_called_and_what_the_environment_says(monkeypatch, said):
     assert (run.project, run.name, run.group, run.id) == ("given", "rankzero-name", "set", "env-run_id")
     assert (run.entity, run.job_type, run.tags, run.notes) == ("team", "train", ("t", "u"), "env-notes")
     assert "WANDB_ENTITY" not in os.environ
+    assert (run.path, run.offline, run.sweep_id) == ("team/given/env-run_id", False, None)
+    assert 0 < run.start_time <= time.time()
     run.tags += ("more",)
     run.name = "new"
     run.notes = "new notes"
@@ -383,6 +447,7 @@ def test_other_ranks_write_nothing(monkeypatch):
 def test_offline_is_for_later(monkeypatch):
     monkeypatch.delenv("RANKZERO_DELIVERY")
     run = wandb.init(mode="offline")
+    assert run.offline
     assert not list(run.rankzero_run.dir.glob("csv.*"))
 
 
@@ -426,6 +491,12 @@ def test_refusals_say_what_to_use(said):
         wandb.Imge  # noqa: B018
     with pytest.raises(AttributeError, match="Did you mean 'log_model'"):
         wandb.run.log_modl  # noqa: B018
+    with pytest.raises(AttributeError, match=r"compat.wandb.Table has no 'get_colum'. Did you mean 'get_column'"):
+        wandb.Table().get_colum  # noqa: B018
+    with pytest.raises(AttributeError, match=r"compat.wandb.Artifact has no 'download'"):
+        wandb.Artifact("a", "t").download  # noqa: B018
+    with pytest.raises(AttributeError, match=r"compat.wandb.plot has no 'lines'. Did you mean 'line'"):
+        wandb.plot.lines  # noqa: B018
     wandb.finish()
     with pytest.raises(TypeError, match="no argument projct"):
         wandb.init(projct="p")

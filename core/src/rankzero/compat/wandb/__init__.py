@@ -16,20 +16,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from rankzero.compat.wandb import runs
+from rankzero.compat.wandb import charts, runs
 from rankzero.compat.wandb.artifact import Artifact
-from rankzero.compat.wandb.mappings import CommError, Config, ConfigError, Error, Summary, UsageError
-from rankzero.compat.wandb.media import Audio, Histogram, Html, Image, Object3D, Plotly, Table, Video
+from rankzero.compat.wandb.charts import plot_table
+from rankzero.compat.wandb.mappings import CommError, Config, ConfigError, Error, Summary, UsageError, refuse
+from rankzero.compat.wandb.media import Audio, Classes, Histogram, Html, Image, Object3D, Plotly, Table, Video
 from rankzero.compat.wandb.runs import Run, Settings, init
 from rankzero.errors import PluginError
 from rankzero.messages import did_you_mean, warn_user
 
 __version__ = "0.31.0"  # of the package whose names these are
 __all__ = [
-    "AlertLevel", "Artifact", "Audio", "CommError", "Config", "Error", "Histogram", "Html", "Image", "Object3D",
-    "Plotly", "Run", "Settings", "Summary", "Table", "UsageError", "Video", "alert", "config", "define_metric",
-    "finish", "init", "install", "log", "log_artifact", "log_model", "login", "mark_preempting", "run", "save", "setup",
-    "summary", "teardown", "unwatch", "use_artifact", "watch",
+    "AlertLevel", "Artifact", "Audio", "Classes", "CommError", "Config", "Error", "Histogram", "Html", "Image",
+    "JoinedTable", "Object3D", "Plotly", "Run", "Settings", "Summary", "Table", "UsageError", "Video", "alert",
+    "config", "define_metric", "finish", "init", "install", "log", "log_artifact", "log_model", "login",
+    "mark_preempting", "plot_table", "run", "save", "setup", "summary", "teardown", "unwatch", "use_artifact", "watch",
 ]  # fmt: skip
 
 
@@ -103,9 +104,9 @@ def generate_id(length: int = 8) -> str:
     return uuid.uuid4().hex[:length]
 
 
-def _table_of(table: Table, *_: Any, **__: Any) -> Table:
-    """Return the data of a chart."""
-    return table
+def JoinedTable(*_: Any, **__: Any) -> None:
+    """Do nothing, with a warning: only W&B joins tables."""
+    warn_user("rankzero.compat.wandb logs no JoinedTable; log the two tables")
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
@@ -136,17 +137,20 @@ def __getattr__(name: str) -> Any:
 
 def _module(name: str, **members: Any) -> ModuleType:
     made = ModuleType(f"wandb.{name}")
-    vars(made).update(members)
+    vars(made).update(members, __getattr__=functools.partial(refuse, name, members))
     return made
 
 
 util = _module("util", generate_id=generate_id)
 errors = _module("errors", Error=Error, UsageError=UsageError, CommError=CommError)
 data_types = _module(
-    "data_types", Audio=Audio, Histogram=Histogram, Html=Html, Image=Image, Object3D=Object3D, Plotly=Plotly,
-    Table=Table, Video=Video,
+    "data_types", Audio=Audio, Classes=Classes, Histogram=Histogram, Html=Html, Image=Image, JoinedTable=JoinedTable,
+    Object3D=Object3D, Plotly=Plotly, Table=Table, Video=Video,
 )  # fmt: skip
-plot = _module("plot", bar=_table_of, histogram=_table_of, line=_table_of, scatter=_table_of)
+_CHARTS = (
+    "bar", "confusion_matrix", "histogram", "line", "line_series", "plot_table", "pr_curve", "roc_curve", "scatter",
+)  # fmt: skip
+plot = _module("plot", **{name: getattr(charts, name) for name in _CHARTS})
 wandb_run = _module("wandb_run", Run=Run)
 _config_util = _module("sdk.lib.config_util", ConfigError=ConfigError)
 _lib = _module("sdk.lib", config_util=_config_util)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from rankzero.compat.wandb.mappings import UsageError
-from rankzero.compat.wandb.media import Media, Table
+from rankzero.compat.wandb.mappings import Named, UsageError
+from rankzero.compat.wandb.media import Classes, Media, Table
 from rankzero.files.writing import inside
 from rankzero.media.store import MediaStore
 from rankzero.messages import describe, warn_user
 
 
-class Artifact:
+class Artifact(Named):
     """Files under one name: a directory, in which they are linked, or copied if that is impossible."""
 
     def __init__(
@@ -27,6 +28,7 @@ class Artifact:
         self.name, self.type, self.description = name, type, description
         self.metadata = dict(metadata or {})
         self.aliases: list[str] = []
+        self.version = "latest"  # couriers deliver it later, and each tracker has numbers of its own
         self.directory = Path(tempfile.mkdtemp(prefix="rankzero-artifact-"))
         weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
 
@@ -57,9 +59,14 @@ class Artifact:
 
     def add(self, obj: Any, name: str, *_: Any, **__: Any) -> None:
         """Add a table or media as a file."""
+        if obj is None:  # a JoinedTable
+            return
         store = MediaStore(self.directory)
         if isinstance(obj, Table):
             path, suffix = self.directory / store.table(*obj.written(store)).path, ".table.json"
+        elif isinstance(obj, Classes):
+            self._new(f"{name}.classes.json").write_text(json.dumps({"_type": "classes", "class_set": obj}))
+            return
         elif isinstance(obj, Media):
             path = Path(obj.stored(store).path)
             suffix = "" if Path(name).suffix else path.suffix

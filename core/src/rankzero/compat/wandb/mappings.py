@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
 
+from rankzero.messages import did_you_mean
 from rankzero.values import flatten, to_jsonable, to_number
 
 
@@ -22,6 +23,18 @@ class CommError(Error):
 
 class ConfigError(Error):
     """A value of the config would change, which the call does not allow."""
+
+
+def refuse(owner: str, known: Iterable[str], name: str) -> NoReturn:
+    """Raise the AttributeError for a name that ``owner`` does not have."""
+    raise AttributeError(f"rankzero.compat.wandb.{owner} has no {name!r}.{did_you_mean(name, known)}")
+
+
+class Named:
+    """A class of W&B's whose missing attributes are said to be missing here."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        refuse(type(self).__name__, [each for each in dir(type(self)) if each[0] != "_"], name)
 
 
 class Attributes(Mapping[str, Any]):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rankzero.compat.wandb.mappings import Named
 from rankzero.media.encoders import as_table, encode_image, histogram, import_pillow
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.run.run import Run
@@ -67,6 +68,10 @@ class Image(Media):
     def image(self) -> Any:
         """The image as one of PIL."""
         return import_pillow().open(io.BytesIO(self.item) if isinstance(self.item, bytes) else self.item)
+
+
+class Classes(list[Mapping[str, Any]]):
+    """The classes in images: mappings with an ``id`` and a ``name``."""
 
 
 def _upright(data: Any) -> Any:
@@ -154,7 +159,7 @@ class Histogram:
         self.histogram, self.bins = self.counted.counts, self.counted.edges
 
 
-class Table:
+class Table(Named):
     """A table, to which rows and columns can be added."""
 
     def __init__(
@@ -191,6 +196,16 @@ class Table:
         import numpy as np
 
         return np.array(column)
+
+    def iterrows(self) -> Iterator[tuple[int, list[Any]]]:
+        """Yield the rows with their numbers."""
+        yield from enumerate(self.data)
+
+    def add_computed_columns(self, fn: Callable[[int, dict[Any, Any]], Mapping[str, Any]]) -> None:
+        """Add the columns that ``fn`` returns for the number of a row and its cells by column."""
+        added = [fn(number, dict(zip(self.columns, row, strict=True))) for number, row in self.iterrows()]
+        for name in dict.fromkeys(name for cells in added for name in cells):
+            self.add_column(name, [cells.get(name) for cells in added])
 
     def get_dataframe(self) -> Any:
         import pandas as pd

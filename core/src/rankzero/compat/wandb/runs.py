@@ -13,11 +13,11 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, NoReturn
 
 from rankzero.compat.wandb.artifact import Artifact
-from rankzero.compat.wandb.mappings import Config, Error, Summary, UsageError
+from rankzero.compat.wandb.mappings import Config, Error, Named, Summary, UsageError
 from rankzero.compat.wandb.media import is_metric, write
 from rankzero.events.run_info import RunInfo
 from rankzero.integrations.lazy_run import start_in_training
-from rankzero.messages import OnceWarner, describe, did_you_mean, warn_user
+from rankzero.messages import OnceWarner, describe, warn_user
 from rankzero.processes import ipython_shell
 from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run as RankzeroRun
@@ -29,6 +29,7 @@ FILES = "run-files"
 _NUMBERS = (float, int)
 _NOTHING: Mapping[str, Any] = {}
 _STATUSES = {0: "success", 255: "aborted"}
+_OFFLINE = ("offline", "dryrun")
 _ALERT_PAUSE = 60.0  # seconds in which an alert with the same title is not repeated
 
 current: Run | None = None
@@ -41,7 +42,7 @@ class Settings(SimpleNamespace):
     """W&B's settings: `init` uses those that its arguments could set."""
 
 
-class Run:
+class Run(Named):
     """A run with the attributes and methods of W&B's; only rank zero logs.
 
     Args:
@@ -56,7 +57,8 @@ class Run:
         self.config = Config(run.log_hyperparams, bool(asked["allow_val_change"]))
         self.summary = Summary(self._log_summary)
         self.entity, self.job_type, self.group = asked["entity"], asked["job_type"], asked["group"]
-        self.disabled = asked["mode"] == "disabled"
+        self.disabled, self.offline = asked["mode"] == "disabled", asked["mode"] in _OFFLINE
+        self.start_time, self.sweep_id = time.time(), None
         self.step = run.step + 1
         """The step of the next row."""
         self._name: str | None = None
@@ -81,6 +83,10 @@ class Run:
     @property
     def project(self) -> str:
         return self.rankzero_run.project
+
+    @property
+    def path(self) -> str:
+        return "/".join(each for each in (self.entity, self.project, self.id) if each)
 
     @property
     def url(self) -> str:
@@ -125,10 +131,6 @@ class Run:
             self._dir = self.rankzero_run.dir / FILES if is_kept else Path(tempfile.mkdtemp(prefix="rankzero-"))
             self._dir.mkdir(exist_ok=True)
         return str(self._dir)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        known = [each for each in dir(type(self)) if each[0] != "_"]
-        raise AttributeError(f"rankzero.compat.wandb.Run has no attribute {name!r}.{did_you_mean(name, known)}")
 
     # Values
 
@@ -222,6 +224,10 @@ class Run:
         metadata = artifact.metadata | {key: value for key, value in given.items() if value}
         self.rankzero_run.log_artifact(artifact.directory, artifact.name, artifact.type, artifact.aliases, metadata)
         return artifact
+
+    def link_artifact(self, *_: Any, **__: Any) -> None:
+        """Do nothing, with a warning: only W&B has a registry of artifacts."""
+        self._warner.warn("link", "rankzero.compat.wandb links no artifacts; log_artifact() logs them, with aliases")
 
     def log_model(self, path: Any, name: str | None = None, aliases: Sequence[str] | None = None) -> None:
         """Log a file or directory as an artifact of the type ``model``."""
@@ -392,7 +398,7 @@ def _begin(asked: dict[str, Any]) -> Run:
     settings = {key: asked[key] for key in ("project", "run_id", "name", "notes", "tags", "group")}
     settings["dir"] = None if asked["dir"] is None else Path(asked["dir"], "rankzero-runs")
     settings["resume"] = asked["resume"] if asked["resume"] in ("must", "never") else None
-    settings["delivery"] = "off" if asked["mode"] in ("offline", "dryrun") else None
+    settings["delivery"] = "off" if asked["mode"] in _OFFLINE else None
     if asked["mode"] == "disabled":
         directory = os.path.join(tempfile.gettempdir(), "rankzero-disabled")
         run_id, name, project = (settings[key] or "disabled" for key in ("run_id", "name", "project"))
