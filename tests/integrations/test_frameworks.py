@@ -157,8 +157,6 @@ each_framework = pytest.mark.parametrize("kind", TRAININGS, ids=framework)
 
 @each_framework
 def test_a_given_run_stays_open_and_nothing_starts_early(kind):
-    with pytest.raises(ConfigError):
-        kind(projct="p")
     kind("csv")
     assert not Path("rankzero-runs").exists()
     with rankzero.start() as run:
@@ -168,6 +166,18 @@ def test_a_given_run_stays_open_and_nothing_starts_early(kind):
     data = rankzero.read_run(run.dir)
     assert len(points(data)["after"]) == 1
     assert data.status == "success"
+
+
+@each_framework
+def test_wrong_arguments_raise_at_once(kind):
+    with rankzero.start() as run:
+        for wrong in ({"projct": "p"}, {"config": object()}, {"run": run, "name": "x"}, {"loggers": "csv", "run": run}):
+            with pytest.raises(ConfigError):
+                kind(**wrong)
+        with pytest.raises(ConfigError, match="so name would have no effect"):
+            kind(run, name="x")
+    with pytest.raises(ConfigError, match="give run_id="):
+        kind(run="abc")
 
 
 @each_framework

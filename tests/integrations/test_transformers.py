@@ -229,7 +229,14 @@ def test_a_copy_begins_a_run_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("given", "error"), [({"loggers": "no-such-logger"}, UnknownLoggerError), ({"projct": "p"}, ConfigError)]
+    ("given", "error"),
+    [
+        ({"loggers": "no-such-logger"}, UnknownLoggerError),
+        ({"projct": "p"}, ConfigError),
+        ({"config": ("lr", 0.1)}, ConfigError),
+        ({"run": "abc"}, ConfigError),
+        ({"watch": "grads"}, ConfigError),
+    ],
 )
 def test_wrong_arguments_raise_at_once(given, error):
     with pytest.raises(error):

@@ -94,7 +94,7 @@ class SummaryWriter(LazyRun):
     ) -> None:  # fmt: skip
         self._log_dir = os.fspath(log_dir or logdir or "")
         name = "/".join(os.path.normpath(self._log_dir).split(os.sep)[-2:]) if self._log_dir else comment
-        if name and not os.environ.get("RANKZERO_NAME"):
+        if name and run is None and not os.environ.get("RANKZERO_NAME"):
             settings = {"name": name, **settings}
         super().__init__(run=run, **settings)
         self._key = os.path.realpath(self._log_dir) if self._log_dir else f"writer {id(self)}"

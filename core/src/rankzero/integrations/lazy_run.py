@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import uuid
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from rankzero.errors import RankzeroError, RunInUseError
+from rankzero.errors import ConfigError, RankzeroError, RunInUseError
 from rankzero.messages import warn_user
 from rankzero.run.endings import status_after
 from rankzero.run.run import Run
@@ -32,6 +33,26 @@ def start_in_training(loggers: Any = None, **settings: Any) -> Run:
         return run
 
 
+def check_arguments(loggers: Any, run: Run | None, settings: Mapping[str, Any]) -> Run | None:
+    """Return the Run that is given, if one is; else check the arguments of `rankzero.start`.
+
+    Raises:
+        ConfigError: an argument is invalid, or a Run is given together with other arguments.
+        PluginError: a logger is not installed, or is broken.
+    """
+    if run is None and isinstance(loggers, Run):
+        loggers, run = None, loggers
+    if run is None:
+        check(loggers, **settings)
+        return None
+    if not isinstance(run, Run):
+        raise ConfigError(f"run must be a Run, not {type(run).__name__}; to resume a run by its id, give run_id=")
+    others = [name for name, value in {"loggers": loggers, **settings}.items() if value is not None]
+    if others:
+        raise ConfigError(f"a Run is given, so {', '.join(others)} would have no effect; give them to rankzero.start()")
+    return run
+
+
 class LazyRun:
     """A base class of loggers that have a run, which begins as `start_in_training` does.
 
@@ -52,12 +73,8 @@ class LazyRun:
 
     def __init__(self, loggers: Any = None, *, run: Run | None = None, **settings: Any) -> None:
         super().__init__()
-        if isinstance(loggers, Run):
-            loggers, run = None, loggers
-        self._given = self._run = run
+        self._given = self._run = check_arguments(loggers, run, settings)
         self._settings = {"loggers": loggers, **settings}
-        if run is None:
-            check(**self._settings)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_run": self._given}

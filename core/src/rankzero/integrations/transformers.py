@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, rewrite_logs
 from transformers.trainer_callback import TrainerCallback
 
-from rankzero.errors import RankzeroError
-from rankzero.integrations.lazy_run import start_in_training
+from rankzero.errors import ConfigError, RankzeroError
+from rankzero.integrations.lazy_run import check_arguments, start_in_training
 from rankzero.integrations.values import log_values, model_sizes
 from rankzero.messages import OnceWarner, describe
 from rankzero.run.run import Run
-from rankzero.run.start import check, open_run, start
+from rankzero.run.start import open_run, start
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
 _KEY = "rankzero"  # in `report_to`, and among the callbacks' states of a checkpoint
 _DEFAULT_PROJECT = "huggingface"  # of TrainingArguments
+_WATCHED = ("gradients", "parameters", "all", None)
 
 
 def _never_raises(event: Callable[..., None]) -> Callable[..., None]:
@@ -85,10 +86,10 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         resume: bool = True,
         **settings: Any,
     ) -> None:
-        self._given = loggers if isinstance(loggers, Run) else run
-        self._loggers = None if isinstance(loggers, Run) else loggers
-        if self._given is None:
-            check(self._loggers, **settings)
+        self._given = check_arguments(loggers, run, settings)
+        if watch not in _WATCHED:
+            raise ConfigError(f"watch must be {', '.join(map(repr, _WATCHED))}, not {watch!r}")
+        self._loggers = loggers
         self._settings = settings
         self._checkpoints = checkpoints
         self._watch = watch

@@ -101,9 +101,7 @@ def start(
         resume=resume, resume_step=resume_step, delivery=delivery, finish_timeout=finish_timeout,
         down_timeout=down_timeout, capture_environment=capture_environment, options=options,
     )  # fmt: skip
-    params = to_jsonable({} if config is None else config)
-    if not isinstance(params, dict):
-        raise ConfigError(f"start(config=...) must be a mapping of hyperparameters, not {type(config).__name__}")
+    params = _hyperparams(config)
     number = next_start()
     _check_run_id(asked)
     if not is_rank_zero():
@@ -180,7 +178,7 @@ def check(loggers: Any = None, **settings: Any) -> None:
         PluginError: a logger is not installed, or is broken.
     """
     named = {name: settings.pop(name) for name in START_PARAMETERS if name in settings}
-    named.pop("config", None)
+    _hyperparams(named.pop("config", None))
     asked = resolve(loggers, **named, options=settings)
     _check_run_id(asked)
     if asked.disabled or not is_rank_zero():
@@ -188,6 +186,13 @@ def check(loggers: Any = None, **settings: Any) -> None:
     prepared = prepare_for_later if asked.delivery == "off" else prepare
     for spec in asked.loggers:
         prepared(spec)
+
+
+def _hyperparams(config: Any) -> dict[str, Any]:
+    params = to_jsonable({} if config is None else config)
+    if not isinstance(params, dict):
+        raise ConfigError(f"start(config=...) must be a mapping of hyperparameters, not {type(config).__name__}")
+    return params
 
 
 def open_run(run_id: str | None) -> Run | None:
