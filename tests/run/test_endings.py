@@ -62,6 +62,18 @@ def test_a_rest_is_a_reason_to_worry_only_if_it_was_waited_for(training, timeout
     assert "in the background, see: rankzero ps" in stderr
 
 
+def test_the_end_of_the_process_waits_for_runs_that_ended_in_the_background(training):
+    training.run("""
+        for number in range(3):
+            run = begin(run_id=f"r{number}")
+            for step in range(2000):
+                run.log_metrics({"loss": 1.0}, step)
+            run.finish_in_background()
+    """)
+    assert [step for step, _ in rows(training.tracker)].count(1999) == 3
+    assert finalized(training) == ["success"] * 3
+
+
 def test_several_runs_share_the_time_that_an_exit_may_take(training):
     fail(training.tracker, "log_metrics", "unavailable")
     began = time.monotonic()

@@ -156,6 +156,11 @@ class Supervisor:
         """Return the keys of the loggers that are offline."""
         return [key for key in self._couriers if load_position(self._run_dir, key).offline]
 
+    def is_running(self) -> bool:
+        """Return whether a courier is running."""
+        running = [courier.is_running() for courier in self._couriers.values()]  # each is asked: that reaps it
+        return any(running)
+
     def release(self, target: int, *, was_waited_for: bool = True) -> list[str]:
         """Release the couriers; return sentences about events that are not delivered or were rejected.
 

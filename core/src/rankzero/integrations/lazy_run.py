@@ -137,7 +137,8 @@ class TrainingRun(LazyRun):
             self._end_own_run()
             self._run, self._is_closed = None, False
         if self._run is None:
-            weakref.finalize(self, self.run.finish, timeout=0.0).atexit = False  # the end of the process ends all runs
+            # the end of the process ends all runs together
+            weakref.finalize(self, self.run.finish_in_background).atexit = False
         self._is_trained = True
         if params:
             self.run.log_hyperparams(params)

@@ -120,7 +120,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         if state.is_hyper_param_search and self._given is None and self.run is not None:
-            self.run.finish(timeout=0.0)  # couriers go on
+            self.run.finish_in_background()
             self.run, self._has_params = None, False
         run = self._begin(args, state, model)
         if state.global_step:  # it resumes from a checkpoint
@@ -199,7 +199,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         if self.run is None:
             self.run = self._resumed(state) or self._start(args, state)
             # Without waiting; the end of the process ends all runs together.
-            weakref.finalize(self, self.run.finish, timeout=0.0).atexit = False
+            weakref.finalize(self, self.run.finish_in_background).atexit = False
         if not self._has_params:
             self._has_params = True
             self.run.log_hyperparams(_params(args, state, model))

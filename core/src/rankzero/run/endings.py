@@ -16,7 +16,8 @@ from rankzero.processes import ipython_shell
 
 _GRACE = 5.0
 """The most seconds to wait after a SIGTERM; schedulers send SIGKILL after 10 to 30."""
-
+_LONGEST = 600.0
+"""The most seconds to wait at exit if no run is open; each run that has ended has a limit of its own, too."""
 
 _STOPS = ("TrialPruned",)  # of Optuna: the study ended a trial that went well
 
@@ -34,7 +35,18 @@ class Endable(Protocol):
         """Called in a forked child process."""
 
 
+class Ended(Protocol):
+    """A run that has ended, and whose delivery the end of the process waits for."""
+
+    def is_delivering(self) -> bool:
+        """Return whether a courier is running."""
+
+    def wait_with_process(self, timeout: float) -> None:
+        """Wait for the delivery, at most ``timeout`` seconds."""
+
+
 _open_runs: dict[Endable, float] = {}  # run → timeout of its end; a run stays open when its variable is deleted
+_ended_runs: list[Ended] = []
 _owner_pid = 0
 
 
@@ -49,6 +61,11 @@ def end_at_exit(run: Endable, timeout: float = 60.0) -> None:
         _end_with_multiprocessing()
     _open_runs[run] = timeout
     _take_sigterm()
+
+
+def wait_at_exit(run: Ended) -> None:
+    """Wait for the delivery of ``run`` when this process ends."""
+    _ended_runs[:] = [each for each in _ended_runs if each.is_delivering()] + [run]
 
 
 def forget(run: Endable) -> None:
@@ -100,13 +117,15 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _at_exit() -> None:
-    _end_all(_status_at_exit(), max(_open_runs.values(), default=0.0))
+    _end_all(_status_at_exit(), max(_open_runs.values(), default=_LONGEST))
 
 
 def _end_all(status: str | None, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     for run in list(_open_runs):
         run.end_with_process(status, max(0.0, deadline - time.monotonic()))
+    while _ended_runs:
+        _ended_runs.pop().wait_with_process(max(0.0, deadline - time.monotonic()))
 
 
 def _status_at_exit() -> str | None:
@@ -121,3 +140,4 @@ def _after_fork() -> None:
     for run in list(_open_runs):
         run.after_fork()
     _open_runs.clear()
+    _ended_runs.clear()

@@ -141,6 +141,7 @@ class Run(Verbs):
         self._status = "success"
         self._is_ending = False
         self._is_finished = False
+        self._waits_at_exit = False
         self._is_silenced = False
         self._elsewhere: Callable[[], RunInfo] | None = None
         self.finish_timeout = 60.0
@@ -664,22 +665,33 @@ class Run(Verbs):
                 self._journal.give_up()
         finally:
             self._lock.release()
-        size = self._journal.size()
         if self._experiment is not None:
             self._experiment.release(_until(deadline))
-        if self._supervisor is not None:
-            try:
-                self._supervisor.wait(size, _until(deadline), until_closed=True, even_if_down=timeout is not None)
-            except KeyboardInterrupt:
-                log.warning("not waiting any longer for the delivery of %s", self.name)
-            for sentence in self._supervisor.release(size, was_waited_for=seconds > 0):
-                log.warning("%s", sentence)
-            for key, view in self._supervisor.views().items():
-                log.info("view it in %s: %s", key, view)
-            for key in self._supervisor.offline():
-                log.info(
-                    "%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir)
-                )
+        if self._waits_at_exit:
+            endings.wait_at_exit(self)
+        else:
+            self._finish_delivery(_until(deadline), even_if_down=timeout is not None)
+
+    def finish_in_background(self) -> None:
+        """End the run at once; the end of the process waits for the delivery, not this call."""
+        self._waits_at_exit = True
+        self.finish(timeout=0.0)
+
+    def _finish_delivery(self, timeout: float, *, even_if_down: bool = False) -> None:
+        """Wait for the delivery of the run that has ended, and release the couriers."""
+        if self._supervisor is None or self._journal is None:
+            return
+        size = self._journal.size()
+        try:
+            self._supervisor.wait(size, timeout, until_closed=True, even_if_down=even_if_down)
+        except KeyboardInterrupt:
+            log.warning("not waiting any longer for the delivery of %s", self.name)
+        for sentence in self._supervisor.release(size, was_waited_for=timeout > 0):
+            log.warning("%s", sentence)
+        for key, view in self._supervisor.views().items():
+            log.info("view it in %s: %s", key, view)
+        for key in self._supervisor.offline():
+            log.info("%s has it on this machine only; send it with: rankzero sync %s", key, shlex.quote(self._info.dir))
 
     def _end_arguments(self, status: Any, timeout: Any) -> tuple[str, Any]:
         """Return the status and the timeout for the arguments of `finish`."""
@@ -737,6 +749,14 @@ class Run(Verbs):
         """End the run with the process, in at most ``timeout`` seconds, less if a tracker is unavailable."""
         self.finish_timeout = timeout
         self.finish(status)
+
+    def is_delivering(self) -> bool:
+        """Return whether a courier is running."""
+        return self._supervisor is not None and self._supervisor.is_running()
+
+    def wait_with_process(self, timeout: float) -> None:
+        """Wait for the delivery when the process ends, for at most ``timeout`` seconds."""
+        self._finish_delivery(min(timeout, self.finish_timeout))
 
     def after_fork(self) -> None:
         """Continue in a forked child, which appends to the same journal and does not end the run."""
