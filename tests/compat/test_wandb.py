@@ -153,6 +153,22 @@ def test_images():
     assert '"classes":[[{"id":0,"name":"sky"}]]' in journal
 
 
+def test_lists_with_media_and_others(said):
+    def log(run):
+        for _ in range(2):
+            run.log({"some": [wandb.Image(PIXELS), None], "mixed": [1, wandb.Image(PIXELS), "text"]})
+        run.log({"table": wandb.Table(["images"], [[[wandb.Image(PIXELS), None, wandb.Image(PIXELS)]]])})
+
+    data = logged(log)
+    assert {key: len(found) for key, found in data.media.items()} == {"some": 2, "mixed": 2}
+    assert data.texts == {}
+    assert said == ["the list 'mixed' was logged without what is no media: int, str"]
+    columns, ((first, second, third),) = data.tables["table"][0].read()
+    assert columns == ["images", "images 2", "images 3"]
+    assert np.array_equal(np.asarray(first), PIXELS) and np.array_equal(np.asarray(third), PIXELS)  # noqa: PT018
+    assert second is None
+
+
 def test_other_media():
     plt = pytest.importorskip("matplotlib.figure")
     figure = plt.Figure()

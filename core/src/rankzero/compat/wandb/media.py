@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from rankzero.compat.wandb.mappings import Named
 from rankzero.media.encoders import as_table, encode_image, histogram, import_pillow
 from rankzero.media.store import MediaFile, MediaStore
+from rankzero.messages import OnceWarner
 from rankzero.run.run import Run
 from rankzero.values import size_of, to_jsonable, to_number, to_text
 
@@ -232,8 +233,8 @@ class Table(Named):
 
 
 def _media_of(cell: Any, store: MediaStore) -> list[Any]:
-    """Return the items of a list of media, stored; any other cell as the only item."""
-    items = cell if isinstance(cell, list) and all(isinstance(each, Media) for each in cell) else [cell]
+    """Return the items of a list with media, which are stored; any other cell as the only item."""
+    items = cell if isinstance(cell, list) and any(isinstance(each, Media) for each in cell) else [cell]
     return [each.stored(store) if isinstance(each, Media) else each for each in items]
 
 
@@ -244,11 +245,13 @@ def is_metric(value: Any) -> bool:
     return not hasattr(value, "itertuples") and (size_of(value) == 1 or to_number(value) is not None)
 
 
-def write(run: Run, key: str, value: Any, step: int) -> None:
+def write(run: Run, key: str, value: Any, step: int, warner: OnceWarner) -> None:
     """Log a value that is not a number."""
-    objects = list(value) if isinstance(value, list | tuple) else [value]
-    if objects and all(isinstance(each, Media | Histogram | Table) for each in objects):
+    items = [each for each in value if each is not None] if isinstance(value, list | tuple) else [value]
+    if objects := [each for each in items if isinstance(each, Media | Histogram | Table)]:
         _write_objects(run, key, objects, step)
+        if others := [type(each).__name__ for each in items if not isinstance(each, Media | Histogram | Table)]:
+            warner.warn(f"log {key}", f"the list {key!r} was logged without what is no media: {', '.join(others)}")
     elif hasattr(value, "itertuples"):
         run.log_table(key, dataframe=value, step=step)
     elif hasattr(value, "savefig") or hasattr(value, "write_html"):

@@ -168,7 +168,7 @@ class Run(Named):
             return
         for key, value in others.items():
             try:
-                write(self.rankzero_run, key, value, self._row)
+                write(self.rankzero_run, key, value, self._row, self._warner)
             except Exception as error:
                 self._warner.warn(f"log {key}", f"{key!r} could not be logged: {describe(error)}")
 
