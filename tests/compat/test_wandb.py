@@ -90,6 +90,19 @@ def test_steps_are_those_of_wandb_and_nothing_is_dropped():
     assert steps == {"a": [0, 1, 5, 7, 8], "b": [1, 5], "late": [2]}
 
 
+def test_wrong_steps_and_arguments_are_warnings(said):
+    def log(run):
+        for number in range(2):
+            run.log({"a": number}, step="5")
+            run.log({"b": number}, stepp=7)
+
+    assert points(logged(log)) == {"a": [(0, 0.0), (2, 1.0)], "b": [(1, 0.0), (3, 1.0)]}
+    assert said == [
+        "log(step='5'): this is not a number, so the values get the next step",
+        "log() has no argument 'stepp'. Did you mean 'step'?",
+    ]
+
+
 def test_the_x_axis_of_all_metrics_has_the_steps():
     def log(run):
         run.define_metric("train/global_step")
@@ -465,6 +478,18 @@ def test_offline_is_for_later(monkeypatch):
     run = wandb.init(mode="offline")
     assert run.offline
     assert not list(run.rankzero_run.dir.glob("csv.*"))
+
+
+def test_modes(monkeypatch, said):
+    assert wandb.init(mode="shared").offline is False
+    assert said == ["rankzero.compat.wandb.init() takes mode='shared' as 'online': processes cannot share a run"]
+    wandb.finish()
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(wandb.UsageError, match=r"no mode 'ofline'. Did you mean 'offline'\?"):
+        wandb.init()
+    with pytest.raises(wandb.UsageError, match=r"no mode 'disbled'. Did you mean 'disabled'\?"):
+        wandb.init(mode="disbled")
+    assert wandb.run is None
 
 
 def test_watch_alert_and_what_does_nothing():

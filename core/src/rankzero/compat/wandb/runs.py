@@ -17,7 +17,7 @@ from rankzero.compat.wandb.mappings import Config, Error, Named, Summary, UsageE
 from rankzero.compat.wandb.media import is_metric, write
 from rankzero.events.run_info import RunInfo
 from rankzero.integrations.lazy_run import start_in_training
-from rankzero.messages import OnceWarner, describe, warn_user
+from rankzero.messages import OnceWarner, describe, did_you_mean, warn_user
 from rankzero.processes import ipython_shell
 from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run as RankzeroRun
@@ -30,6 +30,7 @@ _NUMBERS = (float, int)
 _NOTHING: Mapping[str, Any] = {}
 _STATUSES = {0: "success", 255: "aborted"}
 _OFFLINE = ("offline", "dryrun")
+_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 _ALERT_PAUSE = 60.0  # seconds in which an alert with the same title is not repeated
 
 current: Run | None = None
@@ -134,7 +135,7 @@ class Run(Named):
 
     # Values
 
-    def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None, **_: Any) -> None:
+    def log(self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None, **wrong: Any) -> None:
         """Log values at a step, at once.
 
         Args:
@@ -142,10 +143,17 @@ class Run(Named):
             step: the step; by default that of the current row, or the value of the x-axis of ``*``, if one is defined.
                 Unlike in W&B it may go back.
             commit: whether the next call has the next step; by default if there is no ``step``.
+            **wrong: any other argument, of which users are warned.
         """
         if not isinstance(data, Mapping):
             raise TypeError(f"log() takes a mapping from name to value, not {type(data).__name__}")
+        for name in wrong:
+            hint = did_you_mean(name, ("data", "step", "commit"))
+            self._warner.warn(f"argument {name}", f"log() has no argument {name!r}.{hint}")
         given = to_int(step)
+        if given is None and step is not None:
+            self._warner.warn("step", f"log(step={step!r}): this is not a number, so the values get the next step")
+            step = None
         self._row = self.step if given is None else given
         self.step = max(self.step, self._row)
         if commit or (commit is None and step is None):
@@ -358,9 +366,19 @@ def init(
 
     Raises:
         ConfigError: an argument is invalid.
+        UsageError: there is no such mode.
         RunNotFoundError: ``resume="must"``, and there is no such run.
     """
     global current
+    given = {
+        "entity": entity, "project": project, "dir": dir, "run_id": id, "name": name, "notes": notes, "tags": tags,
+        "group": group, "job_type": job_type, "mode": mode, "resume": resume,
+    }  # fmt: skip
+    asked = {key: _chosen(key, value, settings) for key, value in given.items()}
+    if asked["mode"] not in (None, *_MODES):
+        raise UsageError(f"there is no mode {asked['mode']!r}.{did_you_mean(str(asked['mode']), _MODES)}")
+    if asked["mode"] == "shared":
+        warn_user("rankzero.compat.wandb.init() takes mode='shared' as 'online': processes cannot share a run")
     if unknown := others.keys() - _KNOWN:
         raise TypeError(f"init() has no argument {', '.join(sorted(unknown))}")
     if ignored := [name for name in others if name in _WITHOUT_EFFECT and others[name]]:
@@ -372,11 +390,6 @@ def init(
             warn_user(f"init() returns the run {current.name}, which has not ended; finish() it before, or give reinit")
             return current
         current.finish()
-    given = {
-        "entity": entity, "project": project, "dir": dir, "run_id": id, "name": name, "notes": notes, "tags": tags,
-        "group": group, "job_type": job_type, "mode": mode, "resume": resume,
-    }  # fmt: skip
-    asked = {key: _chosen(key, value, settings) for key, value in given.items()}
     run = _begin(asked | {"allow_val_change": others.get("allow_val_change", ipython_shell() is not None)})
     current = current or run
     run.config.update(config)
