@@ -201,6 +201,18 @@ def test_another_training_of_a_new_model_is_another_run(kind):
     callback.close()
 
 
+@each_framework
+def test_each_run_of_a_callback_has_an_id_of_its_own_if_one_is_given(kind, monkeypatch):
+    monkeypatch.setenv("RANKZERO_RUN_ID", "given")
+    callback = kind("csv")
+    ids = []
+    for _ in range(3):
+        TRAININGS[kind](callback)
+        ids.append(callback.run.id)
+        callback.close()
+    assert ids == ["given", "given-2", "given-3"]
+
+
 @pytest.mark.parametrize("kind", [OfKeras, OfXGBoost, OfLightGBM, OfCatBoost], ids=framework)  # scikit-learn keeps them
 def test_the_end_of_the_callback_is_the_end_of_the_run(kind):
     callback = kind("csv")

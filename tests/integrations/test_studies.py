@@ -64,6 +64,17 @@ def test_each_trial_of_optuna_is_a_run(jobs):
     assert logged == {}
 
 
+@pytest.mark.parametrize("given", [{}, {"run_id": "given"}])
+def test_each_trial_is_a_run_if_a_run_id_is_given_and_a_job_that_begins_again_resumes_each(given, monkeypatch):
+    if not given:
+        monkeypatch.setenv("RANKZERO_RUN_ID", "given")
+    objective = log_trials("csv", **given)(lambda trial: trial.suggest_float("x", -1, 1))
+    for _ in range(2):
+        optuna.create_study(study_name="lines").optimize(objective, n_trials=3, n_jobs=2)
+    assert {name: data.info.id for name, data in runs().items()} == {f"lines-{i}": f"given-{i}" for i in range(3)}
+    assert [len(data.metrics["value"].value) for data in runs().values()] == [2, 2, 2]
+
+
 @pytest.mark.filterwarnings("ignore:.*set_metric_names is experimental")
 def test_several_values_of_a_trial_have_the_names_of_the_study():
     with pytest.raises(ConfigError):
@@ -123,7 +134,8 @@ def test_runs_that_a_job_of_hydra_leaves_open_end_with_its_status():
     assert Path(data.params["hydra"]["output_dir"], ".hydra").is_dir()
 
 
-def test_the_jobs_of_a_sweep_are_a_group():
+def test_the_jobs_of_a_sweep_are_a_group(monkeypatch):
+    monkeypatch.setenv("RANKZERO_RUN_ID", "given")
     done = run_job("--multirun", "lr=1,3,2")
     assert "ValueError" in done.stderr
     logged = runs()
@@ -133,3 +145,4 @@ def test_the_jobs_of_a_sweep_are_a_group():
     assert {data.info.group for name, data in logged.items() if name != "before"} == {"multirun/rates"}
     assert "hydra" not in logged["before"].params
     assert [Path(logged[name].params["hydra"]["output_dir"]).name for name in "132"] == ["0", "1", "2"]
+    assert [logged[name].info.id for name in ("before", "1", "3", "2")] == ["given", "given-0", "given-1", "given-2"]

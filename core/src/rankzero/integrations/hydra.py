@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
+from rankzero.integrations.lazy_run import numbered
 from rankzero.plugins.hookspecs import hookimpl
 from rankzero.plugins.registry import get_plugins
 from rankzero.run.run import Run
@@ -18,28 +19,30 @@ from rankzero.run.run import Run
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_GROUP = "RANKZERO_GROUP"
+_GROUP, _RUN_ID = "RANKZERO_GROUP", "RANKZERO_RUN_ID"
 
 
 class RankzeroCallback(Callback):  # type: ignore[misc]  # to mypy, Hydra is Any
     """Cares for the runs that a job starts with `rankzero.start`.
 
     A run has the overrides and the output directory of its job as parameters. The runs of a sweep are a group with the
-    name of its directory, unless ``RANKZERO_GROUP`` is set. A run that the job leaves open ends with the job: as
-    ``failed`` if it raised.
+    name of its directory, unless ``RANKZERO_GROUP`` is set, and ``RANKZERO_RUN_ID`` gets the number of the job. A run
+    that the job leaves open ends with the job: as ``failed`` if it raised.
     """
 
     def __init__(self) -> None:
         self._job: dict[str, Any] = {}
         self._runs: list[Run] = []
-        self._has_set_group = False
+        self._environment: dict[str, str | None] = {}  # before the job
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         hydra = HydraConfig.get()
         self._job = {"overrides": hydra.overrides.task, "output_dir": hydra.runtime.output_dir}
-        if hydra.mode == RunMode.MULTIRUN and _GROUP not in os.environ:
-            os.environ[_GROUP] = "/".join(Path(hydra.sweep.dir).parts[-2:])
-            self._has_set_group = True
+        if hydra.mode == RunMode.MULTIRUN:
+            self._environment = {name: os.environ.get(name) for name in (_GROUP, _RUN_ID)}
+            os.environ.setdefault(_GROUP, "/".join(Path(hydra.sweep.dir).parts[-2:]))
+            if run_id := numbered({}, hydra.job.num).get("run_id"):
+                os.environ[_RUN_ID] = run_id
         get_plugins().manager.register(self)
 
     @hookimpl
@@ -49,9 +52,12 @@ class RankzeroCallback(Callback):  # type: ignore[misc]  # to mypy, Hydra is Any
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         get_plugins().manager.unregister(self)
-        if self._has_set_group:
-            self._has_set_group = False
-            del os.environ[_GROUP]
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._environment.clear()
         for run in self._runs:
             run.finish("success" if job_return.status == JobStatus.COMPLETED else "failed")
         self._runs.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 import weakref
@@ -31,6 +32,15 @@ def start_in_training(loggers: Any = None, **settings: Any) -> Run:
         run = start(loggers, **{**settings, "delivery": "off"})
         warn_user(f"{error}. The run is kept in {run.dir}; deliver it later with rankzero sync")
         return run
+
+
+def numbered(settings: Mapping[str, Any], number: object) -> dict[str, Any]:
+    """Return settings with a number after the run id, if they or ``RANKZERO_RUN_ID`` set one.
+
+    So each trial or training is a run of its own, and a job that is started again resumes each of them.
+    """
+    run_id = settings.get("run_id") or os.environ.get("RANKZERO_RUN_ID", "").strip()
+    return {**settings, "run_id": f"{run_id}-{number}"} if run_id else {**settings}
 
 
 def check_arguments(loggers: Any, run: Run | None, settings: Mapping[str, Any]) -> Run | None:
@@ -71,6 +81,8 @@ class LazyRun:
         PluginError: a logger is not installed, or is broken.
     """
 
+    _begun = 0  # how many runs
+
     def __init__(self, loggers: Any = None, *, run: Run | None = None, **settings: Any) -> None:
         super().__init__()
         self._given = self._run = check_arguments(loggers, run, settings)
@@ -83,7 +95,9 @@ class LazyRun:
     def run(self) -> Run:
         """The run; reading this begins it."""
         if self._run is None:
-            self._run = start_in_training(**self._settings)
+            self._begun += 1
+            settings = self._settings if self._begun == 1 else numbered(self._settings, self._begun)
+            self._run = start_in_training(**settings)
         return self._run
 
     def close(self) -> None:

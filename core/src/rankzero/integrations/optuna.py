@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.trial import Trial
 
+from rankzero.integrations.lazy_run import numbered
 from rankzero.integrations.values import log_values
 from rankzero.run.run import Run
 from rankzero.run.start import check, start
@@ -37,7 +38,8 @@ def log_trials(loggers: Any = None, **settings: Any) -> Callable[[Callable[[Any]
     Args:
         loggers: the ``loggers`` of `rankzero.start`.
         **settings: further arguments of `rankzero.start`. By default the name is that of the study and the number of
-            the trial, and the group is the name of the study.
+            the trial, and the group is the name of the study. A run id, also that of ``RANKZERO_RUN_ID``, gets the
+            number of the trial.
 
     Raises:
         ConfigError: an argument is invalid.
@@ -50,7 +52,7 @@ def log_trials(loggers: Any = None, **settings: Any) -> Callable[[Callable[[Any]
         def logged(trial: Trial) -> Any:
             study = trial.study
             named = {"name": f"{study.study_name}-{trial.number}", "group": study.study_name}
-            with start(loggers, **{**named, **settings}) as run:
+            with start(loggers, **numbered({**named, **settings}, trial.number)) as run:
                 try:
                     result = objective(LoggedTrial(trial, run))
                 finally:
