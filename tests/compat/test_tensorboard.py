@@ -354,10 +354,11 @@ def test_a_directory_is_a_run_which_goes_on_after_close():
 def test_writers_of_a_run_that_is_named_share_it(monkeypatch):
     monkeypatch.setenv("RANKZERO_RUN_ID", "named")
     first, second = SummaryWriter("logs/train"), SummaryWriter("logs/val")
-    for step, writer in enumerate((first, second, first)):
-        writer.add_scalar("loss", step, step)
-        if writer is second:
-            writer.close()
+    first.add_scalar("loss", 0, 0)
+    with pytest.warns(UserWarning, match=r"logs/val logs to the run logs/train, as does .*logs/train: the same"):
+        second.add_scalar("loss", 1, 1)
+    second.close()
+    first.add_scalar("loss", 2, 2)
     first.close()
     assert (points(only_run()), only_run().info.id) == ({"loss": [(0, 0), (1, 1), (2, 2)]}, "named")
     with rankzero.start() as run:
@@ -365,6 +366,14 @@ def test_writers_of_a_run_that_is_named_share_it(monkeypatch):
             writer.add_scalar("accuracy", 1, 3)
         run.log_metrics({"still": 1}, 4)
     assert (points(only_run())["still"], writer.run) == ([(4, 1)], run)
+
+
+def test_a_run_that_is_resumed_is_rewound_to_the_purge_step():
+    for purge_step, steps in ((None, range(4)), (2, range(2, 6))):
+        with SummaryWriter("logs/run", run_id="resumed", purge_step=purge_step) as writer:
+            for step in steps:
+                writer.add_scalar("loss", 10 * (purge_step is None) + step, step)
+    assert points(only_run()) == {"loss": [(0, 10), (1, 11), (2, 2), (3, 3), (4, 4), (5, 5)]}
 
 
 def test_without_a_directory_it_is_the_runs_own():

@@ -76,7 +76,7 @@ class SummaryWriter(LazyRun):
         log_dir: names the run, by its last two parts, unless ``RANKZERO_NAME`` is set. The directory is made, as
             scripts save files there. By default it is the run's own directory.
         comment: the name of the run if there is no ``log_dir``.
-        purge_step: without effect: what a crashed run logged is kept.
+        purge_step: rewind a run that is resumed, so that what it logged from this step on is not shown.
         max_queue: without effect, as are ``flush_secs``, ``filename_suffix`` and ``write_to_disk`` of tensorboardX.
         logdir: tensorboardX's name for ``log_dir``.
         run: a Run, which `close` does not end.
@@ -103,6 +103,7 @@ class SummaryWriter(LazyRun):
                 os.makedirs(self._log_dir, exist_ok=True)
             except OSError as error:
                 warn_user(f"the directory of a SummaryWriter cannot be made: {describe(error)}")
+        self._purge_step = to_int(purge_step)
         self._steps = Counter[str]()
         self._hparams: dict[str, Any] = {}
         self._warner = OnceWarner()
@@ -125,7 +126,16 @@ class SummaryWriter(LazyRun):
             if run is not None and run not in _open_runs.values():
                 self._given = self._run = run  # the script has started it, and ends it
                 return run
+            if run is not None:
+                others = ", ".join(sorted(key for key, each in _open_runs.items() if each is run))
+                self._warner.warn(
+                    "shared",
+                    f"the SummaryWriter of {self._key} logs to the run {run.name}, as does that of {others}: the same "
+                    "tags are one metric. Give them different tags, or leave out run_id and RANKZERO_RUN_ID",
+                )
             run = run or start_in_training(**settings)
+            if self._purge_step is not None:
+                run.rewind(self._purge_step - 1)
             if not self._log_dir and run.is_active:
                 self._key = os.path.realpath(run.dir)
             _open_runs[self._key] = run
