@@ -22,7 +22,7 @@ from waiting import A_WHILE
 
 import rankzero
 import rankzero.compat.wandb as wandb
-from rankzero.errors import RunNotFoundError
+from rankzero.errors import ConfigError, RunNotFoundError
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PIXELS = (np.arange(72).reshape(4, 6, 3) * 3).astype(np.uint8)
@@ -311,6 +311,28 @@ def test_config():
 
     data = logged(log, config={"lr": 0.1, "model": {"depth": 3}})
     assert data.params == {"lr": 0.3, "model": {"depth": 3}, "epochs": 3, "batch": 8, "opt": "adam"}
+
+
+def test_config_files():
+    Path("cfg.yaml").write_text("wandb_version: 1\nlr: {desc: null, value: 0.1}\nmodel: {depth: 3}\n")
+    assert logged(lambda run: None, config="cfg.yaml").params == {"lr": 0.1, "model": {"depth": 3}}
+    Path("config-defaults.yaml").write_text("lr: {value: 9}\nseed: {value: 1}")
+    assert logged(lambda run: None, config={"lr": 0.2}).params == {"lr": 0.2, "seed": 1}
+    assert logged(lambda run: None, config="").params == {"lr": 9, "seed": 1}
+
+
+def test_some_keys_of_a_config():
+    config = {"a": 1, "b": 2, "c": 3}
+    assert logged(lambda run: None, config=config, config_exclude_keys=["a"]).params == {"b": 2, "c": 3}
+    assert logged(lambda run: None, config=config, config_include_keys=["a"]).params == {"a": 1}
+
+
+@pytest.mark.parametrize("config", [5, ["lr"], "missing.yaml", "list.yaml"])
+def test_a_wrong_config_begins_no_run(config):
+    Path("list.yaml").write_text("[1, 2]")
+    with pytest.raises((TypeError, FileNotFoundError, ConfigError), match=r"mapping|missing.yaml|list.yaml"):
+        wandb.init(config=config)
+    assert (wandb.run, os.listdir()) == (None, ["list.yaml"])
 
 
 def test_summary():

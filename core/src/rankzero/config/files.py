@@ -94,7 +94,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{shown(path)}: there is no such file.{_did_you_mean_file(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{shown(path)}: cannot be read: {error}") from error
-    parse = _parse_toml if path.suffix.lower() == ".toml" else _parse_yaml
+    parse = _parse_toml if path.suffix.lower() == ".toml" else parse_yaml
     content = parse(text, shown(path))
     if path.name == "pyproject.toml":
         content = content.get("tool", {})
@@ -115,7 +115,8 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: is not valid TOML: {error}") from None
 
 
-def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Return the keys and values in the text of the file ``where``."""
     import yaml
 
     try:

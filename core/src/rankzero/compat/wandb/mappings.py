@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
+from rankzero.config.files import parse_yaml
 from rankzero.messages import did_you_mean
 from rankzero.values import flatten, to_jsonable, to_number
 
@@ -103,7 +105,10 @@ class Config(Attributes):
 
 
 def as_mapping(values: Any) -> dict[str, Any]:
-    """Return hyperparameters by name; values of dictionaries and Namespaces stay as they are."""
+    """Return hyperparameters by name, also of a YAML file; values of dictionaries and Namespaces stay as they are."""
+    if isinstance(values, str | Path):
+        read = parse_yaml(Path(values).read_text(encoding="utf-8"), str(values))
+        return {name: _bare(value) for name, value in read.items() if name != "wandb_version"}
     values = values.flag_values_dict() if hasattr(values, "flag_values_dict") else values or {}  # absl's
     if type(values).__name__ in ("Namespace", "SimpleNamespace"):
         values = vars(values)
@@ -111,6 +116,12 @@ def as_mapping(values: Any) -> dict[str, Any]:
     if not isinstance(plain, Mapping):
         raise TypeError(f"a config is a mapping, not {type(values).__name__}")
     return {str(name): value for name, value in plain.items()}
+
+
+def _bare(value: Any) -> Any:
+    """Return the value in ``{"desc": …, "value": …}``, as W&B's files have it."""
+    is_described = isinstance(value, dict) and "value" in value and value.keys() <= {"desc", "value"}
+    return value["value"] if is_described else value
 
 
 class Summary(Attributes):

@@ -6,14 +6,14 @@ import glob
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, NoReturn
 
 from rankzero.compat.wandb.artifact import Artifact
-from rankzero.compat.wandb.mappings import Config, Error, Named, Summary, UsageError
+from rankzero.compat.wandb.mappings import Config, Error, Named, Summary, UsageError, as_mapping
 from rankzero.compat.wandb.media import is_metric, write
 from rankzero.events.run_info import RunInfo
 from rankzero.integrations.lazy_run import start_in_training
@@ -23,6 +23,8 @@ from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run as RankzeroRun
 from rankzero.values import as_list, as_names, flatten, to_int
 
+DEFAULTS = "config-defaults.yaml"
+"""A file in the working directory with values for what the config of `init` leaves out."""
 FILES = "run-files"
 """The directory in a run's directory whose files are logged when the run ends."""
 
@@ -358,7 +360,9 @@ def init(
     entity: str | None = None, project: str | None = None, dir: str | os.PathLike[str] | None = None,
     id: str | None = None, name: str | None = None, notes: str | None = None, tags: Sequence[str] | None = None,
     config: Any = None, *, group: str | None = None, job_type: str | None = None, mode: str | None = None,
-    reinit: bool | str | None = None, resume: bool | str | None = None, settings: Any = None, **others: Any,
+    reinit: bool | str | None = None, resume: bool | str | None = None, settings: Any = None,
+    config_exclude_keys: Collection[str] | None = None, config_include_keys: Collection[str] | None = None,
+    **others: Any,
 ) -> Run:  # fmt: skip
     """Begin a run; where there is one already, return it unless ``reinit`` asks for another.
 
@@ -367,6 +371,7 @@ def init(
     Raises:
         ConfigError: an argument is invalid.
         UsageError: there is no such mode.
+        TypeError: the config is no mapping.
         RunNotFoundError: ``resume="must"``, and there is no such run.
     """
     global current
@@ -379,6 +384,10 @@ def init(
         raise UsageError(f"there is no mode {asked['mode']!r}.{did_you_mean(str(asked['mode']), _MODES)}")
     if asked["mode"] == "shared":
         warn_user("rankzero.compat.wandb.init() takes mode='shared' as 'online': processes cannot share a run")
+    params = as_mapping(DEFAULTS) if os.path.exists(DEFAULTS) else {}
+    for key, value in as_mapping(config or {}).items():
+        if key not in (config_exclude_keys or ()) and key in (config_include_keys or (key,)):
+            params[key] = value
     if unknown := others.keys() - _KNOWN:
         raise TypeError(f"init() has no argument {', '.join(sorted(unknown))}")
     if ignored := [name for name in others if name in _WITHOUT_EFFECT and others[name]]:
@@ -392,7 +401,7 @@ def init(
         current.finish()
     run = _begin(asked | {"allow_val_change": others.get("allow_val_change", ipython_shell() is not None)})
     current = current or run
-    run.config.update(config)
+    run.config.update(params)
     return run
 
 
