@@ -292,6 +292,15 @@ def test_what_cannot_be_logged_is_a_warning(said):
         wandb.init().log(1.0)
 
 
+@pytest.mark.parametrize("package", ["numpy", "PIL"])
+def test_images_without_a_package_are_a_warning(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.warns(UserWarning, match=r"pip install 'rankzero\[media\]'"):
+        data = logged(lambda run: run.log({"image": wandb.Image(PIXELS, mode="L"), "a": 1}))
+    assert points(data) == {"a": [(0, 1.0)]}
+
+
 # Config and summary
 
 
@@ -450,6 +459,9 @@ def test_one_run_at_a_time(said):
     first = wandb.init()
     assert wandb.init() is first
     assert "finish() it before" in said.pop()
+    true_name, first.name = first.name, "renamed"
+    wandb.init()
+    assert f"returns the run {true_name}, which" in said.pop()
     beside = wandb.init(reinit="create_new")
     assert wandb.run is first
     beside.finish()

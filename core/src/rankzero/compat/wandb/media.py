@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,11 +59,12 @@ class Image(Media):
     ) -> None:  # fmt: skip
         if isinstance(data_or_path, Image):
             caption, data_or_path = caption or data_or_path.caption, data_or_path.item
-        if not isinstance(data_or_path, str | os.PathLike | bytes):
-            data_or_path = encode_image(_upright(data_or_path))[0]  # the script may change the array afterwards
         super().__init__(data_or_path, caption)
-        if mode is not None:
-            self.item = encode_image(self.image.convert(mode))[0]
+        with suppress(ImportError):  # then log() warns
+            if not isinstance(self.item, str | bytes):
+                self.item = encode_image(_upright(self.item))[0]  # the script may change the array afterwards
+            if mode is not None:
+                self.item = encode_image(self.image.convert(mode))[0]
         self.extra = {name: each for name, each in (("classes", classes), ("boxes", boxes), ("masks", masks)) if each}
 
     @property

@@ -396,7 +396,8 @@ def init(
         warn_user(f"rankzero.compat.wandb.init() does nothing for {', '.join(ignored)}{hint}")
     if current is not None and reinit != "create_new":
         if reinit not in (True, "finish_previous") and (reinit or not ipython_shell()):
-            warn_user(f"init() returns the run {current.name}, which has not ended; finish() it before, or give reinit")
+            name = current.rankzero_run.name
+            warn_user(f"init() returns the run {name}, which has not ended; finish() it before, or give reinit")
             return current
         current.finish()
     run = _begin(asked | {"allow_val_change": others.get("allow_val_change", ipython_shell() is not None)})
