@@ -75,6 +75,39 @@ def test_each_trial_is_a_run_if_a_run_id_is_given_and_a_job_that_begins_again_re
     assert [len(data.metrics["value"].value) for data in runs().values()] == [2, 2, 2]
 
 
+def test_a_trial_without_a_study_is_a_run():
+    @log_trials("csv")
+    def objective(data, *, trial):
+        x = trial.suggest_float("x", -1, 1)
+        trial.report(data * x, 0)
+        return x
+
+    assert objective(2, trial=optuna.trial.FixedTrial({"x": 0.5}, number=7)) == 0.5
+    study = optuna.create_study()
+    study.optimize(lambda trial: objective(2, trial=trial), n_trials=1)
+    assert objective(2, trial=study.best_trial) == study.best_value
+    data = runs()
+    assert (data["trial-7"].params, data["trial-7"].info.group) == ({"x": 0.5}, None)
+    assert points(data["trial-7"]) == {"intermediate_value": [(0, 1.0)], "value": [(1, 0.5)]}
+    assert data["trial-0"].params == study.best_params
+    with pytest.raises(TypeError, match="needs a trial"):
+        objective(2)
+
+
+def test_an_objective_can_be_a_method():
+    class Objective:
+        @log_trials("csv")
+        def __call__(self, trial):
+            return trial.suggest_float("x", -1, 1)
+
+    optuna.create_study(study_name="lines").optimize(Objective(), n_trials=1)
+    assert runs()["lines-0"].status == "success"
+    with pytest.raises(ConfigError, match=r"write @log_trials\(\)"):
+
+        @log_trials
+        def objective(trial): ...
+
+
 @pytest.mark.filterwarnings("ignore:.*set_metric_names is experimental")
 def test_several_values_of_a_trial_have_the_names_of_the_study():
     with pytest.raises(ConfigError):
