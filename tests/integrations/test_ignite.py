@@ -172,14 +172,13 @@ def test_setup_gives_evaluators_the_iterations_of_the_trainer():
     assert data.info.name == "set-up"
 
 
-def test_saved_checkpoints_are_linked_with_their_scores():
+@pytest.mark.parametrize("name", ["accuracy", None])
+def test_saved_checkpoints_are_linked_with_their_scores(name):
     model, _, trainer = training()
     logger = RankzeroLogger()
     scores = iter([0.1, 0.9, 0.5])
     saver = RankzeroSaver(logger, "saved", lambda: trainer.state.iteration)
-    checkpoint = Checkpoint(
-        {"model": model}, saver, n_saved=1, score_function=lambda _: next(scores), score_name="accuracy"
-    )
+    checkpoint = Checkpoint({"model": model}, saver, n_saved=1, score_function=lambda _: next(scores), score_name=name)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
     trainer.run(torch.ones(2, 2), max_epochs=3)
     logger.close()
@@ -189,6 +188,17 @@ def test_saved_checkpoints_are_linked_with_their_scores():
     assert all(torch.load(each.path)["0.weight"].shape == (3, 2) for each in saved)
     (left,) = Path("saved").iterdir()
     assert os.path.samefile(left, saved[-1].path)
+
+
+def test_checkpoints_without_a_score_function_have_no_score():
+    model, _, trainer = training()
+    logger = RankzeroLogger()
+    checkpoint = Checkpoint({"model": model}, RankzeroSaver(logger, "saved"))
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
+    trainer.run(torch.ones(2, 2), max_epochs=1)
+    logger.close()
+    (saved,) = rankzero.read_run(logger.run.dir).checkpoints
+    assert (saved.score, saved.aliases) == (None, ["latest"])
 
 
 SCRIPT = """

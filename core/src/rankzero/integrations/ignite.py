@@ -226,7 +226,9 @@ class RankzeroSaver(DiskSaver):  # type: ignore[misc]
     def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
         super().__call__(checkpoint, filename, metadata)
         details = dict(metadata or {})
-        score = details.get("priority") if details.get("score_name") else None
+        score = details.get("priority")
+        if not details.get("score_name") and isinstance(score, numbers.Integral):
+            score = None  # the step, without a score function
         aliases = ["latest"]
         if score is not None and (self._best is None or score > self._best):
             self._best = score
