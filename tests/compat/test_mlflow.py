@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +22,7 @@ from servers.mlflow_server import MlflowServer
 from waiting import A_WHILE
 
 import rankzero
-from rankzero.compat.mlflow import tracking_store
+from rankzero.compat.mlflow import tracking_store, writing
 from rankzero.compat.mlflow.state import State, path_of, uri_of
 from rankzero.rundir.finding import find_runs
 from rankzero.rundir.layout import JOURNAL
@@ -218,7 +219,7 @@ def test_an_exception_that_ends_the_script_ends_the_run_as_failed():
     assert (run.info.status, run_of(run.info.run_id).status) == ("FAILED", "failed")
 
 
-def test_a_run_that_another_process_writes_can_be_tagged_and_renamed_but_not_logged_to():
+def test_a_run_that_another_process_writes_can_be_tagged_and_renamed_and_gets_artifacts_but_no_metrics():
     writing = "import mlflow\nrun = mlflow.start_run()\nprint(run.info.run_id, flush=True)\ninput()"
     with subprocess.Popen(
         [sys.executable, "-c", writing],
@@ -235,6 +236,10 @@ def test_a_run_that_another_process_writes_can_be_tagged_and_renamed_but_not_log
             assert (run.info.status, run.info.run_name, run.data.tags["note"]) == ("RUNNING", "renamed", "seen")
             with pytest.raises(MlflowException, match="is being written by process"):
                 client.log_metric(run_id, "loss", 1)
+            client.log_text(run_id, "hello", "notes/a.txt")
+            assert [(each.name, Path(each.path).read_text()) for each in run_of(run_id).artifacts] == [
+                ("notes/a.txt", "hello")
+            ]
         finally:
             process.communicate("\n")
     assert client.get_run(run_id).info.status == "FINISHED"
@@ -252,6 +257,42 @@ def test_a_client_without_an_active_run_logs_until_the_run_is_terminated():
     assert (run.info.status, run.data.metrics) == ("FAILED", {"loss": 1.0, "late": 2.0})
     client.set_terminated(run_id, "KILLED")
     assert (client.get_run(run_id).info.status, run_of(run_id).status) == ("KILLED", "aborted")
+
+
+def test_what_is_logged_after_the_end_of_a_run_leaves_its_status_and_is_delivered():
+    ended = script(
+        "import mlflow\n"
+        "with mlflow.start_run() as run: mlflow.log_metric('loss', 1)\n"
+        "ended = mlflow.get_run(run.info.run_id).info.end_time\n"
+        "client = mlflow.MlflowClient()\n"
+        "for step in range(3):\n"
+        "    client.log_metric(run.info.run_id, 'late', step, step=step)\n"
+        "    client.log_text(run.info.run_id, 'hello', f'{step}.txt')\n"
+        "client.log_param(run.info.run_id, 'late', 1)\n"
+        "assert client.get_run(run.info.run_id).info.end_time == ended\n"
+        "raise ValueError",
+        RANKZERO_DELIVERY="process",
+        RANKZERO_LOGGERS="csv",
+    )
+    assert "ValueError" in ended.stderr
+    assert "AssertionError" not in ended.stderr
+    (run,) = mlflow.search_runs(output_format="list")
+    data = run_of(run.info.run_id)
+    assert (run.info.status, data.status, data.params) == ("FINISHED", "success", {"late": 1})
+    assert len(data.artifacts) == 3
+    with open(data.dir / "metrics.csv") as metrics, open(data.dir / "files.csv") as files:
+        assert [row["late"] for row in csv.DictReader(metrics)] == ["", "0.0", "1.0", "2.0"]
+        assert [row["key"] for row in csv.DictReader(files)] == ["0.txt", "1.txt", "2.txt"]
+
+
+def test_a_run_that_is_resumed_just_after_something_was_logged_to_it_stays_open():
+    with mlflow.start_run() as run:
+        pass
+    MlflowClient().log_metric(run.info.run_id, "late", 1)
+    ending = writing._ending[path_of(run.info.artifact_uri).parent]
+    with mlflow.start_run(run_id=run.info.run_id):
+        ending.join()
+        assert run_of(run.info.run_id).status == "running"
 
 
 def test_an_incomplete_line_of_the_state_is_ignored(tmp_path):
@@ -381,3 +422,33 @@ def test_a_server_answers_as_the_client_does(tmp_path):
     finally:
         server.kill()
     assert (path_of(run.info.artifact_uri).parent / JOURNAL).exists()
+
+
+@pytest.mark.slow
+def test_a_client_logs_through_a_server_on_its_machine(tmp_path):
+    server = MlflowServer(tmp_path, backend=mlflow.get_tracking_uri())
+    server.start()
+    try:
+        ended = script(
+            "import mlflow\n"
+            "from sklearn.datasets import load_iris\n"
+            "from sklearn.linear_model import LogisticRegression\n"
+            "mlflow.sklearn.autolog(silent=True)\n"
+            "x, y = load_iris(return_X_y=True)\n"
+            "with mlflow.start_run(run_name='text'): mlflow.log_text('hello', 'a.txt')\n"
+            "LogisticRegression(max_iter=200).fit(x, y).score(x, y)\n"
+            "raise ValueError('the end')",
+            MLFLOW_TRACKING_URI=server.uri,
+        )
+        assert "ValueError: the end" in ended.stderr
+        fitted, text = mlflow.search_runs(output_format="list")
+        assert (fitted.info.status, text.info.status) == ("FINISHED", "FINISHED")
+        assert [each.name for each in run_of(text.info.run_id).artifacts] == ["a.txt"]
+        assert "LogisticRegression_score_x" in fitted.data.metrics
+        names = {each.name for each in run_of(fitted.info.run_id).artifacts}
+        assert names == {"estimator.html", "metric_info.json", "model", "training_confusion_matrix.png"}
+        while writing._status(path_of(fitted.info.artifact_uri).parent) == "running":
+            time.sleep(0.1)
+    finally:
+        server.kill()
+    assert run_of(fitted.info.run_id).status == "success"

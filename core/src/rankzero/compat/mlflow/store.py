@@ -28,12 +28,13 @@ from mlflow.utils.uri import append_to_uri_path
 from rankzero.compat.mlflow.experiments import check_limit
 from rankzero.compat.mlflow.models import LoggedModels
 from rankzero.compat.mlflow.state import ARTIFACTS, path_of, texts, uri_of
-from rankzero.compat.mlflow.writing import begin, find_open, writer
+from rankzero.compat.mlflow.writing import begin, find_open, logging_to, writer
 from rankzero.errors import RankzeroError
 from rankzero.events.structs import Artifact, Metrics
 from rankzero.events.trust import LATEST
 from rankzero.reader.run_data import RunData, read_run
 from rankzero.reader.series import Series
+from rankzero.run.run import Run
 from rankzero.rundir.finding import glance
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import flatten, to_int, to_json_number
@@ -168,7 +169,7 @@ class RankzeroStore(LoggedModels):
         if status in _STATUSES:
             if (status, end_time) != (known.status, known.end_time):
                 self._end(run_dir, status, end_time)
-        elif known.status != "RUNNING":
+        elif known.status != "RUNNING" or (run_status is not None and find_open(run_dir) is not None):
             writer(run_dir)
             state.set("info", {"status": None, "end_time": end_time})
         return self._run(run_dir).info
@@ -177,6 +178,8 @@ class RankzeroStore(LoggedModels):
         run, state = find_open(run_dir), self.state(run_dir)
         if run is None and "status" not in state["info"] and glance(run_dir).status in ("failed", "aborted"):
             return  # the process has ended it; MLflow, which now does so too, does not know of the exception
+        if run is None and state["info"].get("status", status) != status:
+            run = writer(run_dir)
         state.set("info", {"status": status, "end_time": end_time})
         self._params.pop(run_dir, None)
         if run is not None:
@@ -222,14 +225,14 @@ class RankzeroStore(LoggedModels):
         if params:
             self._log_params(run_dir, texts(params))
         if metrics:
-            self._log_metrics(run_dir, [_in_whole_steps(metric) for metric in metrics])
+            with logging_to(run_dir) as run:
+                self._log_metrics(run, [_in_whole_steps(metric) for metric in metrics])
         if tags:
             self.state(run_dir).set("tags", texts(tags))
-            if (labels := _labels(texts(tags))) and (run := find_open(run_dir)) is not None:
-                run.log_tags(labels)
+            if (labels := _labels(texts(tags))) and (known := find_open(run_dir)) is not None:
+                known.log_tags(labels)
 
     def _log_params(self, run_dir: Path, params: Mapping[str, str]) -> None:
-        run = writer(run_dir)
         if run_dir not in self._params:
             self._params[run_dir] = _params_of(read_run(run_dir))
         known = self._params[run_dir]
@@ -241,11 +244,11 @@ class RankzeroStore(LoggedModels):
                     codes.INVALID_PARAMETER_VALUE,
                 )
         if new := {key: _typed(value) for key, value in params.items() if key not in known}:
-            run.log_hyperparams(new)
+            with logging_to(run_dir) as run:
+                run.log_hyperparams(new)
             known.update(params)
 
-    def _log_metrics(self, run_dir: Path, metrics: Sequence[Metric]) -> None:
-        run = writer(run_dir)
+    def _log_metrics(self, run: Run, metrics: Sequence[Metric]) -> None:
         for (timestamp, step), together in groupby(metrics, lambda metric: (metric.timestamp, metric.step)):
             values: dict[str, Any] = {}
             for metric in together:
@@ -256,7 +259,7 @@ class RankzeroStore(LoggedModels):
             run.record(Metrics(timestamp / 1000, step, values))
         for metric in metrics:
             if metric.model_id is not None:
-                self.log_model_metric(run_dir.name, metric)
+                self.log_model_metric(run.id, metric)
 
     def delete_tag(self, run_id: str, key: str) -> None:
         if run_id not in self._in_memory:
@@ -305,7 +308,8 @@ class RankzeroStore(LoggedModels):
         if model.source_run_id and status == entities.LoggedModelStatus.READY and files.exists():
             run_dir = self.run_dir(model.source_run_id)
             path = files.relative_to(run_dir).as_posix()
-            writer(run_dir).record(Artifact(time.time(), path, model.name, "model"))
+            with logging_to(run_dir) as run:
+                run.record(Artifact(time.time(), path, model.name, "model"))
         return model
 
     def _search_datasets(self, experiment_ids: Sequence[str]) -> list[entities._DatasetSummary]:

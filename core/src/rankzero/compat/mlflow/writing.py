@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from threading import RLock, Timer
 from typing import Any
 
+import msgspec
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -19,9 +22,15 @@ from rankzero.journal.tail import read_start
 from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run
 from rankzero.run.start import open_run, start
+from rankzero.rundir.finding import glance
 from rankzero.rundir.layout import JOURNAL
+from rankzero.rundir.writer_lock import Writer, writer_state
 
+_ENDED = ("success", "finished", "failed", "aborted", "killed")
+_IDLE = 1.0  # seconds
 _open: dict[Path, Run] = {}  # a forked child goes on with the runs of its parent
+_ending: dict[Path, Timer] = {}  # of runs that had ended when they were logged to; a process waits for its threads
+_lock = RLock()
 
 
 def begin(run_dir: Path, project: str, runs_dir: Path, **settings: Any) -> None:
@@ -49,6 +58,9 @@ def writer(run_dir: Path) -> Run:
     Raises:
         MlflowException: there is no such run, or another process writes it.
     """
+    if (ending := _ending.pop(run_dir, None)) is not None:
+        ending.cancel()
+        ending.join()  # it may have begun
     if (run := find_open(run_dir)) is not None:
         return run
     existing = read_start(run_dir / JOURNAL)
@@ -57,6 +69,46 @@ def writer(run_dir: Path) -> Run:
     runs_dir = run_dir.parents[len(Path(existing.run.project).parts)]
     begin(run_dir, run_dir.parent.relative_to(runs_dir).as_posix(), runs_dir, resume="must")
     return _open[run_dir]
+
+
+@contextmanager
+def logging_to(run_dir: Path, idle: float = _IDLE) -> Iterator[Run]:
+    """Yield the run in ``run_dir``; one that had ended is resumed, and ends as before when it was idle for a moment.
+
+    Raises:
+        MlflowException: there is no such run, or another process writes it.
+    """
+    if (run := find_open(run_dir)) is not None and run_dir not in _ending:
+        yield run
+        return
+    with _lock:
+        ending, status = _ending.get(run_dir), _status(run_dir)
+        if ending is not None and find_open(run_dir) is not None:
+            (status,) = ending.args
+        run = writer(run_dir)
+        try:
+            yield run
+        finally:
+            if status in _ENDED:
+                _ending[run_dir] = Timer(_IDLE if ending else idle, run.finish, [status])
+                with suppress(RuntimeError):  # the interpreter is about to exit, and ends the run
+                    _ending[run_dir].start()
+
+
+def _status(run_dir: Path) -> str | None:
+    with suppress(RankzeroError):
+        return glance(run_dir).status
+    return None
+
+
+def _join(run_dir: Path) -> Run | None:
+    """Return a run that appends to the journal of another living process, as its children do; None if there is none."""
+    start = read_start(run_dir / JOURNAL)
+    if start is None or find_open(run_dir) is not None or writer_state(run_dir) is not Writer.ALIVE:
+        return None
+    run = Run(msgspec.structs.replace(start.run, dir=str(run_dir)), is_active=False)
+    run.__setstate__({**run.__getstate__(), "is_active": True})
+    return run
 
 
 class RunArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # to mypy, MLflow is Any
@@ -95,5 +147,8 @@ class RunArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # to mypy, M
         run_dir = Path(self.artifact_dir).parent
         if not (run_dir / JOURNAL).exists():
             return  # of a logged model, which is recorded when it is complete
-        for name in names:
-            writer(run_dir).record(Artifact(time.time(), f"{ARTIFACTS}/{posixpath.normpath(name)}", name))
+        joined = _join(run_dir)
+        # Another process, such as a server for this one, may be about to log to a run that has ended.
+        with logging_to(run_dir, idle=0.0) if joined is None else nullcontext(joined) as run:
+            for name in names:
+                run.record(Artifact(time.time(), f"{ARTIFACTS}/{posixpath.normpath(name)}", name))
