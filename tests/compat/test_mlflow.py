@@ -388,13 +388,18 @@ def test_what_is_not_kept_is_refused():
         ("rankzero:///a/b", "/a/b"),
         ("rankzero:/a%20b", "/a b"),
         ("rankzero:runs/x", "runs/x"),
-        ("rankzero://runs/x", "runs/x"),
+        ("rankzero:~/x", os.path.expanduser("~/x")),
         ("rankzero:", "rankzero-runs"),
     ],
 )
 def test_uris_name_directories(uri, path):
     assert path_of(uri) == Path(path).absolute()
     assert path_of(uri_of(path_of(uri))) == path_of(uri)
+
+
+def test_uris_that_name_a_host_are_refused():
+    with pytest.raises(MlflowException, match=r"names the host 'runs'.* write rankzero:runs/x or"):
+        tracking_store("rankzero://runs/x")
 
 
 @pytest.mark.slow

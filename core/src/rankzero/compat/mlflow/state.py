@@ -28,10 +28,21 @@ _FULL_DISK_TIMEOUT = 5.0  # seconds
 
 
 def path_of(uri: str) -> Path:
-    """Return the absolute path of a URI ``rankzero:PATH``; the configured directory for runs if there is no path."""
+    """Return the absolute path of a URI ``rankzero:PATH``; the configured directory for runs if there is no path.
+
+    Raises:
+        MlflowException: the URI names a host.
+    """
     parts = urlsplit(uri)
-    path = unquote(parts.netloc + parts.path)
-    return Path(os.path.abspath(path)) if path else find_runs_directory()
+    if parts.netloc:
+        relative = f"{_SCHEME}{parts.netloc}{parts.path}"
+        raise MlflowException(
+            f"{uri} names the host {parts.netloc!r}, but runs are in a directory of this machine: write {relative} or "
+            f"{_SCHEME}///PATH",
+            codes.INVALID_PARAMETER_VALUE,
+        )
+    path = unquote(parts.path)
+    return Path(os.path.abspath(os.path.expanduser(path))) if path else find_runs_directory()
 
 
 def uri_of(path: Path) -> str:
