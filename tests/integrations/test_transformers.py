@@ -374,10 +374,16 @@ def test_a_checkpoint_that_was_made_without_the_callback_can_be_resumed():
 # Hyperparameter search
 
 
-def searched(n_trials, *others, **settings):
-    """Search with Optuna, and return what each trial has logged."""
-    pytest.importorskip("optuna").logging.set_verbosity(50)
+def searched(n_trials, *others, skipped=(), **settings):
+    """Search with Optuna, and return what each trial has logged that does not end before its training."""
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(50)
     runs = []
+
+    def space(trial):
+        if trial.number in skipped:
+            raise optuna.TrialPruned
+        return {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2)}
 
     class Trials(TrainerCallback):
         def on_train_begin(self, args, state, control, **kwargs):
@@ -388,16 +394,15 @@ def searched(n_trials, *others, **settings):
         args=trainer(run_name="search", eval_strategy="steps", eval_steps=3).args, train_dataset=DATA,
         eval_dataset=DATA, model_init=lambda: LlamaForCausalLM(TINY), callbacks=[callback, Trials(), *others],
     )  # fmt: skip
-    made.hyperparameter_search(
-        hp_space=lambda trial: {"learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2)},
-        n_trials=n_trials, direction="minimize", backend="optuna", **settings,
-    )  # fmt: skip
+    made.hyperparameter_search(hp_space=space, n_trials=n_trials, direction="minimize", backend="optuna", **settings)
     callback.run.finish()
-    assert len({run.id for run in runs}) == n_trials
+    assert len({run.id for run in runs}) == n_trials - len(skipped)
     return [rankzero.read_run(run.dir) for run in runs]
 
 
-def test_each_trial_of_a_search_is_a_run():
+def test_each_trial_of_a_search_is_a_run(monkeypatch):
+    monkeypatch.setenv("RANKZERO_RUN_ID", "given")
+
     class SecondTrialRaises(TrainerCallback):
         trial = 0
 
@@ -408,9 +413,11 @@ def test_each_trial_of_a_search_is_a_run():
             if (self.trial, state.global_step) == (2, 3):
                 raise ValueError("trial 2 fails")
 
-    found = searched(3, SecondTrialRaises(), catch=(ValueError,))
+    found = searched(4, SecondTrialRaises(), skipped=(1,), catch=(ValueError,))
     assert [each.status for each in found] == ["success", "failed", "success"]
-    assert [each.info.name for each in found] == ["search-1", "search-2", "search-3"]
+    assert [each.info.name for each in found] == ["search-0", "search-2", "search-3"]
+    assert [each.info.id for each in found] == ["given-0", "given-2", "given-3"]
+    assert [each.params["trial"]["number"] for each in found] == [0, 2, 3]
     assert all(each.info.group == "search" for each in found)
     rates = [each.params["trial"]["learning_rate"] for each in found]
     assert rates == [each.params["learning_rate"] for each in found]

@@ -12,13 +12,14 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, rewrite_logs
 from transformers.trainer_callback import TrainerCallback
 
 from rankzero.errors import ConfigError, RankzeroError
-from rankzero.integrations.lazy_run import check_arguments, start_in_training
+from rankzero.integrations.lazy_run import check_arguments, numbered, start_in_training
 from rankzero.integrations.values import log_values, model_sizes
 from rankzero.messages import OnceWarner, describe
 from rankzero.run.run import Run
@@ -103,6 +104,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         self._is_broken = False
         self._has_params = False
         self._trials = 0
+        self._trial: int | str | None = None
         self._saved: _Saved | None = None
         self._completed: int | None = None  # a step whose completions TRL will write to a file
         self._warner = OnceWarner()
@@ -202,7 +204,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             weakref.finalize(self, self.run.finish_in_background).atexit = False
         if not self._has_params:
             self._has_params = True
-            self.run.log_hyperparams(_params(args, state, model))
+            self.run.log_hyperparams(_params(args, state, model, self._trial))
             if model is not None:
                 self.run.log_graph(model)
         return self.run
@@ -221,15 +223,18 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             return None
 
     def _start(self, args: TrainingArguments, state: TrainerState) -> Run:
-        return start_in_training(self._loggers, **{**self._identity(args, state), **self._settings})
+        settings = {**self._identity(args, state), **self._settings}
+        if state.is_hyper_param_search:
+            settings = numbered(settings, self._trial)
+        return start_in_training(self._loggers, **settings)
 
     def _identity(self, args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
         project = getattr(args, "project", None)
         identity: dict[str, Any] = {} if project in (None, _DEFAULT_PROJECT) else {"project": project}
         name = None if args.run_name == args.output_dir else args.run_name  # the default of older versions
         if state.is_hyper_param_search:
-            self._trials += 1
-            identity["name"] = str(state.trial_name or f"{name or 'trial'}-{_ray_trial() or self._trials}")
+            self._trial, self._trials = _trial(default=self._trials), self._trials + 1
+            identity["name"] = str(state.trial_name or f"{name or 'trial'}-{self._trial}")
             return identity | ({"group": name} if name else {})
         return identity | ({"name": name} if name else {})
 
@@ -260,6 +265,17 @@ def _ray_trial() -> str | None:
     return trial
 
 
+def _trial(default: int) -> int | str:
+    """Return the id of Ray Tune's trial, or the number of Optuna's, which the Trainer does not tell a callback."""
+    frame: FrameType | None = None if (ray_trial := _ray_trial()) else sys._getframe()
+    while frame is not None:
+        number = getattr(frame.f_locals.get("trial"), "number", None)
+        if isinstance(number, int):
+            return number
+        frame = frame.f_back
+    return ray_trial or default
+
+
 class _Saved(NamedTuple):
     path: Path
     score: float | None
@@ -267,15 +283,16 @@ class _Saved(NamedTuple):
     aliases: list[str]
 
 
-def _params(args: TrainingArguments, state: TrainerState, model: Any) -> dict[str, Any]:
-    """Return the model's config, the arguments of the training, and the sizes of the model."""
+def _params(args: TrainingArguments, state: TrainerState, model: Any, trial: Any) -> dict[str, Any]:
+    """Return the model's config, the arguments of the training, the trial, and the sizes of the model."""
     config = getattr(model, "config", None) or {}
     params: dict[str, Any] = dict(config if isinstance(config, Mapping) else config.to_dict())
     params |= args.to_dict()
     if adapters := getattr(model, "peft_config", None):
         params["peft_config"] = {name: each.to_dict() for name, each in adapters.items()}
     if state.is_hyper_param_search:
-        params["trial"] = state.trial_params
+        number = {"number": trial} if isinstance(trial, int) else {}
+        params["trial"] = {**number, **(state.trial_params or {})}
     if hasattr(model, "parameters"):
         params |= model_sizes(model.parameters(), (each for each in model.parameters() if each.requires_grad))
     return params
