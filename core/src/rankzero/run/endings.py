@@ -60,12 +60,18 @@ def end_at_exit(run: Endable, timeout: float = 60.0) -> None:
         _owner_pid = os.getpid()
         _end_with_multiprocessing()
     _open_runs[run] = timeout
+    _forget_delivered()
     _take_sigterm()
 
 
 def wait_at_exit(run: Ended) -> None:
     """Wait for the delivery of ``run`` when this process ends."""
-    _ended_runs[:] = [each for each in _ended_runs if each.is_delivering()] + [run]
+    _forget_delivered()
+    _ended_runs.append(run)
+
+
+def _forget_delivered() -> None:
+    _ended_runs[:] = [run for run in _ended_runs if run.is_delivering()]
 
 
 def forget(run: Endable) -> None:
