@@ -194,7 +194,7 @@ class SummaryWriter(LazyRun):
         """Log metrics with a time of their own."""
         numbers = {name: to_number(each) for name, each in values.items()}
         known = {name: to_json_number(number) for name, number in numbers.items() if number is not None}
-        self.run.log_record(Metrics(walltime, to_int(step), known))
+        self.run.record(Metrics(walltime, to_int(step), known))
 
     def add_hparams(
         self, hparam_dict: Mapping[str, Any], metric_dict: Mapping[str, Any], hparam_domain_discrete: Any = None,

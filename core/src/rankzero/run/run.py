@@ -448,15 +448,9 @@ class Run(Verbs):
         initial = {key: to_json_number(number) for key, number in numbers.items() if number is not None}
         self._record(Params(_now(), mask_params(values), initial))
 
-    def log_record(self, record: Record | Metrics) -> None:
-        """Write the record of a verb to the journal, and its files to the run's directory.
-
-        `Metrics` have a time of their own, unlike those of `log_metrics`.
-        """
+    def log_record(self, record: Record) -> None:
+        """Write the record of a verb to the journal, and its files to the run's directory."""
         match record:
-            case Metrics():
-                self._step = self._step if record.step is None else record.step
-                self._record(record)
             case Media():
                 self._record(self._media_event(record))
             case Artifact():
@@ -867,6 +861,8 @@ class Run(Verbs):
         """Append an event that has its own time, and whose files are in the run's directory already."""
         now = _now()
         if now <= self._next_tick or self._tick(now):
+            if isinstance(event, Metrics) and event.step is not None:
+                self._step = event.step
             self._record(event)
 
     def _record(self, event: Event) -> None:
