@@ -3,6 +3,7 @@
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
 from plugins.missing_files import check_without_files
+from waiting import until
 
 import rankzero
 from rankzero import deliver as deliver_run
@@ -87,7 +88,7 @@ def test_the_last_lines_arrive_before_the_end(attached, stored, server):
         attached.flush()
         with pytest.raises(TrackerUnavailableError):
             attached.finalize("success")
-        assert stored().state == "running"
+        until(lambda: stored().state == "running")  # it is the heartbeat's to say so
         attached.finalize("success")
     assert ([each.text.strip() for each in stored().output], stored().state) == (["said"], "finished")
 
