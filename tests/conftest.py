@@ -29,6 +29,13 @@ def state(tmp_path_factory):
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
+@pytest.fixture
+def undelivered(tmp_path, monkeypatch):
+    """Work in an empty directory, where runs are kept without couriers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
+
+
 @pytest.fixture(autouse=True)
 def swallowed_warnings():
     """Fail a test that met a warning without expecting it; where warnings are errors, rankzero only logs them."""

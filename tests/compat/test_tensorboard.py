@@ -26,12 +26,7 @@ from servers.event_files import accumulated, scalars
 from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.tensorboard.writer import SummaryWriter as TorchWriter
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Train in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
+pytestmark = pytest.mark.usefixtures("undelivered")
 
 
 def both(calls):

@@ -29,10 +29,8 @@ PIXELS = (np.arange(72).reshape(4, 6, 3) * 3).astype(np.uint8)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(undelivered, monkeypatch):
     """Log in an empty directory, without W&B's variables, and end what a test has begun."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     yield

@@ -24,10 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(undelivered):
     """Train in an empty directory, with an Accelerator of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 

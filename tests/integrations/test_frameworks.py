@@ -46,10 +46,8 @@ Y = X.sum(axis=1, keepdims=True)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
+def here(undelivered, monkeypatch):
     """Train in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 

@@ -24,12 +24,7 @@ from servers.event_files import accumulated, scalars
 from rankzero.integrations import ignite
 from rankzero.integrations.ignite import RankzeroLogger, RankzeroSaver, setup_rankzero_logging
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Train in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
+pytestmark = pytest.mark.usefixtures("undelivered")
 
 
 def training():

@@ -18,12 +18,7 @@ import optuna
 
 from rankzero.integrations.optuna import log_trials
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Run the study in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
+pytestmark = pytest.mark.usefixtures("undelivered")
 
 
 def runs():

@@ -30,6 +30,7 @@ from waiting import A_WHILE
 from rankzero.integrations.transformers import RankzeroCallback
 
 pytestmark = [
+    pytest.mark.usefixtures("undelivered"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
     pytest.mark.timeout(300),
 ]
@@ -39,13 +40,6 @@ TINY = LlamaConfig(
     num_key_value_heads=1, max_position_embeddings=16,
 )  # fmt: skip
 DATA = [{"input_ids": (torch.arange(8) + shift) % 32, "labels": (torch.arange(8) + shift) % 32} for shift in range(16)]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Train in an empty directory, with no other trackers."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ class ProcessId(msgspec.Struct):
     pid: int
     started: int = 0
     """The start time in the kernel's ticks; 0 if unknown. No other process has the same number and start time."""
+
+
+@contextmanager
+def environment_of(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables of this process for a block; what is started in it inherits them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def start_module(module: str, given: bytes, output: Path) -> subprocess.Popen[bytes]:

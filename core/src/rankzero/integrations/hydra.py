@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from hydra.types import RunMode
 from rankzero.integrations.lazy_run import numbered
 from rankzero.plugins.hookspecs import hookimpl
 from rankzero.plugins.registry import get_plugins
+from rankzero.processes import environment_of
 from rankzero.run.run import Run
 
 if TYPE_CHECKING:
@@ -33,16 +35,16 @@ class RankzeroCallback(Callback):  # type: ignore[misc]  # to mypy, Hydra is Any
     def __init__(self) -> None:
         self._job: dict[str, Any] = {}
         self._runs: list[Run] = []
-        self._environment: dict[str, str | None] = {}  # before the job
+        self._environment = ExitStack()  # restores the variables
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         hydra = HydraConfig.get()
         self._job = {"overrides": hydra.overrides.task, "output_dir": hydra.runtime.output_dir}
         if hydra.mode == RunMode.MULTIRUN:
-            self._environment = {name: os.environ.get(name) for name in (_GROUP, _RUN_ID)}
-            os.environ.setdefault(_GROUP, "/".join(Path(hydra.sweep.dir).parts[-2:]))
+            variables = {_GROUP: os.environ.get(_GROUP, "/".join(Path(hydra.sweep.dir).parts[-2:]))}
             if run_id := numbered({}, hydra.job.num).get("run_id"):
-                os.environ[_RUN_ID] = run_id
+                variables[_RUN_ID] = run_id
+            self._environment.enter_context(environment_of(variables))
         get_plugins().manager.register(self)
 
     @hookimpl
@@ -52,12 +54,7 @@ class RankzeroCallback(Callback):  # type: ignore[misc]  # to mypy, Hydra is Any
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         get_plugins().manager.unregister(self)
-        for name, value in self._environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._environment.clear()
+        self._environment.close()
         for run in self._runs:
             run.finish("success" if job_return.status == JobStatus.COMPLETED else "failed")
         self._runs.clear()

@@ -6,8 +6,7 @@ import glob
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, NoReturn
@@ -18,7 +17,7 @@ from rankzero.compat.wandb.media import is_metric, write
 from rankzero.events.run_info import RunInfo
 from rankzero.integrations.lazy_run import start_in_training
 from rankzero.messages import OnceWarner, describe, did_you_mean, warn_user
-from rankzero.processes import ipython_shell
+from rankzero.processes import environment_of, ipython_shell
 from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run as RankzeroRun
 from rankzero.values import as_list, as_names, flatten, to_int
@@ -426,17 +425,6 @@ def _begin(asked: dict[str, Any]) -> Run:
         directory = os.path.join(tempfile.gettempdir(), "rankzero-disabled")
         run_id, name, project = (settings[key] or "disabled" for key in ("run_id", "name", "project"))
         return Run(RankzeroRun(RunInfo(run_id, name, project, directory), is_active=False), asked)
-    with _variables({_VARIABLES[name]: asked[name] for name in _FOR_TRACKERS if asked[name] is not None}):
+    # What only W&B knows is passed on as its variables.
+    with environment_of({_VARIABLES[name]: asked[name] for name in _FOR_TRACKERS if asked[name] is not None}):
         return Run(start_in_training(**{**settings, **start_settings}), asked)
-
-
-@contextmanager
-def _variables(given: Mapping[str, str]) -> Iterator[None]:
-    """Set what only W&B knows as its variables: the couriers that start now inherit them."""
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
