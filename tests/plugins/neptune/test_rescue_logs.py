@@ -8,8 +8,8 @@ import pytest
 from plugins.neptune.rescue_logs import RUN, operation, piece, value, write_log
 
 from rankzero.cli import app as cli
+from rankzero.importers.console_lines import ConsoleLines
 from rankzero.reader.run_data import read_run
-from rankzero_neptune.importing.console import ConsoleLines
 
 T = 1_700_000_000.0
 

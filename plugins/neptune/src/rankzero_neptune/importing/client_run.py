@@ -16,7 +16,7 @@ from rankzero.importers.base import FoundRun, Header, Report, SkipRun
 from rankzero.media.store import MediaStore
 from rankzero_neptune.importing.client_log import LogDirectory
 from rankzero_neptune.importing.operations import DELETING, LogFloats, Picture, Record
-from rankzero_neptune.importing.params import StringSets
+from rankzero_neptune.importing.string_sets import StringSets
 from rankzero_neptune.importing.translator import TAGS, Translator, header_of
 
 _ABOUT_OR_DELETING = re.compile(rb'"path":\s*\["sys"|"type":\s*"(?:Clear|Delete)')

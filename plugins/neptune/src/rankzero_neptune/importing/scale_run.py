@@ -12,8 +12,8 @@ from rankzero.events.structs import Event
 from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaStore
-from rankzero_neptune.importing.params import StringSets
 from rankzero_neptune.importing.scale_database import Row, ScaleDatabase
+from rankzero_neptune.importing.string_sets import StringSets
 from rankzero_neptune.importing.translator import TAGS, Translator, header_of, shares_of_bins
 
 _CREATION = 1

@@ -19,10 +19,11 @@ from typing import Any
 from rankzero.events.structs import Artifact, Event, Image, Metrics, Params, Tags, Text
 from rankzero.events.structs import Histogram as HistogramEvent
 from rankzero.importers.base import Header, Report
+from rankzero.importers.console_lines import ConsoleLines
+from rankzero.importers.nested_params import NestedParams
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero_neptune.importing.console import ConsoleLines
-from rankzero_neptune.importing.params import NestedParams, StringSets
+from rankzero_neptune.importing.string_sets import StringSets
 
 _IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp"})
 TAGS = "sys/tags"

@@ -1,4 +1,4 @@
-"""Console output: join the pieces that Neptune stored to lines."""
+"""Console output that another tool stored in pieces: join them to lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ConsoleLines:
         self._partial: dict[str, _PartialLine] = {}
 
     def add(self, name: str, piece: str, time: float) -> Console | None:
-        """Add a piece of the stream ``name``; return the lines that it completes."""
+        """Add a piece of a stream, whose name ends in ``stdout`` or ``stderr``; return the lines that it completes."""
         line = self._partial.setdefault(name, _PartialLine())
         line.time = time
         if "\n" not in piece and "\r" not in piece:
