@@ -45,7 +45,7 @@ def bare(directory):
 
 def rescue(project, runs):
     """Print the seconds that the import takes and the MB of memory that the process needs for it."""
-    (found,) = NeptuneImporter().find([Path(project)])
+    (found,) = NeptuneImporter().find([str(project)])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     imported = import_run(found, Path(runs), "bench")

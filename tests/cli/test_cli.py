@@ -33,6 +33,7 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Checkpoint, Finish, Metrics, Params, Start, Text, encode
 from rankzero.journal.append import Journal
 from rankzero.plugins.registry import get_plugins
+from rankzero.rundir.finding import find_runs
 from rankzero.rundir.positions import Position, load_position, save_position, wake_time
 from rankzero.rundir.writer_lock import WriterLock
 
@@ -1231,13 +1232,13 @@ def test_deliver_watches_for_runs_that_appear_and_grow(watching):
 
 
 def test_deliver_delivers_many_runs_that_ended_a_few_at_a_time(command, monkeypatch):
-    from rankzero.cli.deliver import _Watch
+    from rankzero.cli.deliver import Watch
 
     monkeypatch.setattr("rankzero.cli.deliver._MOST_ENDED_RUNS", 2)
     ended = [make_run(f"e{number}", name=f"e{number}") for number in range(5)]
     live = [make_run(f"live{number}", finished=False) for number in range(3)]
     locks = [WriterLock(run_dir) for run_dir in live]
-    watch = _Watch(Path("rankzero-runs"), ())
+    watch = Watch("runs", lambda: find_runs("rankzero-runs"), ())
     together = []
     begin = SyncJob.poll
 
@@ -1256,10 +1257,10 @@ def test_deliver_delivers_many_runs_that_ended_a_few_at_a_time(command, monkeypa
 
 
 def test_deliver_goes_on_at_once_with_a_run_that_is_resumed_when_it_was_just_delivered(command, monkeypatch):
-    from rankzero.cli.deliver import _Watch
+    from rankzero.cli.deliver import Watch
 
     run_dir = make_run("a1")
-    watch = _Watch(Path("rankzero-runs"), ())
+    watch = Watch("runs", lambda: find_runs("rankzero-runs"), ())
     poll = SyncJob.poll
 
     def resume_at_the_end(job):

@@ -20,7 +20,7 @@ from waiting import A_WHILE
 import rankzero
 from rankzero.capture.environment import read_environment
 from rankzero.cli import app as cli
-from rankzero.cli.deliver import _Watch
+from rankzero.cli.deliver import Watch
 from rankzero.cli.sync import progress_bars
 from rankzero.delivery.courier import Courier
 from rankzero.delivery.destinations import choose_loggers
@@ -43,6 +43,7 @@ from rankzero.events.structs import (
 from rankzero.files.writing import state_directory
 from rankzero.loggers.base import Logger
 from rankzero.media.store import MediaFile
+from rankzero.rundir.finding import find_runs
 from rankzero.rundir.layout import MEDIA
 from rankzero.rundir.positions import Position, load_position
 
@@ -507,7 +508,7 @@ def test_deliver_skips_runs_that_need_consent_and_delivers_the_rest(run_dir, tmp
 
 def test_watching_warns_once_of_a_run_that_needs_consent(run_dir, tmp_path, caplog):
     received(run_dir, {"save_dir": str(tmp_path / "out")})
-    watch = _Watch(run_dir.parent, ())
+    watch = Watch("runs", lambda: find_runs(run_dir.parent), ())
     with progress_bars() as bars:
         watch._search(bars)
         watch._search(bars)
@@ -559,7 +560,7 @@ def test_a_terminal_that_is_not_utf_8(run_dir):
         run_dir, start({"csv": {"plugin": "csv"}}, name="损失✓"), Metrics(1.0, 1, {"损失": 1.0}), Finish(4.0, "success")
     )
     for arguments in (["ls", str(run_dir)], ["show", str(run_dir)], ["export", str(run_dir)]):
-        command = [sys.executable, "-m", "rankzero.cli", *arguments]
+        command = [sys.executable, "-m", "rankzero.cli.app", *arguments]
         environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
         done = subprocess.run(command, capture_output=True, env=environment, timeout=A_WHILE)
         assert done.returncode == 0, done.stderr

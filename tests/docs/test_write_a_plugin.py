@@ -108,8 +108,8 @@ def test_plugin_can_be_chosen_by_name(installed, tmp_path):
 
 
 def test_plugin_is_known_to_the_command_line(installed, tmp_path):
-    assert "lines" in run(["-m", "rankzero.cli", "loggers"], installed, tmp_path)
-    assert "lines: ok" in run(["-m", "rankzero.cli", "check", "lines"], installed, tmp_path)
+    assert "lines" in run(["-m", "rankzero.cli.app", "loggers"], installed, tmp_path)
+    assert "lines: ok" in run(["-m", "rankzero.cli.app", "check", "lines"], installed, tmp_path)
 
 
 def rows(heading):

@@ -159,7 +159,7 @@ def test_runs_can_be_listed_shown_and_delivered(command, capsys):
     [
         (["dairy", "x"], 2, "There is no importer 'dairy'. Did you mean 'diary'? Installed: diary"),
         (["csv", "x"], 2, "There is no importer 'csv'. The plugin 'csv' has no importer."),
-        (["diary"], 2, "name the files or directories to read: rankzero import diary PATH"),
+        (["diary"], 2, "name the files or directories to read: rankzero import diary SOURCE"),
         (["diary", "no.txt"], 2, "there is no diary no.txt"),
         (["diary", "diary.txt", "-o", "yaer=1"], 2, "has no option 'yaer'. Did you mean 'year'? Its options: year."),
         (["diary", "diary.txt", "--project", "../x"], 2, "--project '../x' cannot be used as the name of a directory"),

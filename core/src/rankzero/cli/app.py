@@ -96,3 +96,7 @@ def _fail(message: str, status: int, hint: str = "") -> int:
 def _help_for(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     return f" See: {context.command_path} --help" if context else ""
+
+
+if __name__ == "__main__":  # python -m rankzero.cli.app, where the script is not on the path
+    sys.exit(main())

@@ -6,8 +6,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -54,7 +55,9 @@ def deliver(
 
     directory = runs_directory(directory)
     if watch:  # perhaps before the first run
-        _Watch(directory, to or (), consent(trust) if trust else None).run()
+        from rankzero.rundir.finding import find_runs
+
+        Watch(str(directory), partial(find_runs, directory), to or (), consent(trust) if trust else None).run()
         return
     if not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory} to deliver from")
@@ -98,11 +101,25 @@ class _Job(NamedTuple):
     """Whether the run may still be written."""
 
 
-class _Watch:
-    """Delivers what is in a directory, and what comes."""
+class Watch:
+    """Delivers runs, and what comes later, until a signal ends it.
 
-    def __init__(self, directory: Path, to: Sequence[str], consent: Callable[[str], bool] | None = None) -> None:
-        self._directory = directory
+    Args:
+        what: what is watched, for messages.
+        find: returns the directories of the runs; called every few seconds.
+        to: the loggers to deliver to, instead of the runs' own.
+        consent: asks the user to approve a destination.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        find: Callable[[], Iterable[Path]],
+        to: Sequence[str],
+        consent: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._what = what
+        self._find = find
         self._consent = consent
         self._to = to
         self._jobs: dict[tuple[Path, str], _Job] = {}
@@ -121,7 +138,7 @@ class _Watch:
             _log_to(bars.console)
             for problem in get_plugins().load_hooks():
                 log.warning("%s", problem)
-            log.info("watching %s; end with Ctrl-C", self._directory)
+            log.info("watching %s; end with Ctrl-C", self._what)
             searched = 0.0
             while not self._stopping.is_set():
                 if time.monotonic() - searched > _SEARCH_EVERY:
@@ -138,9 +155,8 @@ class _Watch:
     def _search(self, bars: Any) -> None:
         from rankzero.delivery.destinations import RecordedLoggers, choose_loggers
         from rankzero.errors import RankzeroError
-        from rankzero.rundir.finding import find_runs
 
-        for run_dir in find_runs(self._directory):
+        for run_dir in self._find():
             try:
                 recorded = self._recorded.setdefault(run_dir, RecordedLoggers(run_dir))
                 for spec in choose_loggers(run_dir, self._to, {}, recorded, self._consent, self._warn_of):

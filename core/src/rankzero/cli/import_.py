@@ -1,8 +1,10 @@
-"""``rankzero import``: import runs of another tool from disk."""
+"""``rankzero import``: import runs of another tool."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +14,17 @@ from typer.core import TyperCommand
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import parse_options
+from rankzero.cli.sync import progress_bars, sync
+from rankzero.messages import OnceWarner
+
+log = logging.getLogger("rankzero.import")
 
 _MAX_NAME = 24  # so that a bar fits beside it
+_IDLE = 600.0  # seconds without new events until a run that is followed gets its end
 
 if TYPE_CHECKING:
     from rankzero.importers.base import FoundRun
-    from rankzero.importers.writing import Imported
+    from rankzero.importers.writing import Imported, OpenRuns
 
 
 class CommandThatListsImporters(TyperCommand):
@@ -31,18 +38,26 @@ class CommandThatListsImporters(TyperCommand):
 
 def import_(
     name: Annotated[str | None, typer.Argument(help="The importer; without it, importers are listed.")] = None,
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH", help="Files or directories to read.")] = None,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE", help="What to read: files or directories.")
+    ] = None,
     dir: Annotated[Path | None, typer.Option(help="The directory of runs to import into.")] = None,
     project: Annotated[str | None, typer.Option(help="The project of the imported runs, instead of their own.")] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the importer; may be repeated."),
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be imported; write nothing.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what is written later, until Ctrl-C.")] = False,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="NAME", help="A logger to deliver the runs to at once; may be repeated."),
+    ] = None,
 ) -> None:
-    """Import runs of another tool from disk.
+    """Import runs of another tool.
 
-    The files that are read are never changed. Each run becomes an ordinary run, which `rankzero sync RUN --to NAME`
-    delivers to any tracker. The import can be repeated: only new data is appended.
+    What is read is never changed. Each run becomes an ordinary run, which --to NAME, or later `rankzero sync RUN
+    --to NAME`, delivers to any tracker. The import can be repeated: only new data is appended.
 
     Example: rankzero import NAME old-project/
 
@@ -51,21 +66,36 @@ def import_(
     from rankzero.config.resolving import resolve
     from rankzero.errors import ConfigError
     from rankzero.importers.registry import make_importer
-    from rankzero.importers.writing import project_name
+    from rankzero.importers.writing import OpenRuns, project_name
 
     offered = _load_importers()
     if name is None:
         _list(offered)
         return
-    if not paths:
-        raise typer.BadParameter(f"name the files or directories to read: rankzero import {name} PATH")
+    if not sources:
+        raise typer.BadParameter(f"name the files or directories to read: rankzero import {name} SOURCE")
+    if dry_run and (follow or to):
+        raise typer.BadParameter("--dry-run writes nothing that --follow or --to could deliver")
     if project is not None and project_name(project) != project:
         raise ConfigError(f"--project {project!r} cannot be used as the name of a directory")
-    found = list(make_importer(name, parse_options(option)).find(paths))
+    importer = make_importer(name, parse_options(option))
+    found = list(importer.find(sources))
     if project is None and (unnamed := sum(each.project is None for each in found)):
         runs = terminal.counted(unnamed, "run")
         typer.echo(f"the project of {runs} is unknown: using {name!r}; set another with --project", err=True)
-    if not _import_all(found, dir or resolve().dir, lambda each: project or each.project or name):
+    importing = _Importing(dir or resolve().dir, lambda each: project or each.project or name, dry_run)
+    if follow:
+        importing.open_runs = OpenRuns()
+    try:
+        is_complete = importing.run(found)
+        if follow:
+            _follow(f"{name} in {', '.join(sources)}", partial(importer.find, sources), importing, to)
+    finally:
+        if importing.open_runs is not None:
+            importing.open_runs.close()
+    if to:
+        sync([*map(str, importing.run_dirs.values())], to)
+    if not is_complete:
         raise typer.Exit(1)
 
 
@@ -93,47 +123,98 @@ def _list(offered: dict[str, str]) -> None:
     terminal.show(table, terminal.console())
 
 
-def _import_all(found: Sequence[FoundRun], directory: Path, project_of: Callable[[FoundRun], str]) -> bool:
-    """Import runs one after the other and print each result; return whether everything was imported."""
-    from rankzero.rundir.finding import find_runs
+class _Importing:
+    """Imports runs one after the other, and prints what became of each.
 
-    known = {run.name: run for run in find_runs(directory)}
-    is_complete = True
-    for each in found:
-        result = _import_one(each, directory, project_of(each), known)
-        if not isinstance(result, Exception):
-            known.setdefault(result.info.id, Path(result.info.dir))
-        is_complete &= _print_result(each, result)
-    return is_complete
+    Args:
+        directory: the directory of all runs.
+        project_of: returns the project of a run.
+        dry_run: whether nothing is written.
+    """
 
+    open_runs: OpenRuns | None = None
+    """The runs that are followed."""
 
-def _import_one(found: FoundRun, directory: Path, project: str, known: dict[str, Path]) -> Imported | Exception:
-    """Import a run with a progress bar, which is removed before the result is printed."""
-    from rankzero.cli.sync import progress_bars
-    from rankzero.importers.writing import import_run
+    def __init__(self, directory: Path, project_of: Callable[[FoundRun], str], dry_run: bool) -> None:
+        from rankzero.rundir.finding import find_runs
 
-    with progress_bars() as bars:
-        task = bars.add_task(terminal.cut(Path(found.source).name, _MAX_NAME), total=found.size or None, note="")
+        self._directory = directory
+        self._project_of = project_of
+        self._dry_run = dry_run
+        self._known = {run.name: run for run in find_runs(directory)}
+        self.run_dirs: dict[str, Path] = {}
+        """Id → directory of the imported runs."""
+
+    def run(self, found: Sequence[FoundRun]) -> bool:
+        """Import runs with a progress bar each; return whether everything was imported."""
+        is_complete = True
+        for number, each in enumerate(found, 1):
+            name = terminal.cut(Path(each.source).name, _MAX_NAME)
+            with progress_bars() as bars:  # removed before the result is printed
+                task = bars.add_task(f"{number}/{len(found)} {name}", total=each.size or None, note="")
+                result = self.import_(each, partial(bars.advance, task))
+            is_complete &= _print_result(each, result, self._dry_run)
+        return is_complete
+
+    def import_(self, found: FoundRun, on_progress: Callable[[int], None] | None = None) -> Imported | Exception:
+        """Import a run; return the error if it cannot be imported."""
+        from rankzero.importers.writing import Outcome, import_run
+
         try:
-            return import_run(found, directory, project, partial(bars.advance, task), known)
+            project = self._project_of(found)
+            result = import_run(
+                found, self._directory, project, on_progress, self._known,
+                dry_run=self._dry_run, open_runs=self.open_runs,
+            )  # fmt: skip
         except Exception as error:  # a run that cannot be read must not stop the import of others
             return error
+        run_dir = Path(result.info.dir)
+        self._known.setdefault(result.info.id, run_dir)
+        if result.outcome not in (Outcome.DIFFERENT, Outcome.OTHER_PROJECT):
+            self.run_dirs[result.info.id] = run_dir
+        return result
 
 
-def _print_result(found: FoundRun, result: Imported | Exception) -> bool:
+def _follow(what: str, find: Callable[[], Iterable[FoundRun]], importing: _Importing, to: Sequence[str] | None) -> None:
+    """Import again and again, and deliver, until a signal comes."""
+    from rankzero.cli.deliver import Watch
+    from rankzero.errors import RankzeroError
+    from rankzero.importers.base import SkipRun
+
+    warner = OnceWarner(log.warning)
+
+    def look() -> Iterable[Path]:
+        try:
+            for each in find():
+                result = importing.import_(each)
+                if isinstance(result, Exception):
+                    problems = [] if isinstance(result, SkipRun) else [_reason(result)]
+                else:
+                    refusal = _refusal(result)
+                    problems = [refusal] if refusal else _left_out(result)
+                for problem in problems:
+                    warner.warn(problem, f"{each.source}: {problem}")
+        except (RankzeroError, OSError) as error:
+            warner.warn(str(error), str(error))
+        if importing.open_runs is not None:
+            importing.open_runs.close(before=time.time() - _IDLE)
+        return importing.run_dirs.values() if to else ()
+
+    Watch(what, look, to or ()).run()
+
+
+def _print_result(found: FoundRun, result: Imported | Exception, dry_run: bool) -> bool:
     """Print the result of an import; return whether all of the run was imported."""
     from rankzero.importers.base import SkipRun
 
     if isinstance(result, SkipRun):
         terminal.say(f"{found.source}: skipped: {result}")
         return True
-    if isinstance(result, Exception):
-        terminal.say(f"{found.source}: not imported: {_reason(result)}", err=True)
-        return False
-    if (refusal := _refusal(result)) is not None:
+    refusal = _reason(result) if isinstance(result, Exception) else _refusal(result)
+    if isinstance(result, Exception) or refusal is not None:
         terminal.say(f"{found.source}: not imported: {refusal}", err=True)
         return False
-    _print_imported(result)
+    _print_imported(result, dry_run)
     return not result.report.left_out
 
 
@@ -161,13 +242,23 @@ def _refusal(result: Imported) -> str | None:
     return None
 
 
-def _print_imported(result: Imported) -> None:
+def _print_imported(result: Imported, dry_run: bool) -> None:
     from rankzero.importers.writing import Outcome
 
-    name, outcome = result.info.name, result.outcome
+    name, outcome, where = result.info.name, result.outcome, result.info.dir
     counts = f"{terminal.counted(result.values, 'value')}, {terminal.counted(result.files, 'file')}"
-    what = "already imported, nothing is new" if outcome is Outcome.UNCHANGED else f"{outcome.value}: {counts}"
-    terminal.say(f"{name}: {what}; it is in {result.info.dir}")
-    for (left_out, why), count in result.report.left_out.items():
-        times = f" ({count:,} times)" if count > 1 else ""
-        terminal.say(f"{name}: left out: {left_out}{times}: {why}", err=True)
+    if outcome is Outcome.UNCHANGED:
+        terminal.say(f"{name}: already imported, nothing is new; it is in {where}")
+    elif dry_run:
+        terminal.say(f"{name}: would be {outcome.value}: {counts}; into {where}")
+    else:
+        terminal.say(f"{name}: {outcome.value}: {counts}; it is in {where}")
+    for problem in _left_out(result):
+        terminal.say(f"{name}: {problem}", err=True)
+
+
+def _left_out(result: Imported) -> list[str]:
+    return [
+        f"left out: {what}{f' ({count:,} times)' if count > 1 else ''}: {why}"
+        for (what, why), count in result.report.left_out.items()
+    ]

@@ -108,15 +108,16 @@ def deliver_now(jobs: Sequence[SyncJob], hint: str = "") -> bool:
 
 
 def progress_bars() -> Any:
-    """Return bars for sync jobs, on standard error; nothing is shown where that is no terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+    """Return bars for bytes to read, on standard error; nothing is shown where that is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     console = terminal.console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
-        TimeElapsedColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("[yellow]{task.fields[note]}"),
         console=console,
         transient=True,

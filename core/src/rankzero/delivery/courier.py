@@ -274,8 +274,8 @@ class Courier:
 
     def _failed(self, error: Exception, items: list[Item]) -> None:
         """Reject the event that caused ``error`` if that is certain; otherwise raise ``error``, to retry."""
-        if refused := self._suspects.blame(error, items):
-            self._reject([(refused, error)], items)
+        if self._suspects.blame(error, [item.line.number for item in items]):
+            self._reject([(items[0], error)], items)
 
     def _retry_suspected(self) -> None:
         """Retry the suspected events, then the next one: if the tracker accepts it, they caused the failures.

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from rankzero.delivery.pending import Item
 from rankzero.delivery.retry import TRIES
 from rankzero.errors import RejectedError, may_be_rejection
 from rankzero.files.writing import open_own
@@ -45,8 +44,8 @@ class Suspects:
         self._failures = 0
         self.suspected.clear()
 
-    def blame(self, error: Exception, items: Sequence[Item]) -> Item | None:
-        """Record that events failed together; return the one to reject, None if that is not certain.
+    def blame(self, error: Exception, lines: Sequence[int]) -> bool:
+        """Record that the events of these lines failed together; return whether the first is certainly the cause.
 
         Raises:
             Exception: ``error``, if it should be retried after a pause.
@@ -55,20 +54,20 @@ class Suspects:
             self._failures = 0
             self.suspected.clear()
             raise error
-        if len(items) > 1:
-            self._together = len(items)
+        if len(lines) > 1:
+            self._together = len(lines)
         elif isinstance(error, RejectedError) and not self.suspected:
-            return items[0]
+            return True
         else:
-            self._suspect(error, items[0])
-        return None
+            self._suspect(error, lines[0])
+        return False
 
-    def _suspect(self, error: Exception, item: Item) -> None:
+    def _suspect(self, error: Exception, line: int) -> None:
         self._failures += 1
         if self._failures < TRIES and not isinstance(error, RejectedError):
             raise error
         self._failures = 0
-        self.suspected.add(item.line.number)
+        self.suspected.add(line)
         if len(self.suspected) > _MOST_SUSPECTED:
             raise error
 

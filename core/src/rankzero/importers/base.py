@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -75,6 +74,24 @@ class FoundRun(ABC):
     """Where the run was found, for messages."""
     size: int = 0
     """The approximate number of bytes to read, for a progress bar."""
+    position: Any = None
+    """Where `events` ended, as JSON, so that the next import can continue there; None if it reads everything again.
+
+    For example the offset in each file. Read when `events` has ended.
+    """
+
+    def resume(self, position: Any) -> bool:
+        """Continue where an earlier import ended: `events` then yields only what is new.
+
+        Called before `header`. By default everything is read again and compared with the run.
+
+        Args:
+            position: `position` of the earlier import, as read from JSON.
+
+        Returns:
+            Whether `events` continues; False if the source is no longer the same, and all of it must be read.
+        """
+        return False
 
     @abstractmethod
     def header(self) -> Header:
@@ -96,15 +113,40 @@ class FoundRun(ABC):
         """
 
 
+class SkippedSource(FoundRun):
+    """Stands for a file or directory that is not imported; `header` raises the reason.
+
+    Args:
+        source: the file or directory.
+        reason: `SkipRun`, or an error.
+    """
+
+    project = ""
+
+    def __init__(self, source: object, reason: Exception) -> None:
+        self.identity = self.source = str(source)
+        self._reason = reason
+
+    def header(self) -> Header:
+        raise self._reason
+
+    def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
+        yield from ()
+
+
 class Importer(ABC):
-    """Finds the runs of another tool on disk. The parameters of the constructor are the importer's options."""
+    """Finds the runs of another tool. The parameters of the constructor are the importer's options."""
 
     summary: ClassVar[str] = ""
     """One line about what the importer reads."""
 
     @abstractmethod
-    def find(self, paths: Sequence[Path]) -> Iterable[FoundRun]:
-        """Return the runs in ``paths``, which are files or directories; each run once, always in the same order.
+    def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
+        """Return the runs in ``sources``; each run once, always in the same order.
+
+        Args:
+            sources: files and directories, or what else names the data of the tool, as the user wrote it. See
+                `rankzero.importers.searching.find_files`.
 
         Raises:
             RunNotFoundError: no run was found; the message says what the importer looks for.

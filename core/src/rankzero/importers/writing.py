@@ -1,19 +1,21 @@
 """`import_run`: write an imported run to a journal, atomically and without duplicates.
 
 A new journal is written to a temporary file and then renamed, so that an import that is killed leaves no run. If the
-run was imported before, the events of the source are compared with the journal line by line. If the journal is their
-beginning, the remaining events are appended, as in a resumed run, after all of the source has been read.
+run was imported before, the source continues where that import ended, if it can. Otherwise its events are compared with
+the journal line by line. If the journal is their beginning, the remaining events are appended, as in a resumed run,
+after all of the source has been read.
 """
 
 from __future__ import annotations
 
 import enum
 import hashlib
+import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -25,19 +27,20 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Event, Finish, Start, encode
 from rankzero.files.writing import replacing, temporary_in
 from rankzero.importers.appended_source import last_finish, logged_lines, new_events
-from rankzero.importers.base import FoundRun, Header, Report
+from rankzero.importers.base import FoundRun, Report
+from rankzero.importers.bookmark import Bookmark, read_bookmark, write_bookmark
 from rankzero.importers.event_lines import Written, append_events
 from rankzero.importers.partial_lines import DifferentRunError
 from rankzero.journal.append import cut_torn_tail
 from rankzero.journal.tail import read_start
-from rankzero.media.store import MediaStore
+from rankzero.media.store import MediaStore, UnwrittenStore
 from rankzero.run.identity import name_of
 from rankzero.rundir.finding import complete_size, find_runs, make_runs_directory
 from rankzero.rundir.layout import JOURNAL, MEDIA
 from rankzero.rundir.writer_lock import WriterLock
 
 _UNKNOWN_START = 1.0  # the start of a run whose source has no times; 0 would mean that it is unknown
-_RUN_ID = re.compile(r"[0-9a-z]{32,50}")
+_RUN_ID = re.compile(r"[0-9a-z]{8,50}")
 _INVALID_IN_NAME = re.compile(r"[\\\0-\x1f\x7f]")
 
 
@@ -66,11 +69,38 @@ class Imported:
     """The number of files that were written."""
     until: float = field(default=0.0, repr=False)
     """The time of the last event, Unix time in seconds."""
+    status: str = field(default="success", repr=False)
+    """The status of the run in the source."""
 
     def count(self, written: Written) -> None:
         """Add the numbers of values and files that were written."""
         self.values += written.values
         self.files += written.files
+
+
+class OpenRuns:
+    """Runs whose import goes on: they stay locked, and have no end, until they are closed."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, tuple[WriterLock, Imported]] = {}
+
+    def keep(self, lock: WriterLock, imported: Imported) -> None:
+        """Keep a run open."""
+        self._runs[imported.info.id] = lock, imported
+
+    def lock(self, run_id: str) -> WriterLock | None:
+        """Return the lock of a run; None if the run is not open."""
+        return self._runs[run_id][0] if run_id in self._runs else None
+
+    def close(self, before: float = math.inf) -> None:
+        """Write the end of the runs whose last event has a time (Unix time in seconds) before ``before``."""
+        for run_id, (lock, imported) in list(self._runs.items()):
+            if imported.until < before:
+                del self._runs[run_id]
+                try:
+                    _finish(imported)
+                finally:
+                    lock.release()
 
 
 def import_run(
@@ -79,6 +109,9 @@ def import_run(
     project: str,
     on_progress: Callable[[int], None] | None = None,
     known: Mapping[str, Path] | None = None,
+    *,
+    dry_run: bool = False,
+    open_runs: OpenRuns | None = None,
 ) -> Imported:
     """Import a run into ``runs_dir/project/id``; if it exists, append only new events.
 
@@ -88,16 +121,21 @@ def import_run(
         project: the project of the run.
         on_progress: called with the number of bytes read since the last call.
         known: id → directory of the runs in ``runs_dir``; if None, they are searched.
+        dry_run: only count; write nothing.
+        open_runs: keeps the run open for the next import of it.
 
     Raises:
         SkipRun: there is nothing to import.
         RunInUseError: another process is importing or writing the run.
         OSError: the source cannot be read, or the run's directory cannot be written.
     """
-    header = found.header()
     run_id = run_id_of(found.identity)
     project = project_name(project)
     run_dir = Path(os.path.abspath(runs_dir)) / project / run_id
+    bookmark = read_bookmark(run_dir)
+    if bookmark is not None and not found.resume(bookmark.position):
+        bookmark = None
+    header = found.header()
     info = RunInfo(
         id=run_id,
         name=header.name or name_of(run_id),
@@ -107,22 +145,27 @@ def import_run(
         notes=header.notes,
         started=header.started,
     )
-    imported = Imported(info, Outcome.NEW, Report(on_progress), until=header.started)
+    imported = Imported(info, Outcome.NEW, Report(on_progress), until=header.started, status=header.status)
     if not (run_dir / JOURNAL).exists() and (other := _find_elsewhere(run_id, runs_dir, known)) is not None:
         imported.outcome = Outcome.OTHER_PROJECT
         imported.info = msgspec.structs.replace(info, dir=str(other))
         return imported
+    if dry_run:
+        _Import(found, imported, bookmark, dry_run=True).run(UnwrittenStore(run_dir))
+        return imported
     make_runs_directory(runs_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = _lock(run_dir)
+    kept = open_runs.lock(run_id) if open_runs is not None else None
+    lock = kept or _lock(run_dir)
     try:
-        events = found.events(MediaStore(run_dir), imported.report)
-        if (run_dir / JOURNAL).exists():
-            _append(imported, header, events)
-        else:
-            _write(imported, header, events)
+        was_open, stays_open = kept is not None, open_runs is not None
+        _Import(found, imported, bookmark, was_open=was_open, stays_open=stays_open).run(MediaStore(run_dir))
+        if open_runs is not None and (kept or imported.outcome in (Outcome.NEW, Outcome.APPENDED)):
+            open_runs.keep(lock, imported)
+            kept = lock
     finally:
-        lock.release()
+        if kept is None:
+            lock.release()
     return imported
 
 
@@ -154,64 +197,126 @@ def project_name(project: str) -> str:
     return "/".join(part for part in parts if part not in ("", ".", "..")) or "imported"
 
 
-def _write(imported: Imported, header: Header, events: Iterable[Event]) -> None:
-    """Write a new journal."""
-    with replacing(Path(imported.info.dir, JOURNAL)) as file:
-        remaining = iter(events)
-        first = next(remaining, None)
-        imported.until = header.started or (first.time if first is not None else 0.0) or _UNKNOWN_START
-        file.write(encode(Start(imported.until, imported.info)))
-        imported.count(append_events(file, _track_time(chain([] if first is None else [first], remaining), imported)))
-        file.write(encode(Finish(imported.until, header.status)))
-        file.flush()
-        os.fsync(file.fileno())
+def _finish(imported: Imported) -> None:
+    """Write the end of a run that was kept open."""
+    run_dir = Path(imported.info.dir)
+    bookmark = read_bookmark(run_dir)
+    with open(run_dir / JOURNAL, "ab") as file:
+        file.write(encode(Finish(imported.until, imported.status)))
+    if bookmark is not None:
+        write_bookmark(run_dir, bookmark.until, bookmark.position)
 
 
-def _append(imported: Imported, header: Header, events: Iterable[Event]) -> None:
-    """Append new events to an existing journal; change nothing if the source differs from it."""
-    journal = Path(imported.info.dir, JOURNAL)
-    start = read_start(journal)
-    if start is None or (start.run.id, start.run.project) != (imported.info.id, imported.info.project):
-        imported.outcome = Outcome.DIFFERENT
-        return
-    # Name, notes and tags stay as imported first: trackers may already have them.
-    imported.info = msgspec.structs.replace(start.run, dir=imported.info.dir)
-    imported.until = start.time
-    end = last_finish(journal)
-    kept = _media(journal.parent)
-    try:
-        with temporary_in(journal.parent) as part:
-            if _write_new(part, imported, header, events, end):
-                imported.outcome = Outcome.APPENDED
-                cut_torn_tail(journal)
-                with open(part, "rb") as new, open(journal, "ab") as file:
-                    shutil.copyfileobj(new, file)
-            else:
-                imported.outcome = Outcome.UNCHANGED
-    except DifferentRunError:
-        imported.outcome = Outcome.DIFFERENT
-        for each in _media(journal.parent) - kept:
-            each.unlink()
+class _Import:
+    """Writes what is new of a run.
 
-
-def _write_new(part: Path, imported: Imported, header: Header, events: Iterable[Event], end: Finish | None) -> bool:
-    """Write the events that the journal lacks to ``part``; return whether there are any.
-
-    Raises:
-        DifferentRunError: the source differs from the journal.
+    Args:
+        found: the run.
+        imported: what is said of the import.
+        bookmark: where the events of ``found`` begin; None if at the beginning.
+        dry_run: whether nothing is written.
+        was_open: whether the run was kept open since the last import.
+        stays_open: whether the run gets no end.
     """
-    journal = part.with_name(JOURNAL)
-    with open(journal, "rb") as lines, closing(logged_lines(lines, complete_size(journal.parent))) as old:
-        new = new_events(old, _track_time(events, imported))
-        first = next(new, None)
-        if first is None and end is not None and end.status == header.status:
-            return False
-        resumed_at = first.time if first is not None else imported.until
-        with open(part, "wb") as file:
-            file.write(encode(Start(resumed_at, imported.info, resumed=True)))
-            imported.count(append_events(file, chain([] if first is None else [first], new)))
-            file.write(encode(Finish(imported.until, header.status)))
-    return True
+
+    def __init__(
+        self,
+        found: FoundRun,
+        imported: Imported,
+        bookmark: Bookmark | None,
+        *,
+        dry_run: bool = False,
+        was_open: bool = False,
+        stays_open: bool = False,
+    ) -> None:
+        self._found = found
+        self._imported = imported
+        self._bookmark = bookmark
+        self._dry_run = dry_run
+        self._was_open = was_open
+        self._stays_open = stays_open
+        self._journal = Path(imported.info.dir, JOURNAL)
+
+    def run(self, files: MediaStore) -> None:
+        """Write the journal, or append to it."""
+        events = _track_time(self._found.events(files, self._imported.report), self._imported)
+        self._append(events) if self._journal.exists() else self._write(events)
+        is_imported = self._imported.outcome in (Outcome.NEW, Outcome.APPENDED, Outcome.UNCHANGED)
+        if is_imported and not self._dry_run and (position := self._found.position) is not None:
+            write_bookmark(self._journal.parent, self._imported.until, position)
+
+    def _write(self, events: Iterator[Event]) -> None:
+        """Write a new journal."""
+        imported = self._imported
+        with open(os.devnull, "wb") if self._dry_run else replacing(self._journal) as file:
+            first = next(events, None)
+            started = imported.info.started or (first.time if first is not None else 0.0) or _UNKNOWN_START
+            imported.until = max(imported.until, started)
+            file.write(encode(Start(started, imported.info)))
+            imported.count(append_events(file, chain([] if first is None else [first], events)))
+            if not self._stays_open:
+                file.write(encode(Finish(imported.until, imported.status)))
+            if not self._dry_run:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _append(self, events: Iterator[Event]) -> None:
+        """Append new events to an existing journal; change nothing if the source differs from it."""
+        imported, journal = self._imported, self._journal
+        start = read_start(journal)
+        if start is None or (start.run.id, start.run.project) != (imported.info.id, imported.info.project):
+            imported.outcome = Outcome.DIFFERENT
+            return
+        # Name, notes and tags stay as imported first: trackers may already have them.
+        imported.info = msgspec.structs.replace(start.run, dir=imported.info.dir)
+        imported.until = self._bookmark.until if self._bookmark else start.time
+        kept = None if self._bookmark or self._dry_run else _media(journal.parent)
+        try:
+            with nullcontext(Path(os.devnull)) if self._dry_run else temporary_in(journal.parent) as part:
+                if not self._write_new(part, events):
+                    imported.outcome = Outcome.UNCHANGED
+                    return
+                imported.outcome = Outcome.APPENDED
+                if not self._dry_run:
+                    cut_torn_tail(journal)
+                    with open(part, "rb") as new, open(journal, "ab") as file:
+                        shutil.copyfileobj(new, file)
+        except DifferentRunError:
+            imported.outcome = Outcome.DIFFERENT
+            for each in _media(journal.parent) - kept if kept is not None else ():
+                each.unlink()
+
+    def _write_new(self, part: Path, events: Iterator[Event]) -> bool:
+        """Write the events that the journal lacks to ``part``; return whether there are any.
+
+        Raises:
+            DifferentRunError: the source differs from the journal.
+        """
+        imported = self._imported
+        end = last_finish(self._journal)
+        with closing(self._new_events(events)) as new:
+            first = next(new, None)
+            if first is None and (self._was_open or (end is not None and end.status == imported.status)):
+                return False
+            with open(part, "wb") as file:
+                if not self._was_open:
+                    resumed_at = first.time if first is not None else imported.until
+                    file.write(encode(Start(resumed_at, imported.info, resumed=True)))
+                imported.count(append_events(file, chain([] if first is None else [first], new)))
+                if not self._stays_open:
+                    file.write(encode(Finish(imported.until, imported.status)))
+        return True
+
+    def _new_events(self, events: Iterator[Event]) -> Generator[Event, None, None]:
+        """Yield the events that the journal lacks."""
+        if self._bookmark:
+            yield from events
+            return
+        with (
+            open(self._journal, "rb") as lines,
+            closing(logged_lines(lines, complete_size(self._journal.parent))) as old,
+        ):
+            yield from new_events(old, events)
 
 
 def _media(run_dir: Path) -> set[Path]:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,11 +67,10 @@ class MediaStore:
         hashlib = import_fork_safe("hashlib")
 
         data, suffix = encoded
-        stored = hashlib.sha256(data).hexdigest() + suffix
-        relative = Path(MEDIA, stored[:2], stored).as_posix()
+        relative = _relative(hashlib.sha256(data).hexdigest() + suffix)
         if not (self.directory / relative).exists():
-            write_file(make_directory(self.directory, Path(relative).parent) / stored, data)
-        return MediaFile(relative, name, caption)
+            self._write(relative, data)
+        return MediaFile(relative.as_posix(), name, caption)
 
     def put_file(self, source: str | os.PathLike[str], caption: str | None = None) -> MediaFile:
         """Store a copy of an existing file."""
@@ -85,15 +85,14 @@ class MediaStore:
         suffix = suffix if suffix.isascii() and len(suffix) <= _LONGEST_SUFFIX else ""
         digest = hashlib.sha256()
         left = sys.maxsize if size is None else size
-        with temporary_in(make_directory(self.directory, MEDIA)) as part:
+        with self._new_file() as part:
             with open(part, "wb") as copy:
                 while left and (chunk := file.read(min(_CHUNK, left))):  # hashed as copied: it may be growing
                     digest.update(chunk)
                     copy.write(chunk)
                     left -= len(chunk)
-            stored = digest.hexdigest() + suffix
-            relative = Path(MEDIA, stored[:2], stored)
-            os.replace(part, make_directory(self.directory, relative.parent) / stored)
+            relative = _relative(digest.hexdigest() + suffix)
+            self._keep(part, relative)
         return MediaFile(relative.as_posix(), name, caption)
 
     def put(self, kind: str, item: Any, caption: str | None = None, **encoding: Any) -> MediaFile:
@@ -122,6 +121,15 @@ class MediaStore:
         names = [to_text(name) for name in columns]
         return self.put_bytes((msgspec.json.encode({"columns": names, "data": rows}), ".json"))
 
+    def _write(self, relative: Path, data: bytes) -> None:
+        write_file(make_directory(self.directory, relative.parent) / relative.name, data)
+
+    def _new_file(self) -> AbstractContextManager[Path]:
+        return temporary_in(make_directory(self.directory, MEDIA))
+
+    def _keep(self, part: Path, relative: Path) -> None:
+        os.replace(part, make_directory(self.directory, relative.parent) / relative.name)
+
     def _cell(self, cell: Any) -> Any:
         try:
             if isinstance(cell, MediaFile):
@@ -140,6 +148,19 @@ class MediaStore:
         )
 
 
+class UnwrittenStore(MediaStore):
+    """Names files as `MediaStore` does, without writing them: for an import that only counts."""
+
+    def _write(self, relative: Path, data: bytes) -> None:
+        pass
+
+    def _new_file(self) -> AbstractContextManager[Path]:
+        return nullcontext(Path(os.devnull))
+
+    def _keep(self, part: Path, relative: Path) -> None:
+        pass
+
+
 def captioned(items: Any, captions: Any) -> Iterator[tuple[Any, str | None]]:
     """Yield each item with its caption; a single item, or caption, need not be in a list."""
     each = list(items) if isinstance(items, list | tuple) else [items]
@@ -148,6 +169,10 @@ def captioned(items: Any, captions: Any) -> Iterator[tuple[Any, str | None]]:
         warn_user(f"{len(each)} items were logged with {len(texts)} captions; give one for each, or none")
     padded = (texts + [None] * len(each))[: len(each)]
     return zip(each, (None if text is None else to_text(text) for text in padded), strict=True)
+
+
+def _relative(stored: str) -> Path:
+    return Path(MEDIA, stored[:2], stored)
 
 
 def read_table(path: str | os.PathLike[str]) -> tuple[list[str], list[list[Any]]]:

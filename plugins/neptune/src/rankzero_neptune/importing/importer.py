@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from rankzero.errors import ConfigError, RunError, RunNotFoundError
-from rankzero.importers.base import FoundRun, Importer
-from rankzero.rundir.layout import JOURNAL
+from rankzero.importers.base import FoundRun, Importer, SkippedSource
+from rankzero.importers.searching import find_files
 from rankzero_neptune.importing.client_log import LogDirectory
 from rankzero_neptune.importing.client_run import ClientRun
 from rankzero_neptune.importing.exported_run import ExportedRun
 from rankzero_neptune.importing.exported_table import ExportedTable
 from rankzero_neptune.importing.scale_database import ScaleDatabase
 from rankzero_neptune.importing.scale_run import ScaleRun
-from rankzero_neptune.importing.sources import SkippedSource, find_runs
+from rankzero_neptune.importing.sources import find_runs
 
 _SQLITE = b"SQLite format 3\0"
 _PARQUET = b"PAR1"
-_SKIPPED_DIRECTORIES = frozenset({".git", "node_modules", "__pycache__", "site-packages"})
 _PART = re.compile(r"part_(\d+)\.parquet$")
 
 
@@ -45,8 +42,8 @@ class NeptuneImporter(Importer):
         self._unsynced_only = unsynced_only
         self._files = Path(files) if files else None
 
-    def find(self, paths: Sequence[Path]) -> Iterable[FoundRun]:
-        found = _find_files(paths)
+    def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
+        found = _find_files(sources)
         return [
             *find_runs(sorted(found.logs), LogDirectory, lambda run, logs: ClientRun(run, logs, self._unsynced_only)),
             *find_runs(sorted(found.databases), ScaleDatabase, ScaleRun),
@@ -83,19 +80,13 @@ class _FoundFiles:
         """Return the number of all of these."""
         return len(self.logs) + len(self.databases) + len(self.tables) + len(self.unreadable)
 
-    def add_unreadable(self, error: OSError) -> None:
-        """Add the path of an error."""
-        self.unreadable[Path(str(error.filename))] = error
-
     def add(self, path: Path) -> None:
         """Add a file if it is one of Neptune's, by its name and first bytes."""
         try:
-            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe might never end
-                return
             with open(path, "rb") as file:
                 start = file.read(len(_SQLITE))
         except OSError as error:
-            self.add_unreadable(error)
+            self.unreadable[path] = error
             return
         if start == _SQLITE:
             self.databases.add(path.resolve())
@@ -104,53 +95,33 @@ class _FoundFiles:
         elif _is_log(path.name):
             self.logs.add(path.parent.resolve())
 
-    def add_directory(self, top: Path) -> None:
-        """Add the files of a directory and its subdirectories, also linked ones, each once."""
-        visited = {os.path.realpath(top)}
-        for directory, folders, names in os.walk(top, onerror=self.add_unreadable, followlinks=True):
-            inner = {os.path.realpath(os.path.join(directory, name)): name for name in sorted(folders, reverse=True)}
-            folders[:] = sorted(
-                name for real, name in inner.items() if real not in visited and name not in _SKIPPED_DIRECTORIES
-            )
-            visited.update(inner)
-            if JOURNAL in names:  # a run of rankzero, which may contain such files
-                folders.clear()
-                continue
-            if any(map(_is_log, names)):
-                self.logs.add(Path(directory).resolve())
-            for name in sorted(names):
-                if name.endswith((".sqlite3", ".parquet")):
-                    self.add(Path(directory, name))
 
-
-def _find_files(paths: Sequence[Path]) -> _FoundFiles:
-    """Search ``paths``: directories of projects or runs, ``.neptune`` directories, single files.
+def _find_files(sources: Sequence[str]) -> _FoundFiles:
+    """Search ``sources``: directories of projects or runs, ``.neptune`` directories, single files.
 
     Raises:
         RunNotFoundError: one of them does not exist, or has no file of Neptune.
     """
     found = _FoundFiles()
-    for path in paths:
-        of_path = _FoundFiles()
-        try:
-            path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise RunNotFoundError(f"there is no file or directory {path}") from None
-        except OSError as error:
-            of_path.add_unreadable(error)
-        else:
-            of_path.add(path) if path.is_file() else of_path.add_directory(path)
-        if not of_path.count():
+    for source in sources:
+        of_source = _FoundFiles()
+        for path in find_files(source, _has_our_name, of_source.unreadable.__setitem__):
+            of_source.add(path)
+        if not of_source.count():
             raise RunNotFoundError(
-                f"{path} has no data of Neptune. Name a project's directory with .neptune in it, .neptune itself, the "
-                "directory of one run (with data-1.log in it), a run_operations.sqlite3 of neptune-scale, or the "
+                f"{source} has no data of Neptune. Name a project's directory with .neptune in it, .neptune itself, "
+                "the directory of one run (with data-1.log in it), a run_operations.sqlite3 of neptune-scale, or the "
                 "Parquet files of neptune-exporter"
             )
-        found.logs |= of_path.logs
-        found.databases |= of_path.databases
-        found.tables |= of_path.tables
-        found.unreadable |= of_path.unreadable
+        found.logs |= of_source.logs
+        found.databases |= of_source.databases
+        found.tables |= of_source.tables
+        found.unreadable |= of_source.unreadable
     return found
+
+
+def _has_our_name(path: Path) -> bool:
+    return path.suffix in (".sqlite3", ".parquet") or _is_log(path.name)
 
 
 def _is_log(name: str) -> bool:

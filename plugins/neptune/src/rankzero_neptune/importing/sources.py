@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rankzero.errors import RankzeroError, RunError
-from rankzero.events.structs import Event
-from rankzero.importers.base import FoundRun, Header, Report, SkipRun
-from rankzero.media.store import MediaStore
+from rankzero.importers.base import FoundRun, SkippedSource, SkipRun
 
 _CHUNK = 1 << 20
 _END = object()
@@ -46,23 +44,6 @@ class Source(ABC):
 
 
 S = TypeVar("S", bound=Source)
-
-
-class SkippedSource(FoundRun):
-    """Stands for a file or directory that is not imported; `header` raises the reason."""
-
-    project = ""
-
-    def __init__(self, source: object, reason: Exception) -> None:
-        """``reason``: `rankzero.importers.base.SkipRun`, or an error."""
-        self.identity = self.source = str(source)
-        self._reason = reason
-
-    def header(self) -> Header:
-        raise self._reason
-
-    def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
-        yield from ()
 
 
 def find_runs(

@@ -1,5 +1,7 @@
 """Reads diaries: a file with a line of text for each day."""
 
+from pathlib import Path
+
 from rankzero.errors import RunNotFoundError
 from rankzero.events.structs import Text
 from rankzero.importers.base import FoundRun, Header, Importer
@@ -11,7 +13,8 @@ class DiaryImporter(Importer):
     def __init__(self, year=2000):
         self.year = year
 
-    def find(self, paths):
+    def find(self, sources):
+        paths = [Path(source) for source in sources]
         for path in paths:
             if not path.is_file():
                 raise RunNotFoundError(f"there is no diary {path}")

@@ -1,0 +1,40 @@
+"""How far the source of an imported run has been read, kept beside its journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.files.writing import write_file
+from rankzero.rundir.layout import IMPORT, JOURNAL
+
+
+class Bookmark(msgspec.Struct):
+    """Where the next import of a run continues."""
+
+    journal: int
+    """The size of the journal, in bytes; when it has another size, the bookmark is invalid."""
+    until: float
+    """The time of the last event, Unix time in seconds."""
+    position: Any
+    """`rankzero.importers.base.FoundRun.position`."""
+
+
+def read_bookmark(run_dir: Path) -> Bookmark | None:
+    """Return the bookmark of a run; None if there is none, or it is not valid."""
+    try:
+        bookmark = msgspec.json.decode((run_dir / IMPORT).read_bytes(), type=Bookmark)
+        return bookmark if bookmark.journal == _size(run_dir) else None
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def write_bookmark(run_dir: Path, until: float, position: Any) -> None:
+    """Write the bookmark for the journal as it is now."""
+    write_file(run_dir / IMPORT, msgspec.json.encode(Bookmark(_size(run_dir), until, position)))
+
+
+def _size(run_dir: Path) -> int:
+    return (run_dir / JOURNAL).stat().st_size
