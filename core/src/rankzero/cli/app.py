@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(error.format_message(), USAGE, hint=_help_for(error))
         if sys.flags.dev_mode:
             raise
-        traceback = "for the traceback run: python -X dev -m rankzero.cli ..."
+        traceback = "for the traceback run: python -X dev -m rankzero.cli.app ..."
         return _fail(f"internal error, please report it: {type(error).__name__}: {error} ({traceback})", PROBLEM)
     return status if isinstance(status, int) else OK
 

@@ -1,4 +1,4 @@
-"""For authors of plugins: `LoggerContract`, `DeliveryContract` and `MemoryLogger`. Needs pytest.
+"""For authors of plugins: `LoggerContract`, `DeliveryContract`, `ImporterContract`, `MemoryLogger`. Needs pytest.
 
 A plugin's test is a subclass that says how to make the logger and how to read back what its tracker holds::
 
@@ -20,12 +20,13 @@ A plugin's test is a subclass that says how to make the logger and how to read b
 import pytest
 
 pytest.register_assert_rewrite(
-    "rankzero.testing.contract", "rankzero.testing.delivery"
+    "rankzero.testing.contract", "rankzero.testing.delivery", "rankzero.testing.importing"
 )  # before it is imported: for messages that show the values
 
 from rankzero.testing.capabilities import ALL, CAPABILITIES  # noqa: E402
 from rankzero.testing.contract import LoggerContract  # noqa: E402
 from rankzero.testing.delivery import DeliveryContract  # noqa: E402
+from rankzero.testing.importing import ImporterContract  # noqa: E402
 from rankzero.testing.memory import Call, MemoryLogger  # noqa: E402
 from rankzero.testing.proxy import FaultyProxy  # noqa: E402
 from rankzero.testing.tracked import Item, Point, Tracked  # noqa: E402
@@ -36,6 +37,7 @@ __all__ = [
     "Call",
     "DeliveryContract",
     "FaultyProxy",
+    "ImporterContract",
     "Item",
     "LoggerContract",
     "MemoryLogger",
