@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from waiting import A_WHILE
 
 import rankzero
 from rankzero import errors
+from rankzero.capture.environment import Environment, Git, read_environment
 from rankzero.events.structs import Artifact, Console, Finish, Image, Metrics, Params, Start, Tags, Text, decode
 from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.importers.writing import Outcome, import_run, project_name, run_id_of
@@ -84,6 +86,22 @@ def test_a_run_is_written(tmp_path):
     assert run.media["sample"][0].caption == "a dot"
     assert run.texts["note"][0].data == [["a null", None]]
     assert not (run.dir / "journal.part").exists()
+
+
+class Described(Diary):
+    """A run whose machine is known."""
+
+    def environment(self, files):
+        return Environment(host="node7", git=Git("/repo", "abc", diff=files.put_bytes((b"+1", ".patch")).path))
+
+
+def test_the_environment_and_the_group_are_written(tmp_path):
+    done = import_run(Described(*EVENTS, group="sweep"), tmp_path / "runs", "digits")
+    found = read_environment(done.info.dir)
+    assert (found.host, found.git.commit, done.info.group) == ("node7", "abc", "sweep")
+    assert Path(done.info.dir, found.git.diff).read_bytes() == b"+1"
+    dry = import_run(Described(*EVENTS), tmp_path / "dry", "digits", dry_run=True)
+    assert not Path(dry.info.dir).exists()
 
 
 def test_the_same_source_gives_the_same_bytes(tmp_path):

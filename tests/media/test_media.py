@@ -22,6 +22,7 @@ from PIL import Image as Pillow
 
 import rankzero
 from rankzero.cli.show import files_line
+from rankzero.errors import UnsafePathError
 from rankzero.events import structs
 from rankzero.journal.tail import read_events
 from rankzero.media.encoders import histogram
@@ -722,3 +723,21 @@ def test_a_fork_while_a_thread_logs_its_first_picture(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     (journal,) = (tmp_path / "default").glob(f"*/{JOURNAL}")
     assert len([event for _, event in read_events(journal) if isinstance(event, structs.Image)]) == 2
+
+
+def test_a_directory_of_stored_files(store):
+    files = {"a.txt": store.put_bytes((b"a", ".txt")), "sub/b.bin": store.put_bytes((b"b", ".bin"))}
+    path = store.put_directory(files)
+    assert store.put_directory(dict(reversed(files.items()))) == path
+    found = store.directory / path
+    assert {each.relative_to(found).as_posix(): each.read_bytes() for each in found.rglob("*.*")} == {
+        "a.txt": b"a",
+        "sub/b.bin": b"b",
+    }
+    assert store.put_directory({"other.txt": files["a.txt"]}) != path
+
+
+@pytest.mark.parametrize("path", ["../a.txt", "/a.txt", "", "b/../../a.txt"])
+def test_a_directory_has_no_file_outside(store, path):
+    with pytest.raises(UnsafePathError):
+        store.put_directory({path: store.put_bytes((b"a", ".txt"))})

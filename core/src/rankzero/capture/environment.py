@@ -24,7 +24,7 @@ from typing import TypeVar
 import msgspec
 
 from rankzero.errors import UnsafePathError
-from rankzero.files.writing import inside, read_own
+from rankzero.files.writing import inside, make_directory, read_own, write_file
 from rankzero.processes import detach, start_module
 from rankzero.rundir.layout import COURIER_LOG, DIFF, ENVIRONMENT, ENVIRONMENT_FILE, PACKAGES, PROGRAM
 from rankzero.secrets import mask_arguments, mask_source
@@ -159,6 +159,15 @@ def _starts(run_dir: Path) -> list[int]:
         return sorted(int(name) for name in os.listdir(run_dir / ENVIRONMENT) if name.isdecimal())
     except OSError:
         return []
+
+
+def write_environment(run_dir: Path, environment: Environment) -> None:
+    """Write the environment of the first start of a run that another tool recorded.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_file(make_directory(run_dir, f"{ENVIRONMENT}/1") / ENVIRONMENT_FILE, msgspec.json.encode(environment))
 
 
 # In the training process

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from rankzero.capture.environment import Environment
 from rankzero.events.structs import Event
 from rankzero.media.store import MediaStore
 
@@ -24,7 +25,7 @@ class SkipRun(Exception):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The name, notes, tags, start and status of a run."""
+    """The name, notes, tags, start, status and group of a run."""
 
     name: str = ""
     """The name shown to people; if empty, it is made from the run's identity."""
@@ -34,6 +35,8 @@ class Header(msgspec.Struct, frozen=True):
     """Unix time in seconds; 0 if unknown: then the run starts with its first event."""
     status: str = "success"
     """``success``, ``failed`` or ``aborted``."""
+    group: str | None = None
+    """The study that the run is a part of."""
 
 
 class Report:
@@ -100,6 +103,14 @@ class FoundRun(ABC):
         Raises:
             SkipRun: there is nothing to import.
         """
+
+    def environment(self, files: MediaStore) -> Environment | None:
+        """Return the machine, program and git state of the run; None if unknown. Called after `header`.
+
+        Args:
+            files: stores files that belong to it, such as a diff.
+        """
+        return None
 
     @abstractmethod
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from rankzero.capture.environment import write_environment
 from rankzero.errors import RunInUseError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Event, Finish, Start, encode
@@ -144,6 +145,7 @@ def import_run(
         tags=header.tags,
         notes=header.notes,
         started=header.started,
+        group=header.group,
     )
     imported = Imported(info, Outcome.NEW, Report(on_progress), until=header.started, status=header.status)
     if not (run_dir / JOURNAL).exists() and (other := _find_elsewhere(run_id, runs_dir, known)) is not None:
@@ -240,7 +242,13 @@ class _Import:
     def run(self, files: MediaStore) -> None:
         """Write the journal, or append to it."""
         events = _track_time(self._found.events(files, self._imported.report), self._imported)
-        self._append(events) if self._journal.exists() else self._write(events)
+        if self._journal.exists():
+            self._append(events)
+        else:
+            environment = self._found.environment(files)
+            if environment is not None and not self._dry_run:
+                write_environment(self._journal.parent, environment)
+            self._write(events)
         is_imported = self._imported.outcome in (Outcome.NEW, Outcome.APPENDED, Outcome.UNCHANGED)
         if is_imported and not self._dry_run and (position := self._found.position) is not None:
             write_bookmark(self._journal.parent, self._imported.until, position)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from rankzero.errors import PluginNotInstalledError, UnsafePathError
-from rankzero.files.writing import inside, make_directory, open_regular, temporary_in, write_file
+from rankzero.files.writing import inside, link_or_copy, make_directory, open_regular, temporary_in, write_file
 from rankzero.media.encoders import ENCODERS, Encoded, encode_raw, import_fork_safe, import_pillow
 from rankzero.messages import warn_user
 from rankzero.rundir.layout import MEDIA
@@ -121,6 +121,25 @@ class MediaStore:
         names = [to_text(name) for name in columns]
         return self.put_bytes((msgspec.json.encode({"columns": names, "data": rows}), ".json"))
 
+    def put_directory(self, files: Mapping[str, MediaFile]) -> str:
+        """Store a directory, named by its content, of files that are in the store; return its path.
+
+        Args:
+            files: relative path in the directory → the file.
+
+        Raises:
+            UnsafePathError: a path leads out of the directory.
+            OSError: a path is a file and a directory at once, or nothing can be written.
+        """
+        hashlib = import_fork_safe("hashlib")
+
+        content = msgspec.json.encode(sorted((path, file.path) for path, file in files.items()))
+        relative = _relative(hashlib.sha256(content).hexdigest())
+        for path, file in files.items():
+            inside(self.directory / relative, path)
+            self._link(file, relative / path)
+        return relative.as_posix()
+
     def _write(self, relative: Path, data: bytes) -> None:
         write_file(make_directory(self.directory, relative.parent) / relative.name, data)
 
@@ -129,6 +148,9 @@ class MediaStore:
 
     def _keep(self, part: Path, relative: Path) -> None:
         os.replace(part, make_directory(self.directory, relative.parent) / relative.name)
+
+    def _link(self, file: MediaFile, relative: Path) -> None:
+        link_or_copy(inside(self.directory, file.path), make_directory(self.directory, relative.parent) / relative.name)
 
     def _cell(self, cell: Any) -> Any:
         try:
@@ -158,6 +180,9 @@ class UnwrittenStore(MediaStore):
         return nullcontext(Path(os.devnull))
 
     def _keep(self, part: Path, relative: Path) -> None:
+        pass
+
+    def _link(self, file: MediaFile, relative: Path) -> None:
         pass
 
 
