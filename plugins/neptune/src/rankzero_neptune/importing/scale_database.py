@@ -1,26 +1,18 @@
-"""Read an SQLite file of neptune-scale without changing anything in its directory.
-
-SQLite writes to the directory of a database with a write-ahead log even to read it. So a copy of such a database is
-read; others are opened as immutable.
-"""
+"""Read an SQLite file of neptune-scale."""
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import tempfile
-import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rankzero.importers.sqlite_file import SqliteFile
 from rankzero_neptune.importing.sources import Source, is_sequence_beginning
 
 _BATCH = 500  # rows
 _MAX_DAMAGED = 1_000_000  # rows in succession: the number of the last row may be damaged, too
 _MAX_NUMBER = (1 << 63) - 1
-_MAX_COPIES = 5  # the last copy is read in any case
 
 
 class Row(NamedTuple):
@@ -40,16 +32,14 @@ class ScaleDatabase(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._log = path.with_name(path.name + "-wal")
-        self._copy: Path | None = None
-        self._delete_copy: Callable[[], object] | None = None
-        self.size = path.stat().st_size + (self._log.stat().st_size if self._log.exists() else 0)
+        self._file = SqliteFile(path)
+        self.size = self._file.size
 
     def runs(self) -> list[tuple[str, ...]]:
         """Return the project and id of the run; an empty list if neptune-scale did not write the file."""
         unknown: list[tuple[str, ...]] = [("", self.path.parent.name)]
         try:
-            with self._open() as database:
+            with self._file.open() as database:
                 names = set(database.execute("SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')"))
                 if ("table", "run_operations") not in names or any(kind == "view" for kind, _ in names):
                     return []  # reading a view might never end
@@ -69,7 +59,7 @@ class ScaleDatabase(Source):
     def amount(self) -> int:
         """The number of the last operation, 0 if it cannot be read."""
         try:
-            with self._open() as database:
+            with self._file.open() as database:
                 return _bounds(database)[1]
         except sqlite3.DatabaseError:
             return 0
@@ -78,14 +68,12 @@ class ScaleDatabase(Source):
         return is_sequence_beginning(self.rows(_ignore), other.rows(_ignore))
 
     def release(self) -> None:
-        if self._delete_copy is not None:
-            self._delete_copy()
-        self._copy = self._delete_copy = None
+        self._file.release()
 
     def upload_requests(self) -> dict[str, Path]:
         """Return destination → file for the requested uploads."""
         try:
-            with self._open() as database:
+            with self._file.open() as database:
                 rows = database.execute("SELECT destination, source_path FROM file_upload_requests").fetchall()
         except sqlite3.DatabaseError:
             return {}
@@ -93,7 +81,7 @@ class ScaleDatabase(Source):
 
     def rows(self, leave_out: Callable[[str, str], None]) -> Iterator[Row]:
         """Yield the operations in order; ``leave_out`` is called for damaged ones."""
-        with self._open() as database:
+        with self._file.open() as database:
             try:
                 first, last = _bounds(database)
             except sqlite3.DatabaseError as error:
@@ -116,42 +104,9 @@ class ScaleDatabase(Source):
                     first += _BATCH
                     damaged += _BATCH
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        if self._copy is None and self._log.exists() and self._log.stat().st_size:
-            self._copy = Path(tempfile.mkdtemp(prefix="rankzero-import-"))
-            self._delete_copy = weakref.finalize(self, shutil.rmtree, self._copy, ignore_errors=True)
-            _copy_together([self.path, self._log], self._copy)
-        if self._copy is None:
-            database = sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-            database.execute("PRAGMA writable_schema = ON")  # otherwise a truncated file cannot be read at all
-        else:
-            database = sqlite3.connect(self._copy / self.path.name)
-        database.text_factory = lambda text: text.decode(errors="replace")  # text of a damaged file
-        with closing(database):
-            yield database
-
 
 def _ignore(what: str, why: str) -> None:
     pass
-
-
-def _copy_together(files: Sequence[Path], directory: Path) -> None:
-    """Copy files that a process may be writing; repeat it if one has changed meanwhile, so that they are consistent."""
-    for _ in range(_MAX_COPIES):
-        before = _stamps(files)
-        for file in files:
-            if file.exists():
-                shutil.copyfile(file, directory / file.name)
-            else:  # the process ended, and its log was merged into the database
-                (directory / file.name).unlink(missing_ok=True)
-        if _stamps(files) == before:
-            return
-
-
-def _stamps(files: Sequence[Path]) -> list[tuple[int, int] | None]:
-    states = [file.stat() if file.exists() else None for file in files]
-    return [None if state is None else (state.st_size, state.st_mtime_ns) for state in states]
 
 
 def _bounds(database: sqlite3.Connection) -> tuple[int, int]:
