@@ -12,6 +12,9 @@ from rankzero.cli import terminal
 from rankzero.cli.arguments import Options, To, Trust, chosen_run, consent, parse_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rankzero.config.prepared import PreparedLogger
     from rankzero.delivery.sync_job import SyncJob
 
 _POLL = 0.1
@@ -24,6 +27,9 @@ def sync(
     timeout: Annotated[float, typer.Option(help="Seconds to keep trying a tracker that fails.")] = 60.0,
     again: Annotated[
         bool, typer.Option("--again", help="Deliver from the beginning, also what was delivered.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the metrics back from the trackers, and compare them.")
     ] = False,
     trust: Trust = False,
 ) -> None:
@@ -41,7 +47,10 @@ def sync(
     A run that you did not start on this machine goes where your own configuration sends it. Where its journal names
     another destination, you are asked first; without a terminal it needs --trust.
 
-    The exit status is 1 if something could not be delivered, or is not delivered yet.
+    With --verify each metric in the tracker is then compared with the journal: what is missing, doubled or different is
+    named. CSV, TensorBoard, MLflow, W&B and Comet can be verified.
+
+    The exit status is 1 if something could not be delivered, is not delivered yet, or differs.
     """
     from rankzero.config.prepared import prepare
     from rankzero.delivery.destinations import choose_loggers
@@ -73,8 +82,35 @@ def sync(
         for run_dir, logger in prepared:
             reset_position(run_dir, logger.key)
     jobs = [SyncJob(run_dir, logger, timeout=timeout) for run_dir, logger in prepared]
-    if not deliver_now(jobs, "; --again sends it once more") or problems:
+    is_complete = deliver_now(jobs, "; --again sends it once more") and not problems
+    if verify:
+        for run_dir, logger in prepared:
+            is_complete &= _verify(run_dir, logger)
+    if not is_complete:
         raise typer.Exit(1)
+
+
+def _verify(run_dir: Path, logger: PreparedLogger) -> bool:
+    """Compare a run with its tracker and print the result; return whether they are equal."""
+    from rankzero.delivery.verification import verify_delivery
+    from rankzero.errors import RankzeroError
+
+    try:
+        comparisons = verify_delivery(run_dir, logger)
+    except Exception as error:  # whatever is wrong with one tracker, the others are verified
+        why = str(error) if isinstance(error, RankzeroError) else f"{type(error).__name__}: {error}"
+        terminal.say(f"{logger.key}: cannot be verified: {why}", err=True)
+        return False
+    values = terminal.counted(sum(each.count for each in comparisons), "value")
+    metrics = terminal.counted(len(comparisons), "metric")
+    unequal = [each for each in comparisons if not each.is_equal]
+    if not unequal:
+        terminal.say(f"{logger.key}: verified: {values} of {metrics} are there as they were logged")
+        return True
+    terminal.say(f"{logger.key}: {len(unequal):,} of {metrics} are not there as they were logged:", err=True)
+    for each in unequal:
+        terminal.say(f"  {each.describe()}", err=True)
+    return False
 
 
 def deliver_now(jobs: Sequence[SyncJob], hint: str = "") -> bool:

@@ -59,3 +59,7 @@ class MetricsRow(msgspec.Struct, frozen=True):
     values: dict[str, Number]
     step: int | None
     context: LogContext
+
+
+TrackedPoint = tuple[int | None, Number]
+"""The step and value of a metric in a tracker; the step is None if the tracker has none."""

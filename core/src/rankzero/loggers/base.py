@@ -16,12 +16,12 @@ from __future__ import annotations
 import functools
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, Status
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, Status, TrackedPoint
 from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric, Tags
 from rankzero.loggers import lightning
 from rankzero.loggers.aggregate import Reduce, StepAggregator, mean
@@ -232,6 +232,22 @@ class Logger(Verbs):
         Raise `TrackerUnavailableError` if a retry may succeed, `RejectedError` if it cannot, `PossiblyRejectedError` if
         that is not certain, and `AccessError` if a person must act first: the key is wrong, the project does not exist.
         """
+
+    def read_metrics(self, names: Collection[str]) -> Mapping[str, Sequence[TrackedPoint]]:
+        """Read metrics of the attached run back from the tracker: for ``rankzero sync --verify``.
+
+        Called instead of any verb.
+
+        Args:
+            names: the names as they were logged: without the prefix, for example.
+
+        Returns:
+            Name → (step, value) of each of its points in the tracker; a metric that is not there may be left out.
+
+        Raises:
+            NotImplementedError: the logger cannot do this.
+        """
+        raise NotImplementedError
 
     def how_to_view(self) -> str | None:
         """Return how to view the run: a URL or a shell command in one line; None if the run cannot be viewed.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import weakref
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, TrackedPoint
 from rankzero.events.structs import Artifact, Checkpoint
 from rankzero.files.directories import check_writable, next_version, place_at
+from rankzero.files.writing import open_own
 from rankzero.loggers.base import Logger
 from rankzero.loggers.csv import hparams
 from rankzero.loggers.csv.file import CsvFile, FileChangedError
@@ -26,7 +29,10 @@ from rankzero.loggers.verbs import Record
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.messages import OnceWarner
 from rankzero.rank import rank_zero_warn_user
-from rankzero.values import flatten, to_jsonable, to_number
+from rankzero.values import Number, flatten, to_jsonable, to_number
+
+_FIXED = frozenset({"step", "time", "stage"})
+"""The columns of a row that are not metrics."""
 
 
 class CSVLogger(Logger):
@@ -159,6 +165,18 @@ class CSVLogger(Logger):
             except (OSError, FileChangedError) as error:
                 raise TrackerUnavailableError(f"{self.log_dir} cannot be written: {error}") from error
 
+    def read_metrics(self, names: Collection[str]) -> dict[str, list[TrackedPoint]]:
+        place = place_at(self.log_dir)  # not the experiment, which mends the file
+        try:
+            place.pull(ExperimentWriter.NAME_METRICS_FILE)
+            path = place.path / ExperimentWriter.NAME_METRICS_FILE
+            return _read_points(path, {name: self._named(name) for name in names})
+        finally:
+            place.close()
+
+    def _named(self, name: str) -> str:
+        return f"{self._prefix}{self.LOGGER_JOIN_CHAR}{name}" if self._prefix else name
+
     # Verbs
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
@@ -175,7 +193,7 @@ class CSVLogger(Logger):
         if context is not None and writer.delivered is not None and writer.delivered.holds(context.line):
             return
         if self._prefix:
-            metrics = {f"{self._prefix}{self.LOGGER_JOIN_CHAR}{key}": value for key, value in metrics.items()}
+            metrics = {self._named(key): value for key, value in metrics.items()}
         writer.log_metrics(metrics, step, context)
         if self.run_info is None and len(writer.metrics) >= self._rows_in_memory:
             self.flush()
@@ -345,6 +363,22 @@ class ExperimentWriter:
         self._place.close()
 
 
+def _read_points(path: Path, columns: Mapping[str, str]) -> dict[str, list[TrackedPoint]]:
+    """Return name → its points in a file, for name → column."""
+    found: dict[str, list[TrackedPoint]] = {}
+    with (
+        suppress(FileNotFoundError),
+        io.TextIOWrapper(open_own(path), "utf-8-sig", "surrogateescape", newline="") as file,
+    ):
+        for row in csv.DictReader(file):
+            step = _number(row.get("step"))
+            for name, column in columns.items():
+                moved = row.get(f"metric-{column}") if column in _FIXED else None
+                if (value := _number(moved or row.get(column))) is not None:
+                    found.setdefault(name, []).append((None if step is None else int(step), value))
+    return found
+
+
 def _write_rest(file: CsvFile, rows: list[dict[str, Any]], pid: int) -> None:
     if rows and os.getpid() == pid:
         with suppress(Exception):  # the process is ending
@@ -357,3 +391,10 @@ def _cell(value: Any) -> Any:
         return value
     number = to_number(value)
     return msgspec.json.encode(to_jsonable(value)).decode() if number is None else number
+
+
+def _number(cell: str | None) -> Number | None:
+    for kind in (int, float):
+        with suppress(TypeError, ValueError):
+            return kind(cell or "")
+    return None

@@ -1,0 +1,159 @@
+"""Verify a delivery: read metrics back from the tracker, and compare them with the journal."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from rankzero.config.prepared import PreparedLogger
+from rankzero.errors import ConfigError
+from rankzero.events.run_info import TrackedPoint
+from rankzero.loggers.base import Logger
+from rankzero.reader.run_data import read_run
+
+_NAN = "NaN"  # which equals itself
+_MOST_STEPS = 5
+_Key = tuple[int | None, float | str]
+
+
+class Changed(NamedTuple):
+    """A value that differs in the tracker."""
+
+    step: int | None
+    logged: float | str
+    found: float | str
+
+
+@dataclass
+class Comparison:
+    """A metric in the journal and in the tracker; its values may be in any order."""
+
+    name: str
+    count: int
+    """The number of values that were logged."""
+    missing: list[_Key] = field(default_factory=list)
+    """(step, value) that the tracker lacks."""
+    doubled: list[_Key] = field(default_factory=list)
+    """(step, value) that the tracker has more often than they were logged."""
+    changed: list[Changed] = field(default_factory=list)
+    """Values that differ."""
+    unknown: list[_Key] = field(default_factory=list)
+    """(step, value) that were never logged."""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the tracker has the values as they were logged."""
+        return not (self.missing or self.doubled or self.changed or self.unknown)
+
+    def describe(self) -> str:
+        """Return what differs, with the first steps."""
+        parts = [
+            f"{len(points):,} {what} ({_steps([step for step, *_ in points])})"
+            for what, points in (
+                (f"of {self.count:,} missing", self.missing),
+                ("more often than logged", self.doubled),
+                ("never logged", self.unknown),
+            )
+            if points
+        ]
+        if self.changed:
+            step, logged, found = self.changed[0]
+            at = "a value without a step" if step is None else f"step {step}"
+            parts.append(f"{len(self.changed):,} different (at {at} {logged} was logged, and {found} is there)")
+        return f"{self.name}: {', '.join(parts)}"
+
+
+def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]:
+    """Compare each metric of a run with what its tracker returns.
+
+    Values are equal if they are the same float64, or, where the tracker has only float32, the same float32. A value
+    that was logged without a step may have any step in the tracker. Times are not compared.
+
+    Args:
+        run_dir: the run's directory.
+        prepared: the logger to which the run is delivered.
+
+    Raises:
+        ConfigError: the logger cannot read metrics back.
+        Exception: the tracker cannot be read.
+    """
+    run = read_run(run_dir, keep_rewound=True)
+    logger = prepared.make()
+    if type(logger).read_metrics is Logger.read_metrics:
+        raise ConfigError(f"{prepared.key}: the delivery cannot be verified: this logger cannot read metrics back")
+    logger.attach(run.info)
+    try:
+        found = logger.read_metrics(list(run.metrics))
+    finally:
+        logger.close()
+    comparisons = []
+    for name, series in run.metrics.items():
+        steps = (None if step != step else int(step) for step in series.step.tolist())
+        logged = zip(steps, series.value.tolist(), strict=True)
+        comparisons.append(compare(name, logged, found.get(name, ())))
+    return comparisons
+
+
+def compare(name: str, logged: Iterable[TrackedPoint], found: Iterable[TrackedPoint]) -> Comparison:
+    """Compare the points of a metric, each (step, value)."""
+    expected, tracked = _counted(logged), _counted(found)
+    result = Comparison(name, expected.total())
+    if tracked and all(_is_float32(value) for _, value in tracked):
+        expected = _counted((step, _as_float32(value)) for step, value in expected.elements())
+    missing, left = expected - tracked, tracked - expected
+    _match_without_step(missing, left)
+    found_at: dict[int | None, list[_Key]] = {}
+    for key in left.elements():
+        found_at.setdefault(key[0], []).append(key)
+    for key in missing.elements():
+        if others := [other for other in found_at.get(key[0], ()) if other not in expected]:
+            found_at[key[0]].remove(others[0])
+            result.changed.append(Changed(key[0], key[1], others[0][1]))
+        else:
+            result.missing.append(key)
+    for key in chain.from_iterable(found_at.values()):
+        (result.doubled if key in expected else result.unknown).append(key)
+    return result
+
+
+def _match_without_step(missing: Counter[_Key], left: Counter[_Key]) -> None:
+    """Remove pairs of a value that was logged without a step, and the same value with any step."""
+    by_value: dict[float | str, list[_Key]] = {}
+    for key in left.elements():
+        by_value.setdefault(key[1], []).append(key)
+    for key in [key for key in missing.elements() if key[0] is None]:
+        if others := by_value.get(key[1]):
+            missing -= Counter([key])
+            left -= Counter([others.pop()])
+
+
+def _steps(steps: list[int | None]) -> str:
+    first = sorted({step for step in steps if step is not None})[:_MOST_STEPS]
+    if not first:
+        return "without a step"
+    more = ", …" if len(steps) > len(first) else ""
+    return f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, first))}{more}"
+
+
+def _counted(points: Iterable[tuple[int | None, float | str]]) -> Counter[_Key]:
+    return Counter((step, _NAN if value != value else value) for step, value in points)
+
+
+def _is_float32(value: float | str) -> bool:
+    return isinstance(value, str) or _as_float32(value) == value
+
+
+def _as_float32(value: float | str) -> float | str:
+    if isinstance(value, str):
+        return value
+    try:
+        number: float = struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return math.copysign(math.inf, value)
+    return number
