@@ -48,7 +48,7 @@ def sync(
     another destination, you are asked first; without a terminal it needs --trust.
 
     With --verify each metric in the tracker is then compared with the journal: what is missing, doubled or different is
-    named. CSV, TensorBoard, MLflow, W&B and Comet can be verified.
+    named.
 
     The exit status is 1 if something could not be delivered, is not delivered yet, or differs.
     """

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from rankzero.delivery.verification import compare
 from rankzero.errors import RejectedError, is_data_error
 from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero.events.structs import Finish, Params, Start
@@ -163,6 +164,27 @@ class LoggerContract(TrackerContract):
         logger.flush()
         logger.close()
         self.expect(logger, points_of(rows))
+
+    def test_metrics_can_be_read_back(self, attach: Attach) -> None:
+        logger = attach()
+        if type(logger).read_metrics is Logger.read_metrics:
+            pytest.skip("the logger does not read metrics back")
+        names: dict[str, Number] = {name: index + 0.5 for index, name in enumerate(NAMES) if name != ","}
+        rows = [*ROWS, (7, names)]
+        if self.has("nan"):
+            rows += [(8, {"loss": math.nan}), (9, {"loss": -math.inf})]
+        self._warnings_of(lambda: logger.log_metrics_batch(_rows(rows)))
+        logger.flush()
+        logger.finalize("success")
+        logger.close()
+        logged = points_of(rows)
+        found = attach().read_metrics(list(logged))
+        compared = [
+            compare(name, [(point.step, point.value) for point in points], found.get(name, ()))
+            for name, points in logged.items()
+        ]
+        different = [each.describe() for each in compared if not each.is_equal]
+        assert not different, f"read_metrics() does not return what was logged: {'; '.join(different)}"
 
     def test_hyperparameters(self, attach: Attach) -> None:
         logger = attach()
