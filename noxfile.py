@@ -32,11 +32,34 @@ FRAMEWORKS = [
     "xgboost-cpu>=3",
 ]
 
+# More than a gigabyte, and torchtitan needs older versions of what others need.
+LARGE_FRAMEWORKS = [
+    *FRAMEWORKS[:1],
+    "deepspeed>=0.19",
+    "ray[train,tune]>=2.60",
+    "torchao<0.16",  # torchtune 0.6 imports what later ones have moved
+    "torchtitan>=0.3",
+    "torchtune>=0.6",
+    "triton==3.7.1",  # torchtitan imports it; the version that belongs to torch 2.13
+    # what fastai and Composer import
+    *("cloudpickle", "fastcore", "fastdownload", "fastprogress", "fasttransform", "plum-dispatch<2.10"),
+    *("coolname", "importlib-metadata", "mosaicml-cli", "tabulate", "torch-optimizer", "torchmetrics"),
+]
+# Their requirements exclude this torch. Later versions of torchvision cannot be imported without a CUDA build of torch.
+WITHOUT_REQUIREMENTS = ["fastai>=2.8", "mosaicml>=0.32", "torchvision==0.15.2"]
+
 # uv does not read pip's settings. Without local wheels it takes torch's CPU build: no test needs a GPU.
 if find_links := os.environ.get("PIP_FIND_LINKS"):
     os.environ.setdefault("UV_FIND_LINKS", ",".join(find_links.split()))
 else:
     os.environ.setdefault("UV_TORCH_BACKEND", "cpu")
+
+TEST_ENV = {
+    # Hundreds of processes import torch or an SDK: the first one compiles it for all.
+    "PYTHONDONTWRITEBYTECODE": "",
+    # One thread for each worker: torch would otherwise start one for each core in every one of them.
+    "OMP_NUM_THREADS": "1",
+}
 
 
 def group(name: str) -> list[str]:
@@ -88,18 +111,20 @@ def slow(session: nox.Session) -> None:
 def run_tests(session: nox.Session, marked: str) -> None:
     """Run the tests that have these markers, in several processes."""
     session.install(*editable(packages()), *group("test"), *FRAMEWORKS)
-    env = {
-        # Hundreds of processes import torch or an SDK: the first one compiles it for all.
-        "PYTHONDONTWRITEBYTECODE": "",
-        # One thread for each worker: torch would otherwise start one for each core in every one of them.
-        "OMP_NUM_THREADS": "1",
-    }
     # Many tests wait for another process, so there are more workers than cores. Neighbouring tests go to one worker:
     # they share what takes long to import and to start.
     workers = str(min(8, 2 * (os.cpu_count() or 2)))
     # When something that all need is broken, tests wait in vain: the run ends early, and says what failed.
     limits = ["--maxfail=30", "--session-timeout=2400"]
-    session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *limits, *session.posargs, env=env)
+    session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *limits, *session.posargs, env=TEST_ENV)
+
+
+@nox.session
+def large_frameworks(session: nox.Session) -> None:
+    """Run the tests of frameworks that are too large for the other sessions, such as Ray and DeepSpeed."""
+    session.install(*editable([CORE]), *group("test"), *LARGE_FRAMEWORKS)
+    session.install("--no-deps", *WITHOUT_REQUIREMENTS)
+    session.run("pytest", "tests/integrations/large_frameworks.py", *session.posargs, env=TEST_ENV)
 
 
 @nox.session
