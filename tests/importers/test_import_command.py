@@ -1,12 +1,15 @@
 """``rankzero import``: choosing an importer, what is said, and the exit status."""
 
 import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.cli import app as cli
@@ -293,3 +296,109 @@ def test_a_run_that_another_process_imports_is_refused(command):
         lock.release()
     assert status == 1
     assert err.endswith("is being imported or written by another process; wait for it to end and import again\n")
+
+
+def test_a_dry_run_says_what_would_be_imported(command):
+    status, out, err = command("diary", "diary.txt", "--project", "p", "--dry-run")
+    assert (status, err) == (0, "")
+    assert out.startswith("diary of 2000: would be imported: 2 values, 0 files; into ")
+    assert not Path("rankzero-runs").exists()
+    command("diary", "diary.txt", "--project", "p")
+    Path("diary.txt").write_text("sunny\nrainy\nfoggy\n")
+    _, out, _ = command("diary", "diary.txt", "--project", "p", "--dry-run")
+    assert "would be imported what is new: 1 value, 0 files" in out
+    assert days("p") == ["sunny", "rainy"]
+
+
+def test_imported_runs_are_delivered_at_once(command):
+    status, out, _ = command("diary", "diary.txt", "--project", "p", "--to", "csv")
+    assert status == 0
+    assert "diary of 2000 → csv: delivered, 4 events\n" in out
+    (run_dir,) = Path("rankzero-runs/p").iterdir()
+    assert (run_dir / "files.csv").exists()
+
+
+FOLLOWING = """
+import sys
+from types import SimpleNamespace
+from rankzero.cli import import_
+from rankzero.cli.app import main
+from rankzero.plugins import hookspecs
+from rankzero.plugins.registry import get_plugins
+from rankzero_diary.importing import DiaryImporter
+
+import_._IDLE = float(sys.argv[1])
+hook = hookspecs.hookimpl(lambda: {"diary": DiaryImporter})
+get_plugins().manager.register(SimpleNamespace(rankzero_importers=hook), "diary-hooks")
+sys.exit(main(["import", "diary", "diary.txt", "--project", "p", "--follow", "--to", "csv"]))
+"""
+
+
+@pytest.fixture
+def follow():
+    """Return a function that follows the diary in a process, for ``idle`` seconds without new data."""
+    started = []
+
+    def follow(idle):
+        started.append(subprocess.Popen([sys.executable, "-c", FOLLOWING, str(idle)], text=True, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(SOURCE)}))  # fmt: skip
+        return started[-1]
+
+    yield follow
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def told():
+    """How many texts CSV has got, and how often the run has ended."""
+    journals = list(Path("rankzero-runs/p").glob("*/journal.jsonl"))
+    if not journals:
+        return 0, 0
+    return len(list(journals[0].parent.glob("tables/*"))), journals[0].read_text().count('"type":"finish"')
+
+
+def write(*lines):
+    Path("diary.txt").write_text("".join(f"{line}\n" for line in lines))
+
+
+def end(process):
+    process.terminate()
+    out, err = process.communicate(timeout=A_WHILE)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return out, err
+
+
+def test_a_source_is_followed_until_a_signal_comes(follow):
+    process = follow(1e12)
+    until(lambda: told()[0] == 2)
+    write("sunny", "rainy", "foggy")
+    until(lambda: told() == (3, 0))
+    out, err = end(process)
+    assert out.startswith("diary of 2000: imported: 2 values, 0 files; it is in ")
+    assert "watching diary in diary.txt; end with Ctrl-C" in err
+    assert (told(), days("p")) == ((3, 1), ["sunny", "rainy", "foggy"])
+    (run_dir,) = Path("rankzero-runs/p").iterdir()
+    assert rankzero.read_run(run_dir).status == "success"
+
+
+def test_a_run_without_new_data_ends_and_is_continued(follow):
+    process = follow(0.0)
+    until(lambda: told() == (2, 1))
+    write("sunny", "rainy", "foggy")
+    until(lambda: told() == (3, 2))
+    end(process)
+    assert (told(), days("p")) == ((3, 2), ["sunny", "rainy", "foggy"])
+
+
+def test_a_problem_of_a_followed_source_is_said_once(follow):
+    process = follow(1e12)
+    until(lambda: told()[0] == 2)
+    Path("diary.txt").unlink()
+    for line in process.stderr:
+        if "there is no diary" in line:
+            break
+    write("sunny", "rainy", "foggy")
+    until(lambda: told()[0] == 3)
+    assert "there is no diary" not in end(process)[1]
