@@ -21,15 +21,18 @@ import google_crc32c
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
-_HEADER = _LENGTH.size + _CHECKSUM.size
+CHECKSUM_BYTES = _CHECKSUM.size
+HEADER_BYTES = _LENGTH.size + CHECKSUM_BYTES
 _MARK = struct.Struct("<2sQ")
-_FIELD = b"\xf9\x7f"  # number 2047, eight bytes
+MARK_NUMBER = 2047
+"""The number of the field with the mark, which has eight bytes."""
+_FIELD = b"\xf9\x7f"
 
 
 def record(data: bytes) -> bytes:
     """Return the record that holds ``data``."""
     length = _LENGTH.pack(len(data))
-    return b"".join((length, _checksum(length), data, _checksum(data)))
+    return b"".join((length, masked_checksum(length), data, masked_checksum(data)))
 
 
 def marked(event: bytes, lines: int) -> bytes:
@@ -42,15 +45,15 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
     end = 0
     with path.open("rb") as file:
         while True:
-            header = file.read(_HEADER)
+            header = file.read(HEADER_BYTES)
             length = header[: _LENGTH.size]
-            if len(header) < _HEADER or header[_LENGTH.size :] != _checksum(length):
+            if len(header) < HEADER_BYTES or header[_LENGTH.size :] != masked_checksum(length):
                 return
             size = _LENGTH.unpack(length)[0]
-            data, checksum = file.read(size), file.read(_CHECKSUM.size)
-            if checksum != _checksum(data):
+            data, checksum = file.read(size), file.read(CHECKSUM_BYTES)
+            if checksum != masked_checksum(data):
                 return
-            end += _HEADER + size + _CHECKSUM.size
+            end += HEADER_BYTES + size + CHECKSUM_BYTES
             yield end, data
 
 
@@ -89,12 +92,18 @@ class EventFile:
         self._descriptor = -1  # the number may belong to another file by now
 
 
+def is_marked(data: bytes) -> bool:
+    """Return whether rankzero wrote a record."""
+    return data[-_MARK.size :].startswith(_FIELD) and len(data) >= _MARK.size
+
+
 def _mark_of(data: bytes) -> int:
     field, lines = _MARK.unpack(data[-_MARK.size :]) if len(data) >= _MARK.size else (b"", 0)
     return int(lines) if field == _FIELD else 0
 
 
-def _checksum(data: bytes) -> bytes:
+def masked_checksum(data: bytes) -> bytes:
+    """Return the checksum that follows ``data`` in an event file."""
     crc = google_crc32c.value(data)
     rotated = crc >> 15 | crc << 17
     return _CHECKSUM.pack(rotated + 0xA282EAD8 & 0xFFFFFFFF)

@@ -1,0 +1,144 @@
+"""`EventRun`: a run in the event files of a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import google_crc32c
+from tensorboard.compat.proto.event_pb2 import Event as Record
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+
+from rankzero.events.structs import Event
+from rankzero.files.writing import open_regular
+from rankzero.importers.base import FoundRun, Header, Report, SkipRun
+from rankzero.media.store import MediaStore
+from rankzero_tensorboard.hparams import EVENTS as HPARAMS
+from rankzero_tensorboard.importing.records import read_blocks
+from rankzero_tensorboard.importing.scalars import ScalarDecoder
+from rankzero_tensorboard.importing.translator import Translator
+
+_BEGINNING = 64
+"""The size of what identifies a file, in bytes: the first record has the time at which the file was begun."""
+_END = 1 << 16
+"""How much of the end of a file is searched for the status of the run, in bytes."""
+
+
+class EventFile(NamedTuple):
+    """An event file of a run."""
+
+    path: Path
+    key: str
+    """Its path, relative to the directory of the run."""
+    began: float
+    """When it was begun, Unix time in seconds; 0 if its first record is damaged or incomplete."""
+    has_data: bool
+    """Whether something follows the first record."""
+    series: str = ""
+    """The name that `SummaryWriter.add_scalars` gave to the values in this file."""
+
+    def name_of(self, tag: str) -> str:
+        """Return the name of the metric with this tag."""
+        return f"{tag}/{self.series}" if self.series else tag
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the file is replaced when its data changes; others grow."""
+        return self.path.name == HPARAMS
+
+
+class EventRun(FoundRun):
+    """A run; `position` has how far each file was read.
+
+    Args:
+        name: the name of the run.
+        source: its directory.
+        files: its event files, the oldest first.
+    """
+
+    def __init__(self, name: str, source: str, files: Sequence[EventFile]) -> None:
+        first = next((file for file in files if not file.is_replaced), files[0])
+        self.identity = f"{first.path.name} {first.began!r}"
+        self.source = source
+        self.size = sum(file.path.stat().st_size for file in files)
+        self.position: dict[str, Any] = {"files": {}, "plugins": {}}
+        self._name = name
+        self._files = files
+
+    def resume(self, position: Any) -> bool:
+        try:
+            read = {file: position["files"][file.key] for file in self._files if file.key in position["files"]}
+            if not all(file.is_replaced or _is_continued(file.path, *at) for file, at in read.items()):
+                return False
+            self.position = {"files": dict(position["files"]), "plugins": dict(position["plugins"])}
+            self.size -= sum(offset for offset, _ in read.values())
+        except (LookupError, TypeError, ValueError, OSError):
+            return False
+        return True
+
+    def header(self) -> Header:
+        if not any(file.has_data for file in self._files):
+            raise SkipRun("its event files have no data")
+        statuses = [status for file in self._files if (status := _status_in(file.path)) is not None]
+        return Header(self._name, started=self._files[0].began, status=statuses[-1] if statuses else "success")
+
+    def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
+        for file in self._files:
+            try:
+                with open_regular(file.path) as opened:
+                    yield from self._events_of(file, opened, files, report)
+            except OSError as error:
+                report.leave_out(file.key, f"it cannot be read: {error.strerror or error}")
+
+    def _events_of(self, file: EventFile, opened: BinaryIO, files: MediaStore, report: Report) -> Iterator[Event]:
+        offset, checksum = self.position["files"].get(file.key, (0, 0))
+        if file.is_replaced and checksum != _checksum(opened):
+            offset = 0
+
+        scalars = ScalarDecoder(file.name_of, self.position["plugins"])
+        translator = Translator(files, report, file.name_of, self.position["plugins"])
+        for block in read_blocks(opened, offset, lambda why: report.leave_out(file.key, why)):
+            metrics = scalars.decode(block)
+            done = 0
+            for index in (index for index, each in enumerate(metrics) if each is None):
+                yield from metrics[done:index]  # type: ignore[misc]  # without None
+                yield from translator.translate(block.content(index), file.key)
+                done = index + 1
+            yield from metrics[done:]  # type: ignore[misc]
+            report.progress(block.end - offset)
+            offset = block.end
+        checksum = _checksum(opened) if file.is_replaced else _checksum(opened, min(offset, _BEGINNING))
+        self.position["files"][file.key] = offset, checksum
+
+
+def _checksum(file: BinaryIO, size: int | None = None) -> int:
+    """Return the checksum of the first bytes of a file, or of all of it."""
+    size = os.fstat(file.fileno()).st_size if size is None else size
+    checksum: int = google_crc32c.value(os.pread(file.fileno(), size, 0))
+    return checksum
+
+
+def _is_continued(path: Path, offset: int, checksum: int) -> bool:
+    """Return whether a file is the one that was read up to ``offset``, and may have more now."""
+    with open_regular(path) as file:
+        return os.fstat(file.fileno()).st_size >= offset and _checksum(file, min(offset, _BEGINNING)) == checksum
+
+
+def _status_in(path: Path) -> str | None:
+    """Return how the run ended, as the end of a file says; None if it does not say it."""
+    tag = hparams_metadata.SESSION_END_INFO_TAG
+    status = None
+    with open_regular(path) as file:
+        start = max(0, os.fstat(file.fileno()).st_size - _END)
+        if tag.encode() not in os.pread(file.fileno(), _END, start):
+            return None
+        for block in read_blocks(file, start, lambda why: None):
+            for content in block.contents():
+                for value in Record.FromString(content).summary.value if tag.encode() in content else ():
+                    if value.tag == tag:
+                        end = hparams_metadata.parse_session_end_info_plugin_data(value.metadata.plugin_data.content)
+                        status = "failed" if end.status == api_pb2.STATUS_FAILURE else "success"
+    return status

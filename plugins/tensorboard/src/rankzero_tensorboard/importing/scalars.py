@@ -1,0 +1,222 @@
+"""Decode records that contain only numbers, those of the same form together.
+
+Records of the same form differ only in time, step and numbers. One of them is decoded field by field; then all bytes
+that must be the same are compared, and the others are read as columns, with numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
+
+from rankzero.events.structs import Metrics
+from rankzero.events.trust import LATEST
+from rankzero.values import to_jsonable
+from rankzero_tensorboard.event_file import MARK_NUMBER
+from rankzero_tensorboard.importing.records import FEW, SMALL, Block, by_size
+
+_MOST_FORMS = 256
+"""The number of forms of the same size that are known at a time."""
+_MOST_NEW_FORMS = 32
+"""The number of forms of the same size that are added for one block."""
+
+# Numbers of fields, with the kind in which the wire format has them
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_TIME, _STEP, _SUMMARY = 1, 2, 5
+_EVENT = {_TIME: _EIGHT_BYTES, _STEP: _VARINT, _SUMMARY: _BYTES, MARK_NUMBER: _EIGHT_BYTES}
+_TAG, _SIMPLE, _TENSOR, _METADATA = 1, 2, 8, 9
+_VALUE = {_TAG: _BYTES, _SIMPLE: _FOUR_BYTES, _TENSOR: _BYTES, _METADATA: _BYTES}
+_DTYPE, _SHAPE, _CONTENT, _FLOATS, _DOUBLES = 1, 2, 4, 5, 6
+_TENSOR_FIELDS = {_DTYPE: _VARINT, _SHAPE: _BYTES, _CONTENT: _BYTES, _FLOATS: _BYTES, _DOUBLES: _BYTES}
+_NOWHERE = slice(0, 0)
+_DTYPES = {b"\1": "<f4", b"\2": "<f8"}
+
+
+class ScalarDecoder:
+    """Decodes the records of a file that contain only numbers.
+
+    Args:
+        name_of: returns the metric's name for a tag.
+        plugins: tag → the name of TensorBoard's plugin that it belongs to; is added to.
+    """
+
+    def __init__(self, name_of: Callable[[str], str], plugins: dict[str, str]) -> None:
+        self._name_of = name_of
+        self._plugins = plugins
+        self._forms: dict[int, list[_Form]] = {}
+
+    def decode(self, block: Block) -> list[Metrics | None]:
+        """Return the metrics of each record; None if it has other data, or its form is rare."""
+        count = len(block.starts)
+        times, steps, values = np.zeros(count), np.zeros(count, np.int64), np.full(count, None)
+        for size, indices in by_size(block):
+            if size <= SMALL and len(indices) > FEW:
+                self._decode_size(block, size, indices, times, steps, values)
+        return [
+            None if value is None else Metrics(time, step, value)
+            for time, step, value in zip(times.tolist(), steps.tolist(), values.tolist(), strict=True)
+        ]
+
+    def _decode_size(self, block: Block, size: int, indices: Any, times: Any, steps: Any, values: Any) -> None:
+        """Decode records of the same size into the columns ``times``, ``steps`` and ``values``."""
+        rows = block.rows(indices, -(-size // 8) * 8)
+        forms = self._forms.setdefault(size, [])
+        known = len(forms)
+        tried = 0
+        while len(indices) and tried < known + _MOST_NEW_FORMS:
+            if tried >= len(forms):
+                forms.append(_Form(block.content(indices[0]), self._name_of, self._plugins))
+            form = forms[tried]
+            is_same = form.matches(rows)
+            tried += 1
+            if is_same.any():
+                found = indices[is_same]
+                times[found], steps[found], values[found] = form.decode(rows[is_same])
+                indices, rows = indices[~is_same], rows[~is_same]
+        del forms[: max(0, len(forms) - _MOST_FORMS)]
+
+
+class _Form:
+    """The form of a record; if it is not one of numbers, it is the form of this record alone, and has no values.
+
+    Args:
+        record: the content of a record.
+        name_of: as in `ScalarDecoder`.
+        plugins: as in `ScalarDecoder`.
+    """
+
+    def __init__(self, record: bytes, name_of: Callable[[str], str], plugins: dict[str, str]) -> None:
+        width = -(-len(record) // 8) * 8
+        self._same = np.zeros(width, np.uint8)
+        self._same[: len(record)] = 0xFF
+        self._time = self._step = _NOWHERE
+        self._numbers: dict[str, tuple[slice, str]] = {}
+        try:
+            self._read(record, name_of, plugins)
+        except (ValueError, KeyError, DecodeError):
+            self._numbers = {}
+            self._same[: len(record)] = 0xFF
+        self._mask = self._same.view(np.uint64)
+        self._pattern = np.frombuffer(record.ljust(width, b"\0"), np.uint64) & self._mask
+
+    def _read(self, record: bytes, name_of: Callable[[str], str], plugins: dict[str, str]) -> None:
+        event = _message(record, slice(0, len(record)), _EVENT)
+        self._time = event[_TIME]
+        self._same[self._time] = self._same[event.get(MARK_NUMBER, _NOWHERE)] = 0
+        self._step = event.get(_STEP, _NOWHERE)
+        self._same[self._step] = 0x80  # whether another byte of the step follows
+        for number, _, part in _fields(record, event[_SUMMARY]):
+            if number != 1:
+                raise ValueError("an unknown field of a summary")
+            value = _message(record, part, _VALUE)
+            tag = record[value[_TAG]].decode()
+            if _METADATA in value:
+                metadata = SummaryMetadata.FromString(record[value[_METADATA]])
+                plugins.setdefault(tag, metadata.plugin_data.plugin_name)
+            if _SIMPLE in value:
+                where, dtype = value[_SIMPLE], "<f4"
+            elif plugins.get(tag) == "scalars":
+                where, dtype = _number_in(record, value[_TENSOR])
+            else:
+                raise ValueError("not a number")
+            name = name_of(tag)
+            if name in self._numbers:
+                raise ValueError("two values of one metric")
+            self._numbers[name] = where, dtype
+            self._same[where] = 0
+
+    def matches(self, rows: Any) -> Any:
+        """Return which rows have this form; each row is a record."""
+        return ~((rows.view(np.uint64) & self._mask) ^ self._pattern).any(axis=1)
+
+    def decode(self, rows: Any) -> tuple[Any, Any, Any]:
+        """Return the times, steps and values of records of this form; a value is None if the record is invalid."""
+        if not self._numbers:
+            return 0.0, 0, None
+        times = _column(rows, self._time, "<f8")
+        steps = np.zeros(len(rows), np.uint64)
+        for place, byte in enumerate(rows[:, self._step].T):
+            steps |= (byte & 0x7F).astype(np.uint64) << np.uint64(7 * place)
+        values = np.full(len(rows), None)
+        is_valid = np.abs(times) < LATEST
+        columns = [_as_json(_column(rows[is_valid], where, dtype)) for where, dtype in self._numbers.values()]
+        if len(columns) == 1:
+            (name,) = self._numbers
+            values[is_valid] = [{name: number} for number in columns[0]]
+        else:
+            values[is_valid] = [dict(zip(self._numbers, row, strict=True)) for row in zip(*columns, strict=True)]
+        return times, steps.view(np.int64), values
+
+
+def _as_json(numbers: Any) -> list[Any]:
+    listed = numbers.astype(np.float64).tolist()
+    return listed if np.isfinite(numbers).all() else list(map(to_jsonable, listed))
+
+
+def _column(rows: Any, where: slice, dtype: str) -> Any:
+    return np.ascontiguousarray(rows[:, where]).view(dtype).ravel()
+
+
+def _number_in(record: bytes, tensor: slice) -> tuple[slice, str]:
+    """Return where the number of a tensor without dimensions is, and its type."""
+    fields = _message(record, tensor, _TENSOR_FIELDS)
+    dtype = _DTYPES.get(record[fields[_DTYPE]])
+    numbers = [fields[each] for each in (_CONTENT, _FLOATS if dtype == "<f4" else _DOUBLES) if each in fields]
+    shape = fields.get(_SHAPE, _NOWHERE)
+    if dtype is None or shape.start != shape.stop or len(numbers) != 1 or len(record[numbers[0]]) != int(dtype[2]):
+        raise ValueError("not one number")
+    return numbers[0], dtype
+
+
+def _message(data: bytes, where: slice, kinds: Mapping[int, int]) -> dict[int, slice]:
+    """Return number → place of the fields of a message.
+
+    Raises:
+        ValueError: a field is repeated, missing in ``kinds``, or of another kind.
+    """
+    found: dict[int, slice] = {}
+    for number, kind, place in _fields(data, where):
+        if kinds.get(number) != kind or number in found:
+            raise ValueError("an unexpected field")
+        found[number] = place
+    return found
+
+
+def _fields(data: bytes, where: slice) -> Iterator[tuple[int, int, slice]]:
+    """Yield the number, kind and place of each field of a message.
+
+    Raises:
+        ValueError: the message is invalid.
+    """
+    position = where.start
+    while position < where.stop:
+        key, position = _varint(data, position)
+        number, kind = key >> 3, key & 7
+        start = position
+        match key & 7:
+            case 0:
+                _, position = _varint(data, position)
+            case 1:
+                position += 8
+            case 2:
+                size, start = _varint(data, position)
+                position = start + size
+            case 5:
+                position += 4
+            case _:
+                raise ValueError("an unknown kind of field")
+        if position > where.stop:
+            raise ValueError("the field is too long")
+        yield number, kind, slice(start, position)
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return a number and where it ends."""
+    for end in range(position, min(position + 10, len(data))):
+        if data[end] < 0x80:
+            return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data[position : end + 1])), end + 1
+    raise ValueError("the number does not end")
