@@ -176,10 +176,12 @@ def test_a_script_names_rankzero_where_the_environment_asks_for_it():
 @pytest.mark.slow
 def test_ranks_have_one_run_and_each_may_log():
     data = run_script(
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+        "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
         before="from rankzero.integrations.accelerate import RankzeroTracker\ntracker = RankzeroTracker('ranks')",
         tracker="tracker",
-        after="tracker.log_images({'i': [np.zeros((2, 2, 3), 'uint8')]}, step=1)",
+        after="assert accelerator.num_processes == 2\n"
+        "tracker.log_images({'i': [np.zeros((2, 2, 3), 'uint8')]}, step=1)",
     )  # fmt: skip
     assert points(data)["rank"] == [(0, 0.0), (1, 0.0), (2, 0.0)]
     assert len(data.media["i"]) == 1
