@@ -173,3 +173,30 @@ def test_a_logger_sets_the_size_of_a_batch_before_a_flush(run_dir, kind, most):
     assert [call for call in logger.calls if isinstance(call, int)] == list(range(20_000))
     assert max(sizes) <= most
     assert (len(sizes) > 5) is (kind is Slow)
+
+
+class Meanwhile(Plain):
+    """Events arrive while the first ones are written; at the end of a run, more of a resumed one."""
+
+    def __init__(self, run_dir, *events):
+        super().__init__()
+        self.run_dir, self.events = run_dir, events
+
+    def log_metrics(self, metrics, step=None):
+        super().log_metrics(metrics, step)
+        write(self.run_dir, *self.events)
+        self.events = ()
+
+
+def test_one_flush_acknowledges_what_arrives_while_events_are_written(run_dir):
+    write(run_dir, *metrics(1))
+    logger = Meanwhile(run_dir, *metrics(2, 3))
+    deliver(run_dir, logger)
+    assert logger.calls[:4] == [1, 2, 3, "flush"]
+
+
+def test_an_end_that_arrives_while_events_are_written_waits_for_the_flush(run_dir):
+    write(run_dir, *metrics(1))
+    logger = Meanwhile(run_dir, *metrics(2), Finish(110.0, "success"))
+    deliver(run_dir, logger)
+    assert logger.calls == [1, 2, "flush", "success", "flush"]

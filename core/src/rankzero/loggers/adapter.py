@@ -467,7 +467,7 @@ class TrackerLogger(Logger):
             return super().media_store
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix=f"rankzero-{self.sdk}-")
-        return MediaStore(Path(self._scratch.name))
+        return MediaStore(Path(self._scratch.name), self.warner)
 
     def _clear_scratch(self) -> None:
         if self._scratch is not None:

@@ -355,7 +355,8 @@ class Logger(Verbs):
     @property
     def media_store(self) -> MediaStore:
         """The store for files of media: in the run's directory, or in direct use in that of the logger."""
-        return MediaStore(Path(self.run_info.dir if self.run_info else self.log_dir or self.save_dir or "."))
+        directory = self.run_info.dir if self.run_info else self.log_dir or self.save_dir or "."
+        return MediaStore(Path(directory), self.warner)
 
     def as_files(
         self, kind: str, media: Sequence[Any], caption: Sequence[str] | None = None, **encoding: Any

@@ -12,6 +12,7 @@ import msgspec
 
 from rankzero.media.encoders import Histogram, as_table, histogram
 from rankzero.media.store import MediaFile, MediaStore, captioned
+from rankzero.values import to_text
 
 _DIMENSIONS = {"image": 3, "audio": 2, "video": 4, "pointcloud": 2}
 """Kind → the number of dimensions of an item; an array with one more is a batch of items."""
@@ -62,14 +63,17 @@ class Media:
         else:
             for item, caption in self.captioned():
                 if not isinstance(item, MediaFile):
-                    yield store.put(self.kind, item, caption, **self.encoding)
+                    yield self._put(store, item, caption)
                 else:
                     yield item if caption is None else msgspec.structs.replace(item, caption=caption)
 
     def stored(self) -> list[MediaFile]:
         """Return copies of the items in the store, with paths relative to it."""
         store = self.open_store()
-        return [store.put(self.kind, item, caption, **self.encoding) for item, caption in self.captioned()]
+        return [self._put(store, item, caption) for item, caption in self.captioned()]
+
+    def _put(self, store: MediaStore, item: Any, caption: str | None) -> MediaFile:
+        return store.put(self.kind, item, caption, key=to_text(self.key), **self.encoding)
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """Return the columns and rows of a table, or of a text."""

@@ -19,7 +19,7 @@ import msgspec
 from rankzero.errors import PluginNotInstalledError, UnsafePathError
 from rankzero.files.writing import inside, link_or_copy, make_directory, open_regular, temporary_in, write_file
 from rankzero.media.encoders import ENCODERS, Encoded, encode_raw, import_fork_safe, import_pillow
-from rankzero.messages import warn_user
+from rankzero.messages import OnceWarner, warn_user
 from rankzero.rundir.layout import MEDIA
 from rankzero.values import NON_FINITE, as_list, safe_isinstance, to_jsonable, to_text
 
@@ -59,8 +59,9 @@ class MediaFile(msgspec.Struct, frozen=True, omit_defaults=True):
 class MediaStore:
     """Writes files into ``directory/media``, each named by its SHA-256; paths are relative to ``directory``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, warner: OnceWarner | None = None) -> None:
         self.directory = directory
+        self._warner = OnceWarner() if warner is None else warner
 
     def put_bytes(self, encoded: Encoded, name: str = "", caption: str | None = None) -> MediaFile:
         """Store bytes."""
@@ -95,8 +96,11 @@ class MediaStore:
             self._keep(part, relative)
         return MediaFile(relative.as_posix(), name, caption)
 
-    def put(self, kind: str, item: Any, caption: str | None = None, **encoding: Any) -> MediaFile:
-        """Store one item of a kind in `ENCODERS`: a path, or a value for its encoder, which also gets ``encoding``."""
+    def put(self, kind: str, item: Any, caption: str | None = None, *, key: str = "", **encoding: Any) -> MediaFile:
+        """Store one item of a kind in `ENCODERS`: a path, or a value for its encoder, which also gets ``encoding``.
+
+        An item that cannot be encoded is stored as raw numbers, with one warning for each key.
+        """
         if isinstance(item, MediaFile) and caption is None:
             caption = item.caption
         item = _unwrapped(item)
@@ -109,7 +113,8 @@ class MediaStore:
                 encoded = encode_raw(item)
             except (TypeError, ValueError):  # not numbers
                 raise error from None
-            warn_user(f"{error}; kept as raw numbers instead")
+            subject = f"{kind} {key!r}" if key else kind
+            self._warner.warn(f"raw {subject}", f"{subject}: {error}; kept as raw numbers instead")
         return self.put_bytes(encoded, caption=caption)
 
     def table(self, columns: Sequence[str], data: Iterable[Iterable[Any]]) -> MediaFile:

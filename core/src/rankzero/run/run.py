@@ -813,7 +813,7 @@ class Run(Verbs):
     def _open_journal(self) -> None:
         self._journal = Journal(self.dir / JOURNAL)
         self._append = self._journal.append
-        self._media = MediaStore(self.dir)
+        self._media = MediaStore(self.dir, self._warner)
         self._snapshots = Snapshots(self._media)
 
     def _filter_events(self) -> None:

@@ -232,7 +232,7 @@ class CSVLogger(Logger):
 
     @property
     def media_store(self) -> MediaStore:
-        return MediaStore(self.experiment.local_dir)
+        return MediaStore(self.experiment.local_dir, self.warner)
 
     # Endings
 
