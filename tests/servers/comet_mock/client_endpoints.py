@@ -110,6 +110,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "batch/logger/experiment/parameter": params,
     "tags/add-tags-to-experiment": tags,
     "status-report/update": status,
+    "status-report/offline-metadata": nothing,
     "notification/experiment": notification,
     "asset/3d-limits": nothing,
     "asset/upload": uploads.asset,
