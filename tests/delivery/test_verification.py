@@ -70,7 +70,7 @@ def verify(capsys, *more):
 def test_a_delivery_is_verified(metrics_file, capsys):
     status, out, err = verify(capsys)
     assert (status, err) == (0, "")
-    assert "csv: verified: 31 values of 4 metrics are there as they were logged\n" in out
+    assert "csv: verified 31 values of 4 metrics: no difference\n" in out
 
 
 def test_what_differs_is_named(metrics_file, capsys):
@@ -78,8 +78,8 @@ def test_what_differs_is_named(metrics_file, capsys):
     rows[3] = rows[3].replace(str(1 / 6), "0.25")
     metrics_file.write_text(header + "".join(rows[:7] + rows[8:] + rows[:1]))
     status, out, err = verify(capsys)
-    assert (status, "verified" in out) == (1, False)
-    assert "csv: 3 of 4 metrics are not there as they were logged:\n" in err
+    assert (status, "no difference" in out) == (1, False)
+    assert "csv: verified 31 values of 4 metrics: differences in 3:\n" in err
     assert (
         "  loss: 1 of 10 missing (step 7), 1 more often than logged (step 0), "
         f"1 different (at step 3 {1 / 6} was logged, and 0.25 is there)\n" in err
@@ -98,4 +98,4 @@ def test_a_logger_that_cannot_be_read_is_named(undelivered, capsys, monkeypatch)
         run.log_metrics({"loss": 0.5}, step=3)
     status, _, err = verify(capsys)
     assert status == 1
-    assert "csv: cannot be verified: csv: the delivery cannot be verified: this logger cannot read" in err
+    assert "csv: cannot be verified: this logger cannot read metrics back\n" in err

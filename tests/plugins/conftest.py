@@ -4,6 +4,7 @@ import os
 import uuid
 
 import pytest
+from plugins.verifying import Verifying
 from waiting import A_WHILE
 
 from rankzero.events.run_info import RunInfo
@@ -72,3 +73,10 @@ def attached(make_logger, run_info):
     logger = make_logger()
     logger.attach(run_info)
     return logger
+
+
+@pytest.fixture
+def verifying(monkeypatch, tmp_path, capsys):
+    """A run in an empty directory, to be delivered and verified."""
+    monkeypatch.chdir(tmp_path)
+    return Verifying(capsys)

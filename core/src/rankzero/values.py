@@ -11,6 +11,7 @@ import numbers
 import os
 import reprlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -214,6 +215,14 @@ def restore_non_finite(value: Any) -> Any:
     if isinstance(value, list):
         return [restore_non_finite(each) for each in value]
     return NON_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def parse_number(text: str | None) -> Number | None:
+    """Return the number that a text is, also NaN and infinities; None if it is no number."""
+    for kind in (int, float):
+        with suppress(TypeError, ValueError):
+            return kind(text or "")
+    return None
 
 
 def as_utf8(text: str) -> str:

@@ -101,13 +101,16 @@ def _verify(run_dir: Path, logger: PreparedLogger) -> bool:
         why = str(error) if isinstance(error, RankzeroError) else f"{type(error).__name__}: {error}"
         terminal.say(f"{logger.key}: cannot be verified: {why}", err=True)
         return False
+    if others := [each.name for each in comparisons if not each.is_comparable]:
+        comparisons = [each for each in comparisons if each.is_comparable]
+        terminal.say(f"{logger.key}: the tracker has {', '.join(others)} in a form that cannot be compared")
     values = terminal.counted(sum(each.count for each in comparisons), "value")
     metrics = terminal.counted(len(comparisons), "metric")
     unequal = [each for each in comparisons if not each.is_equal]
     if not unequal:
-        terminal.say(f"{logger.key}: verified: {values} of {metrics} are there as they were logged")
+        terminal.say(f"{logger.key}: verified {values} of {metrics}: no difference")
         return True
-    terminal.say(f"{logger.key}: {len(unequal):,} of {metrics} are not there as they were logged:", err=True)
+    terminal.say(f"{logger.key}: verified {values} of {metrics}: differences in {len(unequal):,}:", err=True)
     for each in unequal:
         terminal.say(f"  {each.describe()}", err=True)
     return False

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from rankzero.config.prepared import PreparedLogger
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import TrackedPoint
-from rankzero.loggers.base import Logger
 from rankzero.reader.run_data import read_run
 
 _NAN = "NaN"  # which equals itself
@@ -45,6 +44,8 @@ class Comparison:
     """Values that differ."""
     unknown: list[_Key] = field(default_factory=list)
     """(step, value) that were never logged."""
+    is_comparable: bool = True
+    """False if the tracker has the metric in a form that cannot be compared."""
 
     @property
     def is_equal(self) -> bool:
@@ -85,18 +86,21 @@ def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]
     """
     run = read_run(run_dir, keep_rewound=True)
     logger = prepared.make()
-    if type(logger).read_metrics is Logger.read_metrics:
-        raise ConfigError(f"{prepared.key}: the delivery cannot be verified: this logger cannot read metrics back")
     logger.attach(run.info)
     try:
         found = logger.read_metrics(list(run.metrics))
+    except NotImplementedError as error:
+        raise ConfigError("this logger cannot read metrics back") from error
     finally:
         logger.close()
     comparisons = []
     for name, series in run.metrics.items():
         steps = (None if step != step else int(step) for step in series.step.tolist())
         logged = zip(steps, series.value.tolist(), strict=True)
-        comparisons.append(compare(name, logged, found.get(name, ())))
+        points = found.get(name, ())
+        comparisons.append(
+            Comparison(name, len(series), is_comparable=False) if points is None else compare(name, logged, points)
+        )
     return comparisons
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -63,3 +64,6 @@ class MetricsRow(msgspec.Struct, frozen=True):
 
 TrackedPoint = tuple[int | None, Number]
 """The step and value of a metric in a tracker; the step is None if the tracker has none."""
+
+TrackedMetrics = Mapping[str, Sequence[TrackedPoint] | None]
+"""Name → the points of a metric in a tracker; None if the tracker has it in a form that cannot be compared."""

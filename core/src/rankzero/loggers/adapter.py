@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -34,7 +34,7 @@ from rankzero.errors import (
     RejectedError,
     TrackerUnavailableError,
 )
-from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, TrackedMetrics
 from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric, Tags
 from rankzero.loggers.base import Logger
 from rankzero.loggers.options import Option, Options, check_option
@@ -309,6 +309,26 @@ class TrackerLogger(Logger):
     def attach(self, run: RunInfo) -> None:
         self.discard()
         super().attach(run)
+
+    def read_metrics(self, names: Collection[str]) -> TrackedMetrics:
+        if self.run_info is None or self.is_offline or self.is_disabled:
+            raise ConfigError(f"nothing of the run is sent to {self.tracker}, so that nothing can be read back")
+        self._check_that_sdk_is_real()
+        with self.translated(f"metrics cannot be read back from {self.tracker}"):
+            found = self.read_points(self.run_info, [self.prefix + name for name in names])
+        return {name.removeprefix(self.prefix): points for name, points in found.items()}
+
+    def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
+        """Read metrics of a run back; see `Logger.read_metrics`. Must change nothing in the tracker or on disk.
+
+        Args:
+            run: the rankzero run, which has no open session.
+            names: the names of metrics with the prefix, as `Session.write_metrics` gets them.
+
+        Returns:
+            As `Logger.read_metrics`, but with these names.
+        """
+        raise NotImplementedError
 
     def resolved_options(self) -> dict[str, Any]:
         return self.options.resolved()

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, Status, TrackedPoint
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, Status, TrackedMetrics
 from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric, Tags
 from rankzero.loggers import lightning
 from rankzero.loggers.aggregate import Reduce, StepAggregator, mean
@@ -233,7 +233,7 @@ class Logger(Verbs):
         that is not certain, and `AccessError` if a person must act first: the key is wrong, the project does not exist.
         """
 
-    def read_metrics(self, names: Collection[str]) -> Mapping[str, Sequence[TrackedPoint]]:
+    def read_metrics(self, names: Collection[str]) -> TrackedMetrics:
         """Read metrics of the attached run back from the tracker: for ``rankzero sync --verify``.
 
         Called instead of any verb.
@@ -242,7 +242,8 @@ class Logger(Verbs):
             names: the names as they were logged: without the prefix, for example.
 
         Returns:
-            Name → (step, value) of each of its points in the tracker; a metric that is not there may be left out.
+            Name → (step, value) of each of its points in the tracker. A metric that is not there may be left out; None
+            is for one that cannot be compared.
 
         Raises:
             NotImplementedError: the logger cannot do this.

@@ -167,7 +167,9 @@ class LoggerContract(TrackerContract):
 
     def test_metrics_can_be_read_back(self, attach: Attach) -> None:
         logger = attach()
-        if type(logger).read_metrics is Logger.read_metrics:
+        try:
+            logger.read_metrics(())
+        except NotImplementedError:
             pytest.skip("the logger does not read metrics back")
         names: dict[str, Number] = {name: index + 0.5 for index, name in enumerate(NAMES) if name != ","}
         rows = [*ROWS, (7, names)]
@@ -180,7 +182,7 @@ class LoggerContract(TrackerContract):
         logged = points_of(rows)
         found = attach().read_metrics(list(logged))
         compared = [
-            compare(name, [(point.step, point.value) for point in points], found.get(name, ()))
+            compare(name, [(point.step, point.value) for point in points], found.get(name) or ())
             for name, points in logged.items()
         ]
         different = [each.describe() for each in compared if not each.is_equal]

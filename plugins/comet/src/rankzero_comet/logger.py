@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from rankzero.events.run_info import MetricsRow, RunInfo
+from rankzero.events.run_info import MetricsRow, RunInfo, TrackedMetrics, TrackedPoint
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.sdk_errors import Failure
 from rankzero_comet.courier import CourierSession
 from rankzero_comet.direct import DirectSession, start
 from rankzero_comet.errors import ERRORS, read_failure
 from rankzero_comet.options import DEPRECATED, CometOptions, renamed
-from rankzero_comet.session import ANNOTATIONS, CometSession
+from rankzero_comet.server import read_points
+from rankzero_comet.session import ANNOTATIONS, CometSession, metric_name
 
 _EPOCH = "epoch"
 
@@ -175,6 +176,16 @@ class CometLogger(TrackerLogger):
             values = {name: value for name, value in values.items() if name != _EPOCH}
             context = msgspec.structs.replace(context, epoch=int(epoch))
         return super().named(MetricsRow(values, row.step, context))
+
+    def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
+        known = {metric_name(name): name for name in names}
+        epoch, found = self.prefix + _EPOCH, read_points(self.options, self.options.key_of(run), known)
+        points: dict[str, list[TrackedPoint] | None] = {
+            known[name]: [(each.step, each.value) for each in values] for name, values in found.items()
+        }
+        if epoch in names and any(each.epoch is not None for values in found.values() for each in values):
+            points[epoch] = None  # see `named`
+        return points
 
     def log_text_metric(self, key: str, value: Any, step: int | None) -> None:
         super().log_text_metric(self.prefix + key, value, step)

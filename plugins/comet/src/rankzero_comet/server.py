@@ -10,7 +10,7 @@ import io
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from rankzero.errors import AccessError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext
 from rankzero.loggers.sdk_errors import Rule
+from rankzero.values import parse_number
 from rankzero_comet.errors import (
     MISUNDERSTOOD,
     UnconfirmedError,
@@ -105,16 +106,11 @@ class Server:
         """Where Comet shows the experiment."""
 
     def _connect(self, options: CometOptions) -> None:
-        load_sdk()
-        from comet_ml.config import get_api_key, get_backend_address, get_config
+        self._api_key, address = _access(options)
+        from comet_ml.config import get_config
         from comet_ml.connection.connection_factory import get_rest_api_client, get_rest_server_connection
 
-        config = get_config()
-        self._api_key = get_api_key(options["api_key"], config)
-        if not self._api_key:
-            raise AccessError("not logged in to Comet: run `comet login`, or set COMET_API_KEY")
-        address = options["url"] or get_backend_address(get_config())  # the key may have named another one
-        self._file_timeout = float(config["comet.timeout.file_upload"])  # seconds
+        self._file_timeout = float(get_config()["comet.timeout.file_upload"])  # seconds
         self._logs = get_rest_server_connection(self._api_key, self._key, server_address=address)
         self._life = get_rest_server_connection(self._api_key, self._key, server_address=address)  # of another thread
         self._rest = get_rest_api_client("v2", server_address=address, api_key=self._api_key, check_version=False)
@@ -352,6 +348,49 @@ class Server:
         with path.open("wb") as target:
             for chunk in answer.iter_content(1 << 20):
                 target.write(chunk)
+
+
+def read_points(options: CometOptions, key: str, names: Iterable[str]) -> dict[str, list[Value]]:
+    """Return the points of metrics of an experiment, which is not opened; none if there is no such experiment.
+
+    Raises:
+        TrackerUnavailableError: Comet cannot be read, or lists only a sample of a metric.
+    """
+    api_key, address = _access(options)
+    from comet_ml.connection.connection_factory import get_rest_api_client
+    from comet_ml.exceptions import CometRestApiException
+
+    client = get_rest_api_client("v2", server_address=address, api_key=api_key, check_version=False)
+    found: dict[str, list[Value]] = {}
+    with closing(client), reading("metrics cannot be read back"):
+        _try_once(client.low_level_api_client)
+        try:
+            summaries = (client.get_experiment_metrics_summaries(key) or {}).get("values") or []
+        except CometRestApiException as error:
+            if error.response.status_code != 404:
+                raise
+            return {}
+        for name in {each["name"] for each in summaries}.intersection(names):
+            listed = (client.get_experiment_metric(key, name) or {}).get("metrics") or []
+            if len(listed) >= _MOST_LISTED:
+                raise TrackerUnavailableError(f"Comet lists {len(listed):,} points of {name!r}, which may be a sample")
+            found[name] = [
+                Value(name, number, each["timestamp"], each["step"], each["epoch"])
+                for each in listed
+                if (number := parse_number(each["metricValue"])) is not None
+            ]
+    return found
+
+
+def _access(options: CometOptions) -> tuple[str, str]:
+    """Return the API key and the address of the server."""
+    load_sdk()
+    from comet_ml.config import get_api_key, get_backend_address, get_config
+
+    api_key = get_api_key(options["api_key"], get_config())
+    if not api_key:
+        raise AccessError("not logged in to Comet: run `comet login`, or set COMET_API_KEY")
+    return api_key, options["url"] or get_backend_address(get_config())  # the key may have named another one
 
 
 def _try_once(client: Any) -> None:

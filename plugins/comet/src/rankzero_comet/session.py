@@ -78,7 +78,7 @@ class CometSession(Session):
         """Return what a metric or param is called in Comet; different names stay different."""
         known = self._names.get(name)
         if known is None:
-            known = self._names[name] = _shortened(name) or "(no name)"
+            known = self._names[name] = metric_name(name)
             if known != name:
                 message = f"Comet takes names of 1 to {_LONGEST_NAME} characters: {name!r} is {known!r} there"
                 self.warner.warn(message)
@@ -203,9 +203,10 @@ class CometSession(Session):
         self.send_file(Upload(content, type, name, context, step, metadata))
 
 
-def _shortened(name: str) -> str:
+def metric_name(name: str) -> str:
+    """Return the name of a metric or param in Comet."""
     if len(name) <= _LONGEST_NAME:
-        return name
+        return name or "(no name)"
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{name[: _LONGEST_NAME - 9]}~{digest}"
 

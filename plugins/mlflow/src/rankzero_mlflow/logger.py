@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rankzero.events.run_info import RunInfo
+from rankzero.events.run_info import RunInfo, TrackedMetrics
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
-from rankzero_mlflow.client import ERRORS, CheckedClient, read_failure
-from rankzero_mlflow.names import LONGEST_TAG
+from rankzero_mlflow.client import ERRORS, CheckedClient, NotThereError, read_failure
+from rankzero_mlflow.names import LONGEST_TAG, metric_name
 from rankzero_mlflow.opening import Finder, tags_of
-from rankzero_mlflow.options import MlflowOptions, database_uri
+from rankzero_mlflow.options import MlflowOptions, database_uri, has_database
 from rankzero_mlflow.session import STATUSES, MlflowSession
 
 _FILES = "file:"
@@ -115,6 +115,21 @@ class MLFlowLogger(TrackerLogger):
         tags = tags_of(self.options, run)
         session.set_tags({name: text for name, text in tags.items() if len(text) > LONGEST_TAG})
         return session
+
+    def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
+        if not has_database(self.tracking_uri):
+            return {}
+        client = CheckedClient(self.tracking_uri, has_courier=True)
+        run_id = self._mlflow_id or Finder(client, self.tracking_uri, self.options, run).find()
+        if run_id is None:
+            return {}
+        try:
+            return {
+                name: [(each.step, each.value) for each in client.get_metric_history(run_id, metric_name(name))]
+                for name in names
+            }
+        except NotThereError:
+            return {}
 
     def read_failure(self, error: BaseException) -> Failure:
         return read_failure(error)

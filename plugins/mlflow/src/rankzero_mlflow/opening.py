@@ -52,13 +52,34 @@ class Finder:
         # Nobody else on this machine may look for it between our looking and our making it.
         with FileLock(Path(self._run.dir, "mlflow.lock")):
             known = _known_ids(ids := Path(self._run.dir, "mlflow.runs.json"))
-            where = f"{without_password(self._uri)} {self._options.experiment_id or self._name} {self._run.id}"
-            if where in known:
-                return self._reopen(known[where], ids)
+            if self._where in known:
+                return self._reopen(known[self._where], ids)
             experiment_id = self._experiment_id()
             found = self._find(experiment_id, self._run.id) or self._create(experiment_id)
-            write_file(ids, msgspec.json.encode({**known, where: found.info.run_id}))
+            write_file(ids, msgspec.json.encode({**known, self._where: found.info.run_id}))
             return found
+
+    def find(self) -> str | None:
+        """Return MLflow's id of the run without making anything; None if there is none.
+
+        Raises:
+            AccessError: the run was deleted.
+        """
+        assert self._run is not None
+        if known := _known_ids(Path(self._run.dir, "mlflow.runs.json")).get(self._where):
+            return known
+        experiment_id = self._options.experiment_id
+        if not experiment_id:
+            experiment = self._client.get_experiment_by_name(self._name)
+            experiment_id = experiment.experiment_id if experiment is not None else None
+        found = self._find(experiment_id, self._run.id) if experiment_id else None
+        return str(found.info.run_id) if found is not None else None
+
+    @property
+    def _where(self) -> str:
+        """The server, experiment and run, by which MLflow's id of the run is kept."""
+        assert self._run is not None
+        return f"{without_password(self._uri)} {self._options.experiment_id or self._name} {self._run.id}"
 
     def _reopen(self, run_id: str, ids: Path) -> Any:
         """Return the run of this id, which was written to before."""

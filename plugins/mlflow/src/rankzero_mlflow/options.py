@@ -53,6 +53,11 @@ def database_uri(directory: str) -> str:
     return f"{_SQLITE}{os.path.abspath(directory)}/mlflow.db"
 
 
+def has_database(uri: str) -> bool:
+    """Return whether there is the file of a SQLite database, which MLflow's client would make; True for other URIs."""
+    return not uri.startswith(_SQLITE) or os.path.exists(uri.removeprefix(_SQLITE).partition("?")[0])
+
+
 def artifacts_beside(uri: str) -> str | None:
     """Return where the artifacts of runs in a SQLite database are kept; None for what is no such database.
 

@@ -8,12 +8,12 @@ import shlex
 import socket
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import RunInfo
+from rankzero.events.run_info import RunInfo, TrackedPoint
 from rankzero.files.directories import check_writable, is_url, next_version
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.csv import hparams
@@ -161,11 +161,21 @@ class TensorBoardLogger(TrackerLogger):
 
     def open(self, run: RunInfo | None) -> EventSession:
         if self._events is None:  # any courier of a run continues the same file
-            name = _new() if run is None else f"{_as_part(run.id)}.values"
-            self._events = self._make_session(run, name, waits=run is not None)
+            self._events = self._make_session(run, _new()) if run is None else self._courier_session(run)
         return self._events
 
-    def _make_session(self, run: RunInfo | None, name: str, *, waits: bool) -> EventSession:
+    def _courier_session(self, run: RunInfo) -> EventSession:
+        return self._make_session(run, f"{_as_part(run.id)}.values", waits=True)
+
+    def read_points(self, run: RunInfo, names: Sequence[str]) -> dict[str, list[TrackedPoint]]:
+        found: dict[str, list[TrackedPoint]] = {name: [] for name in names}
+        for metrics in self._courier_session(run).read_numbers():
+            for name, number in metrics.numbers().items():
+                if name in found:
+                    found[name].append((metrics.step, number))
+        return found
+
+    def _make_session(self, run: RunInfo | None, name: str, *, waits: bool = False) -> EventSession:
         from rankzero_tensorboard.session import EventSession
 
         began = time.time() if run is None else run.started
@@ -201,7 +211,7 @@ class TensorBoardLogger(TrackerLogger):
     def _join(self, run: RunInfo) -> EventSession:
         if self._joined is None:
             # It sorts before the courier's: without its data server TensorBoard follows no file but the last.
-            self._joined = self._make_session(run, f"{_as_part(run.id)}.experiment.{_new()}", waits=False)
+            self._joined = self._make_session(run, f"{_as_part(run.id)}.experiment.{_new()}")
         return self._joined
 
     # Delivery

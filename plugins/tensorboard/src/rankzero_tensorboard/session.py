@@ -6,13 +6,14 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count, takewhile
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from rankzero.events.run_info import LogContext, MetricsRow
+from rankzero.events.structs import Metrics
 from rankzero.files.directories import Place, place_at
 from rankzero.loggers.adapter import Session
 from rankzero.media.record import Media
@@ -73,10 +74,12 @@ class EventSession(Session):
     def _open(self) -> EventFile:
         if self._file is None:
             self._place = place_at(self._log_dir)
-            names = takewhile(self._fetch, map(self._numbered, count()))
-            self._number = max(sum(1 for _ in names) - 1, 0)
+            self._number = max(sum(1 for _ in self._names()) - 1, 0)
             self._file = self._open_file()
         return self._file
+
+    def _names(self) -> Iterator[str]:
+        return takewhile(self._fetch, map(self._numbered, count()))
 
     def _fetch(self, name: str) -> bool:
         self._place.pull(name)
@@ -99,6 +102,17 @@ class EventSession(Session):
         if self._place.is_remote and not self._waits:
             weakref.finalize(file, _upload, self._place, file.path.name, os.getpid())
         return file
+
+    def read_numbers(self) -> Iterator[Metrics]:
+        """Yield the numbers in the files, which are not opened for writing."""
+        from rankzero_tensorboard.importing.scalars import read_numbers
+
+        self._place = place_at(self._log_dir)
+        try:
+            for name in self._names():
+                yield from read_numbers(self._place.path / name)
+        finally:
+            self._place.close()
 
     # Writing
 

@@ -20,9 +20,12 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import FlushPostponedError, TrackerUnavailableError
+from rankzero.events.run_info import RunInfo, TrackedPoint
 from rankzero.rundir.writer_lock import Writer, writer_state
+from rankzero.values import NON_FINITE, to_int, to_number
 from rankzero.waiting import wait_until
-from rankzero_wandb.opening import MARK, UploadError
+from rankzero_wandb.opening import MARK, STEP, UploadError
+from rankzero_wandb.options import WandbOptions
 from rankzero_wandb.rows import History
 
 _MOST_NAMES = 50  # of files that are asked for in a request
@@ -316,6 +319,12 @@ class ReadBack:
         """Return what asks for a run that is open."""
         return cls(run.entity, run.project, run.id, run.settings.base_url, run.settings.api_key)
 
+    @classmethod
+    def unopened(cls, options: WandbOptions, run: RunInfo) -> ReadBack:
+        """Return what asks for the W&B run of a rankzero run, which need not be there, and is not opened."""
+        server = options.wanted("base_url"), options.settings.get("api_key")
+        return cls(options.wanted("entity"), options.project_of(run), str(options.id_of(run)), *server)
+
     def rows(self) -> int:
         """Return how many rows W&B has."""
         return int(self._ask("historyLineCount") or 0)
@@ -350,6 +359,18 @@ class ReadBack:
         """Return the times of the rows with numbers from ``first`` to before ``end``."""
         rows = self._run.scan_history(min_step=first, max_step=end)
         return frozenset(row["_timestamp"] for row in rows if "_timestamp" in row)
+
+    def points(self, names: Mapping[str, str]) -> dict[str, list[TrackedPoint]]:
+        """Return name → (step, value) of all rows, for name → name in W&B; none if W&B has no such run."""
+        found: dict[str, list[TrackedPoint]] = {name: [] for name in names}
+        for row in self._run.scan_history(use_cache=False) if self.last_number() >= 0 else ():
+            step = to_int(row.get(STEP))
+            for name, known in names.items():
+                value = row.get(known)
+                number = NON_FINITE.get(value) if isinstance(value, str) else to_number(value)
+                if number is not None:
+                    found[name].append((step, number))
+        return found
 
     def checkpoint(self, name: str) -> Any:
         """Return the version ``NAME:ALIAS`` of the artifact of checkpoints."""

@@ -99,11 +99,8 @@ class CourierSession(WandbSession):
         """Return whether the W&B run, if there is one, is from this rankzero run, and not one that goes on here."""
         if self._id == self._info.id or self.logger.is_offline:
             return True
-        options = self._options
-        server = options.wanted("base_url"), options.settings.get("api_key")
         with suppress(Exception):  # there is none
-            mark = ReadBack(options.wanted("entity"), options.project_of(self._info), self._id, *server).mark()
-            return bool(mark.get("run") == self._info.id)
+            return bool(ReadBack.unopened(self._options, self._info).mark().get("run") == self._info.id)
         return False
 
     def _begin(self, known: State | None, *, is_ours: bool) -> None:

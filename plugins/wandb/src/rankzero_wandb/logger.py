@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from rankzero.errors import ConfigError
-from rankzero.events.run_info import RunInfo
+from rankzero.events.run_info import RunInfo, TrackedMetrics
 from rankzero.loggers.adapter import Session, TrackerLogger
 from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
 from rankzero.values import as_list, to_jsonable, to_number
+from rankzero_wandb.confirmation import ReadBack
 from rankzero_wandb.courier import CourierSession, DisabledSession, state_file
 from rankzero_wandb.opening import ERRORS, read_failure
 from rankzero_wandb.options import INIT_ARGUMENTS, WandbOptions, check_login
 from rankzero_wandb.rows import State
-from rankzero_wandb.session import DirectSession
+from rankzero_wandb.session import DirectSession, metric_name
 
 
 class WandbLogger(TrackerLogger):
@@ -123,6 +124,9 @@ class WandbLogger(TrackerLogger):
             session = CourierSession(self, run, params if is_now else {}, line if is_now else None)
         self._url = session.url
         return session
+
+    def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
+        return ReadBack.unopened(self.options, run).points({name: metric_name(name) for name in names})
 
     def read_failure(self, error: BaseException) -> Failure:
         return read_failure(error)

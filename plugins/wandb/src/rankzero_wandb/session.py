@@ -39,6 +39,11 @@ our_runs: weakref.WeakSet[Any] = weakref.WeakSet()
 """Those of them that loggers have opened."""
 
 
+def metric_name(name: str) -> str:
+    """Return the name of a metric in W&B."""
+    return f"metrics/{name}" if name in _RESERVED else name or _NO_NAME
+
+
 class WandbSession(Session):
     """Writes to the run of a logger."""
 
@@ -72,11 +77,11 @@ class WandbSession(Session):
             self._summaries.add(values, row.context.line)
 
     def _name(self, name: str) -> str:
-        if name not in _RESERVED:
-            return name or _NO_NAME
-        message = f"W&B means something else by {name!r}; the metric is {'metrics/' + name!r} there"
-        self.warner.warn(f"name {name}", message)
-        return f"metrics/{name}"
+        known = metric_name(name)
+        if name in _RESERVED:
+            message = f"W&B means something else by {name!r}; the metric is {known!r} there"
+            self.warner.warn(f"name {name}", message)
+        return known
 
     def _log(self, row: dict[str, Any], step: int | None, context: LogContext, *, has_files: bool = False) -> None:
         if step is not None and self._has_steps:

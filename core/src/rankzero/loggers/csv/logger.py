@@ -29,7 +29,7 @@ from rankzero.loggers.verbs import Record
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.messages import OnceWarner
 from rankzero.rank import rank_zero_warn_user
-from rankzero.values import Number, flatten, to_jsonable, to_number
+from rankzero.values import flatten, parse_number, to_jsonable, to_number
 
 _FIXED = frozenset({"step", "time", "stage"})
 """The columns of a row that are not metrics."""
@@ -371,10 +371,10 @@ def _read_points(path: Path, columns: Mapping[str, str]) -> dict[str, list[Track
         io.TextIOWrapper(open_own(path), "utf-8-sig", "surrogateescape", newline="") as file,
     ):
         for row in csv.DictReader(file):
-            step = _number(row.get("step"))
+            step = parse_number(row.get("step"))
             for name, column in columns.items():
                 moved = row.get(f"metric-{column}") if column in _FIXED else None
-                if (value := _number(moved or row.get(column))) is not None:
+                if (value := parse_number(moved or row.get(column))) is not None:
                     found.setdefault(name, []).append((None if step is None else int(step), value))
     return found
 
@@ -391,10 +391,3 @@ def _cell(value: Any) -> Any:
         return value
     number = to_number(value)
     return msgspec.json.encode(to_jsonable(value)).decode() if number is None else number
-
-
-def _number(cell: str | None) -> Number | None:
-    for kind in (int, float):
-        with suppress(TypeError, ValueError):
-            return kind(cell or "")
-    return None

@@ -7,17 +7,20 @@ that must be the same are compared, and the others are read as columns, with num
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 
 from rankzero.events.structs import Metrics
 from rankzero.events.trust import LATEST
+from rankzero.files.writing import open_regular
 from rankzero.values import to_jsonable
 from rankzero_tensorboard.event_file import MARK_NUMBER
-from rankzero_tensorboard.importing.records import FEW, SMALL, Block, by_size
+from rankzero_tensorboard.importing.records import FEW, SMALL, Block, by_size, read_blocks
 
 _MOST_FORMS = 256
 """The number of forms of the same size that are known at a time."""
@@ -78,6 +81,20 @@ class ScalarDecoder:
                 times[found], steps[found], values[found] = form.decode(rows[is_same])
                 indices, rows = indices[~is_same], rows[~is_same]
         del forms[: max(0, len(forms) - _MOST_FORMS)]
+
+
+def read_numbers(path: Path) -> Iterator[Metrics]:
+    """Yield the numbers in an event file that rankzero wrote; what is damaged is skipped."""
+    decoder = ScalarDecoder(str, {})
+    with open_regular(path) as file:
+        for block in read_blocks(file, 0, lambda why: None):
+            for index, metrics in enumerate(decoder.decode(block)):
+                yield metrics or _numbers_of(Event.FromString(block.content(index)))
+
+
+def _numbers_of(event: Event) -> Metrics:
+    values = {each.tag: each.simple_value for each in event.summary.value if each.HasField("simple_value")}
+    return Metrics(event.wall_time, event.step, values)
 
 
 class _Form:

@@ -1,0 +1,59 @@
+"""Runs that are delivered to a tracker, and compared with it by ``rankzero sync --verify``."""
+
+import math
+import os
+from pathlib import Path
+
+import rankzero
+from rankzero.cli.app import main
+
+VALUES = [(step + 3) / 64 for step in range(10)]
+RUN_ID = "a1" * 16
+
+
+class Verifying:
+    """A run, and the tracker that it is delivered to."""
+
+    def __init__(self, capsys):
+        self.run_dir = Path(os.getcwd(), "runs", "p", RUN_ID)
+        self._capsys = capsys
+        self._arguments = []
+
+    def deliver(self, tracker, *options, more=()):
+        """Deliver the run and verify it; return what was printed.
+
+        Args:
+            tracker: the name of the logger.
+            options: of the logger, ``NAME=VALUE``.
+            more: names of metrics that the run has beside others.
+        """
+        self._arguments = ["--to", tracker, *(part for option in options for part in ("-o", option))]
+        with rankzero.start(dir="runs", run_id=RUN_ID, project="p", delivery="off") as run:
+            for step, value in enumerate(VALUES):
+                run.log_metrics({"loss": value, "steps": step * 2, "nan": math.nan}, step=step)
+            run.log_metrics({"late": 1, **dict.fromkeys(more, 0.5)})
+        status, out, err = self.verify()
+        assert (status, err) == (0, "")
+        assert f" verified {31 + len(more)} values of {4 + len(more)} metrics: no difference\n" in out
+        return out
+
+    def verify(self):
+        """Return the exit status and the output of ``rankzero sync --verify``."""
+        self._capsys.readouterr()
+        status = main(["sync", str(self.run_dir), "--verify", *self._arguments])
+        return status, *self._capsys.readouterr()
+
+    def expect_differences(self):
+        """Verify a tracker whose ``loss`` lacks step 7, has step 0 twice, and 0.25 at step 3."""
+        before = self._files()
+        status, out, err = self.verify()
+        assert (status, "no difference" in out) == (1, False)
+        assert err.partition(": ")[2] == (
+            "verified 31 values of 4 metrics: differences in 1:\n"
+            "  loss: 1 of 10 missing (step 7), 1 more often than logged (step 0), "
+            f"1 different (at step 3 {VALUES[3]} was logged, and 0.25 is there)\n"
+        )
+        assert self._files() == before
+
+    def _files(self):
+        return {path: path.stat().st_mtime_ns for path in self.run_dir.rglob("*") if path.is_file()}
