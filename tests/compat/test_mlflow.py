@@ -89,6 +89,21 @@ def test_steps_and_times_of_any_type_of_number_are_kept_as_ints():
     assert len(times) == len(numbers)
 
 
+@pytest.mark.parametrize("number", [np.int64, np.float64, Decimal])
+def test_a_run_begins_and_ends_at_times_of_any_type_of_number(number):
+    client = MlflowClient()
+    run_id = client.create_run("0", start_time=number(1_700_000_000_000)).info.run_id
+    client.set_terminated(run_id, end_time=number(1_700_000_060_000))
+    info = client.get_run(run_id).info
+    assert (info.start_time, info.end_time) == (1_700_000_000_000, 1_700_000_060_000)
+    assert type(info.start_time) is type(info.end_time) is int
+
+
+def test_the_state_keeps_numbers_of_any_type(tmp_path):
+    State(tmp_path).set("outputs", {"model": np.int64(3)})
+    assert State(tmp_path)["outputs"] == {"model": 3}
+
+
 def test_runs_are_delivered_to_the_configured_loggers(monkeypatch):
     monkeypatch.setenv("RANKZERO_DELIVERY", "process")
     monkeypatch.setenv("RANKZERO_LOGGERS", "csv")

@@ -148,6 +148,15 @@ def test_an_invalid_image_is_kept_as_numbers(run, array):
     np.testing.assert_array_equal(np.load(run.dir / logged(run, structs.Image).files[0].path), array, strict=True)
 
 
+def test_invalid_images_have_one_warning_for_each_key(run):
+    with pytest.warns(UserWarning, match="image 'a': .* kept as raw numbers instead") as caught:
+        run.log_image("a", [np.zeros(1), np.zeros(2)])
+    run.log_image("a", np.zeros(3))
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="image 'b'"):
+        run.log_image("b", np.zeros(1))
+
+
 @pytest.mark.parametrize(
     ("verb", "value", "message"),
     [

@@ -26,12 +26,12 @@ def append_events(file: BinaryIO, events: Iterable[Event]) -> Written:
     remaining = iter(events)
     while batch := list(islice(remaining, _BATCH)):
         file.write(_lines(batch))
-        for event in batch:
-            if isinstance(event, Metrics):
-                values += len(event.values)
-            elif event.has_files:
+        metrics = [event.values for event in batch if event.__class__ is Metrics]
+        values += sum(map(len, metrics))
+        for event in batch if len(metrics) < len(batch) else ():
+            if event.has_files:
                 files += len(getattr(event, "files", "1"))
-            else:
+            elif event.__class__ is not Metrics:
                 values += _count(event)
     return Written(values, files)
 

@@ -18,6 +18,7 @@ from mlflow.protos import databricks_pb2 as codes
 
 from rankzero.config.resolving import find_runs_directory
 from rankzero.journal.append import Journal
+from rankzero.values import to_jsonable
 
 STATE = "mlflow.jsonl"
 ARTIFACTS = "artifacts"
@@ -97,7 +98,8 @@ class State:
             journal = Journal(self._path)
         except OSError as error:
             raise MlflowException(f"{self._path} cannot be written: {error.strerror}") from error
-        journal.append(b"".join(msgspec.json.encode([section, key, value]) + b"\n" for key, value in values.items()))
+        lines = (msgspec.json.encode([section, *each], enc_hook=to_jsonable) + b"\n" for each in values.items())
+        journal.append(b"".join(lines))
         if not journal.flush(_FULL_DISK_TIMEOUT):
             journal.give_up()
 

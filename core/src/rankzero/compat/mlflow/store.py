@@ -86,7 +86,7 @@ class RankzeroStore(LoggedModels):
             run_dir, self.project_of(directory), self.root, name=name, tags=_labels(named) or None, resume="never",
             notes=named.get(mlflow_tags.MLFLOW_RUN_NOTE), group=named.get(mlflow_tags.MLFLOW_PARENT_RUN_ID),
         )  # fmt: skip
-        about = {"user": user_id or "", "start_time": start_time or get_current_time_millis()}
+        about = {"user": user_id or "", "start_time": to_int(start_time) or get_current_time_millis()}
         if not (run_dir / JOURNAL).exists():
             return self._run_in_memory(run_dir, named, about)
         self.state(run_dir).set("info", about)
@@ -161,7 +161,7 @@ class RankzeroStore(LoggedModels):
     ) -> entities.RunInfo:
         if run_id in self._in_memory:
             return self._in_memory[run_id].info
-        run_dir = self._active_run_dir(run_id)
+        run_dir, end_time = self._active_run_dir(run_id), to_int(end_time)
         state, known = self.state(run_dir), self._run(run_dir).info
         if run_name:
             state.set("tags", {mlflow_tags.MLFLOW_RUN_NAME: run_name})
