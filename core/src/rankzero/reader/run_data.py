@@ -7,7 +7,7 @@ incomplete last line is ignored; damaged lines are counted and skipped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import msgspec
 from rankzero.errors import RunError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import (
+    EVENT_TYPES,
     Alert,
     AnyEvent,
     Artifact,
@@ -204,22 +205,51 @@ def read_run(path: str | os.PathLike[str], *, keep_rewound: bool = False) -> Run
     journal = path if path.is_file() else path / JOURNAL
     if not journal.is_file():
         raise RunNotFoundError(f"there is no run in {path}: it has no {JOURNAL}. Find runs with: rankzero ls")
-    return _JournalReader(journal, keep_rewound).finish()
+    reader, metrics = JournalReader(journal), SeriesCollector()
+    for part in reader.read():
+        if not isinstance(part, Rewind):
+            metrics.add(part)
+        elif not keep_rewound:
+            metrics.rewind(part.step)
+            reader.rewind(part.step)
+    run = reader.finish()
+    run.metrics = metrics.finish()
+    return run
 
 
-class _JournalReader:
-    """One pass over a journal."""
+class JournalReader:
+    """Reads a journal once: `read` yields its metrics, and `finish` returns everything else."""
 
-    def __init__(self, journal: Path, keep_rewound: bool) -> None:
+    def __init__(self, journal: Path, only: Collection[type[Event]] = EVENT_TYPES, end: int | None = None) -> None:
+        """Prepare to read.
+
+        Args:
+            journal: the file.
+            only: the types of events to collect besides metrics.
+            end: the number of bytes to read; by default all.
+        """
+        self._journal = journal
+        self._only = frozenset(only)
+        self._end = end
         self._run = RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
-        self._metrics = SeriesCollector()
-        self._keep_rewound = keep_rewound
         self._is_own = False
         self._newest_with_alias: dict[str, int] = {}  # alias → index of its newest checkpoint
-        for chunk in _complete_lines(journal):
-            self._take_chunk(chunk)
+        self.size = 0
+        """The number of bytes that were read."""
+
+    def read(self) -> Iterator[list[Metrics] | Rewind]:
+        """Yield the metrics in lists of a convenient size, and each rewind between those before and after it."""
+        for chunk in complete_lines(self._journal, self._end):
+            self.size += len(chunk)
+            self._run.lines += chunk.count(b"\n")
+            yield from self._take_chunk(chunk)
 
     def finish(self) -> RunData:
+        """Return the run without its metrics.
+
+        Raises:
+            RunNotFoundError: the journal contains no event.
+        """
         run = self._run
         if not run.updated:
             raise RunNotFoundError(f"{run.dir / JOURNAL} contains no readable event")
@@ -228,28 +258,30 @@ class _JournalReader:
         if run.finished is None:
             run.status = status_without_end(run.dir)
         run.tags = list(dict.fromkeys((*run.info.tags, *run.tags)))
-        run.metrics = self._metrics.finish()
         for index, each in enumerate(run.checkpoints):
             kept = [alias for alias in each.aliases if self._newest_with_alias[alias] == index]
             run.checkpoints[index] = msgspec.structs.replace(each, aliases=kept)
         run.deliveries = {key: load_position(run.dir, key) for key in run.loggers} | positions(run.dir)
         return run
 
-    def _take_chunk(self, chunk: bytes) -> None:
-        self._run.lines += chunk.count(b"\n")
+    def _take_chunk(self, chunk: bytes) -> Iterator[list[Metrics] | Rewind]:
         events = self._decode(chunk)
         if not events:
             return
         self._run.updated = events[-1].time
         metrics = [event for event in events if event.__class__ is Metrics]
-        self._metrics.add(metrics)
         if len(metrics) < len(events):
-            others = [(index, event) for index, event in enumerate(events) if event.__class__ is not Metrics]
-            for number, (index, event) in enumerate(others):
-                if isinstance(event, Rewind):
-                    self._rewind(event.step, rows_after=len(metrics) - (index - number))
-                else:
+            metrics = []
+            for event in events:
+                if isinstance(event, Metrics):
+                    metrics.append(event)
+                elif isinstance(event, Rewind):
+                    yield metrics
+                    yield event
+                    metrics = []
+                elif event.__class__ in self._only:
                     self._take_checked(event)
+        yield metrics
 
     def _decode(self, chunk: bytes) -> list[AnyEvent]:
         try:
@@ -321,10 +353,8 @@ class _JournalReader:
             self._is_own = start.is_own(run.dir)
             run.info = msgspec.structs.replace(start.run, dir=str(run.dir), started=started)
 
-    def _rewind(self, step: int, rows_after: int) -> None:
-        if self._keep_rewound:
-            return
-        self._metrics.rewind(step, rows_after)
+    def rewind(self, step: int) -> None:
+        """Leave out the media, tables, texts and histograms with a later step that were read so far."""
         run = self._run
         logged: tuple[dict[str, list[Any]], ...] = (run.media, run.tables, run.texts, run.histograms)
         for by_key in logged:
@@ -341,16 +371,18 @@ class _JournalReader:
         run.checkpoints.append(msgspec.structs.replace(checkpoint, path=path))
 
 
-def _complete_lines(path: Path) -> Iterator[bytes]:
-    """Yield a file in chunks of complete lines; an incomplete last line is left out."""
+def complete_lines(path: Path, end: int | None = None) -> Iterator[bytes]:
+    """Yield a file, or its first ``end`` bytes, in chunks of complete lines; an incomplete last line is left out."""
     rest = b""
     with open(path, "rb") as file:
-        while data := file.read(max(_CHUNK, len(rest))):
+        left = os.fstat(file.fileno()).st_size if end is None else end
+        while data := file.read(min(left, max(_CHUNK, len(rest)))):
+            left -= len(data)
             data = rest + data
-            end = data.rfind(b"\n") + 1
-            rest = data[end:]
-            if end:
-                yield data[:end]
+            complete = data.rfind(b"\n") + 1
+            rest = data[complete:]
+            if complete:
+                yield data[:complete]
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -64,9 +64,9 @@ class SeriesCollector:
                 self._groups[names] = _Group(len(names))
             self._groups[names].extend(indices, together)
 
-    def rewind(self, step: int, rows_after: int = 0) -> None:
-        """Leave out events with a later step, of those that were added so far without the last ``rows_after``."""
-        self._rewinds.append((self._taken - rows_after, step))
+    def rewind(self, step: int) -> None:
+        """Leave out events with a later step, of those that were added so far."""
+        self._rewinds.append((self._taken, step))
 
     def finish(self) -> dict[str, Series]:
         """Return the series by name, in the order of first occurrence, and empty the collector."""
@@ -104,10 +104,11 @@ class _Column:
         try:
             self.numbers.extend(array("d", values))
         except (TypeError, OverflowError):
-            self.numbers.extend(array("d", map(_to_float, values)))
+            self.numbers.extend(array("d", map(to_float, values)))
 
 
-def _to_float(value: Any) -> float:
+def to_float(value: Any) -> float:
+    """Convert a value of a `Metrics` event to a float."""
     if value is None:
         return math.nan
     if isinstance(value, str):
