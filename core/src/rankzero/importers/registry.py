@@ -6,26 +6,16 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from rankzero.errors import ConfigError, DuplicatePluginError, PluginNotInstalledError, UnknownOptionError
+from rankzero.errors import ConfigError, PluginNotInstalledError, UnknownOptionError
 from rankzero.importers.base import Importer
 from rankzero.messages import did_you_mean
+from rankzero.plugins.offered import offered_classes, only_class
 from rankzero.plugins.registry import get_plugins, known_loggers
 
 
 def installed_importers() -> dict[str, dict[str, type[Importer]]]:
     """Return importer name → {plugin name: importer}. Load the hook modules before."""
-    offered: dict[str, dict[str, type[Importer]]] = {}
-    for plugin, importers in get_plugins().call_all("rankzero_importers"):
-        if importers is None:
-            continue
-        if not isinstance(importers, Mapping):
-            raise ConfigError(
-                f"The plugin {plugin!r} must return a mapping from name to Importer class from rankzero_importers, "
-                f"not {type(importers).__name__}. Update or uninstall it."
-            )
-        for name, importer in importers.items():
-            offered.setdefault(name, {})[plugin] = importer
-    return dict(sorted(offered.items()))
+    return offered_classes("rankzero_importers")
 
 
 def make_importer(name: str, options: Mapping[str, Any]) -> Importer:
@@ -39,13 +29,7 @@ def make_importer(name: str, options: Mapping[str, Any]) -> Importer:
     offered = installed_importers()
     if name not in offered:
         raise _unknown(name, list(offered))
-    owners = offered[name]
-    if len(owners) > 1:
-        raise DuplicatePluginError(
-            f"Several plugins provide the importer {name!r}: {' and '.join(map(repr, owners))}. Uninstall all but "
-            "one of them, or choose one with RANKZERO_PLUGINS."
-        )
-    importer = next(iter(owners.values()))
+    importer = only_class(f"the importer {name!r}", offered[name])
     known = inspect.signature(importer).parameters
     for option in options:
         if option not in known:
@@ -53,7 +37,8 @@ def make_importer(name: str, options: Mapping[str, Any]) -> Importer:
                 f"The importer {name!r} has no option {option!r}.{did_you_mean(option, known)} "
                 f"Its options: {', '.join(known) or 'none'}."
             )
-    return importer(**options)
+    made: Importer = importer(**options)
+    return made
 
 
 def _unknown(name: str, offered: list[str]) -> Exception:
