@@ -25,6 +25,7 @@ FRAMEWORKS = [
     "keras>=3.9",
     "lightgbm>=4.7",
     "optuna>=4",
+    "polars>=1",
     "pytorch-ignite>=0.5",
     "stable-baselines3>=2.3",
     "tensorboardX>=2.6",

@@ -166,7 +166,7 @@ def test_help_lists_every_command(command):
         (["ls", "--jsn"], "--jsn"),
         (["show"], "there are no runs in"),
         (["export"], "there are no runs in"),
-        (["export", "--format", "xlsx"], "'--format': 'xlsx' is not one of 'csv', 'parquet'. See: "),
+        (["export", "--format", "xlsx"], "There is no format 'xlsx'. Formats: csv, jsonl, parquet, duckdb, "),
         (["export", "-o", "x.xlsx"], "or set --format. See: "),
         (["show", "nothing"], "there is no run 'nothing'"),
         (["show", "."], "there is no run in ."),
@@ -218,7 +218,7 @@ def test_a_closed_pipe_is_not_an_error():
     make_run("a1", *(Metrics(1.0, step, {"loss": step}) for step in range(20_000)))
     code = "import sys; from rankzero.cli.app import main; sys.exit(main(['export', 'a1']))"
     done = subprocess.run(f'"{sys.executable}" -c "{code}" | head -1', shell=True, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("name,step,time,value\n", "")
+    assert (done.stdout, done.stderr) == ("metric,step,time,epoch,stage,value\n", "")
 
 
 # ls
@@ -503,15 +503,22 @@ def test_show_counts_damaged_lines(command):
 
 
 def test_export_csv(command):
-    make_run("a1", Metrics(104.0, None, {"a,b": "NaN", "n": 2**53 + 1}))
+    make_run("a1", Metrics(104.0, None, {"a,b": "NaN", "n": 2**53 + 1}, 7, "train"))
     status, out, _ = command("export", "a1")
     assert status == 0
     assert list(csv.reader(io.StringIO(out)))[2:] == [
-        ["loss", "1", "102.0", "0.5"],
-        ["loss", "2", "103.0", repr(1 / 3)],
-        ["a,b", "", "104.0", "nan"],
-        ["n", "", "104.0", str(2**53 + 1)],
+        ["loss", "1", "102.0", "", "", "0.5"],
+        ["loss", "2", "103.0", "", "", repr(1 / 3)],
+        ["a,b", "", "104.0", "7", "train", "nan"],
+        ["n", "", "104.0", "7", "train", str(2**53 + 1)],
     ]
+
+
+def test_export_jsonl(command):
+    make_run()
+    _, out, _ = command("export", "a1", "--format", "jsonl")
+    first = {"metric": "loss", "step": 0, "time": 101.0, "epoch": None, "stage": None, "value": 1.0}
+    assert json.loads(out.splitlines()[0]) == first
 
 
 @pytest.mark.parametrize("arguments", [["--output", "m.parquet"], ["--format", "parquet", "--output", "m.parquet"]])
@@ -519,16 +526,17 @@ def test_export_parquet(command, arguments):
     make_run()
     status, out, err = command("export", "a1", *arguments)
     assert (status, out) == (0, "")
-    assert "3 points of 1 metric written" in err
+    assert "3 points written to m.parquet" in err
     table = pyarrow.parquet.read_table("m.parquet")
-    assert table["name"].to_pylist() == ["loss"] * 3
+    assert table["metric"].to_pylist() == ["loss"] * 3
     assert table["value"].to_pylist() == [1.0, 0.5, 1 / 3]
 
 
 def test_export_csv_to_a_file(command):
     make_run()
     command("export", "a1", "--output", "m.csv")
-    assert Path("m.csv").read_text().splitlines()[:2] == ["name,step,time,value", "loss,0,101.0,1.0"]
+    lines = Path("m.csv").read_text().splitlines()
+    assert lines[:2] == ["metric,step,time,epoch,stage,value", "loss,0,101.0,,,1.0"]
 
 
 @pytest.mark.parametrize("name", ["m.xlsx", "m.csv.gz"])
@@ -536,9 +544,58 @@ def test_export_refuses_an_ending_that_it_cannot_write(command, name):
     make_run()
     status, _, err = command("export", "a1", "--output", name)
     assert status == 2
-    assert "use .csv or .parquet" in err
+    assert "use .csv, .jsonl, .parquet, .duckdb, .db, or set --format" in err
     assert not Path(name).exists()
     assert command("export", "a1", "--output", name, "--format", "csv")[0] == 0
+    assert Path(name).is_file()
+
+
+@pytest.mark.parametrize("arguments", [["--format", "parquet", "--output", "out"], ["--output", "out.duckdb"]])
+def test_export_of_many_runs(command, arguments):
+    make_run("a1", name="first")
+    make_run("a2")
+    Path(make_run("a3"), "journal.jsonl").write_bytes(b"nothing\n")
+    status, out, err = command("export", "rankzero-runs/digits", *arguments)
+    assert (status, out) == (1, f"2 runs with 6 points written to {arguments[-1]}\n")
+    assert "digits/a3: not exported: " in err
+    assert command("export", "first", "a2", *arguments)[:2] == (
+        0,
+        f"0 runs with 0 points written to {arguments[-1]}, 2 unchanged\n",
+    )
+
+
+def test_export_of_many_runs_to_one_file(command):
+    make_run("a1")
+    make_run("a2")
+    status, _, err = command("export", "rankzero-runs", "--output", "m.csv")
+    assert status == 2
+    assert "2 runs do not fit into one file: name a directory with --output" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("box", "The logger 'box' writes more than files. Deliver with: rankzero sync RUN --to box"),
+        ("parqet", "Did you mean 'parquet'?"),
+    ],
+)
+def test_export_to_a_format_that_does_not_exist(command, name, says):
+    make_run()
+    status, _, err = command("export", "a1", "--format", name, "--output", "out")
+    assert status == 2
+    assert says in err
+
+
+def test_export_to_a_format_of_a_plugin_that_is_not_installed(command, monkeypatch):
+    make_run()
+    known = {"labbook": 'pip install "rankzero[labbook]"'}
+    monkeypatch.setattr("rankzero.reader.exporting.registry.known_loggers", lambda: known)
+    for name in ("labbook", "labbook-xml"):
+        status, _, err = command("export", "a1", "--format", name, "--output", "out")
+        assert (status, err) == (
+            1,
+            f"rankzero: The format {name!r} is not installed. Run: {known['labbook']}\n",
+        )
 
 
 def test_export_without_pyarrow(command, monkeypatch):
@@ -551,9 +608,10 @@ def test_export_without_pyarrow(command, monkeypatch):
 
 def test_export_to_a_path_that_cannot_be_written(command):
     make_run()
-    status, _, err = command("export", "a1", "--output", "no/such/place.csv")
+    Path("file").touch()
+    status, _, err = command("export", "a1", "--output", "file/metrics.csv")
     assert status == 1
-    assert "no/such/place.csv" in err
+    assert "'file'" in err
 
 
 # loggers

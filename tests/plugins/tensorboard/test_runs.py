@@ -11,6 +11,7 @@ from servers.event_files import events, hparams, scalars
 from servers.tensorboard_server import LOADERS, tensorboard
 
 import rankzero
+from rankzero.cli import app as cli
 from rankzero.rundir.positions import load_position
 from rankzero_tensorboard import TensorBoardLogger
 
@@ -122,3 +123,16 @@ def test_tensorboard_that_looks_on_sees_all_after_a_courier_was_killed(tmp_path,
         rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
         assert path.read_bytes() == whole
         server.until(lambda server: server.scalars(shown, "loss") == [(step, step / 2) for step in range(100)])
+
+
+def test_export_writes_event_files_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        with rankzero.start([], dir="runs", project="digits", name=name) as run:
+            for step in range(3):
+                run.log_metrics({"loss": step / 2}, step)
+    for _ in range(2):
+        assert cli.main(["export", "runs", "--format", "tensorboard", "--output", "logs"]) == 0
+    found = sorted(Path("logs/digits").iterdir())
+    assert [path.name.partition("-")[0] for path in found] == ["first", "second"]
+    assert [scalars(path) for path in found] == [{"loss": [(0, 0.0), (1, 0.5), (2, 1.0)]}] * 2

@@ -1,58 +1,140 @@
-"""``rankzero export``: write a run's metrics to a CSV or Parquet file."""
+"""``rankzero export``: write runs as tables, or in the format of another tool."""
 
 from __future__ import annotations
 
-import enum
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, chosen_run
 
+if TYPE_CHECKING:
+    from rankzero.reader.exporting.base import Exporter
+    from rankzero.reader.exporting.tables import Tables
 
-class Format(enum.StrEnum):
-    """The file formats."""
-
-    CSV = "csv"
-    PARQUET = "parquet"
+_ENDINGS = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".duckdb": "duckdb", ".db": "duckdb"}
+_PRINTED = ("csv", "jsonl")
+_DELIVERED_AT_ONCE = 8
 
 
 def export(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help=f"{RUN_HELP} By default the newest run.")] = None,
-    format: Annotated[Format | None, typer.Option(help="By default the ending of --output, else csv.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; without it CSV is printed.")] = None,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help=f"{RUN_HELP} Or a directory with runs. By default the newest run."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="csv, jsonl, parquet, duckdb, a format of a plugin, or a logger that writes only files. By "
+            "default the ending of --output, else csv."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file, or a directory for many runs. By default one run is printed."),
+    ] = None,
 ) -> None:
-    """Export a run's metrics as CSV or Parquet.
+    """Export runs as tables: CSV, JSON lines, Parquet or DuckDB, or in the format of another tool.
 
-    The columns are name, step, time (Unix seconds) and value.
+    One run becomes a file with a row for each point of a metric: metric, step, time (Unix seconds), epoch, stage and
+    value. Many runs become a directory, or a DuckDB database, with these tables and one of the runs with their
+    parameters; if you export again, only runs that changed are written.
 
-    Example: rankzero export rankzero-runs/digits/2025… --output metrics.parquet
+    Example: rankzero export rankzero-runs --format parquet --output exports
+
+    The exit status is 1 if a run could not be exported.
     """
-    from rankzero.reader import frames
-    from rankzero.reader.run_data import read_run
+    from rankzero.reader.exporting.registry import TABLES, make_exporter
 
-    if format is None:
-        format = _format_of(output)
-    if format is Format.PARQUET and output is None:
-        raise typer.BadParameter("--format parquet needs --output PATH")
-    metrics = read_run(chosen_run(run)).metrics
-    if format is Format.PARQUET:
-        frames.write_parquet(metrics, str(output))
-    elif output is None:
-        frames.write_csv(metrics, sys.stdout)
+    name = format or _format_of(output)
+    is_file = name in TABLES and (output is None or bool(output.suffix and not output.is_dir()))
+    if not is_file:
+        _load_hooks()
+    exporter = None if is_file else make_exporter(name, output or Path())
+    if output is None and name not in _PRINTED:
+        raise typer.BadParameter(f"--format {name} needs --output PATH")
+    found = [each for run in runs for each in _find(run)] if runs else [chosen_run(None)]
+    if is_file:
+        _export_one(found, TABLES[name], output)
+    elif exporter is not None:
+        _export_all(found, exporter)
     else:
-        with open(output, "w", newline="", encoding="utf-8") as file:
-            frames.write_csv(metrics, file)
-    if output is not None:
-        points = terminal.counted(sum(map(len, metrics.values())), "point")
-        terminal.say(f"{points} of {terminal.counted(len(metrics), 'metric')} written to {output}", err=True)
+        _deliver(found, name, str(output))
 
 
-def _format_of(output: Path | None) -> Format:
-    ending = output.suffix.lower().removeprefix(".") if output is not None else ""
-    if ending and ending not in set(Format):
-        raise typer.BadParameter(f"--output {output} ends in .{ending}; use .csv or .parquet, or set --format")
-    return Format(ending or Format.CSV)
+def _format_of(output: Path | None) -> str:
+    ending = output.suffix.lower() if output is not None else ""
+    if ending and ending not in _ENDINGS:
+        raise typer.BadParameter(f"--output {output} ends in {ending}; use {', '.join(_ENDINGS)}, or set --format")
+    return _ENDINGS.get(ending, "csv")
+
+
+def _load_hooks() -> None:
+    from rankzero.plugins.registry import get_plugins
+
+    for problem in get_plugins().load_hooks():
+        terminal.say(f"rankzero: {problem}", err=True)
+
+
+def _find(wanted: str) -> list[Path]:
+    """Return the runs in a directory, or the run with this path, id or name."""
+    from rankzero.rundir.finding import find_runs
+
+    return (find_runs(Path(wanted)) if Path(wanted).is_dir() else []) or [chosen_run(wanted)]
+
+
+def _export_one(found: Sequence[Path], tables: Tables, output: Path | None) -> None:
+    """Write the metrics of one run to a file or to standard output."""
+    from rankzero.files.writing import replacing
+    from rankzero.reader.exporting.base import RunReader
+
+    if len(found) != 1:
+        raise typer.BadParameter(f"{len(found)} runs do not fit into one file: name a directory with --output")
+    run = RunReader(found[0])
+    if output is None:
+        tables.write_points(run, sys.stdout.buffer)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as file:
+        tables.write_points(run, file)
+        points = run.summary().points
+    terminal.say(f"{terminal.counted(points, 'point')} written to {output}", err=True)
+
+
+def _export_all(found: Sequence[Path], exporter: Exporter) -> None:
+    """Write the runs that changed, with a progress bar, and print what was done."""
+    from rankzero.cli.sync import progress_bars
+    from rankzero.reader.exporting.export import export_runs
+
+    with progress_bars() as bars:
+        task = bars.add_task("exporting", total=None, note="")
+        result = export_runs(
+            found, exporter, lambda size: bars.update(task, total=size), lambda size: bars.advance(task, size)
+        )
+    for directory, error in result.failed.items():
+        terminal.say(f"{directory}: not exported: {terminal.error_text(error)}", err=True)
+    written = f"{terminal.counted(result.written, 'run')} with {terminal.counted(result.points, 'point')}"
+    unchanged = f", {result.unchanged:,} unchanged" if result.unchanged else ""
+    terminal.say(f"{written} written to {exporter.output}{unchanged}")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _deliver(found: Sequence[Path], logger: str, output: str) -> None:
+    """Deliver the runs to a logger that writes only files: it continues its files."""
+    from rankzero.cli.sync import sync
+
+    is_complete = True
+    for first in range(0, len(found), _DELIVERED_AT_ONCE):
+        runs = [str(each) for each in found[first : first + _DELIVERED_AT_ONCE]]
+        try:
+            sync(runs, [logger], [f"save_dir={json.dumps(output)}"])
+        except typer.Exit:
+            is_complete = False
+    if not is_complete:
+        raise typer.Exit(1)

@@ -188,7 +188,7 @@ def _follow(what: str, find: Callable[[], Iterable[FoundRun]], importing: _Impor
             for each in find():
                 result = importing.import_(each)
                 if isinstance(result, Exception):
-                    problems = [] if isinstance(result, SkipRun) else [_reason(result)]
+                    problems = [] if isinstance(result, SkipRun) else [terminal.error_text(result)]
                 else:
                     refusal = _refusal(result)
                     problems = [refusal] if refusal else _left_out(result)
@@ -210,18 +210,12 @@ def _print_result(found: FoundRun, result: Imported | Exception, dry_run: bool) 
     if isinstance(result, SkipRun):
         terminal.say(f"{found.source}: skipped: {result}")
         return True
-    refusal = _reason(result) if isinstance(result, Exception) else _refusal(result)
+    refusal = terminal.error_text(result) if isinstance(result, Exception) else _refusal(result)
     if isinstance(result, Exception) or refusal is not None:
         terminal.say(f"{found.source}: not imported: {refusal}", err=True)
         return False
     _print_imported(result, dry_run)
     return not result.report.left_out
-
-
-def _reason(error: Exception) -> str:
-    from rankzero.errors import RankzeroError
-
-    return f"{error}" if isinstance(error, RankzeroError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def _refusal(result: Imported) -> str | None:

@@ -115,6 +115,13 @@ def reason(problem: str, length: int = _MAX_REASON) -> str:
     return cut(text, length)
 
 
+def error_text(error: Exception) -> str:
+    """Return the message of an error; with its type, if it is none that rankzero or the system explains."""
+    from rankzero.errors import RankzeroError
+
+    return f"{error}" if isinstance(error, RankzeroError | OSError) else f"{type(error).__name__}: {error}"
+
+
 def cut(text: str, length: int) -> str:
     """Shorten a text to ``length`` characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -143,6 +143,8 @@ class Logger(Verbs):
     group_separator: ClassVar[str] = "/"
     save_dir: Any = None
     """Where the logger writes on this machine; a subclass may set it or make it a property."""
+    writes_only_files: ClassVar[bool] = False
+    """Whether the logger writes to its option ``save_dir`` and nowhere else: ``rankzero export --format`` takes it."""
 
     run_info: RunInfo | None = None
     """The run given to `attach`; None for a logger that is used directly."""

@@ -114,3 +114,19 @@ def rankzero_importers() -> Mapping[str, type[Any]] | None:
         ...     from my_package.importing import LabBookImporter
         ...     return {"labbook": LabBookImporter}
     """
+
+
+@hookspec
+def rankzero_exporters() -> Mapping[str, type[Any]] | None:
+    """Return the plugin's formats for ``rankzero export``: name → exporter.
+
+    An exporter is a subclass of `rankzero.reader.exporting.base.Exporter`. Called only on the command line. Begin the
+    name with that of the plugin, such as ``labbook-xml``: so users are told what to install. Import the class in this
+    function, as in `rankzero_importers`.
+
+    Example:
+        >>> @rankzero.hookimpl
+        ... def rankzero_exporters():
+        ...     from my_package.exporting import LabBookExporter
+        ...     return {"labbook-xml": LabBookExporter}
+    """

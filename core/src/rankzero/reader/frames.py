@@ -1,15 +1,14 @@
-"""Export metrics to pandas, Arrow, CSV and Parquet, in the long form: name, step, time, value.
+"""Convert metrics to pandas and Arrow, in the long form: name, step, time, value.
 
 The value column is int64 if every metric is, otherwise float64; time is Unix time in seconds.
 """
 
 from __future__ import annotations
 
-import csv
 import importlib
 import math
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from rankzero.errors import PluginNotInstalledError
 from rankzero.reader.series import Series
@@ -20,7 +19,7 @@ COLUMNS = ("name", "step", "time", "value")
 
 def to_pandas(metrics: Mapping[str, Series]) -> Any:
     """Convert metrics to a pandas DataFrame; names are a categorical, a missing step is NA."""
-    np, pd = _import_or_explain("numpy"), _import_or_explain("pandas")
+    np, pd = import_or_explain("numpy"), import_or_explain("pandas")
     lengths = [len(series) for series in metrics.values()]
     codes = np.repeat(np.arange(len(lengths)), lengths)
     step, time, value = (
@@ -37,7 +36,7 @@ def _int_steps(pd: Any, step: Any) -> Any:
 
 def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
     """Convert metrics to a pandas DataFrame with a column per metric and a row per step; the last value of a step."""
-    pd = _import_or_explain("pandas")
+    pd = import_or_explain("pandas")
     columns = {}
     for name, series in metrics.items():
         column = pd.Series(series.value, index=_steps(series.step), name=name)
@@ -49,7 +48,7 @@ def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
 
 def to_arrow(metrics: Mapping[str, Series]) -> Any:
     """Convert metrics to a pyarrow Table; names are dictionary-encoded, a missing step is null."""
-    pa = _import_or_explain("pyarrow")
+    pa = import_or_explain("pyarrow")
     names = pa.array(list(metrics), pa.string())
     is_integer = all(_is_integer(series.value) for series in metrics.values()) and metrics
     types = (
@@ -79,7 +78,7 @@ def _steps(numbers: Any) -> Any:
     if _is_integer(numbers):
         return numbers
     if hasattr(numbers, "dtype"):
-        np = _import_or_explain("numpy")
+        np = import_or_explain("numpy")
         return np.where(np.abs(numbers) < _INT64_LIMIT, numbers, np.nan)
     return [step if abs(step) < _INT64_LIMIT else math.nan for step in numbers]
 
@@ -88,23 +87,12 @@ def _is_integer(numbers: Any) -> bool:
     return getattr(numbers, "typecode", None) == "q" or getattr(getattr(numbers, "dtype", None), "kind", "") == "i"
 
 
-def write_csv(metrics: Mapping[str, Series], file: TextIO) -> None:
-    """Write metrics as CSV with a header; non-finite values are ``nan``, ``inf``, ``-inf``, a missing step is empty."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for name, series in metrics.items():
-        steps = ("" if math.isnan(step) else int(step) for step in series.step.tolist())
-        rows = zip(steps, series.time.tolist(), series.value.tolist(), strict=True)
-        writer.writerows((name, *row) for row in rows)
+def import_or_explain(module: str) -> Any:
+    """Import a module of the extra ``data``.
 
-
-def write_parquet(metrics: Mapping[str, Series], path: str) -> None:
-    """Write metrics to a Parquet file."""
-    table = to_arrow(metrics)
-    _import_or_explain("pyarrow.parquet").write_table(table, path)
-
-
-def _import_or_explain(module: str) -> Any:
+    Raises:
+        PluginNotInstalledError: it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

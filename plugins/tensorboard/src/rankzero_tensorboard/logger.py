@@ -70,6 +70,7 @@ class TensorBoardLogger(TrackerLogger):
     reopens_after_failed_flush = True
     supports_join = True
     counts_lines = True
+    writes_only_files = True
 
     def __init__(
         self,

@@ -1,0 +1,188 @@
+"""`Exporter`: the base class of what writes runs in another format; `ExportedRun`: a row of the table of runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import msgspec
+
+from rankzero.events.structs import Finish, Metrics, Params, Rewind, Start, Tags
+from rankzero.journal.tail import read_start
+from rankzero.reader.run_data import JournalReader, complete_lines
+from rankzero.rundir.finding import complete_size
+from rankzero.rundir.layout import JOURNAL
+from rankzero.values import to_jsonable
+
+SCHEMA = 1
+"""The version of the tables' schema."""
+
+RunKey = tuple[str, str]
+"""(project, id) of a run."""
+
+
+_BEYOND_INT64 = 2**63
+
+
+def fitting(number: int | None) -> int | None:
+    """Return a number if it fits into 64 bits, else None."""
+    return number if number is not None and -_BEYOND_INT64 <= number < _BEYOND_INT64 else None
+
+
+class Point(msgspec.Struct, frozen=True):
+    """A row of the table of metrics."""
+
+    metric: str
+    step: int | None
+    time: float
+    """Unix time in seconds."""
+    epoch: int | None
+    stage: str | None
+    value: float | str
+    """NaN and ±Infinity are strings, as in the journal."""
+
+
+class ExportedRun(msgspec.Struct):
+    """A row of the table of runs."""
+
+    project: str
+    run: str
+    """The id."""
+    name: str
+    group: str | None
+    tags: list[str]
+    params: str
+    """JSON."""
+    status: str
+    started: float
+    """Unix time in seconds, as the other times."""
+    finished: float | None
+    updated: float
+    notes: str | None
+    program: str
+    directory: str
+    points: int
+    """The number of rows of the table of metrics."""
+    journal_bytes: int
+    """The size of the journal when it was exported; if it is the same, the run is not exported again."""
+
+    @property
+    def key(self) -> RunKey:
+        """The project and the id."""
+        return self.project, self.run
+
+
+class RunReader:
+    """Reads a run for an exporter, in little memory."""
+
+    def __init__(self, directory: Path, on_progress: Callable[[int], None] = lambda size: None) -> None:
+        """Read the first line of the journal.
+
+        Args:
+            directory: the run's directory.
+            on_progress: called with the number of bytes read since the last call.
+
+        Raises:
+            OSError: the journal cannot be read.
+        """
+        self.directory = directory
+        self.size = complete_size(directory)
+        """The size of the journal, without an incomplete last line; later lines are not read."""
+        start = read_start(directory / JOURNAL)
+        self.key: RunKey = (start.run.project, start.run.id) if start else (directory.parent.name, directory.name)
+        self.params: dict[str, object] = {}
+        """The hyperparameters; complete after `summary`."""
+        self._on_progress = on_progress
+        self._journal = JournalReader(directory / JOURNAL, (Start, Finish, Params, Tags), self.size)
+        self._points = 0
+
+    def rows(self) -> Iterator[list[Metrics]]:
+        """Yield the metrics in the order of logging, without those that a rewind has superseded."""
+        rewinds = self._rewinds()
+        limits = [*accumulate(reversed(rewinds), min)][::-1]
+        read = 0
+        for part in self._journal.read():
+            if isinstance(part, Rewind):
+                del limits[0]
+                continue
+            if limits:
+                part = [row for row in part if row.step is None or row.step <= limits[0]]
+            self._points += sum([len(row.values) for row in part])
+            yield part
+            self._on_progress(self._journal.size - read)
+            read = self._journal.size
+
+    def points(self) -> Iterator[list[Point]]:
+        """Yield the same as rows of the table of metrics."""
+        for rows in self.rows():
+            yield [
+                Point(name, step, row.time, row.epoch, row.stage, int(value) if value.__class__ is bool else value)
+                for row in rows
+                for step in (fitting(row.step),)
+                for name, value in row.values.items()
+            ]
+
+    def summary(self) -> ExportedRun:
+        """Return the row of the table of runs; call this after `rows`.
+
+        Raises:
+            RunNotFoundError: the journal contains no event.
+        """
+        run = self._journal.finish()
+        self.params = run.params
+        project, id = self.key
+        return ExportedRun(
+            project=project,
+            run=id,
+            name=run.info.name,
+            group=run.info.group,
+            tags=run.tags,
+            params=msgspec.json.encode(to_jsonable(run.params)).decode(),
+            status=run.status,
+            started=run.started,
+            finished=run.finished,
+            updated=run.updated,
+            notes=run.info.notes,
+            program=run.info.program,
+            directory=str(self.directory),
+            points=self._points,
+            journal_bytes=self.size,
+        )
+
+    def _rewinds(self) -> list[int]:
+        """Return the steps to which the run went back: nearly always none, which is found out quickly."""
+        journal = self.directory / JOURNAL
+        if not any(b'"rewind"' in chunk for chunk in complete_lines(journal, self.size)):
+            return []
+        return [part.step for part in JournalReader(journal, (), self.size).read() if isinstance(part, Rewind)]
+
+
+class Exporter(ABC):
+    """Writes runs below ``output``. Subclasses are offered to ``rankzero export`` by the hook `rankzero_exporters`."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.runs: dict[RunKey, ExportedRun] = {}
+        """What the output contains."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Find out what the output contains; make it unless it exists.
+
+        Raises:
+            OSError, RankzeroError: it cannot be written.
+        """
+
+    @abstractmethod
+    def write(self, run: RunReader) -> None:
+        """Replace a run atomically, and add it to `runs`.
+
+        Raises:
+            OSError, RankzeroError: the run cannot be read or written.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write the table of runs, if the format has one. Also called after an error."""
