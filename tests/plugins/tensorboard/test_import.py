@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import math
 import random
 import shutil
@@ -24,8 +25,9 @@ from tensorboard.summary._output import DirectoryOutput
 from torch.utils.tensorboard import SummaryWriter
 
 from rankzero.errors import ConfigError, RunNotFoundError
-from rankzero.importers.base import SkipRun
+from rankzero.importers.base import Report, SkipRun
 from rankzero.importers.writing import Outcome, import_run
+from rankzero.media.store import MediaStore
 from rankzero.reader.run_data import read_run
 from rankzero.testing import ImporterContract
 from rankzero_tensorboard import TensorBoardLogger
@@ -377,6 +379,23 @@ def test_a_torn_record_is_reported_and_imported_when_it_is_complete(take, logs, 
     path.write_bytes(data[:500])
     take(logs)
     assert take.outcome is Outcome.DIFFERENT
+
+
+def test_only_what_is_new_is_read_again(logs, tmp_path):
+    write_torch(logs, range(40))
+    (found,) = TensorBoardImporter().find([str(logs)])
+    store = MediaStore(tmp_path)
+    before = list(found.events(store, Report()))
+    write_torch(logs, range(40, 50))
+    (again,) = TensorBoardImporter().find([str(logs)])
+    assert again.resume(json.loads(json.dumps(found.position)))
+    (whole,) = TensorBoardImporter().find([str(logs)])
+    assert again.size < whole.size / 2
+    new = list(again.events(store, Report()))
+    assert sorted(map(repr, before + new)) == sorted(map(repr, whole.events(store, Report())))
+    path = logs / next(iter(found.position["files"]))
+    path.write_bytes(path.read_bytes().replace(b"brain", b"drain"))
+    assert not again.resume(found.position)
 
 
 def test_records_that_are_invalid_are_left_out(take, logs):

@@ -37,12 +37,12 @@ class Block(NamedTuple):
     """Complete, undamaged records that follow each other in a file."""
 
     data: bytes
+    padded: Any
+    """``data`` and 8 more bytes, as an array."""
     starts: Any
     """Where the content of each record begins in ``data``: an array of int64."""
     sizes: Any
     """The size of each record's content: an array of int64."""
-    offset: int
-    """Where ``data`` begins in the file."""
     end: int
     """Where the last record ends in the file."""
 
@@ -57,8 +57,7 @@ class Block(NamedTuple):
 
     def rows(self, indices: Any, width: int) -> Any:
         """Return the first ``width`` bytes of records as the rows of an array; behind a content follow other bytes."""
-        padded = np.frombuffer(self.data + bytes(8), np.uint8)
-        return sliding_window_view(padded, width)[self.starts[indices]]
+        return sliding_window_view(self.padded, width)[self.starts[indices]]
 
 
 def read_blocks(file: BinaryIO, offset: int, on_damage: Damage) -> Iterator[Block]:
@@ -130,7 +129,8 @@ def _size_of(header: bytes) -> int | None:
 def _check(data: bytes, offset: int, boundaries: list[int], on_damage: Damage) -> Block:
     """Return the undamaged records between boundaries; the block ends before damaged ones at the end."""
     bounds = np.array(boundaries, np.int64)
-    block = Block(data, bounds[:-1] + HEADER_BYTES, np.diff(bounds) - _FRAME, offset, offset + boundaries[-1])
+    padded = np.frombuffer(data + bytes(8), np.uint8)
+    block = Block(data, padded, bounds[:-1] + HEADER_BYTES, np.diff(bounds) - _FRAME, offset + boundaries[-1])
     is_good = np.ones(len(block.starts), bool)
     for size, indices in by_size(block):
         if size > SMALL or len(indices) <= FEW:
@@ -145,7 +145,7 @@ def _check(data: bytes, offset: int, boundaries: list[int], on_damage: Damage) -
     for _ in np.flatnonzero(~is_good[:last]):
         on_damage(_DAMAGED)
     kept = np.flatnonzero(is_good)
-    return Block(data, block.starts[kept], block.sizes[kept], offset, offset + boundaries[last])
+    return block._replace(starts=block.starts[kept], sizes=block.sizes[kept], end=offset + boundaries[last])
 
 
 def by_size(block: Block) -> Iterator[tuple[int, Any]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event as Record
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
@@ -21,6 +24,7 @@ from rankzero_tensorboard.importing.records import read_blocks
 from rankzero_tensorboard.importing.scalars import ScalarDecoder
 from rankzero_tensorboard.importing.translator import Translator
 
+_FIRST_RECORDS = 4  # the version, and the three records of add_hparams
 _BEGINNING = 64
 """The size of what identifies a file, in bytes: the first record has the time at which the file was begun."""
 _END = 1 << 16
@@ -31,14 +35,27 @@ class EventFile(NamedTuple):
     """An event file of a run."""
 
     path: Path
-    key: str
-    """Its path, relative to the directory of the run."""
-    began: float
-    """When it was begun, Unix time in seconds; 0 if its first record is damaged or incomplete."""
-    has_data: bool
-    """Whether something follows the first record."""
+    top: Path
+    """The directory of the run."""
+    first_records: Sequence[Record]
     series: str = ""
     """The name that `SummaryWriter.add_scalars` gave to the values in this file."""
+
+    @property
+    def key(self) -> str:
+        """Its path, relative to the directory of the run."""
+        return self.path.relative_to(self.top).as_posix()
+
+    @property
+    def began(self) -> float:
+        """When it was begun, Unix time in seconds; 0 if it has no complete record."""
+        return self.first_records[0].wall_time if self.first_records else 0.0
+
+    @property
+    def has_data(self) -> bool:
+        """Whether something was logged."""
+        about = ("file_version", "source_metadata", None)
+        return any(record.WhichOneof("what") not in about for record in self.first_records)
 
     def name_of(self, tag: str) -> str:
         """Return the name of the metric with this tag."""
@@ -50,16 +67,31 @@ class EventFile(NamedTuple):
         return self.path.name == HPARAMS
 
 
+def first_records(path: Path) -> list[Record]:
+    """Return the first few undamaged records of an event file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    found = []
+    with open_regular(path) as file, suppress(DecodeError):
+        for block in islice(read_blocks(file, 0, lambda why: None), 1):
+            for content in islice(block.contents(), _FIRST_RECORDS):
+                found.append(Record.FromString(content))
+    return found
+
+
 class EventRun(FoundRun):
     """A run; `position` has how far each file was read.
 
     Args:
         name: the name of the run.
         source: its directory.
-        files: its event files, the oldest first.
+        files: its event files.
     """
 
-    def __init__(self, name: str, source: str, files: Sequence[EventFile]) -> None:
+    def __init__(self, name: str, source: str, files: Iterable[EventFile]) -> None:
+        files = sorted(files, key=lambda file: (file.began, file.key))
         first = next((file for file in files if not file.is_replaced), files[0])
         self.identity = f"{first.path.name} {first.began!r}"
         self.source = source
@@ -70,11 +102,11 @@ class EventRun(FoundRun):
 
     def resume(self, position: Any) -> bool:
         try:
-            read = {file: position["files"][file.key] for file in self._files if file.key in position["files"]}
-            if not all(file.is_replaced or _is_continued(file.path, *at) for file, at in read.items()):
+            read = [(file, *position["files"][file.key]) for file in self._files if file.key in position["files"]]
+            if not all(file.is_replaced or _is_continued(file.path, *at) for file, *at in read):
                 return False
             self.position = {"files": dict(position["files"]), "plugins": dict(position["plugins"])}
-            self.size -= sum(offset for offset, _ in read.values())
+            self.size -= sum(offset for _, offset, _ in read)
         except (LookupError, TypeError, ValueError, OSError):
             return False
         return True
@@ -88,10 +120,12 @@ class EventRun(FoundRun):
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
         for file in self._files:
             try:
-                with open_regular(file.path) as opened:
-                    yield from self._events_of(file, opened, files, report)
+                opened = open_regular(file.path)
             except OSError as error:
                 report.leave_out(file.key, f"it cannot be read: {error.strerror or error}")
+                continue
+            with opened:
+                yield from self._events_of(file, opened, files, report)
 
     def _events_of(self, file: EventFile, opened: BinaryIO, files: MediaStore, report: Report) -> Iterator[Event]:
         offset, checksum = self.position["files"].get(file.key, (0, 0))

@@ -6,7 +6,8 @@ that must be the same are compared, and the others are read as columns, with num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,33 +55,28 @@ class ScalarDecoder:
 
     def decode(self, block: Block) -> list[Metrics | None]:
         """Return the metrics of each record; None if it has other data, or its form is rare."""
-        count = len(block.starts)
-        times, steps, values = np.zeros(count), np.zeros(count, np.int64), np.full(count, None)
+        metrics: list[Metrics | None] = [None] * len(block.starts)
         for size, indices in by_size(block):
             if size <= SMALL and len(indices) > FEW:
-                self._decode_size(block, size, indices, times, steps, values)
-        return [
-            None if value is None else Metrics(time, step, value)
-            for time, step, value in zip(times.tolist(), steps.tolist(), values.tolist(), strict=True)
-        ]
+                self._decode_size(block, size, indices, metrics)
+        return metrics
 
-    def _decode_size(self, block: Block, size: int, indices: Any, times: Any, steps: Any, values: Any) -> None:
-        """Decode records of the same size into the columns ``times``, ``steps`` and ``values``."""
+    def _decode_size(self, block: Block, size: int, indices: Any, metrics: list[Metrics | None]) -> None:
+        """Decode records of the same size into ``metrics``."""
         rows = block.rows(indices, -(-size // 8) * 8)
-        forms = self._forms.setdefault(size, [])
-        known = len(forms)
-        tried = 0
-        while len(indices) and tried < known + _MOST_NEW_FORMS:
-            if tried >= len(forms):
-                forms.append(_Form(block.content(indices[0]), self._name_of, self._plugins))
-            form = forms[tried]
+        known = self._forms.get(size, [])
+        forms = []
+        new = (_Form(block.content(indices[0]), self._name_of, self._plugins) for _ in range(_MOST_NEW_FORMS))
+        for form in chain(known, new):
             is_same = form.matches(rows)
-            tried += 1
-            if is_same.any():
-                found = indices[is_same]
-                times[found], steps[found], values[found] = form.decode(rows[is_same])
-                indices, rows = indices[~is_same], rows[~is_same]
-        del forms[: max(0, len(forms) - _MOST_FORMS)]
+            if form.has_numbers:
+                forms.append(form)
+                for index, each in zip(indices[is_same].tolist(), form.decode(rows[is_same]), strict=True):
+                    metrics[index] = each
+            indices, rows = indices[~is_same], rows[~is_same]
+            if not len(indices):
+                break
+        self._forms[size] = [*forms, *known[len(forms) :]][-_MOST_FORMS:]
 
 
 def read_numbers(path: Path) -> Iterator[Metrics]:
@@ -146,27 +142,30 @@ class _Form:
             self._numbers[name] = where, dtype
             self._same[where] = 0
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether it is a form of numbers."""
+        return bool(self._numbers)
+
     def matches(self, rows: Any) -> Any:
         """Return which rows have this form; each row is a record."""
         return ~((rows.view(np.uint64) & self._mask) ^ self._pattern).any(axis=1)
 
-    def decode(self, rows: Any) -> tuple[Any, Any, Any]:
-        """Return the times, steps and values of records of this form; a value is None if the record is invalid."""
-        if not self._numbers:
-            return 0.0, 0, None
+    def decode(self, rows: Any) -> Iterable[Metrics | None]:
+        """Return the metrics of records of this form; None if one has an invalid time."""
         times = _column(rows, self._time, "<f8")
+        if not (np.abs(times) < LATEST).all():
+            return [None] * len(rows)
         steps = np.zeros(len(rows), np.uint64)
         for place, byte in enumerate(rows[:, self._step].T):
             steps |= (byte & 0x7F).astype(np.uint64) << np.uint64(7 * place)
-        values = np.full(len(rows), None)
-        is_valid = np.abs(times) < LATEST
-        columns = [_as_json(_column(rows[is_valid], where, dtype)) for where, dtype in self._numbers.values()]
+        columns = [_as_json(_column(rows, where, dtype)) for where, dtype in self._numbers.values()]
         if len(columns) == 1:
             (name,) = self._numbers
-            values[is_valid] = [{name: number} for number in columns[0]]
+            values = [{name: number} for number in columns[0]]
         else:
-            values[is_valid] = [dict(zip(self._numbers, row, strict=True)) for row in zip(*columns, strict=True)]
-        return times, steps.view(np.int64), values
+            values = [dict(zip(self._numbers, row, strict=True)) for row in zip(*columns, strict=True)]
+        return map(Metrics, times.tolist(), steps.view(np.int64).tolist(), values)
 
 
 def _as_json(numbers: Any) -> list[Any]:
