@@ -140,7 +140,7 @@ def test_system_metrics_are_as_in_wandb(everything):
 def test_texts_and_lists_are_texts(everything):
     run = read(everything)
     assert [(text.step, text.data) for text in run.texts["note"]] == [(step, [[f"text {step}"]]) for step in range(3)]
-    assert run.texts["list"][0].data == [[[1, 2]]]
+    assert run.texts["list"][0].data == [["[1, 2]"]]
     assert "none" not in {*run.texts, *run.metrics}
 
 
@@ -434,7 +434,7 @@ def test_values_without_json_are_read(tmp_path):
     items = [{"nested_key": [key], **value} for key, value in values.items()]
     run = read(hostile(tmp_path, {"history": {"item": items, "step": {"num": 7}}}))
     assert [series(run, name) for name in "abc"] == [[(7, 3)], [(7, 0.5)], [(7, 1)]]
-    assert (run.texts["d"][0].data, run.texts["e"][0].data) == ([["t"]], [[[1]]])
+    assert (run.texts["d"][0].data, run.texts["e"][0].data) == ([["t"]], [["[1]"]])
 
 
 def test_a_directory_without_runs_is_an_error(tmp_path):

@@ -75,7 +75,7 @@ def media_events(
     elif items := _items(value):
         yield from _artifacts(name, kind, files.put(items, name), time, step)
     else:
-        yield Text(time, name, ["value"], [[value]], step)
+        yield Text(time, name, ["value"], [[json.dumps(value)]], step)
 
 
 def _artifacts(name: str, kind: str, stored: list[MediaFile], time: float, step: int | None) -> Iterator[Event]:

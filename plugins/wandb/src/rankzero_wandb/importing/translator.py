@@ -214,7 +214,7 @@ class Translator:
                 if isinstance(each, dict):
                     yield from media_events(name, each, time, step, self.files, self._tables)
                 else:
-                    yield Text(time, name, ["value"], [[each]], step)
+                    yield Text(time, name, ["value"], [[each if isinstance(each, str) else json.dumps(each)]], step)
             except _INVALID as error:
                 self.files.leave_out(name, error)
 
