@@ -280,6 +280,25 @@ def test_a_process_that_resumes_the_run_is_appended(work, tmp_path):
     assert len(series(run, "loss")) == 6
 
 
+def counted(logged):
+    return {key: len(getattr(each, "value", each)) for key, each in logged.items()}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
+def test_importing_in_parts_equals_importing_at_once(work, everything, tmp_path, share):
+    source = shutil.copytree(only(work, "everyth1ng"), tmp_path / only(work, "everyth1ng").name, symlinks=True)
+    path = source / "run-everyth1ng.wandb"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    imported(tmp_path, source)
+    path.write_bytes(whole)
+    parts, once = read(imported(tmp_path, source, Outcome.APPENDED)), read(everything)
+    assert (parts.params, parts.tags, parts.status) == (once.params, once.tags, once.status)
+    for kept in ("metrics", "texts", "tables", "media", "histograms"):
+        assert counted(getattr(parts, kept)) == counted(getattr(once, kept))
+    assert [each.name for each in parts.artifacts] == [each.name for each in once.artifacts]
+
+
 def test_a_copy_is_imported_once(work, tmp_path):
     source = only(work, "plainrun")
     for name in (source.name, "latest-run"):  # a link, which many tools copy as a directory
@@ -376,7 +395,7 @@ def frame(*written):
 
 def hostile(tmp_path, *written):
     """Import a run with these records, in whose directory a file is a link out of it."""
-    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "secret.txt").write_text("classified")
     files = tmp_path / "offline-run-20260101_000000-hostile1" / "files"
     files.mkdir(parents=True)
     (files / "link.txt").symlink_to(tmp_path / "secret.txt")
@@ -402,7 +421,7 @@ def test_no_path_leads_out_of_the_run(tmp_path, path):
         {"artifact": {"name": "a", "manifest": {"contents": [entry]}}},
     )
     run = read(done)
-    assert not any(b"secret" in each.read_bytes() for each in run.dir.rglob("*") if each.is_file())
+    assert not any(b"classified" in each.read_bytes() for each in run.dir.rglob("*") if each.is_file())
     assert not run.artifacts
     assert series(run, "loss") == [(0, 1)]
     assert len(done.report.left_out) >= 3

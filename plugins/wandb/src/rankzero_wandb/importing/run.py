@@ -74,7 +74,8 @@ class LoggedRun(FoundRun):
         return self._found[0].environment_in(files)
 
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
-        translator = Translator(self._state, report, self._found[0].run.tags)
+        described = () if self._state.ends else self._found[0].run.tags  # those of an import stay as they are
+        translator = Translator(self._state, report, described)
         for log in self._logs:
             translator.files = RunFiles(log.path.parent, files, report, self._follow_links)
             for record in self._records(log, report):
@@ -95,7 +96,7 @@ class LoggedRun(FoundRun):
                 continue
             if log.is_damaged:
                 lost = record.num - last - 1 if last is not None else 1  # records are numbered
-                report.leave_out(f"{log.path.name} before record {record.num}", "the log is damaged", max(1, lost))
+                report.leave_out(f"records of {log.path.name}", "the log is damaged", max(1, lost))
             last = record.num
             yield record
             log.is_damaged = False

@@ -30,6 +30,7 @@ _STDOUT, _OTHER = 1, 0  # numbers of W&B's enumerations
 _NOT_SAVED = ("media/", "requirements.txt", "wandb-metadata.json", "diff.patch", "code/")
 """The beginnings of the paths of files that the user did not save: rows have media, and the rest is the environment."""
 _MOST_TABLES = 100
+_LONG = 100  # characters
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
 _TABLES = ("run_table", "wandb-run-incremental-table")
 """The types of artifacts that hold the tables of rows."""
@@ -45,8 +46,8 @@ class State(msgspec.Struct, omit_defaults=True):
     params: dict[str, str] = {}
     """Name → value, in JSON."""
     tags: list[str] = []
-    metrics: list[str] = []
-    """The names in the history."""
+    history: dict[str, str | None] = {}
+    """Name → last value, in JSON; None for long values and for nested ones."""
     summary: dict[str, str] = {}
     """Summaries that the user set → value, in JSON."""
     is_ours: bool = False
@@ -75,7 +76,6 @@ class Translator:
         self._report = report
         self._tags = dict.fromkeys([*state.tags, *described])
         self._console = ConsoleLines()
-        self._history: dict[str, str | None] = dict.fromkeys(state.metrics)  # name → last value in JSON, if known
         self._summary: dict[str, Any] = {}
         self._unmatched: set[str] = set()  # summaries whose row of the history is perhaps not written yet
         self._has_ended = False
@@ -122,7 +122,9 @@ class Translator:
         yield from self._valid("the console", self._console.partial())
         yield from self._valid("the summary", self._set_summaries())
         self._state.tags = list(self._tags)
-        self._state.metrics = list(self._history)
+        for name, value in self._state.history.items():
+            if value is not None and len(value) > _LONG:
+                self._state.history[name] = None
 
     # Descriptions
 
@@ -174,7 +176,7 @@ class Translator:
 
     def _row(self, history: Any) -> Iterator[Event]:
         row: dict[str, Any] = {}
-        last = self._history
+        last = self._state.history
         for item in history.item:
             keys, text = item.nested_key, item.value_json
             value = decode(text) if text else _typed(item)
@@ -250,8 +252,8 @@ class Translator:
             if name in _OF_CLIENT or (name in self._unmatched and not self._has_ended):
                 continue
             value = decode(str(value)) if isinstance(value, _Undecoded) else value
-            if name in self._history:
-                last = self._history[name]
+            if name in self._state.history:
+                last = self._state.history[name]
                 is_computed = isinstance(value, dict) and ("_type" in value or not value.keys() - {*KINDS, "best"})
                 if last is None or self.is_damaged or is_computed or repr(decode(last)) == repr(value):
                     continue
