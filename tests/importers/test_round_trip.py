@@ -1,0 +1,59 @@
+"""Runs that were delivered to a tracker, and imported from it, are the same, but for what the tracker cannot hold."""
+
+import re
+from pathlib import Path
+
+import pytest
+from importers.comparison import Journal, differences, log_everything
+
+import rankzero
+from rankzero.cli.app import main
+from rankzero.testing.samples import samples
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "move-history.md"
+TRACKERS = {
+    "TensorBoard": ("tensorboard", "save_dir=logs", "logs"),
+}
+"""The column → the logger, its option, and what is imported."""
+
+
+def held(tracker):
+    """Return the column of the table in the documentation: what was logged → what the tracker holds."""
+    section = PAGE.read_text().partition("## What each tracker cannot hold\n")[2].partition("\n## ")[0]
+    header, *rows = re.findall(r"^\| (.*) \|$", section, re.MULTILINE)
+    column = header.split(" | ").index(tracker)
+    return {cells[0]: cells[column] for cells in (row.split(" | ") for row in rows)}
+
+
+def round_trip(tracker, log):
+    """Deliver a run to a tracker, and import it from there; return the directories of both."""
+    logger, option, source = TRACKERS[tracker]
+    options = {"name": "night-owl-7", "group": "study", "notes": "it works", "tags": ["baseline"]}
+    run = rankzero.start(dir="runs", project="p", delivery="off", **options)
+    log(run)
+    run.finish("failed")
+    assert main(["sync", str(run.dir), "--to", logger, "-o", option]) == 0
+    main(["import", logger, source, "--dir", "imported"])
+    (journal,) = Path("imported").rglob("journal.jsonl")
+    return run.dir, journal.parent
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_what_a_tracker_cannot_hold_is_in_the_documentation(tracker, undelivered, swallowed_warnings):
+    original, imported = map(Journal, round_trip(tracker, lambda run: log_everything(run, samples(Path("samples")))))
+    swallowed_warnings.clear()
+    assert differences(original, imported) == held(tracker)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_a_hundred_thousand_points(tracker, undelivered):
+    def log(run):
+        for step in range(50_000):
+            run.log_metrics({"loss": step / 8, "acc": float(step)}, step=step)
+
+    logged, found = (rankzero.read_run(each).metrics for each in round_trip(tracker, log))
+    for name in ("loss", "acc"):
+        assert found[name].step.tolist() == logged[name].step.tolist()
+        assert found[name].value.tolist() == logged[name].value.tolist()
