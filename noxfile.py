@@ -29,6 +29,7 @@ FRAMEWORKS = [
     "pytorch-ignite>=0.5",
     "stable-baselines3>=2.3",
     "tensorboardX>=2.6",
+    "trackio>=0.43",
     "trl>=1",
     "xgboost-cpu>=3",
 ]

@@ -113,6 +113,12 @@ def test_new_data_is_imported(command):
     assert "imported what is new: 1 value, 0 files" in out
 
 
+def test_a_plugin_without_an_importer(command, monkeypatch):
+    monkeypatch.setattr(get_plugins(), "available", lambda: {"pigeon": "rankzero-pigeon"})
+    status, _, err = command("pigeon", "x")
+    assert (status, "There is no importer 'pigeon'. The plugin 'pigeon' has no importer." in err) == (2, True)
+
+
 def test_data_that_is_left_out_is_named(command):
     Path("diary.txt").write_text("sunny\nsecret\n")
     status, _, err = command("diary", "diary.txt")
@@ -160,8 +166,7 @@ def test_runs_can_be_listed_shown_and_delivered(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["dairy", "x"], 2, "There is no importer 'dairy'. Did you mean 'diary'? Installed: diary"),
-        (["csv", "x"], 2, "There is no importer 'csv'. The plugin 'csv' has no importer."),
+        (["dairy", "x"], 2, "There is no importer 'dairy'. Did you mean 'diary'? Installed: csv, diary, hf"),
         (["diary"], 2, "name the files or directories to read: rankzero import diary SOURCE"),
         (["diary", "no.txt"], 2, "there is no diary no.txt"),
         (["diary", "diary.txt", "-o", "yaer=1"], 2, "has no option 'yaer'. Did you mean 'year'? Its options: year."),

@@ -8,14 +8,28 @@ from typing import Any
 
 from rankzero.errors import ConfigError, PluginNotInstalledError, UnknownOptionError
 from rankzero.importers.base import Importer
+from rankzero.importers.sources.csv import CsvImporter
+from rankzero.importers.sources.hf import HfImporter
+from rankzero.importers.sources.jsonl import JsonLinesImporter
+from rankzero.importers.sources.trackio import TrackioImporter
 from rankzero.messages import did_you_mean
 from rankzero.plugins.offered import offered_classes, only_class
 from rankzero.plugins.registry import get_plugins, known_loggers
 
+_OWN: dict[str, type[Importer]] = {
+    "csv": CsvImporter,
+    "hf": HfImporter,
+    "jsonl": JsonLinesImporter,
+    "trackio": TrackioImporter,
+}
+
 
 def installed_importers() -> dict[str, dict[str, type[Importer]]]:
     """Return importer name → {plugin name: importer}. Load the hook modules before."""
-    return offered_classes("rankzero_importers")
+    offered = offered_classes("rankzero_importers")
+    for name, importer in _OWN.items():
+        offered.setdefault(name, {})["rankzero"] = importer
+    return dict(sorted(offered.items()))
 
 
 def make_importer(name: str, options: Mapping[str, Any]) -> Importer:

@@ -1,0 +1,1 @@
+"""The importers of core: files that many tools write."""
