@@ -1,0 +1,87 @@
+"""Importing a run that W&B's client logged offline, beside ``wandb sync`` of the same run to a server on loopback."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from measuring import Table
+
+TESTS = Path(__file__).parents[1]
+sys.path.insert(0, str(TESTS))
+
+from plugins.wandb.logged_runs import log  # noqa: E402
+from servers.wandb_server import WandbServer  # noqa: E402
+
+ROWS = 20_000
+NAMES = 10
+POINTS = ROWS * NAMES
+MOST_MB = 40
+
+SCRIPT = """
+with begin("benchrun", settings={"console": "off"}) as run:
+    for step in range(rows):
+        run.log({f"metric_{index}": (step + 0.1) / (index + 3) for index in range(names)})
+"""
+
+
+def import_all(source: str, runs: str) -> None:
+    """Print the seconds that the import takes and the MB of memory that the process needs for it."""
+    from rankzero.importers.writing import import_run
+    from rankzero_wandb.importing.importer import WandbImporter
+
+    (found,) = WandbImporter().find([source])
+    before = peak()
+    began = time.perf_counter()
+    imported = import_run(found, Path(runs), "bench")
+    seconds = time.perf_counter() - began
+    assert imported.values == POINTS
+    print(seconds, peak() - before)
+
+
+def peak() -> float:
+    """Return the most memory that this process has needed, in MB; other than rusage's, not its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def sync(run: Path, directory: Path) -> float:
+    """Return the seconds that ``wandb sync`` takes, less those of its start."""
+    with WandbServer() as server:
+        environment = server.environment(directory)
+        wandb = [sys.executable, "-m", "wandb"]
+        began = time.perf_counter()
+        subprocess.run([*wandb, "--help"], env=environment, check=True, capture_output=True)
+        started = time.perf_counter() - began
+        began = time.perf_counter()
+        subprocess.run([*wandb, "sync", str(run)], env=environment, check=True, capture_output=True)
+        seconds = time.perf_counter() - began - started
+        (stored,) = server.store.runs.values()
+        assert len(stored.history) == ROWS
+    return seconds
+
+
+def main() -> None:
+    table = Table(f"Importing {POINTS:,} points of W&B's client")
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        (run,) = (log(directory, SCRIPT, rows=ROWS, names=NAMES) / "wandb").glob("offline-run-*")
+        importing, memory, syncing = [], [], []
+        for turn in range(3):  # in turns, so that both meet the same machine
+            command = [sys.executable, __file__, str(run), f"{place}/runs-{turn}"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            seconds, megabytes = map(float, done.stdout.split())
+            importing.append(seconds)
+            memory.append(megabytes)
+            syncing.append(sync(run, directory / "client"))
+            (run / "run-benchrun.wandb.synced").unlink(missing_ok=True)
+        table.show("wandb sync to a server on loopback", min(syncing), "s")
+        table.show("rankzero import wandb", min(importing), "s", min(syncing))
+        table.show("points a second", POINTS / min(importing) / 1000, "k", digits=0)
+        table.show("memory for it", max(memory), "MB", MOST_MB, digits=0)
+    table.exit()
+
+
+if __name__ == "__main__":
+    import_all(*sys.argv[1:]) if len(sys.argv) > 1 else main()
