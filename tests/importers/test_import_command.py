@@ -397,6 +397,15 @@ def test_a_run_without_new_data_ends_and_is_continued(follow):
     assert (told(), days("p")) == ((3, 2), ["sunny", "rainy", "foggy"])
 
 
+def test_a_source_can_be_followed_before_it_is_there(follow):
+    Path("diary.txt").unlink()
+    process = follow(1e12)
+    assert process.stderr.readline().startswith("waiting: ")
+    write("sunny", "rainy")
+    until(lambda: told()[0] == 2)
+    end(process)
+
+
 def test_a_problem_of_a_followed_source_is_said_once(follow):
     process = follow(1e12)
     until(lambda: told()[0] == 2)

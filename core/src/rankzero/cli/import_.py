@@ -23,7 +23,7 @@ _MAX_NAME = 24  # so that a bar fits beside it
 _IDLE = 600.0  # seconds without new events until a run that is followed gets its end
 
 if TYPE_CHECKING:
-    from rankzero.importers.base import FoundRun
+    from rankzero.importers.base import FoundRun, Importer
     from rankzero.importers.writing import Imported, OpenRuns
 
 
@@ -79,7 +79,7 @@ def import_(
     if project is not None and project_name(project) != project:
         raise ConfigError(f"--project {project!r} cannot be used as the name of a directory")
     importer = make_importer(name, parse_options(option))
-    found = list(importer.find(sources))
+    found = _find(importer, sources, waits=follow)
     if project is None and (unnamed := sum(each.project is None for each in found)):
         runs = terminal.counted(unnamed, "run")
         typer.echo(f"the project of {runs} is unknown: using {name!r}; set another with --project", err=True)
@@ -97,6 +97,19 @@ def import_(
         sync([*map(str, importing.run_dirs.values())], to)
     if not is_complete:
         raise typer.Exit(1)
+
+
+def _find(importer: Importer, sources: Sequence[str], *, waits: bool) -> list[FoundRun]:
+    """Return the runs; with ``waits``, none if there is no run yet."""
+    from rankzero.errors import RunNotFoundError
+
+    try:
+        return list(importer.find(sources))
+    except RunNotFoundError as error:
+        if not waits:
+            raise
+        terminal.say(f"waiting: {error}", err=True)
+        return []
 
 
 def _load_importers() -> dict[str, str]:
