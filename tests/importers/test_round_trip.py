@@ -12,9 +12,13 @@ from rankzero.testing.samples import samples
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "move-history.md"
 TRACKERS = {
+    "CSV": ("csv", "save_dir=files", "files/*/*/metrics.csv"),
     "TensorBoard": ("tensorboard", "save_dir=logs", "logs"),
+    "W&B": ("wandb", "offline=true", "runs/p/*/wandb"),
 }
 """The column → the logger, its option, and what is imported."""
+
+SLOW = {"W&B": pytest.mark.slow}
 
 
 def held(tracker):
@@ -28,18 +32,27 @@ def held(tracker):
 def round_trip(tracker, log):
     """Deliver a run to a tracker, and import it from there; return the directories of both."""
     logger, option, source = TRACKERS[tracker]
+    is_offline = option == "offline=true"
+    loggers = {logger: {"offline": True}} if is_offline else "csv"
     options = {"name": "night-owl-7", "group": "study", "notes": "it works", "tags": ["baseline"]}
-    run = rankzero.start(dir="runs", project="p", delivery="off", **options)
+    run = rankzero.start(loggers, dir="runs", project="p", delivery="thread" if is_offline else "off", **options)
     log(run)
     run.finish("failed")
-    assert main(["sync", str(run.dir), "--to", logger, "-o", option]) == 0
-    main(["import", logger, source, "--dir", "imported"])
+    if not is_offline:
+        assert main(["sync", str(run.dir), "--to", logger, "-o", option]) == 0
+    main(["import", logger, *(map(str, Path().glob(source)) if "://" not in source else [source]), "--dir", "imported"])
     (journal,) = Path("imported").rglob("journal.jsonl")
     return run.dir, journal.parent
 
 
+def test_a_run_is_the_same_as_itself(undelivered):
+    with rankzero.start(dir="runs") as run:
+        log_everything(run, samples(Path("samples")))
+    assert set(differences(Journal(run.dir), Journal(run.dir)).values()) == {"✓"}
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.parametrize("tracker", [pytest.param(each, marks=SLOW.get(each, ())) for each in TRACKERS])
 def test_what_a_tracker_cannot_hold_is_in_the_documentation(tracker, undelivered, swallowed_warnings):
     original, imported = map(Journal, round_trip(tracker, lambda run: log_everything(run, samples(Path("samples")))))
     swallowed_warnings.clear()
