@@ -33,7 +33,8 @@ VARYING = {
     r"^(\$ .*|Python \d.*|.* · .* × .* GB)\n": "",  # a process of its own finds it out, perhaps too late
 }
 # They start many processes, or import many frameworks.
-SLOW = ("lightning", "multi-gpu", "several-processes", "comet", "frameworks", "mlflow", "neptune", "wandb")
+MANY_PROCESSES = ("comet", "mlflow", "move-history", "multi-gpu", "neptune", "several-processes", "wandb")
+SLOW = (*MANY_PROCESSES, "frameworks", "lightning")
 PAGES = [ROOT / "README.md", ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("[!_]*/*.md"))]
 
 

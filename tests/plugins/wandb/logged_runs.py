@@ -92,6 +92,14 @@ for part in range(2):
     time.sleep(1.1)  # the client names directories by the second
 """
 
+SYNCED = """
+with begin("synced12", sync_tensorboard=True) as run:
+    from torch.utils.tensorboard import SummaryWriter
+    with SummaryWriter("logs") as writer:
+        for step in range(5):
+            writer.add_scalar("loss", 1 / (step + 2), 10 * step)
+"""
+
 PLAIN = """
 with begin("plainrun", settings={"console": "off"}) as run:
     for step in range(rows):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from plugins.wandb.logged_runs import EVERYTHING, PLAIN, RESUMED, log
+from plugins.wandb.logged_runs import EVERYTHING, PLAIN, RESUMED, SYNCED, log
 from wandb.proto import wandb_internal_pb2 as proto
 
 import rankzero
@@ -34,9 +34,7 @@ BLOCK = 1 << 15
 def work(tmp_path_factory):
     """A directory in which scripts logged runs."""
     directory = tmp_path_factory.mktemp("work")
-    for script in (EVERYTHING, RESUMED, PLAIN):
-        log(directory, script, rows=ROWS)
-    return directory
+    return log(directory, EVERYTHING + RESUMED + PLAIN, rows=ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +254,16 @@ def test_a_run_of_rankzero_has_its_own_steps_and_files(tmp_path):
     (artifact,) = run.artifacts
     assert artifact.name == "my weights"
     assert (run.dir / artifact.path).read_text() == "W"
+
+
+@pytest.mark.slow
+def test_what_the_client_took_from_tensorboard_is_in_its_history(tmp_path):
+    log(tmp_path, SYNCED)
+    done = imported(tmp_path, tmp_path / "wandb")
+    run = read(done)
+    assert [value for _, value in series(run, "loss")] == [pytest.approx(1 / (step + 2)) for step in range(5)]
+    assert [value for _, value in series(run, "global_step")] == [0, 10, 20, 30, 40]
+    assert not done.report.left_out
 
 
 # Several processes

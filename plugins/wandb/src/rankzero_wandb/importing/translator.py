@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,8 +28,8 @@ _INVALID = (ValueError, TypeError, LookupError, AttributeError, RecursionError, 
 """Raised by records that no client writes."""
 _OF_CLIENT = ("_runtime", "_step", "_timestamp", "_wandb")
 _STDOUT, _OTHER = 1, 0  # numbers of W&B's enumerations
-_NOT_SAVED = ("media/", "requirements.txt", "wandb-metadata.json", "diff.patch", "code/")
-"""The beginnings of the paths of files that the user did not save: rows have media, and the rest is the environment."""
+_NOT_SAVED = re.compile(r"media/|code/|requirements\.txt|wandb-metadata\.json|diff\.patch|.*\.tfevents\.")
+"""Paths of files that the user did not save: rows have media and TensorBoard's values, the rest is the environment."""
 _MOST_TABLES = 100
 _LONG = 100  # characters
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
@@ -95,7 +96,6 @@ class Translator:
             "artifact": self._artifact,
             "use_artifact": self._used_artifact,
             "alert": self._alert,
-            "tbrecord": self._tensorboard,
             "exit": self._exit,
         }
 
@@ -274,7 +274,7 @@ class Translator:
 
     def _saved_files(self, files: Any) -> Iterator[Event]:
         for item in files.files:
-            if item.type == _OTHER and not item.path.startswith(_NOT_SAVED):
+            if item.type == _OTHER and not _NOT_SAVED.match(item.path):
                 for stored in self.files.put([(item.path, None)], item.path):
                     if (item.path, stored.path) not in self._saved:
                         self._saved.add((item.path, stored.path))
@@ -298,10 +298,6 @@ class Translator:
     def _alert(self, alert: Any) -> Iterator[Event]:
         level = alert.level if alert.level in _ALERT_LEVELS else "INFO"
         yield Alert(self._state.time, alert.title, alert.text, level)
-
-    def _tensorboard(self, record: Any) -> Iterable[Event]:
-        self._report.leave_out(record.log_dir, "the client read these values from TensorBoard's files: import those")
-        return ()
 
 
 def seconds(timestamp: Any) -> float:
