@@ -22,7 +22,6 @@ SCHEMA = 1
 RunKey = tuple[str, str]
 """(project, id) of a run."""
 
-
 _BEYOND_INT64 = 2**63
 
 
@@ -31,7 +30,7 @@ def fitting(number: int | None) -> int | None:
     return number if number is not None and -_BEYOND_INT64 <= number < _BEYOND_INT64 else None
 
 
-class Point(msgspec.Struct, frozen=True):
+class Point(msgspec.Struct):
     """A row of the table of metrics."""
 
     metric: str
@@ -113,16 +112,6 @@ class RunReader:
             yield part
             self._on_progress(self._journal.size - read)
             read = self._journal.size
-
-    def points(self) -> Iterator[list[Point]]:
-        """Yield the same as rows of the table of metrics."""
-        for rows in self.rows():
-            yield [
-                Point(name, step, row.time, row.epoch, row.stage, int(value) if value.__class__ is bool else value)
-                for row in rows
-                for step in (fitting(row.step),)
-                for name, value in row.values.items()
-            ]
 
     def summary(self) -> ExportedRun:
         """Return the row of the table of runs; call this after `rows`.

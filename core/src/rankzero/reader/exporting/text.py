@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from typing import Any, BinaryIO
 
 import msgspec
 
-from rankzero.reader.exporting.base import ExportedRun, Point, RunReader
+from rankzero.reader.exporting.base import ExportedRun, Point, RunReader, fitting
 from rankzero.reader.exporting.tables import Tables
-from rankzero.values import NON_FINITE
 
 _encoder = msgspec.json.Encoder()
 
@@ -22,25 +22,25 @@ class CsvTables(Tables):
     suffix = ".csv"
 
     def write_points(self, run: RunReader, file: BinaryIO) -> None:
-        file.write(_as_csv([Point.__struct_fields__]))
-        for points in run.points():
-            file.write(_as_csv(map(_cells, points)))
+        file.write(_as_csv([Point.__struct_fields__]).encode())
+        quoted = functools.cache(lambda text: "" if text is None else _as_csv([[text]]).removesuffix("\n"))
+        for rows in run.rows():
+            lines: list[str] = []
+            for row in rows:
+                step, epoch = ("" if number is None else number for number in (fitting(row.step), row.epoch))
+                middle = f",{step},{row.time},{epoch},{quoted(row.stage)},"
+                lines += [f"{quoted(name)}{middle}{value}\n" for name, value in row.numbers().items()]
+            file.write("".join(lines).encode())
 
     def write_runs(self, runs: Sequence[ExportedRun], file: BinaryIO) -> None:
         rows = ({**msgspec.structs.asdict(run), "tags": _encoder.encode(run.tags).decode()} for run in runs)
-        file.write(_as_csv([ExportedRun.__struct_fields__, *(row.values() for row in rows)]))
+        file.write(_as_csv([ExportedRun.__struct_fields__, *(row.values() for row in rows)]).encode())
 
 
-def _cells(point: Point) -> tuple[Any, ...]:
-    value = point.value
-    number = NON_FINITE[value] if isinstance(value, str) else value
-    return point.metric, point.step, point.time, point.epoch, point.stage, number
-
-
-def _as_csv(rows: Iterable[Iterable[Any]]) -> bytes:
+def _as_csv(rows: Iterable[Iterable[Any]]) -> str:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue()
 
 
 class JsonLines(Tables):
@@ -49,7 +49,13 @@ class JsonLines(Tables):
     suffix = ".jsonl"
 
     def write_points(self, run: RunReader, file: BinaryIO) -> None:
-        for points in run.points():
+        for rows in run.rows():
+            points = [
+                Point(name, step, row.time, row.epoch, row.stage, int(value) if value.__class__ is bool else value)
+                for row in rows
+                for step in (fitting(row.step),)
+                for name, value in row.values.items()
+            ]
             file.write(_encoder.encode_lines(points))
 
     def write_runs(self, runs: Sequence[ExportedRun], file: BinaryIO) -> None:
