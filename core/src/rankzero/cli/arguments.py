@@ -45,6 +45,14 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     return options
 
 
+def load_hooks() -> None:
+    """Import the hook modules of plugins, and print which cannot be imported."""
+    from rankzero.plugins.registry import get_plugins
+
+    for problem in get_plugins().load_hooks():
+        terminal.say(f"rankzero: {problem}", err=True)
+
+
 def consent(trust: bool) -> Callable[[str], bool] | None:
     """Return a function that asks the user to approve a destination; None without a terminal."""
     import sys

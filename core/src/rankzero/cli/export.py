@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import RUN_HELP, chosen_run
+from rankzero.cli.arguments import RUN_HELP, chosen_run, load_hooks
 
 if TYPE_CHECKING:
     from rankzero.reader.exporting.base import Exporter
@@ -54,11 +54,11 @@ def export(
     name = format or _format_of(output)
     is_file = name in TABLES and (output is None or bool(output.suffix and not output.is_dir()))
     if not is_file:
-        _load_hooks()
+        load_hooks()
     exporter = None if is_file else make_exporter(name, output or Path())
     if output is None and name not in _PRINTED:
         raise typer.BadParameter(f"--format {name} needs --output PATH")
-    found = [each for run in runs for each in _find(run)] if runs else [chosen_run(None)]
+    found = [*dict.fromkeys(each for run in runs or (None,) for each in _find(run))]
     if is_file:
         _export_one(found, TABLES[name], output)
     elif exporter is not None:
@@ -74,18 +74,11 @@ def _format_of(output: Path | None) -> str:
     return _ENDINGS.get(ending, "csv")
 
 
-def _load_hooks() -> None:
-    from rankzero.plugins.registry import get_plugins
-
-    for problem in get_plugins().load_hooks():
-        terminal.say(f"rankzero: {problem}", err=True)
-
-
-def _find(wanted: str) -> list[Path]:
-    """Return the runs in a directory, or the run with this path, id or name."""
+def _find(wanted: str | None) -> list[Path]:
+    """Return the runs in a directory, or the run with this path, id or name; by default the newest."""
     from rankzero.rundir.finding import find_runs
 
-    return (find_runs(Path(wanted)) if Path(wanted).is_dir() else []) or [chosen_run(wanted)]
+    return (find_runs(Path(wanted)) if wanted and Path(wanted).is_dir() else []) or [chosen_run(wanted)]
 
 
 def _export_one(found: Sequence[Path], tables: Tables, output: Path | None) -> None:

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import parse_options
+from rankzero.cli.arguments import load_hooks, parse_options
 from rankzero.cli.sync import progress_bars, sync
 from rankzero.messages import OnceWarner
 
@@ -115,10 +115,8 @@ def _find(importer: Importer, sources: Sequence[str], *, waits: bool) -> list[Fo
 def _load_importers() -> dict[str, str]:
     """Return name → summary of the installed importers."""
     from rankzero.importers.registry import installed_importers
-    from rankzero.plugins.registry import get_plugins
 
-    for problem in get_plugins().load_hooks():
-        typer.echo(f"rankzero: {problem}", err=True)
+    load_hooks()
     return {name: next(iter(owners.values())).summary for name, owners in installed_importers().items()}
 
 

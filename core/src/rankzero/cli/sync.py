@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import Options, To, Trust, chosen_run, consent, parse_options
+from rankzero.cli.arguments import Options, To, Trust, chosen_run, consent, load_hooks, parse_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,13 +124,11 @@ def deliver_now(jobs: Sequence[SyncJob], hint: str = "") -> bool:
         hint: what to say where there was nothing to deliver.
     """
     from rankzero.delivery.sync_job import act_as_rank_zero
-    from rankzero.plugins.registry import get_plugins
 
     act_as_rank_zero()
     # What was kept offline is sent from the beginning.
     before = [0 if position.offline else position.line for position in (job.position for job in jobs)]
-    for problem in get_plugins().load_hooks():
-        terminal.say(f"rankzero: {problem}", err=True)
+    load_hooks()
     try:
         with progress_bars() as bars:
             waiting = [(job, bars.add_task(terminal.printable(job.title), total=None, note="")) for job in jobs]
