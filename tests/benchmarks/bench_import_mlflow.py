@@ -1,0 +1,136 @@
+"""Importing a run of MLflow: a million points of a file store and of a database, beside reading them with its client.
+
+And a directory with a thousand short runs.
+"""
+
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from rankzero.importers.writing import import_run
+from rankzero_mlflow.importing.importer import MlflowImporter
+
+STEPS = 100_000
+NAMES = [f"metric_{index}" for index in range(10)]
+POINTS = STEPS * len(NAMES)
+RUNS = 1000
+STARTED = 1_700_000_000_000
+
+MOST_MB = 60
+MOST_SECONDS = 60
+"""For the thousand runs."""
+
+
+def value(step, index):
+    return (step + index) / 3
+
+
+def make_run(uri):
+    """Return the id of a new run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    run = client.create_run(client.create_experiment("bench"), start_time=STARTED).info.run_id
+    for name in NAMES:
+        client.log_metric(run, name, -1.0, STARTED)
+    return run
+
+
+def fill_database(path, run):
+    """Write what MLflow writes during a training."""
+    with closing(sqlite3.connect(path)) as database:
+        database.executemany(
+            "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, 0)",
+            ((name, value(s, i), STARTED + s, run, s) for s in range(STEPS) for i, name in enumerate(NAMES)),
+        )
+        database.commit()
+
+
+def fill_run(directory, names, steps):
+    """Write the files that MLflow writes during a training."""
+    (directory / "metrics").mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(names):
+        lines = (f"{STARTED + step} {value(step, index)} {step}\n" for step in range(steps))
+        (directory / "metrics" / name).write_text("".join(lines))
+
+
+def measured(command, *arguments):
+    """Return what a function of this module prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, command, *map(str, arguments)],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return map(float, done.stdout.split())
+
+
+def take(source, runs):
+    """Print the seconds of an import, and the MB of memory that the process needs for it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    values = sum(import_run(found, Path(runs), "bench", known={}).values for found in MlflowImporter().find([source]))
+    seconds = time.perf_counter() - began
+    assert values >= POINTS or values >= RUNS
+    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def read(uri, run):
+    """Print the same of reading all points with MLflow's client, which keeps one metric at a time."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    count = sum(len(client.get_metric_history(run, name)) for name in client.get_run(run).data.metrics)
+    seconds = time.perf_counter() - began
+    assert count >= POINTS
+    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def main():
+    os.environ |= {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    too_slow = False
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        in_files, in_database = make_run(f"{place}/mlruns"), make_run(f"sqlite:///{place}/mlflow.db")
+        (run_dir,) = directory.glob(f"mlruns/*/{in_files}")
+        fill_run(run_dir, NAMES, STEPS)
+        fill_database(directory / "mlflow.db", in_database)
+        sources = {
+            "file store": (directory / "mlruns", directory / "mlruns", in_files),
+            "database": (directory / "mlflow.db", f"sqlite:///{place}/mlflow.db", in_database),
+        }
+        for kind, (source, uri, run) in sources.items():
+            theirs, their_memory = measured("read", uri, run)
+            ours, memory = measured("take", source, directory / f"runs of {kind}")
+            print(f"{kind}: importing {POINTS:,} points: {ours:.1f} s, {POINTS / ours:,.0f} a second, {memory:.0f} MB")
+            print(f"    MLflow's client only reads them in {theirs:.1f} s, {their_memory:.0f} MB")
+            too_slow |= ours > theirs or memory > MOST_MB
+        many = directory / "many" / "mlruns" / "1"
+        meta = (run_dir / "meta.yaml").read_text()
+        for number in range(RUNS):
+            fill_run(copy := many / f"{number:032x}", NAMES[:2], 5)
+            (copy / "meta.yaml").write_text(meta)
+        seconds, _ = measured("take", directory / "many", directory / "many runs")
+        again, _ = measured("take_again", directory / "many", directory / "many runs")
+        print(f"{RUNS:,} runs: {seconds:.1f} s (limit {MOST_SECONDS} s); again, with nothing new: {again:.1f} s")
+    print(f"limits: not slower than reading with MLflow's client, and {MOST_MB} MB")
+    return int(too_slow or seconds > MOST_SECONDS)
+
+
+def take_again(source, runs):
+    """Print the seconds of an import of what was imported."""
+    began = time.perf_counter()
+    for found in MlflowImporter().find([source]):
+        assert not import_run(found, Path(runs), "bench", known={}).values
+    print(time.perf_counter() - began, 0)
+
+
+if __name__ == "__main__":
+    commands = {"take": take, "read": read, "take_again": take_again}
+    sys.exit(commands[sys.argv[1]](*sys.argv[2:]) if len(sys.argv) > 1 else main())
