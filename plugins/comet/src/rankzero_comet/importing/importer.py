@@ -122,6 +122,9 @@ class _Session:
 
     def events(self, files: MediaStore, report: Report, offset: int | None) -> Iterator[Event]:
         """Yield the events after ``offset``, from the beginning if it is None."""
+        if offset is not None and offset >= self.archive.size(MESSAGES):
+            self.archive.offset = offset
+            return
         translator = Translator(self.archive, files, report, self.started)
         yield from translator.events(offset or 0)
         if offset is None:
@@ -159,7 +162,7 @@ class OfflineRun(FoundRun):
         return isinstance(position, dict)
 
     def header(self) -> Header:
-        described = [describe(session.archive) for session in self._sessions]
+        described = [{} if self.position else describe(session.archive) for session in self._sessions]
         self._described = described[0]
         name = next((each[NAME] for each in reversed(described) if each.get(NAME)), "")
         return Header(name, started=self._sessions[0].started, status=self._sessions[-1].status)
