@@ -253,7 +253,8 @@ def summary_of(plugin, strings, shape):
 
 def test_what_our_own_logger_wrote_comes_back_as_it_was_logged(take, logs):
     logger = TensorBoardLogger(logs, name="", version="")
-    logger.log_hyperparams({"lr": 0.1, "layers": 3, "optimizer": {"name": "adam"}})
+    params = {"lr": 0.1, "layers": 3, "optimizer": {"name": "adam"}, "sizes": [1, 2]}
+    logger.log_hyperparams(params)
     logger.log_image("val/pictures", [png(1), png(2)], step=1, caption=["a cat", "a dog"])
     logger.log_image("one", [png(3)], step=2, caption=["a bird"])
     logger.log_video("film", [np.zeros((3, 4, 4, 3), np.uint8)], step=3)
@@ -262,7 +263,7 @@ def test_what_our_own_logger_wrote_comes_back_as_it_was_logged(take, logs):
     logger.finalize("failed")
     run, left_out = take(logs)
     assert run.status == "failed"
-    assert run.params == {"lr": 0.1, "layers": 3, "optimizer/name": "adam"}
+    assert run.params == params
     assert [(each.caption, each.path.read_bytes()) for each in run.media["val/pictures"]] == [
         ("a cat", png(1)),
         ("a dog", png(2)),
@@ -276,12 +277,12 @@ def test_what_our_own_logger_wrote_comes_back_as_it_was_logged(take, logs):
 
 def test_hyperparameters_and_metrics_of_lightning(take, logs):
     logger = LightningLogger(logs, name=None, version="")
-    logger.log_hyperparams({"lr": 0.1, "layers": 3}, {"score": 0.5})
+    logger.log_hyperparams({"lr": 0.1, "layers": 3, "model": {"sizes": [1, 2]}}, {"score": 0.5})
     for step in range(20):
         logger.log_metrics({"loss": step / 4}, step)
     logger.finalize("success")
     run, left_out = take(logs)
-    assert run.params == {"lr": 0.1, "layers": 3}
+    assert run.params == {"lr": 0.1, "layers": 3, "model": {"sizes": [1, 2]}}
     assert points(run) == {"score": [(0, 0.5)], "loss": [(step, step / 4) for step in range(20)]}
     assert not left_out
 

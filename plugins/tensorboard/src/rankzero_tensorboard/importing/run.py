@@ -15,10 +15,13 @@ from tensorboard.compat.proto.event_pb2 import Event as Record
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
-from rankzero.events.structs import Event
+from rankzero.events.structs import Event, Params
 from rankzero.files.writing import open_regular
 from rankzero.importers.base import FoundRun, Header, Report, SkipRun
+from rankzero.importers.sources.params import read_params
+from rankzero.loggers.csv.hparams import NAME as HPARAMS_YAML
 from rankzero.media.store import MediaStore
+from rankzero.values import flatten
 from rankzero_tensorboard.hparams import EVENTS as HPARAMS
 from rankzero_tensorboard.importing.records import read_blocks
 from rankzero_tensorboard.importing.scalars import ScalarDecoder
@@ -96,7 +99,7 @@ class EventRun(FoundRun):
         self.identity = f"{first.path.name} {first.began!r}"
         self.source = source
         self.size = sum(file.path.stat().st_size for file in files)
-        self.position: dict[str, Any] = {"files": {}, "plugins": {}}
+        self.position: dict[str, Any] = {"files": {}, "plugins": {}, "params": {}}
         self._name = name
         self._files = files
 
@@ -105,7 +108,7 @@ class EventRun(FoundRun):
             read = [(file, *position["files"][file.key]) for file in self._files if file.key in position["files"]]
             if not all(file.is_replaced or _is_continued(file.path, *at) for file, *at in read):
                 return False
-            self.position = {"files": dict(position["files"]), "plugins": dict(position["plugins"])}
+            self.position = {name: dict(position[name]) for name in self.position}
             self.size -= sum(offset for _, offset, _ in read)
         except (LookupError, TypeError, ValueError, OSError):
             return False
@@ -118,6 +121,10 @@ class EventRun(FoundRun):
         return Header(self._name, started=self._files[0].began, status=statuses[-1] if statuses else "success")
 
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
+        params = read_params(self._files[0].top, [HPARAMS_YAML], report)
+        if params != self.position["params"]:
+            self.position["params"] = params
+            yield Params(self._files[0].began, params)
         for file in self._files:
             try:
                 opened = open_regular(file.path)
@@ -133,7 +140,8 @@ class EventRun(FoundRun):
             offset = 0
 
         scalars = ScalarDecoder(file.name_of, self.position["plugins"])
-        translator = Translator(files, report, file.name_of, self.position["plugins"])
+        known_params = {name for name, _ in flatten(self.position["params"])}
+        translator = Translator(files, report, file.name_of, self.position["plugins"], known_params)
         for block in read_blocks(opened, offset, lambda why: report.leave_out(file.key, why)):
             metrics = scalars.decode(block)
             done = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,22 @@ class Translator:
         name_of: returns the metric's name for a tag.
         plugins: tag → the name of TensorBoard's plugin that it belongs to; is added to, since some writers name it
             only once.
+        known_params: the names of hyperparameters that are in a file beside, where nested ones are not flattened.
     """
 
     def __init__(
-        self, files: MediaStore, report: Report, name_of: Callable[[str], str], plugins: dict[str, str]
+        self,
+        files: MediaStore,
+        report: Report,
+        name_of: Callable[[str], str],
+        plugins: dict[str, str],
+        known_params: Collection[str] = (),
     ) -> None:
         self._files = files
         self._report = report
         self._name_of = name_of
         self._plugins = plugins
+        self._known_params = known_params
 
     def translate(self, record: bytes, source: str) -> Iterator[structs.Event]:
         """Yield the events of a record; ``source`` names its file in the report."""
@@ -170,9 +177,13 @@ class Translator:
     def _hparams(self, value: Summary.Value, time: float) -> Iterator[structs.Event]:
         if value.tag == hparams_metadata.SESSION_START_INFO_TAG:
             start = hparams_metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content)
-            hparams = sorted(start.hparams.items())
-            params = {name: getattr(each, each.WhichOneof("kind") or "", None) for name, each in hparams}
-            yield structs.Params(time, {name: _whole(each) for name, each in params.items()})
+            params = {
+                name: _whole(getattr(each, each.WhichOneof("kind") or "", None))
+                for name, each in sorted(start.hparams.items())
+                if name not in self._known_params
+            }
+            if params:
+                yield structs.Params(time, params)
 
 
 def _joined(media: Sequence[structs.Event]) -> Iterator[structs.Event]:
