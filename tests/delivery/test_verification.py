@@ -22,9 +22,19 @@ THIRD_AS_FLOAT32 = 0.3333333432674408
         ([(0, 0.5), (0, 0.5)], [(0, 0.5), (0, 0.5)]),
         ([(None, 0.5), (None, 0.25), (0, 0.5)], [(0, 0.5), (1, 0.5), (2, 0.25)]),
         ([(0, 2**53 + 1)], [(0, 2**53 + 1)]),
+        ([(0, 2**53 + 1)], [(0, float(2**53))]),
         ([], []),
     ],
-    ids=["order", "non-finite", "float32", "repeated", "without steps", "large ints", "nothing"],
+    ids=[
+        "order",
+        "non-finite",
+        "float32",
+        "repeated",
+        "without steps",
+        "large ints",
+        "large ints as floats",
+        "nothing",
+    ],
 )
 def test_the_same_values_are_equal(logged, found):
     assert compare("loss", logged, found).is_equal
@@ -90,6 +100,15 @@ def test_a_prefix_belongs_to_the_tracker(undelivered, capsys):
     with rankzero.start(dir="runs", run_id="a1", capture_environment=False) as run:
         run.log_metrics({"loss": 0.5}, step=3)
     assert verify(capsys, "-o", "prefix=try")[0] == 0
+
+
+def test_initial_values_beside_hyperparameters_are_compared(undelivered, capsys):
+    with rankzero.start(dir="runs", run_id="a1", capture_environment=False) as run:
+        run.log_hyperparams({"lr": 0.1}, {"loss": 9.0, "hp": math.inf})
+        run.log_metrics({"loss": 0.5}, step=3)
+    status, out, _ = verify(capsys)
+    assert status == 0
+    assert "csv: verified 3 values of 2 metrics: no difference\n" in out
 
 
 def test_a_logger_that_cannot_be_read_is_named(undelivered, capsys, monkeypatch):

@@ -29,12 +29,13 @@ class Verifying:
         """
         self._arguments = ["--to", tracker, *(part for option in options for part in ("-o", option))]
         with rankzero.start(dir="runs", run_id=RUN_ID, project="p", delivery="off") as run:
+            run.log_hyperparams({"lr": 0.1}, {"hp": 0.5})
             for step, value in enumerate(VALUES):
                 run.log_metrics({"loss": value, "steps": step * 2, "nan": math.nan}, step=step)
             run.log_metrics({"late": 1, **dict.fromkeys(more, 0.5)})
         status, out, err = self.verify()
         assert (status, err) == (0, "")
-        assert f" verified {31 + len(more)} values of {4 + len(more)} metrics: no difference\n" in out
+        assert f" verified {32 + len(more)} values of {5 + len(more)} metrics: no difference\n" in out
         return out
 
     def verify(self):
@@ -49,7 +50,7 @@ class Verifying:
         status, out, err = self.verify()
         assert (status, "no difference" in out) == (1, False)
         assert err.partition(": ")[2] == (
-            "verified 31 values of 4 metrics: differences in 1:\n"
+            "verified 32 values of 5 metrics: differences in 1:\n"
             "  loss: 1 of 10 missing (step 7), 1 more often than logged (step 0), "
             f"1 different (at step 3 {VALUES[3]} was logged, and 0.25 is there)\n"
         )

@@ -39,4 +39,4 @@ def test_epochs_of_other_metrics_are_not_compared(server, here, verifying):
         run.log_metrics({"loss": 0.5, "epoch": 3}, step=12)
     status, out, err = verifying.verify()
     assert (status, err) == (0, "")
-    assert "comet: the tracker has epoch in a form that cannot be compared\ncomet: verified 32 values" in out
+    assert "comet: the tracker has epoch in a form that cannot be compared\ncomet: verified 33 values" in out

@@ -6,18 +6,25 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from rankzero.config.prepared import PreparedLogger
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import TrackedPoint
-from rankzero.reader.run_data import read_run
+from rankzero.events.structs import Params
+from rankzero.reader.run_data import complete_lines, read_run
+from rankzero.rundir.layout import JOURNAL
+from rankzero.values import as_float
 
 _NAN = "NaN"  # which equals itself
 _MOST_STEPS = 5
+_PARAMS = b'{"type":"params"'
 _Key = tuple[int | None, float | str]
 
 
@@ -85,23 +92,37 @@ def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]
         Exception: the tracker cannot be read.
     """
     run = read_run(run_dir, keep_rewound=True)
+    logged = _initial_metrics(run_dir / JOURNAL)
+    for name, series in run.metrics.items():
+        steps = (None if step != step else int(step) for step in series.step.tolist())
+        logged.setdefault(name, []).extend(zip(steps, series.value.tolist(), strict=True))
     logger = prepared.make()
     logger.attach(run.info)
     try:
-        found = logger.read_metrics(list(run.metrics))
+        found = logger.read_metrics(list(logged))
     except NotImplementedError as error:
         raise ConfigError("this logger cannot read metrics back") from error
     finally:
         logger.close()
     comparisons = []
-    for name, series in run.metrics.items():
-        steps = (None if step != step else int(step) for step in series.step.tolist())
-        logged = zip(steps, series.value.tolist(), strict=True)
-        points = found.get(name, ())
+    for name, points in logged.items():
+        tracked = found.get(name, ())
         comparisons.append(
-            Comparison(name, len(series), is_comparable=False) if points is None else compare(name, logged, points)
+            Comparison(name, len(points), is_comparable=False) if tracked is None else compare(name, points, tracked)
         )
     return comparisons
+
+
+def _initial_metrics(journal: Path) -> dict[str, list[TrackedPoint]]:
+    """Return the initial values that were logged with hyperparameters: loggers log them at step 0."""
+    found: dict[str, list[TrackedPoint]] = {}
+    for chunk in complete_lines(journal):
+        for line in chunk.split(b"\n"):
+            if line.startswith(_PARAMS):
+                with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+                    for name, value in msgspec.json.decode(line, type=Params).initial_metrics().items():
+                        found.setdefault(name, []).append((0, value))
+    return found
 
 
 def compare(name: str, logged: Iterable[TrackedPoint], found: Iterable[TrackedPoint]) -> Comparison:
@@ -146,7 +167,13 @@ def _steps(steps: list[int | None]) -> str:
 
 
 def _counted(points: Iterable[tuple[int | None, float | str]]) -> Counter[_Key]:
-    return Counter((step, _NAN if value != value else value) for step, value in points)
+    return Counter((step, _comparable(value)) for step, value in points)
+
+
+def _comparable(value: float | str) -> float | str:
+    """Return a number as a float that equals itself."""
+    number = value if isinstance(value, str) else as_float(value)
+    return number if number == number else _NAN
 
 
 def _is_float32(value: float | str) -> bool:
