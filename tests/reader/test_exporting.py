@@ -3,8 +3,11 @@
 import csv
 import json
 import math
+import os
 import shutil
+import signal
 import sys
+import time
 from pathlib import Path
 
 import duckdb
@@ -229,6 +232,26 @@ def test_a_run_that_fails_keeps_its_last_export_and_stops_no_other(runs, tmp_pat
     assert not list(tmp_path.rglob("*.part"))
     monkeypatch.undo()
     assert export(runs, name, tmp_path / "out").written == 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_ctrl_c_ends_the_export_and_keeps_what_is_complete(runs, tmp_path, monkeypatch, name):
+    export(runs, name, tmp_path / "out")
+    write_run(runs, "digits", "20251122", Metrics(9.0, 2000, {"loss": 0.5}))
+    write_run(runs, "digits", "new", Metrics(9.0, 0, {"loss": 0.5}))
+    rows = RunReader.rows
+
+    def interrupted(self):
+        yield from rows(self)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    monkeypatch.setattr(RunReader, "rows", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(runs, name, tmp_path / "out")
+    assert in_order(read_rows(name, tmp_path / "out")) == in_order(EXPECTED)
+    monkeypatch.undo()
+    assert export(runs, name, tmp_path / "out").written == 2
 
 
 def test_of_two_runs_with_one_id_the_first_is_exported(runs, tmp_path):

@@ -73,8 +73,10 @@ class DuckDBExporter(Exporter):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Raise DuckDB's errors as rankzero's."""
+        """Raise DuckDB's errors as rankzero's, and Ctrl-C, of which DuckDB makes an error, as what it was."""
         try:
             yield
-        except import_or_explain("duckdb").Error as error:
+        except (RuntimeError, import_or_explain("duckdb").Error) as error:
+            if "interrupt" in str(error).lower():
+                raise KeyboardInterrupt from error
             raise RunError(f"{self.output}: {error}") from error
