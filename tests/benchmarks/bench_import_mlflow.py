@@ -1,4 +1,4 @@
-"""Importing a run of MLflow: a million points of a file store and of a database, beside reading them with its client.
+"""Importing a run of MLflow: 200,000 points of a file store and of a database, beside reading them with its client.
 
 And a directory with a thousand short runs.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from rankzero.importers.writing import import_run
 from rankzero_mlflow.importing.importer import MlflowImporter
 
-STEPS = 100_000
+STEPS = 20_000
 NAMES = [f"metric_{index}" for index in range(10)]
 POINTS = STEPS * len(NAMES)
 RUNS = 1000

@@ -16,7 +16,7 @@ from rankzero.errors import RankzeroError, RunNotFoundError
 from rankzero.importers.base import Report, SkipRun
 from rankzero.importers.writing import Outcome, import_run
 from rankzero.media.store import MediaStore
-from rankzero.reader.run_data import read_run
+from rankzero.reader.run_data import LoggedFile, LoggedTable, LoggedText, read_run
 from rankzero.testing import ImporterContract
 from rankzero.testing.faults import dropped
 from rankzero.testing.proxy import FaultyProxy
@@ -27,6 +27,7 @@ from rankzero_mlflow.importing.run import parsed
 
 class _Contract(ImporterContract):
     uri = ""
+    damaged = 500  # copies, each with three runs and their artifacts
 
     def make_importer(self):
         return MlflowImporter()
@@ -198,6 +199,18 @@ def test_a_server_that_fails_meanwhile_is_asked_again_by_the_next_import(on_serv
     assert outcomes == [Outcome.UNCHANGED, Outcome.NEW]
 
 
+def content(logged):
+    """Return what is the same of a logged item and of its import."""
+    match logged:
+        case LoggedFile():
+            return logged.kind, logged.step, logged.path.read_bytes()
+        case LoggedTable():
+            return logged.step, logged.read()
+        case LoggedText():
+            return logged.step, logged.columns, logged.data
+    return logged.step, logged.values
+
+
 @pytest.mark.filterwarnings("ignore:MLflow refuses the name", "ignore:the param 'long' is whole in")
 def test_a_run_that_rankzero_delivered_gives_back_what_was_logged(store, tmp_path):
     original = journal_of_everything(tmp_path)
@@ -212,6 +225,9 @@ def test_a_run_that_rankzero_delivered_gives_back_what_was_logged(store, tmp_pat
     assert run.params == {**before.params, "long": "x" * 6000}
     assert (sorted(run.tags), run.info.name, run.status) == (["early", "late"], before.info.name, before.status)
     assert run.definitions["val/loss"].summary == "min"
+    for kind in ("media", "tables", "texts", "histograms"):
+        ours, theirs = ({key: [*map(content, each)] for key, each in getattr(of, kind).items()} for of in (before, run))
+        assert ours == theirs
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from rankzero.events.structs import Artifact, Event, Image, Table
 from rankzero.files.writing import inside, open_regular
 from rankzero.importers.base import Report
 from rankzero.media.store import MediaFile, MediaStore
+from rankzero_mlflow.importing.own_layout import HAS_CONTENT, own_event
+from rankzero_mlflow.opening import RUN_TAG
 
 _IMAGE = re.compile(r"images/([^/]+)([+%])step\2(-?\d{1,18})\2timestamp\2(\d{1,14})\2[^/]*\.png")
 _PREVIEW = re.compile(r"images/[^/]+([+%])compressed\.webp")
@@ -132,7 +134,8 @@ class Artifacts:
         self.known = dict(known)
         self._files = files
         self._report = report
-        self._tables = _tables(tags)
+        self._is_own = RUN_TAG in tags
+        self._tables = set() if self._is_own else _tables(tags)
         self._versions = list(versions)
 
     def events(self, folder: Folder, time: float) -> Iterator[Event]:
@@ -183,7 +186,17 @@ class Artifacts:
         elif not stored.name:
             yield Table(time, file.path.removesuffix(".json"), stored)
         else:
-            yield Artifact(time, stored.path, file.path)
+            yield self._own_event(folder, file, stored, time) or Artifact(time, stored.path, file.path)
+
+    def _own_event(self, folder: Folder, file: StoredFile, stored: MediaFile, time: float) -> Event | None:
+        """Return what rankzero's plugin wrote the file for."""
+        if not self._is_own:
+            return None
+        content = b""
+        if HAS_CONTENT.fullmatch(file.path):
+            with folder.open(file.path) as source:
+                content = source.read(_LARGEST_TABLE)
+        return own_event(file.path, stored, content, time, self._files)
 
     def _put(self, folder: Folder, file: StoredFile) -> MediaFile | None:
         """Store a file, unless it is known; return None if it cannot be read. A table has no name."""
