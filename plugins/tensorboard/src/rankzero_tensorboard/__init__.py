@@ -1,5 +1,19 @@
 """Log a training run to TensorBoard: the rankzero plugin ``tensorboard``."""
 
-from rankzero_tensorboard.logger import TensorBoardLogger
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankzero_tensorboard.logger import TensorBoardLogger
 
 __all__ = ["TensorBoardLogger"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not at the top: a run that goes elsewhere imports this package, too, for the hook in it.
+    if name != "TensorBoardLogger":
+        raise AttributeError(f"module 'rankzero_tensorboard' has no attribute {name!r}")
+    from rankzero_tensorboard.logger import TensorBoardLogger
+
+    return TensorBoardLogger
