@@ -110,7 +110,7 @@ def _values(name):
         )
         if logged == found:
             return YES
-        for word, change in (("float64", float), ("float32", _as_float32)):
+        for word, change in (("float64", float), ("float32", _as_float32), ("NaN", lambda value: math.nan)):
             if Counter((step, _plain(change(value))) for step, value in logged.elements()) == found:
                 return word
         return NO

@@ -14,11 +14,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "move-history.md"
 TRACKERS = {
     "CSV": ("csv", "save_dir=files", "files/*/*/metrics.csv"),
     "TensorBoard": ("tensorboard", "save_dir=logs", "logs"),
+    "MLflow": ("mlflow", "save_dir=store", "sqlite:///store/mlflow.db"),
     "W&B": ("wandb", "offline=true", "runs/p/*/wandb"),
 }
 """The column → the logger, its option, and what is imported."""
 
-SLOW = {"W&B": pytest.mark.slow}
+SLOW = dict.fromkeys(["MLflow", "W&B"], pytest.mark.slow)
 
 
 def held(tracker):
