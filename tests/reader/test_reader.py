@@ -155,6 +155,11 @@ def test_a_metric_is_three_arrays(write):
     assert len(loss) == 2
 
 
+def test_times_may_be_zero(write):
+    run = read_run(write(START, row(0, 0.0, loss=0.5)))
+    assert (run.updated, run.metrics["loss"].time.tolist()) == (0.0, [0.0])
+
+
 def test_ints_stay_ints_and_floats_are_exact(write):
     run = read_run(
         write(START, row(0, count=2**53 + 1, mixed=1, loss=0.1 + 0.2), row(1, count=3, mixed=0.5, loss=5e-324))

@@ -233,6 +233,7 @@ class JournalReader:
         self._end = end
         self._run = RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
         self._is_own = False
+        self._is_empty = True
         self._newest_with_alias: dict[str, int] = {}  # alias → index of its newest checkpoint
         self.size = 0
         """The number of bytes that were read."""
@@ -251,7 +252,7 @@ class JournalReader:
             RunNotFoundError: the journal contains no event.
         """
         run = self._run
-        if not run.updated:
+        if self._is_empty:
             raise RunNotFoundError(f"{run.dir / JOURNAL} contains no readable event")
         if not run.info.id:  # its first line is damaged
             run.info = RunInfo(id=run.dir.name, name=run.dir.name, project=run.dir.parent.name, dir=str(run.dir))
@@ -268,7 +269,7 @@ class JournalReader:
         events = self._decode(chunk)
         if not events:
             return
-        self._run.updated = events[-1].time
+        self._is_empty, self._run.updated = False, events[-1].time
         metrics = [event for event in events if event.__class__ is Metrics]
         if len(metrics) < len(events):
             metrics = []
