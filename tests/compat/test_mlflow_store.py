@@ -127,6 +127,8 @@ def runs(a):
     a.error(client.delete_tag, run_id, "empty")
     a.keep(client.get_run(run_id))
     client.set_terminated(run_id, "KILLED", end_time=1_700_000_009_001)
+    client.update_run(run_id, name="renamed again")  # the end stays
+    client.delete_tag(run_id, "mlflow.runName")  # and so does the name
     a.keep(client.get_run(run_id))
     client.update_run(run_id, status="RUNNING")
     a.keep(client.get_run(run_id).info.status)
@@ -154,6 +156,8 @@ def metrics(a):
         client.log_metric(run_id, "loss", value, timestamp=1_700_000_000_001 + step, step=step)
     client.log_metric(run_id, "loss", 9.0, timestamp=1_700_000_000_009, step=1)  # an earlier step
     client.log_metric(run_id, "loss", 0.75, timestamp=1_700_000_000_000, step=2)  # an earlier time
+    client.log_metric(run_id, "zero", 2, timestamp=0, step=0)
+    a.keep(client.get_run(run_id))  # whose newest event is from 1970
     client.log_metric(run_id, "whole", 3, timestamp=1, step=-4)
     client.log_metric(run_id, "odd name/with: spaces", math.nan, timestamp=2, step=0)
     client.log_metric(run_id, "up", math.inf, timestamp=3)
@@ -252,8 +256,9 @@ def datasets_and_models(a):
         a.keep([(each.name, each.status.value, each.metrics) for each in found])
     client.delete_logged_model(second.model_id)
     a.error(client.get_logged_model, second.model_id)
+    a.error(a.store.create_logged_model, "0", "bad", None, None, [LoggedModelParameter("k" * 251, "v")])
     a.error(client.get_logged_model, "m-" + "0" * 32)
-    a.keep(len(client.search_logged_models(["0"])))
+    a.keep(len(client.search_logged_models(["0", "777"])))
     run = client.get_run(run_id)
     a.keep(sorted((each.dataset.name, [dict(tag) for tag in each.tags]) for each in run.inputs.dataset_inputs))
     a.keep(run.outputs)

@@ -40,6 +40,8 @@ class LoggedModels(Experiments):
         model_type: str | None = None,
     ) -> LoggedModel:
         validation._validate_logged_model_name(name)
+        _check_tags(tags or [])
+        checked = _check_params(params or [])
         directory = self.experiment_dir(experiment_id, active=True)
         home = self.run_dir(source_run_id) if source_run_id else directory
         model_id, now = f"m-{uuid.uuid4().hex}", get_current_time_millis()
@@ -53,8 +55,8 @@ class LoggedModels(Experiments):
             "status": str(LoggedModelStatus.PENDING),
         }
         self.state(home / MODELS / model_id).set("info", about)
-        self.log_logged_model_params(model_id, params or [])
-        self.set_logged_model_tags(model_id, tags or [])
+        self.state(home / MODELS / model_id).set("params", texts(checked))
+        self.state(home / MODELS / model_id).set("tags", texts(tags))
         return self.get_logged_model(model_id)
 
     def get_logged_model(self, model_id: str, allow_deleted: bool = False) -> LoggedModel:
@@ -71,12 +73,10 @@ class LoggedModels(Experiments):
         self._update_model(model_id, stage="deleted")
 
     def log_logged_model_params(self, model_id: str, params: list[LoggedModelParameter]) -> None:
-        checked = [validation._validate_param(param.key, param.value) for param in params]
-        self.state(self._model_dir(model_id)).set("params", texts(checked))
+        self.state(self._model_dir(model_id)).set("params", texts(_check_params(params)))
 
     def set_logged_model_tags(self, model_id: str, tags: list[LoggedModelTag]) -> None:
-        for tag in tags:
-            validation._validate_tag_name(tag.key)
+        _check_tags(tags)
         self.state(self._model_dir(model_id)).set("tags", texts(tags))
 
     def delete_logged_model_tag(self, model_id: str, key: str) -> None:
@@ -99,8 +99,9 @@ class LoggedModels(Experiments):
     ) -> PagedList:
         if not all(each.get("dataset_name") for each in datasets or []):
             raise MlflowException("`datasets` need a `dataset_name`", codes.INVALID_PARAMETER_VALUE)
-        runs, wanted = self.scan(), [self.experiment_dir(each) for each in experiment_ids]
-        found = _models_in(home for directory in wanted for home in (directory, *runs.get(directory, [])))
+        runs = self.scan()
+        wanted = [self._experiment_dirs[each] for each in experiment_ids if each in self._experiment_dirs]
+        found = _models_in(home for directory in wanted for home in (directory, *runs[directory]))
         models = [self._model(each) for each in found if not self.state(each).is_deleted]
         matching = SearchLoggedModelsUtils.filter_logged_models(models, filter_string, datasets)
         limit = max_results or SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
@@ -138,6 +139,15 @@ class LoggedModels(Experiments):
 
 def _models_in(homes: Iterable[Path]) -> Iterator[Path]:
     return (model_dir for home in homes for model_dir in sorted((home / MODELS).glob("m-*")))
+
+
+def _check_params(params: Iterable[LoggedModelParameter]) -> list[Any]:
+    return [validation._validate_param(param.key, param.value) for param in params]
+
+
+def _check_tags(tags: Iterable[LoggedModelTag]) -> None:
+    for tag in tags:
+        validation._validate_tag_name(tag.key)
 
 
 def _no_model(model_id: str) -> MlflowException:

@@ -147,7 +147,7 @@ class RankzeroStore(LoggedModels):
             info.get("end_time", ended),
             info.get("stage", LifecycleStage.ACTIVE),
             files,
-            tags.get(mlflow_tags.MLFLOW_RUN_NAME) or read.info.name,
+            tags.get(mlflow_tags.MLFLOW_RUN_NAME) or info.get("name") or read.info.name,
         )
 
     def _active_run_dir(self, run_id: str) -> Path:
@@ -165,6 +165,8 @@ class RankzeroStore(LoggedModels):
         state, known = self.state(run_dir), self._run(run_dir).info
         if run_name:
             state.set("tags", {mlflow_tags.MLFLOW_RUN_NAME: run_name})
+        if run_status is None and end_time is None:
+            return self._run(run_dir).info
         status = known.status if run_status is None else RunStatus.to_string(run_status)
         if status in _STATUSES:
             if (status, end_time) != (known.status, known.end_time):
@@ -263,7 +265,10 @@ class RankzeroStore(LoggedModels):
 
     def delete_tag(self, run_id: str, key: str) -> None:
         if run_id not in self._in_memory:
-            self.state(self._active_run_dir(run_id)).delete_tag(key)
+            run_dir = self._active_run_dir(run_id)
+            if key == mlflow_tags.MLFLOW_RUN_NAME:
+                self.state(run_dir).set("info", {"name": self._run(run_dir).info.run_name})
+            self.state(run_dir).delete_tag(key)
 
     def get_metric_history(
         self, run_id: str, metric_key: str, max_results: int | None = None, page_token: str | None = None
