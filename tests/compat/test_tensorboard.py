@@ -242,7 +242,7 @@ def test_an_embedding_is_an_array_and_a_table():
     vectors, images = torch.tensor([[1.0, 2, 3], [5, 4, 1]]), torch.rand(2, 3, 5, 5)
     with SummaryWriter() as writer:
         writer.add_embedding(vectors, global_step=1)
-        writer.add_embedding(vectors, [7, 8], images, 2, "labelled")
+        writer.add_embedding(vectors, torch.tensor([7.0, 8.0]), images, 2, "labelled")
         writer.add_embedding(vectors, [[7, "a"], [8, "b"]], tag="both", metadata_header=["digit", "set"])
     data = only_run()
     assert [each.name for each in data.artifacts] == ["default", "labelled", "both"]

@@ -343,7 +343,8 @@ class SummaryWriter(LazyRun):
         """Log vectors as an array, and their labels and images as a table ``tag/metadata``."""
         self.add_tensor(tag, mat, global_step)
         columns = list(metadata_header or ["label"]) if metadata is not None else []
-        rows = [list(each) if metadata_header else [each] for each in metadata or ()] or [[] for _ in mat]
+        labels = [] if metadata is None else metadata
+        rows = [list(each) if metadata_header else [each] for each in labels] or [[] for _ in mat]
         if label_img is not None:
             columns.append("image")
             rows = [[*row, _picture(image)] for row, image in zip(rows, _images(label_img, "NCHW"), strict=True)]
