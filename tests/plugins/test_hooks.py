@@ -256,3 +256,17 @@ def test_a_hook_that_exits_does_not_end_the_script_or_other_hooks(tmp_path, regi
     with pytest.warns(UserWarning, match="failed in rankzero_run_finished"):
         run.finish("success")
     assert told == ["success"]
+
+
+def test_a_run_imports_of_plugins_that_it_does_not_use_only_their_hooks(tmp_path):
+    code = """
+import sys, rankzero
+rankzero.start([], dir=sys.argv[1], capture_environment=False).finish()
+print(*[name for name in sys.modules if name.startswith("rankzero_")])
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RANKZERO_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], env=environment, capture_output=True, text=True, check=True
+    )
+    plugins = ["comet", "mlflow", "neptune", "tensorboard", "wandb"]
+    assert set(done.stdout.split()) == {f"rankzero_{name}{part}" for name in plugins for part in ("", ".importing")}

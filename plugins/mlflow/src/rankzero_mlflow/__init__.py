@@ -1,5 +1,19 @@
 """MLflow for rankzero: the plugin ``mlflow``."""
 
-from rankzero_mlflow.logger import MLFlowLogger
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankzero_mlflow.logger import MLFlowLogger
 
 __all__ = ["MLFlowLogger"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not at the top: a run that goes elsewhere imports this package, too, for the hook in it.
+    if name != "MLFlowLogger":
+        raise AttributeError(f"module 'rankzero_mlflow' has no attribute {name!r}")
+    from rankzero_mlflow.logger import MLFlowLogger
+
+    return MLFlowLogger

@@ -1,6 +1,21 @@
 """Weights & Biases for rankzero: the plugin ``wandb``."""
 
-from rankzero_wandb.logger import WandbLogger
-from rankzero_wandb.options import sweep_parameters
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankzero_wandb.logger import WandbLogger
+    from rankzero_wandb.options import sweep_parameters
 
 __all__ = ["WandbLogger", "sweep_parameters"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not at the top: a run that goes elsewhere imports this package, too, for the hook in it.
+    if name not in __all__:
+        raise AttributeError(f"module 'rankzero_wandb' has no attribute {name!r}")
+    from rankzero_wandb.logger import WandbLogger
+    from rankzero_wandb.options import sweep_parameters
+
+    return {"WandbLogger": WandbLogger, "sweep_parameters": sweep_parameters}[name]

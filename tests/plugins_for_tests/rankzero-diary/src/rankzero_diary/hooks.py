@@ -1,4 +1,4 @@
-"""Every hook once: three write a line into ``diary.txt`` in the run's directory, one filters, one offers."""
+"""Every hook once: three write a line into ``diary.txt`` in the run's directory, one filters, two offer."""
 
 import msgspec
 
@@ -31,6 +31,11 @@ def rankzero_importers():
     from rankzero_diary.importing import DiaryImporter
 
     return {"diary": DiaryImporter}
+
+
+@rankzero.hookimpl
+def rankzero_exporters():
+    return None  # a plugin need not have any
 
 
 def tidy(event):
