@@ -156,6 +156,16 @@ def test_what_rankzero_writes(tmp_path):
             assert np.array_equal(getattr(exported.metrics[name], column), getattr(series, column), equal_nan=True)
 
 
+def test_the_media_of_rankzeros_logger_are_no_runs():
+    with rankzero.start("csv", save_dir="logs", dir="own") as run:
+        run.log_metrics({"loss": 0.5}, 1)
+        run.log_table("samples", ["step", "loss"], [[1, 0.5]], step=1)
+    assert cli.main(["sync", str(run.dir), "--to", "csv", "-o", "save_dir=logs"]) == 0
+    assert list(Path("logs").rglob("tables/*.csv"))
+    imported, _ = import_one(CsvImporter(), "logs")
+    assert points(imported) == {"loss": [(1, 0.5)]}
+
+
 def write(text, name="log.csv", encoding="utf-8"):
     Path(name).write_bytes(text.encode(encoding))
     return name

@@ -32,8 +32,10 @@ def read_bookmark(run_dir: Path) -> Bookmark | None:
 
 
 def write_bookmark(run_dir: Path, until: float, position: Any) -> None:
-    """Write the bookmark for the journal as it is now."""
-    write_file(run_dir / IMPORT, msgspec.json.encode(Bookmark(_size(run_dir), until, position)))
+    """Write the bookmark for the journal as it is now, unless it is there already."""
+    bookmark = Bookmark(_size(run_dir), until, msgspec.json.decode(msgspec.json.encode(position)))
+    if read_bookmark(run_dir) != bookmark:
+        write_file(run_dir / IMPORT, msgspec.json.encode(bookmark))
 
 
 def _size(run_dir: Path) -> int:

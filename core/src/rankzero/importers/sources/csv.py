@@ -14,6 +14,7 @@ from rankzero.importers.base import FoundRun, Importer, Report
 from rankzero.importers.sources.columns import STEPS, TIMES
 from rankzero.importers.sources.finding import find_all
 from rankzero.importers.sources.rows import Numbers, RowFile, Texts, make_run
+from rankzero.loggers.csv.media_files import NAME as MEDIA
 from rankzero.values import Number
 
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -40,7 +41,7 @@ class CsvImporter(Importer):
         self._time = None if time is None else str(time)
 
     def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
-        found, skipped = find_all(sources, lambda path: path.name.lower().endswith(_SUFFIXES), "CSV or TSV file")
+        found, skipped = find_all(sources, _is_table, "CSV or TSV file")
         runs: dict[Path, list[CsvFile]] = {}
         for path in found:
             directory, prefix = _dvclive(path)
@@ -48,6 +49,13 @@ class CsvImporter(Importer):
         for path, files in runs.items():
             yield make_run(files, None if path in found else path, is_named=found.get(path, True))
         yield from skipped
+
+
+def _is_table(path: Path) -> bool:
+    if not path.name.lower().endswith(_SUFFIXES) or path.name == MEDIA:
+        return False
+    # Below the directory of rankzero's CSVLogger other tables are media.
+    return path.name == "metrics.csv" or not any((above / MEDIA).is_file() for above in path.parents[1:3])
 
 
 class CsvFile(RowFile):
