@@ -323,6 +323,14 @@ def test_imported_runs_are_delivered_at_once(command):
     assert (run_dir / "files.csv").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--follow",)])
+def test_a_wrong_logger_is_named_before_anything_is_imported(command, more):
+    status, out, err = command("diary", "diary.txt", "--project", "p", "--to", "csvv", *more)
+    assert (status, out) == (2, "")
+    assert "'csvv'" in err
+    assert not Path("rankzero-runs").exists()
+
+
 FOLLOWING = """
 import sys
 from types import SimpleNamespace
@@ -383,6 +391,7 @@ def test_a_source_is_followed_until_a_signal_comes(follow):
     out, err = end(process)
     assert out.startswith("diary of 2000: imported: 2 values, 0 files; it is in ")
     assert "watching diary in diary.txt; end with Ctrl-C" in err
+    assert "→ csv is delivered: 5 events" in err
     assert (told(), days("p")) == ((3, 1), ["sunny", "rainy", "foggy"])
     (run_dir,) = Path("rankzero-runs/p").iterdir()
     assert rankzero.read_run(run_dir).status == "success"

@@ -345,3 +345,50 @@ def test_many_points_take_little_memory(tmp_path):
     new, again, kilobytes = map(int, done.stdout.split())
     assert (new, again) == (399_998, 0)
     assert kilobytes < 20_000
+
+
+class Notebook(FoundRun):
+    """Continues at a page; pages that are torn are left out."""
+
+    identity = ID
+    project = "digits"
+    source = "notebook.txt"
+
+    def __init__(self, *pages):
+        self.pages = pages
+        self.position = 0
+
+    def resume(self, position):
+        self.position = position
+        return True
+
+    def header(self):
+        return Header("notes")
+
+    def events(self, files, report):
+        for page in self.pages[self.position :]:
+            self.position += 1
+            if page is None:
+                report.leave_out("a page", "it is torn")
+            else:
+                yield Metrics(5.0 + page, page, {"loss": page / 4})
+
+
+def test_what_an_import_left_out_is_named_by_those_that_continue(tmp_path):
+    pages = [1, None, None, 2]
+    for more in ([], [], [3]):
+        pages += more
+        done = write(Notebook(*pages), tmp_path)
+        assert done.report.left_out == {("a page", "it is torn"): 2}
+    assert done.outcome is Outcome.APPENDED
+    assert rankzero.read_run(done.info.dir).metrics["loss"].step.tolist() == [1, 2, 3]
+
+
+def test_with_other_options_everything_is_compared(tmp_path):
+    def imported(*pages, **options):
+        return import_run(Notebook(*pages), tmp_path / "runs", "digits", options=options).outcome
+
+    assert imported(1, 2, step="step") is Outcome.NEW
+    assert imported(3, 2, step="step") is Outcome.UNCHANGED  # it continues
+    assert imported(3, 2, step="epoch") is Outcome.DIFFERENT
+    assert imported(1, 2, step="epoch") is Outcome.UNCHANGED

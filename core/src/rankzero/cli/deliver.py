@@ -19,6 +19,7 @@ from rankzero.cli import terminal
 from rankzero.cli.arguments import To, Trust, consent, runs_directory
 from rankzero.cli.sync import deliver_now, poll, progress_bars
 from rankzero.messages import OnceWarner
+from rankzero.waiting import wait_until
 
 if TYPE_CHECKING:
     from rankzero.config.logger_options import LoggerSpec
@@ -30,6 +31,7 @@ log = logging.getLogger("rankzero.deliver")
 _POLL = 0.5
 _SEARCH_EVERY = 2.0  # seconds between two looks for new runs
 _TRY_AGAIN_AFTER = 60.0
+_END_TIMEOUT = 10.0  # seconds to deliver the ends of runs
 _MOST_ENDED_RUNS = 8  # at once; those that are still written are all served
 
 
@@ -109,6 +111,7 @@ class Watch:
         find: returns the directories of the runs; called every few seconds.
         to: the loggers to deliver to, instead of the runs' own.
         consent: asks the user to approve a destination.
+        end: called when a signal has come; what it adds to the runs is delivered, too.
     """
 
     def __init__(
@@ -117,11 +120,13 @@ class Watch:
         find: Callable[[], Iterable[Path]],
         to: Sequence[str],
         consent: Callable[[str], bool] | None = None,
+        end: Callable[[], None] | None = None,
     ) -> None:
         self._what = what
         self._find = find
         self._consent = consent
         self._to = to
+        self._end = end
         self._jobs: dict[tuple[Path, str], _Job] = {}
         self._recorded: dict[Path, RecordedLoggers] = {}
         self._not_before: dict[tuple[Path, str], float] = {}
@@ -146,6 +151,9 @@ class Watch:
                     searched = time.monotonic()
                 self._poll(bars)
                 self._stopping.wait(_POLL)
+            if self._end is not None:
+                self._end()
+                wait_until(lambda: not self._poll(bars), _END_TIMEOUT, _POLL)
             for job in self._jobs.values():
                 job.sync.stop()
             for job in self._jobs.values():
@@ -191,7 +199,8 @@ class Watch:
         self._jobs[destination] = _Job(job, bars.add_task(terminal.printable(job.title), total=None, note=""), is_live)
         log.info("%s begins", job.title)
 
-    def _poll(self, bars: Any) -> None:
+    def _poll(self, bars: Any) -> int:
+        """Poll the jobs; return how many go on."""
         for destination, (job, bar, _) in list(self._jobs.items()):
             if not poll(job, bars, bar):
                 continue
@@ -204,6 +213,7 @@ class Watch:
                 log.warning("%s is delivered; %s", job.title, left_out)
             else:
                 log.info("%s is delivered: %s", job.title, terminal.counted(job.position.line, "event"))
+        return len(self._jobs)
 
 
 @contextmanager

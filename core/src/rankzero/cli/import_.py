@@ -63,7 +63,9 @@ def import_(
 
     The exit status is 1 if data could not be imported; it is named. Without NAME, installed importers are listed.
     """
+    from rankzero.config.prepared import prepare
     from rankzero.config.resolving import resolve
+    from rankzero.delivery.destinations import logger_from_config
     from rankzero.errors import ConfigError
     from rankzero.importers.registry import make_importer
     from rankzero.importers.writing import OpenRuns, project_name
@@ -78,12 +80,15 @@ def import_(
         raise typer.BadParameter("--dry-run writes nothing that --follow or --to could deliver")
     if project is not None and project_name(project) != project:
         raise ConfigError(f"--project {project!r} cannot be used as the name of a directory")
-    importer = make_importer(name, parse_options(option))
+    for logger in to or ():  # a wrong name after a long import would come too late
+        prepare(logger_from_config(logger, {}), online=True)
+    options = parse_options(option)
+    importer = make_importer(name, options)
     found = _find(importer, sources, waits=follow)
     if project is None and (unnamed := sum(each.project is None for each in found)):
         runs = terminal.counted(unnamed, "run")
         typer.echo(f"the project of {runs} is unknown: using {name!r}; set another with --project", err=True)
-    importing = _Importing(dir or resolve().dir, lambda each: project or each.project or name, dry_run)
+    importing = _Importing(dir or resolve().dir, lambda each: project or each.project or name, options, dry_run)
     if follow:
         importing.open_runs = OpenRuns()
     try:
@@ -93,10 +98,16 @@ def import_(
     finally:
         if importing.open_runs is not None:
             importing.open_runs.close()
-    if to:
-        sync([*map(str, importing.run_dirs.values())], to)
+    if to and (undelivered := [str(run) for run in importing.run_dirs.values() if not _is_delivered(run, to)]):
+        sync(undelivered, to)
     if not is_complete:
         raise typer.Exit(1)
+
+
+def _is_delivered(run_dir: Path, to: Sequence[str]) -> bool:
+    from rankzero.rundir.finding import delivered
+
+    return all(each.is_complete for each in delivered(run_dir, list(to)).values())
 
 
 def _find(importer: Importer, sources: Sequence[str], *, waits: bool) -> list[FoundRun]:
@@ -140,17 +151,21 @@ class _Importing:
     Args:
         directory: the directory of all runs.
         project_of: returns the project of a run.
+        options: those of the importer.
         dry_run: whether nothing is written.
     """
 
     open_runs: OpenRuns | None = None
     """The runs that are followed."""
 
-    def __init__(self, directory: Path, project_of: Callable[[FoundRun], str], dry_run: bool) -> None:
+    def __init__(
+        self, directory: Path, project_of: Callable[[FoundRun], str], options: dict[str, Any], dry_run: bool
+    ) -> None:
         from rankzero.rundir.finding import find_runs
 
         self._directory = directory
         self._project_of = project_of
+        self._options = options
         self._dry_run = dry_run
         self._known = {run.name: run for run in find_runs(directory)}
         self.run_dirs: dict[str, Path] = {}
@@ -175,7 +190,7 @@ class _Importing:
             project = self._project_of(found)
             result = import_run(
                 found, self._directory, project, on_progress, self._known,
-                dry_run=self._dry_run, open_runs=self.open_runs,
+                options=self._options, dry_run=self._dry_run, open_runs=self.open_runs,
             )  # fmt: skip
         except Exception as error:  # a run that cannot be read must not stop the import of others
             return error
@@ -211,7 +226,7 @@ def _follow(what: str, find: Callable[[], Iterable[FoundRun]], importing: _Impor
             importing.open_runs.close(before=time.time() - _IDLE)
         return importing.run_dirs.values() if to else ()
 
-    Watch(what, look, to or ()).run()
+    Watch(what, look, to or (), end=importing.open_runs.close if importing.open_runs else None).run()
 
 
 def _print_result(found: FoundRun, result: Imported | Exception, dry_run: bool) -> bool:

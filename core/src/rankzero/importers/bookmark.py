@@ -14,12 +14,16 @@ from rankzero.rundir.layout import IMPORT, JOURNAL
 class Bookmark(msgspec.Struct):
     """Where the next import of a run continues."""
 
-    journal: int
-    """The size of the journal, in bytes; when it has another size, the bookmark is invalid."""
     until: float
     """The time of the last event, Unix time in seconds."""
     position: Any
     """`rankzero.importers.base.FoundRun.position`."""
+    options: dict[str, Any] = {}
+    """The options of the importer."""
+    left_out: list[tuple[str, str, int]] = []
+    """What, why and how often was left out so far."""
+    journal: int = 0
+    """The size of the journal, in bytes; when it has another size, the bookmark is invalid."""
 
 
 def read_bookmark(run_dir: Path) -> Bookmark | None:
@@ -31,11 +35,12 @@ def read_bookmark(run_dir: Path) -> Bookmark | None:
         return None
 
 
-def write_bookmark(run_dir: Path, until: float, position: Any) -> None:
-    """Write the bookmark for the journal as it is now, unless it is there already."""
-    bookmark = Bookmark(_size(run_dir), until, msgspec.json.decode(msgspec.json.encode(position)))
-    if read_bookmark(run_dir) != bookmark:
-        write_file(run_dir / IMPORT, msgspec.json.encode(bookmark))
+def write_bookmark(run_dir: Path, bookmark: Bookmark) -> None:
+    """Write a bookmark for the journal as it is now, unless it is there already."""
+    bookmark = msgspec.structs.replace(bookmark, journal=_size(run_dir))
+    content = msgspec.json.encode(bookmark)
+    if (found := read_bookmark(run_dir)) is None or msgspec.json.encode(found) != content:
+        write_file(run_dir / IMPORT, content)
 
 
 def _size(run_dir: Path) -> int:

@@ -19,6 +19,8 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -40,6 +42,7 @@ from rankzero.rundir.finding import complete_size, find_runs, make_runs_director
 from rankzero.rundir.layout import JOURNAL, MEDIA
 from rankzero.rundir.writer_lock import WriterLock
 
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _UNKNOWN_START = 1.0  # the start of a run whose source has no times; 0 would mean that it is unknown
 _RUN_ID = re.compile(r"[0-9a-z]{8,50}")
 _INVALID_IN_NAME = re.compile(r"[\\\0-\x1f\x7f]")
@@ -111,6 +114,7 @@ def import_run(
     on_progress: Callable[[int], None] | None = None,
     known: Mapping[str, Path] | None = None,
     *,
+    options: Mapping[str, Any] = _NO_OPTIONS,
     dry_run: bool = False,
     open_runs: OpenRuns | None = None,
 ) -> Imported:
@@ -122,6 +126,7 @@ def import_run(
         project: the project of the run.
         on_progress: called with the number of bytes read since the last call.
         known: id → directory of the runs in ``runs_dir``; if None, they are searched.
+        options: those of the importer; after an import with others, all events are compared with the run.
         dry_run: only count; write nothing.
         open_runs: keeps the run open for the next import of it.
 
@@ -134,7 +139,7 @@ def import_run(
     project = project_name(project)
     run_dir = Path(os.path.abspath(runs_dir)) / project / run_id
     bookmark = read_bookmark(run_dir)
-    if bookmark is not None and not found.resume(bookmark.position):
+    if bookmark is not None and not (bookmark.options == options and found.resume(bookmark.position)):
         bookmark = None
     header = found.header()
     info = RunInfo(
@@ -153,7 +158,7 @@ def import_run(
         imported.info = msgspec.structs.replace(info, dir=str(other))
         return imported
     if dry_run:
-        _Import(found, imported, bookmark, dry_run=True).run(UnwrittenStore(run_dir))
+        _Import(found, imported, bookmark, options, dry_run=True).run(UnwrittenStore(run_dir))
         return imported
     make_runs_directory(runs_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -161,7 +166,8 @@ def import_run(
     lock = kept or _lock(run_dir)
     try:
         was_open, stays_open = kept is not None, open_runs is not None
-        _Import(found, imported, bookmark, was_open=was_open, stays_open=stays_open).run(MediaStore(run_dir))
+        writer = _Import(found, imported, bookmark, options, was_open=was_open, stays_open=stays_open)
+        writer.run(MediaStore(run_dir))
         if open_runs is not None and (kept or imported.outcome in (Outcome.NEW, Outcome.APPENDED)):
             open_runs.keep(lock, imported)
             kept = lock
@@ -206,7 +212,7 @@ def _finish(imported: Imported) -> None:
     with open(run_dir / JOURNAL, "ab") as file:
         file.write(encode(Finish(imported.until, imported.status)))
     if bookmark is not None:
-        write_bookmark(run_dir, bookmark.until, bookmark.position)
+        write_bookmark(run_dir, bookmark)
 
 
 class _Import:
@@ -216,6 +222,7 @@ class _Import:
         found: the run.
         imported: what is said of the import.
         bookmark: where the events of ``found`` begin; None if at the beginning.
+        options: those of the importer.
         dry_run: whether nothing is written.
         was_open: whether the run was kept open since the last import.
         stays_open: whether the run gets no end.
@@ -226,6 +233,7 @@ class _Import:
         found: FoundRun,
         imported: Imported,
         bookmark: Bookmark | None,
+        options: Mapping[str, Any],
         *,
         dry_run: bool = False,
         was_open: bool = False,
@@ -234,6 +242,7 @@ class _Import:
         self._found = found
         self._imported = imported
         self._bookmark = bookmark
+        self._options = options
         self._dry_run = dry_run
         self._was_open = was_open
         self._stays_open = stays_open
@@ -250,8 +259,12 @@ class _Import:
                 write_environment(self._journal.parent, environment)
             self._write(events)
         is_imported = self._imported.outcome in (Outcome.NEW, Outcome.APPENDED, Outcome.UNCHANGED)
+        report = self._imported.report
+        report.repeat(self._bookmark.left_out if self._bookmark else ())
         if is_imported and not self._dry_run and (position := self._found.position) is not None:
-            write_bookmark(self._journal.parent, self._imported.until, position)
+            left_out = [(*what, count) for what, count in report.left_out.items()]
+            bookmark = Bookmark(self._imported.until, position, dict(self._options), left_out)
+            write_bookmark(self._journal.parent, bookmark)
 
     def _write(self, events: Iterator[Event]) -> None:
         """Write a new journal."""
