@@ -240,6 +240,21 @@ def test_a_quote_that_is_never_closed_spoils_one_row():
     assert len(run.metrics["loss"]) == 20_001
 
 
+def test_a_quote_that_is_missing_in_the_last_column_spoils_one_row():
+    run, _ = import_one(CsvImporter(), write('step,loss,note\n0,1,"y\n1,2,x\n2,3,"z\n3,4,x\n'))
+    assert points(run) == {"loss": [(0, 1), (1, 2), (2, 3), (3, 4)]}
+
+
+@pytest.mark.parametrize("end", ["", ",", ",,", ",x"])
+def test_a_cell_with_line_ends_in_rows_of_another_length(end):
+    run, _ = import_one(
+        CsvImporter(),
+        write(f'step,loss,note,acc\n0,0.1,a,1{end}\n1,0.2,"line1\nline2",2{end}\n2,0.3,"x\ny"\n'),
+    )
+    assert points(run) == {"loss": [(0, 0.1), (1, 0.2), (2, 0.3)], "acc": [(0, 1), (1, 2)]}
+    assert texts(run) == {"note": [(0, "a"), (1, "line1\nline2"), (2, "x\ny")]}
+
+
 def test_cells_beyond_the_header_are_counted():
     _, left_out = import_one(CsvImporter(), write("step,loss\n1,2,3\n2,3,\n3,4,5,6\n"))
     assert left_out == {("the last cells of a row", "the row has more cells than the header"): 2}

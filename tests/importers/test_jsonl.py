@@ -10,6 +10,7 @@ import pytest
 from importers.reading import import_one, points, texts
 from stable_baselines3.common.logger import configure
 
+from rankzero.importers.base import SkipRun
 from rankzero.importers.sources.jsonl import JsonLinesImporter
 from rankzero.testing import ImporterContract
 
@@ -91,6 +92,13 @@ def test_a_line_for_each_value():
 def test_lines_that_are_no_objects_are_counted(line):
     run, left_out = import_one(JsonLinesImporter(), write(line, '{"loss": 1}', "", line, line))
     assert (points(run), left_out) == ({"loss": [(0, 1)]}, {("a line", "it is not a JSON object"): 3})
+
+
+def test_a_file_of_something_else_is_skipped_with_the_reason():
+    Path("main.csv").write_text("step,loss\n0,1\n")
+    (found,) = JsonLinesImporter().find(["main.csv"])
+    with pytest.raises(SkipRun, match="no line is a JSON object"):
+        found.header()
 
 
 def test_the_last_line_may_be_incomplete():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from importers.reading import import_all, import_one, points, texts
 
+from rankzero.errors import RunNotFoundError
 from rankzero.importers.sources.trackio import TrackioImporter
 from rankzero.media.encoders import Histogram
 from rankzero.testing import ImporterContract
@@ -174,4 +175,13 @@ def test_other_databases_are_no_projects(tmp_path):
         database.execute("CREATE TABLE metrics (a)")
         database.execute("CREATE VIEW configs AS SELECT 1")
     Path("text.db").write_text("text")
-    assert list(TrackioImporter().find(["."])) == []
+    for source in (".", "other.db", "text.db"):
+        with pytest.raises(RunNotFoundError, match="has no run of Trackio, which are in SQLite files with the tables "):
+            list(TrackioImporter().find([source]))
+
+
+def test_a_file_that_is_no_project_is_named_beside_a_project(project):
+    Path("text.db").write_text("text")
+    with pytest.raises(RunNotFoundError, match=r"text\.db has no run of Trackio"):
+        list(TrackioImporter().find([str(project), "text.db"]))
+    assert len(list(TrackioImporter().find([str(project), "."]))) == 1

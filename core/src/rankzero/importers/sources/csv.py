@@ -132,7 +132,7 @@ class CsvFile(RowFile):
             self._delimiter = max(_DELIMITERS, key=first.count)
         reader = csv.reader(take(first), delimiter=self._delimiter)
         while True:
-            cells: list[str] | None = None
+            cells: list[str] = []
             try:
                 cells = next(reader)
             except StopIteration:
@@ -142,7 +142,7 @@ class CsvFile(RowFile):
             if not taken[-1].endswith("\n") and file.may_grow:
                 file.offset = before
                 return
-            if len(taken) > 1 and (cells is None or len(cells) != len(self._names)):
+            if len(taken) > 1 and not _is_well_quoted(taken, self._delimiter):
                 yield from ([cell.strip('"') for cell in line.rstrip("\r\n").split(self._delimiter)] for line in taken)
             elif cells:
                 yield cells
@@ -158,6 +158,14 @@ def _dvclive(path: Path) -> tuple[Path | None, str]:
     directory = Path(*above)
     group = path.parent.relative_to(directory / plots / metrics).as_posix()
     return directory, "" if group == "." else f"{group}/"
+
+
+def _is_well_quoted(lines: Sequence[str], delimiter: str) -> bool:
+    """Return whether each quoted cell of a record ends with a quote; otherwise a quote is missing in the first line."""
+    try:
+        return bool(list(csv.reader(lines, delimiter=delimiter, strict=True)))
+    except csv.Error:
+        return False
 
 
 def _is_header(cells: Sequence[str], header: Sequence[str]) -> bool:

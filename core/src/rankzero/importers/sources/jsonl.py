@@ -42,6 +42,8 @@ class JsonLinesImporter(Importer):
 class JsonLines(RowFile):
     """A file with a JSON object in each line; the names of nested values are joined by ``/``."""
 
+    no_rows = "no line is a JSON object with values"
+
     def rows(self, report: Report) -> Iterator[tuple[Numbers, Texts]]:
         before = self.file.offset
         for line in self.file.lines(report):

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -39,6 +39,9 @@ class RowFile(ABC):
         time: the same for the time.
         prefix: begins the names of its metrics.
     """
+
+    no_rows: ClassVar[str] = "it has no rows"
+    """Why a file without rows is skipped."""
 
     def __init__(self, path: Path, step: str | None = None, time: str | None = None, prefix: str = "") -> None:
         self.file = LineFile(path)
@@ -158,7 +161,7 @@ class RowsRun(FoundRun):
         self.size = sum(each.file.size for each in files)
         samples = [sample for each in files if (sample := each.sample())]
         if not samples:
-            raise SkipRun("it has no rows")
+            raise SkipRun(files[0].no_rows)
         columns, first = files[0].columns, samples[0]
         if not is_named and not _is_log(columns) and not any((self._directory / name).exists() for name in _PARAMS):
             raise SkipRun("no column is known as a step or a time; if it is a log, name the file itself")

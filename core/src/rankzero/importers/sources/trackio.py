@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from rankzero.errors import RankzeroError, RunError
+from rankzero.errors import RankzeroError, RunError, RunNotFoundError
 from rankzero.events.structs import Alert, Artifact, Audio, Event, Files, Histogram, Image, Metrics, Params, Table, Text
 from rankzero.events.structs import Video as VideoEvent
 from rankzero.files.writing import inside, open_regular
@@ -28,6 +28,7 @@ _COLUMNS = {
     "alerts": ("timestamp", "title", "text", "level"),
     "traces": (),
 }
+_NO_RUN = "{} has no run of Trackio, which are in SQLite files with the tables metrics and configs"
 _BATCH = 500  # rows: a program that writes to the file does not wait for long
 _ARTIFACTS = """
     SELECT v.id, v.created_at, a.name, a.type, v.manifest, v.metadata, (
@@ -44,12 +45,19 @@ class TrackioImporter(Importer):
 
     def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
         found, skipped = find_all(sources, lambda path: path.suffix == ".db", "SQLite file of Trackio")
-        for path in found:
+        runs = skipped
+        for path, is_named in found.items():
+            new: Sequence[FoundRun] = ()
             try:
-                yield from _find_runs(path) if is_sqlite(path) else ()
+                new = _find_runs(path) if is_sqlite(path) else ()
             except (OSError, sqlite3.DatabaseError) as error:
-                yield SkippedSource(path, RunError(f"it cannot be read: {error}"))
-        yield from skipped
+                new = [SkippedSource(path, RunError(f"it cannot be read: {error}"))]
+            if is_named and not new:
+                raise RunNotFoundError(_NO_RUN.format(path))
+            runs.extend(new)
+        if not runs:
+            raise RunNotFoundError(_NO_RUN.format(", ".join(sources)))
+        return runs
 
 
 def _find_runs(path: Path) -> list[TrackioRun]:
