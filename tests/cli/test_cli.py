@@ -564,6 +564,17 @@ def test_export_of_many_runs(command, arguments):
     )
 
 
+@pytest.mark.parametrize("arguments", [["--output", "out"], ["--output", "m.csv"], []])
+def test_export_says_how_many_damaged_lines_it_skipped(command, arguments):
+    journal = make_run() / "journal.jsonl"
+    lines = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join([*lines[:2], lines[2][:20], b"nonsense", *lines[3:], b""]))
+    status, _, err = command("export", "a1", *arguments)
+    assert status == 0
+    assert "skipped 2 damaged lines of the journal\n" in err
+    assert "skipped 2 damaged lines of the journal" in command("show", "a1")[1]
+
+
 def test_export_of_many_runs_to_one_file(command):
     make_run("a1")
     make_run("a2")

@@ -32,6 +32,8 @@ NAN, INF = math.nan, math.inf
 PROJECT = "team/ärger 50% #?*:=[x]{y}^'\"&+"
 ODD = 'a,"b"\n=\'1;{} ü'
 
+POLARS = dict(zip(NAMES[2:], (pl.String, pl.Int64, pl.Float64, pl.Int64, pl.String, pl.Float64), strict=True))
+
 
 def write_run(directory, project, id, *events, finish=True):
     run_dir = directory / project.partition("/")[0] / id
@@ -201,6 +203,44 @@ def test_a_run_that_is_gone_stays_exported(runs, tmp_path, name):
     shutil.rmtree(runs / "digits")
     assert export(runs, name, tmp_path / "out").unchanged == 1
     assert in_order(read_rows(name, tmp_path / "out")) == in_order(EXPECTED)
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl", "parquet"])
+def test_a_run_without_points_has_no_file_of_metrics(runs, tmp_path, name):
+    output = tmp_path / "out"
+    export(runs, name, output)
+    (empty,) = output.glob("metrics/*/run=empty")
+    assert list(empty.iterdir()) == []
+    (empty / f"metrics.{name}").touch()  # as left by a process that was killed
+    assert export(runs, name, output).written == 1
+    assert list(empty.iterdir()) == []
+    read = {"csv": "read_csv", "jsonl": "read_json", "parquet": "read_parquet"}[name]
+    types = duckdb.execute(f"select * from {read}('{output}/metrics/*/*/*.{name}')").description
+    assert {column[0]: str(column[1]) for column in types}["step"] == "BIGINT"
+    write_run(runs, "digits", "empty", Metrics(9.0, 2000, {"loss": 0.5}))
+    assert export(runs, name, output).points == 1
+    assert (empty / f"metrics.{name}").is_file()
+
+
+@pytest.mark.parametrize(
+    "scan",
+    [
+        lambda path: pl.scan_csv(path / "metrics/**/*.csv", schema=POLARS),
+        lambda path: pl.scan_ndjson(path / "metrics/**/*.jsonl", schema={**POLARS, "value": pl.String}).with_columns(
+            pl.col("value").cast(pl.Float64)
+        ),
+    ],
+    ids=["csv", "jsonl"],
+)
+def test_polars_reads_text_with_the_schema_of_the_docs(tmp_path, request, scan):
+    runs = tmp_path / "runs"
+    write_run(runs, "p", "a", *(Metrics(1.0, n, {"loss": 0.5}) for n in range(200)))
+    write_run(runs, "p", "b", Metrics(2.0, 1, {"loss": NAN, "acc": INF}, 3, "train"))
+    write_run(runs, "p", "empty", Text(1.0, "t", ["x"], [["y"]]))
+    export(runs, request.node.callspec.id, tmp_path / "out")
+    rows = scan(tmp_path / "out").collect().select(NAMES[2:]).rows()
+    odd = [("loss", 1, 2.0, 3, "train", NAN), ("acc", 1, 2.0, 3, "train", INF)]
+    assert in_order(rows) == in_order([*(("loss", n, 1.0, None, None, 0.5) for n in range(200)), *odd])
 
 
 def test_a_run_whose_file_was_deleted_is_taken_out_of_the_table_of_runs(runs, tmp_path):

@@ -91,12 +91,20 @@ def _export_one(found: Sequence[Path], tables: Tables, output: Path | None) -> N
     run = RunReader(found[0])
     if output is None:
         tables.write_points(run, sys.stdout.buffer)
+        run.summary()
+        _say_damaged(run.damaged)
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as file:
         tables.write_points(run, file)
         points = run.summary().points
     terminal.say(f"{terminal.counted(points, 'point')} written to {output}", err=True)
+    _say_damaged(run.damaged)
+
+
+def _say_damaged(count: int, prefix: str = "") -> None:
+    if count:
+        terminal.say(prefix + terminal.skipped(count), err=True)
 
 
 def _export_all(found: Sequence[Path], exporter: Exporter) -> None:
@@ -111,6 +119,8 @@ def _export_all(found: Sequence[Path], exporter: Exporter) -> None:
         )
     for directory, error in result.failed.items():
         terminal.say(f"{directory}: not exported: {terminal.error_text(error)}", err=True)
+    for directory, count in result.damaged.items():
+        _say_damaged(count, f"{directory}: ")
     written = f"{terminal.counted(result.written, 'run')} with {terminal.counted(result.points, 'point')}"
     unchanged = f", {result.unchanged:,} unchanged" if result.unchanged else ""
     terminal.say(f"{written} written to {exporter.output}{unchanged}")

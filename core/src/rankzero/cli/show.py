@@ -80,7 +80,7 @@ def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) ->
         lost = f"{terminal.counted(loss.count, 'log call')} lost at {terminal.when(loss.since)}: {loss.reason}"
         yield f"[red]{terminal.escape(lost)}[/]"
     if data.damaged:
-        yield f"[red]skipped {terminal.counted(data.damaged, 'damaged line')} of the journal[/]"
+        yield f"[red]{terminal.skipped(data.damaged)}[/]"
 
 
 def _heading(data: RunData) -> Iterator[str]:

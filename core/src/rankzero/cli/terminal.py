@@ -179,6 +179,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def skipped(damaged: int) -> str:
+    """Say how many damaged lines were skipped."""
+    return f"skipped {counted(damaged, 'damaged line')} of the journal"
+
+
 def size(count: float) -> str:
     """Format a number of bytes: ``12 kB``."""
     for unit in ("B", "kB", "MB"):

@@ -93,6 +93,8 @@ class RunReader:
         self.key: RunKey = (start.run.project, start.run.id) if start else (directory.parent.name, directory.name)
         self.params: dict[str, object] = {}
         """The hyperparameters; complete after `summary`."""
+        self.damaged = 0
+        """The number of damaged lines, which are skipped; complete after `summary`."""
         self._on_progress = on_progress
         self._journal = JournalReader(directory / JOURNAL, (Start, Finish, Params, Tags), self.size)
         self._points = 0
@@ -120,7 +122,7 @@ class RunReader:
             RunNotFoundError: the journal contains no event.
         """
         run = self._journal.finish()
-        self.params = run.params
+        self.params, self.damaged = run.params, run.damaged
         project, id = self.key
         return ExportedRun(
             project=project,

@@ -22,6 +22,8 @@ class Exported:
     """The number of points that were written."""
     failed: dict[Path, Exception] = field(default_factory=dict)
     """Directory → why the run was not exported."""
+    damaged: dict[Path, int] = field(default_factory=dict)
+    """Directory → the number of damaged lines that were skipped, if there were any."""
 
 
 def export_runs(
@@ -56,6 +58,8 @@ def export_runs(
             else:
                 result.written += 1
                 result.points += exporter.runs[run.key].points
+                if run.damaged:
+                    result.damaged[run.directory] = run.damaged
     finally:
         exporter.close()
     return result

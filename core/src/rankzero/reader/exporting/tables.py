@@ -55,7 +55,7 @@ class Folder(Exporter):
         if contents.format != self.format:
             raise RunError(f"{self.output} has runs in the format {contents.format}: choose another directory")
         if contents.schema == SCHEMA:
-            self.runs = {run.key: run for run in contents.runs if self.path_of(run.key).is_file()}
+            self.runs = {run.key: run for run in contents.runs if self.has(run)}
 
     def write(self, run: RunReader) -> None:
         path = self.path_of(run.key)
@@ -68,6 +68,10 @@ class Folder(Exporter):
         contents = _Contents(self.format, SCHEMA, list(self.runs.values()))
         write_file(self.output / _CONTENTS, msgspec.json.encode(contents))
 
+    def has(self, run: ExportedRun) -> bool:
+        """Return whether what was written of a run is still there."""
+        return self.path_of(run.key).is_file()
+
     @abstractmethod
     def path_of(self, key: RunKey) -> Path:
         """Return the path of a run's file."""
@@ -78,7 +82,10 @@ class Folder(Exporter):
 
 
 class Dataset(Folder):
-    """Writes ``metrics/project=…/run=…/metrics.SUFFIX`` and ``runs.SUFFIX``: folders as Hive names them."""
+    """Writes ``metrics/project=…/run=…/metrics.SUFFIX`` and ``runs.SUFFIX``: folders as Hive names them.
+
+    The folder of a run without points is empty: from a CSV file without rows, tools would guess wrong types for all.
+    """
 
     def __init__(self, output: Path, format: str, tables: Tables) -> None:
         super().__init__(output)
@@ -89,6 +96,15 @@ class Dataset(Folder):
         with replacing(self.output / f"runs{self.tables.suffix}") as file:
             self.tables.write_runs([self.runs[key] for key in sorted(self.runs)], file)
         super().close()
+
+    def write(self, run: RunReader) -> None:
+        super().write(run)
+        if not self.runs[run.key].points:
+            self.path_of(run.key).unlink()
+
+    def has(self, run: ExportedRun) -> bool:
+        path = self.path_of(run.key)
+        return path.is_file() if run.points else path.parent.is_dir() and not path.exists()
 
     def path_of(self, key: RunKey) -> Path:
         project, run = (_NOT_IN_FOLDERS.sub(lambda found: f"%{ord(found[0]):02X}", part) for part in key)
