@@ -1,6 +1,7 @@
 """Runs of MLflow are imported from file stores, databases and servers, as MLflow's own client reads them."""
 
 import math
+import os
 import shutil
 import sqlite3
 import sys
@@ -13,10 +14,13 @@ from plugins.mlflow.arrived import journal_of_everything, points_logged
 
 import rankzero
 from rankzero.errors import RankzeroError, RunNotFoundError
+from rankzero.events.structs import Artifact, Table
 from rankzero.importers.base import Report, SkipRun
 from rankzero.importers.writing import Outcome, import_run
+from rankzero.journal.tail import read_events
 from rankzero.media.store import MediaStore
 from rankzero.reader.run_data import LoggedFile, LoggedTable, LoggedText, read_run
+from rankzero.rundir.layout import JOURNAL
 from rankzero.testing import ImporterContract
 from rankzero.testing.faults import dropped
 from rankzero.testing.proxy import FaultyProxy
@@ -249,10 +253,43 @@ def test_a_run_without_its_description_is_imported(damaged, tmp_path):
     (child / "meta.yaml").write_text("start_time: !!python/object/apply:os.abort []")
     for name in ("0", "1"):
         (parent.parent / (name * 32) / "metrics").mkdir(parents=True)
-    runs = {run.info.name: run for run in take(damaged, tmp_path / "runs")}
+    runs = {run.info.name: run for run in take(damaged, tmp_path / "runs", left_out=["meta.yaml"])}
     assert set(points(runs["brave try"])) == set(as_text(left.POINTS + left.SAME + left.ODD))
     assert points(runs["child"]) == as_text(left.POINTS + left.SAME)
     assert [run.info.started for run in runs.values()] == [left.POINTS[0][1] / 1000] * 2
+    assert [run.status for run in runs.values()] == ["aborted"] * 2
+
+
+@pytest.mark.parametrize("before", ["status", "000", "run_name"])
+def test_a_description_that_was_cut_off_is_not_trusted(damaged, tmp_path, before):
+    run = directory_of(damaged, "brave try")
+    shutil.rmtree(run / "metrics")
+    for path in filter(Path.is_file, run.rglob("*")):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    meta = run / "meta.yaml"
+    meta.write_text("run_name: brave t\nstart_time: 1700000000000\nstatus: 3\n".partition(before)[0])
+    (found,) = MlflowImporter().find([str(run)])
+    result = import_run(found, tmp_path / "runs", "digits")
+    assert list(result.report.left_out) == [
+        ("meta.yaml", "it is damaged, so it is not known how and when the run ended")
+    ]
+    logged = read_run(result.info.dir)
+    assert (logged.info.name, logged.info.started, logged.status) == ("brave try", 1_700_000_000, "aborted")
+
+
+def test_artifacts_have_times_within_those_of_the_run(damaged, tmp_path):
+    run = directory_of(damaged, "brave try")
+    meta = run / "meta.yaml"
+    lines = [line for line in meta.read_text().splitlines() if not line.startswith(("start_time", "end_time"))]
+    meta.write_text("\n".join([*lines, "start_time: 1700000000000", "end_time: 1900000000000", ""]))
+    for modified in (1_600_000_000, 2_000_000_000):
+        for path in filter(Path.is_file, damaged.rglob("*")):
+            os.utime(path, (modified, modified))
+        (found,) = MlflowImporter().find([str(run)])
+        result = import_run(found, tmp_path / str(modified), "digits")
+        events = [event for _, event in read_events(Path(result.info.dir, JOURNAL))]
+        times = {event.time for event in events if isinstance(event, Artifact | Table)}
+        assert times == {min(max(modified, 1_700_000_000), 1_900_000_000)}
 
 
 def test_lines_that_are_no_points_are_left_out(damaged, tmp_path):

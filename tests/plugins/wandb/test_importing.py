@@ -17,8 +17,9 @@ from wandb.proto import wandb_internal_pb2 as proto
 
 import rankzero
 from rankzero.capture.environment import read_environment
-from rankzero.errors import RunNotFoundError
+from rankzero.errors import RunError, RunNotFoundError
 from rankzero.events.structs import Alert, Console, DefineMetric, Image
+from rankzero.importers.base import SkipRun
 from rankzero.importers.writing import Outcome, import_run
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
@@ -399,6 +400,27 @@ def frame(*written):
         assert len(log) % BLOCK + 7 + len(data) < BLOCK
         log += struct.pack("<IHB", zlib.crc32(data, zlib.crc32(b"\1")), len(data), 1) + data
     return log
+
+
+@pytest.mark.parametrize(
+    ("log", "error", "reason"),
+    [
+        (b"", SkipRun, "its log is empty"),
+        (MAGIC, SkipRun, "its log is empty"),
+        (MAGIC + b"torn", RunError, "its log has no complete record"),
+    ],
+)
+def test_a_process_that_logged_nothing_makes_no_run(tmp_path, log, error, reason):
+    for name, written in (("run-20260101_000000", log), ("run-20260102_000000", frame(row(loss="1")))):
+        directory = tmp_path / "wandb" / f"{name}-plainrun"
+        directory.mkdir(parents=True)
+        (directory / "run-plainrun.wandb").write_bytes(written)
+    run, nothing = WandbImporter().find([str(tmp_path)])
+    with pytest.raises(error, match=reason):
+        import_run(nothing, tmp_path / "runs", "digits")
+    assert nothing.source == str(tmp_path / "wandb" / "run-20260101_000000-plainrun")
+    done = import_run(run, tmp_path / "runs", "digits")
+    assert (done.values, done.report.left_out) == (1, {})
 
 
 def hostile(tmp_path, *written):

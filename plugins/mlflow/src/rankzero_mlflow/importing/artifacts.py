@@ -121,7 +121,17 @@ def local_folder(
 
 
 class Artifacts:
-    """Yields events for files that are not ``known``; adds them to it."""
+    """Yields events for files that are not ``known``; adds them to it.
+
+    Args:
+        files: stores the files.
+        report: gets what cannot be read.
+        known: the files that were imported.
+        tags: the tags of the run.
+        versions: the versions of registered models.
+        start: of the run, Unix time in seconds; 0 if unknown.
+        end: of the run, Unix time in seconds; 0 if unknown.
+    """
 
     def __init__(
         self,
@@ -130,6 +140,8 @@ class Artifacts:
         known: Mapping[str, KnownFile],
         tags: Mapping[str, str],
         versions: Iterable[Mapping[str, Any]],
+        start: float,
+        end: float,
     ) -> None:
         self.known = dict(known)
         self._files = files
@@ -137,9 +149,11 @@ class Artifacts:
         self._is_own = RUN_TAG in tags
         self._tables = set() if self._is_own else _tables(tags)
         self._versions = list(versions)
+        self._start = start
+        self._end = end
 
-    def events(self, folder: Folder, time: float) -> Iterator[Event]:
-        """Yield the events of a folder; those of files without a time have ``time``."""
+    def events(self, folder: Folder) -> Iterator[Event]:
+        """Yield the events of a folder."""
         found = sorted(folder.files(), key=lambda file: file.path.split("/"))
         models = {os.path.dirname(file.path) for file in found if os.path.basename(file.path) == _MODEL}
         if folder.name:
@@ -147,11 +161,11 @@ class Artifacts:
         for model, group in groupby(found, lambda file: _parent_in(models, file.path)):
             if model is None:
                 for file in group:
-                    yield from self._file(folder, file, time)
+                    yield from self._file(folder, file)
             else:
-                yield from self._model(folder, model, list(group), time)
+                yield from self._model(folder, model, list(group))
 
-    def _model(self, folder: Folder, path: str, found: list[StoredFile], time: float) -> Iterator[Event]:
+    def _model(self, folder: Folder, path: str, found: list[StoredFile]) -> Iterator[Event]:
         before = {name: each.stored for name, each in self.known.items()}
         stored = {os.path.relpath(file.path, path): self._put(folder, file) for file in found}
         kept = {name: file for name, file in stored.items() if file is not None}
@@ -159,7 +173,6 @@ class Artifacts:
             before.get(_name(folder, f"{path}/{name}".lstrip("/"))) == file.path for name, file in kept.items()
         ):
             return
-        times = [file.modified for file in found if file.modified is not None]
         source = folder.model_id or path
         versions = [each for each in self._versions if str(each["source"]).endswith(f"/{source}")]
         metadata = dict(folder.metadata)
@@ -167,19 +180,25 @@ class Artifacts:
             metadata["versions"] = [{"name": each["name"], "version": each["version"]} for each in versions]
         aliases = list(dict.fromkeys(alias for each in versions for alias in each["aliases"]))
         name = _name(folder, path)
-        yield Artifact(max(times, default=time), self._files.put_directory(kept), name, "model", aliases, metadata)
+        yield Artifact(self._time(found), self._files.put_directory(kept), name, "model", aliases, metadata)
+
+    def _time(self, found: Iterable[StoredFile]) -> float:
+        """Return when the files were written, but within the time of the run: copies of them are younger."""
+        times = (file.modified for file in found if file.modified is not None)
+        time = max(self._start, max(times, default=self._end))
+        return min(time, self._end or time)
 
     def _stored(self, name: str) -> str | None:
         return self.known[name].stored if name in self.known else None
 
-    def _file(self, folder: Folder, file: StoredFile, time: float) -> Iterator[Event]:
+    def _file(self, folder: Folder, file: StoredFile) -> Iterator[Event]:
         if _PREVIEW.fullmatch(file.path):  # of an image
             return
         before = self._stored(file.path)
         stored = self._put(folder, file)
         if stored is None or stored.path == before:
             return
-        time = time if file.modified is None else file.modified
+        time = self._time([file])
         if image := _IMAGE.fullmatch(file.path):
             key = re.sub("[~#]", "/", image[1])
             yield Image(int(image[4]) / 1000, key, [stored], int(image[3]))

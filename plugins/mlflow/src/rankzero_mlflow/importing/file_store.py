@@ -35,17 +35,21 @@ class FileRun(MlflowRun):
 
     def __init__(self, directory: Path, stores: FileStores) -> None:
         meta = read_meta(directory)
-        name, status, started = meta.get("run_name"), meta.get("status"), meta.get("start_time")
+        is_deleted = meta.get("lifecycle_stage") == "deleted" or TRASH in directory.parts[-3:]
+        self._is_described = isinstance(meta.get("status"), int)
+        if not self._is_described:
+            meta = {}  # if it was cut off, its last value may have been, too
+        name, started = meta.get("run_name"), meta.get("start_time")
         details = Details(
             id=directory.name,
             name=name if isinstance(name, str) else "",
             project=stores.experiment(directory.parent),
-            status=_STATUSES.get(status, "") if isinstance(status, int) else "FINISHED",
-            started=started if isinstance(started, int) else _first_time(directory / "metrics"),
+            status=_STATUSES.get(meta.get("status", 0), ""),
+            started=started if isinstance(started, int) else _first_time(directory),
             ended=meta.get("end_time"),
         )
         super().__init__(details, str(directory))
-        self.is_deleted = meta.get("lifecycle_stage") == "deleted" or TRASH in directory.parts[-3:]
+        self.is_deleted = is_deleted
         self._dir = directory
         self._stores = stores
         self.ended_at = {}
@@ -61,6 +65,9 @@ class FileRun(MlflowRun):
             datasets=[self._dataset(read_meta(each)) for each in _directories(self._dir / "inputs")],
             versions=self._stores.versions(self._dir.parent.parent).get(self._dir.name, []),
         )
+        if not self._is_described:
+            damage = "damaged" if (self._dir / "meta.yaml").exists() else "missing"
+            content.leave_out("meta.yaml", f"it is {damage}, so it is not known how and when the run ended")
         content.params = _texts(self._dir / "params", content.leave_out)
         content.tags = _texts(self._dir / "tags", content.leave_out)
         content.artifacts = self._folder(self._dir, content)
@@ -157,13 +164,16 @@ def _versions(root: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _first_time(metrics: Path) -> int | None:
+def _first_time(run: Path) -> int | None:
+    """Return the time of the first point, in milliseconds; without points that of the oldest file."""
     times = []
-    for path in _files_in(metrics).values():
+    for path in _files_in(run / "metrics").values():
         try:
             times.append(int(_text(path).split(maxsplit=1)[0]))
         except (OSError, ValueError, IndexError):
             continue
+    if not times:
+        times = [int(path.lstat().st_mtime * 1000) for path in _files_in(run).values()]
     return min(times, default=None)
 
 

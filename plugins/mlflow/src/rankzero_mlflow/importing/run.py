@@ -151,11 +151,11 @@ class MlflowRun(FoundRun):
         new = checked(self.points(known.points, report), self.name_of, summaries, report)
         is_again = self.rereads and known.points is not None
         yield from rows(new, imported_points(files.directory / JOURNAL) if is_again else ())
-        artifacts = Artifacts(files, report, known.files, content.tags, content.versions)
-        ended = self._details.end or time
+        end = self._details.end
+        artifacts = Artifacts(files, report, known.files, content.tags, content.versions, time, end)
         for folder in (content.artifacts, *content.models):
             if folder is not None:
-                yield from artifacts.events(folder, ended)
+                yield from artifacts.events(folder)
         now = Position(self.ended_at, content.params, content.tags, content.datasets, artifacts.known)
         self.position = msgspec.to_builtins(now)
 

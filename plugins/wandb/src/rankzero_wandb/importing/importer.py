@@ -9,7 +9,7 @@ from typing import ClassVar
 from rankzero.errors import ConfigError, RunError, RunNotFoundError
 from rankzero.importers.base import FoundRun, Importer, SkippedSource, SkipRun
 from rankzero.importers.searching import find_files
-from rankzero_wandb.importing.record_log import RecordLog
+from rankzero_wandb.importing.record_log import MAGIC, RecordLog
 from rankzero_wandb.importing.run import Description, LoggedRun, run_id_in
 
 
@@ -36,6 +36,11 @@ class WandbImporter(Importer):
                 new = Description(RecordLog(path))
             except OSError as error:
                 skipped[path] = _unreadable(path, error)
+                continue
+            if new.is_empty:
+                is_damaged = new.log.size > len(MAGIC)
+                reason = RunError("its log has no complete record") if is_damaged else SkipRun("its log is empty")
+                skipped[path] = SkippedSource(path.parent, reason)
                 continue
             logs = runs.setdefault((run_id_in(path) or "", new.run.project or None), {})
             process = new.opened or new.log.name

@@ -111,6 +111,8 @@ class Description:
     def __init__(self, log: RecordLog) -> None:
         self.run = RunRecord()
         self.exit_code: int | None = None
+        self.is_empty = True
+        """Whether there is no complete record."""
         self._environment = EnvironmentRecord()
         self.log = log
         for data in log.records(len(MAGIC)):
@@ -127,6 +129,7 @@ class Description:
             record = Record.FromString(data)
         except DecodeError:
             return
+        self.is_empty = False
         if record.HasField("run"):
             self.run = record.run
         elif record.HasField("environment"):
