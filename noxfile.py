@@ -115,7 +115,7 @@ def run_tests(session: nox.Session, marked: str) -> None:
     session.install(*editable(packages()), *group("test"), *FRAMEWORKS)
     # Many tests wait for another process, so there are more workers than cores. Neighbouring tests go to one worker:
     # they share what takes long to import and to start.
-    workers = str(min(8, 3 * (os.cpu_count() or 2)))
+    workers = str(min(8, 2 * (os.cpu_count() or 2)))
     # When something that all need is broken, tests wait in vain: the run ends early, and says what failed.
     limits = ["--maxfail=30", "--session-timeout=2400"]
     session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *limits, *session.posargs, env=TEST_ENV)

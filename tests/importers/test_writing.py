@@ -348,7 +348,7 @@ def test_many_points_take_little_memory(tmp_path):
 
 
 class Notebook(FoundRun):
-    """Continues at a page; pages that are torn are left out."""
+    """Continues at a page."""
 
     identity = ID
     project = "digits"
@@ -368,20 +368,7 @@ class Notebook(FoundRun):
     def events(self, files, report):
         for page in self.pages[self.position :]:
             self.position += 1
-            if page is None:
-                report.leave_out("a page", "it is torn")
-            else:
-                yield Metrics(5.0 + page, page, {"loss": page / 4})
-
-
-def test_what_an_import_left_out_is_named_by_those_that_continue(tmp_path):
-    pages = [1, None, None, 2]
-    for more in ([], [], [3]):
-        pages += more
-        done = write(Notebook(*pages), tmp_path)
-        assert done.report.left_out == {("a page", "it is torn"): 2}
-    assert done.outcome is Outcome.APPENDED
-    assert rankzero.read_run(done.info.dir).metrics["loss"].step.tolist() == [1, 2, 3]
+            yield Metrics(5.0 + page, page, {"loss": page / 4})
 
 
 def test_with_other_options_everything_is_compared(tmp_path):

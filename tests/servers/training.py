@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -97,7 +98,8 @@ class Training:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has just ended by itself
+                process.kill()
         if self.process is not None:
             self.process.communicate()
 

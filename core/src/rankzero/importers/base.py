@@ -60,11 +60,6 @@ class Report:
             key = _UNNAMED
         self.left_out[key] = self.left_out.get(key, 0) + count
 
-    def repeat(self, left_out: Iterable[tuple[str, str, int]]) -> None:
-        """Add what an earlier import left out, unless it was reported again."""
-        for what, why, count in left_out:
-            self.left_out[what, why] = max(count, self.left_out.get((what, why), 0))
-
     def progress(self, size: int) -> None:
         """Report that ``size`` more bytes of the source have been read."""
         if self._on_progress is not None:

@@ -20,8 +20,6 @@ class Bookmark(msgspec.Struct):
     """`rankzero.importers.base.FoundRun.position`."""
     options: dict[str, Any] = {}
     """The options of the importer."""
-    left_out: list[tuple[str, str, int]] = []
-    """What, why and how often was left out so far."""
     journal: int = 0
     """The size of the journal, in bytes; when it has another size, the bookmark is invalid."""
 

@@ -259,11 +259,8 @@ class _Import:
                 write_environment(self._journal.parent, environment)
             self._write(events)
         is_imported = self._imported.outcome in (Outcome.NEW, Outcome.APPENDED, Outcome.UNCHANGED)
-        report = self._imported.report
-        report.repeat(self._bookmark.left_out if self._bookmark else ())
         if is_imported and not self._dry_run and (position := self._found.position) is not None:
-            left_out = [(*what, count) for what, count in report.left_out.items()]
-            bookmark = Bookmark(self._imported.until, position, dict(self._options), left_out)
+            bookmark = Bookmark(self._imported.until, position, dict(self._options))
             write_bookmark(self._journal.parent, bookmark)
 
     def _write(self, events: Iterator[Event]) -> None:
