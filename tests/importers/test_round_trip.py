@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from importers.comparison import Journal, differences, log_everything
+from waiting import A_WHILE
 
 import rankzero
 from rankzero.cli.app import main
@@ -38,7 +39,7 @@ def round_trip(tracker, log):
     options = {"name": "night-owl-7", "group": "study", "notes": "it works", "tags": ["baseline"]}
     run = rankzero.start(loggers, dir="runs", project="p", delivery="thread" if is_offline else "off", **options)
     log(run)
-    run.finish("failed")
+    run.finish("failed", timeout=A_WHILE)
     if not is_offline:
         assert main(["sync", str(run.dir), "--to", logger, "-o", option]) == 0
     main(["import", logger, *(map(str, Path().glob(source)) if "://" not in source else [source]), "--dir", "imported"])
