@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from rankzero.capture.environment import Environment
+from rankzero.errors import RunError
 from rankzero.events.structs import Event
 from rankzero.media.store import MediaStore
 
@@ -137,6 +138,11 @@ class SkippedSource(FoundRun):
     def __init__(self, source: object, reason: Exception) -> None:
         self.identity = self.source = str(source)
         self._reason = reason
+
+    @classmethod
+    def unreadable(cls, source: object, error: OSError) -> SkippedSource:
+        """Return what stands for a file or directory that cannot be read."""
+        return cls(source, RunError(f"it cannot be read: {error.strerror or error}"))
 
     def header(self) -> Header:
         raise self._reason

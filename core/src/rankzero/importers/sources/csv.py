@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rankzero.importers.base import FoundRun, Importer, Report
+from rankzero.importers.base import FoundRun, Report
 from rankzero.importers.sources.columns import STEPS, TIMES
 from rankzero.importers.sources.finding import find_all
-from rankzero.importers.sources.rows import Numbers, RowFile, Texts, make_run
+from rankzero.importers.sources.rows import Numbers, RowFile, RowImporter, Texts, make_run
 from rankzero.loggers.csv.media_files import NAME as MEDIA
 from rankzero.values import Number
 
@@ -26,19 +26,10 @@ _WORDS: dict[str, Number] = {
 _TENSOR = re.compile(r"tensor\(([^,()]+)[,)]")
 
 
-class CsvImporter(Importer):
-    """Imports a run from each table; those of DVCLive's directory are one run.
-
-    Args:
-        step: the column with the step, if it has an unusual name.
-        time: the column with the time, if it has an unusual name.
-    """
+class CsvImporter(RowImporter):
+    """Imports a run from each table; those of DVCLive's directory are one run."""
 
     summary: ClassVar[str] = "CSV and TSV files of metrics: of Lightning, Keras, pandas, DVCLive, rankzero and others"
-
-    def __init__(self, step: str | None = None, time: str | None = None) -> None:
-        self._step = None if step is None else str(step)
-        self._time = None if time is None else str(time)
 
     def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
         found, skipped = find_all(sources, _is_table, "CSV or TSV file")

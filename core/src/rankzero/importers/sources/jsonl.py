@@ -8,27 +8,18 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from rankzero.importers.base import FoundRun, Importer, Report
+from rankzero.importers.base import FoundRun, Report
 from rankzero.importers.sources.finding import find_all
-from rankzero.importers.sources.rows import Numbers, RowFile, Texts, make_run
+from rankzero.importers.sources.rows import Numbers, RowFile, RowImporter, Texts, make_run
 from rankzero.values import NON_FINITE, flatten, to_jsonable
 
 _SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
 
-class JsonLinesImporter(Importer):
-    """Imports a run from each file.
-
-    Args:
-        step: the key of the step, if it has an unusual name.
-        time: the key of the time, if it has an unusual name.
-    """
+class JsonLinesImporter(RowImporter):
+    """Imports a run from each file."""
 
     summary: ClassVar[str] = "files with a JSON object of metrics in each line"
-
-    def __init__(self, step: str | None = None, time: str | None = None) -> None:
-        self._step = None if step is None else str(step)
-        self._time = None if time is None else str(time)
 
     def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
         found, skipped = find_all(

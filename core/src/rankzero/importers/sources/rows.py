@@ -13,7 +13,7 @@ import msgspec
 
 from rankzero.errors import RankzeroError
 from rankzero.events.structs import Event, Metrics, Params, Text
-from rankzero.importers.base import FoundRun, Header, Report, SkippedSource, SkipRun
+from rankzero.importers.base import FoundRun, Header, Importer, Report, SkippedSource, SkipRun
 from rankzero.importers.sources.columns import INDEX, Columns, find_columns, to_step, to_time
 from rankzero.importers.sources.finding import digest_of, identity_of
 from rankzero.importers.sources.lines import LineFile
@@ -28,6 +28,19 @@ Texts = dict[str, str]
 _PARAMS = ("config.yaml", "args.yaml", "params.yaml", "hparams.yaml")
 _SAMPLE = 100  # rows
 _COMMON_NAMES = frozenset({"metrics", "results", "log", "logs", "history", "progress", "training", "train"})
+
+
+class RowImporter(Importer):
+    """Imports runs from files of rows.
+
+    Args:
+        step: the column or key of the step, if it has an unusual name.
+        time: the column or key of the time, if it has an unusual name.
+    """
+
+    def __init__(self, step: str | None = None, time: str | None = None) -> None:
+        self._step = None if step is None else str(step)
+        self._time = None if time is None else str(time)
 
 
 class RowFile(ABC):

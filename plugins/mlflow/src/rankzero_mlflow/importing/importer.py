@@ -69,7 +69,7 @@ class MlflowImporter(Importer):
             else:
                 yield from self._in_database(file)
         for each, error in unreadable.items():
-            yield SkippedSource(each, RunError(f"it cannot be read: {error.strerror or error}"))
+            yield SkippedSource.unreadable(each, error)
 
     def _in_database(self, file: Path) -> Iterator[FoundRun]:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from rankzero.errors import ConfigError, RunError, RunNotFoundError
+from rankzero.errors import ConfigError, RunNotFoundError
 from rankzero.importers.base import FoundRun, Importer, SkippedSource
 from rankzero.importers.searching import find_files
 from rankzero_neptune.importing.client_log import LogDirectory
@@ -48,10 +48,7 @@ class NeptuneImporter(Importer):
             *find_runs(sorted(found.logs), LogDirectory, lambda run, logs: ClientRun(run, logs, self._unsynced_only)),
             *find_runs(sorted(found.databases), ScaleDatabase, ScaleRun),
             *find_runs(sorted(found.tables, key=_by_part), ExportedTable, self._exported_run),
-            *(
-                SkippedSource(path, RunError(f"it cannot be read: {error.strerror or error}"))
-                for path, error in found.unreadable.items()
-            ),
+            *(SkippedSource.unreadable(*each) for each in found.unreadable.items()),
         ]
 
     def _exported_run(self, run: tuple[str, ...], tables: list[ExportedTable]) -> FoundRun:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from tensorboard.plugins.hparams import metadata
 
-from rankzero.errors import ConfigError, RunError, RunNotFoundError
+from rankzero.errors import ConfigError, RunNotFoundError
 from rankzero.importers.base import FoundRun, Importer, SkippedSource
 from rankzero.importers.searching import find_files
 from rankzero_tensorboard.importing.run import EventFile, EventRun, first_records
@@ -59,10 +59,7 @@ class TensorBoardImporter(Importer):
             _join(runs)
         return [
             *_runs(runs, names),
-            *(
-                SkippedSource(path, RunError(f"it cannot be read: {error.strerror or error}"))
-                for path, error in unreadable.items()
-            ),
+            *(SkippedSource.unreadable(*each) for each in unreadable.items()),
         ]
 
 

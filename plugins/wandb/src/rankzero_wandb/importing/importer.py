@@ -35,7 +35,7 @@ class WandbImporter(Importer):
             try:
                 new = Description(RecordLog(path))
             except OSError as error:
-                skipped[path] = _unreadable(path, error)
+                skipped[path] = SkippedSource.unreadable(path, error)
                 continue
             if new.is_empty:
                 is_damaged = new.log.size > len(MAGIC)
@@ -64,7 +64,7 @@ def _find_logs(sources: Sequence[str], skipped: dict[Path, FoundRun]) -> list[Pa
         before = len(found) + len(skipped)
 
         def add_unreadable(path: Path, error: OSError) -> None:
-            skipped[path] = _unreadable(path, error)
+            skipped[path] = SkippedSource.unreadable(path, error)
 
         new = [path.resolve() for path in find_files(source, lambda path: run_id_in(path) is not None, add_unreadable)]
         found.update(dict.fromkeys(path for path in new if run_id_in(path)))
@@ -74,8 +74,3 @@ def _find_logs(sources: Sequence[str], skipped: dict[Path, FoundRun]) -> list[Pa
                 "such as offline-run-…, or its run-ID.wandb"
             )
     return sorted(found)
-
-
-def _unreadable(path: Path, error: Exception) -> FoundRun:
-    reason = getattr(error, "strerror", None) or error
-    return SkippedSource(path, RunError(f"it cannot be read: {reason}"))
