@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -144,7 +145,9 @@ def in_box(path="box.jsonl"):
 
 
 def test_version(command):
+    before = logging.getLogger("rankzero").handlers[:]
     assert command("--version") == (0, f"rankzero {rankzero.__version__}\n", "")
+    assert logging.getLogger("rankzero").handlers == before  # a later start() decides whether to show messages
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -76,6 +76,16 @@ def test_what_mlflow_logs_is_in_the_journal():
     assert [(each.name, Path(each.path).read_text()) for each in data.artifacts] == [("notes/a.txt", "hello")]
 
 
+def test_a_damaged_run_is_an_error_of_mlflow(tmp_path):
+    run = MlflowClient().create_run(MlflowClient().create_experiment("e"))
+    (tmp_path / "runs" / "e" / run.info.run_id / JOURNAL).write_text("damaged\n")
+    mlflow.set_tracking_uri(f"rankzero:{tmp_path}/runs/")  # another store, which does not know the run
+    with pytest.raises(MlflowException, match="no readable event"):
+        MlflowClient().log_param(run.info.run_id, "lr", 0.1)
+    with pytest.raises(MlflowException, match="no readable event"):
+        MlflowClient().get_metric_history(run.info.run_id, "loss")
+
+
 def test_steps_and_times_of_any_type_of_number_are_kept_as_ints():
     numbers = [3.0, 2.5, True, np.float32(4), np.int64(5), Decimal(6), math.nan]
     with mlflow.start_run() as run:

@@ -54,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the terminal may not be UTF-8
-    logging.getLogger("rankzero").addHandler(logging.NullHandler())  # the commands print errors themselves
     warnings.showwarning = _show_warning
+    silent = logging.NullHandler()  # the commands print errors themselves
+    logging.getLogger("rankzero").addHandler(silent)
     try:
         status = app(args=arguments, standalone_mode=False)
     except RankzeroError as error:
@@ -71,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         traceback = "for the traceback run: python -X dev -m rankzero.cli.app ..."
         return _fail(f"internal error, please report it: {type(error).__name__}: {error} ({traceback})", PROBLEM)
+    finally:
+        logging.getLogger("rankzero").removeHandler(silent)
     return status if isinstance(status, int) else OK
 
 

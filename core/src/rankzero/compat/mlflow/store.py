@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,7 @@ class RankzeroStore(LoggedModels):
 
     def _log_params(self, run_dir: Path, params: Mapping[str, str]) -> None:
         if run_dir not in self._params:
-            self._params[run_dir] = _params_of(read_run(run_dir))
+            self._params[run_dir] = _params_of(_read(run_dir))
         known = self._params[run_dir]
         for key, value in params.items():
             if known.get(key, value) not in (value, _MASKED):
@@ -276,7 +277,8 @@ class RankzeroStore(LoggedModels):
         validation._validate_metric_name(metric_key)
         if run_id in self._in_memory:
             return PagedList([], None)
-        series = _read(self.run_dir(run_id)).metrics.get(metric_key)
+        run_dir = self.run_dir(run_id)
+        series = _metrics(run_dir, os.stat(run_dir / JOURNAL).st_size).get(metric_key)
         history = [] if series is None else [_point(metric_key, series, index) for index in range(len(series))]
         if max_results is not None:
             return PagedList(*SearchUtils.paginate(history, page_token, max_results))
@@ -362,6 +364,12 @@ def _read(run_dir: Path) -> RunData:
         return read_run(run_dir)
     except RankzeroError as error:
         raise MlflowException(str(error), codes.RESOURCE_DOES_NOT_EXIST) from error
+
+
+@lru_cache(maxsize=4)
+def _metrics(run_dir: Path, size: int) -> Mapping[str, Series]:
+    """Return the metrics of a run whose journal has ``size`` bytes: MLflow asks for one metric after the other."""
+    return _read(run_dir).metrics
 
 
 def _labels(tags: Mapping[str, str]) -> list[str]:
