@@ -99,6 +99,11 @@ def test_later_steps_are_left_out_after_a_rewind(write):
     assert (run.lines, run.damaged) == (whole.lines, 0)
 
 
+def test_starts_and_rewinds_say_where_the_run_was_resumed(write):
+    run = read_run(write(START, row(1, a=1), again := Start(6.0, INFO, resumed=True), back := Rewind(6.5, 0)))
+    assert ([each.resumed for each in run.starts], run.starts[1], run.rewinds) == ([False, True], again, [back])
+
+
 @given(st.lists(st.integers(0, 9) | st.integers(-1, 9).map(lambda step: Rewind(1.0, step)), max_size=30))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_each_rewind_concerns_the_rows_before_it(monkeypatch, tmp_path_factory, history):

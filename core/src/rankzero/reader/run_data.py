@@ -152,6 +152,9 @@ class RunData:
     """The number of damaged lines."""
     losses: list[Lost] = field(default_factory=list)
     """Log calls that were lost, e.g. while the disk was full."""
+    starts: list[Start] = field(default_factory=list)
+    """The ``start`` events: the first one, and one for each time the run was resumed."""
+    rewinds: list[Rewind] = field(default_factory=list)
 
     @property
     def started(self) -> float:
@@ -277,6 +280,7 @@ class JournalReader:
                 if isinstance(event, Metrics):
                     metrics.append(event)
                 elif isinstance(event, Rewind):
+                    self._run.rewinds.append(event)
                     yield metrics
                     yield event
                     metrics = []
@@ -348,6 +352,7 @@ class JournalReader:
     def _take_start(self, start: Start) -> None:
         run = self._run
         run.finished = None
+        run.starts.append(start)
         run.loggers.update(start.loggers)
         if not run.info.id:
             started = start.run.started or start.time
