@@ -26,12 +26,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rankzero.errors import ConfigError, RunNotFoundError
 from rankzero.importers.base import Report, SkipRun
+from rankzero.importers.event_lines import one_by_one
 from rankzero.importers.writing import Outcome, import_run
 from rankzero.media.store import MediaStore
 from rankzero.reader.run_data import read_run
+from rankzero.rundir.layout import JOURNAL
 from rankzero.testing import ImporterContract
 from rankzero_tensorboard import TensorBoardLogger
 from rankzero_tensorboard.event_file import read_records, record
+from rankzero_tensorboard.importing import records
+from rankzero_tensorboard.importing import scalars as scalars_module
 from rankzero_tensorboard.importing.importer import TensorBoardImporter
 
 
@@ -364,6 +368,42 @@ def test_damage_is_reported_and_what_follows_it_is_imported(take, logs):
     assert left_out == {(path.name, "a record is damaged"): 3}
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_records_that_are_read_together_give_the_same_lines_as_one_by_one(logs, tmp_path, monkeypatch, seed):
+    chance = random.Random(seed)
+    tags = [f"tag/{number}" for number in range(chance.randint(1, 5))]
+    odd = [math.nan, math.inf, -math.inf, -0.0, 1e-40, 3e38]
+
+    def summary():
+        if chance.random() < 0.01:
+            return Summary(value=[Summary.Value(tag="note", tensor=text_pb("note", "x" * 300).value[0].tensor)])
+        number = chance.choice(odd) if chance.random() < 0.1 else chance.uniform(-1, 1)
+        some = chance.sample(tags, chance.choice([1, 1, 1, len(tags)]))
+        return Summary(value=[Summary.Value(tag=tag, simple_value=number) for tag in some])
+
+    for _ in range(chance.randint(1, 40)):
+        wall_time = chance.choice([chance.uniform(0, 2e9), 1.7e9, 0.0])
+        write_events(logs, [summary() for _ in range(chance.randint(1, 90))], wall_time=wall_time)
+    (path,) = logs.iterdir()
+    data = bytearray(path.read_bytes())
+    for _ in range(seed % 4):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    path.write_bytes(data[: chance.randrange(len(data) // 2, len(data))] if seed % 2 else data)
+
+    def journal(name):
+        (found,) = TensorBoardImporter().find([str(logs)])
+        imported = import_run(found, tmp_path / name, "project")
+        return (tmp_path / name / "project" / imported.info.id / JOURNAL).read_bytes().splitlines()[1:], imported
+
+    together, first = journal("together")
+    monkeypatch.setattr(records, "_walk_short", lambda data: [])
+    monkeypatch.setattr(records, "FEW", math.inf)
+    monkeypatch.setattr(scalars_module, "FEW", math.inf)
+    one_by_one, second = journal("one by one")
+    assert together == one_by_one
+    assert (first.values, first.until, first.report.left_out) == (second.values, second.until, second.report.left_out)
+
+
 def test_a_torn_record_is_reported_and_imported_when_it_is_complete(take, logs, tmp_path):
     write_torch(tmp_path / "whole", range(40))
     (whole,) = (tmp_path / "whole").glob("events*")
@@ -386,14 +426,14 @@ def test_only_what_is_new_is_read_again(logs, tmp_path):
     write_torch(logs, range(40))
     (found,) = TensorBoardImporter().find([str(logs)])
     store = MediaStore(tmp_path)
-    before = list(found.events(store, Report()))
+    before = list(one_by_one(found.events(store, Report())))
     write_torch(logs, range(40, 50))
     (again,) = TensorBoardImporter().find([str(logs)])
     assert again.resume(json.loads(json.dumps(found.position)))
     (whole,) = TensorBoardImporter().find([str(logs)])
     assert again.size < whole.size / 2
-    new = list(again.events(store, Report()))
-    assert sorted(map(repr, before + new)) == sorted(map(repr, whole.events(store, Report())))
+    new = list(one_by_one(again.events(store, Report())))
+    assert sorted(map(repr, before + new)) == sorted(map(repr, one_by_one(whole.events(store, Report()))))
     path = logs / next(iter(found.position["files"]))
     path.write_bytes(path.read_bytes().replace(b"brain", b"drain"))
     assert not again.resume(found.position)

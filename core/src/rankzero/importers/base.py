@@ -15,6 +15,7 @@ import msgspec
 from rankzero.capture.environment import Environment
 from rankzero.errors import RunError
 from rankzero.events.structs import Event
+from rankzero.importers.event_lines import MetricsLines
 from rankzero.media.store import MediaStore
 
 _MAX_NAMED = 1000
@@ -114,10 +115,11 @@ class FoundRun(ABC):
         return None
 
     @abstractmethod
-    def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
+    def events(self, files: MediaStore, report: Report) -> Iterator[Event | MetricsLines]:
         """Yield the events of the run, always in the same order and with the same times for the same source.
 
-        Yield one event at a time, so that a run of any size can be imported. Yield no `Start` and no `Finish`.
+        Yield one event at a time, so that a run of any size can be imported; or the lines of some
+        thousand metrics, if the source is read in blocks. Yield no `Start` and no `Finish`.
 
         Args:
             files: stores files and bytes in the run's directory, and returns what an event refers to.

@@ -32,7 +32,7 @@ from rankzero.files.writing import replacing, temporary_in
 from rankzero.importers.appended_source import last_finish, logged_lines, new_events
 from rankzero.importers.base import FoundRun, Report
 from rankzero.importers.bookmark import Bookmark, read_bookmark, write_bookmark
-from rankzero.importers.event_lines import Written, append_events
+from rankzero.importers.event_lines import MetricsLines, Written, append_events, first_time, one_by_one
 from rankzero.importers.partial_lines import DifferentRunError
 from rankzero.journal.append import cut_torn_tail
 from rankzero.journal.tail import read_start
@@ -263,12 +263,12 @@ class _Import:
             bookmark = Bookmark(self._imported.until, position, dict(self._options))
             write_bookmark(self._journal.parent, bookmark)
 
-    def _write(self, events: Iterator[Event]) -> None:
+    def _write(self, events: Iterator[Event | MetricsLines]) -> None:
         """Write a new journal."""
         imported = self._imported
         with open(os.devnull, "wb") if self._dry_run else replacing(self._journal) as file:
             first = next(events, None)
-            started = imported.info.started or (first.time if first is not None else 0.0) or _UNKNOWN_START
+            started = imported.info.started or (first_time(first) if first is not None else 0.0) or _UNKNOWN_START
             imported.until = max(imported.until, started)
             file.write(encode(Start(started, imported.info)))
             imported.count(append_events(file, chain([] if first is None else [first], events)))
@@ -278,7 +278,7 @@ class _Import:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _append(self, events: Iterator[Event]) -> None:
+    def _append(self, events: Iterator[Event | MetricsLines]) -> None:
         """Append new events to an existing journal; change nothing if the source differs from it."""
         imported, journal = self._imported, self._journal
         start = read_start(journal)
@@ -304,7 +304,7 @@ class _Import:
             for each in _media(journal.parent) - kept if kept is not None else ():
                 each.unlink()
 
-    def _write_new(self, part: Path, events: Iterator[Event]) -> bool:
+    def _write_new(self, part: Path, events: Iterator[Event | MetricsLines]) -> bool:
         """Write the events that the journal lacks to ``part``; return whether there are any.
 
         Raises:
@@ -318,14 +318,14 @@ class _Import:
                 return False
             with open(part, "wb") as file:
                 if not self._was_open:
-                    resumed_at = first.time if first is not None else imported.until
+                    resumed_at = first_time(first) if first is not None else imported.until
                     file.write(encode(Start(resumed_at, imported.info, resumed=True)))
                 imported.count(append_events(file, chain([] if first is None else [first], new)))
                 if not self._stays_open:
                     file.write(encode(Finish(imported.until, imported.status)))
         return True
 
-    def _new_events(self, events: Iterator[Event]) -> Generator[Event, None, None]:
+    def _new_events(self, events: Iterator[Event | MetricsLines]) -> Generator[Event | MetricsLines, None, None]:
         """Yield the events that the journal lacks."""
         if self._bookmark:
             yield from events
@@ -334,14 +334,14 @@ class _Import:
             open(self._journal, "rb") as lines,
             closing(logged_lines(lines, complete_size(self._journal.parent))) as old,
         ):
-            yield from new_events(old, events)
+            yield from new_events(old, one_by_one(events))
 
 
 def _media(run_dir: Path) -> set[Path]:
     return {path for path in (run_dir / MEDIA).rglob("*") if path.is_file()}
 
 
-def _track_time(events: Iterable[Event], imported: Imported) -> Iterator[Event]:
+def _track_time(events: Iterable[Event | MetricsLines], imported: Imported) -> Iterator[Event | MetricsLines]:
     """Yield the events, and keep the latest of their times in ``imported.until``."""
     for event in events:
         if event.time > imported.until:

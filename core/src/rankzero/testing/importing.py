@@ -16,6 +16,7 @@ import pytest
 from rankzero.errors import RankzeroError, RunNotFoundError
 from rankzero.events.structs import Event
 from rankzero.importers.base import FoundRun, Header, Importer, Report, SkipRun
+from rankzero.importers.event_lines import MetricsLines
 from rankzero.importers.writing import Imported, OpenRuns, Outcome, import_run
 from rankzero.media.store import MediaStore
 from rankzero.reader.run_data import read_run
@@ -186,7 +187,7 @@ class _Killed(FoundRun):
     def header(self) -> Header:
         return self._found.header()
 
-    def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
+    def events(self, files: MediaStore, report: Report) -> Iterator[Event | MetricsLines]:
         yield from (event for event, _ in zip(self._found.events(files, report), range(1), strict=False))
         raise KeyboardInterrupt
 

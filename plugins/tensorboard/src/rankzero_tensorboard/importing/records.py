@@ -99,6 +99,25 @@ def _walk(data: bytes, sizes: dict[bytes, int]) -> list[int]:
         data: begins with a record.
         sizes: header → size of the records so far.
     """
+    return _walk_short(data) or _walk_any(data, sizes)
+
+
+def _walk_short(data: bytes) -> list[int]:
+    """Return the same as `_walk` if all records are short and no header is damaged, otherwise nothing."""
+    position, limit = 0, len(data) - HEADER_BYTES
+    starts = []
+    while position <= limit:
+        starts.append(position)
+        position += data[position] + _FRAME  # the first byte of the header is the size, until it is checked
+    if not starts:
+        return []
+    headers = sliding_window_view(np.frombuffer(data, np.uint8), HEADER_BYTES)[starts]
+    if (headers != _SHORT_HEADERS[headers[:, 0]]).any():
+        return []
+    return starts if position > len(data) else [*starts, position]
+
+
+def _walk_any(data: bytes, sizes: dict[bytes, int]) -> list[int]:
     position, limit = 0, len(data)
     starts = []
     while True:
@@ -150,8 +169,13 @@ def _check(data: bytes, offset: int, boundaries: list[int], on_damage: Damage) -
 
 def by_size(block: Block) -> Iterator[tuple[int, Any]]:
     """Yield each size of records with their indices."""
-    for size in np.unique(block.sizes):
-        yield int(size), np.flatnonzero(block.sizes == size)
+    small = np.minimum(block.sizes, SMALL + 1)
+    for size in np.flatnonzero(np.bincount(small)).tolist():
+        indices = np.flatnonzero(small == size)
+        if size <= SMALL:
+            yield size, indices
+        else:
+            yield from ((int(each), np.flatnonzero(block.sizes == each)) for each in np.unique(block.sizes[indices]))
 
 
 def _is_good(block: Block, index: int) -> bool:
@@ -195,3 +219,7 @@ def _tables() -> Any:
 
 
 _TABLES = _tables()
+_SHORT_HEADERS = np.array(
+    [[*length, *masked_checksum(length)] for length in (size.to_bytes(8, "little") for size in range(256))], np.uint8
+)
+"""The header of each size up to 255."""

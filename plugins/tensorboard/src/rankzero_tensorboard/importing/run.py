@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
+import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event as Record
 from tensorboard.plugins.hparams import api_pb2
@@ -18,6 +19,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from rankzero.events.structs import Event, Params
 from rankzero.files.writing import open_regular
 from rankzero.importers.base import FoundRun, Header, Report, SkipRun
+from rankzero.importers.event_lines import MetricsLines
 from rankzero.importers.sources.params import read_params
 from rankzero.loggers.csv.hparams import NAME as HPARAMS_YAML
 from rankzero.media.store import MediaStore
@@ -27,6 +29,7 @@ from rankzero_tensorboard.importing.records import read_blocks
 from rankzero_tensorboard.importing.scalars import ScalarDecoder
 from rankzero_tensorboard.importing.translator import Translator
 
+_BATCH = 1000  # so few that they stay in the processor's cache until they are written
 _FIRST_RECORDS = 4  # the version, and the three records of add_hparams
 _BEGINNING = 64
 """The size of what identifies a file, in bytes: the first record has the time at which the file was begun."""
@@ -120,7 +123,7 @@ class EventRun(FoundRun):
         statuses = [status for file in self._files if (status := _status_in(file.path)) is not None]
         return Header(self._name, started=self._files[0].began, status=statuses[-1] if statuses else "success")
 
-    def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
+    def events(self, files: MediaStore, report: Report) -> Iterator[Event | MetricsLines]:
         params = read_params(self._files[0].top, [HPARAMS_YAML], report)
         if params != self.position["params"]:
             self.position["params"] = params
@@ -134,7 +137,9 @@ class EventRun(FoundRun):
             with opened:
                 yield from self._events_of(file, opened, files, report)
 
-    def _events_of(self, file: EventFile, opened: BinaryIO, files: MediaStore, report: Report) -> Iterator[Event]:
+    def _events_of(
+        self, file: EventFile, opened: BinaryIO, files: MediaStore, report: Report
+    ) -> Iterator[Event | MetricsLines]:
         offset, checksum = self.position["files"].get(file.key, (0, 0))
         if file.is_replaced and checksum != _checksum(opened):
             offset = 0
@@ -143,13 +148,13 @@ class EventRun(FoundRun):
         known_params = {name for name, _ in flatten(self.position["params"])}
         translator = Translator(files, report, file.name_of, self.position["plugins"], known_params)
         for block in read_blocks(opened, offset, lambda why: report.leave_out(file.key, why)):
-            metrics = scalars.decode(block)
-            done = 0
-            for index in (index for index, each in enumerate(metrics) if each is None):
-                yield from metrics[done:index]  # type: ignore[misc]  # without None
-                yield from translator.translate(block.content(index), file.key)
-                done = index + 1
-            yield from metrics[done:]  # type: ignore[misc]
+            columns = scalars.decode(block)
+            others = np.flatnonzero(~columns.has_numbers).tolist()
+            for start, end in pairwise([-1, *others, len(block.starts)]):
+                for first in range(start + 1, end, _BATCH):
+                    yield columns.lines(first, min(first + _BATCH, end))
+                if end < len(block.starts):
+                    yield from translator.translate(block.content(end), file.key)
             report.progress(block.end - offset)
             offset = block.end
         checksum = _checksum(opened) if file.is_replaced else _checksum(opened, min(offset, _BEGINNING))

@@ -6,10 +6,10 @@ that must be the same are compared, and the others are read as columns, with num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 from rankzero.events.structs import Metrics
 from rankzero.events.trust import LATEST
 from rankzero.files.writing import open_regular
-from rankzero.values import to_jsonable
+from rankzero.importers.event_lines import MetricsLines, ValuesJson, metrics_lines
 from rankzero_tensorboard.event_file import MARK_NUMBER
 from rankzero_tensorboard.importing.records import FEW, SMALL, Block, by_size, read_blocks
 
@@ -40,6 +40,35 @@ _NOWHERE = slice(0, 0)
 _DTYPES = {b"\1": "<f4", b"\2": "<f8"}
 
 
+class Columns(NamedTuple):
+    """What a block of records contains; each column has an item for each record."""
+
+    has_numbers: Any
+    """Whether the record was decoded: an array of bool. If not, it has other data, or its form is rare."""
+    times: Any
+    """An array of float64."""
+    steps: Any
+    """An array of int64."""
+    starts: Any
+    """`ValuesJson.start` of each record: an array of objects."""
+    ends: Any
+    """The end of each record's JSON, as in `ValuesJson.ends`: an array of objects."""
+    counts: Any
+    """The number of values in each record: an array of int64."""
+
+    @classmethod
+    def empty(cls, count: int) -> Columns:
+        """Return columns for ``count`` records, of which none is decoded."""
+        steps, starts, ends, counts = (np.empty(count, kind) for kind in (np.int64, object, object, np.int64))
+        return cls(np.zeros(count, bool), np.empty(count), steps, starts, ends, counts)
+
+    def lines(self, start: int, end: int) -> MetricsLines:
+        """Return the metrics of the records from ``start`` to ``end``, which have numbers."""
+        part = slice(start, end)
+        times, steps, starts, ends = (each[part].tolist() for each in (self.times, self.steps, self.starts, self.ends))
+        return metrics_lines(times, steps, starts, ends, int(self.counts[part].sum()))
+
+
 class ScalarDecoder:
     """Decodes the records of a file that contain only numbers.
 
@@ -53,16 +82,16 @@ class ScalarDecoder:
         self._plugins = plugins
         self._forms: dict[int, list[_Form]] = {}
 
-    def decode(self, block: Block) -> list[Metrics | None]:
-        """Return the metrics of each record; None if it has other data, or its form is rare."""
-        metrics: list[Metrics | None] = [None] * len(block.starts)
+    def decode(self, block: Block) -> Columns:
+        """Return the times, steps and numbers of the records."""
+        columns = Columns.empty(len(block.starts))
         for size, indices in by_size(block):
             if size <= SMALL and len(indices) > FEW:
-                self._decode_size(block, size, indices, metrics)
-        return metrics
+                self._decode_size(block, size, indices, columns)
+        return columns
 
-    def _decode_size(self, block: Block, size: int, indices: Any, metrics: list[Metrics | None]) -> None:
-        """Decode records of the same size into ``metrics``."""
+    def _decode_size(self, block: Block, size: int, indices: Any, columns: Columns) -> None:
+        """Decode records of the same size into ``columns``."""
         rows = block.rows(indices, -(-size // 8) * 8)
         known = self._forms.get(size, [])
         forms = []
@@ -71,8 +100,7 @@ class ScalarDecoder:
             is_same = form.matches(rows)
             if form.has_numbers:
                 forms.append(form)
-                for index, each in zip(indices[is_same].tolist(), form.decode(rows[is_same]), strict=True):
-                    metrics[index] = each
+                form.decode(rows[is_same], indices[is_same], columns)
             indices, rows = indices[~is_same], rows[~is_same]
             if not len(indices):
                 break
@@ -84,8 +112,12 @@ def read_numbers(path: Path) -> Iterator[Metrics]:
     decoder = ScalarDecoder(str, {})
     with open_regular(path) as file:
         for block in read_blocks(file, 0, lambda why: None):
-            for index, metrics in enumerate(decoder.decode(block)):
-                yield metrics or _numbers_of(Event.FromString(block.content(index)))
+            columns = decoder.decode(block)
+            for index, has_numbers in enumerate(columns.has_numbers):
+                if has_numbers:
+                    yield from columns.lines(index, index + 1).events()
+                else:
+                    yield _numbers_of(Event.FromString(block.content(index)))
 
 
 def _numbers_of(event: Event) -> Metrics:
@@ -151,26 +183,20 @@ class _Form:
         """Return which rows have this form; each row is a record."""
         return ~((rows.view(np.uint64) & self._mask) ^ self._pattern).any(axis=1)
 
-    def decode(self, rows: Any) -> Iterable[Metrics | None]:
-        """Return the metrics of records of this form; None if one has an invalid time."""
+    def decode(self, rows: Any, indices: Any, columns: Columns) -> None:
+        """Write the numbers of records of this form to ``columns``; none if one has an invalid time."""
         times = _column(rows, self._time, "<f8")
         if not (np.abs(times) < LATEST).all():
-            return [None] * len(rows)
+            return
         steps = np.zeros(len(rows), np.uint64)
         for place, byte in enumerate(rows[:, self._step].T):
             steps |= (byte & 0x7F).astype(np.uint64) << np.uint64(7 * place)
-        columns = [_as_json(_column(rows, where, dtype)) for where, dtype in self._numbers.values()]
-        if len(columns) == 1:
-            (name,) = self._numbers
-            values = [{name: number} for number in columns[0]]
-        else:
-            values = [dict(zip(self._numbers, row, strict=True)) for row in zip(*columns, strict=True)]
-        return map(Metrics, times.tolist(), steps.view(np.int64).tolist(), values)
-
-
-def _as_json(numbers: Any) -> list[Any]:
-    listed = numbers.astype(np.float64).tolist()
-    return listed if np.isfinite(numbers).all() else list(map(to_jsonable, listed))
+        numbers = {name: _column(rows, *place).astype(np.float64).tolist() for name, place in self._numbers.items()}
+        columns.times[indices] = times
+        columns.steps[indices] = steps.view(np.int64)
+        columns.starts[indices], columns.ends[indices] = ValuesJson.of(numbers)
+        columns.counts[indices] = len(numbers)
+        columns.has_numbers[indices] = True
 
 
 def _column(rows: Any, where: slice, dtype: str) -> Any:
