@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rankzero.errors import PluginNotInstalledError
-from rankzero.reader.series import Series
+from rankzero.reader.series import Series, is_integer
 
 _INT64_LIMIT = 2.0**63
 COLUMNS = ("name", "step", "time", "value")
@@ -50,12 +50,12 @@ def to_arrow(metrics: Mapping[str, Series]) -> Any:
     """Convert metrics to a pyarrow Table; names are dictionary-encoded, a missing step is null."""
     pa = import_or_explain("pyarrow")
     names = pa.array(list(metrics), pa.string())
-    is_integer = all(_is_integer(series.value) for series in metrics.values()) and metrics
+    has_integers = all(is_integer(series.value) for series in metrics.values()) and metrics
     types = (
         pa.dictionary(pa.int32(), pa.string()),
         pa.int64(),
         pa.float64(),
-        pa.int64() if is_integer else pa.float64(),
+        pa.int64() if has_integers else pa.float64(),
     )
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
     batches = [
@@ -75,16 +75,12 @@ def to_arrow(metrics: Mapping[str, Series]) -> Any:
 
 def _steps(numbers: Any) -> Any:
     """Return the steps; those that do not fit into 64 bits become NaN."""
-    if _is_integer(numbers):
+    if is_integer(numbers):
         return numbers
     if hasattr(numbers, "dtype"):
         np = import_or_explain("numpy")
         return np.where(np.abs(numbers) < _INT64_LIMIT, numbers, np.nan)
     return [step if abs(step) < _INT64_LIMIT else math.nan for step in numbers]
-
-
-def _is_integer(numbers: Any) -> bool:
-    return getattr(numbers, "typecode", None) == "q" or getattr(getattr(numbers, "dtype", None), "kind", "") == "i"
 
 
 def import_or_explain(module: str) -> Any:

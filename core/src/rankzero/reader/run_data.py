@@ -7,8 +7,9 @@ incomplete last line is ignored; damaged lines are counted and skipped.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +205,7 @@ def read_run(path: str | os.PathLike[str], *, keep_rewound: bool = False) -> Run
     Raises:
         RunNotFoundError: there is no journal, or it contains no event yet.
     """
-    path = Path(path).resolve()
-    journal = path if path.is_file() else path / JOURNAL
-    if not journal.is_file():
-        raise RunNotFoundError(f"there is no run in {path}: it has no {JOURNAL}. Find runs with: rankzero ls")
-    reader, metrics = JournalReader(journal), SeriesCollector()
+    reader, metrics = JournalReader(find_journal(path)), SeriesCollector()
     for part in reader.read():
         if not isinstance(part, Rewind):
             metrics.add(part)
@@ -220,23 +217,45 @@ def read_run(path: str | os.PathLike[str], *, keep_rewound: bool = False) -> Run
     return run
 
 
+def find_journal(path: str | os.PathLike[str]) -> Path:
+    """Return the resolved path of a run's journal; ``path`` is the run's directory or the journal.
+
+    Raises:
+        RunNotFoundError: there is no journal.
+    """
+    path = Path(path).resolve()
+    journal = path if path.is_file() else path / JOURNAL
+    if not journal.is_file():
+        raise RunNotFoundError(f"there is no run in {path}: it has no {JOURNAL}. Find runs with: rankzero ls")
+    return journal
+
+
 class JournalReader:
     """Reads a journal once: `read` yields its metrics, and `finish` returns everything else."""
 
-    def __init__(self, journal: Path, only: Collection[type[Event]] = EVENT_TYPES, end: int | None = None) -> None:
+    def __init__(
+        self,
+        journal: Path,
+        only: Collection[type[Event]] = EVENT_TYPES,
+        end: int | None = None,
+        run: RunData | None = None,
+    ) -> None:
         """Prepare to read.
 
         Args:
             journal: the file.
             only: the types of events to collect besides metrics.
             end: the number of bytes to read; by default all.
+            run: what was read before.
         """
         self._journal = journal
         self._only = frozenset(only)
         self._end = end
-        self._run = RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
+        self.run = run or RunData(journal.parent, RunInfo(id="", name="", project="", dir=""))
+        """What was read so far."""
         self._is_own = False
-        self._is_empty = True
+        self.is_empty = run is None
+        """Whether no event was read so far."""
         self._newest_with_alias: dict[str, int] = {}  # alias → index of its newest checkpoint
         self.size = 0
         """The number of bytes that were read."""
@@ -244,9 +263,13 @@ class JournalReader:
     def read(self) -> Iterator[list[Metrics] | Rewind]:
         """Yield the metrics in lists of a convenient size, and each rewind between those before and after it."""
         for chunk in complete_lines(self._journal, self._end):
-            self.size += len(chunk)
-            self._run.lines += chunk.count(b"\n")
-            yield from self._take_chunk(chunk)
+            yield from self.take(chunk)
+
+    def take(self, chunk: bytes) -> Iterator[list[Metrics] | Rewind]:
+        """Read complete lines; yield as in `read`."""
+        self.size += len(chunk)
+        self.run.lines += chunk.count(b"\n")
+        yield from self._take_chunk(chunk)
 
     def finish(self) -> RunData:
         """Return the run without its metrics.
@@ -254,14 +277,9 @@ class JournalReader:
         Raises:
             RunNotFoundError: the journal contains no event.
         """
-        run = self._run
-        if self._is_empty:
-            raise RunNotFoundError(f"{run.dir / JOURNAL} contains no readable event")
-        if not run.info.id:  # its first line is damaged
-            run.info = RunInfo(id=run.dir.name, name=run.dir.name, project=run.dir.parent.name, dir=str(run.dir))
-        if run.finished is None:
-            run.status = status_without_end(run.dir)
-        run.tags = list(dict.fromkeys((*run.info.tags, *run.tags)))
+        if self.is_empty:
+            raise RunNotFoundError(f"{self.run.dir / JOURNAL} contains no readable event")
+        run = completed(self.run)
         for index, each in enumerate(run.checkpoints):
             kept = [alias for alias in each.aliases if self._newest_with_alias[alias] == index]
             run.checkpoints[index] = msgspec.structs.replace(each, aliases=kept)
@@ -272,7 +290,7 @@ class JournalReader:
         events = self._decode(chunk)
         if not events:
             return
-        self._is_empty, self._run.updated = False, events[-1].time
+        self.is_empty, self.run.updated = False, events[-1].time
         metrics = [event for event in events if event.__class__ is Metrics]
         if len(metrics) < len(events):
             metrics = []
@@ -280,11 +298,11 @@ class JournalReader:
                 if isinstance(event, Metrics):
                     metrics.append(event)
                 elif isinstance(event, Rewind):
-                    self._run.rewinds.append(event)
+                    self.run.rewinds.append(event)
                     yield metrics
                     yield event
                     metrics = []
-                elif event.__class__ in self._only:
+                else:
                     self._take_checked(event)
         yield metrics
 
@@ -298,18 +316,19 @@ class JournalReader:
         try:
             return decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            self._run.damaged += 1
+            self.run.damaged += 1
             return decode_after_fragment(line)
 
     def _take_checked(self, event: Event) -> None:
         try:
             event.check()
-            self._take(event)
+            if event.__class__ in self._only:
+                self._take(event)
         except ValueError:
-            self._run.damaged += 1
+            self.run.damaged += 1
 
     def _take(self, event: Event) -> None:
-        run = self._run
+        run = self.run
         match event:
             case Start():
                 self._take_start(event)
@@ -350,7 +369,7 @@ class JournalReader:
                 run.losses.append(event)
 
     def _take_start(self, start: Start) -> None:
-        run = self._run
+        run = self.run
         run.finished = None
         run.starts.append(start)
         run.loggers.update(start.loggers)
@@ -361,7 +380,7 @@ class JournalReader:
 
     def rewind(self, step: int) -> None:
         """Leave out the media, tables, texts and histograms with a later step that were read so far."""
-        run = self._run
+        run = self.run
         logged: tuple[dict[str, list[Any]], ...] = (run.media, run.tables, run.texts, run.histograms)
         for by_key in logged:
             for key, items in list(by_key.items()):
@@ -370,18 +389,47 @@ class JournalReader:
                     del by_key[key]
 
     def _take_checkpoint(self, checkpoint: Checkpoint) -> None:
-        run = self._run
+        run = self.run
         found = (checkpoint if self._is_own else checkpoint.without_source()).find(run.dir)
         self._newest_with_alias.update(dict.fromkeys(checkpoint.aliases, len(run.checkpoints)))
         path = str(found or run.dir / checkpoint.path)
         run.checkpoints.append(msgspec.structs.replace(checkpoint, path=path))
 
 
-def complete_lines(path: Path, end: int | None = None) -> Iterator[bytes]:
-    """Yield a file, or its first ``end`` bytes, in chunks of complete lines; an incomplete last line is left out."""
-    rest = b""
+def completed(run: RunData) -> RunData:
+    """Return what was read of a run, with its id, status and tags also if the journal does not contain them."""
+    info = run.info
+    if not info.id:  # its first line is damaged
+        info = RunInfo(id=run.dir.name, name=run.dir.name, project=run.dir.parent.name, dir=str(run.dir))
+    status = status_without_end(run.dir) if run.finished is None else run.status
+    return replace(run, info=info, status=status, tags=list(dict.fromkeys((*info.tags, *run.tags))))
+
+
+def rewind_limits(journal: Path, end: int | None = None) -> list[int]:
+    """Return for each rewind in a journal the last step that survives it and all later ones.
+
+    Nearly always there is none, which is found out quickly.
+    """
+    if not any(b'"rewind"' in chunk for chunk in complete_lines(journal, end)):
+        return []
+    steps = [part.step for part in JournalReader(journal, (), end).read() if isinstance(part, Rewind)]
+    return [*accumulate(reversed(steps), min)][::-1]
+
+
+def surviving(rows: list[Metrics], limits: Sequence[int]) -> list[Metrics]:
+    """Return the rows that survive the next rewind, and so all later ones."""
+    return [row for row in rows if row.step is None or row.step <= limits[0]] if limits else rows
+
+
+def complete_lines(path: Path, end: int | None = None, start: int = 0) -> Iterator[bytes]:
+    """Yield a file, or its bytes from ``start`` to ``end``, in chunks of complete lines.
+
+    An incomplete last line is left out.
+    """
     with open(path, "rb") as file:
-        left = os.fstat(file.fileno()).st_size if end is None else end
+        file.seek(start)
+        left = (os.fstat(file.fileno()).st_size if end is None else end) - start
+        rest = b""
         while data := file.read(min(left, max(_CHUNK, len(rest)))):
             left -= len(data)
             data = rest + data

@@ -18,10 +18,12 @@ from typing import Any
 from rankzero.events.structs import Metrics
 from rankzero.values import NON_FINITE, as_float
 
+_NAN = array("d", [math.nan])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """The values of one metric: three arrays of equal length, in the order of logging.
+    """The values of one metric: arrays of equal length, in the order of logging.
 
     They are read-only numpy arrays, or `array.array` where numpy is not installed.
     """
@@ -32,6 +34,8 @@ class Series:
     """float64, Unix time in seconds."""
     value: Any
     """int64 if all values are ints of 64 bits, otherwise float64."""
+    epoch: Any = None
+    """Like ``step``; None if no point has an epoch."""
 
     def __len__(self) -> int:
         return len(self.value)
@@ -76,8 +80,10 @@ class SeriesCollector:
             self._leave_out_rewound()
         while self._groups:  # removed one by one, so that no metric is in memory twice
             names, group = self._groups.popitem()
+            epoch = None if group.epoch.is_missing() else group.epoch
             for index, (name, column) in enumerate(zip(names, group.columns, strict=True)):
-                parts.setdefault(name, []).append(_Part(group.order, group.step, group.time.numbers, column))
+                part = _Part(group.order, group.step, group.time.numbers, column, epoch)
+                parts.setdefault(name, []).append(part)
                 first[name] = min(first.get(name, (self._taken, 0)), (group.order[0], index))
         return {name: _series(parts.pop(name)) for name in sorted(parts, key=first.__getitem__)}
 
@@ -88,23 +94,34 @@ class SeriesCollector:
         self._groups = {names: group for names, group in self._groups.items() if group.order}
 
 
-class _Column:
+class Column:
     """A growing array of numbers: int64 until a value does not fit, then float64."""
 
     def __init__(self) -> None:
         self.numbers: array[Any] = array("q")
 
+    def widen(self) -> None:
+        """Make it an array of float64."""
+        if self.numbers.typecode == "q":
+            self.numbers = array("d", self.numbers)
+
     def extend(self, values: Sequence[Any]) -> None:
+        """Add numbers; None and texts are NaN, unless they are the name of an infinity."""
         if self.numbers.typecode == "q":
             try:
                 self.numbers.extend(array("q", values))
                 return
             except (TypeError, OverflowError):
-                self.numbers = array("d", self.numbers)
+                self.widen()
         try:
             self.numbers.extend(array("d", values))
         except (TypeError, OverflowError):
-            self.numbers.extend(array("d", map(to_float, values)))
+            has_none = values.count(None) == len(values)  # quicker than one by one
+            self.numbers.extend(_NAN * len(values) if has_none else array("d", map(to_float, values)))
+
+    def is_missing(self) -> bool:
+        """Return whether no number is there."""
+        return self.numbers.typecode == "d" and all(map(math.isnan, self.numbers))
 
 
 def to_float(value: Any) -> float:
@@ -121,14 +138,16 @@ class _Group:
 
     def __init__(self, width: int) -> None:
         self.order: array[int] = array("q")
-        self.step = _Column()
-        self.time = _Column()
-        self.columns = [_Column() for _ in range(width)]
+        self.step = Column()
+        self.time = Column()
+        self.epoch = Column()
+        self.columns = [Column() for _ in range(width)]
 
     def extend(self, indices: list[int], rows: list[Metrics]) -> None:
         self.order.extend(array("q", indices))
         self.step.extend([row.step for row in rows])
         self.time.extend([row.time for row in rows])
+        self.epoch.extend([row.epoch for row in rows])
         values = zip(*[row.values.values() for row in rows], strict=True)
         for column, numbers in zip(self.columns, values, strict=True):
             column.extend(numbers)
@@ -141,7 +160,7 @@ class _Group:
             keep += [not step > last for step in self.step.numbers[len(keep) : end]]  # also without a step: NaN
         keep += [True] * (len(self.order) - len(keep))
         self.order = array("q", compress(self.order, keep))
-        for column in (self.step, self.time, *self.columns):
+        for column in (self.step, self.time, self.epoch, *self.columns):
             column.numbers = array(column.numbers.typecode, compress(column.numbers, keep))
 
 
@@ -150,26 +169,31 @@ class _Part:
     """The part of a metric that one group has."""
 
     order: array[int]
-    step: _Column
+    step: Column
     time: array[float]
-    value: _Column
+    value: Column
+    epoch: Column | None
 
 
 def _series(parts: list[_Part]) -> Series:
-    steps = [part.step.numbers for part in parts]
-    times = [part.time for part in parts]
-    values = [part.value.numbers for part in parts]
+    columns: list[list[array[Any]]] = [
+        [part.step.numbers for part in parts],
+        [part.time for part in parts],
+        [part.value.numbers for part in parts],
+    ]
+    if any(part.epoch for part in parts):
+        columns.append([part.epoch.numbers if part.epoch else _NAN * len(part.order) for part in parts])
     if len(parts) == 1:
-        return Series(_as_array(steps[0]), _as_array(times[0]), _as_array(values[0]))
+        return Series(*(as_array(column[0]) for column in columns))
     orders = [part.order for part in parts]
-    return Series(*(_merged(orders, columns) for columns in (steps, times, values)))
+    return Series(*(_merged(orders, column) for column in columns))
 
 
 def _merged(orders: list[array[int]], columns: list[array[Any]]) -> Any:
     numpy = _numpy()
     if numpy is not None:
-        order = numpy.argsort(numpy.concatenate([_as_array(each) for each in orders]), kind="stable")
-        result = numpy.concatenate([_as_array(column) for column in columns])[order]
+        order = numpy.argsort(numpy.concatenate([as_array(each) for each in orders]), kind="stable")
+        result = numpy.concatenate([as_array(column) for column in columns])[order]
         result.flags.writeable = False
         return result
     typecode = "q" if all(column.typecode == "q" for column in columns) else "d"
@@ -181,7 +205,13 @@ def _pairs(order: Iterable[int], column: Iterable[Any]) -> Iterator[tuple[int, A
     return zip(order, column, strict=True)
 
 
-def _as_array(numbers: array[Any]) -> Any:
+def is_integer(numbers: Any) -> bool:
+    """Return whether a column of a series has integers."""
+    return getattr(numbers, "typecode", None) == "q" or getattr(getattr(numbers, "dtype", None), "kind", "") == "i"
+
+
+def as_array(numbers: array[Any]) -> Any:
+    """Return a read-only numpy array with these numbers; the numbers themselves where numpy is not installed."""
     numpy = _numpy()
     if numpy is None:
         return numbers

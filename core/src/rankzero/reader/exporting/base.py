@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from pathlib import Path
 
 import msgspec
 
 from rankzero.events.structs import Finish, Metrics, Params, Rewind, Start, Tags
 from rankzero.journal.tail import read_start
-from rankzero.reader.run_data import JournalReader, complete_lines
+from rankzero.reader.run_data import JournalReader, rewind_limits, surviving
 from rankzero.rundir.finding import complete_size
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
@@ -101,15 +100,13 @@ class RunReader:
 
     def rows(self) -> Iterator[list[Metrics]]:
         """Yield the metrics in the order of logging, without those that a rewind has superseded."""
-        rewinds = self._rewinds()
-        limits = [*accumulate(reversed(rewinds), min)][::-1]
+        limits = rewind_limits(self.directory / JOURNAL, self.size)
         read = 0
         for part in self._journal.read():
             if isinstance(part, Rewind):
                 del limits[0]
                 continue
-            if limits:
-                part = [row for row in part if row.step is None or row.step <= limits[0]]
+            part = surviving(part, limits)
             self._points += sum([len(row.values) for row in part])
             yield part
             self._on_progress(self._journal.size - read)
@@ -141,13 +138,6 @@ class RunReader:
             points=self._points,
             journal_bytes=self.size,
         )
-
-    def _rewinds(self) -> list[int]:
-        """Return the steps to which the run went back: nearly always none, which is found out quickly."""
-        journal = self.directory / JOURNAL
-        if not any(b'"rewind"' in chunk for chunk in complete_lines(journal, self.size)):
-            return []
-        return [part.step for part in JournalReader(journal, (), self.size).read() if isinstance(part, Rewind)]
 
 
 class Exporter(ABC):

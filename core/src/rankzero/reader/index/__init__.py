@@ -1,0 +1,1 @@
+"""What is known of runs without reading their whole journals: summaries and downsampled curves, kept in two files."""

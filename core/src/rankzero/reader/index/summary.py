@@ -1,0 +1,171 @@
+"""`RunSummary`: a run in a few hundred bytes."""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import DefineMetric
+from rankzero.events.trust import check_depth, check_key, check_run
+from rankzero.files.writing import open_regular
+from rankzero.reader.run_data import RunData, completed
+from rankzero.values import restore_non_finite, to_jsonable
+
+_CHECKED = 4096  # bytes at the beginning and at the end of what was read
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class JournalState(msgspec.Struct, frozen=True):
+    """How much of a journal was read."""
+
+    read: _Count = 0
+    """The number of bytes."""
+    size: int = 0
+    """The size of the file then; an incomplete last line is not read."""
+    mtime: int = 0
+    check: int = 0
+    """The CRC-32 of the beginning and the end of what was read."""
+
+    @classmethod
+    def of(cls, journal: Path, found: os.stat_result, read: int) -> JournalState:
+        """Return the state of a journal of which ``read`` bytes were read after ``found``."""
+        return cls(read, found.st_size, found.st_mtime_ns, _check(journal, read))
+
+    def has_grown(self, journal: Path, found: os.stat_result) -> bool | None:
+        """Return whether the journal has grown since; None if it is another one, or was changed."""
+        if (found.st_size, found.st_mtime_ns) == (self.size, self.mtime):
+            return False
+        return True if found.st_size >= self.read and self.check == _check(journal, self.read) else None
+
+
+def _check(journal: Path, read: int) -> int:
+    with open_regular(journal) as file:
+        first = os.pread(file.fileno(), min(_CHECKED, read), 0)
+        last = os.pread(file.fileno(), min(_CHECKED, read), max(0, read - _CHECKED))
+    return zlib.crc32(last, zlib.crc32(first))
+
+
+class MetricSummary(msgspec.Struct):
+    """A metric in numbers."""
+
+    count: _Count = 0
+    """The number of points."""
+    first_step: int | None = None
+    """None if the point has no step, or one that does not fit into 64 bits; as for the other steps."""
+    last_step: int | None = None
+    last: float | int = math.nan
+    last_time: float = 0.0
+    """Unix time in seconds."""
+    min: float | int | None = None
+    """The smallest finite value; None if there is none."""
+    min_step: int | None = None
+    max: float | int | None = None
+    max_step: int | None = None
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """A run without its points and files."""
+
+    journal: JournalState
+    """How much of the journal was read."""
+    info: RunInfo
+    """Id, name, project, directory, …"""
+    status: str
+    """The same as `RunData.status`."""
+    finished: float | None
+    """Unix time in seconds; None if the run did not finish."""
+    updated: float
+    """The time of the last event, Unix time in seconds."""
+    step: int | float | None
+    """The largest step of a metric; a float if it does not fit into 64 bits."""
+    params_json: str
+    """The hyperparameters as JSON; NaN and infinities are texts."""
+    tags: list[str]
+    loggers: list[str]
+    """The keys of the run's loggers."""
+    definitions: dict[str, DefineMetric]
+    """The ``define_metric`` events, by metric."""
+    metrics: dict[str, MetricSummary]
+    lines: _Count
+    """The number of lines of the journal that were read."""
+    damaged: _Count
+    """How many of them are damaged."""
+
+    @classmethod
+    def of(
+        cls, journal: JournalState, run: RunData, step: float | None, metrics: dict[str, MetricSummary]
+    ) -> RunSummary:
+        """Return the summary of what was read of a run."""
+        return cls(
+            journal=journal,
+            info=run.info,
+            status=run.status,
+            finished=run.finished,
+            updated=run.updated,
+            step=step if step is None or as_step(step) is not None else float(step),
+            params_json=msgspec.json.encode(to_jsonable(run.params)).decode(),
+            tags=run.tags,
+            loggers=list(run.loggers),
+            definitions=run.definitions,
+            metrics=metrics,
+            lines=run.lines,
+            damaged=run.damaged,
+        )
+
+    @property
+    def dir(self) -> Path:
+        """The run's directory."""
+        return Path(self.info.dir)
+
+    @property
+    def started(self) -> float:
+        """When the run started, Unix time in seconds."""
+        return self.info.started
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The hyperparameters."""
+        params: dict[str, Any] = restore_non_finite(msgspec.json.decode(self.params_json, type=dict[str, Any]))
+        return params
+
+    def check(self) -> None:
+        """Raise ValueError if the data is not safe to use: another user may have written it."""
+        if self.info.id:
+            check_run(self.info.id, self.info.project)
+        for key in self.loggers:
+            check_key(key)
+        check_depth(self.params)
+
+    def as_run(self, run_dir: Path) -> RunData:
+        """Return what was read of the run in ``run_dir``."""
+        return RunData(
+            dir=run_dir,
+            info=msgspec.structs.replace(self.info, dir=str(run_dir)),
+            status=self.status,
+            finished=self.finished,
+            updated=self.updated,
+            params=self.params,
+            tags=self.tags,
+            definitions=self.definitions,
+            loggers={key: {} for key in self.loggers},
+            lines=self.lines,
+            damaged=self.damaged,
+        )
+
+    def completed(self, run_dir: Path) -> RunSummary:
+        """Return the summary of the run in ``run_dir``, with the status that it has now."""
+        run = completed(RunData(run_dir, self.info, self.status, self.finished, tags=self.tags))
+        info = msgspec.structs.replace(run.info, dir=str(run_dir))
+        return msgspec.structs.replace(self, info=info, status=run.status, tags=run.tags)
+
+
+def as_step(step: float) -> int | None:
+    """Return a number of a column of steps as a step; None if it is NaN, or does not fit into 64 bits."""
+    return int(step) if -(2.0**63) <= step < 2.0**63 else None
