@@ -20,7 +20,19 @@ from servers.child import log_and_close
 from rankzero.delivery.courier import Courier
 from rankzero.errors import PluginNotInstalledError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, RunInfo
-from rankzero.events.structs import Artifact, Checkpoint, Finish, Image, Metrics, Params, Start, Table, Text, encode
+from rankzero.events.structs import (
+    Artifact,
+    Checkpoint,
+    Finish,
+    Image,
+    Metrics,
+    Params,
+    Rewind,
+    Start,
+    Table,
+    Text,
+    encode,
+)
 from rankzero.files.directories import place_at
 from rankzero.journal.append import Journal
 from rankzero.loggers.csv.file import CsvFile
@@ -513,6 +525,10 @@ class RunOnDisk:
         self.rows.append({"time": str(row.time), "step": str(row.step)} | {k: str(v) for k, v in values.items()})
         self.add(row)
 
+    def rewind(self, step):
+        del self.rows[step + 1 :]
+        self.add(Rewind(200.0, step))
+
     def deliver(self, logger=CSVLogger, courier=Courier, grace_period=0):
         courier(self.dir, "csv", logger, follow=False, grace_period=grace_period).run()
 
@@ -604,7 +620,19 @@ def fill(run):
     run.add(Params(1.0, {"lr": 0.1}))
 
 
-def test_kill_at_every_write(tmp_path, monkeypatch):
+def fill_and_rewind(run):
+    """Rows and texts, of which a rewind takes back some that were delivered."""
+    for value in (0.5, 1.5, 2.5):
+        run.log({"a": value, "name": 1})
+    run.add(Text(1.0, "notes", ["text"], [["hello"]], 0), Text(2.0, "notes", ["text"], [["superseded"]], 2))
+    run.deliver()
+    run.log({"a": 3.5})
+    run.rewind(1)
+    run.log({"a": 4.5, "new": 1})
+
+
+@pytest.mark.parametrize("fill", [fill, fill_and_rewind])
+def test_kill_at_every_write(tmp_path, monkeypatch, fill):
     """Kill the courier before and after each of its writes; the next one leaves the rows of the journal, once each."""
     names = ("write", "replace", "ftruncate", "link")
     for number in range(100):
@@ -642,6 +670,32 @@ def test_kill_at_every_write(tmp_path, monkeypatch):
         if survived:
             break
     assert 8 < number < 99, "how often it was killed"
+
+
+def test_a_rewind_removes_no_rows_of_a_directory_with_other_runs(run, tmp_path):
+    def logger():
+        return CSVLogger(tmp_path, "exp", 3)
+
+    run.log({"a": 0.5})
+    run.log({"a": 1.5})
+    run.deliver(logger)
+    superseded = run.rows[1:]
+    run.rewind(0)
+    run.log({"a": 2.5})
+    run.rows[1:1] = superseded
+    with pytest.warns(UserWarning, match="CSVLogger cannot take back what it has: of the steps after 0"):
+        run.deliver(logger)
+    run.check(tmp_path / "exp" / "version_3" / "metrics.csv")
+
+
+def test_a_rewind_in_direct_use(tmp_path):
+    logger = CSVLogger(tmp_path, flush_logs_every_n_steps=3)
+    for step in range(5):
+        logger.log_metrics({"note": 'a "quoted",\nlonger text', "loss": step}, step)
+    logger.rewind(2)
+    logger.log_metrics({"loss": 9}, 3)
+    logger.save()
+    assert column(tmp_path / "lightning_logs" / "version_0" / "metrics.csv", "loss") == ["0", "1", "2", "9"]
 
 
 def _delete(path):

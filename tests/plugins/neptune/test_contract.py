@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Neptune takes only increasing st
 class Neptune:
     # What has a late step stands beside its series, and no time is before the last; numbers are float64;
     # define_metric is unknown there.
-    capabilities = ALL - {"order", "big_ints", "define_metric", "earlier_times", "pointcloud"}
+    capabilities = ALL - {"order", "big_ints", "define_metric", "earlier_times", "pointcloud", "rewind"}
     sdk_module = "neptune"
 
     @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ from rankzero.errors import (
     may_be_rejection,
 )
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import AnyEvent, Checkpoint, Finish, Metrics, Start, encode
+from rankzero.events.structs import Checkpoint, Event, Finish, Metrics, Rewind, Start, encode
 from rankzero.events.trust import check_files
 from rankzero.files.writing import lock_permissions
 from rankzero.journal.tail import read_start
@@ -250,10 +250,12 @@ class Courier:
             elif event.is_for(logger.captures):
                 self._check_files(event)
                 dispatch(event, logger, self.run_dir)
+            elif isinstance(event, Rewind) and line.end not in self._pending.foreseen:
+                logger.rewind(event.step)  # warns that the tracker cannot follow
         if isinstance(event, Checkpoint):
             self._sweeper.note(line.number, event)  # a Finish before the next flush uploads final checkpoints
 
-    def _check_files(self, event: AnyEvent) -> None:
+    def _check_files(self, event: Event) -> None:
         try:
             check_files(self.run_dir, event.paths)
         except (UnsafePathError, NotAFileError) as error:

@@ -8,23 +8,31 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from rankzero.events.structs import AnyEvent, Checkpoint, Finish, Metrics, Start
-from rankzero.journal.tail import Line, Tail, read_events
+from rankzero.events.structs import AnyEvent, Checkpoint, Event, Finish, Metrics, Rewind, Start
+from rankzero.journal.tail import Line, Tail, read_events, read_rewinds
 from rankzero.loggers.base import Logger
 from rankzero.rundir.positions import Position
 
 _MOST_FILES = 200  # events with files, before a flush
 
 
+class Superseded(Event, frozen=True):
+    """Stands for an event that is not delivered because a later rewind superseded it."""
+
+    is_logged = False
+
+
 class Item(NamedTuple):
     """An event and its line in the journal."""
 
     line: Line
-    event: AnyEvent
+    event: AnyEvent | Superseded
 
 
 class PendingEvents:
     """A queue of events, oldest first, that is filled from a journal.
+
+    Events that a later rewind supersedes are replaced, so that they are not delivered any more.
 
     Args:
         journal: the journal's path.
@@ -37,8 +45,11 @@ class PendingEvents:
         """The approximate number of bytes to read from the journal at a time."""
         self._journal = journal
         self._is_own = is_own
+        self.foreseen: frozenset[int] = frozenset()
+        """The ends of the lines of rewinds that supersede nothing in the tracker, which gets the run from line 0."""
         self._items: deque[Item] = deque()
         self._tail = Tail(journal, position.offset, position.line)
+        self._find_rewinds()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -51,8 +62,22 @@ class PendingEvents:
         """Read more lines; return whether there were any."""
         lines = self._tail.read(self.batch_bytes)
         decoded = ((line, decode(line, is_own=self._is_own)) for line in lines)
-        self._items.extend(Item(line, event) for line, event in decoded if event is not None)
+        items = [Item(line, event) for line, event in decoded if event is not None]
+        self._rewinds |= {line.end: event for line, event in items if isinstance(event, Rewind)}
+        self._items.extend(items)
+        if self._rewinds:
+            self._items = deque(map(self._as_delivered, self._items))
         return bool(lines)
+
+    def _find_rewinds(self) -> None:
+        self._rewinds = dict(read_rewinds(self._journal, self._tail.offset))
+        self.foreseen = frozenset(() if self._tail.offset else self._rewinds)
+
+    def _as_delivered(self, item: Item) -> Item:
+        line, event = item
+        if any(line.end < end and rewind.supersedes(event) for end, rewind in self._rewinds.items()):
+            return Item(line, Superseded(event.time))
+        return item
 
     def get(self, number: int) -> Item | None:
         """Return the item at an index, reading more lines if necessary; None if there are too few."""
@@ -73,6 +98,7 @@ class PendingEvents:
         """Empty the queue and go to a line, or the end of the journal; return the byte offset and the line."""
         self._items.clear()
         self._tail.seek_line(line)
+        self._find_rewinds()
         return self._tail.offset, self._tail.line
 
     def lines(self) -> int:

@@ -18,7 +18,9 @@ from rankzero.config.prepared import PreparedLogger
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import TrackedPoint
 from rankzero.events.structs import Params
-from rankzero.reader.run_data import complete_lines, read_run
+from rankzero.journal.tail import read_rewinds
+from rankzero.loggers.base import Logger
+from rankzero.reader.run_data import RunData, complete_lines, read_run
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import as_float
 
@@ -81,7 +83,8 @@ def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]
     """Compare each metric of a run with what its tracker returns.
 
     Values are equal if they are the same float64, or, where the tracker has only float32, the same float32. A value
-    that was logged without a step may have any step in the tracker. Times are not compared.
+    that was logged without a step may have any step in the tracker. Times are not compared. A tracker that does not
+    follow rewinds may have the points that they superseded.
 
     Args:
         run_dir: the run's directory.
@@ -91,12 +94,10 @@ def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]
         ConfigError: the logger cannot read metrics back.
         Exception: the tracker cannot be read.
     """
-    run = read_run(run_dir, keep_rewound=True)
-    logged = _initial_metrics(run_dir / JOURNAL)
-    for name, series in run.metrics.items():
-        steps = (None if step != step else int(step) for step in series.step.tolist())
-        logged.setdefault(name, []).extend(zip(steps, series.value.tolist(), strict=True))
+    run = read_run(run_dir)
+    logged = _points(run)
     logger = prepared.make()
+    may_keep = _points(read_run(run_dir, keep_rewound=True)) if _keeps_superseded(logger, run_dir) else {}
     logger.attach(run.info)
     try:
         found = logger.read_metrics(list(logged))
@@ -108,9 +109,23 @@ def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]
     for name, points in logged.items():
         tracked = found.get(name, ())
         comparisons.append(
-            Comparison(name, len(points), is_comparable=False) if tracked is None else compare(name, points, tracked)
+            Comparison(name, len(points), is_comparable=False)
+            if tracked is None
+            else compare(name, points, tracked, may_keep.get(name, ()))
         )
     return comparisons
+
+
+def _keeps_superseded(logger: Logger, run_dir: Path) -> bool:
+    return "rewind" not in logger.captures and bool(read_rewinds(run_dir / JOURNAL))
+
+
+def _points(run: RunData) -> dict[str, list[TrackedPoint]]:
+    logged = _initial_metrics(run.dir / JOURNAL)
+    for name, series in run.metrics.items():
+        steps = (None if step != step else int(step) for step in series.step.tolist())
+        logged.setdefault(name, []).extend(zip(steps, series.value.tolist(), strict=True))
+    return logged
 
 
 def _initial_metrics(journal: Path) -> dict[str, list[TrackedPoint]]:
@@ -125,13 +140,24 @@ def _initial_metrics(journal: Path) -> dict[str, list[TrackedPoint]]:
     return found
 
 
-def compare(name: str, logged: Iterable[TrackedPoint], found: Iterable[TrackedPoint]) -> Comparison:
-    """Compare the points of a metric, each (step, value)."""
-    expected, tracked = _counted(logged), _counted(found)
+def compare(
+    name: str, logged: Iterable[TrackedPoint], found: Iterable[TrackedPoint], may_keep: Iterable[TrackedPoint] = ()
+) -> Comparison:
+    """Compare the points of a metric, each (step, value).
+
+    Args:
+        name: the name of the metric.
+        logged: the points that the tracker must have.
+        found: the points that it has.
+        may_keep: all points that were logged, also those that a rewind superseded, which it may have, too.
+    """
+    expected, tracked, allowed = _counted(logged), _counted(found), _counted(may_keep)
     result = Comparison(name, expected.total())
     if tracked and all(_is_float32(value) for _, value in tracked):
-        expected = _counted((step, _as_float32(value)) for step, value in expected.elements())
-    missing, left = expected - tracked, tracked - expected
+        expected, allowed = (
+            _counted((step, _as_float32(value)) for step, value in points.elements()) for points in (expected, allowed)
+        )
+    missing, left = expected - tracked, tracked - expected - (allowed - expected)
     _match_without_step(missing, left)
     found_at: dict[int | None, list[_Key]] = {}
     for key in left.elements():

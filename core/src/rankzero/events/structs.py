@@ -420,7 +420,13 @@ class Rewind(Event, frozen=True):
 
     step: int
 
-    is_logged = False
+    def is_for(self, captures: Collection[str]) -> bool:
+        return "rewind" in captures
+
+    def supersedes(self, event: Event) -> bool:
+        """Return whether this supersedes an earlier event: metrics or media of a later step, not files."""
+        step = getattr(event, "step", None) if isinstance(event, Metrics | MediaEvent) else None
+        return step is not None and step > self.step
 
 
 class Status(Event, frozen=True):

@@ -19,7 +19,8 @@ log = logging.getLogger("rankzero")
 
 _CHUNK = 1 << 20
 
-_WITH_STEP = (b'{"type":"metrics"', b'{"type":"rewind"')
+_REWIND = b'{"type":"rewind"'
+_WITH_STEP = (b'{"type":"metrics"', _REWIND)
 
 
 class Line(NamedTuple):
@@ -100,6 +101,18 @@ def read_events(path: Path) -> Iterator[tuple[Line, AnyEvent]]:
                     yield line, event
     finally:
         tail.close()
+
+
+def read_rewinds(path: Path, offset: int = 0) -> list[tuple[int, Rewind]]:
+    """Return (end of its line, event) of each rewind after a byte offset; there are nearly always none."""
+    found = []
+    with open_regular(path) as file:
+        file.seek(offset)
+        for line in file:
+            offset += len(line)
+            if line.startswith(_REWIND) and isinstance(event := Line(0, 0, line).decode(), Rewind):
+                found.append((offset, event))
+    return found
 
 
 def count_damaged(path: Path) -> int:

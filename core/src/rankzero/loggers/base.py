@@ -43,6 +43,7 @@ VERBS = (SHARED_VERBS - {"update_agg_funcs"}) | {
     "log_metrics_batch",
     "log_hyperparams",
     "log_console",
+    "rewind",
     "watch",
     "unwatch",
     "after_save_checkpoint",
@@ -126,9 +127,10 @@ class Logger(Verbs):
     """
 
     captures: frozenset[str] = frozenset()
-    """What a Run captures for this logger in addition to logged data: ``console``, the output of the training process.
+    """What this logger gets in addition to logged data. An instance may set its own.
 
-    An instance may set its own.
+    - ``console``: the output of the training process, which a Run then captures.
+    - ``rewind``: calls of `rewind`, which the logger overrides.
     """
 
     log_model: bool | Literal["all"] | None = None
@@ -383,6 +385,18 @@ class Logger(Verbs):
             text: the lines, with a newline between them and none at the end.
             stream: ``stdout`` or ``stderr``.
         """
+
+    def rewind(self, step: int) -> None:
+        """Go back to a step: what was logged before at later steps is superseded. Must be idempotent.
+
+        A logger whose tracker can delete or hide points overrides it, and has ``rewind`` in `captures`. Metrics, media,
+        tables, texts and histograms of later steps are superseded; files stay.
+        """
+        self.warner.warn(
+            "rewind",
+            f"{self._kind} cannot take back what it has: of the steps after {step}, what was logged before the run "
+            "was rewound stays beside what is logged again",
+        )
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters during training. A Run does this for every logger."""

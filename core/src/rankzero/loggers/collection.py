@@ -38,7 +38,7 @@ class DummyLogger(Logger):
         return self
 
 
-for _verb in SHARED_VERBS | {"log_console", "watch", "unwatch"}:
+for _verb in SHARED_VERBS | {"log_console", "rewind", "watch", "unwatch"}:
     setattr(DummyLogger, _verb, do_nothing)
 
 

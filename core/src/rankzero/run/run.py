@@ -402,8 +402,8 @@ class Run(Verbs):
     def rewind(self, step: int) -> None:
         """Go back to the step of the checkpoint from which training resumes; `step` is then this step.
 
-        `rankzero.read_run` leaves out what was logged before at later steps, which the training logs again. The
-        journal keeps it, and so do trackers. If the step is not below the last one, the call does nothing.
+        `rankzero.read_run` leaves out what was logged before at later steps, which the training logs again. Trackers
+        that can take it back do so; the journal keeps it. If the step is not below the last one, the call does nothing.
 
         Args:
             step: the last step to keep; -1 keeps none.

@@ -12,6 +12,7 @@ CAPABILITIES: Mapping[str, str] = {
     "any_name": "names of metrics come back unchanged; otherwise as names that still differ",
     "order": "the values of a metric come back in the order in which they were logged; otherwise ordered by step",
     "repeated_steps": "all values of a metric at one step are kept; otherwise the last one",
+    "rewind": "what was logged at later steps is taken back if a run is rewound; otherwise it stays, with one warning",
     "times": "metrics come back with the wall-clock time at which they were logged",
     "earlier_times": "a time may be earlier than the previous one, as after a clock was set back",
     "typed_params": "hyperparameters come back with their types; otherwise as text",

@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from rankzero.delivery.courier import Courier
 from rankzero.delivery.verification import compare
 from rankzero.errors import RejectedError, is_data_error
 from rankzero.events.run_info import LogContext, MetricsRow
-from rankzero.events.structs import Finish, Params, Start
+from rankzero.events.structs import Finish, Params, Rewind, Start
 from rankzero.loggers.base import Logger
 from rankzero.loggers.experiment import DummyExperiment
 from rankzero.testing.base import Attach, TrackerContract, check_watermark, points_of, run_info_of
@@ -47,6 +48,7 @@ ROWS: list[tuple[int, dict[str, Number]]] = [
     (3, {"train/acc": 1 / 3}),
     (4, {"loss": -1e-300, "n": 0, "late": 7.0}),
 ]
+REWOUND: list[tuple[int, dict[str, Number]]] = [(2, {"loss": 9.5}), (3, {"loss": 8.25}), (4, {"n": 6})]
 _FALLBACKS = {"text": ("table", "artifact"), "checkpoint": ("artifact",)}
 
 
@@ -503,6 +505,43 @@ class LoggerContract(TrackerContract):
         journal.deliver(lambda: self.make_logger(tmp_path))
         self.expect(self._reader(attach, journal), points_of(ROWS), times=True, delivered=True)
 
+    @pytest.mark.parametrize("courier", [Courier, DyingCourier], ids=["courier", "killed courier"])
+    def test_a_rewind_takes_later_steps_back(self, attach: Attach, tmp_path: Path, courier: type[Courier]) -> None:
+        if not self.has("resume"):
+            pytest.skip("the tracker cannot resume")
+        journal = JournalOf(run_info_of(tmp_path, "run"))
+        journal.log_all(ROWS)
+        journal.deliver(lambda: self.make_logger(tmp_path))
+        journal.add(Rewind(TIME + len(ROWS), 1))
+        journal.log_all(REWOUND, first=len(ROWS))
+
+        def deliver() -> None:
+            with suppress(KilledError):
+                journal.deliver(lambda: self.make_logger(tmp_path), courier)
+
+        said = [each for each in self._warnings_of(deliver) if "was rewound" in each]
+        if courier is DyingCourier:
+            self._warnings_of(lambda: journal.deliver(lambda: self.make_logger(tmp_path)))
+        logger = self._reader(attach, journal)
+        if self.has("rewind"):
+            assert not said, f"the logger warned that it does not follow a rewind: {said}"
+            late = self._tracked(logger).metrics.get("late")
+            assert not late, f"values of later steps are still there: {late}"
+            self.expect(logger, _rewound(), at_least_once=not self.has("exactly_once"), delivered=True)
+        else:
+            assert len(said) == 1, f"one warning must say that the tracker keeps what a rewind supersedes: {said}"
+            expected = points_of([*ROWS, *REWOUND])
+            self.expect(logger, expected, at_least_once=not self.has("exactly_once"), delivered=True)
+
+    def test_a_rewound_run_is_delivered_without_superseded_steps(self, attach: Attach, tmp_path: Path) -> None:
+        journal = JournalOf(run_info_of(tmp_path, "run"))
+        journal.log_all(ROWS)
+        journal.add(Rewind(TIME + len(ROWS), 1))
+        journal.log_all(REWOUND, first=len(ROWS))
+        said = self._warnings_of(lambda: journal.deliver(lambda: self.make_logger(tmp_path)))
+        assert not [each for each in said if "was rewound" in each], f"nothing had to be taken back: {said}"
+        self.expect(self._reader(attach, journal), _rewound(), delivered=True)
+
     @pytest.mark.parametrize("when", ["before flush", "after flush"])
     def test_nothing_is_lost_when_a_courier_is_killed(self, attach: Attach, tmp_path: Path, when: str) -> None:
         journal = JournalOf(run_info_of(tmp_path, "run"))
@@ -548,6 +587,12 @@ class LoggerContract(TrackerContract):
 
 def _rows(rows: Iterable[tuple[int, Mapping[str, Number]]] = ROWS) -> list[MetricsRow]:
     return [MetricsRow(dict(values), step, LogContext(TIME + i, i)) for i, (step, values) in enumerate(rows)]
+
+
+def _rewound() -> dict[str, list[Point]]:
+    """Return the points that are left of `ROWS` after a rewind to step 1, and those of `REWOUND`."""
+    kept = [(step, values if step <= 1 else {}) for step, values in ROWS]
+    return points_of([*kept, *REWOUND])
 
 
 def _sample(tmp_path: Path, kind: str) -> Sample:

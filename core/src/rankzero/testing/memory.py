@@ -50,6 +50,8 @@ class MemoryLogger(Logger):
         version: the logger's version.
     """
 
+    captures = frozenset(["rewind"])
+
     def __init__(self, calls: list[Call] | None = None, name: str = "memory", version: int | str = 0) -> None:
         super().__init__()
         self.calls: list[Call] = [] if calls is None else calls
@@ -117,6 +119,8 @@ def _read(call: Call, tracked: Tracked) -> None:
         tracked.params.update(arguments["params"])
         for name, value in arguments.get("metrics", {}).items():
             tracked.add_metric(name, 0, value, call.context.time)
+    elif call.verb == "rewind":
+        tracked.rewind(arguments["step"])
     elif call.verb == "log_tags":
         tracked.tags += arguments["tags"]
     elif call.verb == "finalize":

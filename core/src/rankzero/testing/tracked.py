@@ -48,6 +48,13 @@ class Tracked:
         """Add one value."""
         self.metrics.setdefault(name, []).append(Point(step, value, time))
 
+    def rewind(self, step: int) -> None:
+        """Remove values and media of later steps; files stay."""
+        for points in self.metrics.values():
+            points[:] = [point for point in points if point.step is None or point.step <= step]
+        for kind in self.items.keys() - {"artifact", "checkpoint"}:
+            self.items[kind] = [item for item in self.items[kind] if item.step is None or item.step <= step]
+
     def add_item(
         self,
         kind: str,

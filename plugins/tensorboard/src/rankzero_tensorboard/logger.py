@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import RunInfo, TrackedPoint
+from rankzero.events.structs import Rewind
 from rankzero.files.directories import check_writable, is_url, next_version
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.csv import hparams
 from rankzero.loggers.sdk_errors import Failure, Rule
 from rankzero.media.store import MediaFile
-from rankzero.values import as_utf8, flatten
+from rankzero.values import Number, as_utf8, flatten
 
 if TYPE_CHECKING:
     from rankzero_tensorboard.session import EventSession
@@ -70,6 +71,7 @@ class TensorBoardLogger(TrackerLogger):
     reopens_after_failed_flush = True
     supports_join = True
     counts_lines = True
+    captures = frozenset(["rewind"])
     writes_only_files = True
 
     def __init__(
@@ -169,12 +171,16 @@ class TensorBoardLogger(TrackerLogger):
         return self._make_session(run, f"{_as_part(run.id)}.values", waits=True)
 
     def read_points(self, run: RunInfo, names: Sequence[str]) -> dict[str, list[TrackedPoint]]:
-        found: dict[str, list[TrackedPoint]] = {name: [] for name in names}
-        for metrics in self._courier_session(run).read_numbers():
-            for name, number in metrics.numbers().items():
+        found: dict[str, list[tuple[int, Number]]] = {name: [] for name in names}
+        for event in self._courier_session(run).read_numbers():
+            if isinstance(event, Rewind):
+                for points in found.values():
+                    points[:] = [point for point in points if point[0] <= event.step]
+                continue
+            for name, number in event.numbers().items():
                 if name in found:
-                    found[name].append((metrics.step, number))
-        return found
+                    found[name].append((event.step or 0, number))
+        return {name: [*points] for name, points in found.items()}
 
     def _make_session(self, run: RunInfo | None, name: str, *, waits: bool = False) -> EventSession:
         from rankzero_tensorboard.session import EventSession
@@ -243,6 +249,10 @@ class TensorBoardLogger(TrackerLogger):
         super().close()
 
     # Verbs
+
+    def rewind(self, step: int) -> None:
+        with self.writing() as session:
+            session.rewind(step, self.context)
 
     def log_hyperparams(
         self,

@@ -13,7 +13,7 @@ from itertools import count, takewhile
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from rankzero.events.run_info import LogContext, MetricsRow
-from rankzero.events.structs import Metrics
+from rankzero.events.structs import Metrics, Rewind
 from rankzero.files.directories import Place, place_at
 from rankzero.loggers.adapter import Session
 from rankzero.media.record import Media
@@ -94,17 +94,15 @@ class EventSession(Session):
         if not file.size:
             file.append(marked(file_header(self._began), self._lines))
             if self._purge_step is not None:
-                # Readers forget what they read so far of this step and later ones.
-                start = SessionLog(status=SessionLog.START)
-                restart = Event(wall_time=self._began, step=self._purge_step, session_log=start)
+                restart = _restart(self._began, self._purge_step)
                 file.append(marked(restart.SerializeToString(), self._lines))
                 self._purge_step = None
         if self._place.is_remote and not self._waits:
             weakref.finalize(file, _upload, self._place, file.path.name, os.getpid())
         return file
 
-    def read_numbers(self) -> Iterator[Metrics]:
-        """Yield the numbers in the files, which are not opened for writing."""
+    def read_numbers(self) -> Iterator[Metrics | Rewind]:
+        """Yield the numbers and rewinds in the files, which are not opened for writing."""
         from rankzero_tensorboard.importing.scalars import read_numbers
 
         self._place = place_at(self._log_dir)
@@ -154,6 +152,10 @@ class EventSession(Session):
             if media.kind != "graph":  # a run has one
                 event.step = self._step(media.step, context)
             self.add_event(event, context.line)
+
+    def rewind(self, step: int, context: LogContext) -> None:
+        """Have readers forget what they read so far of later steps."""
+        self.add_event(_restart(context.time, step + 1), context.line)
 
     def _step(self, step: int | None, context: LogContext) -> int:
         """Return the step; without one, the event's line in the journal, or a number that counts up."""
@@ -216,6 +218,11 @@ class EventSession(Session):
             self._file = None
             self._place.close()
             self._forget()
+
+
+def _restart(time: float, step: int) -> Event:
+    """Return a record at which readers forget what they read so far of this step and later ones."""
+    return Event(wall_time=time, step=step, session_log=SessionLog(status=SessionLog.START))
 
 
 def _upload(place: Place, name: str, pid: int) -> None:

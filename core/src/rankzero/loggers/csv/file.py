@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -81,6 +81,23 @@ class CsvFile:
             self.reload()
             self._append(rows)
 
+    def remove_rows(self, is_removed: Callable[[Mapping[str, str]], bool]) -> None:
+        """Remove rows, given as column → text; the file is replaced if there are any."""
+        if not self.columns:
+            return
+
+        def row(record: bytes) -> dict[str, str]:
+            cells = next(csv.reader(io.StringIO(record.decode("utf-8", "surrogateescape"), newline="")), [])
+            return dict(zip(self.columns, cells, strict=False))
+
+        with open_own(self.path) as file:
+            records = _records(file)
+            next(records)
+            has_any = any(is_removed(row(record)) for record in records)
+        if has_any:
+            self._replace(self.columns, lambda records: (each for each in records if not is_removed(row(each))))
+            self.reload()
+
     def save(self) -> None:
         """Upload the file if it is in an object store and has changed."""
         if not self._is_pushed:
@@ -116,9 +133,11 @@ class CsvFile:
         self._is_pushed = False
 
     def _add_columns(self, names: Sequence[str]) -> None:
-        """Add columns: replace the file by one with empty cells at the end of each row."""
-        columns = [*self.columns, *names]
         empty = b"," * len(names) + b"\n"
+        self._replace([*self.columns, *names], lambda records: (record.rstrip(b"\r\n") + empty for record in records))
+
+    def _replace(self, columns: Sequence[str], change: Callable[[Iterator[bytes]], Iterable[bytes]]) -> None:
+        """Replace the file by one with other columns and changed rows."""
         try:
             with open_own(self.path) as old, replacing(self.path) as new:
                 self._check(old.fileno())
@@ -126,11 +145,12 @@ class CsvFile:
                 new.write(_encoded([columns]))
                 records = _records(old)
                 next(records)
-                new.writelines(record.rstrip(b"\r\n") + empty for record in records)
+                new.writelines(change(records))
                 size = new.tell()
         except FileNotFoundError as error:
             raise FileChangedError(f"{self.path} is gone") from error
-        self.columns, self.size, self._ends_torn = columns, size, False
+        self.columns, self.size, self._ends_torn = list(columns), size, False
+        self._is_pushed = False
 
     def _check(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_size != self.size:

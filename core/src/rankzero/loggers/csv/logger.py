@@ -23,7 +23,7 @@ from rankzero.loggers.base import Logger
 from rankzero.loggers.csv import hparams
 from rankzero.loggers.csv.file import CsvFile, FileChangedError
 from rankzero.loggers.csv.hparams import HparamsFile
-from rankzero.loggers.csv.media_files import KeptFiles
+from rankzero.loggers.csv.media_files import KeptFiles, is_later
 from rankzero.loggers.csv.projection import Projection
 from rankzero.loggers.verbs import Record
 from rankzero.media.store import MediaFile, MediaStore
@@ -48,8 +48,9 @@ class CSVLogger(Logger):
     - ``tables/``, ``images/`` and so on: ``<key>-<step>-<hash>``. ``files.csv`` lists them, and also checkpoints and
       other artifacts, which are not copied.
 
-    Under a Run each value is written exactly once, even after crashes. With a given ``version``, where other processes
-    may write, too, rows may be duplicated if a crash interrupts the adding of a column.
+    Under a Run each value is written exactly once, even after crashes; `Run.rewind` removes the rows of later steps.
+    With a given ``version``, where other processes may write, too, no rows are removed, and rows may be duplicated if a
+    crash interrupts the adding of a column.
 
     Args:
         save_dir: a directory, or an fsspec URL such as ``s3://bucket/logs`` (needs ``rankzero[remote]``). An object
@@ -63,6 +64,7 @@ class CSVLogger(Logger):
 
     LOGGER_JOIN_CHAR = "-"
     counts_lines = True
+    captures = frozenset(["rewind"])
 
     def __init__(
         self,
@@ -160,10 +162,15 @@ class CSVLogger(Logger):
 
     def flush(self) -> None:
         if self._writer is not None:
-            try:
+            with self._translated():
                 self._writer.save()
-            except (OSError, FileChangedError) as error:
-                raise TrackerUnavailableError(f"{self.log_dir} cannot be written: {error}") from error
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, FileChangedError) as error:
+            raise TrackerUnavailableError(f"{self.log_dir} cannot be written: {error}") from error
 
     def read_metrics(self, names: Collection[str]) -> dict[str, list[TrackedPoint]]:
         place = place_at(self.log_dir)  # not the experiment, which mends the file
@@ -229,6 +236,14 @@ class CSVLogger(Logger):
             text = Path(text).relative_to(os.path.abspath(self.log_dir)).as_posix()
         context = self._context if self.run_info is None else self.context
         self.experiment.files.list(kind, key, text, step, context.time if context else None, details)
+
+    def rewind(self, step: int) -> None:
+        writer = self.experiment
+        if writer.delivered is not None and not writer.delivered.is_alone:  # whose rows they are is unknown
+            super().rewind(step)
+        elif writer.delivered is None or not writer.delivered.holds(self.context.line):
+            with self._translated():
+                writer.rewind(step)
 
     @property
     def media_store(self) -> MediaStore:
@@ -350,6 +365,12 @@ class ExperimentWriter:
     def log_hparams(self, params: Mapping[str, Any]) -> None:
         """Add hyperparameters, and write all to ``hparams.yaml``."""
         self._hparams.add(params)
+
+    def rewind(self, step: int) -> None:
+        """Remove the rows with a later step; files of media stay."""
+        self.save()
+        self._file.remove_rows(lambda row: is_later(row, step))
+        self.files.rewind(step)
 
     def save(self) -> None:
         """Write the buffered rows."""

@@ -12,7 +12,7 @@ import msgspec
 from rankzero.files.directories import Place
 from rankzero.files.writing import link_or_copy, make_directory
 from rankzero.loggers.csv.file import CsvFile
-from rankzero.values import to_jsonable
+from rankzero.values import parse_number, to_jsonable
 
 NAME = "files.csv"
 COLUMNS = ("time", "step", "kind", "key", "path", "details")
@@ -22,6 +22,7 @@ _DIRECTORIES = {
     "image": "images", "video": "videos", "figure": "figures", "table": "tables", "histogram": "histograms",
     "graph": "graphs",
 }  # fmt: skip
+_OWN_FILES = ("artifact", "checkpoint")
 _LONGEST = 150  # bytes of a part of a key in a file's name, which may have 255 bytes
 
 
@@ -58,6 +59,17 @@ class KeptFiles:
         self._file.append([dict(zip(COLUMNS, row, strict=True))])
         self._listed.add(row)
         self._file.save()
+
+    def rewind(self, step: int) -> None:
+        """Remove the rows of media with a later step; their files stay."""
+        self._file.remove_rows(lambda row: row["kind"] not in _OWN_FILES and is_later(row, step))
+        self._listed = {row for row in self._listed if row[2] in _OWN_FILES or not is_later({"step": row[1]}, step)}
+
+
+def is_later(row: Mapping[str, str], step: int) -> bool:
+    """Return whether the step of a row is later than ``step``."""
+    number = parse_number(row.get("step"))
+    return number is not None and number > step
 
 
 def _clean(part: str) -> str:

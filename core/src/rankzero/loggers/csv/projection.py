@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -46,7 +46,7 @@ class Projection(CsvFile):
         super().__init__(place, name, _FIRST_COLUMNS)
         self._marker_name = f".{name}.delivered"
         self._run_id = run_id
-        self._is_alone = is_alone
+        self.is_alone = is_alone
         self._marker = self._read_marker()
         self.lines = self._lines_held()
         """The number of delivered lines of the journal; None if it is unknown."""
@@ -66,16 +66,16 @@ class Projection(CsvFile):
         super().save()
         self._save_marker(_Marker(self._run_id, self.size, self.lines))
 
-    def _add_columns(self, names: Sequence[str]) -> None:
+    def _replace(self, columns: Sequence[str], change: Callable[[Iterator[bytes]], Iterable[bytes]]) -> None:
         # If the courier dies before the next marker, the file is written again, or its rows count as another run's.
-        self._save_marker(_Marker(self._run_id if self._is_alone else "", 0, 0))
-        super()._add_columns(names)
+        self._save_marker(_Marker(self._run_id if self.is_alone else "", 0, 0))
+        super()._replace(columns, change)
 
     def _lines_held(self) -> int | None:
         marker = self._marker
         if marker is not None and marker.run == self._run_id and self._cut(marker.size):
             return marker.lines
-        if not self._is_alone:
+        if not self.is_alone:
             return None if self.size else 0  # the rows of this run will follow those of others
         if self.size:
             kept = set_aside(self.path)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 
-from rankzero.events.structs import Metrics
+from rankzero.events.structs import Metrics, Rewind
 from rankzero.events.trust import LATEST
 from rankzero.files.writing import open_regular
 from rankzero.importers.event_lines import MetricsLines, ValuesJson, metrics_lines
@@ -107,8 +107,8 @@ class ScalarDecoder:
         self._forms[size] = [*forms, *known[len(forms) :]][-_MOST_FORMS:]
 
 
-def read_numbers(path: Path) -> Iterator[Metrics]:
-    """Yield the numbers in an event file that rankzero wrote; what is damaged is skipped."""
+def read_numbers(path: Path) -> Iterator[Metrics | Rewind]:
+    """Yield the numbers in an event file that rankzero wrote, and rewinds; what is damaged is skipped."""
     decoder = ScalarDecoder(str, {})
     with open_regular(path) as file:
         for block in read_blocks(file, 0, lambda why: None):
@@ -120,7 +120,9 @@ def read_numbers(path: Path) -> Iterator[Metrics]:
                     yield _numbers_of(Event.FromString(block.content(index)))
 
 
-def _numbers_of(event: Event) -> Metrics:
+def _numbers_of(event: Event) -> Metrics | Rewind:
+    if event.session_log.status == SessionLog.START:
+        return Rewind(event.wall_time, event.step - 1)
     values = {each.tag: each.simple_value for each in event.summary.value if each.HasField("simple_value")}
     return Metrics(event.wall_time, event.step, values)
 
