@@ -202,7 +202,7 @@ def test_sklearn_autolog_logs_what_it_logs_to_mlflow(tmp_path, monkeypatch):
 def test_nested_runs_know_their_parent():
     with mlflow.start_run() as parent, mlflow.start_run(nested=True) as child:
         mlflow.log_metric("loss", 1)
-    assert run_of(child.info.run_id).info.group == parent.info.run_id
+    assert run_of(child.info.run_id).info.parent == parent.info.run_id
     query = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     assert [each.info.run_id for each in mlflow.search_runs(filter_string=query, output_format="list")] == [
         child.info.run_id

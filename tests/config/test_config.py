@@ -201,6 +201,7 @@ def test_environment_beats_file(place, monkeypatch):
     monkeypatch.setenv("RANKZERO_LOGGERS", "csv, wandb")
     monkeypatch.setenv("RANKZERO_DIR", str(place / "env"))
     monkeypatch.setenv("RANKZERO_GROUP", "env")
+    monkeypatch.setenv("RANKZERO_PARENT", "p1")
     monkeypatch.setenv("RANKZERO_RUN_ID", "r7")
     monkeypatch.setenv("RANKZERO_DELIVERY", "off")
     monkeypatch.setenv("RANKZERO_FINISH_TIMEOUT", "20")
@@ -209,7 +210,7 @@ def test_environment_beats_file(place, monkeypatch):
     assert (config.finish_timeout, config.down_timeout) == (20.0, 5.0)
     assert options_of(config) == {"csv": {}, "wandb": {"entity": "file", "offline": True}}
     assert (config.dir, config.run_id, config.delivery, config.disabled) == (place / "env", "r7", "off", True)
-    assert (config.project, config.group) == ("from-file", "env")
+    assert (config.project, config.group, config.parent) == ("from-file", "env", "p1")
 
 
 def test_arguments_beat_environment_and_file(place, monkeypatch):

@@ -96,9 +96,9 @@ class Described(Diary):
 
 
 def test_the_environment_and_the_group_are_written(tmp_path):
-    done = import_run(Described(*EVENTS, group="sweep"), tmp_path / "runs", "digits")
+    done = import_run(Described(*EVENTS, group="sweep", parent="ab-12cd34"), tmp_path / "runs", "digits")
     found = read_environment(done.info.dir)
-    assert (found.host, found.git.commit, done.info.group) == ("node7", "abc", "sweep")
+    assert (found.host, found.git.commit, done.info.group, done.info.parent) == ("node7", "abc", "sweep", "ab12cd34")
     assert Path(done.info.dir, found.git.diff).read_bytes() == b"+1"
     dry = import_run(Described(*EVENTS), tmp_path / "dry", "digits", dry_run=True)
     assert not Path(dry.info.dir).exists()

@@ -39,7 +39,7 @@ def write_run(directory, project, id, *events, finish=True):
     run_dir = directory / project.partition("/")[0] / id
     run_dir.mkdir(parents=True, exist_ok=True)
     journal = Journal(run_dir / "journal.jsonl")
-    info = RunInfo(id, f"name of {id}", project, str(run_dir), ("first",), "a\nnote", 100.0, "sweep")
+    info = RunInfo(id, f"name of {id}", project, str(run_dir), ("first",), "a\nnote", 100.0, "sweep", "0000")
     for event in [Start(100.0, info), *events, *([Finish(200.5, "failed")] if finish else [])]:
         journal.append(event if isinstance(event, bytes) else encode(event))
     return run_dir
@@ -147,7 +147,8 @@ def test_table_of_runs(runs, tmp_path, name):
         read = {"csv": csv_rows, "jsonl": jsonl_rows, "parquet": lambda path: pl.read_parquet(path).to_dicts()}
         found = sorted(read[name](path), key=lambda row: int(row["points"]))
     empty, odd, digits = found
-    assert (odd["project"], odd["run"], odd["name"], odd["group"]) == (PROJECT, "0001", "name of 0001", "sweep")
+    assert (odd["project"], odd["run"], odd["name"]) == (PROJECT, "0001", "name of 0001")
+    assert (odd["group"], odd["parent"]) == ("sweep", "0000")
     assert (odd["status"], float(odd["started"]), float(odd["finished"])) == ("failed", 100.0, 200.5)
     assert (odd["notes"], odd["directory"]) == ("a\nnote", str(next(runs.rglob("0001"))))
     parsed = {key: json.loads(odd[key]) if isinstance(odd[key], str) else odd[key] for key in ("tags", "params")}

@@ -678,7 +678,7 @@ def test_several_runs_one_after_another(begin):
 
 
 def test_a_resumed_run_continues_where_it_was(begin, tracker):
-    first = begin(run_id="r1", name="first name", group="folds")
+    first = begin(run_id="r1", name="first name", group="folds", parent=begin(run_id="sweep-1"))
     first.log_metrics({"loss": 1.0}, 41)
     first.finish("failed")
     again = begin(run_id="r1", name="second name")
@@ -686,7 +686,7 @@ def test_a_resumed_run_continues_where_it_was(begin, tracker):
     again.finish()
     assert (first.resumed, again.resumed) == (False, True)
     assert (again.dir, again.name) == (first.dir, "first name")
-    assert [event.run.group for event in events(again, Start)] == ["folds", "folds"]
+    assert [(event.run.group, event.run.parent) for event in events(again, Start)] == [("folds", "sweep-1")] * 2
     kinds = [type(event) for event in events(again)]
     assert kinds == [Start, Metrics, Finish, Start, Metrics, Finish]
     assert [event.step for event in events(again, Metrics)] == [41, 42]

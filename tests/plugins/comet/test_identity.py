@@ -64,11 +64,11 @@ def test_every_process_finds_the_run_of_an_id(server, here, tmp_path):
 
 def test_what_a_person_changed_is_not_set_again(server, here, tmp_path):
     options = {"project": "p", "dir": tmp_path, "run_id": "r" * 32, "delivery": "thread"}
-    with rankzero.start("comet", name="mine", tags=["a"], notes="try", group="folds", **options) as run:
+    with rankzero.start("comet", name="mine", tags=["a"], notes="try", group="folds", parent="p1", **options) as run:
         run.log_metrics({"loss": 0.5}, 0)
     stored = only(server)
     assert (stored.name, stored.tags, stored.others["notes"]) == ("mine", ["a"], "try")
-    assert stored.others["group"] == "folds"
+    assert (stored.others["group"], stored.others["parent"]) == ("folds", "p1")
     assert stored.others["Created from"] == "rankzero"
     stored.other_history.append(stored.other_history[0]._replace(name="Name", value="renamed"))
     stored.added_tags.clear()

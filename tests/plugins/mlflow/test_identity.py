@@ -153,6 +153,25 @@ def test_a_parent_by_either_id(make_logger, run_info, tmp_path):
         assert Held(child).tags["mlflow.parentRunId"] == parent.run_id
 
 
+def test_the_parent_of_a_run_is_found_at_its_end_if_not_before(make_logger, run_info):
+    child, orphan = make_logger("e"), make_logger("e")
+    child.attach(msgspec.structs.replace(run_info, id="child", parent=run_info.id))
+    orphan.attach(msgspec.structs.replace(run_info, id="orphan", parent="never delivered here"))
+    child.log_metrics({"a": 1}, 0)
+    parent = make_logger("e")
+    parent.attach(run_info)
+    parent.log_metrics({"a": 1}, 0)
+    later = make_logger("e")
+    later.attach(msgspec.structs.replace(run_info, id="later", parent=run_info.id))
+    assert Held(later).tags["mlflow.parentRunId"] == parent.run_id
+    for logger in (child, orphan):
+        logger.finalize("success")
+    assert Held(child).tags["mlflow.parentRunId"] == parent.run_id
+    assert Held(child).tags["parent"] == run_info.id
+    assert "mlflow.parentRunId" not in Held(orphan).tags
+    assert Held(orphan).tags["parent"] == "never delivered here"
+
+
 def test_a_parent_whose_courier_comes_later(make_logger, run_info):
     child = make_logger("e", parent_run_id=run_info.id)
     child.attach(msgspec.structs.replace(run_info, id="child"))

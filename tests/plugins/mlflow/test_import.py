@@ -143,9 +143,9 @@ def test_params_tags_notes_and_datasets_arrive(imported):
     assert (run.tags, run.info.notes, run.info.project) == (["kept"], "why not", "digits")
 
 
-def test_a_nested_run_is_in_the_group_of_its_parent(imported):
+def test_a_nested_run_knows_its_parent(imported):
     parent, child = imported["brave try"], imported["child"]
-    assert child.info.group == parent.info.id
+    assert (child.info.parent, child.info.group, parent.info.parent) == (parent.info.id, None, None)
     assert (parent.status, child.status) == ("success", "aborted")
 
 

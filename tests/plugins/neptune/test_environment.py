@@ -68,7 +68,7 @@ def test_only_what_the_user_wants_is_shown(delivered):
 
 
 def test_the_training_process_has_a_live_run_beside_a_courier(server, here, tmp_path, capsys):
-    run = rankzero.start("neptune", dir=tmp_path / "runs", run_id="r1", notes="a note", group="folds")
+    run = rankzero.start("neptune", dir=tmp_path / "runs", run_id="r1", notes="a note", group="folds", parent="p1")
     print("hello")
     print("x" * 1500)
     sys.stderr.write("careful\n")
@@ -83,7 +83,7 @@ def test_the_training_process_has_a_live_run_beside_a_courier(server, here, tmp_
     assert (stored.value("mine/note"), stored.value("sys/failed")) == ("hello", False)
     assert [(p.value, p.step) for p in stored.series("mine/series")] == [(1.5, 3.0)]
     assert stored.value("sys/description") == "a note"
-    assert stored.strings("sys/group_tags") == {"folds"}
+    assert (stored.strings("sys/group_tags"), stored.value("rankzero/parent")) == ({"folds"}, "p1")
     printed = [line for line in lines(stored, "monitoring/training/stdout") if not line.startswith("[neptune]")]
     assert printed == ["hello", "x" * 1000, "x" * 500]
     assert "careful" in lines(stored, "monitoring/training/stderr")

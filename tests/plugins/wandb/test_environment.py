@@ -78,6 +78,14 @@ def test_without_any(server, user):
     )  # fmt: skip
 
 
+def test_runs_with_a_parent_are_a_group_unless_they_have_one(server, user):
+    user.train(run_id="grouped", parent="p1", group="g")
+    user.train(run_id="nested", parent="p1")
+    for name, group in (("grouped", "g"), ("nested", "p1")):
+        run = server.run(name)
+        assert (run.group, run.config["rankzero"]["parent"]) == (group, "p1")
+
+
 @pytest.mark.parametrize(
     ("variables", "options"),
     [

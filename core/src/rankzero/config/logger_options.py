@@ -23,8 +23,8 @@ START = "start()"
 """The `LoggerSpec.source` of loggers passed to ``rankzero.start()``."""
 
 START_PARAMETERS = (
-    "loggers", "project", "name", "group", "tags", "notes", "config", "dir", "run_id", "resume", "resume_step",
-    "delivery", "finish_timeout", "down_timeout", "capture_environment",
+    "loggers", "project", "name", "group", "parent", "tags", "notes", "config", "dir", "run_id", "resume",
+    "resume_step", "delivery", "finish_timeout", "down_timeout", "capture_environment",
 )  # fmt: skip
 
 _SCALARS = (bool, int, float, str)

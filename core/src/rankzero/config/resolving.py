@@ -47,6 +47,7 @@ class RunConfig(msgspec.Struct):
     project: str
     name: str | None
     group: str | None
+    parent: str | None
     tags: list[str]
     notes: str | None
     dir: Path
@@ -109,6 +110,7 @@ _FIELDS = {
     "project": _Field(str, "text", "default", "RANKZERO_PROJECT"),
     "name": _Field(str, "text", None, "RANKZERO_NAME"),
     "group": _Field(str, "text", None, "RANKZERO_GROUP"),
+    "parent": _Field(str, "the id of a run", None, "RANKZERO_PARENT"),
     "tags": _Field(list[str], "a list of texts", (), "RANKZERO_TAGS", as_names),
     "notes": _Field(str, "text"),
     "dir": _Field(str, "a path", "rankzero-runs", "RANKZERO_DIR"),
@@ -152,6 +154,7 @@ def resolve(
     passed = {"loggers": loggers, **settings}
     if isinstance(passed.get("dir"), os.PathLike):
         passed["dir"] = os.fspath(passed["dir"])
+    passed["parent"] = getattr(passed.get("parent"), "id", passed.get("parent"))  # of a Run
     if isinstance(passed.get("tags"), Iterable) and not isinstance(passed["tags"], str | Mapping):
         passed["tags"] = list(passed["tags"])
     passed = {field: _plain(value, field) for field, value in passed.items()}

@@ -28,6 +28,8 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """Unix time in seconds."""
     group: str | None = None
     """The study that the run is a part of: a sweep, a cross-validation."""
+    parent: str | None = None
+    """The id of the run that this one is nested under: a sweep's, say, of a trial."""
     program: str = ""
     """The path of the training script; empty in a notebook."""
 

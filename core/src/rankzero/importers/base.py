@@ -27,7 +27,7 @@ class SkipRun(Exception):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """The name, notes, tags, start, status and group of a run."""
+    """The name, notes, tags, start, status, group and parent of a run."""
 
     name: str = ""
     """The name shown to people; if empty, it is made from the run's identity."""
@@ -39,6 +39,8 @@ class Header(msgspec.Struct, frozen=True):
     """``success``, ``failed`` or ``aborted``."""
     group: str | None = None
     """The study that the run is a part of."""
+    parent: str | None = None
+    """The identity of the run that this one is nested under, as `FoundRun.identity`."""
 
 
 class Report:

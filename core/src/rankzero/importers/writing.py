@@ -151,6 +151,7 @@ def import_run(
         notes=header.notes,
         started=header.started,
         group=header.group,
+        parent=header.parent and run_id_of(header.parent),
     )
     imported = Imported(info, Outcome.NEW, Report(on_progress), until=header.started, status=header.status)
     if not (run_dir / JOURNAL).exists() and (other := _find_elsewhere(run_id, runs_dir, known)) is not None:

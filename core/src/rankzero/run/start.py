@@ -46,6 +46,7 @@ def start(
     project: str | None = None,
     name: str | None = None,
     group: str | None = None,
+    parent: str | Run | None = None,
     tags: Iterable[str] | None = None,
     notes: str | None = None,
     config: Mapping[str, Any] | Any = None,
@@ -71,6 +72,7 @@ def start(
         name: a readable name; derived from the id by default.
         group: the study that the run is a part of: a sweep, a cross-validation. Trackers get it as the run's
             group, or as a tag or a text with that name.
+        parent: the run that this one is nested under, or its id: MLflow nests it there, and other trackers show the id.
         tags: tags of the run.
         notes: a description of the run.
         config: hyperparameters; the same as a call of `Run.log_hyperparams`.
@@ -97,8 +99,8 @@ def start(
         RunNotFoundError: ``resume="must"``, and the run does not exist.
     """
     asked = resolve(
-        loggers, project=project, name=name, group=group, tags=tags, notes=notes, dir=dir, run_id=run_id,
-        resume=resume, resume_step=resume_step, delivery=delivery, finish_timeout=finish_timeout,
+        loggers, project=project, name=name, group=group, parent=parent, tags=tags, notes=notes, dir=dir,
+        run_id=run_id, resume=resume, resume_step=resume_step, delivery=delivery, finish_timeout=finish_timeout,
         down_timeout=down_timeout, capture_environment=capture_environment, options=options,
     )  # fmt: skip
     params = _hyperparams(config)
@@ -127,8 +129,9 @@ def start(
     lock = _take(run_dir)
     try:
         if existing is not None:
-            kept, group = existing.run, info.group or existing.run.group
-            info = msgspec.structs.replace(info, name=kept.name, started=kept.started, group=group)
+            kept = existing.run
+            group, parent = info.group or kept.group, info.parent or kept.parent
+            info = msgspec.structs.replace(info, name=kept.name, started=kept.started, group=group, parent=parent)
             cut_torn_tail(run_dir / JOURNAL)
         run = Run(info, is_active=True)
         run.begin(
@@ -233,6 +236,7 @@ def _info(asked: RunConfig, run_id: str, name: str, run_dir: Path) -> RunInfo:
         asked.notes,
         started=time.time(),
         group=asked.group,
+        parent=asked.parent,
         program=os.path.abspath(program) if program else "",
     )
 

@@ -109,7 +109,7 @@ class CourierSession(CometSession):
             self._is_in_doubt, self._held = True, None  # a courier that was killed may have sent what comes now
         else:
             named = {"Name": self._options["name"] or run.name, "notes": run.notes, "group": run.group}
-            for name, value in {**named, "Created from": CREATED_FROM}.items():
+            for name, value in {**named, "parent": run.parent, "Created from": CREATED_FROM}.items():
                 if value:
                     self._set(server, "log_experiment_other", name, value, timestamp=started)
             if tags := [*run.tags, *(self._options["tags"] or ())]:

@@ -55,7 +55,7 @@ class Finder:
             if self._where in known:
                 return self._reopen(known[self._where], ids)
             experiment_id = self._experiment_id()
-            found = self._find(experiment_id, self._run.id) or self._create(experiment_id)
+            found = find_run(self._client, experiment_id, self._run.id) or self._create(experiment_id)
             write_file(ids, msgspec.json.encode({**known, self._where: found.info.run_id}))
             return found
 
@@ -72,7 +72,7 @@ class Finder:
         if not experiment_id:
             experiment = self._client.get_experiment_by_name(self._name)
             experiment_id = experiment.experiment_id if experiment is not None else None
-        found = self._find(experiment_id, self._run.id) if experiment_id else None
+        found = find_run(self._client, experiment_id, self._run.id) if experiment_id else None
         return str(found.info.run_id) if found is not None else None
 
     @property
@@ -110,16 +110,6 @@ class Finder:
         _check_experiment(experiment)
         return str(experiment.experiment_id)
 
-    def _find(self, experiment_id: str, run_id: str) -> Any:
-        from mlflow.entities import ViewType
-
-        query = f"tags.`{RUN_TAG}` = '{run_id}'"
-        found = self._client.search_runs([experiment_id], query, run_view_type=ViewType.ALL)
-        active = [each for each in found if each.info.lifecycle_stage == "active"]
-        if found and not active:
-            raise _deleted(found[0].info.run_id)
-        return active[0] if active else None
-
     def _create(self, experiment_id: str) -> Any:
         from mlflow.tracking.context.registry import resolve_tags
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
@@ -128,6 +118,8 @@ class Finder:
         tags = {key: value[:LONGEST_TAG] for key, value in tags_of(self._options, run).items()}
         if self._options["parent_run_id"]:
             tags[MLFLOW_PARENT_RUN_ID] = self._parent_id(experiment_id, self._options["parent_run_id"])
+        elif parent := parent_of(run, self._client, experiment_id):
+            tags[MLFLOW_PARENT_RUN_ID] = parent
         tagged = tags.pop(MLFLOW_RUN_NAME, None)  # MLflow refuses the name twice
         if run is None:
             tags, name = resolve_tags() | tags, name or tagged
@@ -138,7 +130,7 @@ class Finder:
 
     def _parent_id(self, experiment_id: str, run_id: str) -> str:
         """Return MLflow's id of the parent, which may be given by its rankzero id, too."""
-        found = self._find(experiment_id, run_id)
+        found = find_run(self._client, experiment_id, run_id)
         if found is None:
             try:
                 found = self._client.get_run(run_id)
@@ -147,11 +139,38 @@ class Finder:
         return str(found.info.run_id)
 
 
+def find_run(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
+    """Return MLflow's ``Run`` of a run of rankzero; None if there is none.
+
+    Raises:
+        AccessError: it was deleted.
+    """
+    from mlflow.entities import ViewType
+
+    query = f"tags.`{RUN_TAG}` = '{run_id}'"
+    found = client.search_runs([experiment_id], query, run_view_type=ViewType.ALL)
+    active = [each for each in found if each.info.lifecycle_stage == "active"]
+    if found and not active:
+        raise _deleted(found[0].info.run_id)
+    return active[0] if active else None
+
+
+def parent_of(run: RunInfo | None, client: CheckedClient, experiment_id: str) -> str | None:
+    """Return MLflow's id of the parent of a run of rankzero; None if there is none, or it is not in MLflow yet."""
+    if run is None or run.parent is None:
+        return None
+    try:
+        found = find_run(client, experiment_id, run.parent)
+    except AccessError:  # it was deleted, which is no reason not to deliver this run
+        return None
+    return None if found is None else str(found.info.run_id)
+
+
 def tags_of(options: MlflowOptions, run: RunInfo | None) -> dict[str, str]:
     """Return the tags that the user asked for, and the description, which is one."""
     tags = {} if run is None else dict.fromkeys(run.tags, "true")
-    if run is not None and run.group is not None:
-        tags["group"] = run.group
+    if run is not None:
+        tags |= {name: value for name, value in (("group", run.group), ("parent", run.parent)) if value is not None}
     tags |= {key: str(value) for key, value in (options["tags"] or {}).items()}
     note = options["description"] or (run.notes if run is not None else None)
     named = {metric_name(key): value for key, value in tags.items()}

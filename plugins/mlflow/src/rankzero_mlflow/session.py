@@ -22,6 +22,7 @@ from rankzero.values import Number, as_float, flatten
 from rankzero_mlflow.client import CheckedClient, client_of_run
 from rankzero_mlflow.media import MOST_TAGS, FileSession, batches
 from rankzero_mlflow.names import NAME_TAG, metric_name
+from rankzero_mlflow.opening import parent_of
 from rankzero_mlflow.options import how_to_view
 
 DEFINITION_TAG = "rankzero.metric."
@@ -34,6 +35,7 @@ _MOST_METRICS = 1000  # in a request
 _MOST_PENDING = 1000  # requests that are not waited for
 _SHORT = 250  # characters that every MLflow server takes in a param
 STATUSES = {"success": "FINISHED", "aborted": "KILLED", "failed": "FAILED"}
+_PARENT_TAG = "mlflow.parentRunId"
 _LIVE = 60.0  # seconds; what is delivered later is no reason to measure the machine now
 
 Best = dict[str, tuple[float, int]]
@@ -55,6 +57,8 @@ class MlflowSession(FileSession):
         self.url = how_to_view(uri, self.experiment_id, self.id)
         self._uri = uri
         self._is_direct = logger.run_info is None
+        self._run_info = logger.run_info
+        self._is_nested = _PARENT_TAG in run.data.tags
         self._has_ended = run.info.status != "RUNNING"
         self._status = STATUSES["success"]
         self._monitor: Any = None
@@ -94,10 +98,16 @@ class MlflowSession(FileSession):
     def finish(self, status: str, time: float) -> None:
         self._status = status
         self._stop_measuring()
+        self._nest()
         self.flush()
         self.client.set_terminated(self.id, status, end_time=round(time * 1000))
         self._has_ended = True
         forget(self)
+
+    def _nest(self) -> None:
+        """Nest the run under its parent, if that came to MLflow after this run."""
+        if not self._is_nested and (parent := parent_of(self._run_info, self.client, self.experiment_id)) is not None:
+            self.set_tags({_PARENT_TAG: parent})
 
     def close(self) -> None:
         if is_open(self):

@@ -203,6 +203,7 @@ class CourierSession(NeptuneSession):
         options, is_ours = self._options, not self._options["with_id"]
         texts: dict[str, str | None] = {
             _MARK: run.id,
+            "rankzero/parent": run.parent,
             _NAME: options["name"] or (run.name if is_ours else None),
             "sys/description": options["description"] or run.notes,
         }

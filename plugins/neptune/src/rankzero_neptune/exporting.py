@@ -103,6 +103,8 @@ def _about(run: ExportedRun) -> Iterator[tuple[str, str, Any]]:
         yield "sys/tags", "string_set", run.tags
     if run.group:
         yield "sys/group_tags", "string_set", [run.group]
+    if run.parent:
+        yield "rankzero/parent", "string", run.parent
 
 
 def _params(params: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

@@ -179,7 +179,7 @@ def open_for_courier(options: WandbOptions, run: RunInfo, config: Mapping[str, A
         "reinit": "create_new",
         "mode": options.mode,
         "entity": options["entity"],
-        "group": run.group or options["group"],
+        "group": run.group or options["group"] or run.parent,
         "job_type": options["job_type"],
         **init,
         "config": {**options.given.get("config", {}), **config, MARK: _mark(run, line, environment)},
@@ -210,7 +210,7 @@ def mark_as_synced(options: WandbOptions, run: RunInfo) -> None:
 
 def _mark(run: RunInfo, line: int, environment: Environment | None) -> dict[str, Any]:
     """Return what a run's config says of rankzero."""
-    mark: dict[str, Any] = {"run": run.id, "line": line}
+    mark: dict[str, Any] = {"run": run.id, "line": line, **({"parent": run.parent} if run.parent else {})}
     if environment is not None:  # W&B's client would show the courier's
         mark |= {"argv": list(environment.argv), "started": environment.started}
     return mark

@@ -85,7 +85,7 @@ class RankzeroStore(LoggedModels):
         run_dir = directory / uuid.uuid4().hex
         begin(
             run_dir, self.project_of(directory), self.root, name=name, tags=_labels(named) or None, resume="never",
-            notes=named.get(mlflow_tags.MLFLOW_RUN_NOTE), group=named.get(mlflow_tags.MLFLOW_PARENT_RUN_ID),
+            notes=named.get(mlflow_tags.MLFLOW_RUN_NOTE), parent=named.get(mlflow_tags.MLFLOW_PARENT_RUN_ID),
         )  # fmt: skip
         about = {"user": user_id or "", "start_time": to_int(start_time) or get_current_time_millis()}
         if not (run_dir / JOURNAL).exists():
@@ -382,6 +382,7 @@ def _tags_of(read: RunData) -> dict[str, str]:
     """Return the tags of a run that MLflow did not start."""
     about = {
         "group": read.info.group,
+        mlflow_tags.MLFLOW_PARENT_RUN_ID: read.info.parent,
         mlflow_tags.MLFLOW_RUN_NAME: read.info.name,
         mlflow_tags.MLFLOW_RUN_NOTE: read.info.notes,
         mlflow_tags.MLFLOW_SOURCE_NAME: read.info.program,

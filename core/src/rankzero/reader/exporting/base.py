@@ -15,7 +15,7 @@ from rankzero.rundir.finding import complete_size
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the tables' schema."""
 
 RunKey = tuple[str, str]
@@ -50,6 +50,8 @@ class ExportedRun(msgspec.Struct):
     """The id."""
     name: str
     group: str | None
+    parent: str | None
+    """The id of the run that this one is nested under."""
     tags: list[str]
     params: str
     """JSON."""
@@ -126,6 +128,7 @@ class RunReader:
             run=id,
             name=run.info.name,
             group=run.info.group,
+            parent=run.info.parent,
             tags=run.tags,
             params=msgspec.json.encode(to_jsonable(run.params)).decode(),
             status=run.status,

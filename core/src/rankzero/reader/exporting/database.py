@@ -18,9 +18,9 @@ create table if not exists metrics (
     project varchar, run varchar, metric varchar, step bigint, time double, epoch bigint, stage varchar, value double
 );
 create table if not exists runs (
-    project varchar, run varchar, name varchar, "group" varchar, tags varchar[], params json, status varchar,
-    started double, finished double, updated double, notes varchar, program varchar, directory varchar, points bigint,
-    journal_bytes bigint
+    project varchar, run varchar, name varchar, "group" varchar, parent varchar, tags varchar[], params json,
+    status varchar, started double, finished double, updated double, notes varchar, program varchar, directory varchar,
+    points bigint, journal_bytes bigint
 );
 """
 

@@ -124,7 +124,8 @@ class MlflowRun(FoundRun):
             notes=tags.get(_NOTES) or None,
             started=self._details.start,
             status=_STATUSES.get(self._details.status, "aborted"),
-            group=tags.get("group") if RUN_TAG in tags else tags.get(_PARENT),
+            group=tags.get("group") if RUN_TAG in tags else None,
+            parent=tags.get(_PARENT),
         )
 
     def resume(self, position: Any) -> bool:
