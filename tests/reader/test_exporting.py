@@ -333,7 +333,7 @@ def test_a_parquet_file_has_row_groups_of_limited_size_with_each_metric_in_one_p
     assert max(sizes) < 10_000
     first = file.read_row_group(0)
     assert first["metric"].to_pylist() == sorted(first["metric"].to_pylist())
-    assert file.metadata.metadata[b"rankzero.schema"] == b"1"
+    assert file.metadata.metadata[b"rankzero.schema"] == b"2"
     assert b"ARROW:schema" not in file.metadata.metadata
 
 
