@@ -72,7 +72,7 @@ def start(
         name: a readable name; derived from the id by default.
         group: the study that the run is a part of: a sweep, a cross-validation. Trackers get it as the run's
             group, or as a tag or a text with that name.
-        parent: the run that this one is nested under, or its id: MLflow nests it there, and other trackers show the id.
+        parent: the run that this one is nested under, or its id. Trackers that nest runs do so; others show the id.
         tags: tags of the run.
         notes: a description of the run.
         config: hyperparameters; the same as a call of `Run.log_hyperparams`.
