@@ -55,6 +55,8 @@ class RunConfig(msgspec.Struct):
     run_id: str | None
     resume: Resume
     resume_step: int | None
+    fork_from: str | None
+    fork_step: int | None
     delivery: Delivery
     finish_timeout: float
     """In seconds."""
@@ -117,6 +119,8 @@ _FIELDS = {
     "run_id": _Field(str, "text", None, "RANKZERO_RUN_ID"),
     "resume": _Field(Resume, "'allow', 'must' or 'never'", "allow"),
     "resume_step": _Field(Annotated[int, msgspec.Meta(ge=-1)], "a whole number, at least -1"),
+    "fork_from": _Field(str, "a run, its id or its directory"),
+    "fork_step": _Field(Annotated[int, msgspec.Meta(ge=-1)], "a whole number, at least -1"),
     "delivery": _Field(Delivery, "'process', 'thread' or 'off'", "process", "RANKZERO_DELIVERY"),
     "finish_timeout": _Field(Seconds, "a number of seconds", 60.0, "RANKZERO_FINISH_TIMEOUT", _parse_seconds),
     "down_timeout": _Field(Seconds, "a number of seconds", 5.0, "RANKZERO_DOWN_TIMEOUT", _parse_seconds),
@@ -152,8 +156,10 @@ def resolve(
     if isinstance(loggers, os.PathLike) or (isinstance(loggers, str) and loggers.endswith(SUFFIXES)):
         loggers, config_file = None, loggers
     passed = {"loggers": loggers, **settings}
-    if isinstance(passed.get("dir"), os.PathLike):
-        passed["dir"] = os.fspath(passed["dir"])
+    passed["fork_from"] = getattr(passed.get("fork_from"), "dir", passed.get("fork_from"))  # of a Run
+    for field in ("dir", "fork_from"):
+        if isinstance(passed.get(field), os.PathLike):
+            passed[field] = os.fspath(passed[field])
     passed["parent"] = getattr(passed.get("parent"), "id", passed.get("parent"))  # of a Run
     if isinstance(passed.get("tags"), Iterable) and not isinstance(passed["tags"], str | Mapping):
         passed["tags"] = list(passed["tags"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankzero.events.structs import AnyEvent, Checkpoint, Event, Finish, Metrics, Rewind, Start
-from rankzero.journal.tail import Line, Tail, read_events, read_rewinds
+from rankzero.journal.tail import Line, Tail, is_superseded, read_events, read_rewinds
 from rankzero.loggers.base import Logger
 from rankzero.rundir.positions import Position
 
@@ -70,14 +70,12 @@ class PendingEvents:
         return bool(lines)
 
     def _find_rewinds(self) -> None:
-        self._rewinds = dict(read_rewinds(self._journal, self._tail.offset))
+        self._rewinds = read_rewinds(self._journal, self._tail.offset)
         self.foreseen = frozenset(() if self._tail.offset else self._rewinds)
 
     def _as_delivered(self, item: Item) -> Item:
         line, event = item
-        if any(line.end < end and rewind.supersedes(event) for end, rewind in self._rewinds.items()):
-            return Item(line, Superseded(event.time))
-        return item
+        return Item(line, Superseded(event.time)) if is_superseded(line, event, self._rewinds) else item
 
     def get(self, number: int) -> Item | None:
         """Return the item at an index, reading more lines if necessary; None if there are too few."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ import msgspec
 
 from rankzero.errors import RunNotFoundError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import AnyEvent, Metrics, Rewind, Start, decode, decode_after_fragment
+from rankzero.events.structs import AnyEvent, Event, Metrics, Rewind, Start, decode, decode_after_fragment
 from rankzero.files.writing import open_regular
 
 log = logging.getLogger("rankzero")
@@ -103,16 +103,21 @@ def read_events(path: Path) -> Iterator[tuple[Line, AnyEvent]]:
         tail.close()
 
 
-def read_rewinds(path: Path, offset: int = 0) -> list[tuple[int, Rewind]]:
-    """Return (end of its line, event) of each rewind after a byte offset; there are nearly always none."""
-    found = []
+def read_rewinds(path: Path, offset: int = 0) -> dict[int, Rewind]:
+    """Return end of the line → event of each rewind after a byte offset; there are nearly always none."""
+    found = {}
     with open_regular(path) as file:
         file.seek(offset)
         for line in file:
             offset += len(line)
             if line.startswith(_REWIND) and isinstance(event := Line(0, 0, line).decode(), Rewind):
-                found.append((offset, event))
+                found[offset] = event
     return found
+
+
+def is_superseded(line: Line, event: Event, rewinds: Mapping[int, Rewind]) -> bool:
+    """Return whether one of the rewinds, which are given as `read_rewinds` does, supersedes the event of a line."""
+    return any(line.end < end and rewind.supersedes(event) for end, rewind in rewinds.items())
 
 
 def count_damaged(path: Path) -> int:

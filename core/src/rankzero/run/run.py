@@ -810,6 +810,12 @@ class Run(Verbs):
         start = Start(_now(), self._info, described, platform.node(), os.getpid(), self.resumed)
         self._append(encode(start.sealed()))
 
+    def adopt(self, lines: Iterable[bytes], step: int) -> None:
+        """Append the lines of another run, and continue after a step; called by `rankzero.start`."""
+        for line in lines:
+            self._append(line)
+        self._step = step
+
     def _open_journal(self) -> None:
         self._journal = Journal(self.dir / JOURNAL)
         self._append = self._journal.append

@@ -27,9 +27,10 @@ from rankzero.journal.tail import last_step, read_start
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
 from rankzero.run import endings, notebooks
+from rankzero.run.forking import fork_point, forked_lines
 from rankzero.run.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
 from rankzero.run.run import Run
-from rankzero.rundir.finding import make_runs_directory
+from rankzero.rundir.finding import find_run, make_runs_directory
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.writer_lock import WriterLock
 from rankzero.values import to_jsonable
@@ -54,6 +55,8 @@ def start(
     run_id: str | None = None,
     resume: str | None = None,
     resume_step: int | None = None,
+    fork_from: str | os.PathLike[str] | Run | None = None,
+    fork_step: int | None = None,
     delivery: str | None = None,
     finish_timeout: float | None = None,
     down_timeout: float | None = None,
@@ -82,6 +85,9 @@ def start(
             not exist) or ``never`` (raise if it exists).
         resume_step: the step of the checkpoint from which training resumes; if the run ``run_id`` exists, it is rewound
             to this step, see `Run.rewind`.
+        fork_from: a run, its id or its directory: a new run begins with a copy of its hyperparameters, and of its
+            metrics and media up to ``fork_step``. A run that exists is continued, and not forked again.
+        fork_step: the last step to copy, by default the last one of that run.
         delivery: ``process`` (deliver in a process for each logger, the default), ``thread`` (in a thread, for the
             live object in `Run.experiment`) or ``off`` (deliver later with ``rankzero deliver`` or ``sync``).
         finish_timeout: for how many seconds `Run.finish`, or the end of the process, waits for the delivery; 60 by
@@ -96,11 +102,12 @@ def start(
         ConfigError: a setting is invalid; the message says which and where.
         PluginError: a logger is not installed, or is broken.
         RunInUseError: another living process is writing to this run.
-        RunNotFoundError: ``resume="must"``, and the run does not exist.
+        RunNotFoundError: ``resume="must"``, and the run does not exist; or there is no run ``fork_from``.
     """
     asked = resolve(
         loggers, project=project, name=name, group=group, parent=parent, tags=tags, notes=notes, dir=dir,
-        run_id=run_id, resume=resume, resume_step=resume_step, delivery=delivery, finish_timeout=finish_timeout,
+        run_id=run_id, resume=resume, resume_step=resume_step, fork_from=fork_from, fork_step=fork_step,
+        delivery=delivery, finish_timeout=finish_timeout,
         down_timeout=down_timeout, capture_environment=capture_environment, options=options,
     )  # fmt: skip
     params = _hyperparams(config)
@@ -119,6 +126,7 @@ def start(
     for problem in plugins.load_hooks():
         rank_zero_warn(str(problem))
 
+    source = _fork_source(asked)
     notebooks.end_run_of_same_cell()
     if asked.resume != "must":
         with suppress(OSError):  # `_take` raises the error
@@ -138,6 +146,9 @@ def start(
             {each.key: each.recorded for each in loggers},
             resumed_at=None if existing is None else last_step(run_dir / JOURNAL),
         )
+        if source is not None:
+            step = fork_point(source, asked.fork_step)
+            run.adopt(forked_lines(source, step, run_dir), step)
     except BaseException:
         lock.release()
         raise
@@ -213,6 +224,8 @@ def _check_run_id(asked: RunConfig) -> None:
         check_id(asked.run_id)
     elif asked.resume_step is not None:
         raise ConfigError("resume_step is the step from which a run continues; give its run_id, too")
+    if asked.fork_step is not None and asked.fork_from is None:
+        raise ConfigError("fork_step is the step at which another run is forked; give that run as fork_from, too")
 
 
 def _run_dir(asked: RunConfig, run_id: str) -> Path:
@@ -304,6 +317,13 @@ def _existing_start(run_dir: Path, asked: RunConfig) -> Start | None:
             f'the run {run_dir.name!r} exists in {run_dir.parent}, and resume="never"; give another run_id'
         )
     return existing
+
+
+def _fork_source(asked: RunConfig) -> Path | None:
+    """Return the directory of the run to fork; None if a run is only continued."""
+    if asked.fork_from is None or (asked.run_id is not None and (_run_dir(asked, asked.run_id) / JOURNAL).exists()):
+        return None
+    return find_run(asked.fork_from, asked.dir).resolve()
 
 
 def _take(run_dir: Path) -> WriterLock:
