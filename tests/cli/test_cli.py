@@ -250,6 +250,12 @@ def test_ls_json(command):
     assert run["deliveries"]["box"]["behind_bytes"] == (run_dir / "journal.jsonl").stat().st_size
 
 
+def test_ls_shows_the_largest_step(command):
+    add(make_run(), Metrics(120.0, 90, {"loss": 0.0}), Metrics(130.0, 7, {"late": 0.0}))
+    (run,) = json.loads(command("ls", "--json")[1])
+    assert run["step"] == 90
+
+
 def test_ls_of_a_directory_sorts_by_start_and_does_not_look_into_runs(command):
     late = make_run("z9", directory="elsewhere")
     make_run("a1", directory="elsewhere")

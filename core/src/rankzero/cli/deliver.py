@@ -185,14 +185,14 @@ class Watch:
         """Begin a sync job if there is something to do and room for it."""
         from rankzero.config.prepared import prepare
         from rankzero.delivery.sync_job import SyncJob
-        from rankzero.rundir.finding import delivered, glance
+        from rankzero.rundir.finding import delivered, run_status
 
         destination = run_dir, spec.key
         if destination in self._jobs or time.monotonic() < self._not_before.get(destination, 0.0):
             return
         if delivered(run_dir, [spec.key])[spec.key].is_complete:
             return
-        is_live = glance(run_dir).status in ("running", "unknown")
+        is_live = run_status(run_dir) in ("running", "unknown")
         if not is_live and sum(not job.is_live for job in self._jobs.values()) >= _MOST_ENDED_RUNS:
             return
         job = SyncJob(run_dir, prepare(spec, online=True), follow=True, timeout=None)

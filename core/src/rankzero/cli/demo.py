@@ -16,7 +16,7 @@ from rankzero.cli.show import files_line, metrics_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rankzero.reader.run_data import RunData
+    from rankzero.reader.index.run_index import RunIndex
 
 
 def demo(
@@ -33,7 +33,7 @@ def demo(
     import logging
 
     from rankzero.cli.demo_training import load_digits, make_classifier, steps_per_epoch, train
-    from rankzero.reader.run_data import read_run
+    from rankzero.reader.index.run_index import index_run
     from rankzero.run.start import start
 
     console = terminal.console()
@@ -48,7 +48,7 @@ def demo(
         console.print("[dim]PyTorch is not installed. rankzero does not need it.[/]")
     with run, _Progress(console, epochs * steps_per_epoch(digits)) as progress:
         train(run, model, digits, epochs, progress)
-    _show(read_run(run.dir), console, run.loggers)
+    _show(index_run(run.dir), console, run.loggers)
 
 
 class _Progress:
@@ -86,12 +86,13 @@ def _nothing() -> Any:
     return nullcontext()
 
 
-def _show(data: RunData, console: Console, loggers: tuple[str, ...]) -> None:
+def _show(index: RunIndex, console: Console, loggers: tuple[str, ...]) -> None:
+    data = index.data()
     path = shlex.quote(_short(data.dir))
     console.print(f"\n[bold]{data.info.name}[/] was logged:\n")
-    console.print(metrics_table(data, console.width))
+    console.print(metrics_table(index, console.width))
     console.print(f"\n{files_line(data)}\n", soft_wrap=True)
-    curves = {name: data.metrics[name] for name in ("train/loss", "val/accuracy")}
+    curves = {name: index.curves[name] for name in ("train/loss", "val/accuracy")}
     drawing = terminal.plot(curves, console.width)
     if drawing:
         console.print(drawing, markup=False, style="cyan", no_wrap=True, crop=False)

@@ -12,9 +12,11 @@ from rankzero.cli import terminal
 from rankzero.cli.arguments import Json, runs_directory
 
 if TYPE_CHECKING:
-    from rankzero.rundir.finding import Delivered, Glance
+    from rankzero.reader.index.summary import RunSummary
+    from rankzero.rundir.finding import Delivered
 
 _MAX_NAME = 20
+_Listed = tuple["RunSummary", dict[str, "Delivered"]]
 _DROPPABLE = ("took", "project", "step", "started")
 
 STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
@@ -29,23 +31,26 @@ def ls(
     Example: rankzero ls rankzero-runs/digits
     """
     from rankzero.errors import RankzeroError, RunNotFoundError
-    from rankzero.rundir.finding import find_runs, glance
+    from rankzero.reader.index.run_index import summarize
+    from rankzero.rundir.finding import delivered, find_runs
 
     is_given = directory is not None
     directory = runs_directory(directory)
     if is_given and not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory}; name the directory of your runs: rankzero ls DIR")
-    found, unreadable = [], []
+    found: list[_Listed] = []
+    unreadable = []
     for run_dir in find_runs(directory):
         try:
-            found.append(glance(run_dir))
+            run = summarize(run_dir, quick=True)
+            found.append((run, delivered(run_dir, run.loggers, run.journal.read)))
         except (RankzeroError, OSError) as error:
             unreadable.append(str(error))
         except Exception as error:  # list the other runs in any case
             unreadable.append(f"{run_dir} cannot be read: {type(error).__name__}: {error}")
-    found.sort(key=lambda each: each.info.started)
+    found.sort(key=lambda each: each[0].started)
     if json:
-        terminal.print_json([as_json(each) for each in found])
+        terminal.print_json([as_json(*each) for each in found])
     elif found:
         _print(found)
     else:
@@ -56,22 +61,21 @@ def ls(
         raise typer.Exit(1)
 
 
-def _print(found: list[Glance]) -> None:
+def _print(found: list[_Listed]) -> None:
     console = terminal.console()
     is_narrow = console.width < 120
     length = _MAX_NAME if is_narrow else 2 * _MAX_NAME
-    ids = [each.info.id for each in found]
+    ids = [run.info.id for run, _ in found]
     columns = {
-        "run": [terminal.escape(terminal.argument(terminal.cut(each.info.name, length))) for each in found],
-        "project": [terminal.escape(each.info.project) for each in found],
-        "status": [f"[{STATUS_STYLES.get(each.status, 'red')}]{terminal.escape(each.status)}[/]" for each in found],
-        "started": [terminal.when(each.info.started) for each in found],
-        "took": [terminal.duration(each.updated - each.info.started) for each in found],
-        "step": [terminal.number(each.step) for each in found],
+        "run": [terminal.escape(terminal.argument(terminal.cut(run.info.name, length))) for run, _ in found],
+        "project": [terminal.escape(run.info.project) for run, _ in found],
+        "status": [f"[{STATUS_STYLES.get(run.status, 'red')}]{terminal.escape(run.status)}[/]" for run, _ in found],
+        "started": [terminal.when(run.started) for run, _ in found],
+        "took": [terminal.duration((run.finished or run.updated) - run.started) for run, _ in found],
+        "step": [terminal.number(run.step) for run, _ in found],
         "delivered": [
-            "\n".join(describe(each.info.dir, key, delivered) for key, delivered in each.deliveries.items())
-            or "[dim]–[/]"
-            for each in found
+            "\n".join(describe(run.info.dir, key, each) for key, each in deliveries.items()) or "[dim]–[/]"
+            for run, deliveries in found
         ],
         "id": [f"[dim]{terminal.escape(each)}[/]" for each in (_suffixes(ids) if is_narrow else ids)],
     }
@@ -101,20 +105,20 @@ def describe(run_dir: str, key: str, delivered: Delivered) -> str:
     return f"[green]{terminal.escape(key)} ✓[/]{rejected}"
 
 
-def as_json(each: Glance) -> dict[str, Any]:
+def as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]:
     """Return the summary of a run for ``--json``."""
     return {
-        "id": each.info.id,
-        "name": each.info.name,
-        "project": each.info.project,
-        "dir": each.info.dir,
-        "group": each.info.group,
-        "tags": list(each.info.tags),
-        "status": each.status,
-        "started": each.info.started,
-        "updated": each.updated,
-        "step": each.step,
-        "deliveries": {key: delivery_as_json(delivered) for key, delivered in each.deliveries.items()},
+        "id": run.info.id,
+        "name": run.info.name,
+        "project": run.info.project,
+        "dir": run.info.dir,
+        "group": run.info.group,
+        "tags": run.tags,
+        "status": run.status,
+        "started": run.started,
+        "updated": run.finished or run.updated,
+        "step": run.step,
+        "deliveries": {key: delivery_as_json(each) for key, each in deliveries.items()},
     }
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +18,10 @@ from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from rankzero.reader.index.run_index import RunIndex
+    from rankzero.reader.index.summary import MetricSummary
     from rankzero.reader.run_data import RunData
+    from rankzero.reader.series import Series
     from rankzero.rundir.finding import Delivered
 
 _MAX_ROWS = 40
@@ -39,33 +41,36 @@ def show(
 
     The exit status is 1 if a delivery fails, events were rejected, lost or damaged, or a plot cannot be drawn.
     """
-    from rankzero.reader.run_data import read_run
+    from rankzero.reader.index.run_index import index_run
     from rankzero.rundir.finding import delivered
 
-    data = read_run(chosen_run(run))
+    index = index_run(chosen_run(run))
+    data = index.data()
     deliveries = delivered(data.dir, list(data.loggers))
     if json:
-        terminal.print_json(_as_json(data, deliveries))
+        terminal.print_json(_as_json(data, index.summary.metrics, deliveries))
     else:
         console = terminal.console()
-        for part in _parts(data, deliveries, console):
+        for part in _parts(data, index, deliveries, console):
             terminal.show(part, console)
         for name in plot or ():
-            _plot(data, name, console)
+            _plot(index.curves, name, console)
     has_problem = any(each.position.problem or each.position.rejected for each in deliveries.values())
     if has_problem or data.losses or data.damaged:
         raise typer.Exit(1)
 
 
-def _parts(data: RunData, deliveries: dict[str, Delivered], console: Console) -> Iterator[RenderableType]:
+def _parts(
+    data: RunData, index: RunIndex, deliveries: dict[str, Delivered], console: Console
+) -> Iterator[RenderableType]:
     yield from _heading(data)
     yield from _environment(data)
     if data.params:
         yield ""
         yield _params(data)
-    if data.metrics:
+    if index.curves:
         yield ""
-        yield metrics_table(data, console.width)
+        yield metrics_table(index, console.width)
     files = files_line(data)
     if files:
         yield ""
@@ -137,7 +142,7 @@ def _params(data: RunData) -> RenderableType:
     return table
 
 
-def metrics_table(data: RunData, width: int) -> RenderableType:
+def metrics_table(index: RunIndex, width: int) -> RenderableType:
     """Return a table of the metrics with their last, minimum and maximum values and trends."""
     from rich.table import Table
 
@@ -147,31 +152,20 @@ def metrics_table(data: RunData, width: int) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("trend", no_wrap=True)
     blocks = max(8, min(40, width - 70))
-    shown = list(data.metrics.items())[:_MAX_ROWS]
-    for name, series in shown:
-        last, step = series.value[-1:].tolist()[0], series.step[-1:].tolist()[0]
+    metrics = index.summary.metrics
+    for name, metric in list(metrics.items())[:_MAX_ROWS]:
         table.add_row(
             terminal.escape(name),
-            terminal.number(last),
-            "–" if step != step else f"{int(step):,}",
-            *map(terminal.number, _range(series.value)),
-            f"{len(series):,}",
-            f"[cyan]{terminal.sparkline(series.value, blocks)}[/]",
+            terminal.number(metric.last),
+            terminal.number(metric.last_step),
+            terminal.number(metric.min),
+            terminal.number(metric.max),
+            f"{metric.count:,}",
+            f"[cyan]{terminal.sparkline(index.curves[name].value, blocks)}[/]",
         )
-    if len(data.metrics) > len(shown):
-        table.add_row(f"[dim]… {len(data.metrics) - len(shown)} more: --json[/]")
+    if len(metrics) > _MAX_ROWS:
+        table.add_row(f"[dim]… {len(metrics) - _MAX_ROWS} more: --json[/]")
     return table
-
-
-def _range(values: Any) -> tuple[float | None, float | None]:
-    """Return the minimum and the maximum of the finite values."""
-    if hasattr(values, "dtype"):  # a numpy array may have ten million values
-        import numpy
-
-        values = values[numpy.isfinite(values)]
-        return (values.min().item(), values.max().item()) if len(values) else (None, None)
-    finite = [value for value in values if math.isfinite(value)]
-    return (min(finite), max(finite)) if finite else (None, None)
 
 
 def files_line(data: RunData) -> str:
@@ -236,22 +230,22 @@ def _has_courier(data: RunData, key: str) -> bool:
     return is_served(data.dir, key)
 
 
-def _plot(data: RunData, name: str, console: Console) -> None:
+def _plot(curves: Mapping[str, Series], name: str, console: Console) -> None:
     from rankzero.errors import ConfigError, PluginNotInstalledError, RankzeroError
     from rankzero.messages import did_you_mean
 
     if importlib.util.find_spec("plotext") is None:
         raise PluginNotInstalledError("--plot needs plotext: pip install plotext")
-    if name not in data.metrics:
-        raise ConfigError(f"the run has no metric {name!r}.{did_you_mean(name, data.metrics)}")
-    drawing = terminal.plot({name: data.metrics[name]}, console.width)
+    if name not in curves:
+        raise ConfigError(f"the run has no metric {name!r}.{did_you_mean(name, curves)}")
+    drawing = terminal.plot({name: curves[name]}, console.width)
     if drawing is None:
         raise RankzeroError(f"{name!r} cannot be drawn: it has no finite values, or plotext is older than version 6")
     console.print()
     console.print(drawing, markup=False)
 
 
-def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
+def _as_json(data: RunData, metrics: Mapping[str, MetricSummary], deliveries: dict[str, Delivered]) -> dict[str, Any]:
     import msgspec
 
     from rankzero.capture.environment import read_environment
@@ -273,13 +267,14 @@ def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
         "params": data.params,
         "metrics": {
             name: {
-                "last": series.value[-1:].tolist()[0],
-                "step": _step(series.step[-1:].tolist()[0]),
-                "time": series.time[-1:].tolist()[0],
-                "points": len(series),
-                **dict(zip(("min", "max"), _range(series.value), strict=True)),
+                "last": metric.last,
+                "step": metric.last_step,
+                "time": metric.last_time,
+                "points": metric.count,
+                "min": metric.min,
+                "max": metric.max,
             }
-            for name, series in data.metrics.items()
+            for name, metric in metrics.items()
         },
         "media": {key: len(files) for key, files in data.media.items()},
         "tables": {key: len(tables) for key, tables in data.tables.items()},
@@ -299,7 +294,3 @@ def _as_json(data: RunData, deliveries: dict[str, Delivered]) -> dict[str, Any]:
         "lost": sum(loss.count for loss in data.losses),
         "damaged": data.damaged,
     }
-
-
-def _step(step: float) -> int | None:
-    return None if step != step else int(step)

@@ -266,9 +266,8 @@ def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | No
         return None
 
 
-def _points(series: Series, most: int = 400) -> tuple[list[float], list[float]]:
-    every = max(1, len(series) // most)
-    pairs: Iterable[tuple[float, float]] = zip(series.step[::every], series.value[::every], strict=True)
+def _points(series: Series) -> tuple[list[float], list[float]]:
+    pairs: Iterable[tuple[float, float]] = zip(series.step.tolist(), series.value.tolist(), strict=True)
     finite = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
     return [x for x, _ in finite], [y for _, y in finite]
 

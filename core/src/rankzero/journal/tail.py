@@ -18,6 +18,7 @@ from rankzero.files.writing import open_regular
 log = logging.getLogger("rankzero")
 
 _CHUNK = 1 << 20
+_FIRST_LINES = 1 << 13  # bytes
 
 _REWIND = b'{"type":"rewind"'
 _WITH_STEP = (b'{"type":"metrics"', _REWIND)
@@ -90,11 +91,11 @@ class Tail:
         self._file.close()
 
 
-def read_events(path: Path) -> Iterator[tuple[Line, AnyEvent]]:
-    """Yield every undamaged event of a journal, in order, in bounded memory."""
+def read_events(path: Path, max_bytes: int = _CHUNK) -> Iterator[tuple[Line, AnyEvent]]:
+    """Yield every undamaged event of a journal, in order, in bounded memory; ``max_bytes`` are read at once."""
     tail = Tail(path)
     try:
-        while lines := tail.read():
+        while lines := tail.read(max_bytes):
             for line in lines:
                 event = line.decode()
                 if event is not None:
@@ -142,7 +143,7 @@ def read_start(path: Path) -> Start | None:
     If only the line of the start event is damaged, the id comes from the name of the run's directory.
     """
     first: AnyEvent | None = None
-    for _, event in read_events(path):
+    for _, event in read_events(path, _FIRST_LINES):
         if isinstance(event, Start):
             return event
         first = first or event

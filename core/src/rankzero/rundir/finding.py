@@ -14,10 +14,10 @@ import msgspec
 from rankzero.errors import RunError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import AnyEvent, Finish, Start
-from rankzero.journal.tail import Line, last_step, read_start
+from rankzero.journal.tail import Line, read_start
 from rankzero.messages import did_you_mean
 from rankzero.rundir.layout import JOURNAL
-from rankzero.rundir.positions import Position, is_served, load_position, positions
+from rankzero.rundir.positions import Position, is_served, positions
 from rankzero.rundir.writer_lock import Writer, writer_state
 
 _TAIL = 1 << 16
@@ -39,20 +39,6 @@ class Delivered:
     def is_complete(self) -> bool:
         """Whether the tracker has everything, and the run in the tracker is closed."""
         return self.behind <= 0 and self.position.closed and not self.position.offline
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """A summary of a run, from the first and last lines of its journal."""
-
-    info: RunInfo
-    status: str
-    """The same as `RunData.status`."""
-    updated: float
-    """The Unix time of the last event, in seconds."""
-    step: int | None
-    """The last step at which a metric was logged."""
-    deliveries: dict[str, Delivered]
 
 
 def make_runs_directory(directory: Path) -> None:
@@ -181,38 +167,35 @@ def _describe_choice(wanted: str, matching: list[Path], known: Mapping[Path, Run
 def _distinguished(run_dir: Path, info: RunInfo) -> str:
     parts = [run_dir.name]
     with suppress(RunError, OSError, OverflowError, ValueError):
-        parts += [glance(run_dir).status, time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))]
+        parts += [run_status(run_dir), time.strftime("%Y-%m-%d %H:%M", time.localtime(info.started))]
     return f"{info.name} ({', '.join(parts)})"
 
 
-def glance(run_dir: Path) -> Glance:
-    """Return a summary of a run, without reading the whole journal.
+def run_status(run_dir: Path) -> str:
+    """Return the same as `RunData.status`, from the last lines of the journal.
 
     Raises:
-        RunNotFoundError: the run has no journal, or its journal has no readable start event.
+        RunNotFoundError: the run has no journal, or its journal has no readable event.
     """
     journal = run_dir / JOURNAL
-    start = read_start(journal)
-    if start is None:
+    if read_start(journal) is None:
         raise RunNotFoundError(f"{journal} holds no run: it has no start event that can be read")
-    latest = _last_events(journal)
-    ends = [event for event in latest if isinstance(event, Finish | Start)]
-    is_finished = bool(ends) and isinstance(ends[-1], Finish)
-    status = ends[-1].status if ends and isinstance(ends[-1], Finish) else status_without_end(run_dir)
-    step = last_step(journal)
-    return Glance(
-        info=msgspec.structs.replace(start.run, dir=str(run_dir), started=start.run.started or start.time),
-        status=status,
-        updated=ends[-1].time if is_finished else latest[-1].time if latest else start.time,
-        step=step if step >= 0 else None,
-        deliveries=delivered(run_dir, [*start.loggers]),
-    )
+    ends = [event for event in _last_events(journal) if isinstance(event, Finish | Start)]
+    return ends[-1].status if ends and isinstance(ends[-1], Finish) else status_without_end(run_dir)
 
 
-def delivered(run_dir: Path, keys: list[str]) -> dict[str, Delivered]:
-    """Return the delivery state of the loggers ``keys`` and of all others that a courier has served."""
-    size = complete_size(run_dir)
-    found = {key: load_position(run_dir, key) for key in keys} | positions(run_dir)
+def delivered(run_dir: Path, keys: list[str], size: int | None = None) -> dict[str, Delivered]:
+    """Return the delivery state of the loggers ``keys`` and of all others that a courier has served.
+
+    Args:
+        run_dir: the run's directory.
+        keys: the keys of loggers.
+        size: the `complete_size` of the journal, if it is known.
+    """
+    if size is None:
+        size = complete_size(run_dir)
+    known = positions(run_dir)
+    found = {key: known.get(key, Position()) for key in keys} | known
     return {
         key: Delivered(
             position,

@@ -93,7 +93,7 @@ def save_position(run_dir: Path, key: str, position: Position) -> None:
 
 def positions(run_dir: Path) -> dict[str, Position]:
     """Return the positions of all loggers that a courier has served."""
-    keys = sorted(path.name.removesuffix(POSITION) for path in run_dir.glob("*" + POSITION))
+    keys = sorted(name.removesuffix(POSITION) for name in os.listdir(run_dir) if name.endswith(POSITION))
     found = {}
     for key in keys:
         try:

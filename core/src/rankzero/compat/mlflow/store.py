@@ -36,7 +36,7 @@ from rankzero.events.trust import LATEST
 from rankzero.reader.run_data import RunData, read_run
 from rankzero.reader.series import Series
 from rankzero.run.run import Run
-from rankzero.rundir.finding import glance
+from rankzero.rundir.finding import run_status
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import flatten, to_int, to_json_number
 
@@ -179,7 +179,7 @@ class RankzeroStore(LoggedModels):
 
     def _end(self, run_dir: Path, status: str, end_time: int | None) -> None:
         run, state = find_open(run_dir), self.state(run_dir)
-        if run is None and "status" not in state["info"] and glance(run_dir).status in ("failed", "aborted"):
+        if run is None and "status" not in state["info"] and run_status(run_dir) in ("failed", "aborted"):
             return  # the process has ended it; MLflow, which now does so too, does not know of the exception
         if run is None and state["info"].get("status", status) != status:
             run = writer(run_dir)

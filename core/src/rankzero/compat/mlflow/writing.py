@@ -22,7 +22,7 @@ from rankzero.journal.tail import read_start
 from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run
 from rankzero.run.start import open_run, start
-from rankzero.rundir.finding import glance
+from rankzero.rundir.finding import run_status
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.writer_lock import Writer, writer_state
 
@@ -97,7 +97,7 @@ def logging_to(run_dir: Path, idle: float = _IDLE) -> Iterator[Run]:
 
 def _status(run_dir: Path) -> str | None:
     with suppress(RankzeroError):
-        return glance(run_dir).status
+        return run_status(run_dir)
     return None
 
 

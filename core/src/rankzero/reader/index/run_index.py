@@ -8,16 +8,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from rankzero.errors import RankzeroError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Rewind, Start, Tags
 from rankzero.reader.index.curves import Curves, as_bytes
 from rankzero.reader.index.files import SavedIndex, load_index, load_summary, save
-from rankzero.reader.index.summary import JournalState, RunSummary
-from rankzero.reader.run_data import JournalReader, RunData, complete_lines, find_journal, rewind_limits, surviving
+from rankzero.reader.index.summary import JournalState, MetricSummary, RunSummary, as_step
+from rankzero.reader.run_data import (
+    JournalReader,
+    RunData,
+    complete_lines,
+    completed,
+    find_journal,
+    rewind_limits,
+    surviving,
+)
 from rankzero.reader.series import Series
 from rankzero.rundir.finding import find_runs
 from rankzero.rundir.layout import JOURNAL
+from rankzero.values import to_jsonable
 
 _SUMMARISED = (Start, Finish, Params, Tags, DefineMetric)
 _TIMES_DEARER = 4  # reading a byte of the journal against writing one of the index
@@ -66,7 +77,7 @@ class RunIndex:
     @property
     def summary(self) -> RunSummary:
         """The run without its points and files."""
-        return self._as_read().completed(self.dir)
+        return _completed(self._as_read(), self.dir)
 
     @property
     def curves(self) -> Mapping[str, Series]:
@@ -121,7 +132,7 @@ class RunIndex:
         if known is None:
             self._spans, self._curves = array("q"), Curves({}, {})
         step = known.step if known else None
-        reader = JournalReader(self._journal, _SUMMARISED, run=known.as_run(self.dir) if known else None)
+        reader = JournalReader(self._journal, _SUMMARISED, run=_as_run(known, self.dir) if known else None)
         left, offset = [*limits], known.journal.read if known else 0
         for chunk in complete_lines(self._journal, found.st_size, offset):
             damaged, lines = reader.run.damaged, reader.run.lines
@@ -143,7 +154,7 @@ class RunIndex:
         self._curves.flush()
         if not reader.is_empty:
             state = JournalState.of(self._journal, found, offset)
-            self._summary = RunSummary.of(state, reader.run, step, self._curves.metrics)
+            self._summary = _summary(state, reader.run, step, self._curves.metrics)
         self._as_read()
 
     def _note_others_in(self, chunk: bytes, offset: int) -> None:
@@ -198,7 +209,7 @@ def summarize(run_dir: Path, *, quick: bool = False) -> RunSummary:
     found, known = os.stat(journal), load_summary(run_dir)
     has_grown = known.journal.has_grown(journal, found) if known else None
     if known is not None and has_grown is False:
-        return known.completed(run_dir)
+        return _completed(known, run_dir)
     if quick and found.st_size - (known.journal.read if known and has_grown else 0) > _MOST_UNREAD:
         return _glimpse(run_dir, found, known if has_grown else None)
     return index_run(run_dir).summary
@@ -207,7 +218,7 @@ def summarize(run_dir: Path, *, quick: bool = False) -> RunSummary:
 def _glimpse(run_dir: Path, found: os.stat_result, known: RunSummary | None) -> RunSummary:
     """Read the beginning of a journal, unless it is known, and its end."""
     journal = run_dir / JOURNAL
-    reader = JournalReader(journal, _SUMMARISED, run=known.as_run(run_dir) if known else None)
+    reader = JournalReader(journal, _SUMMARISED, run=_as_run(known, run_dir) if known else None)
     step = known.step if known else None
     for start, end in ((0, 0 if known else _GLIMPSE), (found.st_size - _GLIMPSE, found.st_size)):
         for chunk in complete_lines(journal, end, start):
@@ -215,9 +226,52 @@ def _glimpse(run_dir: Path, found: os.stat_result, known: RunSummary | None) -> 
                 step = part.step if isinstance(part, Rewind) else _largest(step, part)
     if reader.is_empty:
         raise RunNotFoundError(f"{journal} contains no readable event")
-    return RunSummary.of(JournalState.of(journal, found, found.st_size), reader.run, step, {}).completed(run_dir)
+    return _completed(_summary(JournalState.of(journal, found, found.st_size), reader.run, step, {}), run_dir)
 
 
 def _largest(step: float | None, rows: Iterable[Metrics]) -> float | None:
     steps = [row.step for row in rows if row.step is not None]
     return max(steps) if step is None and steps else max(step, *steps) if step is not None and steps else step
+
+
+def _summary(journal: JournalState, run: RunData, step: float | None, metrics: dict[str, MetricSummary]) -> RunSummary:
+    """Return the summary of what was read of a run."""
+    return RunSummary(
+        journal=journal,
+        info=run.info,
+        status=run.status,
+        finished=run.finished,
+        updated=run.updated,
+        step=step if step is None or as_step(step) is not None else float(step),
+        params_json=msgspec.json.encode(to_jsonable(run.params)).decode(),
+        tags=run.tags,
+        loggers=list(run.loggers),
+        definitions=run.definitions,
+        metrics=metrics,
+        lines=run.lines,
+        damaged=run.damaged,
+    )
+
+
+def _as_run(summary: RunSummary, run_dir: Path) -> RunData:
+    """Return what was read of a run, to go on reading."""
+    return RunData(
+        dir=run_dir,
+        info=msgspec.structs.replace(summary.info, dir=str(run_dir)),
+        status=summary.status,
+        finished=summary.finished,
+        updated=summary.updated,
+        params=summary.params,
+        tags=summary.tags,
+        definitions=summary.definitions,
+        loggers={key: {} for key in summary.loggers},
+        lines=summary.lines,
+        damaged=summary.damaged,
+    )
+
+
+def _completed(summary: RunSummary, run_dir: Path) -> RunSummary:
+    """Return the summary with the status that the run has now."""
+    run = completed(RunData(run_dir, summary.info, summary.status, summary.finished, tags=summary.tags))
+    info = msgspec.structs.replace(run.info, dir=str(run_dir))
+    return msgspec.structs.replace(summary, info=info, status=run.status, tags=run.tags)

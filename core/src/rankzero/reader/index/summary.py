@@ -14,8 +14,7 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric
 from rankzero.events.trust import check_depth, check_key, check_run
 from rankzero.files.writing import open_regular
-from rankzero.reader.run_data import RunData, completed
-from rankzero.values import restore_non_finite, to_jsonable
+from rankzero.values import restore_non_finite
 
 _CHECKED = 4096  # bytes at the beginning and at the end of what was read
 
@@ -98,27 +97,6 @@ class RunSummary(msgspec.Struct, frozen=True):
     damaged: _Count
     """How many of them are damaged."""
 
-    @classmethod
-    def of(
-        cls, journal: JournalState, run: RunData, step: float | None, metrics: dict[str, MetricSummary]
-    ) -> RunSummary:
-        """Return the summary of what was read of a run."""
-        return cls(
-            journal=journal,
-            info=run.info,
-            status=run.status,
-            finished=run.finished,
-            updated=run.updated,
-            step=step if step is None or as_step(step) is not None else float(step),
-            params_json=msgspec.json.encode(to_jsonable(run.params)).decode(),
-            tags=run.tags,
-            loggers=list(run.loggers),
-            definitions=run.definitions,
-            metrics=metrics,
-            lines=run.lines,
-            damaged=run.damaged,
-        )
-
     @property
     def dir(self) -> Path:
         """The run's directory."""
@@ -142,28 +120,6 @@ class RunSummary(msgspec.Struct, frozen=True):
         for key in self.loggers:
             check_key(key)
         check_depth(self.params)
-
-    def as_run(self, run_dir: Path) -> RunData:
-        """Return what was read of the run in ``run_dir``."""
-        return RunData(
-            dir=run_dir,
-            info=msgspec.structs.replace(self.info, dir=str(run_dir)),
-            status=self.status,
-            finished=self.finished,
-            updated=self.updated,
-            params=self.params,
-            tags=self.tags,
-            definitions=self.definitions,
-            loggers={key: {} for key in self.loggers},
-            lines=self.lines,
-            damaged=self.damaged,
-        )
-
-    def completed(self, run_dir: Path) -> RunSummary:
-        """Return the summary of the run in ``run_dir``, with the status that it has now."""
-        run = completed(RunData(run_dir, self.info, self.status, self.finished, tags=self.tags))
-        info = msgspec.structs.replace(run.info, dir=str(run_dir))
-        return msgspec.structs.replace(self, info=info, status=run.status, tags=run.tags)
 
 
 def as_step(step: float) -> int | None:
