@@ -80,3 +80,17 @@ def chosen_run(wanted: str | None) -> Path:
     from rankzero.rundir.finding import find_run
 
     return find_run(wanted, runs_directory(None))
+
+
+def chosen_runs(wanted: Sequence[str] | None) -> list[Path]:
+    """Return the directories of runs: those in a directory, or by path, id or name; by default the newest run.
+
+    Raises:
+        RunNotFoundError: no run, or more than one, matches.
+    """
+    from rankzero.rundir.finding import find_runs
+
+    found = []
+    for each in wanted or (None,):
+        found += (find_runs(Path(each)) if each and Path(each).is_dir() else []) or [chosen_run(each)]
+    return list(dict.fromkeys(found))

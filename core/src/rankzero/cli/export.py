@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import RUN_HELP, chosen_run, load_hooks
+from rankzero.cli.arguments import RUN_HELP, chosen_runs, load_hooks
 
 if TYPE_CHECKING:
     from rankzero.reader.exporting.base import Exporter
@@ -58,7 +58,7 @@ def export(
     exporter = None if is_file else make_exporter(name, output or Path())
     if output is None and name not in _PRINTED:
         raise typer.BadParameter(f"--format {name} needs --output PATH")
-    found = [*dict.fromkeys(each for run in runs or (None,) for each in _find(run))]
+    found = chosen_runs(runs)
     if is_file:
         _export_one(found, TABLES[name], output)
     elif exporter is not None:
@@ -72,13 +72,6 @@ def _format_of(output: Path | None) -> str:
     if ending and ending not in _ENDINGS:
         raise typer.BadParameter(f"--output {output} ends in {ending}; use {', '.join(_ENDINGS)}, or set --format")
     return _ENDINGS.get(ending, "csv")
-
-
-def _find(wanted: str | None) -> list[Path]:
-    """Return the runs in a directory, or the run with this path, id or name; by default the newest."""
-    from rankzero.rundir.finding import find_runs
-
-    return (find_runs(Path(wanted)) if wanted and Path(wanted).is_dir() else []) or [chosen_run(wanted)]
 
 
 def _export_one(found: Sequence[Path], tables: Tables, output: Path | None) -> None:

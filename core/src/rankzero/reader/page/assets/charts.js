@@ -1,0 +1,416 @@
+// The charts: one for each metric, in groups by prefix. A chart exists only while it is near the screen.
+
+const X_NAMES = { step: "step", epoch: "epoch", wall: "wall time", relative: "relative time" };
+const HEIGHT = 220;
+const MOST_NAMED = 12; // runs beside the cursor
+const charts = new Map(); // card → Chart, of the cards near the screen
+
+class Chart {
+  constructor(card, metric) {
+    Object.assign(this, { card, metric, plot: null, lines: [], size: null });
+    this.body = card.querySelector(".plot");
+    this.readout = card.querySelector(".readout");
+  }
+
+  async show() {
+    this.curves = await loadCurves(this.metric);
+    if (charts.get(this.card) === this) this.draw();
+  }
+
+  draw() {
+    if (!this.curves) return;
+    const shown = drawnRuns();
+    const curves = this.curves.filter(({ run, isCut }) => shown.has(run) && (!isCut || state.cut));
+    const hasX = state.x !== "step" || curves.some(({ step }) => step && step.some((each) => !Number.isNaN(each)));
+    this.x = hasX ? state.x : "relative";
+    this.lines = curves.map((curve) => line(curve, this.x)).filter((each) => each.x.length);
+    this.plot?.destroy();
+    this.plot = null;
+    this.body.replaceChildren();
+    this.readout.textContent = "";
+    this.card.classList.toggle("empty", !this.lines.length);
+    if (this.lines.length) this.make();
+    else fill(this.body, h("p", { className: "note" }, this.emptyText(curves)));
+  }
+
+  emptyText(curves) {
+    if (!curves.length) return "none of the drawn runs has this metric";
+    return this.x === "epoch" ? "logged without epochs" : "no points to draw on these axes";
+  }
+
+  make() {
+    const style = getComputedStyle(document.documentElement);
+    const [ink, grid] = ["--muted", "--grid"].map((name) => style.getPropertyValue(name).trim());
+    const series = [null];
+    const data = [null];
+    const facets = [{ scale: "x", auto: false }, { scale: "y", auto: false }];
+    const push = (x, y, stroke, width, extra = {}) => {
+      series.push({ facets, stroke, width, paths: uPlot.paths.linear(), points: { show: false }, ...extra });
+      data.push([x, y]);
+    };
+    const smoothed = this.lines.map((each) => (state.smooth && !each.isCut ? smooth(each.y, state.smooth) : null));
+    this.lines.forEach((each, index) => {
+      each.shown = smoothed[index] ?? each.y;
+      const color = runColor(each.run);
+      if (smoothed[index]) push(each.x, each.y, color, 1, { alpha: this.lines.length > 3 ? 0.12 : 0.25 });
+      else if (each.isCut) push(each.x, each.y, color, 1, { alpha: 0.5, dash: [4, 4] });
+    });
+    this.lines.forEach((each) => each.isCut || push(each.x, each.shown, runColor(each.run), 1.5));
+    const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: "11px system-ui" };
+    const isTime = this.x === "wall";
+    this.plot = new uPlot(
+      {
+        mode: 2,
+        width: Math.max(160, this.body.clientWidth),
+        height: HEIGHT,
+        legend: { show: false },
+        padding: [8, 8, 0, 0],
+        cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
+        scales: {
+          x: { time: isTime, distr: state.logx && !isTime ? 3 : 1, range: () => this.rangeX() },
+          y: { distr: state.logy ? 3 : 1, range: () => this.rangeY() },
+        },
+        axes: [
+          { ...axis, size: 28, space: 60, values: (u, ticks, axis, space, gap) => ticks.map((each) => this.tick(each, gap)) },
+          { ...axis, size: 52, values: (u, ticks) => ticks.map((each) => (each === null ? null : number(each, 6))) },
+        ],
+        series,
+        hooks: {
+          draw: [(u) => this.drawMarks(u)],
+          setCursor: [(u) => this.onCursor(u)],
+          setSelect: [(u) => this.onSelect(u)],
+        },
+      },
+      data,
+      this.body,
+    );
+    this.plot.over.addEventListener("dblclick", () => set({ zoom: null }));
+    this.plot.over.addEventListener("mouseleave", hideTip);
+  }
+
+  tick(value, gap) {
+    if (value === null) return null;
+    if (this.x === "wall") return clock(value, gap);
+    return this.x === "relative" ? duration(value) : number(value);
+  }
+
+  rangeX() {
+    if (state.zoom && this.x === state.x) return state.zoom;
+    let [low, high] = [Infinity, -Infinity];
+    for (const { x } of this.lines) {
+      low = Math.min(low, x[0]);
+      high = Math.max(high, x[x.length - 1]);
+    }
+    if (low < high) return [low, high];
+    return state.logx ? [low / 2, low * 2] : [low - 1, low + 1];
+  }
+
+  rangeY() {
+    const [from, to] = this.rangeX();
+    let [low, high] = [Infinity, -Infinity];
+    for (const { x, y, isCut } of this.lines) {
+      if (isCut) continue;
+      for (let index = Math.max(0, after(x, from) - 1); index < x.length && x[index] <= to; index += 1) {
+        const value = y[index];
+        if (value === null || x[index] < from) continue;
+        if (value < low) low = value;
+        if (value > high) high = value;
+      }
+    }
+    if (low > high) return state.logy ? [0.1, 1] : [0, 1];
+    if (state.logy) return [low / 1.1, high * 1.1];
+    const room = high > low ? 0.05 * (high - low) : Math.abs(low) * 0.1 || 1;
+    return [low - room, high + room];
+  }
+
+  // What happened to a run, values that are no numbers, and points that no line joins
+  drawMarks(u) {
+    const { ctx } = u;
+    const ratio = devicePixelRatio;
+    const { left, top, width, height } = u.bbox;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(left - 3 * ratio, top, width + 6 * ratio, height);
+    ctx.clip();
+    for (const each of this.lines) {
+      ctx.fillStyle = ctx.strokeStyle = runColor(each.run);
+      each.x.forEach((x, index) => {
+        const value = each.shown[index];
+        const isAlone = each.shown[index - 1] == null && each.shown[index + 1] == null;
+        if (value === null && each.isMissing(index)) {
+          const at = u.valToPos(x, "x", true);
+          ctx.fillRect(at - ratio, top + height - 6 * ratio, 2 * ratio, 6 * ratio);
+        } else if (value !== null && isAlone) {
+          ctx.beginPath();
+          ctx.arc(u.valToPos(x, "x", true), u.valToPos(value, "y", true), 2.5 * ratio, 0, 2 * Math.PI);
+          ctx.fill();
+        }
+      });
+      if (!each.isCut) this.drawEvents(u, each, ratio);
+    }
+    ctx.restore();
+  }
+
+  drawEvents(u, line, ratio) {
+    const { ctx } = u;
+    const { top, height } = u.bbox;
+    ctx.textAlign = "center";
+    for (const [kind, time, step] of manifest.runs[line.run].marks) {
+      const { sign, isEnd } = MARKS[kind];
+      const last = line.x.length - 1;
+      const at = u.valToPos(isEnd ? line.x[last] : placeOf(line, time, step, this.x), "x", true);
+      if (!Number.isFinite(at)) continue;
+      if (isEnd) {
+        ctx.font = `bold ${13 * ratio}px system-ui`;
+        ctx.fillText(sign, at, line.shown[last] === null ? top + height : u.valToPos(line.shown[last], "y", true) + 5 * ratio);
+        continue;
+      }
+      ctx.globalAlpha = 0.7;
+      ctx.lineWidth = ratio;
+      ctx.setLineDash([2 * ratio, 3 * ratio]);
+      ctx.beginPath();
+      ctx.moveTo(at, top + 10 * ratio);
+      ctx.lineTo(at, top + height);
+      ctx.stroke();
+      ctx.setLineDash([]);
+      ctx.globalAlpha = 1;
+      ctx.font = `${11 * ratio}px system-ui`;
+      ctx.fillText(sign, at, top + 9 * ratio);
+    }
+  }
+
+  onSelect(u) {
+    const { left, width } = u.select;
+    if (width > 3 && this.x === state.x) {
+      set({ zoom: [u.posToVal(left, "x"), u.posToVal(left + width, "x")] });
+    }
+    if (width) u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  }
+
+  onCursor(u) {
+    const { left, top } = u.cursor;
+    const isInside = left >= 0;
+    const x = isInside ? u.posToVal(left, "x") : null;
+    const near = isInside ? this.valuesAt(x) : [];
+    if (!followed) {
+      followed = true;
+      for (const other of charts.values()) {
+        if (other === this || !other.plot || other.x !== this.x) continue;
+        const place = isInside ? other.plot.valToPos(x, "x") : -10;
+        other.plot.setCursor({ left: place <= other.plot.over.clientWidth ? place : -10, top: isInside ? 10 : -10 });
+      }
+      followed = false;
+      const y = u.posToVal(top, "y");
+      near.sort((one, other) => Math.abs(one.value - y) - Math.abs(other.value - y));
+      if (near.length > 1) showTip(u, near, this.xText(near[0].x));
+      else hideTip();
+    }
+    this.readout.textContent = near.length === 1 ? `${number(near[0].value)} · ${this.xText(near[0].x)}` : "";
+  }
+
+  xText(x) {
+    if (this.x === "wall") return when(x);
+    return this.x === "relative" ? duration(x) : `${this.x} ${number(x)}`;
+  }
+
+  valuesAt(x) {
+    const found = [];
+    for (const line of this.lines) {
+      if (line.isCut) continue;
+      let index = after(line.x, x);
+      if (index > 0 && (index === line.x.length || x - line.x[index - 1] < line.x[index] - x)) index -= 1;
+      const isNear = x >= line.x[0] && x <= line.x[line.x.length - 1];
+      if (isNear && line.shown[index] !== null) found.push({ run: line.run, x: line.x[index], value: line.shown[index] });
+    }
+    return found;
+  }
+
+  resize() {
+    const width = Math.max(160, this.body.clientWidth);
+    if (this.plot && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT });
+  }
+
+  zoomed() {
+    const [min, max] = this.rangeX();
+    this.plot?.setScale("x", { min, max });
+  }
+
+  destroy() {
+    this.plot?.destroy();
+    this.body.replaceChildren();
+  }
+}
+
+const MARKS = {
+  resumed: { sign: "↻" },
+  rewound: { sign: "⤺" },
+  crashed: { sign: "✕", isEnd: true },
+  failed: { sign: "✕", isEnd: true },
+  aborted: { sign: "■", isEnd: true },
+};
+let followed = false; // whether cursors are being moved to that of another chart
+
+// A curve on the chosen axis: x ascending, and y with null where nothing is drawn.
+function line(curve, axis) {
+  const { started } = manifest.runs[curve.run];
+  const column = { step: curve.step, epoch: curve.epoch, relative: curve.time, wall: curve.time }[axis];
+  const shift = axis === "wall" ? started : 0;
+  const points = [];
+  if (column) {
+    for (let index = 0; index < column.length; index += 1) {
+      const x = column[index] + shift;
+      if (Number.isFinite(x) && !(state.logx && axis !== "wall" && x <= 0)) points.push(index);
+    }
+    const isSorted = points.every((each, index) => !index || column[points[index - 1]] <= column[each]);
+    if (!isSorted) points.sort((one, other) => column[one] - column[other] || one - other);
+  }
+  const y = points.map((index) => {
+    const value = curve.value[index];
+    return Number.isFinite(value) && !(state.logy && value <= 0) ? value : null;
+  });
+  return {
+    run: curve.run,
+    isCut: curve.isCut,
+    x: points.map((index) => column[index] + shift),
+    y,
+    time: points.map((index) => curve.time[index]),
+    isMissing: (index) => !Number.isFinite(curve.value[points[index]]),
+  };
+}
+
+// An exponential moving average without the bias of its beginning, as in TensorBoard.
+function smooth(values, weight) {
+  let [sum, count] = [0, 0];
+  return values.map((value) => {
+    if (value === null) return null;
+    sum = sum * weight + (1 - weight) * value;
+    count += 1;
+    return sum / (1 - weight ** count);
+  });
+}
+
+// The index of the first element above a value.
+function after(ascending, value) {
+  let [low, high] = [0, ascending.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ascending[middle] > value) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function placeOf(line, time, step, axis) {
+  const { started } = manifest.runs[line.run];
+  if (axis === "wall") return time;
+  if (axis === "relative") return time - started;
+  if (axis === "step" && step !== null) return step;
+  let last = null; // the last point before it in time
+  line.time.forEach((each, index) => {
+    if (each <= time - started && (last === null || each >= line.time[last])) last = index;
+  });
+  return last === null ? NaN : line.x[last];
+}
+
+const tip = h("div", { className: "tip", hidden: true });
+
+function showTip(u, near, xText) {
+  const rows = near.slice(0, MOST_NAMED).map(({ run, value }) =>
+    h("div", {}, swatch(run), h("b", {}, number(value)), " ", named(cut(manifest.runs[run].name, 40))),
+  );
+  const more = near.length > MOST_NAMED ? h("div", { className: "note" }, `and ${near.length - MOST_NAMED} more`) : null;
+  fill(tip, h("div", { className: "note" }, xText), rows, more);
+  tip.hidden = false;
+  const { left, top } = u.over.getBoundingClientRect();
+  const x = left + u.cursor.left + 14;
+  const isRight = x + tip.offsetWidth > document.documentElement.clientWidth - 8;
+  tip.style.left = `${Math.max(4, isRight ? x - tip.offsetWidth - 28 : x)}px`;
+  tip.style.top = `${Math.max(4, Math.min(top + 4, innerHeight - tip.offsetHeight - 8))}px`;
+}
+
+function hideTip() {
+  tip.hidden = true;
+}
+
+const nearScreen = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting && !charts.has(target)) {
+        const chart = new Chart(target, target.metric);
+        charts.set(target, chart);
+        chart.show();
+      } else if (!isIntersecting && charts.has(target)) {
+        charts.get(target).destroy();
+        charts.delete(target);
+      }
+    }
+  },
+  { rootMargin: "400px" },
+);
+
+const resized = new ResizeObserver(() => charts.forEach((chart) => chart.resize()));
+
+const groupOf = (name) => (name.includes("/") ? name.slice(0, name.indexOf("/")) : "");
+
+const grid = h("div", { className: "groups" });
+
+function showCharts() {
+  for (const card of charts.keys()) charts.get(card).destroy();
+  charts.clear();
+  nearScreen.disconnect();
+  const wanted = pattern(state.q);
+  const groups = new Map();
+  manifest.metrics.forEach(([name], metric) => {
+    if (wanted && !wanted.test(name)) return;
+    const group = groupOf(name);
+    if (!groups.has(group)) groups.set(group, []);
+    groups.get(group).push(metric);
+  });
+  const text = manifest.metrics.length ? "No metric matches the search." : "No metrics were logged.";
+  fill(grid, groups.size ? [...groups].map(([group, metrics]) => chartGroup(group, metrics)) : h("p", { className: "note" }, text));
+}
+
+function chartGroup(group, metrics) {
+  const cards = h("div", { className: "cards" });
+  const isOpen = !state.closed.includes(group);
+  const details = h("details", { className: "group", open: isOpen },
+    h("summary", {}, named(group || "metrics"), h("span", { className: "count" }, metrics.length)), cards);
+  const build = () => {
+    if (!cards.childElementCount) add(cards, metrics.map((metric) => chartCard(metric, group)));
+    for (const card of cards.children) nearScreen.observe(card);
+  };
+  if (isOpen) build();
+  details.addEventListener("toggle", () => {
+    if (details.open) build();
+    const closed = state.closed.filter((each) => each !== group);
+    set({ closed: details.open ? closed : [...closed, group] });
+  });
+  return details;
+}
+
+function chartCard(metric, group) {
+  const name = manifest.metrics[metric][0];
+  const isWide = state.wide.includes(name);
+  const card = h("article", { className: "card chart", "aria-label": visible(name) },
+    h("header", {},
+      h("h3", {}, named(group ? name.slice(group.length + 1) : name, { title: visible(name) })),
+      h("output", { className: "readout" }),
+      h("button", {
+        type: "button", className: "icon", title: "Use the whole width", "aria-label": "Use the whole width",
+        "aria-pressed": String(isWide), on: { click: ({ currentTarget }) => widen(card, name, currentTarget) },
+      }, "⤢")),
+    h("div", { className: "plot" }));
+  card.classList.toggle("wide", isWide);
+  card.metric = metric;
+  return card;
+}
+
+function widen(card, name, button) {
+  const isWide = card.classList.toggle("wide");
+  button.setAttribute("aria-pressed", String(isWide));
+  const others = state.wide.filter((each) => each !== name);
+  set({ wide: isWide ? [...others, name] : others });
+  charts.get(card)?.resize();
+}
+
+const redraw = () => charts.forEach((chart) => chart.draw());

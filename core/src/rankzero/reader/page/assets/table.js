@@ -1,0 +1,168 @@
+// The table of runs, the list of runs beside the charts, and which runs are drawn.
+
+const DRAWN_AT_FIRST = 50;
+const MOST_COLUMNS = 40; // of metrics
+const STATS = { last: "last", min: "min", max: "max", best: "best", all: "all four" };
+
+// A color that a run keeps whichever others are drawn: neighbours are far apart on the circle of hues.
+function runColor(run) {
+  const isDark = document.documentElement.dataset.theme === "dark";
+  const light = (isDark ? 0.74 : 0.58) + (Math.floor(run / 8) % 3) * 0.06 - 0.04;
+  return `oklch(${light} 0.16 ${(255 + run * 137.508) % 360})`;
+}
+
+const swatch = (run) => h("span", { className: "swatch", color: runColor(run), "aria-hidden": "true" });
+
+// Whether the filter keeps a run: a regular expression on its name, status, tags and parameters as name=value.
+function matches(run) {
+  const wanted = pattern(state.filter);
+  return !state.filter || !wanted || wanted.test(searchText(run));
+}
+
+const searchText = ({ name, id, project, group, status, tags, params }) =>
+  [name, id, project, group ?? "", status, ...tags, ...Object.entries(params).map(([key, value]) => `${key}=${value}`)].join("\n");
+
+const firstRuns = () => manifest.runs.map((_, run) => run).slice(-DRAWN_AT_FIRST);
+
+const chosenRuns = () => new Set(state.runs ?? firstRuns());
+
+const drawnRuns = () => new Set([...chosenRuns()].filter((run) => run in manifest.runs && matches(manifest.runs[run])));
+
+function choose(run, isDrawn) {
+  const chosen = chosenRuns();
+  if (isDrawn) chosen.add(run);
+  else chosen.delete(run);
+  set({ runs: [...chosen].sort((one, other) => one - other) });
+}
+
+const chooseAll = () => set({ runs: manifest.runs.map((_, run) => run) });
+
+const checkbox = (run, isDrawn) =>
+  h("input", {
+    type: "checkbox", checked: isDrawn, "aria-label": `draw ${visible(cut(manifest.runs[run].name, 80))}`,
+    on: { change: ({ target }) => choose(run, target.checked) },
+  });
+
+const statusBadge = (status) => h("span", { className: `status ${/^[a-z]+$/.test(status) ? status : ""}` }, status);
+
+const openRun = (run) => set({ tab: "details", run });
+
+const runLink = (run, length = 80) =>
+  h("button", { type: "button", className: "link", on: { click: () => openRun(run) } },
+    named(cut(manifest.runs[run].name, length), { title: visible(manifest.runs[run].name) }));
+
+const list = h("ul", { className: "list" });
+const listCount = h("span", { className: "count" });
+
+function showList() {
+  const drawn = drawnRuns();
+  listCount.textContent = `${drawn.size} of ${manifest.runs.length} drawn`;
+  fill(list, manifest.runs.map((run, index) => [run, index]).filter(([run]) => matches(run)).reverse().map(([run, index]) =>
+    h("li", {},
+      h("label", {}, checkbox(index, drawn.has(index)), swatch(index)),
+      runLink(index),
+      run.status === "success" ? null : statusBadge(run.status),
+      h("button", {
+        type: "button", className: "only", title: "Draw only this run", on: { click: () => set({ runs: [index] }) },
+      }, "only"))));
+}
+
+// Columns: heading, the value to sort by, and what stands in the cell
+
+function columns() {
+  const fixed = [
+    { key: "name", head: "run", value: (run) => run.name, cell: (run, index) => runLink(index, 60) },
+    { key: "status", head: "status", value: (run) => run.status, cell: (run) => statusBadge(run.status) },
+    { key: "started", head: "started", value: (run) => run.started, cell: (run) => when(run.started) },
+    { key: "took", head: "duration", value: (run) => run.ended - run.started, cell: (run) => duration(run.ended - run.started) },
+  ];
+  const later = ["tags", "group", "project"].map((key) => ({
+    key, head: key, value: (run) => String(run[key] ?? ""), cell: (run) => named(cut([run[key] ?? ""].flat().join(", "), 60)),
+  }));
+  return [...fixed, ...paramColumns(true), ...metricColumns(), ...later.filter(isUsed), ...paramColumns(false)];
+}
+
+const isUsed = ({ value }) => manifest.runs.some((run) => value(run));
+
+function paramColumns(differ) {
+  const names = new Set(manifest.runs.flatMap((run) => Object.keys(run.params)));
+  const isDifferent = (name) => new Set(manifest.runs.map((run) => JSON.stringify(run.params[name]))).size > 1;
+  return [...names].filter((name) => manifest.runs.length === 1 ? differ : isDifferent(name) === differ).map((name) => ({
+    key: `p:${name}`, head: name, kind: "param",
+    value: (run) => run.params[name],
+    cell: ({ params: { [name]: value } }) => value === undefined ? "" : typeof value === "number" ? number(value, 6) : named(cut(String(value), 60)),
+  }));
+}
+
+// A summary is [count, last, its step, min, its step, max, its step].
+const STAT_PLACES = { last: 1, min: 3, max: 5 };
+
+function metricColumns() {
+  const wanted = pattern(state.q);
+  const found = [];
+  manifest.metrics.forEach(([name, goal], metric) => {
+    if (state.q && wanted && !wanted.test(name)) return;
+    const best = goal ? { minimize: "min", maximize: "max" }[goal] : null;
+    const stats = state.stat === "all" ? ["last", "min", "max"] : state.stat === "best" ? [best].filter(Boolean) : [state.stat];
+    for (const stat of stats) {
+      const place = STAT_PLACES[stat];
+      found.push({
+        key: `m:${stat}:${name}`, head: name, kind: "metric", stat: stat === best ? `${stat}, best` : stat,
+        value: (run) => run.summary[metric]?.[place] === undefined ? undefined : toNumber(run.summary[metric][place]),
+        cell: ({ summary: { [metric]: summary } }) => summary?.[place] === undefined ? "" : h("span", { title: atStep(summary, place) }, number(summary[place])),
+        best: stat === best ? best : null,
+      });
+    }
+  });
+  return found.slice(0, MOST_COLUMNS);
+}
+
+const atStep = (summary, place) => {
+  const step = toNumber(summary[place + 1]);
+  return `${summary[place]}${Number.isNaN(step) ? "" : ` at step ${step}`}, of ${counted(summary[0], "point")}`;
+};
+
+// Numbers before texts before nothing
+function compare(one, other) {
+  const rank = (value) => (value === undefined || value === null || value === "" || Number.isNaN(value) ? 2 : typeof value === "number" ? 0 : 1);
+  return rank(one) - rank(other) || (typeof one === "number" ? one - other : String(one).localeCompare(String(other)));
+}
+
+const table = h("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "table of runs" });
+
+function showTable() {
+  const all = columns();
+  const [isDown, key] = [state.sort.startsWith("-"), state.sort.replace(/^-/, "")];
+  const sorted = all.find((each) => each.key === key);
+  const rows = manifest.runs.map((run, index) => [run, index]).filter(([run]) => matches(run)).reverse();
+  if (sorted) {
+    const known = rows.filter(([run]) => compare(sorted.value(run), "") < 0 || sorted.value(run) === 0);
+    known.sort(([one], [other]) => (isDown ? -1 : 1) * compare(sorted.value(one), sorted.value(other)));
+    rows.splice(0, rows.length, ...known, ...rows.filter((row) => !known.includes(row)));
+  }
+  const drawn = drawnRuns();
+  const best = new Map(all.filter((each) => each.best).map((each) => [each.key, bestOf(each, rows)]));
+  const head = (each) =>
+    h("th", { scope: "col", "aria-sort": each !== sorted ? "none" : isDown ? "descending" : "ascending", className: each.kind ?? "" },
+      h("button", { type: "button", on: { click: () => sortBy(each, sorted, isDown) } },
+        named(cut(each.head, 40), { title: visible(each.head) }),
+        each.stat ? h("small", {}, each.stat) : null,
+        each === sorted ? (isDown ? " ↓" : " ↑") : null));
+  const cell = (each, run, index) =>
+    h(each.key === "name" ? "th" : "td", { className: `${typeof each.value(run) === "number" ? "number" : ""} ${best.get(each.key) === run ? "best" : ""}`, ...(each.key === "name" ? { scope: "row" } : {}) }, each.cell(run, index));
+  fill(table, h("table", {},
+    h("thead", {}, h("tr", {}, h("td", {}), all.map(head))),
+    h("tbody", {}, rows.map(([run, index]) =>
+      h("tr", {}, h("td", {}, h("label", {}, checkbox(index, drawn.has(index)), swatch(index))), all.map((each) => cell(each, run, index)))))));
+}
+
+function bestOf({ best, value }, rows) {
+  const finite = rows.map(([run]) => run).filter((run) => Number.isFinite(value(run)));
+  finite.sort((one, other) => (best === "min" ? 1 : -1) * (value(one) - value(other)));
+  return finite.length > 1 ? finite[0] : null;
+}
+
+function sortBy(column, sorted, isDown) {
+  if (column !== sorted) set({ sort: column.key });
+  else set({ sort: isDown ? "" : `-${column.key}` });
+}

@@ -1,0 +1,202 @@
+"""The data of a page: a manifest with the table of runs, and blocks that are decoded when they are shown."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rankzero.reader.page.contents import Contents, Files, details, details_block, media_keys, read_media
+from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
+from rankzero.rundir.finding import delivered
+from rankzero.values import flatten, to_jsonable
+
+_MOST_POINTS = 1_000_000  # on a page; they take about 7 MB
+_FEWEST_POINTS = 60  # of a curve
+_MOST_TEXT = 1_000  # of a parameter
+
+
+@dataclass(frozen=True, slots=True)
+class PageRun:
+    """A run on a page."""
+
+    contents: Contents
+    curves: Mapping[str, Points]
+    summaries: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Metric → `summarize`, if the curves are not all of its points."""
+    rewound: Mapping[str, Points] = field(default_factory=dict)
+    """All points, also those that rewinds have superseded, if the run was rewound."""
+
+
+def summarize(points: Points) -> list[Any]:
+    """Return count, last value, its step, minimum, its step, maximum and its step; the finite ones, if there are."""
+    values, steps = points.value.tolist(), points.step.tolist()
+    finite = [index for index, value in enumerate(values) if abs(value) < float("inf")]
+    places = [len(values) - 1]
+    if finite:
+        places += [min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)]
+    return [len(values), *(each for place in places for each in (values[place], steps[place]))]
+
+
+class Page:
+    """The data of a page.
+
+    Args:
+        runs: the runs, in the order in which they get their colors.
+        max_media: the number of bytes of media files to embed.
+        most_points: the number of points of all curves together.
+    """
+
+    def __init__(self, runs: Sequence[PageRun], *, max_media: int, most_points: int = _MOST_POINTS) -> None:
+        self._runs = runs
+        self._metrics = list(dict.fromkeys(name for run in runs for name in run.curves))
+        curves = sum(len(run.curves) for run in runs)
+        self._most = max(_FEWEST_POINTS, most_points // max(1, curves))
+        self.files = Files(max_media)
+        self._details = [details(run.contents, self.files) for run in runs]
+        self.files.choose()
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what the page needs at once."""
+        return {
+            "made": time.time(),
+            "points": self._most,
+            "left_out": [self.files.left_out, self.files.bytes_left_out],
+            "runs": [self._run(run) for run in self._runs],
+            "metrics": [[name, self._goal(name)] for name in self._metrics],
+        }
+
+    def blocks(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the name and content of each block: ``mN`` of a metric, ``rN`` of a run, ``fN`` of a file."""
+        yield "manifest", as_block(as_json(to_jsonable(self.manifest())))
+        for number, name in enumerate(self._metrics):
+            yield f"m{number}", as_block(self.curves(name))
+        for number, found in enumerate(self._details):
+            yield f"r{number}", details_block(found)
+        for name, path in self.files.names().items():
+            yield name, base64.b64encode(read_media(path))
+
+    def curves(self, name: str) -> bytes:
+        """Return the curves of a metric: the length of a header in JSON, the header, and the packed curves."""
+        header, data = [], []
+        for number, run in enumerate(self._runs):
+            for is_cut, curve in _lines(run, name, self._most):
+                kinds, packed = pack(curve, run.contents.info.started)
+                header.append([number, is_cut, len(curve.value), kinds])
+                data.append(packed)
+        head = as_json(header)
+        return b"".join([len(head).to_bytes(4, "little"), head, *data])
+
+    def _run(self, run: PageRun) -> dict[str, Any]:
+        contents = run.contents
+        info = contents.info
+        places = {name: number for number, name in enumerate(self._metrics)}
+        return {
+            "id": info.id,
+            "name": info.name,
+            "project": info.project,
+            "group": info.group,
+            "parent": getattr(info, "parent", None),
+            "dir": str(contents.dir),
+            "tags": contents.tags,
+            "notes": info.notes,
+            "status": contents.status,
+            "started": info.started,
+            "ended": contents.finished or contents.updated,
+            "params": {name: _param(value) for name, value in flatten(contents.params)},
+            "summary": {
+                places[name]: run.summaries[name] if name in run.summaries else summarize(curve)
+                for name, curve in run.curves.items()
+            },
+            "marks": list(_marks(contents)),
+            "media": media_keys(contents),
+            "deliveries": list(_deliveries(contents)),
+        }
+
+    def _goal(self, name: str) -> str | None:
+        for run in self._runs:
+            for pattern, definition in run.contents.definitions.items():
+                if definition.goal and (pattern == name or fnmatchcase(name, pattern)):
+                    return definition.goal
+        return None
+
+
+def _lines(run: PageRun, name: str, most: int) -> Iterator[tuple[bool, Curve]]:
+    """Yield the surviving curve of a metric and, if the run was rewound, the points that were superseded."""
+    if name in run.curves:
+        yield False, thin(run.curves[name], most)
+    if name in run.rewound:
+        rewinds = run.contents.rewinds
+        all_points = thin(run.rewound[name], len(run.rewound[name].value))
+        cut = [
+            any(each.time >= time and step > each.step for each in rewinds)
+            for time, step in zip(all_points.time, all_points.step, strict=True)
+        ]
+        if any(cut):
+            yield True, all_points.only(cut)
+
+
+def _param(value: Any) -> Any:
+    value = to_jsonable(value)
+    if isinstance(value, list | dict):
+        value = msgspec.json.encode(value).decode()
+    return value[:_MOST_TEXT] if isinstance(value, str) else value
+
+
+def _marks(run: Contents) -> Iterator[list[Any]]:
+    """Yield kind, time and step of what is marked on the curves."""
+    for start in run.starts[1:]:
+        yield ["resumed", start.time, None]
+    for rewind in run.rewinds:
+        yield ["rewound", rewind.time, rewind.step]
+    if run.status in ("crashed", "failed", "aborted"):
+        yield [run.status, run.finished or run.updated, None]
+
+
+def _deliveries(run: Contents) -> Iterator[dict[str, Any]]:
+    try:
+        states = delivered(run.dir, list(run.loggers))
+    except OSError:  # the run was moved or deleted since it was read
+        return
+    for key, each in states.items():
+        position = each.position
+        state = (
+            "disabled"
+            if position.disabled
+            else "failing"
+            if position.problem
+            else "behind"
+            if each.behind
+            else "offline"
+            if position.offline
+            else "delivered"
+        )
+        yield {
+            "key": key,
+            "state": state,
+            "behind": max(0, run.lines - position.line) if each.behind else 0,
+            "rejected": position.rejected,
+            "problem": position.problem,
+            "view": position.view,
+        }
+
+
+def title(runs: Sequence[PageRun]) -> str:
+    """Return the title of a page with these runs."""
+    if len(runs) == 1:
+        return runs[0].contents.info.name
+    projects = sorted({run.contents.info.project for run in runs})
+    return f"{len(runs)} runs of {', '.join(projects[:3])}{', …' if len(projects) > 3 else ''}"
+
+
+def default_path(runs: Sequence[PageRun]) -> Path:
+    """Return the name of the file for these runs, without what a file name cannot have."""
+    wanted = runs[0].contents.info.name if len(runs) == 1 else "runs"
+    name = "".join(each if each.isalnum() or each in "-_. " else "-" for each in wanted)[:80].strip(" .-")
+    return Path(f"{name or 'run'}.html")

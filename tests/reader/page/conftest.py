@@ -1,0 +1,57 @@
+"""A browser for pages; tests with one are skipped where it is not installed."""
+
+import shutil
+
+import pytest
+
+from rankzero.reader.page.build import read_page_run, write_page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Start a headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: nox -s browser installs it")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a page of run directories, and return its path."""
+
+    def write(*run_dirs, max_media=50_000_000):
+        return write_page([read_page_run(each) for each in run_dirs], tmp_path / "page.html", max_media).path
+
+    return write
+
+
+@pytest.fixture
+def open_page(chromium, tmp_path):
+    """Open a page; whatever it requests of a network, and every error in it, fails the test."""
+    problems, requests, contexts = [], [], []
+
+    def open_page(path, fragment="", width=1280, height=900, **options):
+        context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(f"{path.as_uri()}{fragment}")
+        page.wait_for_selector("body[data-ready]")
+        return page
+
+    open_page.problems = problems
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+    assert [each for each in requests if not each.startswith(("file://", "blob:", "data:"))] == []
