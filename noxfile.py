@@ -101,13 +101,13 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests that are not slow, or those named: nox -s tests -- tests/journal."""
-    run_tests(session, "not slow")
+    run_tests(session, "not slow and not browser")
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the slow tests: processes killed at random moments, and what takes more than ten seconds."""
-    run_tests(session, "slow")
+    run_tests(session, "slow and not browser")
 
 
 def run_tests(session: nox.Session, marked: str) -> None:
@@ -119,6 +119,16 @@ def run_tests(session: nox.Session, marked: str) -> None:
     # When something that all need is broken, tests wait in vain: the run ends early, and says what failed.
     limits = ["--maxfail=30", "--session-timeout=2400"]
     session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *limits, *session.posargs, env=TEST_ENV)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Use the page of runs in Chromium, and draw its picture for the documentation: nox -s browser -- --picture."""
+    session.install(*editable([CORE, "./plugins/tensorboard"]), *group("test"), *FRAMEWORKS[:1], "playwright>=1.50")
+    if "--picture" in session.posargs:
+        session.run("python", "docs/pictures/draw_page.py", env=TEST_ENV)
+    else:
+        session.run("pytest", "-m", "browser", "tests/reader", *session.posargs, env=TEST_ENV)
 
 
 @nox.session

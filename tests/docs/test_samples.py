@@ -29,6 +29,7 @@ VARYING = {
     r"\b\d{10}\.\d+\b": "TIME",
     r"\b\d\d:\d\d:\d\d\b": "CLOCK",
     r"\b\d+(\.\d+)? (s|min( \d+ s)?)(?= |$)": "DURATION",
+    r"\b\d+ kB\b": "SIZE",
     r"/\S*/rankzero-runs": "/rankzero-runs",
     r"^(\$ .*|Python \d.*|.* · .* × .* GB)\n": "",  # a process of its own finds it out, perhaps too late
 }

@@ -156,6 +156,10 @@ def test_a_run_is_shown_as_html(notebook, tmp_path):
     notebook.run("run = rankzero.start(name='<b>&', project='p', run_id='r1', delivery='off'); run")
     assert "<strong>&lt;b&gt;&amp;</strong> · p · running<br><code>r1</code>" in notebook.displayed
     assert str(tmp_path / "p" / "r1") in notebook.displayed
+    assert "<iframe srcdoc=" not in notebook.displayed  # nothing is logged yet
+    notebook.run("run.log_metrics({'loss': 1}); run")
+    assert '<iframe srcdoc="&lt;!DOCTYPE html&gt;' in notebook.displayed
+    assert 'sandbox="allow-scripts allow-downloads"' in notebook.displayed
     notebook.run("run.finish('failed'); run")
     assert "· failed<br>" in notebook.displayed
 

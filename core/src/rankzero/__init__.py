@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rankzero.loggers.aggregate import merge_dicts
 from rankzero.loggers.base import Logger
 from rankzero.loggers.experiment import DummyExperiment, rank_zero_experiment
+from rankzero.processes import html_formatter as _html_formatter
 from rankzero.rank import is_rank_zero, rank_zero_debug, rank_zero_info, rank_zero_only, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -78,3 +79,20 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
+
+
+def _as_html(shown: Any) -> str:
+    """Return the HTML of a run for a notebook."""
+    from rankzero.reader.page.notebook import as_html
+
+    return as_html(shown)
+
+
+def _show_runs_as_html() -> None:
+    """Show runs in Jupyter as pages; their classes are named, so that they are not imported for it."""
+    if formatter := _html_formatter():
+        formatter.for_type_by_name("rankzero.run.run", "Run", _as_html)
+        formatter.for_type_by_name("rankzero.reader.run_data", "RunData", _as_html)
+
+
+_show_runs_as_html()

@@ -120,6 +120,12 @@ def ipython_shell() -> Any:
     return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
 
 
+def html_formatter() -> Any:
+    """Return what makes the HTML of a cell's output in Jupyter, else None."""
+    formatters = getattr(getattr(ipython_shell(), "display_formatter", None), "formatters", {})
+    return formatters.get("text/html")
+
+
 def this_process() -> ProcessId:
     """Return the identity of this process."""
     return ProcessId(platform.node(), boot_id(), os.getpid(), start_time(os.getpid()))

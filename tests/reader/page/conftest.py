@@ -3,8 +3,9 @@
 import shutil
 
 import pytest
+from reader.page.scenes import read_for_page
 
-from rankzero.reader.page.build import read_page_run, write_page
+from rankzero.reader.page.html import write_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -27,7 +28,7 @@ def write(tmp_path):
     """Write a page of run directories, and return its path."""
 
     def write(*run_dirs, max_media=50_000_000):
-        return write_page([read_page_run(each) for each in run_dirs], tmp_path / "page.html", max_media).path
+        return write_page([read_for_page(each) for each in run_dirs], tmp_path / "page.html", max_media).path
 
     return write
 

@@ -24,6 +24,8 @@ from rankzero.events.structs import (
 )
 from rankzero.media.encoders import Histogram as Counts
 from rankzero.media.store import MediaStore
+from rankzero.reader.index.run_index import index_run
+from rankzero.reader.page.payload import page_run
 
 BEGAN = 1_790_000_000.0
 PIXEL = bytes.fromhex(
@@ -43,6 +45,12 @@ def write_run(directory, *events, name="amber-otter-1", number=0, tags=(), param
     with open(run_dir / "journal.jsonl", "ab") as file:
         file.writelines(encode(event) for event in (*begun, *events))
     return run_dir
+
+
+def read_for_page(run_dir):
+    """Read a run as `rankzero page` does."""
+    index = index_run(run_dir)
+    return page_run(index.data(), index.curves, index.summary.metrics)
 
 
 def rows(count, names=("train/loss", "val/loss"), began=BEGAN, offset=0.0):

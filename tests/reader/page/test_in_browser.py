@@ -14,12 +14,21 @@ def three(tmp_path, write):
     return write(*(write_full_run(tmp_path, number, f"run-{number}", f"text-{number}") for number in range(3)))
 
 
+def until(page, expression):
+    """Wait until an expression holds in the page, which refuses Playwright's own way to wait for one."""
+    for _ in range(1000):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"waited in vain for {expression}")
+
+
 def charts(page):
     return page.locator(".chart")
 
 
 def wait_for_curves(page, count=1):
-    page.wait_for_function("count => document.querySelectorAll('.chart .u-over').length >= count", arg=count)
+    until(page, f"document.querySelectorAll('.chart .u-over').length >= {count}")
 
 
 def hash_of(page):
@@ -39,7 +48,7 @@ def test_charts_are_grouped_by_prefix_and_groups_close(open_page, three):
     assert charts(page).first.get_attribute("aria-label") == "train/loss"
     page.locator(".group > summary").first.click()
     assert not charts(page).first.is_visible()
-    assert "closed" in hash_of(page)
+    until(page, "location.hash.includes('closed')")
     page.reload()
     page.wait_for_selector("body[data-ready]")
     assert page.locator(".group[open]").count() == 1
@@ -79,14 +88,14 @@ def test_a_drag_zooms_all_charts_and_a_double_click_resets(open_page, three):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 60, steps=5)
     page.mouse.up()
-    page.wait_for_function("location.hash.includes('zoom')")
+    until(page, "location.hash.includes('zoom')")
     assert [drawing(page, 0) != whole[0], drawing(page, 1) != whole[1]] == [True, True]
     page.locator(".u-over").nth(1).dblclick()
-    page.wait_for_function("!location.hash.includes('zoom')")
+    until(page, "!location.hash.includes('zoom')")
     assert [drawing(page, 0), drawing(page, 1)] == whole
     page.evaluate("location.hash = 'zoom=[10,20]'")
     page.get_by_role("button", name="Reset zoom").click()
-    page.wait_for_function("!location.hash.includes('zoom')")
+    until(page, "!location.hash.includes('zoom')")
 
 
 def test_the_cursor_shows_all_runs_and_moves_in_all_charts(open_page, three):
@@ -125,9 +134,7 @@ def test_a_chart_can_have_the_whole_width(open_page, three):
     wait_for_curves(page)
     before = page.locator(".chart canvas").first.bounding_box()["width"]
     page.get_by_role("button", name="Use the whole width").first.click()
-    page.wait_for_function(
-        "width => document.querySelector('.chart canvas').getBoundingClientRect().width > width * 1.5", arg=before
-    )
+    until(page, f"document.querySelector('.chart canvas').getBoundingClientRect().width > {1.5 * before}")
     assert "wide" in hash_of(page)
 
 
@@ -215,7 +222,7 @@ def test_media_of_every_kind_follow_the_slider(open_page, tmp_path, write):
     sound = page.get_by_role("article", name="sound plain")
     sound.scroll_into_view_if_needed()
     sound.locator("audio").wait_for()
-    page.wait_for_function("document.querySelector('audio').duration > 0.9")
+    until(page, "document.querySelector('audio').duration > 0.9")
     table = page.get_by_role("article", name="table plain")
     table.scroll_into_view_if_needed()
     assert table.locator("tbody td").all_inner_texts() == ["plain", "99", "b", "NaN"]
@@ -330,7 +337,7 @@ def test_keys(open_page, three):
     page.keyboard.press("a")
     assert "runs=" in hash_of(page)
     page.evaluate("location.hash = 'zoom=[1,5]'")
-    page.wait_for_function("!document.querySelector('.bar button:disabled')")
+    until(page, "!document.querySelector('.bar button:disabled')")
     page.keyboard.press("r")
     assert "zoom" not in hash_of(page)
 
@@ -362,7 +369,7 @@ def test_an_injected_script_does_not_run(open_page, three):
         addEventListener('securitypolicyviolation', () => { window.refused = true; });
         document.body.append(script);
     }""")
-    page.wait_for_function("window.refused")
+    until(page, "window.refused")
     assert page.evaluate("window.ran") is False
     (refusal,) = open_page.problems
     assert "Content Security Policy" in refusal
@@ -418,7 +425,7 @@ def test_two_hundred_metrics_of_ten_thousand_points_scroll(open_page, tmp_path, 
     assert charts(page).count() == 200
     assert page.locator(".chart canvas").count() < 40  # only those near the screen
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_function("document.querySelectorAll('.chart')[199].querySelector('canvas')")
+    until(page, "document.querySelectorAll('.chart')[199].querySelector('canvas') !== null")
     assert page.locator(".chart canvas").count() < 40
 
 

@@ -13,12 +13,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reader.page.scenes import BACKWARDS, BEGAN, HOSTILE, rows, write_full_run, write_rewound_run, write_run
+from reader.page.scenes import (
+    BACKWARDS,
+    BEGAN,
+    HOSTILE,
+    read_for_page,
+    rows,
+    write_full_run,
+    write_rewound_run,
+    write_run,
+)
 
 import rankzero
 from rankzero.cli.app import main
 from rankzero.events.structs import Metrics
-from rankzero.reader.page.build import read_page_run, write_page
+from rankzero.reader.page.html import write_page
+from rankzero.reader.page.notebook import as_html
 from rankzero.reader.page.packing import Curve, pack, thin
 from rankzero.reader.series import Series
 
@@ -30,7 +40,7 @@ def write(tmp_path):
     """Write a page of run directories, and return its blocks by name."""
 
     def write(*run_dirs, max_media=50 * MEGABYTE):
-        runs = [read_page_run(each) for each in run_dirs]
+        runs = [read_for_page(each) for each in run_dirs]
         return blocks_of(write_page(runs, tmp_path / "page.html", max_media).path)
 
     return write
@@ -191,6 +201,12 @@ def test_the_policy_allows_the_scripts_and_styles_of_the_page_only(write, tmp_pa
     assert not re.search(r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(", scripts[1])
 
 
+def test_a_run_in_a_notebook_is_a_small_page_in_a_frame_of_its_own(tmp_path):
+    html = as_html(rankzero.read_run(write_full_run(tmp_path)))
+    assert re.match(r'<iframe srcdoc="&lt;!DOCTYPE html&gt;\n[^"<>]*" sandbox="allow-scripts allow-downloads"', html)
+    assert len(html) < 300_000
+
+
 def test_the_command_writes_a_page_and_says_where(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_dir = write_run(tmp_path / "runs", *rows(5), name="amber/otter")
@@ -230,6 +246,6 @@ def test_a_page_replaces_the_file_at_once(tmp_path, monkeypatch):
     page.write_text("old")
     monkeypatch.setattr("rankzero.reader.page.payload.Page.blocks", lambda self: iter([("a", b""), None]))
     with pytest.raises(TypeError):
-        write_page([read_page_run(run_dir)], page, 0)
+        write_page([read_for_page(run_dir)], page, 0)
     assert page.read_text() == "old"
     assert sorted(each.name for each in tmp_path.iterdir()) == [run_dir.name, "page.html"]

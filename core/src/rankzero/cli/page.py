@@ -37,14 +37,16 @@ def page(
     The exit status is 1 if a run could not be read.
     """
     from rankzero.errors import RankzeroError, RunNotFoundError
-    from rankzero.reader.page.build import read_page_run, write_page
-    from rankzero.reader.page.payload import default_path
+    from rankzero.reader.index.run_index import index_run
+    from rankzero.reader.page.html import write_page
+    from rankzero.reader.page.payload import default_path, page_run
 
     limit = parse_size(max_media)
     found, unreadable = [], []
     for run_dir in chosen_runs(runs):
         try:
-            found.append(read_page_run(run_dir))
+            index = index_run(run_dir)
+            found.append(page_run(index.data(), index.curves, index.summary.metrics))
         except (RankzeroError, OSError) as error:
             unreadable.append(f"{run_dir}: {terminal.error_text(error)}")
     for message in unreadable:

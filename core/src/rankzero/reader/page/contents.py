@@ -1,4 +1,4 @@
-"""What the page shows of a run besides curves: the parts of a `rankzero.reader.run_data.RunData`, and its media."""
+"""What the page shows of a run besides curves: media, console output, environment, files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rankzero.capture.environment import read_environment
 from rankzero.errors import NotAFileError, UnsafePathError
-from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Alert, Artifact, Checkpoint, Console, DefineMetric, Lost, Rewind, Start
+from rankzero.events.structs import Console
 from rankzero.files.writing import open_regular
 from rankzero.media.store import MediaFile, read_table
 from rankzero.reader.page.packing import as_block, as_json
-from rankzero.rundir.positions import Position
+from rankzero.reader.run_data import RunData
 from rankzero.values import to_jsonable
 
 _MOST_LINES = 1_000  # of console output
@@ -38,34 +37,6 @@ _TYPES = {
     ".mov": "video/quicktime",
 }
 """The files that browsers show; others can only be saved."""
-
-
-class Contents(Protocol):
-    """The parts of a `rankzero.reader.run_data.RunData` that the page shows."""
-
-    dir: Path
-    info: RunInfo
-    status: str
-    finished: float | None
-    updated: float
-    params: dict[str, Any]
-    tags: list[str]
-    media: dict[str, list[Any]]
-    tables: dict[str, list[Any]]
-    texts: dict[str, list[Any]]
-    histograms: dict[str, list[Any]]
-    artifacts: list[Artifact]
-    checkpoints: list[Checkpoint]
-    definitions: dict[str, DefineMetric]
-    alerts: list[Alert]
-    console: list[Console]
-    loggers: dict[str, dict[str, Any]]
-    deliveries: dict[str, Position]
-    lines: int
-    damaged: int
-    losses: list[Lost]
-    starts: list[Start]
-    rewinds: list[Rewind]
 
 
 class Files:
@@ -115,7 +86,7 @@ def read_media(path: Path) -> bytes:
         return b""
 
 
-def details(run: Contents, files: Files) -> dict[str, Any]:
+def details(run: RunData, files: Files) -> dict[str, Any]:
     """Return what is shown when a run is opened; the files of its media are added to ``files``."""
     console, left_out = _console(run.console)
     return {
@@ -134,7 +105,7 @@ def details(run: Contents, files: Files) -> dict[str, Any]:
     }
 
 
-def _media(run: Contents, files: Files) -> Iterator[dict[str, Any]]:
+def _media(run: RunData, files: Files) -> Iterator[dict[str, Any]]:
     for key, logged in run.media.items():
         for kind in dict.fromkeys(each.kind for each in logged):
             shown = [each for each in logged if each.kind == kind]
@@ -265,7 +236,7 @@ def _relative(path: str, directory: Path) -> str:
     return os.path.relpath(path, directory) if path.startswith(f"{directory}/") else path
 
 
-def media_keys(run: Contents) -> Mapping[str, list[str]]:
+def media_keys(run: RunData) -> Mapping[str, list[str]]:
     """Return the keys of the media by kind, as `details` has them."""
     keys: dict[str, dict[str, None]] = {}
     for key, logged in run.media.items():

@@ -8,9 +8,13 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+
+from rankzero.files.writing import replacing
+from rankzero.reader.page.payload import Page, PageRun, title
 
 _ASSETS = Path(__file__).parent / "assets"
 _STYLES = ("uPlot.min.css", "page.css")
@@ -40,7 +44,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def render(title: str, blocks: Iterable[tuple[str, bytes]], *, is_live: bool = False) -> Iterator[bytes]:
+def render(heading: str, blocks: Iterable[tuple[str, bytes]], *, is_live: bool = False) -> Iterator[bytes]:
     """Yield the HTML of a page in parts."""
     styles, uplot, scripts = _assets()
     yield f"""<!DOCTYPE html>
@@ -51,7 +55,7 @@ def render(title: str, blocks: Iterable[tuple[str, bytes]], *, is_live: bool = F
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta name="generator" content="rankzero">
-<title>{escape(title)}</title>
+<title>{escape(heading)}</title>
 <style>{styles}</style>
 </head>
 <body>
@@ -60,6 +64,32 @@ def render(title: str, blocks: Iterable[tuple[str, bytes]], *, is_live: bool = F
     for name, content in blocks:
         yield b'<script type="text/plain" id="block-%s">%s</script>\n' % (name.encode(), content)
     yield f"<script>{uplot}</script>\n<script>{scripts}</script>\n</body>\n</html>\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written."""
+
+    path: Path
+    size: int
+    files_left_out: int
+    bytes_left_out: int
+
+
+def write_page(runs: Sequence[PageRun], path: Path, max_media: int) -> Written:
+    """Write a page of runs, which replaces ``path``.
+
+    Raises:
+        OSError: the file cannot be written; ``path`` is unchanged.
+    """
+    runs = sorted(runs, key=lambda run: run.contents.info.started)
+    page = Page(runs, max_media=max_media)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        for part in render(title(runs), page.blocks()):
+            file.write(part)
+        size = file.tell()
+    return Written(path, size, page.files.left_out, page.files.bytes_left_out)
 
 
 def as_frame(html: bytes) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from operator import sub
 from typing import Any, NamedTuple, Protocol
 
-_LARGEST_FLOAT32 = 3.4e38
+_SMALLEST_FLOAT32, _LARGEST_FLOAT32 = 1.2e-38, 3.4e38
 _FLOAT32_STEPS = 1e-3  # of the largest value; a narrower curve would be drawn as a staircase
 _LEVEL = 6
 
@@ -98,7 +98,8 @@ def _floats(numbers: list[float]) -> tuple[str, bytes]:
     if finite:
         low, high = min(finite), max(finite)
         largest = max(-low, high)
-        if largest > _LARGEST_FLOAT32 or high - low < _FLOAT32_STEPS * largest:
+        has_room = not largest or _SMALLEST_FLOAT32 / _FLOAT32_STEPS < largest < _LARGEST_FLOAT32
+        if not has_room or high - low < _FLOAT32_STEPS * largest:
             return "d", _by_significance(array("d", map(_clipped, numbers)))
     return "f", _by_significance(array("f", map(_clipped, numbers)))
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
-from rankzero.reader.page.contents import Contents, Files, details, details_block, media_keys, read_media
+from rankzero.reader.index.summary import MetricSummary
+from rankzero.reader.page.contents import Files, details, details_block, media_keys, read_media
 from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
+from rankzero.reader.run_data import RunData, read_run
 from rankzero.rundir.finding import delivered
 from rankzero.values import flatten, to_jsonable
 
@@ -26,7 +28,7 @@ _MOST_TEXT = 1_000  # of a parameter
 class PageRun:
     """A run on a page."""
 
-    contents: Contents
+    contents: RunData
     curves: Mapping[str, Points]
     summaries: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Metric → `summarize`, if the curves are not all of its points."""
@@ -42,6 +44,16 @@ def summarize(points: Points) -> list[Any]:
     if finite:
         places += [min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)]
     return [len(values), *(each for place in places for each in (values[place], steps[place]))]
+
+
+def page_run(data: RunData, curves: Mapping[str, Points], summaries: Mapping[str, MetricSummary]) -> PageRun:
+    """Return a run whose metrics are known by an index only."""
+    rows = {
+        name: [each.count, each.last, each.last_step, each.min, each.min_step, each.max, each.max_step]
+        for name, each in summaries.items()
+    }
+    rewound = read_run(data.dir, keep_rewound=True).metrics if data.rewinds else {}
+    return PageRun(data, curves, rows, rewound)
 
 
 class Page:
@@ -149,7 +161,7 @@ def _param(value: Any) -> Any:
     return value[:_MOST_TEXT] if isinstance(value, str) else value
 
 
-def _marks(run: Contents) -> Iterator[list[Any]]:
+def _marks(run: RunData) -> Iterator[list[Any]]:
     """Yield kind, time and step of what is marked on the curves."""
     for start in run.starts[1:]:
         yield ["resumed", start.time, None]
@@ -159,7 +171,7 @@ def _marks(run: Contents) -> Iterator[list[Any]]:
         yield [run.status, run.finished or run.updated, None]
 
 
-def _deliveries(run: Contents) -> Iterator[dict[str, Any]]:
+def _deliveries(run: RunData) -> Iterator[dict[str, Any]]:
     try:
         states = delivered(run.dir, list(run.loggers))
     except OSError:  # the run was moved or deleted since it was read

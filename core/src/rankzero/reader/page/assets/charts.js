@@ -367,23 +367,21 @@ function showCharts() {
     groups.get(group).push(metric);
   });
   const text = manifest.metrics.length ? "No metric matches the search." : "No metrics were logged.";
-  fill(grid, groups.size ? [...groups].map(([group, metrics]) => chartGroup(group, metrics)) : h("p", { className: "note" }, text));
+  fill(grid, groups.size ? [...groups].map(([group, metrics]) => cardGroup(group, group || "metrics", metrics, (metric) => chartCard(metric, group))) : h("p", { className: "note" }, text));
 }
 
-function chartGroup(group, metrics) {
+// A group that can be closed; its cards are made when it is open.
+function cardGroup(name, title, items, makeCard) {
   const cards = h("div", { className: "cards" });
-  const isOpen = !state.closed.includes(group);
-  const details = h("details", { className: "group", open: isOpen },
-    h("summary", {}, named(group || "metrics"), h("span", { className: "count" }, metrics.length)), cards);
-  const build = () => {
-    if (!cards.childElementCount) add(cards, metrics.map((metric) => chartCard(metric, group)));
-    for (const card of cards.children) nearScreen.observe(card);
-  };
-  if (isOpen) build();
+  const details = h("details", { className: "group", open: !state.closed.includes(name) },
+    h("summary", {}, named(title), h("span", { className: "count" }, items.length)), cards);
+  const show = () => details.open && !cards.childElementCount && add(cards, items.map(makeCard));
+  show();
   details.addEventListener("toggle", () => {
-    if (details.open) build();
-    const closed = state.closed.filter((each) => each !== group);
-    set({ closed: details.open ? closed : [...closed, group] });
+    if (!details.isConnected) return; // replaced since
+    show();
+    const closed = state.closed.filter((each) => each !== name);
+    set({ closed: details.open ? closed : [...closed, name] });
   });
   return details;
 }
@@ -402,6 +400,7 @@ function chartCard(metric, group) {
     h("div", { className: "plot" }));
   card.classList.toggle("wide", isWide);
   card.metric = metric;
+  nearScreen.observe(card);
   return card;
 }
 

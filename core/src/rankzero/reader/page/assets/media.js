@@ -6,7 +6,7 @@ const KINDS = {
 };
 const MOST_RUNS = 24; // beside each other in one card
 
-const mediaPanel = h("div", { className: "groups" });
+const mediaPanel = h("div", { className: "groups media" });
 
 function showMedia() {
   const wanted = pattern(state.q);
@@ -22,26 +22,13 @@ function showMedia() {
     }
   }
   const filled = Object.keys(KINDS).filter((kind) => groups.get(kind)?.size);
-  fill(mediaPanel, leftOutNote(), filled.map((kind) => mediaGroup(kind, groups.get(kind))),
+  fill(mediaPanel, leftOutNote(), filled.map((kind) => cardGroup(`media:${kind}`, KINDS[kind], [...groups.get(kind)], ([key, runs]) => mediaCard(kind, key, runs))),
     filled.length ? null : h("p", { className: "note" }, "The drawn runs have no media that match the search."));
 }
 
 function leftOutNote() {
   const [files, size] = manifest.left_out;
   return files ? h("p", { className: "note warning" }, `${counted(files, "file")} (${bytes(size)}) left out of this page: the oldest of each key. Write it with a larger --max-media to have them.`) : null;
-}
-
-function mediaGroup(kind, keys) {
-  const name = `media:${kind}`;
-  const cards = h("div", { className: "cards media" });
-  const details = h("details", { className: "group", open: !state.closed.includes(name) },
-    h("summary", {}, KINDS[kind], h("span", { className: "count" }, keys.size)), cards);
-  add(cards, [...keys].map(([key, runs]) => mediaCard(kind, key, runs)));
-  details.addEventListener("toggle", () => {
-    const closed = state.closed.filter((each) => each !== name);
-    set({ closed: details.open ? closed : [...closed, name] });
-  });
-  return details;
 }
 
 function mediaCard(kind, key, runs) {
