@@ -432,8 +432,8 @@ def run(write):
 
 def test_to_pandas(run):
     frame = run.to_pandas()
-    assert list(frame.columns) == ["name", "step", "time", "value"]
-    assert frame["name"].tolist() == ["loss"] * 3 + ["n"] * 2
+    assert list(frame.columns) == ["metric", "step", "time", "value"]
+    assert frame["metric"].tolist() == ["loss"] * 3 + ["n"] * 2
     assert frame["step"].isna().tolist() == [False, True, False, False, False]
     assert frame["step"].dropna().tolist() == [0, 2, 0, 2]
     assert frame["time"].tolist() == [1.5, 2.5, 3.5, 1.5, 3.5]
@@ -453,8 +453,8 @@ def test_to_pandas_wide(write):
 
 def test_to_arrow(run):
     table = run.to_arrow()
-    assert table.column_names == ["name", "step", "time", "value"]
-    assert table["name"].to_pylist() == ["loss"] * 3 + ["n"] * 2
+    assert table.column_names == ["metric", "step", "time", "value"]
+    assert table["metric"].to_pylist() == ["loss"] * 3 + ["n"] * 2
     assert table["step"].to_pylist() == [0, None, 2, 0, 2]
     np.testing.assert_array_equal(table["value"].to_pylist(), [0.5, math.nan, 0.25, 1.0, 3.0])
 

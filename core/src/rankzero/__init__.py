@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rankzero.loggers.csv.logger import CSVLogger
     from rankzero.plugins.hookspecs import hookimpl
     from rankzero.reader.run_data import RunData, read_run
+    from rankzero.reader.runs import read_runs
     from rankzero.recorder.recorder import Recorder
     from rankzero.run.run import Run
     from rankzero.run.start import start
@@ -49,6 +50,7 @@ __all__ = [
     "rank_zero_only",
     "rank_zero_warn",
     "read_run",
+    "read_runs",
     "start",
 ]
 
@@ -63,6 +65,7 @@ _HOMES = {
     "deliver": "delivery.sync_job",
     "hookimpl": "plugins.hookspecs",
     "read_run": "reader.run_data",
+    "read_runs": "reader.runs",
     "start": "run.start",
 }
 

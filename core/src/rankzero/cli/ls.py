@@ -31,32 +31,26 @@ def ls(
     Example: rankzero ls rankzero-runs/digits
     """
     from rankzero.errors import RankzeroError, RunNotFoundError
-    from rankzero.reader.index.run_index import summarize
-    from rankzero.rundir.finding import delivered, find_runs
+    from rankzero.reader.index.run_index import summarize_runs
+    from rankzero.rundir.finding import delivered
 
     is_given = directory is not None
     directory = runs_directory(directory)
     if is_given and not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory}; name the directory of your runs: rankzero ls DIR")
-    found: list[_Listed] = []
-    unreadable = []
-    for run_dir in find_runs(directory):
-        try:
-            run = summarize(run_dir, quick=True)
-            found.append((run, delivered(run_dir, run.loggers, run.journal.read)))
-        except (RankzeroError, OSError) as error:
-            unreadable.append(str(error))
-        except Exception as error:  # list the other runs in any case
-            unreadable.append(f"{run_dir} cannot be read: {type(error).__name__}: {error}")
-    found.sort(key=lambda each: each[0].started)
+    unreadable: dict[Path, Exception] = {}
+    runs = summarize_runs(directory, quick=True, unreadable=unreadable)
+    found = [(run, delivered(run.dir, run.loggers, run.journal.read)) for run in runs]
     if json:
         terminal.print_json([as_json(*each) for each in found])
     elif found:
         _print(found)
     else:
         terminal.say(f"no runs in {directory}", err=True)
-    for message in unreadable:
-        terminal.say(f"rankzero: {message}", err=True)
+    for run_dir, error in unreadable.items():
+        is_explained = isinstance(error, RankzeroError | OSError)
+        why = f"{error}" if is_explained else f"{run_dir} cannot be read: {terminal.error_text(error)}"
+        terminal.say(f"rankzero: {why}", err=True)
     if unreadable:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""Convert metrics to pandas and Arrow, in the long form: name, step, time, value.
+"""Convert metrics to pandas and Arrow, in the long form: metric, step, time, value.
 
 The value column is int64 if every metric is, otherwise float64; time is Unix time in seconds.
 """
@@ -14,7 +14,7 @@ from rankzero.errors import PluginNotInstalledError
 from rankzero.reader.series import Series, is_integer
 
 _INT64_LIMIT = 2.0**63
-COLUMNS = ("name", "step", "time", "value")
+COLUMNS = ("metric", "step", "time", "value")
 
 
 def to_pandas(metrics: Mapping[str, Series]) -> Any:
@@ -27,7 +27,7 @@ def to_pandas(metrics: Mapping[str, Series]) -> Any:
         for column in COLUMNS[1:]
     )
     names = pd.Categorical.from_codes(codes, list(metrics))
-    return pd.DataFrame({"name": names, "step": _int_steps(pd, step), "time": time, "value": value}, copy=False)
+    return pd.DataFrame({"metric": names, "step": _int_steps(pd, step), "time": time, "value": value}, copy=False)
 
 
 def _int_steps(pd: Any, step: Any) -> Any:
@@ -83,8 +83,8 @@ def _steps(numbers: Any) -> Any:
     return [step if abs(step) < _INT64_LIMIT else math.nan for step in numbers]
 
 
-def import_or_explain(module: str) -> Any:
-    """Import a module of the extra ``data``.
+def import_or_explain(module: str, requirement: str = "rankzero[data]") -> Any:
+    """Import a module of the extra ``data``, or of another requirement.
 
     Raises:
         PluginNotInstalledError: it is not installed.
@@ -93,4 +93,4 @@ def import_or_explain(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
-        raise PluginNotInstalledError(f"this needs {package}: pip install 'rankzero[data]'", name=package) from error
+        raise PluginNotInstalledError(f"this needs {package}: pip install '{requirement}'", name=package) from error

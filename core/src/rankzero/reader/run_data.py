@@ -177,11 +177,11 @@ class RunData:
         )
 
     def to_pandas(self, wide: bool = False) -> Any:
-        """Return the metrics as a pandas DataFrame with name, step, time and value; ``wide``: a column per metric."""
+        """Return the metrics as a pandas DataFrame with metric, step, time and value; ``wide``: a column per metric."""
         return frames.to_pandas_wide(self.metrics) if wide else frames.to_pandas(self.metrics)
 
     def to_arrow(self) -> Any:
-        """Return the metrics as an Arrow table with name, step, time and value."""
+        """Return the metrics as an Arrow table with metric, step, time and value."""
         return frames.to_arrow(self.metrics)
 
     def __repr__(self) -> str:

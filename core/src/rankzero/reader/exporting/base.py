@@ -10,7 +10,8 @@ import msgspec
 
 from rankzero.events.structs import Finish, Metrics, Params, Rewind, Start, Tags
 from rankzero.journal.tail import read_start
-from rankzero.reader.run_data import JournalReader, rewind_limits, surviving
+from rankzero.reader.index.summary import RunSummary
+from rankzero.reader.run_data import JournalReader, RunData, rewind_limits, surviving
 from rankzero.rundir.finding import complete_size
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
@@ -68,6 +69,28 @@ class ExportedRun(msgspec.Struct):
     journal_bytes: int
     """The size of the journal when it was exported; if it is the same, the run is not exported again."""
 
+    @classmethod
+    def of(cls, run: RunData | RunSummary, key: RunKey, params: str, points: int, journal_bytes: int) -> ExportedRun:
+        """Return the row of a run."""
+        return cls(
+            project=key[0],
+            run=key[1],
+            name=run.info.name,
+            group=run.info.group,
+            parent=run.info.parent,
+            tags=run.tags,
+            params=params,
+            status=run.status,
+            started=run.started,
+            finished=run.finished,
+            updated=run.updated,
+            notes=run.info.notes,
+            program=run.info.program,
+            directory=str(run.dir),
+            points=points,
+            journal_bytes=journal_bytes,
+        )
+
     @property
     def key(self) -> RunKey:
         """The project and the id."""
@@ -122,25 +145,8 @@ class RunReader:
         """
         run = self._journal.finish()
         self.params, self.damaged = run.params, run.damaged
-        project, id = self.key
-        return ExportedRun(
-            project=project,
-            run=id,
-            name=run.info.name,
-            group=run.info.group,
-            parent=run.info.parent,
-            tags=run.tags,
-            params=msgspec.json.encode(to_jsonable(run.params)).decode(),
-            status=run.status,
-            started=run.started,
-            finished=run.finished,
-            updated=run.updated,
-            notes=run.info.notes,
-            program=run.info.program,
-            directory=str(self.directory),
-            points=self._points,
-            journal_bytes=self.size,
-        )
+        params = msgspec.json.encode(to_jsonable(run.params)).decode()
+        return ExportedRun.of(run, self.key, params, self._points, self.size)
 
 
 class Exporter(ABC):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from rankzero.errors import RankzeroError, RunNotFoundError
+from rankzero.errors import RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Rewind, Start, Tags
 from rankzero.reader.index.curves import Curves, as_bytes
@@ -184,13 +183,24 @@ class _WentBackError(Exception):
     """A rewind leaves out points that were added."""
 
 
-def summarize_runs(directory: str | os.PathLike[str]) -> list[RunSummary]:
-    """Return the summaries of all runs in or below a directory that can be read, in the order of their paths."""
+def summarize_runs(
+    directory: str | os.PathLike[str], *, quick: bool = False, unreadable: dict[Path, Exception] | None = None
+) -> list[RunSummary]:
+    """Return the summaries of all runs in or below a directory, the newest last.
+
+    Args:
+        directory: the directory.
+        quick: as in `summarize`.
+        unreadable: gets the directories of the runs that cannot be read, and why.
+    """
     summaries = []
     for run_dir in find_runs(Path(directory)):
-        with suppress(OSError, RankzeroError):
-            summaries.append(summarize(run_dir))
-    return summaries
+        try:
+            summaries.append(summarize(run_dir, quick=quick))
+        except Exception as error:  # whatever is wrong with one run, the others are read
+            if unreadable is not None:
+                unreadable[run_dir] = error
+    return sorted(summaries, key=lambda each: each.started)
 
 
 def summarize(run_dir: Path, *, quick: bool = False) -> RunSummary:
