@@ -167,6 +167,26 @@ def test_setup_gives_evaluators_the_iterations_of_the_trainer():
     assert data.info.name == "set-up"
 
 
+def test_setup_rewinds_the_run_of_a_trainer_that_was_restored():
+    def train(state=None):
+        _, _, trainer = training()
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: e.state.metrics.update(loss=0.5))
+        logger = setup_rankzero_logging(trainer, log_every_iters=1, loggers="csv", run_id="r1")
+        saved = []
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: saved.append(dict(engine.state_dict())))
+        if state is not None:
+            trainer.load_state_dict(state)
+        trainer.run(torch.ones(3, 2), max_epochs=3)
+        logger.close()
+        return logger.run.dir, saved
+
+    _, states = train()
+    run_dir, _ = train(states[0])
+    read, whole = rankzero.read_run(run_dir), rankzero.read_run(run_dir, keep_rewound=True)
+    assert [step for step, _ in points(read)["training/loss"]] == list(range(1, 10))
+    assert len(points(whole)["training/loss"]) == 9 + 6
+
+
 @pytest.mark.parametrize("name", ["accuracy", None])
 def test_saved_checkpoints_are_linked_with_their_scores(name):
     model, _, trainer = training()

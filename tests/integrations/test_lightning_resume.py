@@ -1,17 +1,23 @@
 """Training that goes on from a checkpoint goes on with its run."""
 
 import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from servers.lightning_model import Model, data, trainer
 
 import rankzero
-from rankzero.events.structs import Checkpoint, Params
+from rankzero.events.structs import Checkpoint, Params, Rewind
 from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from rankzero.integrations.lightning import RewindRuns
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
 
@@ -67,3 +73,43 @@ def test_a_script_that_resumes_when_it_is_restarted(tmp_path, monkeypatch):
             fit(run, epochs, "last")
     assert (run.id, run.resumed) == ("job-7", True)
     assert list(rankzero.read_run(run.dir).metrics["train/loss"].step) == [0, 1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch ended")
+@pytest.mark.parametrize("saved_at", [{"every_n_train_steps": 3}, {"every_n_epochs": 1}], ids=["batch", "epoch"])
+def test_a_run_is_rewound_to_an_older_checkpoint(tmp_path, saved_at):
+    keeper = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, **saved_at)
+    with begin(tmp_path, "r1") as run:
+        trainer(run, 4, callbacks=[keeper]).fit(Model(), data(3), data())
+    older = min(tmp_path.glob("step=*.ckpt"), key=lambda path: int(path.stem[5:]))
+    with begin(tmp_path, "r1") as run:
+        # Where the package is installed from this source, the Trainer has the callback already.
+        trainer(run, 4, callbacks=[RewindRuns()]).fit(Model(), data(3), data(), ckpt_path=older)
+    kept, whole = rankzero.read_run(run.dir), rankzero.read_run(run.dir, keep_rewound=True)
+    assert kept.metrics["train/loss"].step.tolist() == list(range(12))
+    assert kept.metrics["val/score"].step.tolist() == [2, 5, 8, 11]
+    assert len(whole.metrics["train/loss"]) == 12 + 9
+    assert [event.step for event in events(run, Rewind)] == [2]
+
+
+def test_other_fits_do_not_rewind_a_run(tmp_path):
+    with begin(tmp_path) as run:
+        fitted = trainer(run, 2, callbacks=[RewindRuns(), *keepers()])
+        fitted.fit(Model(), data(), data())
+        fitted.fit(Model(), data(), data())
+        trainer(run, 1, callbacks=[RewindRuns()]).fit(Model(), data(), data())
+    assert events(run, Rewind) == []
+
+
+@pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
+def test_lightning_adds_the_callback_to_each_trainer(package):
+    project = tomllib.loads((Path(__file__).parents[2] / "core" / "pyproject.toml").read_text())["project"]
+    declared = project["entry-points"][f"{package}.callbacks_factory"]
+    program = (
+        f"import {package}, importlib\n"
+        f"module, name = {declared['rankzero']!r}.split(':')\n"
+        "callback = getattr(importlib.import_module(module), name)()\n"
+        f"assert isinstance(callback, {package}.Callback)\n"
+        f"{package}.Trainer(callbacks=[callback], logger=False, enable_checkpointing=False)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True)

@@ -644,6 +644,22 @@ def test_going_back_within_the_epochs(run):
     assert rec.global_step == 6
 
 
+def test_a_run_is_rewound_to_the_state_of_its_recorder(run):
+    rec = run.recorder(log_every_n_steps=1)
+    for first in (True, False):
+        for _ in rec.epochs(3):
+            for index in rec.train(range(2)):
+                rec.log("x", index, on_epoch=True, batch_size=1)
+            if first and rec.epoch == 0:
+                state = rec.state_dict()
+        if first:
+            rec.load_state_dict(state)
+    read, whole = rankzero.read_run(run.dir), rankzero.read_run(run.dir, keep_rewound=True)
+    assert read.metrics["x_step"].step.tolist() == [0, 1, 2, 3, 4, 5]
+    assert read.metrics["x_epoch"].step.tolist() == [1, 3, 5]
+    assert len(whole.metrics["x_step"]) == 10
+
+
 def test_an_epoch_whose_train_loop_was_left_is_done_if_its_body_continued(run):
     """A limit of batches, and then an end after the validation."""
     rec = run.recorder()

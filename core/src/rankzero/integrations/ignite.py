@@ -250,6 +250,8 @@ def setup_rankzero_logging(
 ) -> RankzeroLogger:
     """Return a logger of a trainer's metrics, its optimizers' learning rates and the metrics of evaluators.
 
+    If the trainer is restored from a checkpoint, the run is rewound to its iteration.
+
     Args:
         trainer: the engine that trains.
         optimizers: an optimizer, or name → optimizer.
@@ -260,6 +262,7 @@ def setup_rankzero_logging(
         **settings: the arguments of `RankzeroLogger`.
     """
     logger = RankzeroLogger(**settings)
+    trainer.add_event_handler(Events.STARTED, _rewind, logger)
     logger.attach_output_handler(
         trainer, Events.ITERATION_COMPLETED(every=log_every_iters), tag="training", metric_names=trainer_metric_names
     )
@@ -271,6 +274,11 @@ def setup_rankzero_logging(
             evaluator, Events.COMPLETED, tag=name, metric_names=evaluator_metric_names, global_step_transform=step
         )
     return logger
+
+
+def _rewind(trainer: Engine, logger: RankzeroLogger) -> None:
+    if trainer.state.iteration:  # restored from a checkpoint, or the training goes on
+        logger.run.rewind(trainer.state.iteration)
 
 
 def _named(given: Any, default: str | None) -> Mapping[Any, Any]:

@@ -62,6 +62,7 @@ class Recorder:
         )
         self._monitors: list[LearningRateMonitor] = []
         self._resumed_at = getattr(run, "step", -1) if getattr(run, "resumed", False) else -1
+        self._rewind = run.rewind
         run.follow(self._training.current_step)
         run.call_at_end(self.close)
 
@@ -359,6 +360,8 @@ class Recorder:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned; in the body of `epochs`, with the next epoch.
 
+        The run is rewound to the last step before, as `Run.rewind` does.
+
         Raises:
             RecorderError: ``state`` does not come from `state_dict`.
         """
@@ -366,6 +369,7 @@ class Recorder:
         self._training.settle()
         self._training.complete_between()
         self._training.state.load_state_dict(state)
+        self._rewind(self.global_step - 1)
 
     def close(self, status: str = "success") -> None:
         """Write the gathered values, unless training failed; called when the run ends; waits for no other rank.

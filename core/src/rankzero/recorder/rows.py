@@ -30,6 +30,9 @@ class MetricsWriter(Protocol):
     def follow(self, loop_step: Callable[[], int | None]) -> None:
         """Log what has no step at the step that ``loop_step`` returns, unless that is None."""
 
+    def rewind(self, step: int) -> None:
+        """Supersede what was logged at later steps."""
+
     def log_metrics(
         self, metrics: Mapping[str, Any], step: int | None = None, *, epoch: int | None = None, stage: str | None = None
     ) -> None:
