@@ -21,6 +21,7 @@ import msgspec
 
 from rankzero.errors import RankzeroError, RunNotFoundError
 from rankzero.files.writing import read_own, state_directory, write_file
+from rankzero.journal.opening import has_journal
 from rankzero.journal.tail import read_start
 from rankzero.processes import ProcessId, is_running, this_process
 from rankzero.rundir.finding import choose_run, complete_size, find_runs
@@ -111,7 +112,7 @@ def choose(couriers: list[CourierAtWork], wanted: str, key: str | None = None) -
         RunNotFoundError: there is no such courier, or several runs match.
     """
     path = Path(wanted)
-    if (path / JOURNAL).is_file():
+    if has_journal(path):
         run_dir = path.resolve()
     else:
         runs = list({each.run_dir: None for each in couriers})

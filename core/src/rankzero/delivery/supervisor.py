@@ -13,6 +13,7 @@ from typing import Protocol
 
 from rankzero.config.prepared import PreparedLogger
 from rankzero.delivery.waiting_progress import WaitingProgress
+from rankzero.journal.opening import open_journal
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, describe_rejected, load_position, wake
 
@@ -224,7 +225,7 @@ def _what_is_left(
 
 def _count_lines(path: Path, start: int, end: int) -> int:
     try:
-        with open(path, "rb") as file:
+        with open_journal(path) as file:
             file.seek(start)
             return file.read(end - start).count(b"\n")
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from rankzero.journal.opening import file_of
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.writer_lock import Writer, writer_state
 
@@ -35,7 +36,7 @@ class WriterWatch:
             self._seen_alive = True
             self._gone_since = None
             return False
-        rested = time.time() - (self._run_dir / JOURNAL).stat().st_mtime
+        rested = time.time() - file_of(self._run_dir / JOURNAL).stat().st_mtime
         if state is Writer.UNKNOWN and not self._seen_alive and rested < self._dead_after:
             return False
         if self._gone_since is None:

@@ -17,6 +17,7 @@ import msgspec
 from rankzero.events.structs import Event, Finish, Metrics, Params, decode
 from rankzero.importers.event_lines import encoded
 from rankzero.importers.partial_lines import MAX_PARTIAL, DifferentRunError, PartialLines
+from rankzero.journal.opening import open_journal
 from rankzero.rundir.finding import complete_size
 
 _FINISH = b'{"type":"finish"'
@@ -36,7 +37,7 @@ class LoggedLine(NamedTuple):
 
 def last_finish(journal: Path) -> Finish | None:
     """Return the last event of a journal if it is a `Finish`; None if an import was killed before it."""
-    with open(journal, "rb") as file:
+    with open_journal(journal) as file:
         file.seek(max(0, complete_size(journal.parent) - _MAX_FINISH_BYTES))
         last = file.read().splitlines(keepends=True)
     event = decode(last[-1]) if last and last[-1].startswith(_FINISH) and last[-1].endswith(b"\n") else None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from rankzero.files.writing import write_file
+from rankzero.journal.opening import stat_journal
 from rankzero.rundir.layout import IMPORT, JOURNAL
 
 
@@ -42,4 +43,4 @@ def write_bookmark(run_dir: Path, bookmark: Bookmark) -> None:
 
 
 def _size(run_dir: Path) -> int:
-    return (run_dir / JOURNAL).stat().st_size
+    return stat_journal(run_dir / JOURNAL).st_size

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rankzero.errors import RunNotFoundError
-from rankzero.rundir.layout import JOURNAL
+from rankzero.rundir.layout import JOURNALS
 
 _SKIPPED_DIRECTORIES = frozenset({".git", "node_modules", "__pycache__", "site-packages"})
 
@@ -55,7 +55,7 @@ def _walk(top: Path, unreadable: Callable[[Path, OSError], None]) -> Iterator[Pa
             name for real, name in inner.items() if real not in visited and name not in _SKIPPED_DIRECTORIES
         )
         visited.update(inner)
-        if JOURNAL in names:  # a run of rankzero, which may contain such files
+        if not JOURNALS.isdisjoint(names):  # a run of rankzero, which may contain such files
             folders.clear()
             continue
         yield from (Path(directory, name) for name in sorted(names))

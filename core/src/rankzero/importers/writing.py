@@ -35,6 +35,7 @@ from rankzero.importers.bookmark import Bookmark, read_bookmark, write_bookmark
 from rankzero.importers.event_lines import MetricsLines, Written, append_events, first_time, one_by_one
 from rankzero.importers.partial_lines import DifferentRunError
 from rankzero.journal.append import cut_torn_tail
+from rankzero.journal.opening import has_journal, open_journal, restore
 from rankzero.journal.tail import read_start
 from rankzero.media.store import MediaStore, UnwrittenStore
 from rankzero.run.identity import name_of
@@ -154,7 +155,7 @@ def import_run(
         parent=header.parent and run_id_of(header.parent),
     )
     imported = Imported(info, Outcome.NEW, Report(on_progress), until=header.started, status=header.status)
-    if not (run_dir / JOURNAL).exists() and (other := _find_elsewhere(run_id, runs_dir, known)) is not None:
+    if not has_journal(run_dir) and (other := _find_elsewhere(run_id, runs_dir, known)) is not None:
         imported.outcome = Outcome.OTHER_PROJECT
         imported.info = msgspec.structs.replace(info, dir=str(other))
         return imported
@@ -252,7 +253,7 @@ class _Import:
     def run(self, files: MediaStore) -> None:
         """Write the journal, or append to it."""
         events = _track_time(self._found.events(files, self._imported.report), self._imported)
-        if self._journal.exists():
+        if has_journal(self._journal.parent):
             self._append(events)
         else:
             environment = self._found.environment(files)
@@ -297,6 +298,7 @@ class _Import:
                     return
                 imported.outcome = Outcome.APPENDED
                 if not self._dry_run:
+                    restore(journal)
                     cut_torn_tail(journal)
                     with open(part, "rb") as new, open(journal, "ab") as file:
                         shutil.copyfileobj(new, file)
@@ -332,7 +334,7 @@ class _Import:
             yield from events
             return
         with (
-            open(self._journal, "rb") as lines,
+            open_journal(self._journal) as lines,
             closing(logged_lines(lines, complete_size(self._journal.parent))) as old,
         ):
             yield from new_events(old, one_by_one(events))

@@ -13,7 +13,7 @@ import msgspec
 from rankzero.errors import RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import AnyEvent, Event, Metrics, Rewind, Start, decode, decode_after_fragment
-from rankzero.files.writing import open_regular
+from rankzero.journal.opening import open_journal, stat_journal
 
 log = logging.getLogger("rankzero")
 
@@ -55,15 +55,17 @@ class Tail:
             RunNotFoundError: there is no journal.
         """
         try:
-            self._file = open_regular(path)
+            self._file = open_journal(path)
         except FileNotFoundError as error:
             raise RunNotFoundError(f"there is no journal at {path}") from error
+        self._path = path
         self.offset = offset
         self.line = line
 
     def read(self, max_bytes: int = _CHUNK) -> list[Line]:
         """Return the complete lines in the next ``max_bytes`` bytes (or the next line, if it is longer)."""
-        data = os.pread(self._file.fileno(), max_bytes, self.offset)
+        self._file.seek(self.offset)
+        data = self._file.read(max_bytes)
         end = data.rfind(b"\n") + 1
         if not end:
             return self.read(2 * max_bytes) if len(data) == max_bytes else []
@@ -156,11 +158,11 @@ def read_start(path: Path) -> Start | None:
 
 def last_step(path: Path) -> int:
     """Return the last step of a journal's metrics, or the one to which it was rewound since; -1 if there is none."""
-    size = path.stat().st_size
+    size = stat_journal(path).st_size
     span = _CHUNK
     while True:
         start = max(0, size - span)
-        with open(path, "rb") as file:
+        with open_journal(path) as file:
             file.seek(start)
             lines = file.read(span).split(b"\n")
         # The first piece may be the end of a line; the last one follows the last newline.

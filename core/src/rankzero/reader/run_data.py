@@ -43,12 +43,13 @@ from rankzero.events.structs import (
     decode_after_fragment,
 )
 from rankzero.files.writing import inside
+from rankzero.journal.opening import has_journal, open_journal, stat_journal
 from rankzero.media.encoders import Histogram as HistogramValues
 from rankzero.media.store import MediaFile, read_table
 from rankzero.reader import frames
 from rankzero.reader.series import Series, SeriesCollector
 from rankzero.rundir.finding import status_without_end
-from rankzero.rundir.layout import JOURNAL
+from rankzero.rundir.layout import JOURNAL, JOURNALS
 from rankzero.rundir.positions import Position, load_position, positions
 
 _CHUNK = 1 << 17  # fits the cache: larger chunks are slower
@@ -224,10 +225,10 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
         RunNotFoundError: there is no journal.
     """
     path = Path(path).resolve()
-    journal = path if path.is_file() else path / JOURNAL
-    if not journal.is_file():
+    run_dir = path.parent if path.name in JOURNALS else path
+    if not has_journal(run_dir):
         raise RunNotFoundError(f"there is no run in {path}: it has no {JOURNAL}. Find runs with: rankzero ls")
-    return journal
+    return run_dir / JOURNAL
 
 
 class JournalReader:
@@ -426,9 +427,9 @@ def complete_lines(path: Path, end: int | None = None, start: int = 0) -> Iterat
 
     An incomplete last line is left out.
     """
-    with open(path, "rb") as file:
+    with open_journal(path) as file:
+        left = (stat_journal(path).st_size if end is None else end) - start
         file.seek(start)
-        left = (os.fstat(file.fileno()).st_size if end is None else end) - start
         rest = b""
         while data := file.read(min(left, max(_CHUNK, len(rest)))):
             left -= len(data)

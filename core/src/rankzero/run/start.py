@@ -23,6 +23,7 @@ from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Start
 from rankzero.journal.append import cut_torn_tail
+from rankzero.journal.opening import has_journal, restore
 from rankzero.journal.tail import last_step, read_start
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
@@ -140,6 +141,7 @@ def start(
             kept = existing.run
             group, parent = info.group or kept.group, info.parent or kept.parent
             info = msgspec.structs.replace(info, name=kept.name, started=kept.started, group=group, parent=parent)
+            restore(run_dir / JOURNAL)
             cut_torn_tail(run_dir / JOURNAL)
         run = Run(info, is_active=True)
         run.begin(
@@ -286,7 +288,7 @@ def _why_unknown() -> str:
 def _named_run(asked: RunConfig, run_id: str) -> Identity:
     run_dir = _run_dir(asked, run_id)
     journal = run_dir / JOURNAL
-    existing = read_start(journal) if journal.exists() else None
+    existing = read_start(journal) if has_journal(run_dir) else None
     return Identity(run_id, existing.run.name if existing else asked.name or name_of(run_id), str(run_dir))
 
 
@@ -306,7 +308,7 @@ def _is_taken(run_dir: Path) -> bool:
 
 def _existing_start(run_dir: Path, asked: RunConfig) -> Start | None:
     journal = run_dir / JOURNAL
-    existing = read_start(journal) if journal.exists() else None
+    existing = read_start(journal) if has_journal(run_dir) else None
     if existing is None and asked.resume == "must":
         raise RunNotFoundError(
             f"there is no run {asked.run_id or run_dir.name!r} in {run_dir.parent} to resume; check dir, project and "
@@ -321,7 +323,7 @@ def _existing_start(run_dir: Path, asked: RunConfig) -> Start | None:
 
 def _fork_source(asked: RunConfig) -> Path | None:
     """Return the directory of the run to fork; None if a run is only continued."""
-    if asked.fork_from is None or (asked.run_id is not None and (_run_dir(asked, asked.run_id) / JOURNAL).exists()):
+    if asked.fork_from is None or (asked.run_id is not None and has_journal(_run_dir(asked, asked.run_id))):
         return None
     return find_run(asked.fork_from, asked.dir).resolve()
 

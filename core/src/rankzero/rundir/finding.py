@@ -11,12 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from rankzero.errors import RunError, RunNotFoundError
+from rankzero.errors import RankzeroError, RunError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import AnyEvent, Finish, Start
+from rankzero.journal.opening import has_journal, open_journal
 from rankzero.journal.tail import Line, read_start
 from rankzero.messages import did_you_mean
-from rankzero.rundir.layout import JOURNAL
+from rankzero.rundir.layout import JOURNAL, JOURNALS
 from rankzero.rundir.positions import Position, is_served, positions
 from rankzero.rundir.writer_lock import Writer, writer_state
 
@@ -58,7 +59,7 @@ def find_runs(directory: Path) -> list[Path]:
     """Return the directories of all runs in or below ``directory``, in the order of their paths."""
     found = []
     for parent, folders, files in os.walk(directory):
-        if JOURNAL in files:
+        if not JOURNALS.isdisjoint(files):
             found.append(Path(parent))
             folders.clear()  # a run contains no other run
     return sorted(found)
@@ -78,9 +79,9 @@ def find_run(wanted: str | None, directory: Path) -> Path:
     if wanted is None:
         return _newest_run(directory)
     path = Path(wanted)
-    if path.name == JOURNAL and path.is_file():
+    if path.name in JOURNALS and path.is_file():
         path = path.parent
-    if (path / JOURNAL).is_file():
+    if has_journal(path):
         return path
     runs = find_runs(directory)
     if path.is_dir() and wanted not in (info.name for info in _infos(runs).values()):
@@ -126,7 +127,7 @@ def _infos(runs: list[Path]) -> dict[Path, RunInfo]:
     """Return the id, name, … of runs by directory, without the runs that cannot be read."""
     infos = {}
     for run in runs:
-        with suppress(OSError):
+        with suppress(RankzeroError, OSError):
             if start := read_start(run / JOURNAL):
                 infos[run] = msgspec.structs.replace(start.run, started=start.run.started or start.time)
     return infos
@@ -213,7 +214,7 @@ def status_without_end(run_dir: Path) -> str:
 
 def complete_size(run_dir: Path) -> int:
     """Return the length of the journal without an incomplete last line."""
-    with open(run_dir / JOURNAL, "rb") as file:
+    with open_journal(run_dir / JOURNAL) as file:
         end = file.seek(0, os.SEEK_END)
         while end:
             start = max(0, end - _TAIL)
@@ -228,7 +229,7 @@ def complete_size(run_dir: Path) -> int:
 def events_behind(run_dir: Path, position: Position) -> int:
     """Return how many events of a journal wait for delivery."""
     count = 0
-    with open(run_dir / JOURNAL, "rb") as file:
+    with open_journal(run_dir / JOURNAL) as file:
         file.seek(min(max(0, position.offset), file.seek(0, os.SEEK_END)))  # the offset may be invalid
         while chunk := file.read(_CHUNK):
             count += chunk.count(b"\n")
@@ -236,7 +237,7 @@ def events_behind(run_dir: Path, position: Position) -> int:
 
 
 def _last_events(journal: Path) -> list[AnyEvent]:
-    with open(journal, "rb") as file:
+    with open_journal(journal) as file:
         start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
         file.seek(start)
         lines = file.read().split(b"\n")

@@ -2,6 +2,10 @@
 
 JOURNAL = "journal.jsonl"
 """The events: the single source of truth of a run."""
+COMPRESSED = ".zst"
+"""The suffix of a journal that ``rankzero clean`` has compressed."""
+JOURNALS = frozenset({JOURNAL, JOURNAL + COMPRESSED})
+"""A directory with one of these files is that of a run."""
 WRITER_LOCK = "writer.lock"
 """Locked while a process writes the run."""
 COURIER_LOG = "courier.log"

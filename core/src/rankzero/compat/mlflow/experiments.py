@@ -22,8 +22,9 @@ from mlflow.utils.uri import resolve_uri_if_local
 
 from rankzero.compat.mlflow.state import MODELS, STATE, State, path_of, texts, uri_of
 from rankzero.importers.writing import project_name
+from rankzero.journal.opening import has_journal
 from rankzero.rundir.finding import make_runs_directory
-from rankzero.rundir.layout import JOURNAL
+from rankzero.rundir.layout import JOURNALS
 
 _DEFAULT_PROJECT, _DEFAULT_ID = "default", "0"  # MLflow's experiment "Default"
 
@@ -46,7 +47,7 @@ class Experiments(AbstractStore):  # type: ignore[misc]  # to mypy, MLflow is An
         """Return the directory of each experiment, with the directories of its runs."""
         found: dict[Path, list[Path]] = {self.root / _DEFAULT_PROJECT: []}
         for parent, folders, files in os.walk(self.root):
-            if JOURNAL in files:
+            if not JOURNALS.isdisjoint(files):
                 found.setdefault(Path(parent).parent, []).append(Path(parent))
                 folders.clear()
             elif STATE in files:
@@ -81,7 +82,7 @@ class Experiments(AbstractStore):  # type: ignore[misc]  # to mypy, MLflow is An
     def run_dir(self, run_id: str) -> Path:
         """Return the directory of a run."""
         validation._validate_run_id(run_id)
-        if not Path(self._run_dirs.get(run_id, ""), JOURNAL).exists():
+        if not has_journal(Path(self._run_dirs.get(run_id, ""))):
             self.scan()
         if run_id not in self._run_dirs:
             raise MlflowException(f"Run '{run_id}' not found", codes.RESOURCE_DOES_NOT_EXIST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from rankzero.compat.mlflow.writing import begin, find_open, logging_to, writer
 from rankzero.errors import RankzeroError
 from rankzero.events.structs import Artifact, Metrics
 from rankzero.events.trust import LATEST
+from rankzero.journal.opening import has_journal, stat_journal
 from rankzero.reader.run_data import RunData, read_run
 from rankzero.reader.series import Series
 from rankzero.run.run import Run
@@ -88,7 +88,7 @@ class RankzeroStore(LoggedModels):
             notes=named.get(mlflow_tags.MLFLOW_RUN_NOTE), parent=named.get(mlflow_tags.MLFLOW_PARENT_RUN_ID),
         )  # fmt: skip
         about = {"user": user_id or "", "start_time": to_int(start_time) or get_current_time_millis()}
-        if not (run_dir / JOURNAL).exists():
+        if not has_journal(run_dir):
             return self._run_in_memory(run_dir, named, about)
         self.state(run_dir).set("info", about)
         self.state(run_dir).set("tags", named)
@@ -108,7 +108,7 @@ class RankzeroStore(LoggedModels):
 
     def _run(self, run_dir: Path) -> entities.Run:
         state = self.state(run_dir)
-        sizes = (os.stat(run_dir / JOURNAL).st_size, state.size())
+        sizes = (stat_journal(run_dir / JOURNAL).st_size, state.size())
         known = self._ended.get(run_dir)
         if known is not None and known[0] == sizes:
             return known[1]
@@ -278,7 +278,7 @@ class RankzeroStore(LoggedModels):
         if run_id in self._in_memory:
             return PagedList([], None)
         run_dir = self.run_dir(run_id)
-        series = _metrics(run_dir, os.stat(run_dir / JOURNAL).st_size).get(metric_key)
+        series = _metrics(run_dir, stat_journal(run_dir / JOURNAL).st_size).get(metric_key)
         history = [] if series is None else [_point(metric_key, series, index) for index in range(len(series))]
         if max_results is not None:
             return PagedList(*SearchUtils.paginate(history, page_token, max_results))

@@ -18,6 +18,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from rankzero.compat.mlflow.state import ARTIFACTS, path_of
 from rankzero.errors import RankzeroError
 from rankzero.events.structs import Artifact
+from rankzero.journal.opening import has_journal
 from rankzero.journal.tail import read_start
 from rankzero.rank import is_rank_zero
 from rankzero.run.run import Run
@@ -136,7 +137,7 @@ class RunArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # to mypy, M
             super().delete_artifacts(artifact_path)
 
     def _may_change(self) -> bool:
-        if Path(self.artifact_dir, JOURNAL).exists():
+        if has_journal(Path(self.artifact_dir)):
             raise MlflowException(
                 f"MLflow did not start the run in {self.artifact_dir}, and cannot change its files",
                 codes.INVALID_PARAMETER_VALUE,
@@ -145,7 +146,7 @@ class RunArtifacts(LocalArtifactRepository):  # type: ignore[misc]  # to mypy, M
 
     def _record(self, names: Iterable[str]) -> None:
         run_dir = Path(self.artifact_dir).parent
-        if not (run_dir / JOURNAL).exists():
+        if not has_journal(run_dir):
             return  # of a logged model, which is recorded when it is complete
         joined = _join(run_dir)
         # Another process, such as a server for this one, may be about to log to a run that has ended.

@@ -12,6 +12,7 @@ import msgspec
 from rankzero.errors import RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Rewind, Start, Tags
+from rankzero.journal.opening import JournalStat, stat_journal
 from rankzero.reader.index.curves import Curves, as_bytes
 from rankzero.reader.index.files import SavedIndex, load_index, load_summary, save
 from rankzero.reader.index.summary import JournalState, MetricSummary, RunSummary, as_step
@@ -103,7 +104,7 @@ class RunIndex:
             RunNotFoundError: the journal contains no event.
             OSError: it cannot be read.
         """
-        found = os.stat(self._journal)
+        found = stat_journal(self._journal)
         has_grown = self._summary.journal.has_grown(self._journal, found) if self._summary else None
         if has_grown is False:
             return False
@@ -119,7 +120,7 @@ class RunIndex:
             raise RunNotFoundError(f"{self._journal} contains no readable event")
         return self._summary
 
-    def _read(self, found: os.stat_result, known: RunSummary | None, limits: Sequence[int] = ()) -> None:
+    def _read(self, found: JournalStat, known: RunSummary | None, limits: Sequence[int] = ()) -> None:
         """Read the journal as it was ``found``.
 
         Args:
@@ -216,7 +217,7 @@ def summarize(run_dir: Path, *, quick: bool = False) -> RunSummary:
         OSError: it cannot be read.
     """
     journal = run_dir / JOURNAL
-    found, known = os.stat(journal), load_summary(run_dir)
+    found, known = stat_journal(journal), load_summary(run_dir)
     has_grown = known.journal.has_grown(journal, found) if known else None
     if known is not None and has_grown is False:
         return _completed(known, run_dir)
@@ -225,7 +226,7 @@ def summarize(run_dir: Path, *, quick: bool = False) -> RunSummary:
     return index_run(run_dir).summary
 
 
-def _glimpse(run_dir: Path, found: os.stat_result, known: RunSummary | None) -> RunSummary:
+def _glimpse(run_dir: Path, found: JournalStat, known: RunSummary | None) -> RunSummary:
     """Read the beginning of a journal, unless it is known, and its end."""
     journal = run_dir / JOURNAL
     reader = JournalReader(journal, _SUMMARISED, run=_as_run(known, run_dir) if known else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import msgspec
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric
 from rankzero.events.trust import check_depth, check_key, check_run
-from rankzero.files.writing import open_regular
+from rankzero.journal.opening import JournalStat, open_journal
 from rankzero.values import restore_non_finite
 
 _CHECKED = 4096  # bytes at the beginning and at the end of what was read
@@ -33,11 +32,11 @@ class JournalState(msgspec.Struct, frozen=True):
     """The CRC-32 of the beginning and the end of what was read."""
 
     @classmethod
-    def of(cls, journal: Path, found: os.stat_result, read: int) -> JournalState:
+    def of(cls, journal: Path, found: JournalStat, read: int) -> JournalState:
         """Return the state of a journal of which ``read`` bytes were read after ``found``."""
         return cls(read, found.st_size, found.st_mtime_ns, _check(journal, read))
 
-    def has_grown(self, journal: Path, found: os.stat_result) -> bool | None:
+    def has_grown(self, journal: Path, found: JournalStat) -> bool | None:
         """Return whether the journal has grown since; None if it is another one, or was changed."""
         if (found.st_size, found.st_mtime_ns) == (self.size, self.mtime):
             return False
@@ -45,9 +44,10 @@ class JournalState(msgspec.Struct, frozen=True):
 
 
 def _check(journal: Path, read: int) -> int:
-    with open_regular(journal) as file:
-        first = os.pread(file.fileno(), min(_CHECKED, read), 0)
-        last = os.pread(file.fileno(), min(_CHECKED, read), max(0, read - _CHECKED))
+    with open_journal(journal) as file:
+        first = file.read(min(_CHECKED, read))
+        file.seek(max(0, read - _CHECKED))
+        last = file.read(min(_CHECKED, read))
     return zlib.crc32(last, zlib.crc32(first))
 
 
