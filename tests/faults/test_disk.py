@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -18,6 +19,7 @@ import pytest
 import rankzero
 from rankzero.errors import ConfigError
 from rankzero.events.structs import Lost, Metrics, Params, encode
+from rankzero.journal import append
 from rankzero.journal.append import Journal
 from rankzero.journal.tail import read_events
 from rankzero.reader.run_data import read_run
@@ -299,6 +301,20 @@ def test_directory_removed_under_the_run(tmp_path):
     run.log_hyperparams({"lr": 0.1})
     run.finish()
     assert run.step == 2
+
+
+def test_a_disk_that_is_nearly_full_is_warned_of_once(tmp_path, monkeypatch):
+    free = 1 << 40
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=1 << 41))
+    journal = Journal(tmp_path / JOURNAL)
+    journal.check()
+    free = 300 << 20
+    journal.check()  # it looks only now and then
+    monkeypatch.setattr(append, "_LOOK_EVERY", 0.0)
+    journal = Journal(tmp_path / JOURNAL)
+    with pytest.warns(UserWarning, match=r"nearly full: 300 MiB are free\..*rankzero clean"):
+        journal.check()
+    journal.check()
 
 
 def test_deleted_journal_is_warned_of_once(tmp_path):

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from rankzero.rundir.finding import Delivered
 
 _MAX_NAME = 20
+_MOST_SIZED = 1000  # finding out the size of a directory takes as long as the rest of its line
 _Listed = tuple["RunSummary", dict[str, "Delivered"]]
-_DROPPABLE = ("took", "project", "step", "started")
+_DROPPABLE = ("size", "took", "project", "step", "started")
 
 STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
 
@@ -56,8 +57,11 @@ def ls(
 
 
 def _print(found: list[_Listed]) -> None:
+    from rankzero.rundir.finding import disk_usage
+
     console = terminal.console()
     is_narrow = console.width < 120
+    has_sizes = not is_narrow and len(found) <= _MOST_SIZED
     length = _MAX_NAME if is_narrow else 2 * _MAX_NAME
     ids = [run.info.id for run, _ in found]
     columns = {
@@ -67,6 +71,7 @@ def _print(found: list[_Listed]) -> None:
         "started": [terminal.when(run.started) for run, _ in found],
         "took": [terminal.duration((run.finished or run.updated) - run.started) for run, _ in found],
         "step": [terminal.number(run.step) for run, _ in found],
+        **({"size": [terminal.size(disk_usage(Path(run.info.dir))) for run, _ in found]} if has_sizes else {}),
         "delivered": [
             "\n".join(describe(run.info.dir, key, each) for key, each in deliveries.items()) or "[dim]–[/]"
             for run, deliveries in found

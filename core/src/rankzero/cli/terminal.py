@@ -83,7 +83,7 @@ def table_lines(
     for heading in droppable:
         if console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum <= console.width:
             break
-        del shown[heading]
+        shown.pop(heading, None)
         table = _table(shown, folded, right)
     return _lines(table, console)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,10 @@ log = logging.getLogger("rankzero.journal")
 
 _CHUNK = 1 << 20
 _TRY_EVERY = 0.05  # seconds, while a caller waits for room on the disk
+_LOOK_EVERY = 60.0
+"""Seconds between two looks at the space on the disk, which may be on another machine."""
+_LITTLE_SPACE = 1 << 30
+"""The free space, in bytes, below which the disk is nearly full; or a twentieth of a small disk."""
 
 
 class Journal:
@@ -44,6 +49,7 @@ class Journal:
         self._size = 0
         self._backlog = Backlog(self._fd, is_active=not _ends_with_newline(self._fd))
         self._reported: set[object] = set()
+        self._next_look = 0.0
 
     def append(self, line: bytes) -> None:
         """Append one encoded event, newline included."""
@@ -71,10 +77,20 @@ class Journal:
             self._warn(f"{lost} events of the run could not be written to {self.path} and are lost: {why}")
 
     def check(self) -> None:
-        """Log a warning, once, if the file was deleted: later events cannot be read."""
+        """Log a warning, once, if the file was deleted, as later events cannot be read, or the disk is nearly full."""
         if "deleted" not in self._reported and not os.fstat(self._fd).st_nlink:
             self._reported.add("deleted")
             self._warn(f"{self.path} was deleted. Training continues, but later events are lost.")
+        if "space" not in self._reported and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_EVERY
+            disk = os.fstatvfs(self._fd)
+            free = disk.f_bavail * disk.f_frsize
+            if free < min(_LITTLE_SPACE, disk.f_blocks * disk.f_frsize // 20):
+                self._reported.add("space")
+                self._warn(
+                    f"the disk of {self.path} is nearly full: {free >> 20:,} MiB are free. When it is full, events of "
+                    "the run are lost. Free space, for example with: rankzero clean"
+                )
 
     def _append_late(self, line: bytes, fragment: bytes = b"") -> None:
         outcome = self._backlog.append(line, fragment)

@@ -236,6 +236,16 @@ def events_behind(run_dir: Path, position: Position) -> int:
     return count
 
 
+def disk_usage(directory: Path) -> int:
+    """Return the bytes of the files in a directory; links are not followed."""
+    size = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):  # it may just have been deleted
+                size += os.lstat(os.path.join(parent, name)).st_size
+    return size
+
+
 def _last_events(journal: Path) -> list[AnyEvent]:
     with open_journal(journal) as file:
         start = max(0, file.seek(0, os.SEEK_END) - _TAIL)

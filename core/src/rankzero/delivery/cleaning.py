@@ -1,0 +1,109 @@
+"""Clean the directory of a run that is over: compress its journal, and delete files that the trackers have."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rankzero.delivery.destinations import RecordedLoggers
+from rankzero.errors import RunInUseError
+from rankzero.journal.opening import JournalStat, compress, stat_journal
+from rankzero.rundir.finding import Delivered, delivered, disk_usage, glance
+from rankzero.rundir.layout import CHECKPOINTS, JOURNAL, MEDIA
+from rankzero.rundir.writer_lock import WriterLock
+
+DELETABLE = (MEDIA, CHECKPOINTS)
+"""The directories of a run that can be deleted."""
+
+_GOING_ON = ("running", "unknown")
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What there is to clean in the directory of a run."""
+
+    run_dir: Path
+    name: str
+    why_not: str = ""
+    """Why the run is left unchanged; empty if it can be cleaned."""
+    journal: int = 0
+    """The bytes of the journal, if it can be compressed."""
+    deleted: dict[str, int] = field(default_factory=dict)
+    """Directory that can be deleted → its size in bytes."""
+    state: JournalStat | None = None
+    """The state of the journal when that was found out."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self.journal or self.deleted)
+
+    def clean(self) -> int:
+        """Clean the directory; return how many bytes that freed. A kill at any moment leaves a readable run.
+
+        Raises:
+            RunInUseError: a process is writing the run.
+            OSError: the disk is full, or the directory cannot be written.
+        """
+        lock = WriterLock(self.run_dir)
+        try:
+            if stat_journal(self.run_dir / JOURNAL) != self.state:
+                raise RunInUseError(f"the run in {self.run_dir} was resumed")
+            before = disk_usage(self.run_dir)
+            if self.journal:
+                compress(self.run_dir / JOURNAL)
+            for name in self.deleted:
+                shutil.rmtree(self.run_dir / name)
+            return before - disk_usage(self.run_dir)
+        finally:
+            lock.release()
+
+
+def plan(run_dir: Path, older_than: float, delete: Collection[str], *, rejected: bool = False) -> Cleaning:
+    """Return what there is to clean in the directory of a run.
+
+    Args:
+        run_dir: the directory.
+        older_than: how long ago the last event must be, in seconds.
+        delete: those of `DELETABLE` to delete.
+        rejected: whether to clean runs also if a tracker rejected some of their events.
+
+    Raises:
+        RunNotFoundError: there is no run.
+        OSError: it cannot be read.
+    """
+    journal = run_dir / JOURNAL
+    state, seen = stat_journal(journal), glance(run_dir)
+    found = Cleaning(
+        run_dir,
+        seen.info.name,
+        journal=state.st_size if journal.exists() else 0,
+        deleted={name: size for name in delete if (size := disk_usage(run_dir / name))},
+        state=state,
+    )
+    if not found.is_needed:
+        return found
+    if seen.status in _GOING_ON:
+        return Cleaning(run_dir, seen.info.name, "not ended")
+    if time.time() - seen.updated < older_than:
+        return Cleaning(run_dir, seen.info.name, "too new")
+    deliveries = delivered(run_dir, [*RecordedLoggers(run_dir).update()])
+    for each in deliveries.values():
+        if why := _why_needed(each, rejected):
+            return Cleaning(run_dir, seen.info.name, why)
+    # Of a run without trackers, the files are the only copies.
+    return found if deliveries else replace(found, deleted={})
+
+
+def _why_needed(delivery: Delivered, rejected: bool) -> str:
+    """Return why a tracker may still need the files of a run, or an empty string."""
+    position = delivery.position
+    if position.rejected and not rejected:
+        return "a tracker rejected events; clean such runs with --rejected"
+    if position.offline:
+        return "a logger was offline"
+    is_done = position.disabled or delivery.is_complete
+    return "" if is_done else "not delivered to all trackers; deliver them with rankzero sync"

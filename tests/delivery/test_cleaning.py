@@ -1,0 +1,137 @@
+"""`rankzero clean`: which runs are cleaned, what is deleted, and that the runs are then as good as before."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import rankzero
+from rankzero.cli import app as cli
+from rankzero.delivery.cleaning import plan
+from rankzero.errors import RunInUseError
+from rankzero.rundir.layout import CHECKPOINTS, COMPRESSED, JOURNAL, MEDIA
+from rankzero.rundir.positions import load_position, save_position
+from rankzero.testing.samples import png
+
+pytest.importorskip("pyzstd")
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """Log a run that is delivered to a CSV file, or to nothing; return its directory."""
+
+    def log(logged=range(50), loggers=("csv",), **options):
+        (tmp_path / "image.png").write_bytes(png())
+        options = {"dir": tmp_path / "runs", "project": "project", "run_id": "first-run", **options}
+        run = rankzero.start([rankzero.CSVLogger(save_dir=tmp_path / "csv") for _ in loggers], **options)
+        for step in logged:
+            run.log_metrics({"loss": step / 7}, step=step)
+        run.log_image("picture", [tmp_path / "image.png"])
+        run.finish()
+        return run.dir
+
+    return log
+
+
+def steps(directory):
+    (table,) = directory.rglob("metrics.csv")
+    with table.open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+def clean(runs, *options):
+    return cli.main(["clean", str(runs), "--older-than", "0h", *options])
+
+
+def test_a_dry_run_changes_nothing_and_says_what_it_would_do(logged, tmp_path, capsys):
+    run_dir = logged()
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    assert clean(tmp_path / "runs", "--media", "--checkpoints") == 0
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+    out = capsys.readouterr().out
+    assert "delete media" in out
+    assert "Nothing was changed. To do it, add --yes" in out
+
+
+def test_a_run_that_was_cleaned_is_read_by_all_commands_and_can_be_resumed(logged, tmp_path, capsys):
+    run_dir = logged()
+    before = rankzero.read_run(run_dir)
+    (run_dir / CHECKPOINTS / "1").mkdir(parents=True)
+    (run_dir / CHECKPOINTS / "1" / "model.ckpt").write_bytes(bytes(1000))
+    assert clean(tmp_path / "runs", "--media", "--yes") == 0
+    assert "1 run cleaned" in capsys.readouterr().out
+    assert (run_dir / (JOURNAL + COMPRESSED)).exists()
+    assert not (run_dir / JOURNAL).exists()
+    assert not (run_dir / MEDIA).exists()
+    assert (run_dir / CHECKPOINTS).exists()
+    assert clean(tmp_path / "runs", "--checkpoints", "--yes") == 0
+    assert not (run_dir / CHECKPOINTS).exists()
+    assert clean(tmp_path / "runs", "--media", "--checkpoints", "--yes") == 0
+    assert "nothing to clean" in capsys.readouterr().out
+
+    run = rankzero.read_run(run_dir)
+    assert (repr(run), run.deliveries) == (repr(before), before.deliveries)
+    for command in ("show", "export"):
+        assert cli.main([command, str(run_dir)]) == 0
+        assert "loss" in capsys.readouterr().out
+    assert cli.main(["ls", str(tmp_path / "runs"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["step"] == 49
+    other = tmp_path / "other"
+    assert cli.main(["sync", str(run_dir), "--to", "csv", "-o", f"save_dir={other}"]) == 1
+    assert "1 event could not be delivered" in capsys.readouterr().err  # its file is deleted
+    assert steps(other) == [*range(50)]
+
+    logged(range(50, 60))
+    assert (run_dir / JOURNAL).exists()
+    assert not (run_dir / (JOURNAL + COMPRESSED)).exists()
+    assert rankzero.read_run(run_dir).metrics["loss"].step.tolist() == [*range(60)]
+    assert steps(tmp_path / "csv") == [*range(60)]
+
+
+def test_runs_that_may_still_be_needed_are_left_unchanged(logged, tmp_path):
+    def why(run_dir, **changes):
+        for name, value in changes.items():
+            setattr(position := load_position(run_dir, "csv"), name, value)
+            save_position(run_dir, "csv", position)
+        return plan(run_dir, 0.0, [MEDIA]).why_not
+
+    run_dir = logged()
+    assert plan(run_dir, 3600.0, [MEDIA]).why_not == "too new"
+    assert why(run_dir) == ""
+    assert "rejected" in why(run_dir, rejected=1)
+    assert plan(run_dir, 0.0, [MEDIA], rejected=True).is_needed
+    assert "offline" in why(run_dir, rejected=0, offline=True)
+    assert "not delivered" in why(run_dir, offline=False, closed=False)
+    assert "not delivered" in why(logged(run_id="waiting-run", delivery="off"))
+    crashed = tmp_path / "runs" / "project" / "crashed-run"
+    shutil.copytree(run_dir, crashed)
+    lines = (crashed / JOURNAL).read_bytes().splitlines(keepends=True)
+    (crashed / JOURNAL).write_bytes(b"".join(lines[:-1]))
+    assert "not delivered" in why(crashed)
+
+
+def test_of_a_run_without_trackers_only_the_journal_is_compressed(logged):
+    run_dir = logged(loggers=())
+    found = plan(run_dir, 0.0, [MEDIA, CHECKPOINTS])
+    assert found.journal
+    assert found.deleted == {}
+    found.clean()
+    assert Path(rankzero.read_run(run_dir).media["picture"][0].file.path).exists()
+
+
+def test_a_run_that_was_resumed_since_it_was_looked_at_is_left_unchanged(logged):
+    run_dir = logged()
+    found = plan(run_dir, 0.0, [MEDIA])
+    logged(range(50, 60))
+    with pytest.raises(RunInUseError, match="resumed"):
+        found.clean()
+    assert (run_dir / MEDIA).exists()
+    assert (run_dir / JOURNAL).exists()
+
+
+@pytest.mark.parametrize("age", ["30", "d", "-1d", "30m"])
+def test_an_age_has_a_unit(age, capsys):
+    assert cli.main(["clean", "--older-than", age]) == 2
+    assert "is no age" in capsys.readouterr().err or age == "-1d"
