@@ -109,7 +109,7 @@ def read_events(path: Path, max_bytes: int = _CHUNK) -> Iterator[tuple[Line, Any
 def read_rewinds(path: Path, offset: int = 0) -> dict[int, Rewind]:
     """Return end of the line → event of each rewind after a byte offset; there are nearly always none."""
     found = {}
-    with open_regular(path) as file:
+    with open_journal(path) as file:
         file.seek(offset)
         for line in file:
             offset += len(line)
