@@ -47,6 +47,7 @@ def clean(runs, *options):
 
 def test_a_dry_run_changes_nothing_and_says_what_it_would_do(logged, tmp_path, capsys):
     run_dir = logged()
+    assert cli.main(["ls", str(tmp_path / "runs")]) == 0  # which makes the index
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     assert clean(tmp_path / "runs", "--media", "--checkpoints") == 0
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before

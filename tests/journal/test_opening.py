@@ -13,9 +13,9 @@ from rankzero.events.structs import Finish
 from rankzero.journal import opening
 from rankzero.journal.opening import compress, file_of, has_journal, open_journal, restore, stat_journal
 from rankzero.journal.tail import Tail, last_step
-from rankzero.reader.index.run_index import index_run
+from rankzero.reader.index.run_index import summarize
 from rankzero.reader.run_data import read_run
-from rankzero.rundir.finding import complete_size, find_run, find_runs, glance
+from rankzero.rundir.finding import complete_size, find_run, find_runs
 from rankzero.rundir.layout import COMPRESSED, JOURNAL
 from rankzero.testing.journals import JournalOf
 
@@ -41,9 +41,9 @@ def seen(journal):
     lines = [line for part in iter(lambda: tail.read(10_000), []) for line in part]
     tail.close()
     return (
-        repr(read_run(run_dir)), read_run(run_dir).metrics["loss"].value.tolist(), glance(run_dir), lines,
+        repr(read_run(run_dir)), read_run(run_dir).metrics["loss"].value.tolist(), lines,
         last_step(journal), complete_size(run_dir), stat_journal(journal), has_journal(run_dir),
-        repr(index_run(run_dir).summary), find_runs(run_dir.parent), find_run(str(run_dir), run_dir.parent),
+        repr(summarize(run_dir)), find_runs(run_dir.parent), find_run(str(run_dir), run_dir.parent),
     )  # fmt: skip
 
 

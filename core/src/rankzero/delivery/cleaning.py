@@ -11,7 +11,8 @@ from pathlib import Path
 from rankzero.delivery.destinations import RecordedLoggers
 from rankzero.errors import RunInUseError
 from rankzero.journal.opening import JournalStat, compress, stat_journal
-from rankzero.rundir.finding import Delivered, delivered, disk_usage, glance
+from rankzero.reader.index.run_index import summarize
+from rankzero.rundir.finding import Delivered, delivered, disk_usage
 from rankzero.rundir.layout import CHECKPOINTS, JOURNAL, MEDIA
 from rankzero.rundir.writer_lock import WriterLock
 
@@ -76,7 +77,7 @@ def plan(run_dir: Path, older_than: float, delete: Collection[str], *, rejected:
         OSError: it cannot be read.
     """
     journal = run_dir / JOURNAL
-    state, seen = stat_journal(journal), glance(run_dir)
+    state, seen = stat_journal(journal), summarize(run_dir, quick=True)
     found = Cleaning(
         run_dir,
         seen.info.name,
