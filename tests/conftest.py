@@ -17,8 +17,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes more than 200 ms for anything
 hypothesis.settings.load_profile("any machine")
 
-# It costs a process for each run that a test starts; the tests that are about it have it on.
+# Each costs a process for each run that a test starts; the tests that are about them have them on.
 os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
+os.environ["RANKZERO_SYSTEM_METRICS"] = "0"
 
 os.environ["KERAS_BACKEND"] = "torch"  # the default, TensorFlow, is not installed
 

@@ -28,7 +28,7 @@ PUBLIC = {
 # Each room imports only from those before it: docs/explanation say what is in them.
 ROOMS = [
     "errors", "messages", "values", "waiting", "rank", "files", "processes", "rundir.layout", "secrets", "media",
-    "events", "capture", "journal", "rundir", "plugins", "loggers", "recorder", "config", "reader", "delivery", "run",
+    "events", "journal", "rundir", "capture", "plugins", "loggers", "recorder", "config", "reader", "delivery", "run",
     "importers", "compat.doors", "integrations", "compat", "testing", "rankzero", "cli",
 ]  # fmt: skip
 MOST_NAMES = 25

@@ -44,6 +44,7 @@ class Job:
             | {
                 "REPORTS": str(directory),
                 "RANKZERO_DIR": str(directory / "runs"),
+                "RANKZERO_SYSTEM_METRICS": "0",
                 "HOME": str(directory / "home"),
                 "TMPDIR": str(directory / "tmp"),
                 "OMP_NUM_THREADS": "1",

@@ -874,6 +874,36 @@ def test_delivery_to_an_object_store(run, bucket):
     assert rows == run.rows
 
 
+def measure(run, line, values):
+    """Add system metrics, as the process that measures does, to a journal and to what is expected."""
+    run.add(Metrics(1000.5 + line, None, {f"system/{name}": value for name, value in values.items()}))
+    return {"time": str(1000.5 + line)} | {f"system/{name}": str(value) for name, value in values.items()}
+
+
+def test_system_metrics_have_a_file_of_their_own(run):
+    expected = [measure(run, 1, {"cpu_percent": 12.5})]
+    run.log({"loss": 0.5})
+    expected.append(measure(run, 2, {"cpu_percent": 99, "gpu0/power_watts": 700.0}))
+    run.deliver(lambda: CSVLogger(prefix="mine"))
+    run.rows = [{"time": "100.5", "step": "0", "mine-loss": "0.5"}]
+    run.check()
+    path = run.dir / "system_metrics.csv"
+    assert columns(path) == ["time", "system/cpu_percent", "system/gpu0/power_watts"]
+    with path.open("ab") as file:
+        file.write(b"1003.5,5")  # a crash tore the row
+    expected.append(measure(run, 3, {"cpu_percent": 50}))
+    (run.dir / "csv.position.json").unlink()  # all is delivered again
+    run.deliver(lambda: CSVLogger(prefix="mine"))
+    run.check()
+    rows = [{name: value for name, value in row.items() if value} for row in read(path)]
+    assert [row for row in rows if row != {"time": "1003.5", "system/cpu_percent": "5"}] == expected
+    logger = CSVLogger(prefix="mine")
+    logger.attach(run.info)
+    found = logger.read_metrics(["loss", "system/cpu_percent", "system/gpu0/power_watts"])
+    assert found["loss"] == [(0, 0.5)]
+    assert found["system/gpu0/power_watts"] == [(None, 700.0)]
+
+
 def test_batch_is_taken_without_writing(run, monkeypatch):
     """A batch becomes one write: what makes delivery fast."""
     for step in range(1000):

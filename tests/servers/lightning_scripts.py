@@ -15,6 +15,7 @@ def run_script(name, directory, *arguments, **variables):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RANKZERO_", "PL_"))}
     path = os.pathsep.join(filter(None, [str(SCRIPTS.parents[1]), os.environ.get("PYTHONPATH")]))
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    environment["RANKZERO_SYSTEM_METRICS"] = "0"
     environment |= {"HOME": str(directory), "TMPDIR": str(directory), **variables}
     return subprocess.run(
         [sys.executable, str(SCRIPTS / name), *map(str, arguments)],

@@ -51,7 +51,7 @@ class Training:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RANKZERO_")}
         # How its couriers are found again: they inherit it.
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-        environment |= {"PYTHONPATH": path, "TRAINING_DIRECTORY": str(self.directory)}
+        environment |= {"PYTHONPATH": path, "TRAINING_DIRECTORY": str(self.directory), "RANKZERO_SYSTEM_METRICS": "0"}
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen([sys.executable, str(script)], env=environment, **{**output, **options})
         return self

@@ -115,6 +115,11 @@ def _command(module: str) -> list[str]:
     ]  # fmt: skip
 
 
+def is_module_of_rankzero(command: list[str]) -> bool:
+    """Return whether this is the command line of a process that `start_module` has started."""
+    return _RUN_MODULE in command
+
+
 def ipython_shell() -> Any:
     """Return the shell if this process runs in IPython or Jupyter, else None; does not import IPython."""
     return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()

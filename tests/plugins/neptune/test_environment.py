@@ -11,6 +11,7 @@ from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.capture.environment import read_environment
+from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero_neptune import NeptuneLogger
 
 TRAIN = """
@@ -54,6 +55,31 @@ def test_the_training_process_is_shown(delivered, trained):
     assert "source_code/files" not in run.attributes
     assert set(run.created) >= {"customId"}
     assert run.created.get("gitInfo") is None
+
+
+@pytest.mark.parametrize("is_wanted", [None, False])
+def test_system_metrics(server, here, closing, run_info, is_wanted):
+    logger = closing(NeptuneLogger(capture_hardware_metrics=is_wanted))
+    logger.attach(run_info)
+    times = [run_info.started + 10 * number for number in range(3)]
+    with logger.at(LogContext(times[0], 5)):
+        logger.log_metrics_batch(
+            [
+                MetricsRow({"system/gpu1/power_watts": float(number)}, None, LogContext(time, number))
+                for number, time in enumerate(times)
+            ]
+        )
+        logger.log_metrics({"loss": 1.0}, 0)
+    logger.flush()
+    run = server.run(run_info.id)
+    assert [value for value, _, _ in run.series("training/loss")] == [1.0]
+    if is_wanted is False:
+        assert not [path for path in run.attributes if path.startswith("monitoring/")]
+    else:
+        found = run.series("monitoring/training/gpu1/power_watts")
+        assert [(value, time) for value, _, time in found] == [
+            (float(number), round(1000 * time)) for number, time in enumerate(times)
+        ]
 
 
 def test_only_what_the_user_wants_is_shown(delivered):

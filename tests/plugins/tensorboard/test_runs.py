@@ -12,6 +12,7 @@ from servers.tensorboard_server import LOADERS, tensorboard
 
 import rankzero
 from rankzero.cli import app as cli
+from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero.rundir.positions import load_position
 from rankzero_tensorboard import TensorBoardLogger
 
@@ -136,3 +137,16 @@ def test_export_writes_event_files_once(tmp_path, monkeypatch):
     found = sorted(Path("logs/digits").iterdir())
     assert [path.name.partition("-")[0] for path in found] == ["first", "second"]
     assert [scalars(path) for path in found] == [{"loss": [(0, 0.0), (1, 0.5), (2, 1.0)]}] * 2
+
+
+def test_system_metrics_are_over_the_seconds_since_the_start(make_logger, run_info):
+    logger = make_logger()
+    logger.attach(run_info)
+    rows = [
+        MetricsRow({"system/cpu_percent": 12.5}, None, LogContext(run_info.started + 10.2 * number, number))
+        for number in range(3)
+    ]
+    with logger.at(LogContext(run_info.started, 5)):
+        logger.log_metrics_batch(rows)
+    logger.finalize("success")
+    assert logger.read_metrics(["system/cpu_percent"]) == {"system/cpu_percent": [(0, 12.5), (10, 12.5), (20, 12.5)]}

@@ -46,7 +46,8 @@ class Shell(Workplace):
     def start(self, *command, stdin=subprocess.DEVNULL, **variables):
         """Start a command; a variable that is None is taken away."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "RANKZERO_"))}
-        ours = {"PYTHONPATH": str(TESTS), "RANKZERO_DIR": str(self.directory / "runs")}
+        directory = str(self.directory / "runs")
+        ours = {"PYTHONPATH": str(TESTS), "RANKZERO_DIR": directory, "RANKZERO_SYSTEM_METRICS": "0"}
         given = {**kept, **ours, **self.environment, **variables}
         return subprocess.Popen(
             [str(each) for each in command],

@@ -23,13 +23,10 @@ from rankzero_wandb.opening import client_settings
 
 MEGABYTE = 1 << 20
 MEASURED = """
-    import json, os, subprocess, sys, threading, time
-    run = rankzero.start("wandb", project="p", settings={"x_stats_sampling_interval": 0.2})
+    import os, subprocess, sys
+    run = rankzero.start("wandb", project="p", system_metrics=0.2)
     run.log_metrics({"loss": 0.5}, 0)
     print(f"pid={os.getpid()}", flush=True)
-    ended = threading.Event()
-    for _ in range(50):
-        threading.Thread(target=ended.wait, daemon=True).start()
     CHILD = "x = bytearray(SIZE << 20); print('ready', flush=True); input()".replace("SIZE", sys.argv[1])
     child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     child.stdout.readline()
@@ -107,20 +104,13 @@ def test_code_machine_command_line_and_system_metrics(server, tmp_path, environm
     assert f"psutil=={psutil.__version__}" in run.files["requirements.txt"].decode().splitlines()
     assert own < 300
     assert measured["system.proc.memory.rssMB"] > 300 + own / 2  # it grows between the sample and its own reading
-    assert measured["system.proc.cpu.threads"] > 50
     assert abs(measured["_timestamp"] - run.history[0]["_timestamp"]) < 60
 
 
 def measured_above(server, megabytes):
-    """Return a sample of memory and threads that holds the child and the threads, if there is one."""
-    return next(
-        (
-            sample
-            for sample in only_run(server).events
-            if sample["system.proc.memory.rssMB"] > megabytes and sample["system.proc.cpu.threads"] > 50
-        ),
-        None,
-    )
+    """Return a sample of memory that holds the child, if there is one."""
+    samples = only_run(server).events
+    return next((each for each in samples if each["system.proc.memory.rssMB"] > megabytes), None)
 
 
 @pytest.mark.parametrize("is_written", [True, False])
@@ -198,7 +188,7 @@ def test_a_late_sync_shows_the_old_state(server, user, recorded, run_dir, is_the
         ({"WANDB_DISABLE_GIT": "true"}, {}, False, False, False),
         ({}, {"settings": {"disable_git": True}}, False, False, False),
         ({}, {"settings": {"disable_git": False, "save_code": True}}, True, True, True),
-        ({}, {"save_code": True, "settings": {"x_stats_sampling_interval": 0.1}}, True, True, True),
+        ({}, {"save_code": True}, True, True, True),
     ],
 )
 def test_what_nobody_may_see_is_not_sent(server, user, run_dir, variables, options, has_git, has_diff, has_code):
@@ -212,7 +202,6 @@ def test_what_nobody_may_see_is_not_sent(server, user, run_dir, variables, optio
     assert "s3cret" not in "".join(map(str, run.files.values()))
     if "save_code" in options:
         assert run.raw_config["_wandb"]["value"]["code_path"] == "code/scripts/train.py"
-    assert run.events == []
 
 
 def test_the_hardware_of_another_machine_is_not_claimed(server, user, recorded, run_dir):

@@ -25,6 +25,7 @@ START = "start()"
 START_PARAMETERS = (
     "loggers", "project", "name", "group", "parent", "tags", "notes", "config", "dir", "run_id", "resume",
     "resume_step", "fork_from", "fork_step", "delivery", "finish_timeout", "down_timeout", "capture_environment",
+    "system_metrics",
 )  # fmt: skip
 
 _SCALARS = (bool, int, float, str)

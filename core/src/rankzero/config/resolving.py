@@ -6,7 +6,7 @@ The first source that sets a field takes precedence:
 2. the environment: ``RANKZERO_LOGGERS`` (names, comma-separated), ``RANKZERO_PROJECT``, ``RANKZERO_NAME``,
    ``RANKZERO_GROUP``, ``RANKZERO_TAGS`` (comma-separated), ``RANKZERO_DIR``, ``RANKZERO_RUN_ID``,
    ``RANKZERO_DELIVERY``, ``RANKZERO_FINISH_TIMEOUT``, ``RANKZERO_DOWN_TIMEOUT``, ``RANKZERO_CAPTURE_ENVIRONMENT``,
-   ``RANKZERO_DISABLED``; an empty variable counts as not set;
+   ``RANKZERO_SYSTEM_METRICS``, ``RANKZERO_DISABLED``; an empty variable counts as not set;
 3. a config file: the one whose path was passed, or else the nearest one (see `rankzero.config.files`);
 4. the defaults: the logger ``csv``, the project ``default`` and the directory ``rankzero-runs``.
 
@@ -63,6 +63,8 @@ class RunConfig(msgspec.Struct):
     down_timeout: float
     """In seconds."""
     capture_environment: bool
+    system_metrics: float | bool
+    """The interval in seconds; True for the default, False or 0 for none."""
     disabled: bool
 
 
@@ -100,6 +102,11 @@ def _parse_seconds(text: str) -> Any:
         return text
 
 
+def _parse_seconds_or_bool(text: str) -> Any:
+    seconds = _parse_seconds(text)
+    return seconds if isinstance(seconds, float) else _parse_bool(text)
+
+
 def _parse_bool(text: str) -> Any:
     word = text.strip().lower()
     if word in ("1", "true", "yes", "on"):
@@ -125,6 +132,13 @@ _FIELDS = {
     "finish_timeout": _Field(Seconds, "a number of seconds", 60.0, "RANKZERO_FINISH_TIMEOUT", _parse_seconds),
     "down_timeout": _Field(Seconds, "a number of seconds", 5.0, "RANKZERO_DOWN_TIMEOUT", _parse_seconds),
     "capture_environment": _Field(bool, "true or false", True, "RANKZERO_CAPTURE_ENVIRONMENT", _parse_bool),
+    "system_metrics": _Field(
+        Seconds | bool,
+        "a number of seconds, true or false",
+        True,
+        "RANKZERO_SYSTEM_METRICS",
+        _parse_seconds_or_bool,
+    ),
     "disabled": _Field(bool, "true or false", False, "RANKZERO_DISABLED", _parse_bool),
 }
 

@@ -44,6 +44,10 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         return str(directory.parents[len(place) - 1]) if is_in_place else self.dir
 
 
+SYSTEM = "system/"
+"""The beginning of the names of system metrics: see `rankzero.capture.system_metrics`."""
+
+
 class LogContext(msgspec.Struct, frozen=True):
     """The time, epoch and stage of an event that is being logged."""
 
@@ -62,6 +66,16 @@ class MetricsRow(msgspec.Struct, frozen=True):
     values: dict[str, Number]
     step: int | None
     context: LogContext
+
+    @property
+    def is_system(self) -> bool:
+        """Whether these are system metrics from a journal; they have a time and no step."""
+        is_from_journal = self.step is None and self.context.line is not None
+        return is_from_journal and all(name.startswith(SYSTEM) for name in self.values)
+
+    def step_or_seconds(self, started: float) -> int | None:
+        """Return the step; for system metrics the whole seconds since ``started``, for trackers that need a step."""
+        return max(0, round(self.context.time - started)) if self.is_system else self.step
 
 
 TrackedPoint = tuple[int | None, Number]

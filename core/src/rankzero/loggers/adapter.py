@@ -34,7 +34,7 @@ from rankzero.errors import (
     RejectedError,
     TrackerUnavailableError,
 )
-from rankzero.events.run_info import LogContext, MetricsRow, RunInfo, TrackedMetrics
+from rankzero.events.run_info import SYSTEM, LogContext, MetricsRow, RunInfo, TrackedMetrics
 from rankzero.events.structs import Alert, Artifact, Checkpoint, DefineMetric, Tags
 from rankzero.loggers.base import Logger
 from rankzero.loggers.options import Option, Options, check_option
@@ -314,9 +314,10 @@ class TrackerLogger(Logger):
         if self.run_info is None or self.is_offline or self.is_disabled:
             raise ConfigError(f"nothing of the run is sent to {self.tracker}, so that nothing can be read back")
         self._check_that_sdk_is_real()
+        wanted = {self._prefixed(name): name for name in names}
         with self.translated(f"metrics cannot be read back from {self.tracker}"):
-            found = self.read_points(self.run_info, [self.prefix + name for name in names])
-        return {name.removeprefix(self.prefix): points for name, points in found.items()}
+            found = self.read_points(self.run_info, list(wanted))
+        return {wanted.get(name, name): points for name, points in found.items()}
 
     def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
         """Read metrics of a run back; see `Logger.read_metrics`. Must change nothing in the tracker or on disk.
@@ -410,10 +411,14 @@ class TrackerLogger(Logger):
         if epoch is not None and row.context.epoch is not None and self.prefixes_epoch:
             values = {epoch: row.context.epoch, **values}
         if self.prefix:
-            values = {self.prefix + name: value for name, value in values.items()}
+            values = {self._prefixed(name): value for name, value in values.items()}
         if epoch is not None and row.context.epoch is not None and not self.prefixes_epoch:
             values = {epoch: row.context.epoch, **values}
         return row if values is row.values else MetricsRow(values, row.step, row.context)
+
+    def _prefixed(self, name: str) -> str:
+        """Return the name of a metric with the prefix; system metrics of a Run have none."""
+        return name if self.run_info is not None and name.startswith(SYSTEM) else self.prefix + name
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | None = None, metrics: Any = None, *args: Any, **kwargs: Any

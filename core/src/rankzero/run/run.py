@@ -21,6 +21,7 @@ import msgspec
 from rankzero.capture.console import Capture
 from rankzero.capture.device_values import DeviceCopy, DeviceRows
 from rankzero.capture.model_watch import ModelWatch
+from rankzero.capture.system_metrics import SystemMetrics
 from rankzero.delivery.experiment import LiveExperiment
 from rankzero.delivery.supervisor import Supervisor
 from rankzero.events.run_info import RunInfo
@@ -134,6 +135,7 @@ class Run(Verbs):
         self._owner_pid = 0
         self._keys: tuple[str, ...] = ()
         self._console: Capture | None = None
+        self._system_metrics: SystemMetrics | None = None
         self._experiment: LiveExperiment | None = None
         self._closing: list[Callable[[str], object]] = []
         self._loop_step: Callable[[], int | None] | None = None
@@ -650,6 +652,8 @@ class Run(Verbs):
             )  # fmt: skip
         if self._console is not None:
             self._console.close()
+        if self._system_metrics is not None:
+            self._system_metrics.stop()
         self._status = status
         self._record(Finish(_now(), status))
         self._is_finished = True
@@ -861,6 +865,13 @@ class Run(Verbs):
                 self._append(line)
 
         self._console = Capture(record)
+
+    def measure_system(self, every: float | bool) -> None:
+        """Measure the system every so many seconds, until the run ends; called by `rankzero.start`."""
+        try:
+            self._system_metrics = SystemMetrics(self.dir, every)
+        except Exception as error:
+            log.debug("the system is not measured: %s", error)
 
     @_never_raises
     def record(self, event: Event) -> None:

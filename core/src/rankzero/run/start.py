@@ -62,6 +62,7 @@ def start(
     finish_timeout: float | None = None,
     down_timeout: float | None = None,
     capture_environment: bool | None = None,
+    system_metrics: float | bool | None = None,
     **options: Any,
 ) -> Run:
     """Start a run; returns in milliseconds, plus the time that trackers take to check the login.
@@ -97,6 +98,8 @@ def start(
         capture_environment: whether to record the environment of the run in its directory, in a separate process:
             command line without secrets, script, git commit and changes, installed packages, user and machine. True by
             default; trackers that show the environment get it from there.
+        system_metrics: the seconds between two measurements of CPU, memory, disk, network and GPUs, in a separate
+            process; 10 by default. False measures nothing. The metrics have names ``system/…``, and no step.
         **options: options for the logger, if there is exactly one.
 
     Raises:
@@ -108,8 +111,8 @@ def start(
     asked = resolve(
         loggers, project=project, name=name, group=group, parent=parent, tags=tags, notes=notes, dir=dir,
         run_id=run_id, resume=resume, resume_step=resume_step, fork_from=fork_from, fork_step=fork_step,
-        delivery=delivery, finish_timeout=finish_timeout,
-        down_timeout=down_timeout, capture_environment=capture_environment, options=options,
+        delivery=delivery, finish_timeout=finish_timeout, down_timeout=down_timeout,
+        capture_environment=capture_environment, system_metrics=system_metrics, options=options,
     )  # fmt: skip
     params = _hyperparams(config)
     number = next_start()
@@ -168,6 +171,8 @@ def start(
     notebooks.remember(run)
     if "console" in captures:
         run.record_console(secrets)
+    if asked.system_metrics:
+        run.measure_system(asked.system_metrics)
     if asked.resume_step is not None:
         run.rewind(asked.resume_step)
     if params:

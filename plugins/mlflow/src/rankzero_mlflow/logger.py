@@ -44,8 +44,6 @@ class MLFlowLogger(TrackerLogger):
         description: a text about the run; the Run's notes if not given.
         parent_run_id: MLflow's or rankzero's id of the run under which this one is nested.
         registered_model_name: the registered model of which each checkpoint becomes a version.
-        log_system_metrics: measure CPU, memory, disk, network and GPUs of the machine on which the logger runs;
-            ``$MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING`` if not given. Needs ``rankzero-mlflow[system]``.
 
     Raises:
         PluginNotInstalledError: a package is missing.
@@ -79,7 +77,6 @@ class MLFlowLogger(TrackerLogger):
         description: str | None = None,
         parent_run_id: str | None = None,
         registered_model_name: str | None = None,
-        log_system_metrics: bool | None = None,
     ) -> None:
         super().__init__(
             prefix=prefix,
@@ -95,7 +92,6 @@ class MLFlowLogger(TrackerLogger):
             description=description,
             parent_run_id=parent_run_id,
             registered_model_name=registered_model_name,
-            log_system_metrics=log_system_metrics,
         )
         self.tags = dict(tags or {})
         self._mlflow_id = run_id

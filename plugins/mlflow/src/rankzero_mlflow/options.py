@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -24,7 +23,6 @@ class MlflowOptions(Options):
         Option("experiment_name", variable="MLFLOW_EXPERIMENT_NAME", early=True),
         Option("experiment_id", variable="MLFLOW_EXPERIMENT_ID", early=True),  # only from the environment
         Option("tracking_uri", str, variable="MLFLOW_TRACKING_URI", early=True),
-        Option("log_system_metrics", variable="MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", early=True),
         *map(Option, ("run_id", "run_name", "tags", "save_dir", "artifact_location", "synchronous", "description")),
         *map(Option, ("parent_run_id", "registered_model_name")),
     )
@@ -34,18 +32,11 @@ class MlflowOptions(Options):
         check_tracking_uri(self["tracking_uri"])
         if not isinstance(self["tags"], Mapping | None):
             raise ConfigError(f'tags are a dictionary, {{"team": "vision"}}, not {self["tags"]!r}')
-        if self.measures_system and importlib.util.find_spec("psutil") is None:
-            raise ModuleNotFoundError('log_system_metrics needs psutil: pip install "rankzero-mlflow[system]"')
 
     @property
     def experiment_id(self) -> str | None:
         """MLflow's id of the experiment, which counts unless a name is given."""
         return None if self.given.get("experiment_name") else self["experiment_id"]
-
-    @property
-    def measures_system(self) -> bool:
-        """Whether MLflow is to measure the machine."""
-        return str(self["log_system_metrics"] or "").lower() in ("true", "1")
 
 
 def database_uri(directory: str) -> str:

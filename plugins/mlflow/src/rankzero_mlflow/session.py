@@ -36,7 +36,6 @@ _MOST_PENDING = 1000  # requests that are not waited for
 _SHORT = 250  # characters that every MLflow server takes in a param
 STATUSES = {"success": "FINISHED", "aborted": "KILLED", "failed": "FAILED"}
 _PARENT_TAG = "mlflow.parentRunId"
-_LIVE = 60.0  # seconds; what is delivered later is no reason to measure the machine now
 
 Best = dict[str, tuple[float, int]]
 """Name in MLflow → the last value of a metric, and its step."""
@@ -61,7 +60,7 @@ class MlflowSession(FileSession):
         self._is_nested = _PARENT_TAG in run.data.tags
         self._has_ended = run.info.status != "RUNNING"
         self._status = STATUSES["success"]
-        self._monitor: Any = None
+        self._started = run.info.start_time / 1000
         self._params: dict[str, str] = dict(run.data.params)
         self._kinds: dict[str, tuple[str, ...]] = {}  # of summaries, by the name or pattern of metrics
         self._best = {metric.key: (metric.value, metric.step) for metric in run.data._metric_objs}
@@ -85,11 +84,6 @@ class MlflowSession(FileSession):
             self.client.update_run(self.id, status="RUNNING")
             self._has_ended = False
         self.end_with_this_process()
-        if self._options.measures_system and self._monitor is None and now() - time <= _LIVE:
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            self._monitor = SystemMetricsMonitor(self.id, resume_logging=True, tracking_uri=self._uri)
-            self._monitor.start()
 
     def flush(self) -> None:
         while self._operations:
@@ -97,7 +91,6 @@ class MlflowSession(FileSession):
 
     def finish(self, status: str, time: float) -> None:
         self._status = status
-        self._stop_measuring()
         self._nest()
         self.flush()
         self.client.set_terminated(self.id, status, end_time=round(time * 1000))
@@ -112,12 +105,6 @@ class MlflowSession(FileSession):
     def close(self) -> None:
         if is_open(self):
             self.finish(self._status, now())
-        self._stop_measuring()
-
-    def _stop_measuring(self) -> None:
-        if self._monitor is not None:
-            self._monitor.finish()
-            self._monitor = None
 
     def end_with_this_process(self) -> None:
         """End a run in direct use with this process; otherwise it would stay RUNNING for ever."""
@@ -132,7 +119,6 @@ class MlflowSession(FileSession):
         except Exception as error:  # other runs must still be ended
             forget(self)
             rank_zero_warn(f"the run stays RUNNING in MLflow, because ending it failed: {error}")
-        self._stop_measuring()
 
     def after_fork(self) -> None:
         """Do nothing: the run is the parent's to end."""
@@ -148,7 +134,7 @@ class MlflowSession(FileSession):
     def _points(self, row: MetricsRow, best: Best) -> Iterator[Any]:
         from mlflow.entities import Metric
 
-        time, step = round(row.context.time * 1000), row.step or 0
+        time, step = round(row.context.time * 1000), row.step_or_seconds(self._started) or 0
         for name, number in row.values.items():
             value = self._storable(name, number)
             yield Metric(self._known_as(name), value, time, step)

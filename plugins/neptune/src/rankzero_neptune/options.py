@@ -21,6 +21,8 @@ END_OF_SERVICE = (
 )
 """What happened, and what to do."""
 
+HARDWARE = "hardware_metrics"
+
 _MODE = Option("mode", choices=("async", "sync", "offline", "debug"), variable="NEPTUNE_MODE", kept=True)
 _LONGEST_ID = 36  # characters; Neptune's client leaves out one that is longer
 _LOGIN = Login(
@@ -82,13 +84,13 @@ class NeptuneOptions(Options):
         return self["mode"] or "async"
 
     @property
-    def console_namespace(self) -> str:
-        """The path of what the training process prints."""
+    def monitoring_namespace(self) -> str:
+        """The path of what the training process prints, and of system metrics."""
         return self["monitoring_namespace"] or "monitoring/training"
 
-    def captures(self, stream: str) -> bool:
-        """Return whether Neptune is to have what the training process writes to ``stdout`` or ``stderr``."""
-        return self[f"capture_{stream}"] is not False
+    def captures(self, what: str) -> bool:
+        """Return whether Neptune is to have ``stdout`` or ``stderr`` of the training process, or `HARDWARE`."""
+        return self[f"capture_{what}"] is not False
 
     def custom_id(self, run: RunInfo) -> str:
         """Return the id under which the run of a rankzero run is found in Neptune."""

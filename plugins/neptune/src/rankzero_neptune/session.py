@@ -15,7 +15,7 @@ from typing import Any
 
 from neptune.internal import operation as ops
 
-from rankzero.events.run_info import LogContext, MetricsRow
+from rankzero.events.run_info import SYSTEM, LogContext, MetricsRow
 from rankzero.events.structs import Artifact, Checkpoint
 from rankzero.loggers.adapter import Session, TrackerLogger, Unsupported, plain_rows
 from rankzero.media.record import Media
@@ -35,6 +35,7 @@ from rankzero_neptune.fields import (
     milliseconds,
     named,
 )
+from rankzero_neptune.options import HARDWARE
 
 MOST_POINTS = 20_000
 """Points in a request."""
@@ -188,16 +189,22 @@ class NeptuneSession(Session):
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
         points: dict[str, list[Point]] = {}
         for row in rows:
+            if row.is_system and not self._options.captures(HARDWARE):
+                continue
             time = milliseconds(row.context.time)
             step = None if row.step is None else float(row.step)
             for key, number in row.values.items():
-                points.setdefault(key, []).append(Point(as_float(number), step, time))
-        for key, logged in points.items():
-            path = named(self._namespace, key)
+                points.setdefault(self._path_of(row, key), []).append(Point(as_float(number), step, time))
+        for path, logged in points.items():
             if any(point.is_non_finite for point in logged):
                 message = "Neptune has no NaN and no infinity in a series: those of"
                 self.warner.warn(f"NaN {path}", f"{message} {path!r} are text in {path + AS_TEXT!r}")
             self.write_points(path, logged)
+
+    def _path_of(self, row: MetricsRow, key: str) -> str:
+        if row.is_system:
+            return joined(self._options.monitoring_namespace, key.removeprefix(SYSTEM))
+        return named(self._namespace, key)
 
     def write_console(self, text: str, stream: str, context: LogContext) -> None:
         if not self._options.captures(stream):
@@ -208,7 +215,7 @@ class NeptuneSession(Session):
             for begin in range(0, len(line), LONGEST_POINT)
         ]
         if points:
-            self.write_points(joined(self._options.console_namespace, stream), points)
+            self.write_points(joined(self._options.monitoring_namespace, stream), points)
 
     # Single values
 

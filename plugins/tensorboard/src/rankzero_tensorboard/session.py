@@ -131,7 +131,7 @@ class EventSession(Session):
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
         """Add numbers, those of a row in one record; in the file they are float32."""
         for row in rows:
-            event = Event(wall_time=row.context.time, step=self._step(row.step, row.context))
+            event = Event(wall_time=row.context.time, step=self._step(row.step_or_seconds(self._began), row.context))
             add = event.summary.value.add
             for tag, value in row.values.items():
                 if abs(value) > _LARGEST_FLOAT32:

@@ -51,6 +51,8 @@ class Confirmation:
         """The line in the journal of the newest setting that is expected."""
         self.artifacts: list[Any] = []
         """The artifacts that are expected."""
+        self.system_rows = 0
+        """How many rows of system metrics W&B's client was given."""
         self.expects_files = False
         """Whether all media that lie in the run's directory are expected; those that have arrived are deleted there."""
         self._missing: dict[str, int] = {}  # files that W&B may lack, with their sizes
@@ -102,10 +104,10 @@ class Confirmation:
 
     def _wait_for_rows(self) -> None:
         """Wait until W&B's client has sent the rows, and then until W&B has counted them."""
-        sent, deadline = -1, math.inf
-        while self._uploads.read().rows < self._history.logged:
-            if self._uploads.rows > sent:
-                sent, deadline = self._uploads.rows, time.monotonic() + _TIMEOUT
+        sent, deadline = (-1, -1), math.inf
+        while not self._uploads.read().has(self._history.logged, self.system_rows):
+            if (now := (self._uploads.rows, self._uploads.system_rows)) != sent:
+                sent, deadline = now, time.monotonic() + _TIMEOUT
             self._check_time(deadline)
             time.sleep(_POLL)
         pause, deadline = _ASK_ROWS_EVERY[0], time.monotonic() + _TIMEOUT
@@ -211,6 +213,7 @@ class _Line(msgspec.Struct):
     msg: str = ""
     history_offset: int | None = None
     history_lines: int = 0
+    events_lines: int = 0
     uploaded_len: int = 0
     complete: bool = False
     error: str = ""
@@ -236,6 +239,8 @@ class UploadLog:
         """How many rows W&B has in all if it has taken what was sent."""
         self.rows = 0
         """How many rows were sent of those that were logged since this opening."""
+        self.system_rows = 0
+        """How many rows of system metrics were sent since this opening."""
         self.files = 0
         """How many files were uploaded."""
         self.is_complete = False
@@ -246,6 +251,10 @@ class UploadLog:
         """Why a file will not be uploaded, by its path in the run; under "" why some will not."""
         self.settings_failure: str | None = None
         """Why the newest settings will not be uploaded by themselves."""
+
+    def has(self, rows: int, system_rows: int) -> bool:
+        """Return whether so many rows were sent."""
+        return self.rows >= rows and self.system_rows >= system_rows
 
     def read(self) -> UploadLog:
         """Read what is new, and return this log.
@@ -294,6 +303,7 @@ class UploadLog:
                 self._first = request.history_offset
             self.end = request.history_offset + request.history_lines
             self.rows = self.end - self._first
+        self.system_rows += request.events_lines
         self.files += request.uploaded_len
         self.is_complete = self.is_complete or request.complete
 

@@ -9,13 +9,13 @@ import re
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import LogContext, RunInfo
+from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.loggers.adapter import OfflineSession
 from rankzero.processes import start_time
 from rankzero_wandb.confirmation import Confirmation, ReadBack
@@ -23,6 +23,7 @@ from rankzero_wandb.opening import define_step, mark_as_synced, open_for_courier
 from rankzero_wandb.options import WandbOptions
 from rankzero_wandb.rows import History, State, Summaries
 from rankzero_wandb.session import WandbSession, known_runs, our_runs
+from rankzero_wandb.system_metrics import send_system_metrics
 
 if TYPE_CHECKING:
     from rankzero_wandb.logger import WandbLogger
@@ -133,6 +134,15 @@ class CourierSession(WandbSession):
 
     def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None:
         self._history.log({**row, "_timestamp": context.time}, context.line, has_files=has_files)
+
+    def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
+        super().write_metrics([row for row in rows if not row.is_system])
+        is_wanted = not self._options.settings.get("x_disable_stats")
+        for row in rows if is_wanted else ():
+            if row.is_system:
+                send_system_metrics(self._run, row)
+                if self._confirmation is not None:
+                    self._confirmation.system_rows += 1
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
         if context.line is None or context.line != self._opened_with:

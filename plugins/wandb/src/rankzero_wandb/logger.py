@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from rankzero.errors import ConfigError
-from rankzero.events.run_info import RunInfo, TrackedMetrics
+from rankzero.events.run_info import SYSTEM, RunInfo, TrackedMetrics
 from rankzero.loggers.adapter import Session, TrackerLogger
 from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
@@ -126,7 +126,8 @@ class WandbLogger(TrackerLogger):
         return session
 
     def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
-        return ReadBack.unopened(self.options, run).points({name: metric_name(name) for name in names})
+        found = ReadBack.unopened(self.options, run).points({name: metric_name(name) for name in names})
+        return {name: points or (None if name.startswith(SYSTEM) else points) for name, points in found.items()}
 
     def read_failure(self, error: BaseException) -> Failure:
         return read_failure(error)

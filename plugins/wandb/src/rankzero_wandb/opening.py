@@ -39,7 +39,8 @@ FIRST_TIME_ONLY = ("config", "fork_from", "notes", "resume", "resume_from", "tag
 """Arguments of ``wandb.init`` that are not for going on with a run: what they set may have changed since."""
 
 _ENVIRONMENT_TIMEOUT = 10.0
-_NOT_FOR_CLIENT = ("console", "disable_git", "x_save_requirements")
+_NEVER = 1e8  # seconds
+_NOT_FOR_CLIENT = ("console", "disable_git", "x_disable_stats", "x_save_requirements", "x_stats_sampling_interval")
 """Settings of the user's that are about the training process, and that we see to."""
 
 # A courier waits and tries again itself, and warns people; W&B's client is to give up, or to go on, soon, unless the
@@ -257,9 +258,8 @@ def client_settings(options: WandbOptions, run: RunInfo, environment: Environmen
         if environment.git is not None and options.may_see("git"):
             settings |= {"git_commit": environment.git.commit, "git_remote_url": environment.git.remote}
         if _is_running_here(run, environment):
-            settings |= {
-                "x_disable_stats": False, "x_stats_pid": environment.pid, "x_stats_track_process_tree": True
-            }  # fmt: skip
+            # So the client describes the machine; the journal has measurements.
+            settings |= {"x_disable_stats": False, "x_stats_sampling_interval": _NEVER}
         else:
             settings["x_disable_meta"] = True
     given = {name: options[name] for name in ("base_url", "save_code")}

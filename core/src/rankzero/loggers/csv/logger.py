@@ -25,6 +25,8 @@ from rankzero.loggers.csv.file import CsvFile, FileChangedError
 from rankzero.loggers.csv.hparams import HparamsFile
 from rankzero.loggers.csv.media_files import KeptFiles, is_later
 from rankzero.loggers.csv.projection import Projection
+from rankzero.loggers.csv.system_file import NAME as SYSTEM_FILE
+from rankzero.loggers.csv.system_file import SystemFile
 from rankzero.loggers.verbs import Record
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.messages import OnceWarner
@@ -44,6 +46,7 @@ class CSVLogger(Logger):
     - ``metrics.csv``: a row for each log call, with the column ``step``; under a Run also ``time`` (Unix time in
       seconds) and, when known, ``epoch`` and ``stage``. A metric with the name of such a column is written to
       ``metric-step`` and so on; a metric ``epoch`` replaces the epoch.
+    - ``system_metrics.csv``: a row for each measurement of the system, with the column ``time``; only under a Run.
     - ``hparams.yaml``: the hyperparameters of all calls, merged.
     - ``tables/``, ``images/`` and so on: ``<key>-<step>-<hash>``. ``files.csv`` lists them, and also checkpoints and
       other artifacts, which are not copied.
@@ -175,9 +178,11 @@ class CSVLogger(Logger):
     def read_metrics(self, names: Collection[str]) -> dict[str, list[TrackedPoint]]:
         place = place_at(self.log_dir)  # not the experiment, which mends the file
         try:
-            place.pull(ExperimentWriter.NAME_METRICS_FILE)
-            path = place.path / ExperimentWriter.NAME_METRICS_FILE
-            return _read_points(path, {name: self._named(name) for name in names})
+            found: dict[str, list[TrackedPoint]] = {}
+            for file, named in ((ExperimentWriter.NAME_METRICS_FILE, self._named), (SYSTEM_FILE, str)):
+                place.pull(file)
+                _read_points(place.path / file, {name: named(name) for name in names}, found)
+            return found
         finally:
             place.close()
 
@@ -188,11 +193,17 @@ class CSVLogger(Logger):
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         context = self._context if self.run_info is None else self.context
-        self._log(metrics, step, context)
+        if self.run_info is not None and (row := MetricsRow(metrics, step, self.context)).is_system:
+            self.experiment.system.add(row)
+        else:
+            self._log(metrics, step, context)
 
     def log_metrics_batch(self, rows: Sequence[MetricsRow]) -> None:
         for row in rows:
-            self._log(row.values, row.step, row.context)
+            if row.is_system:
+                self.experiment.system.add(row)
+            else:
+                self._log(row.values, row.step, row.context)
             self._note(row.context)
 
     def _log(self, metrics: Mapping[str, Any], step: int | None, context: LogContext | None) -> None:
@@ -286,6 +297,7 @@ class ExperimentWriter:
         """The buffered rows."""
         self._warner = OnceWarner(rank_zero_warn_user)
         self._files: KeptFiles | None = None
+        self._system: SystemFile | None = None
         self._place = place_at(log_dir)
         self._hparams = HparamsFile(self._place)
         self.delivered: Projection | None = None
@@ -323,6 +335,13 @@ class ExperimentWriter:
         if self._files is None:
             self._files = KeptFiles(self._place)
         return self._files
+
+    @property
+    def system(self) -> SystemFile:
+        """The file with system metrics."""
+        if self._system is None:
+            self._system = SystemFile(self._place)
+        return self._system
 
     # Writing
 
@@ -374,6 +393,8 @@ class ExperimentWriter:
 
     def save(self) -> None:
         """Write the buffered rows."""
+        if self._system is not None:
+            self._system.save()
         if self.metrics:
             self._file.append(self.metrics)
             self.metrics.clear()
@@ -384,9 +405,8 @@ class ExperimentWriter:
         self._place.close()
 
 
-def _read_points(path: Path, columns: Mapping[str, str]) -> dict[str, list[TrackedPoint]]:
-    """Return name → its points in a file, for name → column."""
-    found: dict[str, list[TrackedPoint]] = {}
+def _read_points(path: Path, columns: Mapping[str, str], found: dict[str, list[TrackedPoint]]) -> None:
+    """Add name → its points in a file, for name → column."""
     with (
         suppress(FileNotFoundError),
         io.TextIOWrapper(open_own(path), "utf-8-sig", "surrogateescape", newline="") as file,
@@ -397,7 +417,6 @@ def _read_points(path: Path, columns: Mapping[str, str]) -> dict[str, list[Track
                 moved = row.get(f"metric-{column}") if column in _FIXED else None
                 if (value := parse_number(moved or row.get(column))) is not None:
                     found.setdefault(name, []).append((None if step is None else int(step), value))
-    return found
 
 
 def _write_rest(file: CsvFile, rows: list[dict[str, Any]], pid: int) -> None:

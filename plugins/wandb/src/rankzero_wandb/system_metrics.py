@@ -1,0 +1,38 @@
+"""System metrics of a journal as W&B's own, which it shows on a tab and over time."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rankzero.events.run_info import SYSTEM, MetricsRow
+
+_BYTES, _MEGABYTES = 1e9, 1e9 / (1 << 20)
+_NAMES = {
+    r"memory_percent": ("memory_percent", 1.0),
+    r"network_sent_gb": ("network.sent", _BYTES),
+    r"network_received_gb": ("network.recv", _BYTES),
+    r"process/memory_gb": ("proc.memory.rssMB", _MEGABYTES),
+    r"gpu(\d+)/utilization_percent": (r"gpu.\1.gpu", 1.0),
+    r"gpu(\d+)/memory_percent": (r"gpu.\1.memoryAllocated", 1.0),
+    r"gpu(\d+)/memory_gb": (r"gpu.\1.memoryAllocatedBytes", _BYTES),
+    r"gpu(\d+)/power_watts": (r"gpu.\1.powerWatts", 1.0),
+    r"gpu(\d+)/temperature_celsius": (r"gpu.\1.temp", 1.0),
+}
+"""Name → what W&B's client calls the same, and how many of W&B's units are one."""
+
+
+def send_system_metrics(run: Any, row: MetricsRow) -> None:
+    """Have W&B's client send a row, with its time."""
+    interface = run._interface
+    stats = interface._make_stats(dict(_in_wandb(name, value) for name, value in row.values.items()))
+    stats.timestamp.FromMicroseconds(round(row.context.time * 1e6))
+    interface._publish(interface._make_record(stats=stats))
+
+
+def _in_wandb(name: str, value: float) -> tuple[str, float]:
+    name = name.removeprefix(SYSTEM)
+    for pattern, (known, units) in _NAMES.items():
+        if match := re.fullmatch(pattern, name):
+            return match.expand(known), value * units
+    return name.replace("/", "."), value
