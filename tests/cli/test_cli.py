@@ -475,6 +475,18 @@ def test_show_plot(command):
     assert "Did you mean 'loss'?" in err
 
 
+def test_show_has_the_last_system_metrics_apart_from_the_others(command):
+    measured = [
+        Metrics(105.0, None, {"system/disk_free_gb": 812.4, "system/odd": 3, "system/gpu0/power_watts": watts})
+        for watts in (100, 700.5)
+    ]
+    make_run("a1", *measured)
+    _, out, _ = command("show", "a1", "--plot", "system/gpu0/power_watts")
+    assert "\nmachine: disk free 812.4 GB · odd 3\ngpu0: power 700.5 W\n" in out
+    assert "\nloss " in out
+    assert out.count("system/") == out.count("system/gpu0/power_watts") == 1  # the title of the plot
+
+
 def test_show_plot_without_plotext_fails_and_says_how_to_install_it(command, monkeypatch):
     make_run()
     monkeypatch.setitem(sys.modules, "plotext", None)

@@ -442,9 +442,10 @@ def test_to_pandas(run):
 
 def test_to_pandas_wide(write):
     run = read_run(
-        write(START, row(5, loss=0.5), row(None, loss=9.0), row(2, loss=1.0), row(5, acc=1), row(5, loss=0.25))
+        write(START, row(5, loss=0.5), row(None, loss=9.0, cpu=1), row(2, loss=1.0), row(5, acc=1), row(5, loss=0.25))
     )
     frame = run.to_pandas(wide=True)
+    assert [*frame] == ["loss", "acc"]
     assert frame.index.name == "step"
     assert frame.index.tolist() == [2, 5]
     np.testing.assert_array_equal(frame["loss"], [1.0, 0.25])

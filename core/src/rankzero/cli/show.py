@@ -14,6 +14,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
 from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
+from rankzero.events.run_info import SYSTEM
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rankzero.rundir.finding import Delivered
 
 _MAX_ROWS = 40
+_UNITS = {"percent": " %", "gb": " GB", "watts": " W", "celsius": " °C"}
 _MAX_TEXT = 401  # characters of a command line or a parameter
 
 
@@ -68,9 +70,13 @@ def _parts(
     if data.params:
         yield ""
         yield _params(data)
-    if index.curves:
+    metrics, system = _split_metrics(index)
+    if metrics:
         yield ""
         yield metrics_table(index, console.width)
+    if system:
+        yield ""
+        yield from _system(system)
     files = files_line(data)
     if files:
         yield ""
@@ -152,7 +158,7 @@ def metrics_table(index: RunIndex, width: int) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("trend", no_wrap=True)
     blocks = max(8, min(40, width - 70))
-    metrics = index.summary.metrics
+    metrics, _ = _split_metrics(index)
     for name, metric in list(metrics.items())[:_MAX_ROWS]:
         table.add_row(
             terminal.escape(name),
@@ -166,6 +172,25 @@ def metrics_table(index: RunIndex, width: int) -> RenderableType:
     if len(metrics) > _MAX_ROWS:
         table.add_row(f"[dim]… {len(metrics) - _MAX_ROWS} more: --json[/]")
     return table
+
+
+def _split_metrics(index: RunIndex) -> tuple[dict[str, MetricSummary], dict[str, MetricSummary]]:
+    """Return the metrics of training, and those of the system, which have no step."""
+    metrics = index.summary.metrics
+    system = {name: each for name, each in metrics.items() if name.startswith(SYSTEM) and each.last_step is None}
+    return {name: each for name, each in metrics.items() if name not in system}, system
+
+
+def _system(metrics: dict[str, MetricSummary]) -> Iterator[str]:
+    """Yield a line for the machine, the training process and each GPU, with the last measurement."""
+    groups: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        group, _, what = name.removeprefix(SYSTEM).rpartition("/")
+        words, _, unit = what.rpartition("_")
+        words = words.replace("_", " ") if unit in _UNITS else what
+        groups.setdefault(group or "machine", []).append(f"{words} {terminal.number(metric.last)}{_UNITS.get(unit, '')}")
+    for group, values in groups.items():
+        yield f"[dim]{terminal.escape(terminal.cut(f'{group}: ' + ' · '.join(values), _MAX_TEXT))}[/]"
 
 
 def files_line(data: RunData) -> str:

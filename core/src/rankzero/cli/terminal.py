@@ -243,7 +243,7 @@ def _means(values: Sequence[float], width: int) -> list[float | None]:
 
 
 def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | None:
-    """Draw curves side by side with plotext; None if that fails or plotext is not installed."""
+    """Draw curves over steps, or over seconds if there are none, side by side; None if plotext fails or is missing."""
     try:
         import plotext
 
@@ -267,7 +267,10 @@ def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | No
 
 
 def _points(series: Series) -> tuple[list[float], list[float]]:
-    pairs: Iterable[tuple[float, float]] = zip(series.step.tolist(), series.value.tolist(), strict=True)
+    x = series.step.tolist()
+    if not any(map(math.isfinite, x)):
+        x = [time - series.time[0] for time in series.time.tolist()]
+    pairs: Iterable[tuple[float, float]] = zip(x, series.value.tolist(), strict=True)
     finite = [(float(x), float(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
     return [x for x, _ in finite], [y for _, y in finite]
 

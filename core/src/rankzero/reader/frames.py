@@ -35,13 +35,17 @@ def _int_steps(pd: Any, step: Any) -> Any:
 
 
 def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:
-    """Convert metrics to a pandas DataFrame with a column per metric and a row per step; the last value of a step."""
+    """Convert metrics to a pandas DataFrame with a column per metric and a row per step; the last value of a step.
+
+    Metrics without steps are left out.
+    """
     pd = import_or_explain("pandas")
     columns = {}
     for name, series in metrics.items():
         column = pd.Series(series.value, index=_steps(series.step), name=name)
         column = column[column.index.notna()]
-        columns[name] = column[~column.index.duplicated(keep="last")]
+        if len(column):
+            columns[name] = column[~column.index.duplicated(keep="last")]
     frame = pd.DataFrame(columns).sort_index()
     return frame.set_axis(frame.index.astype("int64")).rename_axis("step")
 
