@@ -16,7 +16,6 @@ from waiting import A_WHILE, until
 import rankzero
 from rankzero.capture.hardware import Hardware
 from rankzero.reader.run_data import read_run
-from rankzero.rundir.finding import glance
 from rankzero.testing.full_disk import full_disk
 
 MACHINE = {"cpu_percent", "memory_percent", "disk_free_gb", "network_sent_gb", "network_received_gb"}
@@ -71,10 +70,11 @@ def has_open(process, run_dir):
 def test_the_training_process_its_children_and_the_machine(training):
     training.start(
         """
-        import hashlib, mmap, subprocess
-        from threading import Thread
+        import hashlib, subprocess
 
         run = begin(system_metrics=0.05, capture_environment=False)
+        while "system/" not in (run.dir / "journal.jsonl").read_text():  # what is written before does not count
+            time.sleep(0.01)
         child = subprocess.Popen([sys.executable, "-c", "b = b'x' * 300_000_000; input()"], stdin=subprocess.PIPE)
         mine = b"x" * 200_000_000
         Path(directory, "file").write_bytes(mine)
@@ -89,7 +89,7 @@ def test_the_training_process_its_children_and_the_machine(training):
     found = until(lambda: next((each for each in samples(training.run_dir) if is_loaded(each)), None))
     assert found.keys() >= MACHINE | PROCESS
     assert 0.5 < found["process/memory_gb"] < 0.9  # without the courier's
-    assert found["process/disk_written_gb"] >= 0.2
+    assert found["process/cpu_percent"] > 0
     assert 0 <= found["cpu_percent"] <= 100
     assert 0 < found["memory_percent"] < 100
     assert found["disk_free_gb"] == pytest.approx(psutil.disk_usage(training.run_dir).free / 1e9, abs=5)
@@ -97,7 +97,7 @@ def test_the_training_process_its_children_and_the_machine(training):
 
 
 def is_loaded(sample):
-    return sample["process/memory_gb"] > 0.5 and sample["process/cpu_percent"] > 1
+    return sample["process/memory_gb"] > 0.5 and sample["process/disk_written_gb"] >= 0.2
 
 
 def test_metrics_have_a_time_and_no_step(tmp_path):
@@ -235,7 +235,7 @@ def test_it_ends_with_a_killed_training_process_whose_run_has_crashed(training, 
     training.process.send_signal(signal.SIGKILL)
     training.process.wait()
     until(lambda: not process.is_running())
-    assert glance(training.run_dir).status == "crashed"
+    assert read_run(training.run_dir).status == "crashed"
     assert (training.run_dir / "courier.log").read_text() == ""
 
 
@@ -262,7 +262,6 @@ def test_a_training_process_that_becomes_another_program_is_not_measured(trainin
     training.start(
         """
         run = begin(system_metrics=0.05, delivery="off")
-        while not (pid := [each for each in os.listdir(run.dir) if each == "journal.jsonl"]): pass
         while "system/" not in (run.dir / "journal.jsonl").read_text(): time.sleep(0.01)
         ready()
         os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(240)"])

@@ -1,6 +1,7 @@
 """A run that begins with what another one logged, up to a step."""
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 import rankzero
 from rankzero.errors import ConfigError, RunNotFoundError
+from rankzero.events.structs import Metrics
 from rankzero.media.store import MediaFile
 from rankzero.testing import MemoryLogger
 
@@ -144,3 +146,12 @@ def test_what_cannot_be_forked_begins_no_run(begin, parent, options, error, mess
     with pytest.raises(error, match=message):
         begin(**options)
     assert sorted(parent.dir.parent.iterdir()) == before
+
+
+def test_system_metrics_are_those_of_the_run_itself(begin):
+    source = begin(run_id="source")
+    source.log_metrics({"loss": 1.0}, 0)
+    source.record(Metrics(time.time(), None, {"system/cpu_percent": 50.0}))
+    source.finish()
+    found = rankzero.read_run(begin(fork_from=source.dir).dir)
+    assert [*found.metrics] == ["loss"]

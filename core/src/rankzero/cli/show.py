@@ -188,7 +188,8 @@ def _system(metrics: dict[str, MetricSummary]) -> Iterator[str]:
         group, _, what = name.removeprefix(SYSTEM).rpartition("/")
         words, _, unit = what.rpartition("_")
         words = words.replace("_", " ") if unit in _UNITS else what
-        groups.setdefault(group or "machine", []).append(f"{words} {terminal.number(metric.last)}{_UNITS.get(unit, '')}")
+        value = f"{words} {terminal.number(metric.last)}{_UNITS.get(unit, '')}"
+        groups.setdefault(group or "machine", []).append(value)
     for group, values in groups.items():
         yield f"[dim]{terminal.escape(terminal.cut(f'{group}: ' + ' · '.join(values), _MAX_TEXT))}[/]"
 

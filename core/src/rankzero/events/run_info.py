@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -48,6 +48,11 @@ SYSTEM = "system/"
 """The beginning of the names of system metrics: see `rankzero.capture.system_metrics`."""
 
 
+def are_system_metrics(step: int | None, names: Iterable[str]) -> bool:
+    """Return whether the metrics of one row are system metrics: they have a time and no step."""
+    return step is None and all(name.startswith(SYSTEM) for name in names)
+
+
 class LogContext(msgspec.Struct, frozen=True):
     """The time, epoch and stage of an event that is being logged."""
 
@@ -69,9 +74,8 @@ class MetricsRow(msgspec.Struct, frozen=True):
 
     @property
     def is_system(self) -> bool:
-        """Whether these are system metrics from a journal; they have a time and no step."""
-        is_from_journal = self.step is None and self.context.line is not None
-        return is_from_journal and all(name.startswith(SYSTEM) for name in self.values)
+        """Whether these are system metrics from a journal."""
+        return self.context.line is not None and are_system_metrics(self.step, self.values)
 
     def step_or_seconds(self, started: float) -> int | None:
         """Return the step; for system metrics the whole seconds since ``started``, for trackers that need a step."""

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from rankzero.errors import NotAFileError, UnsafePathError
+from rankzero.events.run_info import are_system_metrics
 from rankzero.events.structs import DefineMetric, MediaEvent, Metrics, Params, Rewind, Table, encode
 from rankzero.events.trust import check_files
 from rankzero.files.writing import inside, link_or_copy, make_directory
@@ -28,11 +29,13 @@ def forked_lines(source: Path, step: int, run_dir: Path) -> Iterator[bytes]:
     """Yield lines for the journal of a new run, and link or copy their files into its directory.
 
     They are the hyperparameters and the definitions of metrics of a run, and its metrics and media, without those of
-    later steps and those that a rewind superseded; and at last where they are from.
+    later steps, those that a rewind superseded, and system metrics; and at last where they are from.
     """
     journal = source / JOURNAL
     rewinds = read_rewinds(journal) | {sys.maxsize: Rewind(0.0, step)}
     for line, event in read_events(journal):
+        if isinstance(event, Metrics) and are_system_metrics(event.step, event.values):
+            continue  # measured while the other run was open
         if isinstance(event, Metrics | MediaEvent | Params | DefineMetric) and not is_superseded(line, event, rewinds):
             try:
                 if isinstance(event, MediaEvent):
