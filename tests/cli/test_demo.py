@@ -99,13 +99,19 @@ def test_with_torch(demo, tmp_path):
 def test_the_next_commands_can_be_typed(demo, tmp_path):
     done = demo("--epochs", "1")
     commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  rankzero ")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for command in commands:
         subprocess.run(
-            command, shell=True, cwd=tmp_path, env=os.environ | {"PATH": path}, check=True, capture_output=True
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path, "BROWSER": "true"},
+            check=True,
+            capture_output=True,
         )
     assert (tmp_path / "metrics.csv").exists()
+    assert len([*tmp_path.glob("*.html")]) == 1
 
 
 VIEWED = """

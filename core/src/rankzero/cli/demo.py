@@ -127,6 +127,7 @@ def _next_commands(path: str, loggers: tuple[str, ...]) -> list[tuple[str, str]]
     else:
         send = ("rankzero loggers", "list the loggers that can be installed")
     return [
+        (f"rankzero page {path} --open", "open its curves, images and tables in the browser"),
         (f"rankzero show {path}", "show parameters, metrics and deliveries of the run"),
         (f"rankzero export {path} --output metrics.csv", "export its metrics for a spreadsheet or pandas"),
         send,

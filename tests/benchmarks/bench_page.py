@@ -1,0 +1,90 @@
+"""A page of 100 runs with 10,000 points each: its size, the time to write it, and the first paint in Chromium."""
+
+import math
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from measuring import Table
+
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import Finish, Metrics, Start, encode, encode_lines
+from rankzero.reader.index.run_index import index_run
+from rankzero.reader.page.html import write_page
+from rankzero.reader.page.payload import page_run
+
+RUNS, POINTS = 100, 10_000
+MOST_MEGABYTES = 10
+MOST_SECONDS = 3  # with indexes, as the second time
+MOST_TO_PAINT = 1
+
+
+def write_runs(directory):
+    for number in range(RUNS):
+        run_dir = directory / f"{number:032x}"
+        run_dir.mkdir()
+        info = RunInfo(run_dir.name, f"run-{number}", "bench", str(run_dir), started=1.7e9 + number)
+        noise = random.Random(number)
+        rows = [Metrics(1.7e9 + n, n, {"loss": math.exp(-n / POINTS) + noise.random()}) for n in range(POINTS)]
+        ends = encode(Start(1.7e9, info)), encode(Finish(1.8e9, "success"))
+        (run_dir / "journal.jsonl").write_bytes(ends[0] + encode_lines(rows) + ends[1])
+
+
+def write(directory, path):
+    began = time.perf_counter()
+    runs = []
+    for run_dir in sorted(directory.iterdir()):
+        index = index_run(run_dir)
+        runs.append(page_run(index.data(), index.curves, index.summary.metrics))
+    write_page(runs, path, 0)
+    return time.perf_counter() - began
+
+
+def seconds_to_paint(path):
+    """Return the seconds until something is drawn and until the curves are; None without a browser."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return None
+    if found is None:
+        return None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        paints = []
+        for _ in range(3):
+            page = browser.new_page()
+            page.goto(path.as_uri())
+            page.locator(".chart canvas").first.wait_for()
+            curves = page.evaluate("performance.now()")
+            paints.append(
+                (page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"), curves)
+            )
+            page.close()
+        browser.close()
+    return [milliseconds / 1000 for milliseconds in min(paints)]
+
+
+def main():
+    table = Table(f"a page of {RUNS} runs × {POINTS:,} points")
+    with tempfile.TemporaryDirectory() as temporary:
+        runs, path = Path(temporary, "runs"), Path(temporary, "page.html")
+        runs.mkdir()
+        write_runs(runs)
+        table.show("written the first time, journals are read", write(runs, path), "s")
+        table.show("written again, from the indexes", min(write(runs, path) for _ in range(3)), "s", MOST_SECONDS)
+        table.show("size", path.stat().st_size / 1e6, "MB", MOST_MEGABYTES)
+        paint = seconds_to_paint(path)
+        if paint is None:
+            print("  first paint: not measured, as Chromium or playwright is not installed")
+        else:
+            table.show("first paint in headless Chromium", paint[0], "s", MOST_TO_PAINT)
+            table.show("first curves in headless Chromium", paint[1], "s")
+    table.exit()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
