@@ -38,7 +38,9 @@ from rankzero.rundir.finding import find_runs
 from rankzero.rundir.positions import Position, load_position, save_position, wake_time
 from rankzero.rundir.writer_lock import WriterLock
 
-COMMANDS = ["demo", "ls", "show", "export", "sync", "deliver", "ps", "stop", "clean", "import", "loggers", "check"]
+COMMANDS = [
+    "demo", "ls", "show", "query", "export", "sync", "deliver", "ps", "stop", "clean", "import", "loggers", "check",
+]  # fmt: skip
 
 # A tracker that is a file: what arrived stands in it, line by line. It is down while `path`.down exists.
 BOX = """

@@ -12,7 +12,23 @@ from typing import Annotated
 
 import typer
 
-from rankzero.cli import check, clean, deliver, demo, export, import_, loggers, ls, page, ps, show, stop, sync, terminal
+from rankzero.cli import (
+    check,
+    clean,
+    deliver,
+    demo,
+    export,
+    import_,
+    loggers,
+    ls,
+    page,
+    ps,
+    query,
+    show,
+    stop,
+    sync,
+    terminal,
+)
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
 from rankzero.integrations import unwatch
 
@@ -28,7 +44,7 @@ app = typer.Typer(
     help="View, deliver and export training runs.\n\nExit status: 0 success, 1 a problem was found, 2 wrong usage.",
 )
 
-for _module in (demo, ls, show, page, export, sync, deliver, ps, stop, clean, loggers, check):
+for _module in (demo, ls, show, page, query, export, sync, deliver, ps, stop, clean, loggers, check):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
 app.command("import", cls=import_.CommandThatListsImporters)(import_.import_)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -88,14 +88,18 @@ class RunIndex:
         """Return everything but the metrics, as `read_run` does; only those lines of the journal are read."""
         so_far = self._as_read()
         reader = JournalReader(self._journal, run=RunData(self.dir, RunInfo("", "", "", "")))
-        for start, end in zip(self._spans[::2], self._spans[1::2], strict=True):
-            for chunk in complete_lines(self._journal, end, start):
-                for part in reader.take(chunk):
-                    if isinstance(part, Rewind):
-                        reader.rewind(part.step)
+        for chunk in self.other_lines():
+            for part in reader.take(chunk):
+                if isinstance(part, Rewind):
+                    reader.rewind(part.step)
         run = reader.finish()
         run.lines, run.updated = so_far.lines, so_far.updated
         return run
+
+    def other_lines(self) -> Iterator[bytes]:
+        """Yield the lines of the journal that are not metrics, many together; some may be damaged."""
+        for start, end in zip(self._spans[::2], self._spans[1::2], strict=True):
+            yield from complete_lines(self._journal, end, start)
 
     def update(self) -> bool:
         """Read what the journal has grown by, or all of it if it was changed; return whether anything is new.

@@ -1,0 +1,58 @@
+"""``rankzero query``: ask for runs with SQL."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rankzero.cli import terminal
+from rankzero.cli.arguments import Json
+
+
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="The query.")],
+    directory: Annotated[Path | None, typer.Argument(help="By default the directory of runs.")] = None,
+    json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    allow_files: Annotated[
+        bool, typer.Option("--allow-files", help="Let the query read and write files, and load extensions of DuckDB.")
+    ] = False,
+) -> None:
+    """Ask for runs with SQL.
+
+    The tables are runs, params (run, param, value), summaries (run, metric, count, last, min, max, …), metrics (a row
+    for each point) and events (all else that was logged, as JSON). DuckDB answers; it reads nothing else.
+
+    Example: rankzero query "select run, min from summaries where metric = 'val/loss' order by min limit 10"
+    """
+    from rankzero.reader.query import query as ask
+    from rankzero.reader.runs import read_runs
+
+    names, rows = ask(sql, read_runs(directory), allow_files=allow_files)
+    if json:
+        terminal.print_json([dict(zip(names, row, strict=True)) for row in rows])
+    elif as_csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+    elif names:
+        _print(names, rows)
+
+
+def _print(names: list[str], rows: list[tuple[Any, ...]]) -> None:
+    columns: dict[str, list[str]] = {}
+    for position, name in enumerate(map(terminal.escape, names)):
+        unique = name if name not in columns else f"{name}_{position}"
+        columns[unique] = [terminal.escape(_shown(row[position])) for row in rows]
+    for line in terminal.table_lines(columns, terminal.console()):
+        typer.echo(line)
+    if not rows:
+        terminal.say("no rows", err=True)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else f"{value}"

@@ -1,0 +1,142 @@
+"""Runs answer questions in SQL; a query reads nothing else of the machine."""
+
+import json
+import math
+
+import pytest
+
+import rankzero
+import rankzero.reader.query
+from rankzero.cli.app import main
+from rankzero.errors import ConfigError
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import Console, Finish, Metrics, Params, Start, Text, encode
+from rankzero.reader.query import query
+
+
+@pytest.fixture
+def directory(tmp_path):
+    for number, (id, lr) in enumerate([("a", 0.1), ("b", 0.01), ("c", None)]):
+        run_dir = tmp_path / "runs" / "digits" / id
+        run_dir.mkdir(parents=True)
+        events = [
+            Start(1.0, RunInfo(id, f"run-{id}", "digits", str(run_dir), started=float(number))),
+            Params(1.0, {"lr": lr, "opt": {"name": "sgd"}, "nan": math.nan}),
+            *(Metrics(2.0 + step, step, {"loss": number + 1 / (step + 1)}, stage="train") for step in range(10)),
+            Metrics(3.0, 2**70, {"odd": "NaN"}),
+            b'{"type":"metr\n',
+            Text(4.0, "note", ["text"], [["it's"]], 7),
+            Console(5.0, "a line"),
+            Finish(9.0, "success"),
+        ]
+        journal = b"".join(each if isinstance(each, bytes) else encode(each) for each in events)
+        (run_dir / "journal.jsonl").write_bytes(journal)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def ask(directory):
+    return lambda sql, **options: query(sql, rankzero.read_runs(directory), **options)
+
+
+def test_runs_have_the_columns_of_exports(ask):
+    names, rows = ask("select name, status, points, params->>'$.opt.name' as optimizer from runs order by started")
+    assert names == ["name", "status", "points", "optimizer"]
+    assert rows == [(f"run-{id}", "success", 11, "sgd") for id in "abc"]
+
+
+def test_params_and_summaries_are_rows(ask):
+    sql = """
+        select run, min, min_step, value from summaries join params using (project, run)
+        where metric = 'loss' and param = 'lr' order by min
+    """
+    assert ask(sql)[1] == [("a", 0.1, 9, "0.1"), ("b", 1.1, 9, "0.01"), ("c", 2.1, 9, "null")]
+    assert ask("select count(*) from params where param = 'opt/name' and value = 'sgd'")[1] == [(3,)]
+
+
+def test_metrics_have_all_points(ask):
+    names, rows = ask("select * from metrics where run = 'b' and (step = 9 or metric = 'odd')")
+    assert names == ["project", "run", "metric", "step", "time", "epoch", "stage", "value"]
+    assert rows[0] == ("digits", "b", "loss", 9, 11.0, None, "train", 1.1)
+    assert rows[1][:4] == ("digits", "b", "odd", None)
+    assert math.isnan(rows[1][-1])
+    assert ask("select count(*) from metrics one join metrics other using (run, metric, time)")[1] == [(33,)]
+
+
+def test_events_have_everything_else(ask):
+    sql = "select type, step, event->>'$.data[0][0]' from events where run = 'a' and type in ('text', 'console')"
+    assert ask(sql)[1] == [("text", 7, "it's"), ("console", None, None)]
+    assert ask("select count(*) from events")[1] == [(15,)]
+
+
+def test_journals_are_read_only_if_the_query_needs_them(ask, directory, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a journal was read")
+
+    rankzero.read_runs(directory)
+    monkeypatch.setattr(rankzero.reader.query, "RunReader", refuse)
+    monkeypatch.setattr(rankzero.reader.query, "index_run", refuse)
+    assert ask("select count(*) from runs, params, summaries")[1] == [(3 * 9 * 6,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from read_text('{file}')",
+        "select * from '{file}'",
+        "copy runs to '{file}'",
+        "attach '{file}' as other",
+        "install httpfs",
+        "load '{file}'",
+        "set enable_external_access = true",
+        "set lock_configuration = false",
+        "select * from directory",
+    ],
+)
+def test_a_query_reads_and_writes_no_file(ask, tmp_path, sql):
+    file = tmp_path / "secret.csv"
+    file.write_text("the,password\n1,2\n")
+    with pytest.raises(ConfigError, match="the query failed"):
+        ask(sql.format(file=file))
+    assert file.read_text() == "the,password\n1,2\n"
+
+
+def test_files_are_read_if_the_user_allows_it(ask, tmp_path):
+    (tmp_path / "more.csv").write_text("run,rating\na,5\n")
+    sql = f"select name, rating from runs join '{tmp_path}/more.csv' using (run)"
+    assert ask(sql, allow_files=True)[1] == [("run-a", 5)]
+
+
+def test_no_runs_are_empty_tables(tmp_path):
+    for table in ("runs", "params", "summaries", "metrics", "events"):
+        assert query(f"select count(*) from {table}", rankzero.read_runs(tmp_path))[1] == [(0,)]
+
+
+# The command
+
+
+def test_a_table_is_printed(directory, capsys):
+    columns = "name, max as 'largest [bold]', null as none"
+    sql = f"select {columns} from summaries join runs using (run) where metric = 'loss' order by name"
+    assert main(["query", sql, str(directory)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["name", "largest", "[bold]", "none"],
+        ["run-a", "1", "–"],
+        ["run-b", "2", "–"],
+        ["run-c", "3", "–"],
+    ]
+
+
+def test_json_and_csv_are_printed(directory, capsys):
+    sql = "select run, tags, last from runs join summaries using (run) where metric = 'odd' and run = 'a'"
+    assert main(["query", sql, str(directory), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"run": "a", "tags": [], "last": "NaN"}]
+    assert main(["query", sql, str(directory), "--csv"]) == 0
+    assert capsys.readouterr().out == "run,tags,last\na,[],nan\n"
+
+
+def test_a_wrong_query_is_one_line(directory, capsys):
+    assert main(["query", "select nme from runs", str(directory)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'column "nme" not found' in line
