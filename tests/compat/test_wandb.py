@@ -129,6 +129,24 @@ def test_a_run_goes_on_where_it_ended():
         wandb.init(id="other", resume="must")
 
 
+def test_a_moment_of_a_run_is_forked_or_resumed_from():
+    first = wandb.init(id="first", config={"lr": 0.1})
+    for value in range(4):
+        first.log({"a": value})
+    first.finish()
+    fork = wandb.init(id="fork", fork_from="first?_step=1")
+    fork.log({"a": 10})
+    assert points(data := ended(fork)) == {"a": [(0, 0), (1, 1), (2, 10)]}
+    assert data.params == {"lr": 0.1, "forked_from": {"run": "first", "step": 1}}
+    again = wandb.init(resume_from="first?_step=2")
+    again.log({"a": 20})
+    assert points(ended(again)) == {"a": [(0, 0), (1, 1), (2, 2), (3, 20)]}
+    with pytest.raises(RunNotFoundError):
+        wandb.init(resume_from="other?_step=2")
+    with pytest.raises(wandb.UsageError, match="'first' is no moment of a run"):
+        wandb.init(fork_from="first")
+
+
 # Values
 
 

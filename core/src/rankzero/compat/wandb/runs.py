@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -351,8 +352,9 @@ _SETTINGS = {
 }  # fmt: skip
 """Arguments → names in W&B's settings, where they differ."""
 _FOR_TRACKERS = ("entity", "job_type")
-_WITHOUT_EFFECT = {"fork_from", "monitor_gym", "resume_from", "sync_tensorboard", "tensorboard"}
-_KNOWN = _WITHOUT_EFFECT | {"allow_val_change", "anonymous", "force", "magic", "save_code"}
+_WITHOUT_EFFECT = {"monitor_gym", "sync_tensorboard", "tensorboard"}
+_MOMENT = re.compile(r"(.+)\?_step=(\d{1,18})")
+_KNOWN = _WITHOUT_EFFECT | {"fork_from", "resume_from", "allow_val_change", "anonymous", "force", "magic", "save_code"}
 
 
 def init(
@@ -369,9 +371,9 @@ def init(
 
     Raises:
         ConfigError: an argument is invalid.
-        UsageError: there is no such mode.
+        UsageError: there is no such mode, or ``fork_from`` or ``resume_from`` is no moment of a run.
         TypeError: the config is no mapping.
-        RunNotFoundError: ``resume="must"``, and there is no such run.
+        RunNotFoundError: ``resume="must"``, ``fork_from`` or ``resume_from``, and there is no such run.
     """
     global current
     given = {
@@ -379,6 +381,7 @@ def init(
         "group": group, "job_type": job_type, "mode": mode, "resume": resume,
     }  # fmt: skip
     asked = {key: _chosen(key, value, settings) for key, value in given.items()}
+    asked["moment"] = _moment(**{key: others.get(key) for key in ("fork_from", "resume_from")})
     if asked["mode"] not in (None, *_MODES):
         raise UsageError(f"there is no mode {asked['mode']!r}.{did_you_mean(str(asked['mode']), _MODES)}")
     if asked["mode"] == "shared":
@@ -414,12 +417,25 @@ def _chosen(name: str, value: Any, settings: Any) -> Any:
     return os.environ.get(_VARIABLES[name]) or None
 
 
+def _moment(fork_from: str | None, resume_from: str | None) -> dict[str, Any]:
+    """Return the arguments of `rankzero.start` for a moment of a run, ``RUN?_step=N``."""
+    if not (text := fork_from or resume_from):
+        return {}
+    if not (found := _MOMENT.fullmatch(text)):
+        raise UsageError(f"{text!r} is no moment of a run, such as 'RUN_ID?_step=40'")
+    run, step = found[1], int(found[2])
+    if fork_from:
+        return {"fork_from": run, "fork_step": step}
+    return {"run_id": run, "resume": "must", "resume_step": step}
+
+
 def _begin(asked: dict[str, Any]) -> Run:
     if isinstance(asked["tags"], str):
         asked["tags"] = as_names(asked["tags"])
     settings = {key: asked[key] for key in ("project", "run_id", "name", "notes", "tags", "group")}
     settings["dir"] = None if asked["dir"] is None else Path(asked["dir"], "rankzero-runs")
     settings["resume"] = asked["resume"] if asked["resume"] in ("must", "never") else None
+    settings |= asked["moment"]
     settings["delivery"] = "off" if asked["mode"] in _OFFLINE else None
     if asked["mode"] == "disabled":
         directory = os.path.join(tempfile.gettempdir(), "rankzero-disabled")
