@@ -92,7 +92,7 @@ def _show(index: RunIndex, console: Console, loggers: tuple[str, ...]) -> None:
     console.print(f"\n[bold]{data.info.name}[/] was logged:\n")
     console.print(metrics_table(index, console.width))
     console.print(f"\n{files_line(data)}\n", soft_wrap=True)
-    curves = {name: index.curves[name] for name in ("train/loss", "val/accuracy")}
+    curves = {name: {"": index.curves[name]} for name in ("train/loss", "val/accuracy")}
     drawing = terminal.plot(curves, console.width)
     if drawing:
         console.print(drawing, markup=False, style="cyan", no_wrap=True, crop=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 from collections import Counter
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from rankzero.reader.index.run_index import RunIndex
     from rankzero.reader.index.summary import MetricSummary
     from rankzero.reader.run_data import RunData
-    from rankzero.reader.series import Series
     from rankzero.rundir.finding import Delivered
 
 _MAX_ROWS = 40
@@ -56,7 +54,7 @@ def show(
         for part in _parts(data, index, deliveries, console):
             terminal.show(part, console)
         for name in plot or ():
-            _plot(index.curves, name, console)
+            terminal.show_plot(name, {"": index.curves[name]} if name in index.curves else {}, index.curves, console)
     has_problem = any(each.position.problem or each.position.rejected for each in deliveries.values())
     if has_problem or data.losses or data.damaged:
         raise typer.Exit(1)
@@ -254,21 +252,6 @@ def _has_courier(data: RunData, key: str) -> bool:
     from rankzero.rundir.positions import is_served
 
     return is_served(data.dir, key)
-
-
-def _plot(curves: Mapping[str, Series], name: str, console: Console) -> None:
-    from rankzero.errors import ConfigError, PluginNotInstalledError, RankzeroError
-    from rankzero.messages import did_you_mean
-
-    if importlib.util.find_spec("plotext") is None:
-        raise PluginNotInstalledError("--plot needs plotext: pip install plotext")
-    if name not in curves:
-        raise ConfigError(f"the run has no metric {name!r}.{did_you_mean(name, curves)}")
-    drawing = terminal.plot({name: curves[name]}, console.width)
-    if drawing is None:
-        raise RankzeroError(f"{name!r} cannot be drawn: it has no finite values, or plotext is older than version 6")
-    console.print()
-    console.print(drawing, markup=False)
 
 
 def _as_json(data: RunData, metrics: Mapping[str, MetricSummary], deliveries: dict[str, Delivered]) -> dict[str, Any]:

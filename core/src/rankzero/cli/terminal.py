@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import re
@@ -242,26 +243,66 @@ def _means(values: Sequence[float], width: int) -> list[float | None]:
     return means
 
 
-def plot(series: Mapping[str, Series], width: int, height: int = 12) -> str | None:
-    """Draw curves over steps, or over seconds if there are none, side by side; None if plotext fails or is missing."""
+def show_plot(name: str, curves: Mapping[str, Series], known: Iterable[str], console: Console) -> None:
+    """Draw a metric of one run or several over each other.
+
+    Args:
+        name: the metric.
+        curves: the name of each run that has the metric, and its curve.
+        known: the metrics that there are.
+        console: where to draw.
+
+    Raises:
+        ConfigError: there is no such metric.
+        PluginNotInstalledError: plotext is not installed.
+        RankzeroError: the curves cannot be drawn.
+    """
+    from rankzero.errors import ConfigError, PluginNotInstalledError, RankzeroError
+    from rankzero.messages import did_you_mean
+
+    if importlib.util.find_spec("plotext") is None:
+        raise PluginNotInstalledError("--plot needs plotext: pip install plotext")
+    if not curves:
+        raise ConfigError(f"there is no metric {name!r}.{did_you_mean(name, known)}")
+    drawing = plot({name: curves}, console.width)
+    if drawing is None:
+        raise RankzeroError(f"{name!r} cannot be drawn: it has no finite values, or plotext is older than version 6")
+    console.print()
+    console.print(drawing, markup=False)
+
+
+def plot(panels: Mapping[str, Mapping[str, Series]], width: int, height: int = 12) -> str | None:
+    """Draw panels side by side, with curves over steps, or over seconds if there are none.
+
+    Args:
+        panels: the title of each panel, and its curves by name; several are drawn with digits, over each other.
+        width: of the terminal.
+        height: in lines.
+
+    Returns:
+        The drawing; None if plotext fails or is missing.
+    """
     try:
         import plotext
 
+        names: list[str] = []
         figure = plotext.figure
         figure.clear()
         figure.plot_size(min(width, _MAX_PLOT_WIDTH), height)
-        if len(series) > 1:
-            figure.subplots(1, len(series))
-        for column, (name, each) in enumerate(series.items(), 1):
-            x, y = _points(each)
-            panel = figure.subplot(1, column) if len(series) > 1 else figure
+        if len(panels) > 1:
+            figure.subplots(1, len(panels))
+        for column, (title, curves) in enumerate(panels.items(), 1):
+            panel = figure.subplot(1, column) if len(panels) > 1 else figure
             panel.theme("colorless")
-            panel.title(name)
-            panel.ruler("x").ticks(*_ticks(x))
-            panel.draw(panel.signal(x, y, marker="braille").lines())
+            panel.title(title)
+            points = {name: found for name, each in curves.items() if (found := _points(each))[0]}
+            panel.ruler("x").ticks(*_ticks([x for xs, _ in points.values() for x in xs]))
+            for number, (name, (x, y)) in enumerate(points.items(), 1):
+                panel.draw(panel.signal(x, y, marker=str(number % 10) if len(curves) > 1 else "braille").lines())
+                names += [f"{number % 10} {printable(name)}"] if len(curves) > 1 else []
         drawing: str = figure.build().string(colorless=True)
         figure.clear()
-        return drawing.rstrip("\n")
+        return "\n".join([drawing.rstrip("\n"), *([" · ".join(names)] if names else [])])
     except Exception:  # a failed plot must not fail the command
         return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,6 +122,15 @@ class RunSummary(msgspec.Struct, frozen=True):
         for key in self.loggers:
             check_key(key)
         check_depth(self.params)
+
+
+def goal_of(metric: str, definitions: Iterable[Mapping[str, DefineMetric]]) -> str | None:
+    """Return ``minimize`` or ``maximize`` if a run has said so of a metric, or of a pattern like ``val/*``."""
+    for each in definitions:
+        for pattern, definition in each.items():
+            if definition.goal and (pattern == metric or fnmatchcase(metric, pattern)):
+                return definition.goal
+    return None
 
 
 def as_step(step: float) -> int | None:

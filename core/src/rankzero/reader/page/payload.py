@@ -6,13 +6,12 @@ import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from rankzero.reader.index.summary import MetricSummary
+from rankzero.reader.index.summary import MetricSummary, goal_of
 from rankzero.reader.page.contents import Files, details, details_block, media_keys, read_media
 from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
 from rankzero.reader.run_data import RunData, read_run
@@ -132,11 +131,7 @@ class Page:
         }
 
     def _goal(self, name: str) -> str | None:
-        for run in self._runs:
-            for pattern, definition in run.contents.definitions.items():
-                if definition.goal and (pattern == name or fnmatchcase(name, pattern)):
-                    return definition.goal
-        return None
+        return goal_of(name, (run.contents.definitions for run in self._runs))
 
 
 def _lines(run: PageRun, name: str, most: int) -> Iterator[tuple[bool, Curve]]:
