@@ -57,6 +57,10 @@ def measuring(run_dir):
     ]
 
 
+def has_ended(process):
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 def has_open(process, run_dir):
     try:
         return any(Path(file.path).is_relative_to(run_dir) for file in process.open_files())
@@ -264,11 +268,16 @@ def test_a_training_process_that_becomes_another_program_is_not_measured(trainin
         run = begin(system_metrics=0.05, delivery="off")
         while "system/" not in (run.dir / "journal.jsonl").read_text(): time.sleep(0.01)
         ready()
+        sys.stdin.readline()
         os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(240)"])
-        """
+        """,
+        stdin=subprocess.PIPE,
     )
     training.until_ready()
-    until(lambda: not measuring(training.run_dir))
+    (process,) = measuring(training.run_dir)
+    training.process.stdin.write("\n")
+    training.process.stdin.flush()
+    until(lambda: has_ended(process))
     assert training.process.poll() is None
 
 
@@ -285,7 +294,7 @@ def test_a_run_whose_directory_is_deleted_is_not_made_again(tmp_path):
     until(lambda: samples(run.dir))
     (process,) = measuring(run.dir)
     shutil.rmtree(run.dir)
-    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(process))
     assert not run.dir.exists()
     with pytest.warns(UserWarning, match="was deleted"):
         run.log_metrics({"loss": 1.0})
