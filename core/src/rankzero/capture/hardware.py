@@ -47,6 +47,8 @@ class Hardware:
         for part in self._parts:
             try:
                 found.update(part())
+            except psutil.NoSuchProcess:  # the training process has just died
+                continue
             except Exception as error:
                 if (text := f"{type(error).__name__}: {error}") not in self._reported:
                     self._reported.add(text)
