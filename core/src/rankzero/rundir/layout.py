@@ -9,7 +9,7 @@ JOURNALS = frozenset({JOURNAL, JOURNAL + COMPRESSED})
 WRITER_LOCK = "writer.lock"
 """Locked while a process writes the run."""
 COURIER_LOG = "courier.log"
-"""The log of the couriers and of the process that captures the environment."""
+"""The log of the couriers, and of the processes that capture the environment and measure the system."""
 MEDIA = "media"
 """Images, tables, artifacts, …, named by their content."""
 CHECKPOINTS = "checkpoints"
