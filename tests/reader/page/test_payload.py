@@ -60,7 +60,7 @@ def unpack(block):
     data = zlib.decompress(block, -zlib.MAX_WBITS)
     (size,) = struct.unpack_from("<I", data)
     offset = 4 + size
-    for run, is_cut, count, kinds in json.loads(data[4:offset]):
+    for run, is_cut, count, kinds, _ in json.loads(data[4:offset]):
         curve, offset = unpack_curve(data, offset, count, kinds)
         yield run, is_cut, curve
 
@@ -84,7 +84,7 @@ def test_a_run_in_the_manifest(write, tmp_path):
     assert (run["name"], run["status"], run["tags"], run["started"]) == ("amber-otter-1", "crashed", ["a"], BEGAN)
     assert run["params"] == {"lr": 0.1, "model/layers": "[1,2]", "model/bad": "NaN"}
     assert manifest["metrics"] == [["train/loss", None], ["val/loss", None]]
-    count, last, last_step, low, low_step, high, high_step = run["summary"]["0"]
+    count, last, last_step, low, low_step, high, high_step = run["summary"]["train/loss"]
     assert (count, last_step, low_step, high, high_step) == (60, 59, 59, 7.5, 30)
     assert last == low == pytest.approx(math.exp(-59 / 60))
     assert [(each["key"], each["state"]) for each in run["deliveries"]] == [("csv", "behind")]
@@ -147,7 +147,7 @@ def test_metrics_without_steps_or_numbers(write, tmp_path):
     ((_, _, curve),) = unpack(blocks["m0"])
     assert list(map(math.isnan, curve.step)) == [True] * 3
     assert curve.value[1:] == [math.inf, -math.inf]
-    assert as_json(blocks["manifest"])["runs"][0]["summary"]["0"][:2] == [3, "-Infinity"]
+    assert as_json(blocks["manifest"])["runs"][0]["summary"]["a"][:2] == [3, "-Infinity"]
 
 
 def test_media_are_embedded_newest_first_up_to_a_limit(write, tmp_path):

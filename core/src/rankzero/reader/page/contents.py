@@ -16,7 +16,6 @@ from rankzero.errors import NotAFileError, UnsafePathError
 from rankzero.events.structs import Console
 from rankzero.files.writing import open_regular
 from rankzero.media.store import MediaFile, read_table
-from rankzero.reader.page.packing import as_block, as_json
 from rankzero.reader.run_data import RunData
 from rankzero.values import to_jsonable
 
@@ -25,7 +24,7 @@ _MOST_ROWS = 5_000  # of all tables of one key
 _MOST_ROWS_OF_ONE = 500
 _MOST_ITEMS = 100  # histograms or texts of one key
 _MOST_TEXT = 100_000
-_TYPES = {
+TYPES = {
     **{f".{name}": f"image/{name}" for name in ("png", "gif", "webp", "bmp", "avif", "jpeg")},
     **{f".{name}": f"audio/{name}" for name in ("wav", "flac", "ogg", "aac")},
     **{f".{name}": f"video/{name}" for name in ("mp4", "webm")},
@@ -159,7 +158,7 @@ def _file(logged: Any, files: Files, newer: int) -> dict[str, Any]:
 
 def _shown(file: MediaFile) -> dict[str, Any]:
     path = Path(file.path)
-    mime = _TYPES.get(path.suffix.lower(), "")
+    mime = TYPES.get(path.suffix.lower(), "")
     return {"show": mime.partition("/")[0] or "save", "type": mime, "name": file.name or path.name}
 
 
@@ -246,8 +245,3 @@ def media_keys(run: RunData) -> Mapping[str, list[str]]:
         if by_key:
             keys[kind] = dict.fromkeys(by_key)
     return {kind: list(names) for kind, names in keys.items()}
-
-
-def details_block(found: dict[str, Any]) -> bytes:
-    """Return the details of a run as a block."""
-    return as_block(as_json(to_jsonable(found)))

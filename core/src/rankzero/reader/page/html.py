@@ -18,7 +18,7 @@ from rankzero.reader.page.payload import Page, PageRun, title
 
 _ASSETS = Path(__file__).parent / "assets"
 _STYLES = ("uPlot.min.css", "page.css")
-_SCRIPTS = ("dom.js", "data.js", "state.js", "charts.js", "table.js", "media.js", "details.js", "app.js")
+_SCRIPTS = ("dom.js", "data.js", "state.js", "charts.js", "table.js", "media.js", "details.js", "live.js", "app.js")
 _POLICY = "default-src 'none'; script-src {scripts}; style-src {styles}; img-src data: blob:{own}; media-src data: blob:{own}; connect-src {connect}; base-uri 'none'; form-action 'none'"  # noqa: E501
 _HEIGHT = 640  # of a page in a notebook
 
@@ -55,6 +55,7 @@ def render(heading: str, blocks: Iterable[tuple[str, bytes]], *, is_live: bool =
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta name="generator" content="rankzero">
+<link rel="icon" href="data:,">
 <title>{escape(heading)}</title>
 <style>{styles}</style>
 </head>

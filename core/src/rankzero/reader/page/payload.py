@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from rankzero.reader.index.summary import MetricSummary, goal_of
-from rankzero.reader.page.contents import Files, details, details_block, media_keys, read_media
+from rankzero.reader.page.contents import Files, details, media_keys, read_media
 from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
 from rankzero.reader.run_data import RunData, read_run
 from rankzero.rundir.finding import delivered
@@ -45,12 +45,14 @@ def summarize(points: Points) -> list[Any]:
     return [len(values), *(each for place in places for each in (values[place], steps[place]))]
 
 
+def summary_row(each: MetricSummary) -> list[Any]:
+    """Return the same as `summarize`."""
+    return [each.count, each.last, each.last_step, each.min, each.min_step, each.max, each.max_step]
+
+
 def page_run(data: RunData, curves: Mapping[str, Points], summaries: Mapping[str, MetricSummary]) -> PageRun:
     """Return a run whose metrics are known by an index only."""
-    rows = {
-        name: [each.count, each.last, each.last_step, each.min, each.min_step, each.max, each.max_step]
-        for name, each in summaries.items()
-    }
+    rows = {name: summary_row(each) for name, each in summaries.items()}
     rewound = read_run(data.dir, keep_rewound=True).metrics if data.rewinds else {}
     return PageRun(data, curves, rows, rewound)
 
@@ -64,14 +66,12 @@ class Page:
         most_points: the number of points of all curves together.
     """
 
-    def __init__(self, runs: Sequence[PageRun], *, max_media: int, most_points: int = _MOST_POINTS) -> None:
+    def __init__(self, runs: Sequence[PageRun], *, max_media: int = 0, most_points: int = _MOST_POINTS) -> None:
         self._runs = runs
         self._metrics = list(dict.fromkeys(name for run in runs for name in run.curves))
         curves = sum(len(run.curves) for run in runs)
         self._most = max(_FEWEST_POINTS, most_points // max(1, curves))
         self.files = Files(max_media)
-        self._details = [details(run.contents, self.files) for run in runs]
-        self.files.choose()
 
     def manifest(self) -> dict[str, Any]:
         """Return what the page needs at once."""
@@ -79,17 +79,21 @@ class Page:
             "made": time.time(),
             "points": self._most,
             "left_out": [self.files.left_out, self.files.bytes_left_out],
-            "runs": [self._run(run) for run in self._runs],
-            "metrics": [[name, self._goal(name)] for name in self._metrics],
+            "runs": [run_entry(run) for run in self._runs],
+            "metrics": [
+                [name, goal_of(name, (run.contents.definitions for run in self._runs))] for name in self._metrics
+            ],
         }
 
     def blocks(self) -> Iterator[tuple[str, bytes]]:
         """Yield the name and content of each block: ``mN`` of a metric, ``rN`` of a run, ``fN`` of a file."""
+        found = [details(run.contents, self.files) for run in self._runs]
+        self.files.choose()
         yield "manifest", as_block(as_json(to_jsonable(self.manifest())))
         for number, name in enumerate(self._metrics):
             yield f"m{number}", as_block(self.curves(name))
-        for number, found in enumerate(self._details):
-            yield f"r{number}", details_block(found)
+        for number, each in enumerate(found):
+            yield f"r{number}", as_block(as_json(to_jsonable(each)))
         for name, path in self.files.names().items():
             yield name, base64.b64encode(read_media(path))
 
@@ -99,39 +103,36 @@ class Page:
         for number, run in enumerate(self._runs):
             for is_cut, curve in _lines(run, name, self._most):
                 kinds, packed = pack(curve, run.contents.info.started)
-                header.append([number, is_cut, len(curve.value), kinds])
+                header.append([number, is_cut, len(curve.value), kinds, run.contents.lines])
                 data.append(packed)
         head = as_json(header)
         return b"".join([len(head).to_bytes(4, "little"), head, *data])
 
-    def _run(self, run: PageRun) -> dict[str, Any]:
-        contents = run.contents
-        info = contents.info
-        places = {name: number for number, name in enumerate(self._metrics)}
-        return {
-            "id": info.id,
-            "name": info.name,
-            "project": info.project,
-            "group": info.group,
-            "parent": getattr(info, "parent", None),
-            "dir": str(contents.dir),
-            "tags": contents.tags,
-            "notes": info.notes,
-            "status": contents.status,
-            "started": info.started,
-            "ended": contents.finished or contents.updated,
-            "params": {name: _param(value) for name, value in flatten(contents.params)},
-            "summary": {
-                places[name]: run.summaries[name] if name in run.summaries else summarize(curve)
-                for name, curve in run.curves.items()
-            },
-            "marks": list(_marks(contents)),
-            "media": media_keys(contents),
-            "deliveries": list(_deliveries(contents)),
-        }
 
-    def _goal(self, name: str) -> str | None:
-        return goal_of(name, (run.contents.definitions for run in self._runs))
+def run_entry(run: PageRun) -> dict[str, Any]:
+    """Return what the manifest has of a run."""
+    contents = run.contents
+    info = contents.info
+    return {
+        "id": info.id,
+        "name": info.name,
+        "project": info.project,
+        "group": info.group,
+        "parent": getattr(info, "parent", None),
+        "dir": str(contents.dir),
+        "tags": contents.tags,
+        "notes": info.notes,
+        "status": contents.status,
+        "started": info.started,
+        "ended": contents.finished or contents.updated,
+        "params": {name: _param(value) for name, value in flatten(contents.params)},
+        "summary": {
+            name: run.summaries[name] if name in run.summaries else summarize(run.curves[name]) for name in run.curves
+        },
+        "marks": list(_marks(contents)),
+        "media": media_keys(contents),
+        "deliveries": list(_deliveries(contents)),
+    }
 
 
 def _lines(run: PageRun, name: str, most: int) -> Iterator[tuple[bool, Curve]]:

@@ -74,7 +74,7 @@ function build() {
         controls.reset, controls.groups),
       h("span", { className: "for-runs" }, field("Value", controls.stat), h("button", { type: "button", on: { click: chooseAll } }, "Draw all"), h("button", { type: "button", on: { click: () => set({ runs: [] }) } }, "Draw none"))),
     h("div", { className: "body" }, controls.runs, controls.panel),
-    h("footer", { className: "note" }, `Written by rankzero ${when(manifest.made)}. ${isThinned() ? THINNED : ""}`),
+    h("footer", { className: "note" }, manifest.live ? liveState : `Written by rankzero ${when(manifest.made)}.`, isThinned() ? ` ${THINNED}` : null),
     tip, help, viewer);
 }
 
@@ -193,6 +193,7 @@ async function start() {
   addEventListener("hashchange", readHash);
   addEventListener("scroll", hideTip, { passive: true });
   systemIsDark.addEventListener("change", showTheme);
+  if (manifest.live) follow();
   document.body.dataset.ready = "yes";
 }
 

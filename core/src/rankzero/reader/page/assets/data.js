@@ -28,14 +28,23 @@ function once(key, load) {
   return loaded.get(key);
 }
 
-const loadDetails = (run) => once(`r${run}`, async () => json(await inflate(await block(`r${run}`))));
+const loadDetails = (run) => once(`r${run}`, async () => json(await part(`r${run}`, `details/${run}`)));
 
-const loadCurves = (metric) => once(`m${metric}`, async () => unpack(await inflate(await block(`m${metric}`))));
+const loadCurves = (metric) =>
+  once(`m${metric}`, async () => unpack(await part(`m${metric}`, `curves?name=${encodeURIComponent(manifest.metrics[metric][0])}`)));
+
+// A block of the page, or what the server of a live page answers.
+async function part(name, path) {
+  if (!manifest.live) return inflate(await block(name));
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
 
 
-// The address of a file: an object of this page, never of a network.
-const fileUrl = (name, type) =>
-  once(name, async () => URL.createObjectURL(new Blob([await block(name)], { type: type || "application/octet-stream" })));
+// The address of a file: an object of this page, or on the server that a live page came from.
+const fileUrl = async ({ file, url }, type) =>
+  url ?? once(file, async () => URL.createObjectURL(new Blob([await block(file)], { type: type || "application/octet-stream" })));
 
 // Curves are columns one after another; each column has first all lowest bytes of its numbers, then all second ones, …
 function unpack(data) {
@@ -53,8 +62,8 @@ function unpack(data) {
     let sum = 0;
     return Float64Array.from(new Int32Array(ordered.buffer), (difference) => (sum += difference));
   };
-  return json(data.subarray(4, offset)).map(([run, isCut, length, kinds]) => {
+  return json(data.subarray(4, offset)).map(([run, isCut, length, kinds, lines]) => {
     const [step, time, epoch, value] = kinds.map((kind) => column(kind, length));
-    return { run, isCut, step, time: time.map((each) => each / 1000), epoch, value };
+    return { run, isCut, lines, step, time: time.map((each) => each / 1000), epoch, value };
   });
 }

@@ -92,11 +92,11 @@ function mediaItem(item) {
 
 function fileElement(item) {
   if (item.missing) return h("p", { className: "note" }, "the file is missing: ", named(item.name));
-  if (!item.file) return h("p", { className: "note" }, "left out: ", named(item.name), ` (${bytes(item.size)})`);
+  if (!item.file && !item.url) return h("p", { className: "note" }, "left out: ", named(item.name), ` (${bytes(item.size)})`);
   const tag = { image: "img", audio: "audio", video: "video" }[item.show];
   if (!tag) return saveButton(item);
   const element = h(tag, tag === "img" ? { alt: visible(item.caption ?? item.name), decoding: "async" } : { controls: true, preload: "metadata" });
-  fileUrl(item.file, item.type).then((url) => (element.src = url));
+  fileUrl(item, item.type).then((url) => (element.src = url));
   element.addEventListener("error", () => element.replaceWith(h("p", { className: "note" }, "cannot be shown: ", named(item.name), saveButton(item))));
   if (tag === "img") {
     element.addEventListener("load", () => element.classList.toggle("pixels", element.naturalWidth < 128));
@@ -108,7 +108,7 @@ function fileElement(item) {
 // A file that no browser shows, or that could run scripts, is only saved.
 function saveButton(item) {
   const save = async () => {
-    const link = h("a", { href: await fileUrl(item.file, ""), download: visible(item.name) });
+    const link = h("a", { href: await fileUrl(item, ""), download: visible(item.name) });
     link.click();
   };
   return h("button", { type: "button", on: { click: save } }, "Save ", named(cut(item.name, 40)), ` (${bytes(item.size)})`);

@@ -100,7 +100,7 @@ const STAT_PLACES = { last: 1, min: 3, max: 5 };
 function metricColumns() {
   const wanted = pattern(state.q);
   const found = [];
-  manifest.metrics.forEach(([name, goal], metric) => {
+  manifest.metrics.forEach(([name, goal]) => {
     if (state.q && wanted && !wanted.test(name)) return;
     const best = goal ? { minimize: "min", maximize: "max" }[goal] : null;
     const stats = state.stat === "all" ? ["last", "min", "max"] : state.stat === "best" ? [best].filter(Boolean) : [state.stat];
@@ -108,8 +108,8 @@ function metricColumns() {
       const place = STAT_PLACES[stat];
       found.push({
         key: `m:${stat}:${name}`, head: name, kind: "metric", stat: stat === best ? `${stat}, best` : stat,
-        value: (run) => run.summary[metric]?.[place] === undefined ? undefined : toNumber(run.summary[metric][place]),
-        cell: ({ summary: { [metric]: summary } }) => summary?.[place] === undefined ? "" : h("span", { title: atStep(summary, place) }, number(summary[place])),
+        value: ({ summary: { [name]: summary } }) => summary?.[place] === undefined ? undefined : toNumber(summary[place]),
+        cell: ({ summary: { [name]: summary } }) => summary?.[place] === undefined ? "" : h("span", { title: atStep(summary, place) }, number(summary[place])),
         best: stat === best ? best : null,
       });
     }

@@ -46,7 +46,7 @@ def open_page(chromium, tmp_path):
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(f"{path.as_uri()}{fragment}")
+        page.goto(f"{path if isinstance(path, str) else path.as_uri()}{fragment}")
         page.wait_for_selector("body[data-ready]")
         return page
 
@@ -55,4 +55,4 @@ def open_page(chromium, tmp_path):
     for context in contexts:
         context.close()
     assert problems == []
-    assert [each for each in requests if not each.startswith(("file://", "blob:", "data:"))] == []
+    assert [each for each in requests if not each.startswith(("file://", "blob:", "data:", "http://127.0.0.1:"))] == []
