@@ -128,7 +128,7 @@ def browser(session: nox.Session) -> None:
     if "--picture" in session.posargs:
         session.run("python", "docs/pictures/draw_page.py", env=TEST_ENV)
     else:
-        session.run("pytest", "-m", "browser", "tests/reader", *session.posargs, env=TEST_ENV)
+        session.run("pytest", "-m", "browser", "tests/reader/page", "tests/reader/view", *session.posargs, env=TEST_ENV)
 
 
 @nox.session

@@ -1,4 +1,7 @@
-"""A page of 100 runs with 10,000 points each: its size, the time to write it, and the first paint in Chromium."""
+"""A page of 100 runs with 10,000 points each: its size, the time to write it, and the first paint in Chromium.
+
+And the cost of an update of the live page, for a short and for a long journal: it depends on what is new only.
+"""
 
 import math
 import random
@@ -7,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from measuring import Table
 
@@ -14,12 +18,17 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Finish, Metrics, Start, encode, encode_lines
 from rankzero.reader.index.run_index import index_run
 from rankzero.reader.page.html import write_page
+from rankzero.reader.page.packing import as_json
 from rankzero.reader.page.payload import page_run
+from rankzero.reader.view.live import LiveRuns
 
 RUNS, POINTS = 100, 10_000
 MOST_MEGABYTES = 10
 MOST_SECONDS = 3  # with indexes, as the second time
 MOST_TO_PAINT = 1
+UPDATES, NEW = 30, 10
+LONG = 500_000  # points of the long journal
+MOST_TIMES_SHORT = 3
 
 
 def write_runs(directory):
@@ -41,6 +50,27 @@ def write(directory, path):
         runs.append(page_run(index.data(), index.curves, index.summary.metrics))
     write_page(runs, path, 0)
     return time.perf_counter() - began
+
+
+def seconds_to_update(directory, points):
+    """Return the median seconds until what is new of a run is known, and the bytes of the answer."""
+    run_dir = directory / f"{points:032x}"
+    run_dir.mkdir(parents=True)
+    info = RunInfo(run_dir.name, "live", "bench", str(run_dir), started=1.7e9)
+    rows = [Metrics(1.7e9 + n, n, {"loss": n / 3}) for n in range(points + UPDATES * NEW)]
+    journal = run_dir / "journal.jsonl"
+    journal.write_bytes(encode(Start(1.7e9, info)) + encode_lines(rows[:points]))
+    runs = LiveRuns(run_dir)
+    (entry,) = runs.news({}).values()
+    seconds = []
+    for first in range(points, len(rows), NEW):
+        with open(journal, "ab") as file:
+            file.write(encode_lines(rows[first : first + NEW]))
+        began = time.perf_counter()
+        (entry,) = runs.news({"0": (entry["offset"], entry["lines"])}).values()
+        seconds.append(time.perf_counter() - began)
+        assert len(entry["points"]["loss"]) == NEW
+    return median(seconds), len(as_json(entry))
 
 
 def seconds_to_paint(path):
@@ -83,6 +113,10 @@ def main():
         else:
             table.show("first paint in headless Chromium", paint[0], "s", MOST_TO_PAINT)
             table.show("first curves in headless Chromium", paint[1], "s")
+        (short, _), (long, size) = (seconds_to_update(Path(temporary, "live"), points) for points in (5_000, LONG))
+        table.show(f"live: {NEW} new points of a run of {LONG:,}", 1000 * long, "ms")
+        table.show("live: times as long as of a run of 5,000", long / short, "×", MOST_TIMES_SHORT)
+        table.show("live: size of the answer", size / 1000, "kB", 2)
     table.exit()
 
 

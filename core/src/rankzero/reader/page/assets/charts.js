@@ -55,7 +55,8 @@ class Chart {
       if (smoothed[index]) push(each.x, each.y, color, 1, { alpha: this.lines.length > 3 ? 0.12 : 0.25 });
       else if (each.isCut) push(each.x, each.y, color, 1, { alpha: 0.5, dash: [4, 4] });
     });
-    this.lines.forEach((each) => each.isCut || push(each.x, each.shown, runColor(each.run), 1.5));
+    const [width, alpha] = this.lines.length > 10 ? [1, 0.75] : [1.5, 1];
+    this.lines.forEach((each) => each.isCut || push(each.x, each.shown, runColor(each.run), width, { alpha }));
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     const isTime = this.x === "wall";
     this.plot = new uPlot(

@@ -2,7 +2,7 @@
 
 const DRAWN_AT_FIRST = 50;
 const MOST_COLUMNS = 40; // of metrics
-const STATS = { last: "last", min: "min", max: "max", best: "best", all: "all four" };
+const STATS = { last: "last", min: "min", max: "max", best: "best", all: "all" };
 
 // A color that a run keeps whichever others are drawn: neighbours are far apart on the circle of hues.
 function runColor(run) {
@@ -146,8 +146,8 @@ function showTable() {
     h("th", { scope: "col", "aria-sort": each !== sorted ? "none" : isDown ? "descending" : "ascending", className: each.kind ?? "" },
       h("button", { type: "button", on: { click: () => sortBy(each, sorted, isDown) } },
         named(cut(each.head, 40), { title: visible(each.head) }),
-        each.stat ? h("small", {}, each.stat) : null,
-        each === sorted ? (isDown ? " ↓" : " ↑") : null));
+        each === sorted ? (isDown ? " ↓" : " ↑") : null,
+        each.stat ? h("small", {}, each.stat) : null));
   const cell = (each, run, index) =>
     h(each.key === "name" ? "th" : "td", { className: `${typeof each.value(run) === "number" ? "number" : ""} ${best.get(each.key) === run ? "best" : ""}`, ...(each.key === "name" ? { scope: "row" } : {}) }, each.cell(run, index));
   fill(table, h("table", {},
