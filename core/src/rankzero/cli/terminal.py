@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ def show(part: RenderableType, console: Console) -> None:
 
 
 def _lines(part: RenderableType, console: Console) -> list[str]:
+    from rich.text import Text
+
     with console.capture() as captured:
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(part, soft_wrap=isinstance(part, str | Text))
     return [line.rstrip() for line in captured.get().removesuffix("\n").split("\n")]
 
 
@@ -79,14 +81,58 @@ def table_lines(
         folded: heading of the column whose cells may wrap.
         right: heading of the column that is aligned on the right.
     """
-    shown = dict(columns)
-    table = _table(shown, folded, right)
+    cells = {heading: _Cells(heading, column, console) for heading, column in columns.items()}
     for heading in droppable:
-        if console.measure(table, options=console.options.update(width=_UNLIMITED)).maximum <= console.width:
+        if _width(cells) <= console.width:
             break
-        shown.pop(heading, None)
-        table = _table(shown, folded, right)
-    return _lines(table, console)
+        cells.pop(heading, None)
+    if _width(cells) > console.width:
+        return _lines(_table({heading: columns[heading] for heading in cells}, folded, right), console)
+    # rich takes a millisecond for each row
+    rows = zip(*(each.rows(is_right=heading == right) for heading, each in cells.items()), strict=True)
+    return [line for row in rows for line in _side_by_side(row, [each.width for each in cells.values()])]
+
+
+class _Cells:
+    """A column of a table, with its heading, as text with escape sequences for colours."""
+
+    def __init__(self, heading: str, cells: Sequence[str], console: Console) -> None:
+        self._console = console
+        self._around: dict[str, tuple[str, str]] = {}
+        self._cells = [[self._styled(line) for line in cell.split("\n")] for cell in (f"[bold]{heading}[/]", *cells)]
+        self.width = max(width for lines in self._cells for _, width in lines)
+
+    def rows(self, *, is_right: bool) -> Iterator[list[tuple[str, int]]]:
+        """Yield the lines of each cell and their widths."""
+        for lines in self._cells:
+            yield [(" " * (self.width - width) + text, self.width) for text, width in lines] if is_right else lines
+
+    def _styled(self, cell: str) -> tuple[str, int]:
+        from rich.cells import cell_len
+
+        found = _ONE_STYLE.fullmatch(cell)
+        if not found:  # nested or escaped
+            rich_text = self._console.render_str(cell, emoji=False)
+            return _lines(rich_text, self._console)[0], rich_text.cell_len
+        style, text = found[1] or "", found[2]
+        if style not in self._around:
+            before, _, after = _lines(f"[{style}]x[/]", self._console)[0].partition("x") if style else ("", "", "")
+            self._around[style] = before, after
+        before, after = self._around[style]
+        return before + text + after, cell_len(text)
+
+
+_ONE_STYLE = re.compile(r"(?:\[(\w+)\](?=.*\[/\]$))?([^\[\\]*)(?:\[/\])?")
+
+
+def _width(columns: Mapping[str, _Cells]) -> int:
+    return sum(each.width for each in columns.values()) + 2 * (len(columns) - 1)
+
+
+def _side_by_side(cells: Sequence[Sequence[tuple[str, int]]], widths: Sequence[int]) -> Iterator[str]:
+    for line in range(max(map(len, cells))):
+        parts = [each[line] if line < len(each) else ("", 0) for each in cells]
+        yield "  ".join(text + " " * (width - has) for (text, has), width in zip(parts, widths, strict=True)).rstrip()
 
 
 def _table(columns: Mapping[str, Sequence[str]], folded: str, right: str) -> Table:
