@@ -285,11 +285,23 @@ def test_details_have_parameters_files_deliveries_and_the_console(open_page, tmp
     page.get_by_role("heading", name="everything").wait_for()
 
 
+REMEMBER_TEXTS = """() => {
+    window.texts = [];
+    const drawn = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+        window.texts.push(text);
+        drawn.call(this, text, ...rest);
+    };
+}"""
+
+
 def test_resumes_rewinds_and_ends_are_marked_and_rewound_points_are_drawn_on_request(open_page, tmp_path, write):
     page = open_page(write(write_rewound_run(tmp_path)))
     wait_for_curves(page)
     survived = drawing(page)
+    page.evaluate(REMEMBER_TEXTS)
     page.get_by_role("button", name="rewound", exact=True).click()
+    until(page, "['↻', '↶', '✕'].every(each => window.texts.includes(each))")
     assert drawing(page) != survived
     page.get_by_role("button", name="rewound", exact=True).click()
     assert drawing(page) == survived

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from urllib.request import urlopen
 
 import pytest
 from reader.page.scenes import BEGAN, rows, write_full_run, write_run
@@ -193,6 +194,8 @@ def test_the_command_names_the_tunnel_and_ctrl_c_ends_it(server, tmp_path):
     process, address, printed = server(SSH_CONNECTION="10.0.0.1 22 10.0.0.2 22")
     port = address.split(":")[2].split("/")[0]
     assert re.search(rf"ssh -N -L {port}:127\.0\.0\.1:{port} \S+@{re.escape(socket.gethostname())}\n", printed)
+    with urlopen(address) as answer:  # it serves
+        assert b"<title>runs in " in answer.read()
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")

@@ -24,6 +24,8 @@ class Points(Protocol):
     @property
     def time(self) -> Any: ...
     @property
+    def epoch(self) -> Any: ...
+    @property
     def value(self) -> Any: ...
 
 
@@ -48,7 +50,7 @@ def thin(points: Points, most: int) -> Curve:
     What is drawn looks the same: see Jugl et al., "M4: A Visualization-Oriented Time Series Data Aggregation", VLDB
     2014.
     """
-    columns = [points.step, points.time, getattr(points, "epoch", None), points.value]
+    columns = [points.step, points.time, points.epoch, points.value]
     step, time, epoch, value = ([] if each is None else list(each.tolist()) for each in columns)
     if epoch and all(each is None or each != each for each in epoch):
         epoch = []

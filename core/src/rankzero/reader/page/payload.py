@@ -118,7 +118,7 @@ def run_entry(run: PageRun) -> dict[str, Any]:
         "name": info.name,
         "project": info.project,
         "group": info.group,
-        "parent": getattr(info, "parent", None),
+        "parent": info.parent,
         "dir": str(contents.dir),
         "tags": contents.tags,
         "notes": info.notes,

@@ -14,7 +14,7 @@ const KEYS = [
   ["s  S", "smooth more, less"],
   ["r", "reset zoom; so does a double click"],
   ["c", "close or open all groups"],
-  ["a", "draw all runs, or the first ones"],
+  ["a", "draw all runs, or the newest ones"],
   ["n", "next run in the details"],
   ["d", "dark or light"],
   ["?", "this list"],

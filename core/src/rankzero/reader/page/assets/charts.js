@@ -156,6 +156,7 @@ class Chart {
     const { ctx } = u;
     const { top, height } = u.bbox;
     ctx.textAlign = "center";
+    const signs = new Map(); // place → how many stand there
     for (const [kind, time, step] of manifest.runs[line.run].marks) {
       const { sign, isEnd } = MARKS[kind];
       const last = line.x.length - 1;
@@ -170,13 +171,15 @@ class Chart {
       ctx.lineWidth = ratio;
       ctx.setLineDash([2 * ratio, 3 * ratio]);
       ctx.beginPath();
-      ctx.moveTo(at, top + 10 * ratio);
+      const below = 12 * (signs.get(at) ?? 0);
+      signs.set(at, (signs.get(at) ?? 0) + 1);
+      ctx.moveTo(at, top + (below + 11) * ratio);
       ctx.lineTo(at, top + height);
       ctx.stroke();
       ctx.setLineDash([]);
       ctx.globalAlpha = 1;
       ctx.font = `${11 * ratio}px system-ui`;
-      ctx.fillText(sign, at, top + 9 * ratio);
+      ctx.fillText(sign, at, top + (below + 9) * ratio);
     }
   }
 
@@ -244,7 +247,7 @@ class Chart {
 
 const MARKS = {
   resumed: { sign: "↻" },
-  rewound: { sign: "⤺" },
+  rewound: { sign: "↶" },
   crashed: { sign: "✕", isEnd: true },
   failed: { sign: "✕", isEnd: true },
   aborted: { sign: "■", isEnd: true },

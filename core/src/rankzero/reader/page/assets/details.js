@@ -24,13 +24,15 @@ async function showDetails() {
 }
 
 function heading(run, index) {
-  const labels = [run.project, run.group && `group ${run.group}`, run.parent && `part of ${run.parent}`, ...run.tags].filter(Boolean);
+  const labels = [run.project, run.group && `group ${run.group}`, run.parent && `part of ${nameOf(run.parent)}`, ...run.tags].filter(Boolean);
   return h("header", { className: "run" },
     h("h2", {}, swatch(index), named(run.name), " ", statusBadge(run.status)),
     h("p", { className: "note" }, labels.map((each) => [named(cut(each, 80)), " · "]), `${when(run.started)} · ${duration(run.ended - run.started)}`),
     h("p", { className: "note" }, named(run.dir), " · ", named(run.id)),
     run.notes ? h("p", {}, named(run.notes)) : null);
 }
+
+const nameOf = (id) => manifest.runs.find((run) => run.id === id)?.name ?? id;
 
 const section = (title, content) => (content ? h("section", { className: "card" }, h("h3", {}, title), content) : null);
 
