@@ -128,6 +128,16 @@ def test_a_table_is_printed(directory, capsys):
     ]
 
 
+def test_of_a_table_that_is_too_wide_all_columns_are_printed(directory, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["query", "select * from runs where run = 'b'", str(directory)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["column", "value"]
+    assert ["name", "run-b"] in lines
+    assert ["group", "–"] in lines
+    assert ["directory", f"{directory}/digits/b"] in lines
+
+
 def test_json_and_csv_are_printed(directory, capsys):
     sql = "select run, tags, last from runs join summaries using (run) where metric = 'odd' and run = 'a'"
     assert main(["query", sql, str(directory), "--json"]) == 0

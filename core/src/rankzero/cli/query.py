@@ -12,6 +12,9 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import Json
 
+_UNLIMITED = 1_000_000
+_EXACT = 1e6  # larger numbers, such as times, are printed in full
+
 
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="The query.")],
@@ -42,12 +45,22 @@ def query(
 
 
 def _print(names: list[str], rows: list[tuple[Any, ...]]) -> None:
+    """Print a table; if it is too wide for the terminal, a table of two columns for each row."""
+    from rich.cells import cell_len
+
+    console = terminal.console()
     columns: dict[str, list[str]] = {}
     for position, name in enumerate(map(terminal.escape, names)):
         unique = name if name not in columns else f"{name}_{position}"
         columns[unique] = [terminal.escape(_shown(row[position])) for row in rows]
-    for line in terminal.table_lines(columns, terminal.console()):
-        typer.echo(line)
+    width = console.width
+    console.width = _UNLIMITED
+    lines = terminal.table_lines(columns, console)
+    if max(map(cell_len, lines)) <= width:
+        typer.echo("\n".join(lines))
+    else:
+        for row in zip(*columns.values(), strict=True):
+            typer.echo("\n".join([*terminal.table_lines({"column": [*columns], "value": row}, console), ""]))
     if not rows:
         terminal.say("no rows", err=True)
 
@@ -55,4 +68,6 @@ def _print(names: list[str], rows: list[tuple[Any, ...]]) -> None:
 def _shown(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.6g}" if isinstance(value, float) else f"{value}"
+    if isinstance(value, float):
+        return f"{value:.6g}" if abs(value) < _EXACT else f"{value:.15g}"
+    return f"{value}"

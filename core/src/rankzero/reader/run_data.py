@@ -399,11 +399,14 @@ class JournalReader:
 
 def completed(run: RunData) -> RunData:
     """Return what was read of a run, with its id, status and tags also if the journal does not contain them."""
-    info = run.info
-    if not info.id:  # its first line is damaged
-        info = RunInfo(id=run.dir.name, name=run.dir.name, project=run.dir.parent.name, dir=str(run.dir))
+    info = known_info(run.info, run.dir)
     status = status_without_end(run.dir) if run.finished is None else run.status
     return replace(run, info=info, status=status, tags=list(dict.fromkeys((*info.tags, *run.tags))))
+
+
+def known_info(info: RunInfo, run_dir: Path) -> RunInfo:
+    """Return the id, name, … of a run; from its directory, if the first line of the journal is damaged."""
+    return info if info.id else RunInfo(run_dir.name, run_dir.name, run_dir.parent.name, str(run_dir))
 
 
 def rewind_limits(journal: Path, end: int | None = None) -> list[int]:

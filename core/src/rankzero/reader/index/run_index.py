@@ -20,13 +20,13 @@ from rankzero.reader.run_data import (
     JournalReader,
     RunData,
     complete_lines,
-    completed,
     find_journal,
+    known_info,
     rewind_limits,
     surviving,
 )
 from rankzero.reader.series import Series
-from rankzero.rundir.finding import find_runs
+from rankzero.rundir.finding import find_runs, status_without_end
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
 
@@ -287,6 +287,7 @@ def _as_run(summary: RunSummary, run_dir: Path) -> RunData:
 
 def _completed(summary: RunSummary, run_dir: Path) -> RunSummary:
     """Return the summary with the status that the run has now."""
-    run = completed(RunData(run_dir, summary.info, summary.status, summary.finished, tags=summary.tags))
-    info = msgspec.structs.replace(run.info, dir=str(run_dir))
-    return msgspec.structs.replace(summary, info=info, status=run.status, tags=run.tags)
+    info = msgspec.structs.replace(known_info(summary.info, run_dir), dir=str(run_dir))
+    status = status_without_end(run_dir) if summary.finished is None else summary.status
+    tags = list(dict.fromkeys((*info.tags, *summary.tags)))
+    return msgspec.structs.replace(summary, info=info, status=status, tags=tags)
