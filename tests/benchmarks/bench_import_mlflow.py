@@ -1,6 +1,6 @@
 """Importing a run of MLflow: 200,000 points of a file store and of a database, beside reading them with its client.
 
-And a directory with a thousand short runs.
+mlflow-export-import reads them with the client, too. And a directory with a thousand short runs.
 """
 
 import os

@@ -38,8 +38,6 @@ def lightning(directory, steps, version=0):
 
 
 class TestLightning(ImporterContract):
-    damaged = 1000
-
     def make_importer(self):
         return CsvImporter()
 
@@ -58,8 +56,6 @@ class TestLightning(ImporterContract):
 
 
 class TestAppended(ImporterContract):
-    damaged = 1000
-
     def make_importer(self):
         return CsvImporter()
 

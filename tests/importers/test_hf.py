@@ -55,8 +55,6 @@ def train(directory, steps, resume=None, **options):
 
 
 class TestTrainer(ImporterContract):
-    damaged = 300
-
     def make_importer(self):
         return HfImporter()
 

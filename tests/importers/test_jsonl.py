@@ -18,8 +18,6 @@ pytestmark = pytest.mark.usefixtures("undelivered")
 
 
 class TestJsonLines(ImporterContract):
-    damaged = 1000
-
     def make_importer(self):
         return JsonLinesImporter()
 

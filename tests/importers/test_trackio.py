@@ -67,8 +67,6 @@ def trackio(directory, code):
 
 
 class TestTrackio(ImporterContract):
-    damaged = 300
-
     def make_importer(self):
         return TrackioImporter()
 

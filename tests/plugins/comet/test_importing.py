@@ -373,8 +373,6 @@ def test_an_archive_of_our_own_logger_comes_back_as_it_was_logged(take, here, se
 class TestContract(ImporterContract):
     """The tests of every importer, with an archive and what a killed process left."""
 
-    damaged = 500
-
     def make_importer(self):
         return CometImporter()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -129,15 +131,21 @@ class ImporterContract:
         assert [_events(each) for each in self._import(source, tmp_path / "runs")] == expected
 
     @pytest.mark.slow
-    def test_a_damaged_source_gives_what_is_undamaged(self, source: _Source, tmp_path: Path) -> None:
-        self._import_damaged(source, tmp_path, self.damaged)
+    def test_a_damaged_source_gives_what_is_undamaged(self, source: _Source, in_memory: Path) -> None:
+        self._import_damaged(source, in_memory, self.damaged)
 
-    def test_a_slightly_damaged_source_is_imported(self, source: _Source, tmp_path: Path) -> None:
-        self._import_damaged(source, tmp_path, 25)
+    def test_a_slightly_damaged_source_is_imported(self, source: _Source, in_memory: Path) -> None:
+        self._import_damaged(source, in_memory, 25)
 
-    def _import_damaged(self, source: _Source, tmp_path: Path, times: int) -> None:
+    @pytest.fixture
+    def in_memory(self, tmp_path: Path) -> Iterator[Path]:
+        """A directory for thousands of runs: in memory where there is one, as most of the time the disk is awaited."""
+        with tempfile.TemporaryDirectory(dir=next(filter(os.path.isdir, ["/dev/shm", tmp_path]))) as directory:
+            yield Path(directory)
+
+    def _import_damaged(self, source: _Source, directory: Path, times: int) -> None:
         known = Counter[object]()
-        for each in self._import(source, tmp_path / "whole"):
+        for each in self._import(source, directory / "whole"):
             known |= _points(each)
         files = [path for path in sorted(source.path.rglob("*")) if path.is_file() and path.stat().st_size]
         arrived = 0
@@ -147,7 +155,7 @@ class ImporterContract:
             undamaged = path.read_bytes()
             path.write_bytes(_damaged(undamaged, chance))
             try:
-                imported = self._import(source, tmp_path / f"damaged-{seed}")
+                imported = self._import(source, directory / "damaged")
             except Exception as error:
                 raise AssertionError(f"{path.relative_to(source.path)}, seed {seed}: {error!r}") from error
             for each in imported:
@@ -156,7 +164,7 @@ class ImporterContract:
                 if self.has_checksums:
                     assert not points - known, f"{path.relative_to(source.path)}, seed {seed}: damaged numbers"
             path.write_bytes(undamaged)
-            shutil.rmtree(tmp_path / f"damaged-{seed}", ignore_errors=True)
+            shutil.rmtree(directory / "damaged", ignore_errors=True)
         assert arrived, "nothing was ever imported of a damaged source"
 
     def _import(
