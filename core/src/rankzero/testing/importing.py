@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import shutil
 import tempfile
@@ -140,7 +139,8 @@ class ImporterContract:
     @pytest.fixture
     def in_memory(self, tmp_path: Path) -> Iterator[Path]:
         """A directory for thousands of runs: in memory where there is one, as most of the time the disk is awaited."""
-        with tempfile.TemporaryDirectory(dir=next(filter(os.path.isdir, ["/dev/shm", tmp_path]))) as directory:
+        memory = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as directory:
             yield Path(directory)
 
     def _import_damaged(self, source: _Source, directory: Path, times: int) -> None:
