@@ -201,7 +201,7 @@ def test_no_arguments_show_the_help(command):
 
 
 def test_an_internal_error_is_one_line(command, monkeypatch):
-    monkeypatch.setattr("rankzero.reader.run_data.read_run", lambda path: 1 / 0)
+    monkeypatch.setattr("rankzero.reader.index.run_index.index_run", lambda path: 1 / 0)
     run_dir = make_run()
     status, _, err = command("show", run_dir)
     assert status == 1
