@@ -1,15 +1,19 @@
 """A run's directory that somebody else made does no harm: to files, to secrets, to other runs, to the terminal.
 
-Each row of `HOSTILE` prepares one. It is then shown, listed, exported and delivered as a user would. Nothing outside
-of it may change, and nothing that is only the user's may reach a logger.
+Each row of `HOSTILE` prepares one. It is then shown, listed, exported, cleaned and delivered as a user would. Nothing
+outside of it may change, and nothing that is only the user's may reach a logger.
 """
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,7 +48,7 @@ from rankzero.files.writing import state_directory
 from rankzero.loggers.base import Logger
 from rankzero.media.store import MediaFile
 from rankzero.rundir.finding import find_runs
-from rankzero.rundir.layout import MEDIA
+from rankzero.rundir.layout import CURVES, MEDIA, SUMMARY
 from rankzero.rundir.positions import Position, load_position
 
 CANARY = "s3cret-of-the-user"
@@ -242,6 +246,7 @@ HOSTILE = {
         for name in (
             "metrics.csv", ".metrics.csv.delivered", "files.csv", "hparams.yaml", ".rankzero.part", "csv.position.json",
             "csv.position.part", "csv.rejected.jsonl", "csv.courier.lock", "csv.wake", "writer.lock", "courier.log",
+            SUMMARY, CURVES,
         )
     },
     "images/ is a link": lambda run_dir, home: (
@@ -274,6 +279,14 @@ HOSTILE = {
 }  # fmt: skip
 
 
+def blocks_of(page):
+    """Yield what is embedded in a page."""
+    for block in re.findall(r">([A-Za-z0-9+/=]+)</script>", page.read_text()):
+        yield (data := base64.b64decode(block))
+        with suppress(zlib.error):
+            yield zlib.decompress(data, -zlib.MAX_WBITS)
+
+
 def run_command(capsys, *arguments):
     status = cli.main([str(each) for each in arguments])
     out, err = capsys.readouterr()
@@ -295,7 +308,8 @@ def test_a_received_run_does_no_harm(name, run_dir, home, capsys, swallowed_warn
 
     def check(*ours):
         after = snapshot_of(root, without=run_dir)
-        assert {path: content for path, content in after.items() if path not in ours} == before
+        index = {str(neighbour / name) for name in (SUMMARY, CURVES)}  # which ls makes
+        assert {path: content for path, content in after.items() if path not in index.union(ours)} == before
 
     run_command(capsys, "show", run_dir)
     run_command(capsys, "show", run_dir, "--json")
@@ -304,13 +318,19 @@ def test_a_received_run_does_no_harm(name, run_dir, home, capsys, swallowed_warn
     exported = home / "work" / "x.parquet"
     run_command(capsys, "export", run_dir, "-o", exported)
     assert (run_dir / "journal.jsonl").exists()
-    check(str(exported))
+    page = home / "work" / "x.html"
+    run_command(capsys, "page", run_dir, neighbour, "-o", page)
+    assert CANARY.encode() not in b"".join(blocks_of(page))
+    run_command(capsys, "compare", run_dir, neighbour)
+    check(str(exported), str(page))
+    page.unlink(missing_ok=True)
     exported.unlink(missing_ok=True)
     grabber = Grabber()
     Courier(run_dir, "grabber", lambda: grabber, follow=False, is_own=False, grace_period=0.0).run()
     assert CANARY not in repr(grabber.seen)
     assert "kept" in repr(grabber.seen)  # what is behind it arrives
     run_command(capsys, "sync", run_dir, "--to", "csv", "--timeout", 0)
+    run_command(capsys, "clean", run_dir, "--older-than", "0d", "--media", "--checkpoints", "--rejected", "--yes")
     check()
     run_command(capsys, "deliver", neighbour.parent / "neighbour")
     assert (neighbour / "csv.position.json").exists()
