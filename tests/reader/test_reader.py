@@ -40,7 +40,9 @@ from rankzero.events.structs import (
 )
 from rankzero.journal.append import Journal
 from rankzero.media.store import MediaFile, MediaStore
-from rankzero.reader.run_data import read_run
+from rankzero.reader.index.run_index import index_run
+from rankzero.reader.run_data import JournalReader, read_run
+from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, save_position
 from rankzero.rundir.writer_lock import WriterLock
 from rankzero.values import to_jsonable
@@ -317,6 +319,15 @@ def test_a_run_whose_writer_lives_is_running(write):
     assert read_run(run_dir).status == "running"
     lock.release()
     assert read_run(run_dir).status == "crashed"
+
+
+def test_a_run_that_ends_while_it_is_read_has_not_crashed(write):
+    run_dir = write(START, row(0, loss=1.0))
+    index, reader = index_run(run_dir), JournalReader(run_dir / JOURNAL)
+    list(reader.read())
+    assert (index.summary.status, reader.finish().status) == ("crashed", "crashed")
+    write(Finish(5.0, "success"))
+    assert (index.summary.status, index.data().status, reader.finish().status) == ("success",) * 3
 
 
 def test_a_run_from_another_machine_is_unknown(write):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import msgspec
 
 from rankzero.errors import RankzeroError, RunError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import AnyEvent, Finish, Start
+from rankzero.events.structs import Finish, Start
 from rankzero.journal.opening import has_journal, open_journal
 from rankzero.journal.tail import Line, read_start
 from rankzero.messages import did_you_mean
@@ -181,8 +181,7 @@ def run_status(run_dir: Path) -> str:
     journal = run_dir / JOURNAL
     if read_start(journal) is None:
         raise RunNotFoundError(f"{journal} holds no run: it has no start event that can be read")
-    ends = [event for event in _last_events(journal) if isinstance(event, Finish | Start)]
-    return ends[-1].status if ends and isinstance(ends[-1], Finish) else status_without_end(run_dir)
+    return _status_at_end(journal) or status_without_end(run_dir)
 
 
 def delivered(run_dir: Path, keys: list[str], size: int | None = None) -> dict[str, Delivered]:
@@ -208,8 +207,14 @@ def delivered(run_dir: Path, keys: list[str], size: int | None = None) -> dict[s
 
 
 def status_without_end(run_dir: Path) -> str:
-    """Return the status of a run whose journal has no finish event."""
-    return {Writer.ALIVE: "running", Writer.DEAD: "crashed", Writer.UNKNOWN: "unknown"}[writer_state(run_dir)]
+    """Return the status of a run in whose journal no finish event was read.
+
+    Because the run may have ended since, the end of the journal is read again before it is said to have crashed.
+    """
+    state = writer_state(run_dir)
+    if state is Writer.ALIVE:
+        return "running"
+    return _status_at_end(run_dir / JOURNAL) or ("crashed" if state is Writer.DEAD else "unknown")
 
 
 def complete_size(run_dir: Path) -> int:
@@ -246,10 +251,12 @@ def disk_usage(directory: Path) -> int:
     return size
 
 
-def _last_events(journal: Path) -> list[AnyEvent]:
+def _status_at_end(journal: Path) -> str | None:
+    """Return the status of the finish event among the last lines of a journal; None if the run did not end there."""
     with open_journal(journal) as file:
         start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
         file.seek(start)
-        lines = file.read().split(b"\n")
-    decoded: Iterator[AnyEvent | None] = (Line(0, 0, data).decode() for data in lines[1 if start else 0 : -1])
-    return [event for event in decoded if event is not None]
+        lines = file.read().split(b"\n")[1 if start else 0 : -1]
+    candidates = (Line(0, 0, line).decode() for line in lines if b'"finish"' in line or b'"start"' in line)
+    ends = [event for event in candidates if isinstance(event, Finish | Start)]
+    return ends[-1].status if ends and isinstance(ends[-1], Finish) else None
