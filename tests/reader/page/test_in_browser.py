@@ -3,7 +3,9 @@
 import re
 
 import pytest
-from reader.page.scenes import BACKWARDS, HOSTILE, rows, write_full_run, write_rewound_run, write_run
+from reader.page.scenes import BACKWARDS, BEGAN, HOSTILE, rows, write_full_run, write_rewound_run, write_run
+
+from rankzero.events.structs import Metrics
 
 pytestmark = pytest.mark.browser
 
@@ -77,6 +79,46 @@ def test_smoothing_log_axes_and_x_axes_change_the_curves(open_page, three):
     wait_for_curves(again, 2)
     assert again.get_by_label("X-axis").input_value() == "relative"
     assert drawing(again) == pictures[-1]
+
+
+def test_log_axes_draw_and_label_values_between_any_limits(open_page, tmp_path, write):
+    lows = (1.05e-4, 1.08e-2, 1.08e-3, 1e-4, 1.2e-4, 0.7, 0.999999, 1e-20, 1e-300, 5e-324)
+    events = [
+        Metrics(BEGAN + step, step, {f"m{low}": low if step == 7 else 1.0 for low in lows}) for step in range(1, 9)
+    ]
+    page = open_page(write(write_run(tmp_path, *events)))
+    wait_for_curves(page, len(lows))
+    for key in "lk":
+        page.keyboard.press(key)
+    found = axis_labels(page)
+    assert len(found) == len(lows)
+    for steps, values in found:
+        assert 2 <= len(steps) == len(set(steps)) <= 8, steps
+        assert 2 <= len(values) == len(set(values)) <= 9, values
+        assert max(map(len, values)) <= 8, values
+
+
+def axis_labels(page):
+    """Draw all charts again, and return the labels of the x-axis and of the y-axis of each."""
+    page.evaluate(REMEMBER_LABELS)
+    page.set_viewport_size({"width": 1250, "height": 900})
+    until(page, "window.labels.size === document.querySelectorAll('.chart canvas').length")
+    page.wait_for_timeout(100)
+    return page.evaluate("[...window.labels.values()].map(({ center, right }) => [center, right])")
+
+
+REMEMBER_LABELS = """() => {
+    window.labels = new Map();
+    const [drawn, cleared] = ["fillText", "clearRect"].map((name) => CanvasRenderingContext2D.prototype[name]);
+    CanvasRenderingContext2D.prototype.clearRect = function (...args) {
+        window.labels.set(this.canvas, { center: [], right: [] });
+        cleared.apply(this, args);
+    };
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+        window.labels.get(this.canvas)?.[this.textAlign]?.push(text);
+        drawn.call(this, text, ...rest);
+    };
+}"""
 
 
 def test_a_drag_zooms_all_charts_and_a_double_click_resets(open_page, three):

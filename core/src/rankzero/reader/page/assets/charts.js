@@ -59,6 +59,7 @@ class Chart {
     this.lines.forEach((each) => each.isCut || push(each.x, each.shown, runColor(each.run), width, { alpha }));
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     const isTime = this.x === "wall";
+    const isLogX = state.logx && !isTime;
     this.plot = new uPlot(
       {
         mode: 2,
@@ -68,12 +69,18 @@ class Chart {
         padding: [8, 8, 0, 0],
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
         scales: {
-          x: { time: isTime, distr: state.logx && !isTime ? 3 : 1, range: () => this.rangeX() },
+          x: { time: isTime, distr: isLogX ? 3 : 1, range: () => this.rangeX() },
           y: { distr: state.logy ? 3 : 1, range: () => this.rangeY() },
         },
         axes: [
-          { ...axis, size: 28, space: 60, values: (u, ticks, axis, space, gap) => ticks.map((each) => this.tick(each, gap)) },
-          { ...axis, size: 52, values: (u, ticks) => ticks.map((each) => (each === null ? null : number(each, 6))) },
+          {
+            ...axis, ...(isLogX ? logAxis(60) : {}), size: 28, space: 60,
+            values: (u, ticks, axis, space, gap) => ticks.map((each) => this.tick(each, gap)),
+          },
+          {
+            ...axis, ...(state.logy ? logAxis(30) : {}), size: widthOf,
+            values: (u, ticks) => ticks.map((each) => number(each, 6)),
+          },
         ],
         series,
         hooks: {
@@ -90,17 +97,20 @@ class Chart {
   }
 
   tick(value, gap) {
-    if (value === null) return null;
     if (this.x === "wall") return clock(value, gap);
     return this.x === "relative" ? duration(value) : number(value);
   }
 
   rangeX() {
-    if (state.zoom && this.x === state.x) return state.zoom;
     let [low, high] = [Infinity, -Infinity];
     for (const { x } of this.lines) {
       low = Math.min(low, x[0]);
       high = Math.max(high, x[x.length - 1]);
+    }
+    if (state.zoom && this.x === state.x) {
+      const [from, to] = state.zoom;
+      if (!state.logx || this.x === "wall" || from > 0) return state.zoom;
+      if (to > low) return [low, to];
     }
     if (low < high) return [low, high];
     return state.logx ? [low / 2, low * 2] : [low - 1, low + 1];
@@ -119,7 +129,7 @@ class Chart {
       }
     }
     if (low > high) return state.logy ? [0.1, 1] : [0, 1];
-    if (state.logy) return [low / 1.1, high * 1.1];
+    if (state.logy) return [Math.max(Number.MIN_VALUE, low / 1.1), Math.min(Number.MAX_VALUE, high * 1.1)];
     const room = high > low ? 0.05 * (high - low) : Math.abs(low) * 0.1 || 1;
     return [low - room, high + room];
   }
@@ -253,6 +263,42 @@ const MARKS = {
   aborted: { sign: "■", isEnd: true },
 };
 let followed = false; // whether cursors are being moved to that of another chart
+
+// The marks of a logarithmic axis. Those of uPlot never end between some limits, because of rounding.
+const logAxis = (space) => ({
+  incrs: (u, axis, low, high) => [Math.max(5, high - low)], // any that fits; unused
+  splits: (u, axis, low, high) => logMarks(low, high, (axis ? u.over.clientHeight || HEIGHT : u.over.clientWidth || u.width) / space),
+  filter: (u, marks) => marks,
+});
+
+// 1, 2 and 5 of each decade, or only 1 of every n-th one; even marks if these are fewer than two.
+function logMarks(low, high, most) {
+  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+  const each = Math.ceil((last - first) / Math.max(1, most));
+  const marks = [];
+  for (let exponent = Math.ceil(first / each) * each; exponent <= last; exponent += each) {
+    for (const digit of 3 * (last - first) <= most ? [1, 2, 5] : [1]) marks.push(Number(`${digit}e${exponent}`));
+  }
+  const shown = marks.filter((mark) => mark >= low && mark <= high);
+  return shown.length > 1 ? shown : evenMarks(low, high, Math.min(5, most));
+}
+
+function evenMarks(low, high, most) {
+  const exponent = Math.floor(Math.log10((high - low) / most));
+  const sizes = [1, 2, 5, 10, 20].map((digits) => Number(`${digits}e${exponent}`));
+  const size = sizes.find((each) => each * most >= high - low);
+  const first = Math.ceil(low / size);
+  return Array.from({ length: Math.floor(high / size) - first + 1 }, (_, index) => Number(((first + index) * size).toPrecision(12)));
+}
+
+// The width of the y-axis, so that its longest label fits
+function widthOf(u, labels) {
+  u.ctx.save();
+  u.ctx.font = `${11 * devicePixelRatio}px system-ui`;
+  const widths = (labels ?? []).map((each) => u.ctx.measureText(each).width / devicePixelRatio);
+  u.ctx.restore();
+  return Math.max(40, Math.ceil(Math.max(0, ...widths)) + 14);
+}
 
 // A curve on the chosen axis: x ascending, and y with null where nothing is drawn.
 function line(curve, axis) {
