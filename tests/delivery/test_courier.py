@@ -722,6 +722,23 @@ def test_a_crashed_run_is_not_closed_before_missing_events_are_delivered(run_dir
     assert steps(tracker) == [0, 1, 2, 1, 2]
 
 
+@pytest.mark.parametrize("kind", [FileLogger, BatchFileLogger])
+@pytest.mark.timeout(20)
+def test_a_watermark_before_rejected_events_does_not_lead_back_to_them(run_dir, tracker, kind):
+    for verb in ("log_metrics", "log_metrics_batch"):
+        fail(tracker, verb, "type", key="poison")
+    set_watermark(tracker, 2)  # it counts only lines of which it stored something
+    poison = Metrics(1.0, 1, {"poison": 1})
+    write(run_dir, *metrics(0), poison, poison, Text(1.0, "t", ["c"], []), *metrics(3, 4), Finish(2.0, "success"))
+    position = deliver(run_dir, tracker, kind)
+    assert (position.closed, position.rejected) == (True, 2)
+    assert set(steps(tracker)) == {3, 4}
+    write(run_dir, start(), *metrics(5), Finish(2.0, "success"))
+    position = deliver(run_dir, tracker, kind)
+    assert (position.closed, position.rejected) == (True, 2)
+    assert [entry["line"] for entry in rejected(run_dir)] == [2, 3]
+
+
 # Snapshots of checkpoints
 
 

@@ -26,7 +26,7 @@ from filelock import FileLock
 from rankzero.config.prepared import PreparedLogger
 from rankzero.delivery.active_couriers import noted
 from rankzero.delivery.pending import Item, PendingEvents, batches, before_flush
-from rankzero.delivery.refusals import Suspects, add_to_reject_list
+from rankzero.delivery.refusals import Suspects, add_to_reject_list, rejected_lines
 from rankzero.delivery.retry import GRACE_PERIOD, TRIES, TRIES_BEFORE_REOPENING, pause, pause_at_end
 from rankzero.delivery.snapshot_sweeper import SnapshotSweeper
 from rankzero.delivery.writer_watch import WriterWatch
@@ -142,6 +142,7 @@ class Courier:
             self._asked_to_stop = stop_time(self.run_dir, self.key)
             self._woken = wake_time(self.run_dir, self.key)
             self._position = read_position(self.run_dir, self.key)
+            self._rejected = rejected_lines(self.run_dir, self.key) if self._position.rejected else set()
             self._pending = PendingEvents(self.run_dir / JOURNAL, self._position, is_own=self._is_own)
             start = read_start(self.run_dir / JOURNAL)
             if start is None:
@@ -217,7 +218,7 @@ class Courier:
             except Exception as error:  # any of the events may be the cause
                 self._failed(error, handed)
                 return
-            if any(item.event.is_for(logger.captures) for item in handed):  # a logger that opens late is open now
+            if any(self._is_for(logger, item) for item in handed):  # a logger that opens late is open now
                 self._ask_how_to_view(logger)
         if handed:
             self._acknowledged(handed)
@@ -238,7 +239,9 @@ class Courier:
 
     def _hand_over(self, logger: Logger, batch: list[Item], *, is_late: bool = False) -> None:
         if len(batch) > 1:
-            logger.log_metrics_batch([i.event.row(i.line.number) for i in batch if isinstance(i.event, Metrics)])
+            items = [each for each in batch if self._is_for(logger, each)]
+            if rows := [each.event.row(each.line.number) for each in items if isinstance(each.event, Metrics)]:
+                logger.log_metrics_batch(rows)
             return
         line, event = batch[0]
         context = event.context(line.number)
@@ -247,13 +250,17 @@ class Courier:
         with logger.at(context):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
                 self._end(logger, event.status)
-            elif event.is_for(logger.captures):
+            elif self._is_for(logger, batch[0]):
                 self._check_files(event)
                 dispatch(event, logger, self.run_dir)
             elif isinstance(event, Rewind) and line.end not in self._pending.foreseen:
                 logger.rewind(event.step)  # warns that the tracker cannot follow
         if isinstance(event, Checkpoint):
             self._sweeper.note(line.number, event)  # a Finish before the next flush uploads final checkpoints
+
+    def _is_for(self, logger: Logger, item: Item) -> bool:
+        """Return whether a logger gets an event; not if the tracker rejected it before a watermark led back to it."""
+        return item.event.is_for(logger.captures) and item.line.number not in self._rejected
 
     def _check_files(self, event: Event) -> None:
         try:
@@ -300,7 +307,7 @@ class Courier:
             number += 1
             if isinstance(item.event, Finish) and not _acknowledges_the_end(logger):
                 raise refused[-1][1]  # it is unknown whether the tracker accepts anything
-            if not (item.event.is_for(logger.captures) or isinstance(item.event, Finish)):
+            if not (self._is_for(logger, item) or isinstance(item.event, Finish)):
                 continue  # its success would prove nothing
             try:
                 self._deliver_alone(logger, item)
@@ -356,9 +363,12 @@ class Courier:
             self._report(error, retrying=False)
 
     def _add_to_reject_list(self, line: int, event: bytes, error: Exception) -> None:
+        if line in self._rejected:
+            return
         reason = self._describe(error)
         log.error("%s rejected line %d of the journal permanently: %s", self.key, line + 1, reason)
         add_to_reject_list(self.run_dir, self.key, line, event, reason)
+        self._rejected.add(line)
         self._position.rejected += 1
 
     # Retries

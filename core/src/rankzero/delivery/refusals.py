@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from rankzero.delivery.retry import TRIES
-from rankzero.errors import RejectedError, may_be_rejection
-from rankzero.files.writing import open_own
+from rankzero.errors import NotAFileError, RejectedError, may_be_rejection
+from rankzero.files.writing import open_own, read_own
 from rankzero.rundir.positions import reject_list
 
 _MOST_SUSPECTED = 2  # events, before the pauses between tries grow
@@ -77,3 +78,17 @@ def add_to_reject_list(run_dir: Path, key: str, line: int, event: bytes, reason:
     entry = {"time": time.time(), "line": line, "reason": reason, "event": msgspec.Raw(event)}
     with open_own(reject_list(run_dir, key), "ab") as file:
         file.write(msgspec.json.encode(entry) + b"\n")
+
+
+def rejected_lines(run_dir: Path, key: str) -> set[int]:
+    """Return the lines of the journal whose events are in the reject list."""
+    lines = set()
+    with suppress(FileNotFoundError, NotAFileError):
+        for entry in read_own(reject_list(run_dir, key)).splitlines():
+            with suppress(msgspec.MsgspecError):  # a crash cut it off
+                lines.add(msgspec.json.decode(entry, type=_Entry).line)
+    return lines
+
+
+class _Entry(msgspec.Struct):
+    line: int
