@@ -10,6 +10,7 @@ import sys
 import threading
 import wave
 from datetime import date
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -25,9 +26,10 @@ from rankzero.cli.show import files_line
 from rankzero.errors import UnsafePathError
 from rankzero.events import structs
 from rankzero.journal.tail import read_events
-from rankzero.media.encoders import histogram
+from rankzero.media.encoders import encode_image, histogram
 from rankzero.media.store import MediaFile, MediaStore, read_table
 from rankzero.rundir.layout import JOURNAL
+from rankzero.values import to_jsonable
 
 mpl.use("Agg")
 
@@ -384,6 +386,41 @@ def test_table_with_pictures_that_were_logged_before(run):
     ((picture, figure),) = read_table(run.dir / logged(run, structs.Table).file.path)[1]
     np.testing.assert_array_equal(np.asarray(picture), RGB)
     assert np.asarray(figure).shape == (10, 10, 4)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.linspace(0, 1, 28 * 28).reshape(28, 28),
+        np.zeros((8, 9, 3)),
+        np.full((3, 9, 8), 255, np.uint8),
+        torch.rand(1, 28, 28, requires_grad=True),
+        np.eye(8, dtype=bool),
+    ],
+    ids=["floats", "H×W×3", "3×H×W", "tensor", "bools"],
+)
+def test_an_array_in_a_table_that_looks_like_an_image_is_one(store, picture):
+    ((cell,),) = read_table(store.directory / store.table(["a"], [[picture]]).path)[1]
+    assert Path(cell.path).read_bytes() == encode_image(picture)[0]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        np.zeros((7, 28)),
+        np.full((28, 28), -0.5),
+        np.full((28, 28), 256),
+        np.full((28, 28), math.nan),
+        np.zeros((28, 28, 2)),
+        np.zeros(784),
+        np.zeros((0, 28)),
+        np.zeros((28, 28)).tolist(),
+    ],
+    ids=["small", "negative", "large", "NaN", "two channels", "vector", "empty", "lists"],
+)
+def test_any_other_array_in_a_table_stays_numbers(store, numbers):
+    ((cell,),) = read_table(store.directory / store.table(["a"], [[numbers]]).path)[1]
+    assert cell == to_jsonable(numbers)
 
 
 @pytest.mark.parametrize("cell", [{"media": 1}, {"media": {}}, {"float": "much"}, {"float": 1}, {"media": {"a": 1}}])

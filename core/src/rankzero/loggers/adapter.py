@@ -40,6 +40,7 @@ from rankzero.loggers.base import Logger
 from rankzero.loggers.options import Option, Options, check_option
 from rankzero.loggers.sdk_errors import Failure, Rule, read_failure, translated
 from rankzero.loggers.verbs import Record
+from rankzero.media.encoders import is_picture
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.messages import OnceWarner
@@ -510,7 +511,7 @@ def plain_rows(media: Media, keep: Callable[[MediaFile, int, int], Any]) -> tupl
     columns, rows = media.table()
 
     def plain(cell: Any, row: int, column: int) -> Any:
-        if isinstance(cell, MediaFile) or hasattr(cell, "save") or hasattr(cell, "savefig"):
+        if isinstance(cell, MediaFile) or is_picture(cell):
             return keep(Media("image", media.key, [cell], open_store=media.open_store).files()[0], row, column)
         return to_jsonable(cell)
 

@@ -25,6 +25,8 @@ _IMAGE_SIGNATURES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GI
 _AUDIO_SIGNATURES = {b"fLaC": ".flac", b"OggS": ".ogg", b"ID3": ".mp3", b"\xff\xfb": ".mp3"}
 _VIDEO_SIGNATURES = {b"GIF8": ".gif", b"\x1a\x45\xdf\xa3": ".webm", b"RIFF": ".avi"}
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_CHANNELS = (1, 3, 4)
+_LEAST_PIXELS = 8  # of a side of an array in a table; smaller ones are vectors and matrices
 _LARGEST_FLOAT = sys.float_info.max
 _MAX_UNIT_PIXEL = 2.0
 """Float images up to this value are in 0..1: after resampling they may overshoot. Others are in 0..255."""
@@ -72,6 +74,25 @@ def encode_image(image: Any) -> Encoded:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue(), ".png"
+
+
+def is_picture(cell: Any) -> bool:
+    """Return whether a table's cell is an image for `encode_image`: a PIL image, a figure, or an array that looks so.
+
+    An array or tensor looks like an image if it has the shape of one, at least 8 × 8 pixels, and all values in 0..255.
+    """
+    if hasattr(cell, "savefig") or (hasattr(cell, "save") and hasattr(cell, "convert")):
+        return True
+    shape = tuple(getattr(cell, "shape", ())) if hasattr(cell, "dtype") else ()
+    if len(shape) == 3:
+        shape = shape[:2] if shape[-1] in _CHANNELS else shape[1:] if shape[0] in _CHANNELS else ()
+    if len(shape) != 2 or min(shape) < _LEAST_PIXELS:
+        return False
+    try:
+        array = to_array(cell)
+    except (PluginNotInstalledError, TypeError, ValueError):
+        return False
+    return array.dtype.kind in "buif" and bool(array.min() >= 0 and array.max() <= 255)
 
 
 def encode_figure(figure: Any) -> Encoded:
@@ -281,7 +302,7 @@ def _white_value(array: Any) -> float:
 def _pixels(array: Any, white: float | None = None) -> Any:
     """Convert an image array to uint8 of the shape (H, W), (H, W, 3) or (H, W, 4)."""
     np = _numpy()
-    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[-1] not in (1, 3, 4):
+    if array.ndim == 3 and array.shape[0] in _CHANNELS and array.shape[-1] not in _CHANNELS:
         array = np.moveaxis(array, 0, -1)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]

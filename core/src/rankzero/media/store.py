@@ -18,7 +18,15 @@ import msgspec
 
 from rankzero.errors import PluginNotInstalledError, UnsafePathError
 from rankzero.files.writing import inside, link_or_copy, make_directory, open_regular, temporary_in, write_file
-from rankzero.media.encoders import ENCODERS, Encoded, encode_raw, import_fork_safe, import_pillow
+from rankzero.media.encoders import (
+    ENCODERS,
+    Encoded,
+    encode_image,
+    encode_raw,
+    import_fork_safe,
+    import_pillow,
+    is_picture,
+)
 from rankzero.messages import OnceWarner, warn_user
 from rankzero.rundir.layout import MEDIA
 from rankzero.values import NON_FINITE, as_list, safe_isinstance, to_jsonable, to_text
@@ -120,7 +128,8 @@ class MediaStore:
     def table(self, columns: Sequence[str], data: Iterable[Iterable[Any]]) -> MediaFile:
         """Store a table as JSON ``{"columns": […], "data": [[…], …]}``.
 
-        A picture in a cell becomes ``{"media": …}``, a `MediaFile`; NaN and ±Infinity become ``{"float": "NaN"}``.
+        A picture in a cell (see `is_picture`) becomes ``{"media": …}``, a `MediaFile`; NaN and ±Infinity become
+        ``{"float": "NaN"}``.
         """
         rows = [[self._cell(cell) for cell in row] for row in data]
         names = [to_text(name) for name in columns]
@@ -161,8 +170,8 @@ class MediaStore:
         try:
             if isinstance(cell, MediaFile):
                 return {"media": self.put_file(cell)}
-            if _is_picture(picture := _unwrapped(cell)):
-                return {"media": self.put("image", picture)}
+            if is_picture(picture := _unwrapped(cell)):
+                return {"media": self.put_bytes(encode_image(picture))}
         except OSError:
             raise
         except Exception:  # a broken object must not lose the other cells
@@ -233,7 +242,3 @@ def _unwrapped(value: Any) -> Any:
     """Return the PIL image inside an SDK's image object, any other value unchanged."""
     inner = getattr(value, "image", None)
     return inner if hasattr(inner, "save") and hasattr(inner, "mode") else value
-
-
-def _is_picture(value: Any) -> bool:
-    return hasattr(value, "savefig") or (hasattr(value, "save") and hasattr(value, "convert"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rankzero.events.structs import Artifact, Checkpoint
-from rankzero.media.encoders import Histogram, encode_image, import_pillow
+from rankzero.media.encoders import Histogram, encode_image, import_pillow, is_picture
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile
 from rankzero.values import NON_FINITE, to_jsonable, to_number
@@ -169,8 +169,7 @@ def _cell(value: Any) -> Any:
     if _is_native(value):
         return value
     if not isinstance(value, MediaFile):
-        is_picture = hasattr(value, "savefig") or (hasattr(value, "save") and hasattr(value, "mode"))
-        return wandb.Image(_picture(value)) if is_picture else _plain(value)
+        return wandb.Image(_picture(value)) if is_picture(value) else _plain(value)
     suffix = Path(value.path).suffix.lower()
     kinds: Any = ((_PICTURES, wandb.Image), (_SOUNDS, wandb.Audio), (_VIDEOS, wandb.Video), (_PAGES, _page))
     kind = next((kind for suffixes, kind in kinds if suffix in suffixes), None)
