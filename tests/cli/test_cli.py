@@ -31,7 +31,7 @@ from rankzero.delivery.courier import Courier
 from rankzero.delivery.sync_job import SyncJob
 from rankzero.errors import TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Checkpoint, Finish, Metrics, Params, Start, Text, encode
+from rankzero.events.structs import Checkpoint, Finish, Metrics, Params, Rewind, Start, Text, encode
 from rankzero.journal.append import Journal
 from rankzero.plugins.registry import get_plugins
 from rankzero.rundir.finding import find_runs
@@ -316,6 +316,23 @@ def test_show(command):
         assert words in out
     assert "the box is locked; 2 events could not be delivered to box and stand in " in out
     assert "box.rejected.jsonl" in out
+
+
+def test_show_says_where_a_run_belongs_and_what_happened_to_it(command):
+    run_dir = make_run()
+    info = RunInfo("a1", "amber-otter-12", "digits", str(run_dir.resolve()), group="grid", parent="a0", started=100.0)
+    (run_dir / "journal.jsonl").write_bytes(encode(Start(100.0, info)))
+    add(run_dir, Metrics(101.0, 0, {"loss": 1.0}), Start(3701.0, info, resumed=True), Rewind(3701.5, 20))
+    add(run_dir, Metrics(3703.0, 21, {"loss": 0.5}), Finish(3704.5, "success"))
+    heading = command("show", "a1")[1].splitlines()[1:3]
+    assert heading[0].endswith(" · 4.5 s · group grid · nested under a0")
+    assert re.fullmatch(r"resumed at \S+ \S+ after 1 h · rewound to step 20", heading[1])
+    found = json.loads(command("show", "a1", "--json")[1])
+    assert (found["parent"], found["took"], found["resumed"]) == ("a0", 4.5, [3701.0])
+    assert found["rewinds"] == [{"step": 20, "time": 3701.5}]
+    add(run_dir, Start(3800.0, info, resumed=True), Rewind(3801.0, 5))
+    heading = command("show", "a1")[1].splitlines()[2]
+    assert re.fullmatch(r"resumed 2 times, last at \S+ \S+ · rewound 2 times, last to step 5", heading)
 
 
 @pytest.mark.parametrize(

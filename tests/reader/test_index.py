@@ -99,7 +99,8 @@ def assert_says_what_the_journal_says(index, run, buckets):
         assert found.first_step == fitting(points(series)[0][0])
     steps = [step for series in run.metrics.values() for step, _, _ in points(series) if step is not None]
     assert summary.step == max(steps, default=None)
-    for name in ("info", "status", "finished", "updated", "params", "tags", "definitions", "lines", "damaged"):
+    same = ("info", "status", "finished", "updated", "paused", "params", "tags", "definitions", "lines", "damaged")
+    for name in same:
         assert getattr(data, name) == getattr(run, name), name
         assert getattr(summary, name) == getattr(run, name), name
     for name in ("console", "texts", "losses", "starts", "rewinds", "deliveries", "loggers", "dir"):
@@ -134,6 +135,7 @@ events = st.one_of(
             encode(Lost(4.0, 3, 3.0, "disk full")),
             encode(Finish(5.0, "success")),
             encode(START),
+            encode(msgspec.structs.replace(START, time=200.0, resumed=True)),
         ]
     ),
 )

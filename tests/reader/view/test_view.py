@@ -92,7 +92,7 @@ def test_only_what_is_new_is_sent(client, tmp_path):
         "train/loss": [[1002, 1000, BEGAN + 2000, 7, 0.5]],
         "new": [[1003, None, BEGAN + 2001, None, "NaN"]],
     }
-    assert (grown["summary"]["train/loss"][:3], grown["ended"]) == ([1001, 0.5, 1000], BEGAN + 2001)
+    assert (grown["summary"]["train/loss"][:3], grown["took"]) == ([1001, 0.5, 1000], 2001)
     assert "params" not in grown
 
 

@@ -77,7 +77,7 @@ def _facts(found: Comparison) -> dict[str, list[str]]:
         "project": [terminal.escape(run.info.project) for run in found.runs],
         "status": [f"[{STATUS_STYLES.get(run.status, 'red')}]{terminal.escape(run.status)}[/]" for run in found.runs],
         "started": [terminal.when(run.started) for run in found.runs],
-        "took": [terminal.duration((run.finished or run.updated) - run.started) for run in found.runs],
+        "took": [terminal.duration(run.took) for run in found.runs],
         "step": [terminal.number(run.step) for run in found.runs],
     }
 

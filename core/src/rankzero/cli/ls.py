@@ -69,7 +69,7 @@ def _print(found: list[_Listed]) -> None:
         "project": [terminal.escape(run.info.project) for run, _ in found],
         "status": [f"[{STATUS_STYLES.get(run.status, 'red')}]{terminal.escape(run.status)}[/]" for run, _ in found],
         "started": [terminal.when(run.started) for run, _ in found],
-        "took": [terminal.duration((run.finished or run.updated) - run.started) for run, _ in found],
+        "took": [terminal.duration(run.took) for run, _ in found],
         "step": [terminal.number(run.step) for run, _ in found],
         **({"size": [terminal.size(disk_usage(Path(run.info.dir))) for run, _ in found]} if has_sizes else {}),
         "delivered": [

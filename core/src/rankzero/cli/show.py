@@ -96,12 +96,31 @@ def _heading(data: RunData) -> Iterator[str]:
     info, style = data.info, STATUS_STYLES.get(data.status, "red")
     status = f"[{style}]{terminal.escape(data.status)}[/]"
     yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
-    took = terminal.duration((data.finished or data.updated) - data.started)
-    labels = [f"group {info.group}"] * (info.group is not None) + ([", ".join(data.tags)] if data.tags else [])
-    yield f"[dim]{terminal.escape(' · '.join([terminal.when(data.started), took, *labels]))}[/]"
+    labels = [
+        f"group {info.group}" if info.group is not None else "",
+        f"nested under {info.parent}" if info.parent is not None else "",
+        ", ".join(data.tags),
+    ]
+    facts = [terminal.when(data.started), terminal.duration(data.took), *filter(None, labels)]
+    yield f"[dim]{terminal.escape(' · '.join(facts))}[/]"
+    if history := " · ".join(_history(data)):
+        yield f"[dim]{history}[/]"
     yield f"[dim]{terminal.escape(str(data.dir))}[/]"
     if info.notes:
         yield terminal.escape(info.notes)
+
+
+def _history(data: RunData) -> Iterator[str]:
+    """Yield what happened to the run after its first start."""
+    if resumed := [each.time for each in data.starts if each.resumed]:
+        paused = f" after {terminal.duration(data.paused)}" if len(resumed) == 1 else ""
+        yield _last("resumed", f"at {terminal.when(resumed[-1])}{paused}", len(resumed))
+    if data.rewinds:
+        yield _last("rewound", f"to step {terminal.number(data.rewinds[-1].step)}", len(data.rewinds))
+
+
+def _last(what: str, last: str, count: int) -> str:
+    return f"{what} {last}" if count == 1 else f"{what} {count:,} times, last {last}"
 
 
 def _environment(data: RunData) -> Iterator[str]:
@@ -266,12 +285,16 @@ def _as_json(data: RunData, metrics: Mapping[str, MetricSummary], deliveries: di
         "project": data.info.project,
         "dir": str(data.dir),
         "group": data.info.group,
+        "parent": data.info.parent,
         "tags": data.tags,
         "notes": data.info.notes,
         "status": data.status,
         "started": data.started,
         "finished": data.finished,
         "updated": data.updated,
+        "took": data.took,
+        "resumed": [each.time for each in data.starts if each.resumed],
+        "rewinds": [{"step": each.step, "time": each.time} for each in data.rewinds],
         "environment": msgspec.to_builtins(environment) if environment else None,
         "params": data.params,
         "metrics": {

@@ -125,6 +125,8 @@ class RunData:
     """Unix time in seconds; None if the run did not finish."""
     updated: float = 0.0
     """The time of the last event, Unix time in seconds."""
+    paused: float = 0.0
+    """The seconds between the end, or the crash, and the next start, if the run was resumed."""
     params: dict[str, Any] = field(default_factory=dict)
     """The hyperparameters of all calls, merged."""
     metrics: Mapping[str, Series] = field(default_factory=dict)
@@ -162,6 +164,11 @@ class RunData:
     def started(self) -> float:
         """When the run started, Unix time in seconds."""
         return self.info.started
+
+    @property
+    def took(self) -> float:
+        """The seconds that the run has taken so far, without `paused`."""
+        return (self.finished or self.updated) - self.started - self.paused
 
     def checkpoint(self, alias: str) -> Checkpoint:
         """Return the newest checkpoint with an alias (``latest``, ``best``, …).
@@ -291,7 +298,7 @@ class JournalReader:
         events = self._decode(chunk)
         if not events:
             return
-        self.is_empty, self.run.updated = False, events[-1].time
+        self.is_empty = False
         metrics = [event for event in events if event.__class__ is Metrics]
         if len(metrics) < len(events):
             metrics = []
@@ -305,6 +312,8 @@ class JournalReader:
                     metrics = []
                 else:
                     self._take_checked(event)
+                self.run.updated = event.time
+        self.run.updated = events[-1].time
         yield metrics
 
     def _decode(self, chunk: bytes) -> list[AnyEvent]:
@@ -372,6 +381,8 @@ class JournalReader:
     def _take_start(self, start: Start) -> None:
         run = self.run
         run.finished = None
+        if start.resumed and run.updated:
+            run.paused += max(0.0, start.time - run.updated)
         run.starts.append(start)
         run.loggers.update(start.loggers)
         if not run.info.id:

@@ -93,7 +93,7 @@ class RunIndex:
                 if isinstance(part, Rewind):
                     reader.rewind(part.step)
         run = reader.finish()
-        run.lines, run.updated = so_far.lines, so_far.updated
+        run.lines, run.updated, run.paused = so_far.lines, so_far.updated, so_far.paused
         return run
 
     def other_lines(self) -> Iterator[bytes]:
@@ -257,6 +257,7 @@ def _summary(journal: JournalState, run: RunData, step: float | None, metrics: d
         status=run.status,
         finished=run.finished,
         updated=run.updated,
+        paused=run.paused,
         step=step if step is None or as_step(step) is not None else float(step),
         params_json=msgspec.json.encode(to_jsonable(run.params)).decode(),
         tags=run.tags,
@@ -276,6 +277,7 @@ def _as_run(summary: RunSummary, run_dir: Path) -> RunData:
         status=summary.status,
         finished=summary.finished,
         updated=summary.updated,
+        paused=summary.paused,
         params=summary.params,
         tags=summary.tags,
         definitions=summary.definitions,

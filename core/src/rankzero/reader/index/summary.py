@@ -84,6 +84,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     """Unix time in seconds; None if the run did not finish."""
     updated: float
     """The time of the last event, Unix time in seconds."""
+    paused: float
+    """The same as `RunData.paused`."""
     step: int | float | None
     """The largest step of a metric; a float if it does not fit into 64 bits."""
     params_json: str
@@ -108,6 +110,11 @@ class RunSummary(msgspec.Struct, frozen=True):
     def started(self) -> float:
         """When the run started, Unix time in seconds."""
         return self.info.started
+
+    @property
+    def took(self) -> float:
+        """The seconds that the run has taken so far, without `paused`."""
+        return (self.finished or self.updated) - self.started - self.paused
 
     @property
     def params(self) -> dict[str, Any]:

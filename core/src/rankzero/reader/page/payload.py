@@ -124,7 +124,7 @@ def run_entry(run: PageRun) -> dict[str, Any]:
         "notes": info.notes,
         "status": contents.status,
         "started": info.started,
-        "ended": contents.finished or contents.updated,
+        "took": contents.took,
         "params": {name: _param(value) for name, value in flatten(contents.params)},
         "summary": {
             name: run.summaries[name] if name in run.summaries else summarize(run.curves[name]) for name in run.curves

@@ -117,7 +117,7 @@ class LiveRun:
         summary = self._index.summary
         news: dict[str, Any] = {"offset": offset, "lines": lines, "status": summary.status, "points": points}
         if points:
-            news["ended"] = summary.updated
+            news["took"] = summary.took
             news["summary"] = {name: summary_row(summary.metrics[name]) for name in points}
             news["goals"] = {name: goal_of(name, [summary.definitions]) for name in points}
         return news

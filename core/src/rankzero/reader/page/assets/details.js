@@ -27,7 +27,7 @@ function heading(run, index) {
   const labels = [run.project, run.group && `group ${run.group}`, run.parent && `part of ${nameOf(run.parent)}`, ...run.tags].filter(Boolean);
   return h("header", { className: "run" },
     h("h2", {}, swatch(index), named(run.name), " ", statusBadge(run.status)),
-    h("p", { className: "note" }, labels.map((each) => [named(cut(each, 80)), " · "]), `${when(run.started)} · ${duration(run.ended - run.started)}`),
+    h("p", { className: "note" }, labels.map((each) => [named(cut(each, 80)), " · "]), `${when(run.started)} · ${duration(run.took)}`),
     h("p", { className: "note" }, named(run.dir), " · ", named(run.id)),
     run.notes ? h("p", {}, named(run.notes)) : null);
 }

@@ -74,7 +74,7 @@ function columns() {
     { key: "name", head: "run", value: (run) => run.name, cell: (run, index) => runLink(index, 60) },
     { key: "status", head: "status", value: (run) => run.status, cell: (run) => statusBadge(run.status) },
     { key: "started", head: "started", value: (run) => run.started, cell: (run) => when(run.started) },
-    { key: "took", head: "duration", value: (run) => run.ended - run.started, cell: (run) => duration(run.ended - run.started) },
+    { key: "took", head: "duration", value: (run) => run.took, cell: (run) => duration(run.took) },
   ];
   const later = ["tags", "group", "project"].map((key) => ({
     key, head: key, value: (run) => String(run[key] ?? ""), cell: (run) => named(cut([run[key] ?? ""].flat().join(", "), 60)),
