@@ -1,11 +1,13 @@
 """The page in a real Chromium: every control is used, and nothing of a run runs."""
 
+import itertools
+import math
 import re
 
 import pytest
 from reader.page.scenes import BACKWARDS, BEGAN, HOSTILE, rows, write_full_run, write_rewound_run, write_run
 
-from rankzero.events.structs import Metrics
+from rankzero.events.structs import Finish, Metrics
 
 pytestmark = pytest.mark.browser
 
@@ -98,16 +100,52 @@ def test_log_axes_draw_and_label_values_between_any_limits(open_page, tmp_path, 
         assert max(map(len, values)) <= 8, values
 
 
+def test_labels_of_an_axis_differ_and_a_constant_has_zero_on_its_axis(open_page, tmp_path, write):
+    values = {"percent": 100.0, "none": 0.0, "below": -2.0, "big": 1e6, "small": 0.0224137}
+    events = [
+        Metrics(BEGAN + step / 100, step, values | {"steps": 1e4 + step, "near": 1 + step / 4e5}) for step in range(40)
+    ]
+    page = open_page(write(write_run(tmp_path, *events)))
+    for x in ("step", "wall", "relative"):
+        page.get_by_label("X-axis").select_option(x)
+        wait_for_curves(page, 7)
+        for xs, ys in axis_labels(page):
+            assert len(xs) == len(set(xs)) > 1, xs
+            assert len(ys) == len(set(ys)) > 1, ys
+    labels = [labels for _, labels in axis_labels(page)]
+    ends = [({*map(float, each[:1])}, {*map(float, each[-1:])}) for each in labels[:3]]
+    assert ends == [({0.0}, {100.0}), ({0.0}, {1.0}), ({-2.0}, {0.0})]
+
+
+def test_marks_of_missing_values_stand_apart_and_below_the_curves(open_page, tmp_path, write):
+    events = [Metrics(BEGAN + step, step, {"loss": math.nan if step % 500 else 1.0}) for step in range(1001)]
+    page = open_page(write(write_run(tmp_path, *events)))
+    wait_for_curves(page)
+    page.evaluate("""() => {
+        window.marks = [];
+        CanvasRenderingContext2D.prototype.fillRect = (...args) => window.marks.push(args);
+    }""")
+    page.set_viewport_size({"width": 1200, "height": 900})
+    until(page, "window.marks.length")
+    page.wait_for_timeout(100)
+    marks = page.evaluate("window.marks")
+    inner, whole = page.locator(".u-over").bounding_box(), page.locator(".chart canvas").bounding_box()
+    assert 20 < len(marks) < 300
+    assert all(other[0] - one[0] >= 4 for one, other in itertools.pairwise(marks) if other[0] > one[0])
+    assert min(top for _, top, _, _ in marks) >= inner["y"] + inner["height"] - whole["y"]
+
+
 def axis_labels(page):
     """Draw all charts again, and return the labels of the x-axis and of the y-axis of each."""
     page.evaluate(REMEMBER_LABELS)
-    page.set_viewport_size({"width": 1250, "height": 900})
+    page.set_viewport_size({"width": page.viewport_size["width"] - 20, "height": 900})
     until(page, "window.labels.size === document.querySelectorAll('.chart canvas').length")
     page.wait_for_timeout(100)
     return page.evaluate("[...window.labels.values()].map(({ center, right }) => [center, right])")
 
 
 REMEMBER_LABELS = """() => {
+    if (window.labels) return window.labels.clear();
     window.labels = new Map();
     const [drawn, cleared] = ["fillText", "clearRect"].map((name) => CanvasRenderingContext2D.prototype[name]);
     CanvasRenderingContext2D.prototype.clearRect = function (...args) {
@@ -159,6 +197,67 @@ def test_a_run_alone_shows_its_values_beside_each_name(open_page, tmp_path, writ
     wait_for_curves(page, 2)
     page.locator(".u-over").first.hover()
     assert all("step" in each for each in page.locator(".readout").all_inner_texts()[:2])
+
+
+def test_smoothed_values_stand_beside_the_logged_ones_and_stay_in_the_chart(open_page, tmp_path, write):
+    curve = [Metrics(BEGAN + step, step, {"loss": 100.0 if step < 50 else 0.0}) for step in range(100)]
+    page = open_page(write(write_run(tmp_path, *curve)), "#smooth=0.9&zoom=[60,90]")
+    wait_for_curves(page)
+    page.locator(".u-over").first.hover()
+    (readout,) = page.locator(".readout").all_inner_texts()
+    assert re.fullmatch(r"[1-9][\d.]* smoothed, 0 logged · step \d+", readout)
+    ((_, values),) = axis_labels(page)
+    assert float(values[-1]) > 20
+    runs = [write_run(tmp_path / "two", *curve, number=number) for number in range(2)]
+    page = open_page(write(*runs), "#smooth=0.9")
+    wait_for_curves(page)
+    page.locator(".u-over").first.hover(position={"x": 300, "y": 60})
+    heading, *rows = page.locator(".tip").inner_text().splitlines()
+    assert heading.endswith("smoothed, as logged")
+    assert all(re.match(r"[\d.]+, 0 ", each) for each in rows)
+
+
+def test_the_filter_compares_whole_values_and_each_word_must_fit(open_page, tmp_path, write):
+    described = [
+        ("one", {"lr": 0.1, "seed": 1}),
+        ("two", {"lr": 0.15, "seed": 1}),
+        ("three", {"lr": 0.1, "optim": {"seed": 10}}),
+    ]
+    runs = [
+        write_run(tmp_path, *rows(3), Finish(BEGAN + 9, "success" if number else "failed"), name=name, number=number,
+                  tags=(f"tag{number}",), params=params)
+        for number, (name, params) in enumerate(described)
+    ]  # fmt: skip
+    page = open_page(write(*runs), "#tab=runs")
+    for text, names in {
+        "lr=0.1": "three one",
+        "lr=1e-1 seed=1": "one",
+        "seed=10": "three",
+        "seed=1.+": "three",
+        "status=success": "three two",
+        "tag=tag1": "two",
+        "project=project lr=0.15": "two",
+        "lr=0.1[5]": "two",
+        "^t seed=1": "two",
+        "tag=": "",
+        "w (": "two",
+    }.items():
+        page.get_by_label("Filter runs").fill(text)
+        assert page.locator("tbody th").all_inner_texts() == names.split(), text
+
+
+def test_system_metrics_come_last(open_page, tmp_path, write):
+    run = write_run(tmp_path, Metrics(BEGAN, None, {"system/cpu": 3.0}), *rows(9), params={"lr": 1})
+    page = open_page(write(run))
+    assert [each.split("\n")[0] for each in page.locator(".group > summary bdi").all_inner_texts()] == [
+        "train",
+        "val",
+        "system",
+    ]
+    page.get_by_role("tab", name="Runs").click()
+    heads = page.locator("thead th button bdi").all_inner_texts()
+    assert heads[-1] == "system/cpu"
+    assert "train/loss" in heads
 
 
 def test_search_finds_metrics_by_regular_expression(open_page, three):
@@ -213,7 +312,8 @@ def test_the_table_of_runs_has_what_differs_first_and_is_sorted_and_filtered(ope
     page.get_by_role("button", name="optimizer/name").click()
     assert names.all_inner_texts() == ["run-0", "run-1", "run-2"]
     assert page.locator("th[aria-sort=ascending]").count() == 1
-    page.get_by_role("button", name="optimizer/name").click()
+    heading = page.locator("th[aria-sort=ascending]")
+    heading.click(position={"x": heading.bounding_box()["width"] - 3, "y": 3})  # beside its text
     assert names.all_inner_texts() == ["run-2", "run-1", "run-0"]
     page.get_by_label("Filter runs").fill("optimizer/name=text-[12]")
     assert names.all_inner_texts() == ["run-2", "run-1"]

@@ -79,7 +79,7 @@ class Chart {
           },
           {
             ...axis, ...(state.logy ? logAxis(30) : {}), size: widthOf,
-            values: (u, ticks) => ticks.map((each) => number(each, 6)),
+            values: (u, ticks, axis, space, gap) => ticks.map((each) => number(each, state.logy ? 6 : digitsOf(each, gap))),
           },
         ],
         series,
@@ -98,7 +98,8 @@ class Chart {
 
   tick(value, gap) {
     if (this.x === "wall") return clock(value, gap);
-    return this.x === "relative" ? duration(value) : number(value);
+    if (this.x === "relative") return value < 60 ? `${number(value, digitsOf(value, gap))} s` : duration(value);
+    return number(value, digitsOf(value, gap));
   }
 
   rangeX() {
@@ -119,18 +120,18 @@ class Chart {
   rangeY() {
     const [from, to] = this.rangeX();
     let [low, high] = [Infinity, -Infinity];
-    for (const { x, y, isCut } of this.lines) {
+    for (const { x, y, shown, isCut } of this.lines) {
       if (isCut) continue;
       for (let index = Math.max(0, after(x, from) - 1); index < x.length && x[index] <= to; index += 1) {
-        const value = y[index];
-        if (value === null || x[index] < from) continue;
-        if (value < low) low = value;
-        if (value > high) high = value;
+        if (y[index] === null || x[index] < from) continue;
+        low = Math.min(low, y[index], shown[index]);
+        high = Math.max(high, y[index], shown[index]);
       }
     }
     if (low > high) return state.logy ? [0.1, 1] : [0, 1];
     if (state.logy) return [Math.max(Number.MIN_VALUE, low / 1.1), Math.min(Number.MAX_VALUE, high * 1.1)];
-    const room = high > low ? 0.05 * (high - low) : Math.abs(low) * 0.1 || 1;
+    if (low === high) return low < 0 ? [1.05 * low, 0] : [0, 1.05 * low || 1];
+    const room = 0.05 * (high - low);
     return [low - room, high + room];
   }
 
@@ -141,16 +142,19 @@ class Chart {
     const { left, top, width, height } = u.bbox;
     ctx.save();
     ctx.beginPath();
-    ctx.rect(left - 3 * ratio, top, width + 6 * ratio, height);
+    ctx.rect(left - 3 * ratio, top, width + 6 * ratio, height + 5 * ratio);
     ctx.clip();
     for (const each of this.lines) {
       ctx.fillStyle = ctx.strokeStyle = runColor(each.run);
+      let marked = -Infinity; // the place of the last mark of a value that is no number
       each.x.forEach((x, index) => {
         const value = each.shown[index];
         const isAlone = each.shown[index - 1] == null && each.shown[index + 1] == null;
         if (value === null && each.isMissing(index)) {
           const at = u.valToPos(x, "x", true);
-          ctx.fillRect(at - ratio, top + height - 6 * ratio, 2 * ratio, 6 * ratio);
+          if (at - marked < 4 * ratio) return;
+          marked = at;
+          ctx.fillRect(at - ratio, top + height + ratio, 2 * ratio, 4 * ratio);
         } else if (value !== null && isAlone) {
           ctx.beginPath();
           ctx.arc(u.valToPos(x, "x", true), u.valToPos(value, "y", true), 2.5 * ratio, 0, 2 * Math.PI);
@@ -216,10 +220,11 @@ class Chart {
       followed = false;
       const y = u.posToVal(top, "y");
       near.sort((one, other) => Math.abs(one.value - y) - Math.abs(other.value - y));
-      if (near.length > 1) showTip(u, near, this.xText(near[0].x));
+      const labels = state.smooth ? [this.xText(near[0]?.x), " · smoothed, as logged"] : this.xText(near[0]?.x);
+      if (near.length > 1) showTip(u, near, labels);
       else hideTip();
     }
-    this.readout.textContent = near.length === 1 ? `${number(near[0].value)} · ${this.xText(near[0].x)}` : "";
+    this.readout.textContent = near.length === 1 ? `${valueText(near[0])} · ${this.xText(near[0].x)}` : "";
   }
 
   xText(x) {
@@ -234,7 +239,7 @@ class Chart {
       let index = after(line.x, x);
       if (index > 0 && (index === line.x.length || x - line.x[index - 1] < line.x[index] - x)) index -= 1;
       const isNear = x >= line.x[0] && x <= line.x[line.x.length - 1];
-      if (isNear && line.shown[index] !== null) found.push({ run: line.run, x: line.x[index], value: line.shown[index] });
+      if (isNear && line.shown[index] !== null) found.push({ run: line.run, x: line.x[index], value: line.shown[index], logged: line.y[index] });
     }
     return found;
   }
@@ -290,6 +295,9 @@ function evenMarks(low, high, most) {
   const first = Math.ceil(low / size);
   return Array.from({ length: Math.floor(high / size) - first + 1 }, (_, index) => Number(((first + index) * size).toPrecision(12)));
 }
+
+// How many digits tell a label from those beside it
+const digitsOf = (value, gap) => Math.min(15, Math.max(4, 2 + Math.floor(Math.log10(Math.abs(value) || 1)) - Math.floor(Math.log10(gap))));
 
 // The width of the y-axis, so that its longest label fits
 function widthOf(u, labels) {
@@ -364,9 +372,11 @@ function placeOf(line, time, step, axis) {
 
 const tip = h("div", { className: "tip", hidden: true });
 
+const valueText = ({ value, logged }) => (state.smooth ? `${number(value)} smoothed, ${number(logged)} logged` : number(value));
+
 function showTip(u, near, xText) {
-  const rows = near.slice(0, MOST_NAMED).map(({ run, value }) =>
-    h("div", {}, swatch(run), h("b", {}, number(value)), " ", named(cut(manifest.runs[run].name, 40))),
+  const rows = near.slice(0, MOST_NAMED).map(({ run, value, logged }) =>
+    h("div", {}, swatch(run), h("b", {}, number(value)), state.smooth ? `, ${number(logged)}` : "", " ", named(cut(manifest.runs[run].name, 40))),
   );
   const more = near.length > MOST_NAMED ? h("div", { className: "note" }, `and ${near.length - MOST_NAMED} more`) : null;
   fill(tip, h("div", { className: "note" }, xText), rows, more);
@@ -402,6 +412,12 @@ const resized = new ResizeObserver(() => charts.forEach((chart) => chart.resize(
 
 const groupOf = (name) => (name.includes("/") ? name.slice(0, name.indexOf("/")) : "");
 
+// Metrics of the machine come after those of training, whichever were measured first.
+function systemLast(metrics) {
+  const isSystem = ([name]) => groupOf(name) === "system";
+  return [...metrics.filter((each) => !isSystem(each)), ...metrics.filter(isSystem)];
+}
+
 const grid = h("div", { className: "groups" });
 
 function showCharts() {
@@ -410,7 +426,7 @@ function showCharts() {
   nearScreen.disconnect();
   const wanted = pattern(state.q);
   const groups = new Map();
-  manifest.metrics.forEach(([name], metric) => {
+  systemLast(manifest.metrics.map(([name], metric) => [name, metric])).forEach(([name, metric]) => {
     if (wanted && !wanted.test(name)) return;
     const group = groupOf(name);
     if (!groups.has(group)) groups.set(group, []);

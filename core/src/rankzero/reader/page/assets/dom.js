@@ -68,7 +68,7 @@ function clock(seconds, gap) {
   const date = new Date(seconds * 1000);
   const isDay = gap >= 86400 || (gap >= 3600 && !date.getHours() && !date.getMinutes());
   if (isDay) return `${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  return `${two(date.getHours())}:${two(date.getMinutes())}${gap < 60 ? `:${two(date.getSeconds())}` : ""}`;
+  return `${two(date.getHours())}:${two(date.getMinutes())}${gap < 60 ? `:${two(date.getSeconds())}` : ""}${gap < 1 ? (seconds % 1).toFixed(Math.min(3, Math.ceil(-Math.log10(gap)))).slice(1) : ""}`;
 }
 
 function bytes(size) {

@@ -13,10 +13,23 @@ function runColor(run) {
 
 const swatch = (run) => h("span", { className: "swatch", color: runColor(run), "aria-hidden": "true" });
 
-// Whether the filter keeps a run: a regular expression on its name, status, tags and parameters as name=value.
-function matches(run) {
-  const wanted = pattern(state.filter);
-  return !state.filter || !wanted || wanted.test(searchText(run));
+// Whether the filter keeps a run. Each word of it must fit: name=value, or a regular expression on all texts.
+const matches = (run) => state.filter.split(/\s+/).filter(Boolean).every((word) => fits(run, word));
+
+function fits(run, word) {
+  const place = word.indexOf("=");
+  const values = place > 0 ? valuesOf(run, word.slice(0, place)) : [];
+  if (!values.length) return pattern(word)?.test(searchText(run)) ?? true;
+  const text = word.slice(place + 1);
+  const whole = pattern(`^(?:${text})$`);
+  return values.some((value) => (typeof value === "number" && text && value === Number(text)) || !whole || whole.test(String(value)));
+}
+
+// What a run has under a name: parameters, with or without what stands before the last slash, and status, group, …
+function valuesOf(run, name) {
+  const params = Object.entries(run.params).filter(([key]) => key === name || key.endsWith(`/${name}`));
+  const fixed = { name: [run.name], status: [run.status], group: [run.group ?? ""], project: [run.project], tag: run.tags };
+  return [...params.map(([, value]) => value), ...(Object.hasOwn(fixed, name) ? fixed[name] : [])];
 }
 
 const searchText = ({ name, id, project, group, status, tags, params }) =>
@@ -79,7 +92,12 @@ function columns() {
   const later = ["tags", "group", "project"].map((key) => ({
     key, head: key, value: (run) => String(run[key] ?? ""), cell: (run) => named(cut([run[key] ?? ""].flat().join(", "), 60)),
   }));
-  return [...fixed, ...paramColumns(true), ...metricColumns(), ...later.filter(isUsed), ...paramColumns(false)];
+  const metrics = metricColumns();
+  const isSystem = ({ head }) => groupOf(head) === "system";
+  return [
+    ...fixed, ...paramColumns(true), ...metrics.filter((each) => !isSystem(each)), ...later.filter(isUsed),
+    ...paramColumns(false), ...metrics.filter(isSystem),
+  ];
 }
 
 const isUsed = ({ value }) => manifest.runs.some((run) => value(run));
@@ -100,7 +118,7 @@ const STAT_PLACES = { last: 1, min: 3, max: 5 };
 function metricColumns() {
   const wanted = pattern(state.q);
   const found = [];
-  manifest.metrics.forEach(([name, goal]) => {
+  systemLast(manifest.metrics).forEach(([name, goal]) => {
     if (state.q && wanted && !wanted.test(name)) return;
     const best = goal ? { minimize: "min", maximize: "max" }[goal] : null;
     const stats = state.stat === "all" ? ["last", "min", "max"] : state.stat === "best" ? [best].filter(Boolean) : [state.stat];
@@ -143,8 +161,8 @@ function showTable() {
   const drawn = drawnRuns();
   const best = new Map(all.filter((each) => each.best).map((each) => [each.key, bestOf(each, rows)]));
   const head = (each) =>
-    h("th", { scope: "col", "aria-sort": each !== sorted ? "none" : isDown ? "descending" : "ascending", className: each.kind ?? "" },
-      h("button", { type: "button", on: { click: () => sortBy(each, sorted, isDown) } },
+    h("th", { scope: "col", "aria-sort": each !== sorted ? "none" : isDown ? "descending" : "ascending", className: each.kind ?? "", on: { click: () => sortBy(each, sorted, isDown) } },
+      h("button", { type: "button" },
         named(cut(each.head, 40), { title: visible(each.head) }),
         each === sorted ? (isDown ? " ↓" : " ↑") : null,
         each.stat ? h("small", {}, each.stat) : null));
