@@ -27,14 +27,16 @@ from rankzero.events.structs import (
     Metrics,
     Params,
     Start,
+    Table,
     Text,
     encode,
 )
 from rankzero.loggers.base import Logger
-from rankzero.media.store import MediaFile
+from rankzero.media.store import MediaFile, MediaStore
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import ask_to_stop, load_position, positions, reject_list, save_position, wake
 from rankzero.rundir.writer_lock import WriterLock
+from rankzero.testing.samples import png
 
 SECRET = "hunter2-hunter2"
 
@@ -802,6 +804,35 @@ def test_a_checkpoint_that_is_gone_is_refused_and_nothing_else(run_dir, tracker)
     assert deliver(run_dir, tracker).closed
     assert steps(tracker) == [0]
     assert "was deleted" in rejected(run_dir)[0]["reason"]
+
+
+@pytest.mark.parametrize("log_model", [True, False])
+def test_a_superseded_checkpoint_is_no_failure_of_a_logger_that_would_not_upload_it(
+    run_dir, tracker, tmp_path, log_model
+):
+    class Choosy(FileLogger):
+        pass
+
+    Choosy.log_model = log_model
+    (source := tmp_path / "1.ckpt").write_text("weights 1")
+    gone = Checkpoint(1.0, "checkpoints/0/0.ckpt", "/nowhere/0.ckpt", aliases=["latest"], automatic=True)
+    last = Checkpoint(1.0, snapshot(source, run_dir), str(source), aliases=["latest"], automatic=True)
+    write(run_dir, gone, last, Finish(2.0, "success"))
+    position = deliver(run_dir, tracker, Choosy)
+    assert (position.closed, position.rejected) == (True, 0)
+    assert len(calls(tracker, "log_checkpoint")) == log_model
+
+
+def test_a_table_whose_image_was_deleted_is_rejected(run_dir, tracker, tmp_path):
+    (picture := tmp_path / "image.png").write_bytes(png())
+    table = MediaStore(run_dir).table(["image"], [[1], [MediaFile(str(picture))]])
+    (image,) = run_dir.glob("media/*/*.png")
+    image.unlink()
+    write(run_dir, Table(1.0, "t", table), *metrics(0), Finish(2.0, "success"))
+    deliver(run_dir, tracker)
+    assert [entry["line"] for entry in rejected(run_dir)] == [1]
+    assert f"{image} was deleted" in rejected(run_dir)[0]["reason"]
+    assert steps(tracker) == [0]
 
 
 def test_positions_of_all_loggers_can_be_read(run_dir, tracker, tmp_path):

@@ -257,6 +257,9 @@ class Table(_File, frozen=True):
             columns, rows = read_table(run_dir / self.file.path)
         except UnsafePathError as error:
             raise RejectedError(f"a cell of the table: {error}") from error
+        pictures = [cell for row in rows for cell in row if isinstance(cell, MediaFile)]
+        if missing := next((each.path for each in pictures if not os.path.exists(each)), None):
+            raise RejectedError(f"a cell of the table: {missing} was deleted before it was delivered")
         return (self.key,), {"columns": columns, "data": rows, "step": self.step}
 
 

@@ -59,6 +59,9 @@ _ENDINGS = frozenset(("save", "finalize", "close"))
 _OPENING = VERBS - _ENDINGS - {"flush"}
 
 
+_FILE_VERBS = frozenset(["log_record", "log_artifact", "log_checkpoint"])
+
+
 def _guard(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def guarded(self: Logger, *args: Any, **kwargs: Any) -> Any:
@@ -133,6 +136,12 @@ class Logger(Verbs):
     - ``rewind``: calls of `rewind`, which the logger overrides.
     """
 
+    keeps_files: ClassVar[bool] = False
+    """Whether the tracker keeps artifacts and checkpoints; otherwise these stay on this machine.
+
+    By default whether the class overrides `log_record`, `log_artifact` or `log_checkpoint`.
+    """
+
     log_model: bool | Literal["all"] | None = None
     """Which checkpoints of a ModelCheckpoint are logged; does not affect `log_checkpoint`.
 
@@ -153,6 +162,8 @@ class Logger(Verbs):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "keeps_files" not in vars(cls):
+            cls.keeps_files = cls.keeps_files or not _FILE_VERBS.isdisjoint(vars(cls))
         _guard_class(cls, [name for name, member in vars(cls).items() if name in VERBS and callable(member)])
         lightning.watch()
 

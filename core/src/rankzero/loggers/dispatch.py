@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rankzero.errors import RejectedError
@@ -28,6 +29,9 @@ def dispatch(event: Event, logger: Logger, run_dir: Path) -> None:
         event: the event.
         logger: the logger.
         run_dir: the run's directory, with the event's files.
+
+    Raises:
+        RejectedError: a file was deleted. Some SDKs would not notice, and others would fail at each retry.
     """
     match event:
         case Metrics():
@@ -35,9 +39,13 @@ def dispatch(event: Event, logger: Logger, run_dir: Path) -> None:
         case Params():
             _log_params(event, logger)
         case MediaEvent():
+            _check_that_files_exist(event, run_dir)
             arguments, keywords = event.arguments(run_dir)
             getattr(logger, f"log_{event.media_kind()}")(*arguments, **keywords)
         case Artifact(path=path, name=name, kind=kind, aliases=aliases, metadata=metadata):
+            if not logger.keeps_files and not (run_dir / path).exists():
+                return
+            _check_that_files_exist(event, run_dir)
             logger.log_artifact(str(run_dir / path), name=name, type=kind, aliases=aliases, metadata=metadata)
         case Checkpoint():
             if not event.automatic or logger.log_model in (None, "all"):
@@ -58,10 +66,12 @@ def upload(checkpoint: Checkpoint, logger: Logger, run_dir: Path) -> None:
     """Log a checkpoint, regardless of `Logger.log_model`.
 
     Raises:
-        RejectedError: the files were deleted.
+        RejectedError: the files were deleted, and the logger keeps files.
     """
     path = checkpoint.find(run_dir)
     if path is None:
+        if not logger.keeps_files:
+            return
         raise RejectedError(
             f"the copy of the checkpoint {checkpoint.path} was deleted, because the loggers of the run had it and the "
             "script had deleted or overwritten the original"
@@ -73,6 +83,14 @@ def upload(checkpoint: Checkpoint, logger: Logger, run_dir: Path) -> None:
         aliases=checkpoint.aliases,
         metadata=checkpoint.metadata,
     )
+
+
+def _check_that_files_exist(event: Event, run_dir: Path) -> None:
+    for path in event.paths:
+        try:
+            os.stat(run_dir / path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RejectedError(f"{path} was deleted before it was delivered") from error
 
 
 def _log_params(event: Params, logger: Logger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ from rankzero.events.structs import Finish, Metrics
 from rankzero.journal.tail import read_start
 from rankzero.loggers.base import Logger
 from rankzero.run.run import Run
-from rankzero.rundir.layout import JOURNAL
+from rankzero.rundir.layout import CHECKPOINTS, JOURNAL, MEDIA
 from rankzero.rundir.positions import load_position, wake
 from rankzero.testing.base import TrackerContract, run_info_of
 from rankzero.testing.compare import few, item_difference, keys_by_kind
@@ -53,6 +54,9 @@ _SOON = 50.0  # seconds; a call that does not wait returns before, a call that w
 _APPLIED = ("lost answer", "truncated answer")
 _ONCE = [name for name in FAULTS if name not in ("refuse", "hang")]
 _ACCESS = ("401", "403")
+_WITH_FILES = [
+    "image", "audio", "video", "figure", "pointcloud", "table", "graph", "artifact", "checkpoint"
+]  # fmt: skip
 _AT_THE_END = ["refuse", "503", "hang"]
 
 
@@ -322,6 +326,28 @@ class DeliveryContract(TrackerContract):
         assert "poison" not in artifacts
         assert artifacts["good"] == b"good"
         assert [entry["event"]["type"] for entry in rejected(run.dir, key)] == ["artifact"]
+
+    def test_files_that_were_deleted_are_rejected_once_and_nothing_else(
+        self, begin: Callable[..., Run], tmp_path: Path
+    ) -> None:
+        run = begin("off")
+        (key,), kinds = run.loggers, []
+        log_rows(run, *range(10))
+        for sample in samples(tmp_path / "samples"):
+            if sample.kind in _WITH_FILES:
+                sample.log(run)
+                kinds.append(sample.kind)
+        log_rows(run, *range(10, 20))
+        run.finish()
+        for directory in (run.dir / MEDIA, run.dir / CHECKPOINTS, tmp_path / "samples"):
+            shutil.rmtree(directory)
+        if not self.make_logger(tmp_path).keeps_files:
+            kinds = [kind for kind in kinds if kind not in ("artifact", "checkpoint")]
+        for _ in range(2):
+            self.deliver(run.dir, key, tmp_path)
+            assert [entry["event"]["type"] for entry in rejected(run.dir, key)] == kinds
+        self.expect_metrics(tmp_path, run.dir)
+        self.expect_status(tmp_path, run.dir, good=True)
 
     # The machine
 

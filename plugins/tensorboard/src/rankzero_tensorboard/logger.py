@@ -73,6 +73,7 @@ class TensorBoardLogger(TrackerLogger):
     counts_lines = True
     captures = frozenset(["rewind"])
     writes_only_files = True
+    keeps_files = False
 
     def __init__(
         self,

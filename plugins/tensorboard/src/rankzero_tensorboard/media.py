@@ -108,7 +108,7 @@ def _add_clouds(summary: Summary, media: Media, warner: OnceWarner) -> None:
     for tag, file in zip(_tags(media.key, files), files, strict=True):
         try:
             _add_cloud(summary, tag, np.load(file, allow_pickle=False))
-        except (ValueError, OSError) as error:
+        except (ValueError, EOFError) as error:
             warner.warn(media.kind, f"TensorBoard cannot show the {media.kind} {media.key!r}: {error}")
     _add_captions(summary, media.key, [file.caption for file in files])
 

@@ -66,6 +66,7 @@ class CSVLogger(Logger):
     """
 
     LOGGER_JOIN_CHAR = "-"
+    keeps_files = False
     counts_lines = True
     captures = frozenset(["rewind"])
 
