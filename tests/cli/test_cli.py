@@ -383,6 +383,15 @@ def test_of_several_runs_the_candidates_are_listed(command, wanted):
     assert f"amber-otter-12 (a1, success, {when}), amber-otter-12 (a2, success, {when}). Give the id" in err
 
 
+@pytest.mark.parametrize(
+    ("count", "words"), [(5, "). Give"), (6, ") and 1 older one. Give"), (7, ") and 2 older ones.")]
+)
+def test_of_many_runs_the_older_ones_are_counted(command, count, words):
+    for number in range(count):
+        make_run(f"a{number}")
+    assert words in command("show", "amber")[2]
+
+
 def test_of_runs_with_the_same_id_the_paths_are_listed(command):
     make_run("a1")
     make_run("a1", directory="rankzero-runs/more")

@@ -160,7 +160,8 @@ def _describe_choice(wanted: str, matching: list[Path], known: Mapping[Path, Run
     has_ids = len({run.name for run in matching}) == len(matching)
     newest = sorted(matching, key=lambda run: known[run].started if run in known else 0.0)[-_MOST_CANDIDATES:]
     named = [_distinguished(run, known[run]) if has_ids and run in known else str(run) for run in newest]
-    more = f" and {len(matching) - len(named)} older ones" if len(matching) > len(named) else ""
+    older = len(matching) - len(named)
+    more = f" and {older} older {'one' if older == 1 else 'ones'}" if older else ""
     what = "id" if has_ids else "path"
     return f"{len(matching)} runs match {wanted!r}: {', '.join(named)}{more}. Give the {what} of one of them."
 
