@@ -1,14 +1,16 @@
-"""A warning reports an outage of a tracker during training."""
+"""What a run says about its delivery: an outage of a tracker during training, and a long wait at the end."""
 
 import logging
 import time
+from types import SimpleNamespace
 
 import pytest
 from servers.file_logger import FileLogger, fail, heal, rows
 from waiting import A_WHILE
 
 import rankzero
-from rankzero.rundir.positions import load_position, wake
+from rankzero.delivery import waiting_progress
+from rankzero.rundir.positions import Position, load_position, wake
 
 
 @pytest.fixture
@@ -54,3 +56,16 @@ def test_a_short_outage_causes_no_warning(run, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "rankzero"):
         log_until(run, lambda: rows(tmp_path / "tracker") and load_position(run.dir, key).problem is None)
     assert "takes no events" not in caplog.text
+
+
+def test_without_a_terminal_a_wait_at_the_end_is_reported_only_if_it_is_long(caplog, monkeypatch):
+    clock = iter([100.0, 104.9, 105.1])
+    monkeypatch.setattr(waiting_progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with (
+        caplog.at_level(logging.INFO, "rankzero"),
+        waiting_progress.WaitingProgress(["file"], 10, is_end=True) as end,
+    ):
+        end.show("file", Position())
+        assert caplog.messages == []
+        end.show("file", Position())
+    assert caplog.messages == ["waiting for the couriers to deliver the rest of the run"]

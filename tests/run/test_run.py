@@ -1032,7 +1032,7 @@ def test_a_stale_file_handle_and_a_closed_stderr_do_not_raise_at_the_end_of_a_ru
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", fstat)
         patch.setattr(sys, "stderr", stderr)
-        patch.setattr("rankzero.delivery.waiting_progress._SHOW_AFTER", 0.0)
+        patch.setattr("rankzero.delivery.waiting_progress._LOG_AFTER", 0.0)
         run.flush(5)
         run.finish(timeout=5)
     assert writer_state(run.dir) is Writer.DEAD

@@ -15,6 +15,8 @@ log = logging.getLogger("rankzero")
 
 _SHOW_AFTER = 1.0
 """Seconds before a progress bar appears: most runs are delivered by then."""
+_LOG_AFTER = 5.0
+"""Seconds before a line is logged, which stays: on a busy machine a courier needs some only to start."""
 
 
 class WaitingProgress:
@@ -24,7 +26,8 @@ class WaitingProgress:
         self._keys = keys
         self._target = max(1, target)
         self._is_terminal = _is_terminal(sys.stderr)
-        self._shown_from = time.monotonic() + _SHOW_AFTER if self._is_terminal or is_end else math.inf
+        wait = _SHOW_AFTER if self._is_terminal else _LOG_AFTER if is_end else math.inf
+        self._shown_from = time.monotonic() + wait
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
 
