@@ -76,7 +76,7 @@ def _flatten(
     parents = (*parents, id(mapping))
     for key, value in mapping.items():
         name = f"{prefix}{to_key(key)}"
-        if not safe_isinstance(value, Mapping):
+        if type(value) is float or not safe_isinstance(value, Mapping):  # the check of a class is slow
             yield name, value
         elif traversal.may_enter(value, parents):
             yield from _flatten(value, name + separator, separator, parents, traversal)
@@ -245,6 +245,8 @@ def to_text(value: Any) -> str:
 
 def to_key(key: Any) -> str:
     """Return a mapping's key as text: as a JSON encoder writes it, else `to_text`."""
+    if type(key) is str and key.isascii():  # nearly always
+        return key
     if safe_isinstance(key, str):
         return as_utf8(key)
     try:
