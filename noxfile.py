@@ -188,7 +188,7 @@ def check(session: nox.Session, venv: Path, *plugins: str) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure what the design promises; each number is printed beside its limit."""
-    session.install(*packages(), *group("test"), *FRAMEWORKS)
+    session.install(*packages(), *group("test"), *FRAMEWORKS, "mlflow-export-import>=1.2", "tabulate")
     failed = []
     for script in sorted(Path("tests/benchmarks").glob("bench_*.py")):
         try:

@@ -1,6 +1,5 @@
 """Exporting a run of two million points in each format, beside pandas, which needs all of it in memory."""
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -8,7 +7,7 @@ import time
 from pathlib import Path
 
 import bench_read
-from measuring import Table
+from measuring import Table, peak
 
 from rankzero.reader.exporting.export import export_runs
 from rankzero.reader.exporting.registry import make_exporter
@@ -48,11 +47,11 @@ def export(how, run_dir, name):
     import pandas as _pandas  # imported by both, before they are measured  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
         {"ours": ours, "pandas": pandas}[how](run_dir, name, Path(directory, "out"))
-    print(time.perf_counter() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(time.perf_counter() - began, peak() - before)
 
 
 def main():

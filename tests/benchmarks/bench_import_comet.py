@@ -4,7 +4,6 @@ bench_import_comet.py [POINTS]
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from measuring import Table
+from measuring import Table, peak
 
 from rankzero.importers.writing import import_run
 from rankzero_comet.importing.importer import CometImporter
@@ -67,11 +66,11 @@ def measure(reader, path):
     """Print the seconds that reading takes, the MB of memory that the process needs for it, and its points."""
     import comet_ml  # noqa: F401  # not what is measured
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.perf_counter()
     points = READERS[reader](path)
     seconds = time.perf_counter() - began
-    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, points)
+    print(seconds, peak() - before, points)
 
 
 def measured(reader, path):

@@ -5,7 +5,6 @@ bench_import_files.py [ROWS]
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from measuring import Table
+from measuring import Table, peak
 
 NAMES = ["train/loss", "train/acc", "val/loss", "lr"]
 ROWS = 1_000_000
@@ -111,12 +110,12 @@ def measure(how, importer, path, rows):
         write(importer, Path(path), int(rows))
         return
     work = (import_ if how == "rankzero" else read)(importer, path, int(rows))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.process_time()
     found = work()
     seconds = time.process_time() - began
     assert found >= int(rows), found
-    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(seconds, peak() - before)
 
 
 def run(*command):

@@ -1,17 +1,19 @@
-"""Importing a run of MLflow: 200,000 points of a file store and of a database, beside reading them with its client.
+"""Importing a run of MLflow: 200,000 points of a file store and of a database, beside tools that people use.
 
-mlflow-export-import reads them with the client, too. And a directory with a thousand short runs.
+They are MLflow's client, which only reads the points, and mlflow-export-import, which writes them to a JSON file. And a
+directory with a thousand short runs.
 """
 
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from pathlib import Path
+
+from measuring import peak
 
 from rankzero.importers.writing import import_run
 from rankzero_mlflow.importing.importer import MlflowImporter
@@ -71,12 +73,12 @@ def measured(command, *arguments):
 
 def take(source, runs):
     """Print the seconds of an import, and the MB of memory that the process needs for it."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.perf_counter()
     values = sum(import_run(found, Path(runs), "bench", known={}).values for found in MlflowImporter().find([source]))
     seconds = time.perf_counter() - began
     assert values >= POINTS or values >= RUNS
-    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(seconds, peak() - before)
 
 
 def read(uri, run):
@@ -84,12 +86,26 @@ def read(uri, run):
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.perf_counter()
     count = sum(len(client.get_metric_history(run, name)) for name in client.get_run(run).data.metrics)
     seconds = time.perf_counter() - began
     assert count >= POINTS
-    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(seconds, peak() - before)
+
+
+def export(uri, run, output):
+    """Print the same of exporting the run with mlflow-export-import."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    with redirect_stdout(sys.stderr):
+        from mlflow import MlflowClient
+        from mlflow_export_import.run.export_run import RunExporter
+
+        before = peak()
+        began = time.perf_counter()
+        assert RunExporter(MlflowClient(uri)).export_run(run, output)
+    seconds = time.perf_counter() - began
+    print(seconds, peak() - before)
 
 
 def main():
@@ -107,9 +123,11 @@ def main():
         }
         for kind, (source, uri, run) in sources.items():
             theirs, their_memory = measured("read", uri, run)
+            exported, export_memory = measured("export", uri, run, directory / f"export of {kind}")
             ours, memory = measured("take", source, directory / f"runs of {kind}")
             print(f"{kind}: importing {POINTS:,} points: {ours:.1f} s, {POINTS / ours:,.0f} a second, {memory:.0f} MB")
             print(f"    MLflow's client only reads them in {theirs:.1f} s, {their_memory:.0f} MB")
+            print(f"    mlflow-export-import writes them as JSON in {exported:.1f} s, {export_memory:.0f} MB")
             too_slow |= ours > theirs or memory > MOST_MB
         many = directory / "many" / "mlruns" / "1"
         meta = (run_dir / "meta.yaml").read_text()
@@ -132,5 +150,5 @@ def take_again(source, runs):
 
 
 if __name__ == "__main__":
-    commands = {"take": take, "read": read, "take_again": take_again}
+    commands = {"take": take, "read": read, "export": export, "take_again": take_again}
     sys.exit(commands[sys.argv[1]](*sys.argv[2:]) if len(sys.argv) > 1 else main())

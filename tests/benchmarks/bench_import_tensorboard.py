@@ -3,14 +3,13 @@
 bench_import_tensorboard.py [MB]
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from measuring import Table
+from measuring import Table, peak
 from tensorboard.backend.event_processing.event_accumulator import STORE_EVERYTHING_SIZE_GUIDANCE, EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -55,10 +54,10 @@ READERS = {"import": import_, "accumulate": accumulate}
 
 def measure(reader, directory):
     """Print the seconds that reading takes and the MB of memory that the process needs for it."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.perf_counter()
     READERS[reader](directory)
-    print(time.perf_counter() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(time.perf_counter() - began, peak() - before)
 
 
 def measured(reader, directory):

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import Table
+from measuring import Table, peak
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
@@ -46,12 +46,6 @@ def import_all(source: str, runs: str) -> None:
     seconds = time.perf_counter() - began
     assert imported.values == POINTS
     print(parsing, seconds, peak() - before)
-
-
-def peak() -> float:
-    """Return the most memory that this process has needed, in MB; other than rusage's, not its parent's."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def sync(run: Path, directory: Path) -> float:

@@ -1,6 +1,5 @@
 """Reading a run back: ten million points, beside decoding every line with msgspec and keeping nothing."""
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -8,6 +7,7 @@ import time
 from pathlib import Path
 
 import msgspec
+from measuring import peak
 
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Metrics, Start, encode, encode_lines
@@ -45,13 +45,13 @@ def bare(journal):
 
 def read(run_dir):
     """Print the seconds that reading takes and the MB of memory that the process needs for it."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.perf_counter()
     run = read_run(run_dir)
     seconds = time.perf_counter() - began
     assert sum(map(len, run.metrics.values())) == POINTS
     assert run.metrics[NAMES[9]].value[-1] == (ROWS - 1 + 9) / 3
-    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(seconds, peak() - before)
 
 
 def main():

@@ -1,7 +1,6 @@
 """Importing a log of Neptune's 1.x client: a million points, beside decoding every line with msgspec."""
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,7 @@ import time
 from pathlib import Path
 
 import msgspec
+from measuring import peak
 
 from rankzero.importers.writing import import_run
 from rankzero_neptune.importing.importer import NeptuneImporter
@@ -46,12 +46,12 @@ def bare(directory):
 def rescue(project, runs):
     """Print the seconds that the import takes and the MB of memory that the process needs for it."""
     (found,) = NeptuneImporter().find([str(project)])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     began = time.perf_counter()
     imported = import_run(found, Path(runs), "bench")
     seconds = time.perf_counter() - began
     assert imported.values == POINTS
-    print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(seconds, peak() - before)
 
 
 def main():
