@@ -56,7 +56,8 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_do(logged, tmp_path, c
     assert "Nothing was changed. To do it, add --yes" in out
 
 
-def test_a_run_that_was_cleaned_is_read_by_all_commands_and_can_be_resumed(logged, tmp_path, capsys):
+def test_a_run_that_was_cleaned_is_read_by_all_commands_and_can_be_resumed(logged, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rankzero.CSVLogger, "keeps_files", True)
     run_dir = logged()
     before = rankzero.read_run(run_dir)
     (run_dir / CHECKPOINTS / "1").mkdir(parents=True)
@@ -120,6 +121,41 @@ def test_of_a_run_without_trackers_only_the_journal_is_compressed(logged):
     assert found.deleted == {}
     found.clean()
     assert Path(rankzero.read_run(run_dir).media["picture"][0].file.path).exists()
+
+
+def test_files_that_no_tracker_has_are_not_deleted(logged, tmp_path, capsys, monkeypatch):
+    run_dir = logged()  # CSV files hold media, but no checkpoints
+    (run_dir / CHECKPOINTS / "1").mkdir(parents=True)
+    (run_dir / CHECKPOINTS / "1" / "model.ckpt").write_bytes(bytes(1000))
+    assert plan(run_dir, 0.0, [CHECKPOINTS, MEDIA]).kept == (CHECKPOINTS,)
+    assert clean(tmp_path / "runs", "--media", "--checkpoints", "--yes") == 0
+    assert "in no tracker" in capsys.readouterr().out
+    assert not (run_dir / MEDIA).exists()
+    assert (run_dir / CHECKPOINTS / "1" / "model.ckpt").exists()
+    assert clean(tmp_path / "runs", "--checkpoints") == 0
+    assert "1 run left unchanged: checkpoints in no tracker" in capsys.readouterr().out
+
+    monkeypatch.setattr(rankzero.CSVLogger, "keeps_files", True)
+    assert plan(run_dir, 0.0, [CHECKPOINTS]).deleted
+    monkeypatch.setattr(rankzero.CSVLogger, "log_model", False)
+    assert plan(run_dir, 0.0, [CHECKPOINTS]).kept == (CHECKPOINTS,)
+
+
+def test_a_copy_of_an_artifact_that_no_tracker_has_is_not_deleted(logged, tmp_path, monkeypatch):
+    run = rankzero.start("csv", dir=tmp_path / "runs")
+    (tmp_path / "data.bin").write_bytes(bytes(100))
+    run.log_artifact(tmp_path / "data.bin")
+    run.finish()
+    assert plan(run.dir, 0.0, [MEDIA]).kept == (MEDIA,)
+    monkeypatch.setattr(rankzero.CSVLogger, "keeps_files", True)
+    assert plan(run.dir, 0.0, [MEDIA]).deleted
+
+
+def test_a_destination_that_a_command_was_given_counts_as_a_tracker(logged, tmp_path, monkeypatch):
+    run_dir = logged(loggers=())
+    assert plan(run_dir, 0.0, [MEDIA]).kept == (MEDIA,)
+    assert cli.main(["sync", str(run_dir), "--to", "csv", "-o", f"save_dir={tmp_path / 'other'}"]) == 0
+    assert plan(run_dir, 0.0, [MEDIA]).deleted
 
 
 def test_a_run_that_was_resumed_since_it_was_looked_at_is_left_unchanged(logged):

@@ -36,7 +36,7 @@ def clean(
     """Compress the journals of old runs that are delivered everywhere, and delete their media if you want that.
 
     Every command reads compressed journals, and a run that is resumed gets its journal back. Deleted files stay only in
-    the trackers that take them; of runs without a tracker nothing is deleted.
+    the trackers that take them; those that are in no tracker are not deleted.
 
     Example: rankzero clean --older-than 30d --media
 
@@ -79,14 +79,17 @@ def _print(needed: list[Cleaning], delete: list[str]) -> None:
     columns = {
         "run": [terminal.escape(each.name) for each in needed],
         "compress": [terminal.size(each.journal) if each.journal else "–" for each in needed],
-        **{
-            f"delete {name}": [terminal.size(each.deleted[name]) if name in each.deleted else "–" for each in needed]
-            for name in delete
-        },
+        **{f"delete {name}": [_deleted(each, name) for each in needed] for name in delete},
         "directory": [f"[dim]{terminal.escape(str(each.run_dir))}[/]" for each in needed],
     }
     for line in terminal.table_lines(columns, terminal.console(), droppable=("directory",)):
         typer.echo(line)
+
+
+def _deleted(each: Cleaning, name: str) -> str:
+    if name in each.kept:
+        return "in no tracker"
+    return terminal.size(each.deleted[name]) if name in each.deleted else "–"
 
 
 def _clean(needed: list[Cleaning]) -> bool:

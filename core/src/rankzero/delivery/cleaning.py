@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from rankzero.delivery.destinations import RecordedLoggers
-from rankzero.errors import RunInUseError
+from rankzero.delivery.destinations import RecordedLoggers, plugin_of
+from rankzero.errors import PluginError, RunInUseError
 from rankzero.journal.opening import JournalStat, compress, stat_journal
+from rankzero.loggers.base import Logger
+from rankzero.plugins.registry import get_plugins
 from rankzero.reader.index.run_index import summarize
+from rankzero.reader.run_data import complete_lines
 from rankzero.rundir.finding import Delivered, delivered, disk_usage
 from rankzero.rundir.layout import CHECKPOINTS, JOURNAL, MEDIA
 from rankzero.rundir.writer_lock import WriterLock
@@ -19,6 +23,7 @@ from rankzero.rundir.writer_lock import WriterLock
 DELETABLE = (MEDIA, CHECKPOINTS)
 """The directories of a run that can be deleted."""
 
+_ARTIFACT = b'{"type":"artifact"'
 _GOING_ON = ("running", "unknown")
 
 
@@ -34,6 +39,8 @@ class Cleaning:
     """The bytes of the journal, if it can be compressed."""
     deleted: dict[str, int] = field(default_factory=dict)
     """Directory that can be deleted → its size in bytes."""
+    kept: tuple[str, ...] = ()
+    """Directories that are not deleted, because they hold files that are in no tracker."""
     state: JournalStat | None = None
     """The state of the journal when that was found out."""
 
@@ -91,12 +98,55 @@ def plan(run_dir: Path, older_than: float, delete: Collection[str], *, rejected:
         return Cleaning(run_dir, seen.info.name, "not ended")
     if time.time() - seen.updated < older_than:
         return Cleaning(run_dir, seen.info.name, "too new")
-    deliveries = delivered(run_dir, [*RecordedLoggers(run_dir).update()])
+    recorded = RecordedLoggers(run_dir).update()
+    deliveries = delivered(run_dir, [*recorded])
     for each in deliveries.values():
         if why := _why_needed(each, rejected):
             return Cleaning(run_dir, seen.info.name, why)
-    # Of a run without trackers, the files are the only copies.
-    return found if deliveries else replace(found, deleted={})
+    trackers = [tracker for key, each in deliveries.items() if (tracker := _tracker(key, each, recorded))]
+    kept = tuple(name for name in found.deleted if not _HELD[name](run_dir, trackers))
+    found = replace(found, deleted={name: size for name, size in found.deleted.items() if name not in kept}, kept=kept)
+    return found if found.is_needed else replace(found, why_not=f"{' and '.join(kept)} in no tracker")
+
+
+class _Tracker(NamedTuple):
+    """A tracker that has a run, and which of its files."""
+
+    takes_media: bool
+    keeps_files: bool
+    takes_checkpoints: bool
+
+
+def _tracker(key: str, delivery: Delivered, recorded: Mapping[str, Mapping[str, Any]]) -> _Tracker | None:
+    """Return what a logger's tracker has of a run; None if that is unknown, or nothing."""
+    record = recorded.get(key, {"plugin": plugin_of(key)})
+    if delivery.position.disabled or "plugin" not in record:
+        return None
+    try:
+        cls = get_plugins().load_logger(record["plugin"])
+    except PluginError:
+        return None
+    if not issubclass(cls, Logger):
+        return None
+    keeps_files = cls.keeps_files
+    uploads = record.get("options", {}).get("log_model", cls.log_model) is not False
+    return _Tracker(keeps_files or cls.log_record is not Logger.log_record, keeps_files, keeps_files and uploads)
+
+
+def _has_media(run_dir: Path, trackers: Sequence[_Tracker]) -> bool:
+    """Return whether a tracker has the media, which include copies of artifacts."""
+    if any(each.keeps_files for each in trackers):
+        return True
+    return any(each.takes_media for each in trackers) and not any(
+        _ARTIFACT in chunk for chunk in complete_lines(run_dir / JOURNAL)
+    )
+
+
+def _has_checkpoints(run_dir: Path, trackers: Sequence[_Tracker]) -> bool:
+    return any(each.takes_checkpoints for each in trackers)
+
+
+_HELD = {MEDIA: _has_media, CHECKPOINTS: _has_checkpoints}
 
 
 def _why_needed(delivery: Delivered, rejected: bool) -> str:

@@ -109,6 +109,12 @@ def choose_loggers(
     return found
 
 
+def plugin_of(key: str) -> str:
+    """Return the plugin of a destination that a command was given, by its key."""
+    own = _OWN_KEY.fullmatch(key)
+    return own[1] if own and key not in get_plugins().available() else key
+
+
 def logger_from_config(name: str, options: Mapping[str, Any]) -> LoggerSpec:
     """Return the logger ``name`` with its options from a config file, overridden by ``options``."""
     spec = resolve({name: dict(options)}).loggers[0]
@@ -124,11 +130,11 @@ def _choose_named(
     known = recorded.known.get(name)
     if known is not None and ("plugin" in known or name not in available):
         return _from_journal(run_dir, name, recorded, options, consent, is_named=True)
-    own = _OWN_KEY.fullmatch(name)
-    if own and name not in available and name in positions(run_dir):
+    plugin = plugin_of(name)
+    if plugin != name and name in positions(run_dir):
         raise ConfigError(
-            f"{name!r} is a delivery of {run_dir} to {own[1]!r} with options of the command line, which are not "
-            f"recorded; give them again: --to {own[1]} --option KEY=VALUE"
+            f"{name!r} is a delivery of {run_dir} to {plugin!r} with options of the command line, which are not "
+            f"recorded; give them again: --to {plugin} --option KEY=VALUE"
         )
     spec = logger_from_config(name, options)
     if options:
