@@ -7,7 +7,7 @@ import re
 import pytest
 from reader.page.scenes import BACKWARDS, BEGAN, HOSTILE, rows, write_full_run, write_rewound_run, write_run
 
-from rankzero.events.structs import Finish, Metrics
+from rankzero.events.structs import Finish, Metrics, Text
 
 pytestmark = pytest.mark.browser
 
@@ -266,7 +266,9 @@ def test_search_finds_metrics_by_regular_expression(open_page, three):
     assert charts(page).count() == 1
     page.get_by_label("Search", exact=True).fill("val/(")
     assert page.get_by_label("Search", exact=True).get_attribute("aria-invalid") == "true"
+    page.get_by_text("invalid expression").wait_for()
     page.get_by_label("Search", exact=True).fill("nothing like this")
+    assert page.get_by_text("invalid expression").count() == 0
     assert page.get_by_text("No metric matches the search.").is_visible()
 
 
@@ -377,6 +379,27 @@ def test_media_of_every_kind_follow_the_slider(open_page, tmp_path, write):
     assert bars.get_by_text("2 values not finite").is_visible()
 
 
+def test_the_step_of_media_stands_in_the_address(open_page, tmp_path, write):
+    path = write(write_full_run(tmp_path))
+    page = open_page(path, "#tab=media")
+    card = page.get_by_role("article", name="plain", exact=True).first
+    card.get_by_role("slider").fill("1")
+    card.get_by_text("plain at 50").wait_for()
+    again = open_page(path, hash_of(page))
+    again.get_by_role("article", name="plain", exact=True).first.get_by_text("plain at 50").wait_for()
+    again.get_by_role("article", name="text plain").get_by_text("plain 99").wait_for()
+    again.evaluate("location.hash = 'tab=media'")
+    again.get_by_text("plain at 99").wait_for()
+    assert "steps" not in hash_of(again)
+
+
+def test_texts_keep_their_lines(open_page, tmp_path, write):
+    text = Text(BEGAN, "answer", ["text"], [["first\nsecond"]], 1)
+    page = open_page(write(write_run(tmp_path, text)), "#tab=media")
+    cell = page.get_by_role("cell", name="first")
+    assert cell.inner_text().splitlines() == ["first", "second"]
+
+
 def test_a_figure_that_could_run_scripts_is_only_saved(open_page, tmp_path, write):
     page = open_page(write(write_full_run(tmp_path)), "#tab=media")
     figure = page.get_by_role("article", name="figure plain")
@@ -417,6 +440,8 @@ def test_details_have_parameters_files_deliveries_and_the_console(open_page, tmp
         or "step 99 plain" in page.get_by_role("log").inner_text()
     )
     assert "plain" in details.get_by_text("Artifacts").locator("..").inner_text()
+    assert "project project · tags demo, plain" in details.locator(".run").inner_text()
+    assert not page.get_by_label("Search", exact=True).is_visible()
     page.keyboard.press("n")
     page.get_by_role("heading", name="waiting").wait_for()
     deliveries = details.get_by_text("Deliveries").locator("..").inner_text()

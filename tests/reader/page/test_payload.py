@@ -26,7 +26,8 @@ from reader.page.scenes import (
 
 import rankzero
 from rankzero.cli.app import main
-from rankzero.events.structs import Metrics
+from rankzero.events.structs import Graph, Metrics, Pointcloud
+from rankzero.media.store import MediaStore
 from rankzero.reader.page.html import write_page
 from rankzero.reader.page.notebook import as_html
 from rankzero.reader.page.packing import Curve, pack, thin
@@ -214,9 +215,31 @@ def test_the_command_writes_a_page_and_says_where(tmp_path, monkeypatch, capsys)
     assert (tmp_path / "amber-otter.html").is_file()
     assert re.fullmatch(r"amber-otter\.html \(\d+ kB\) has 1 run\n", capsys.readouterr().out)
     write_run(tmp_path / "runs", *rows(5), number=1)
+    assert main(["page", "runs", "-o", "pages/all.html"]) == 2
+    assert "there is no directory pages" in capsys.readouterr().err
+    (tmp_path / "pages").mkdir()
+    assert main(["page", str(run_dir), "-o", "pages"]) == 0
+    assert capsys.readouterr().out.startswith("pages/amber-otter.html")
     assert main(["page", "runs", "-o", "pages/all.html"]) == 0
     assert len(as_json(blocks_of(tmp_path / "pages/all.html")["manifest"])["runs"]) == 2
     assert "has 2 runs" in capsys.readouterr().out
+
+
+def test_point_clouds_have_names_and_models_their_text(write, tmp_path):
+    run_dir = tmp_path / f"{0:032x}"
+    store = MediaStore(run_dir)
+    events = [
+        Pointcloud(BEGAN, "lidar/front", [store.put_bytes((b"points", ".npy"))], 3),
+        Graph(BEGAN, store.put_bytes((b'{"text":"Linear(\\n  2)","modules":[],"parameters":1234}', ".json"))),
+        Graph(BEGAN, store.put_bytes((b"damaged", ".json"))),
+    ]
+    blocks = write(write_run(tmp_path, *events))
+    assert as_json(blocks["manifest"])["runs"][0]["media"] == {"pointcloud": ["lidar/front"], "graph": ["model"]}
+    points, graphs = as_json(blocks["r0"])["media"]
+    assert [each["name"] for each in points["items"]] == ["lidar-front-3.npy"]
+    shown, damaged = graphs["items"]
+    assert shown["rows"] == [["Linear(\n  2)\n\n1,234 parameters"]]
+    assert (damaged["show"], blocks[damaged["file"]]) == ("save", b"damaged")
 
 
 def test_the_command_says_what_it_left_out_and_what_it_cannot_read(tmp_path, monkeypatch, capsys):

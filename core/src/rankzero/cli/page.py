@@ -20,7 +20,10 @@ def page(
         typer.Argument(metavar="RUN", help=f"{RUN_HELP} Or a directory with runs. By default the newest run."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write. By default it has the name of the run.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file or directory to write to. By default a file with the name of the run."
+        ),
     ] = None,
     max_media: Annotated[
         str, typer.Option(metavar="SIZE", help="How much of images, audio, video and other files to embed.")
@@ -42,6 +45,9 @@ def page(
     from rankzero.reader.page.payload import default_path, page_run
 
     limit = parse_size(max_media)
+    directory = output if output is not None and output.is_dir() else (output or Path()).parent
+    if not directory.is_dir():
+        raise typer.BadParameter(f"there is no directory {directory}: make it, or set another --output")
     found, unreadable = [], []
     for run_dir in chosen_runs(runs):
         try:
@@ -53,7 +59,8 @@ def page(
         terminal.say(f"rankzero: {message}", err=True)
     if not found:
         raise RunNotFoundError("there is no run that can be read")
-    written = write_page(found, output or default_path(found), limit)
+    path = directory / default_path(found) if output is None or output == directory else output
+    written = write_page(found, path, limit)
     terminal.say(f"{written.path} ({terminal.size(written.size)}) has {terminal.counted(len(found), 'run')}")
     if written.files_left_out:
         files, size = terminal.counted(written.files_left_out, "file"), terminal.size(written.bytes_left_out)

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rankzero.capture.environment import read_environment
 from rankzero.errors import NotAFileError, UnsafePathError
 from rankzero.events.structs import Console
@@ -24,6 +26,8 @@ _MOST_ROWS = 5_000  # of all tables of one key
 _MOST_ROWS_OF_ONE = 500
 _MOST_ITEMS = 100  # histograms or texts of one key
 _MOST_TEXT = 100_000
+_MOST_NAME = 100  # of a file
+_GRAPH = "model"  # the key of model graphs, which are logged without one
 TYPES = {
     **{f".{name}": f"image/{name}" for name in ("png", "gif", "webp", "bmp", "avif", "jpeg")},
     **{f".{name}": f"audio/{name}" for name in ("wav", "flac", "ogg", "aac")},
@@ -109,7 +113,7 @@ def _media(run: RunData, files: Files) -> Iterator[dict[str, Any]]:
         for kind in dict.fromkeys(each.kind for each in logged):
             shown = [each for each in logged if each.kind == kind]
             newer = _newer(shown)
-            yield {"kind": kind, "key": key, "items": [_file(each, files, newer[each.step]) for each in shown]}
+            yield {"kind": kind, "key": key, "items": [_file(key, each, files, newer[each.step]) for each in shown]}
     for key, tables in run.tables.items():
         some, newer = _evenly(tables), _newer(tables)
         rows = min(_MOST_ROWS_OF_ONE, _MOST_ROWS // len(some))
@@ -145,13 +149,36 @@ def _media(run: RunData, files: Files) -> Iterator[dict[str, Any]]:
             "left_out": len(histograms) - len(some),
         }
 
+    if run.graphs:
+        yield {"kind": "graph", "key": _GRAPH, "items": [_graph(each, files) for each in run.graphs[-_MOST_ITEMS:]]}
+
+
+def _graph(file: MediaFile, files: Files) -> dict[str, Any]:
+    """Return the printed form of a model, or its file if it cannot be read."""
+    try:
+        model = msgspec.json.decode(read_media(Path(file.path)), type=_Model)
+    except msgspec.DecodeError:
+        item = {"step": None, "time": 0.0, **_shown(file)}
+        files.add(item, Path(file.path), 0)
+        return item
+    text = f"{model.text[:_MOST_TEXT]}\n\n{model.parameters:,} parameters"
+    return {"step": None, "time": 0.0, "show": "table", "columns": ["model"], "rows": [[text]]}
+
+
+class _Model(msgspec.Struct):
+    text: str
+    parameters: int = 0
+
 
 def _at(logged: Any, **what: Any) -> dict[str, Any]:
     return {"step": logged.step, "time": logged.time, **what}
 
 
-def _file(logged: Any, files: Files, newer: int) -> dict[str, Any]:
+def _file(key: str, logged: Any, files: Files, newer: int) -> dict[str, Any]:
     item = _at(logged, **_shown(logged.file), caption=logged.caption)
+    if not logged.file.name:
+        step = "" if logged.step is None else f"-{logged.step}"
+        item["name"] = f"{key.replace('/', '-')[:_MOST_NAME]}{step}{logged.path.suffix}"
     files.add(item, logged.path, newer)
     return item
 
@@ -226,6 +253,7 @@ def _environment(run_dir: Path) -> Iterator[list[str]]:
             "torch": found.torch,
             "machine": found.host,
             "processor": f"{found.cpus} × {found.cpu}" if found.cpus else found.cpu,
+            "memory": f"{found.memory / 1e9:.1f} GB" if found.memory else "",
             "GPU": ", ".join(gpus),
         }
         yield from ([label, text] for label, text in lines.items() if text)
@@ -244,4 +272,6 @@ def media_keys(run: RunData) -> Mapping[str, list[str]]:
     for kind, by_key in (("table", run.tables), ("text", run.texts), ("histogram", run.histograms)):
         if by_key:
             keys[kind] = dict.fromkeys(by_key)
+    if run.graphs:
+        keys["graph"] = {_GRAPH: None}
     return {kind: list(names) for kind, names in keys.items()}

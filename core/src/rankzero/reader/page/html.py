@@ -85,7 +85,6 @@ def write_page(runs: Sequence[PageRun], path: Path, max_media: int) -> Written:
     """
     runs = sorted(runs, key=lambda run: run.contents.info.started)
     page = Page(runs, max_media=max_media)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         for part in render(title(runs), page.blocks()):
             file.write(part)

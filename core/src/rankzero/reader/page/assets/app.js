@@ -23,11 +23,19 @@ const KEYS = [
 
 const field = (label, input) => h("label", { className: "field" }, h("span", {}, label), input);
 
-const input = (key, attributes) =>
-  h("input", { value: state[key], spellcheck: false, autocomplete: "off", ...attributes, on: { input: ({ target }) => {
-    target.setAttribute("aria-invalid", String(!pattern(target.value)));
-    set({ [key]: target.value });
-  } } });
+// A field for regular expressions, which says so while what it contains is none.
+function searchField(label, key, placeholder, partsOf) {
+  const note = h("span", { className: "note warning", role: "status" });
+  controls[key] = h("input", { type: "search", placeholder, value: state[key], spellcheck: false, autocomplete: "off", on: { input: ({ target }) => set({ [key]: target.value }) } });
+  const check = () => {
+    const isInvalid = !partsOf(state[key]).every(pattern);
+    controls[key].setAttribute("aria-invalid", String(isInvalid));
+    note.textContent = isInvalid ? "invalid expression" : "";
+  };
+  onChange([key], check);
+  check();
+  return h("div", { className: "search" }, field(label, controls[key]), note);
+}
 
 const toggle = (key, label, title) =>
   h("button", { type: "button", className: "toggle", title, on: { click: () => set({ [key]: !state[key] }) } }, label);
@@ -45,8 +53,6 @@ function build() {
   controls.stat = select("stat", STATS);
   controls.smooth = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, on: { input: ({ target }) => set({ smooth: Number(target.value) }) } });
   controls.smoothText = h("output", {});
-  controls.q = input("q", { type: "search", placeholder: "loss|accuracy" });
-  controls.filter = input("filter", { type: "search", placeholder: "name, tag, lr=0.1" });
   controls.logx = toggle("logx", "log x", "Logarithmic x-axis");
   controls.logy = toggle("logy", "log y", "Logarithmic y-axis");
   controls.cut = toggle("cut", "rewound", "Also draw what rewinds have superseded");
@@ -65,8 +71,8 @@ function build() {
       iconButton("Dark or light", "◐", switchTheme),
       iconButton("Keyboard shortcuts", "?", () => help.showModal())),
     h("div", { className: "bar", role: "toolbar", "aria-label": "controls" },
-      field("Search", controls.q),
-      field("Filter runs", controls.filter),
+      searchField("Search", "q", "loss|accuracy", (text) => [text]),
+      searchField("Filter runs", "filter", "name, tag, lr=0.1", wordsOf),
       h("span", { className: "for-charts" },
         field("X-axis", controls.x),
         field("Smoothing", h("span", { className: "slider" }, controls.smooth, controls.smoothText)),
@@ -137,9 +143,15 @@ function smoother(change) {
   set({ smooth: Math.round(100 * Math.min(0.99, Math.max(0, state.smooth + change))) / 100 });
 }
 
+// The details have no fields: they are about one run.
+function find(field) {
+  if (state.tab === "details") set({ tab: "charts" });
+  field.focus();
+}
+
 const ACTIONS = {
-  "/": () => controls.q.focus(),
-  f: () => controls.filter.focus(),
+  "/": () => find(controls.q),
+  f: () => find(controls.filter),
   x: () => set({ x: nextOf(Object.keys(X_NAMES), state.x), zoom: null }),
   l: () => set({ logy: !state.logy }),
   k: () => set({ logx: !state.logx }),
@@ -174,6 +186,7 @@ function listen() {
   onChange(["x", "smooth", "logx", "logy", "cut"], redraw);
   onChange(["zoom"], () => charts.forEach((chart) => chart.zoomed()));
   onChange(["sort", "stat"], () => state.tab === "runs" && showTable());
+  onChange(["steps"], showSteps);
   onChange(["run"], () => state.tab === "details" && showDetails());
   onChange(["theme"], showTheme);
   onChange(Object.keys(DEFAULTS), showControls);

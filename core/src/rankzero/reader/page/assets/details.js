@@ -24,7 +24,10 @@ async function showDetails() {
 }
 
 function heading(run, index) {
-  const labels = [run.project, run.group && `group ${run.group}`, run.parent && `part of ${nameOf(run.parent)}`, ...run.tags].filter(Boolean);
+  const labels = [
+    `project ${run.project}`, run.group && `group ${run.group}`, run.parent && `part of ${nameOf(run.parent)}`,
+    run.tags.length && `${run.tags.length > 1 ? "tags" : "tag"} ${run.tags.join(", ")}`,
+  ].filter(Boolean);
   return h("header", { className: "run" },
     h("h2", {}, swatch(index), named(run.name), " ", statusBadge(run.status)),
     h("p", { className: "note" }, labels.map((each) => [named(cut(each, 80)), " · "]), `${when(run.started)} · ${duration(run.took)}`),

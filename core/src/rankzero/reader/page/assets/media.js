@@ -2,7 +2,7 @@
 
 const KINDS = {
   image: "Images", figure: "Figures", video: "Videos", audio: "Audio", table: "Tables", text: "Texts",
-  histogram: "Histograms", pointcloud: "Point clouds",
+  histogram: "Histograms", pointcloud: "Point clouds", graph: "Model graphs",
 };
 const MOST_RUNS = 24; // beside each other in one card
 
@@ -34,6 +34,7 @@ function leftOutNote() {
 function mediaCard(kind, key, runs) {
   const shown = h("div", { className: "items" });
   const at = h("output", { className: "readout" });
+  const name = `${kind}:${key}`;
   const slider = h("input", { type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": `step of ${visible(cut(key, 80))}` });
   const controls = h("div", { className: "slider" }, slider, at);
   const card = h("article", { className: `card ${kind}`, "aria-label": visible(cut(key, 200)) }, h("header", {}, h("h3", {}, named(key))), controls, shown);
@@ -41,21 +42,32 @@ function mediaCard(kind, key, runs) {
     const logged = await Promise.all(runs.slice(0, MOST_RUNS).map((run) => itemsOf(run, kind, key)));
     const steps = [...new Set(logged.flatMap(({ items }) => items.map(({ step }) => step)))].sort((one, other) => one - other);
     slider.max = Math.max(0, steps.length - 1);
-    slider.value = slider.max;
     controls.hidden = steps.length < 2;
-    const draw = () => {
-      const step = steps[slider.value];
+    let drawn; // the place of the step that is shown
+    card.showStep = () => {
+      const wanted = name in state.steps ? steps.indexOf(state.steps[name]) : -1;
+      slider.value = wanted < 0 ? slider.max : wanted;
+      if (slider.value === drawn) return;
+      drawn = slider.value;
+      const step = steps[drawn];
       at.textContent = step === null ? "without step" : `step ${number(step)}`;
       slider.setAttribute("aria-valuetext", at.textContent);
       fill(shown, logged.map(({ run, items, leftOut }) => runItems(run, items, step, runs.length > 1, leftOut)),
         runs.length > MOST_RUNS ? h("p", { className: "note" }, `and ${counted(runs.length - MOST_RUNS, "more run")}: draw fewer runs to see them`) : null);
     };
-    slider.addEventListener("input", draw);
-    draw();
+    slider.addEventListener("input", () => {
+      const { [name]: _, ...others } = state.steps;
+      const step = steps[slider.value];
+      set({ steps: slider.value === slider.max || step === null ? others : { ...others, [name]: step } });
+      card.showStep();
+    });
+    card.showStep();
   };
   visibleFirst.observe(card);
   return card;
 }
+
+const showSteps = () => mediaPanel.querySelectorAll(".card").forEach((card) => card.showStep?.());
 
 const visibleFirst = new IntersectionObserver(
   (entries) => entries.forEach(({ target, isIntersecting }) => {
@@ -124,7 +136,7 @@ function zoomImage(image) {
 function textTable({ columns, rows, left_out: leftOut }) {
   const cell = (value) => {
     if (value !== null && typeof value === "object") return h("td", {}, fileElement(value));
-    return h("td", { className: typeof value === "number" ? "number" : "" }, typeof value === "string" ? named(value, { title: "" }) : typeof value === "number" ? number(value, 6) : String(value ?? ""));
+    return h("td", { className: typeof value === "number" ? "number" : /\n/.test(value) ? "lines" : "" }, typeof value === "string" ? named(value, { title: "" }) : typeof value === "number" ? number(value, 6) : String(value ?? ""));
   };
   return h("div", { className: "scroll", tabIndex: 0 },
     h("table", {}, h("thead", {}, h("tr", {}, columns.map((each) => h("th", { scope: "col" }, named(each))))),

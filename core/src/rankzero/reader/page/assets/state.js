@@ -13,6 +13,7 @@ const DEFAULTS = {
   sort: "", // a column of the table, with a minus for descending
   stat: "last", // last, min, max, best, all
   closed: [], // groups
+  steps: {}, // kind:key of media → the step that is shown, unless it is the last one
   wide: [], // metrics whose charts have the whole width
   cut: false, // whether rewound points are drawn
   run: 0, // in the details
@@ -58,6 +59,7 @@ const VALID = {
   runs: (value) => value === null || value.every(Number.isInteger),
   run: (value) => Number.isInteger(value) && value >= 0,
   closed: (value) => value.every((each) => typeof each === "string"),
+  steps: (value) => value !== null && Object.values(value).every(Number.isInteger),
   wide: (value) => value.every((each) => typeof each === "string"),
 };
 

@@ -14,7 +14,9 @@ function runColor(run) {
 const swatch = (run) => h("span", { className: "swatch", color: runColor(run), "aria-hidden": "true" });
 
 // Whether the filter keeps a run. Each word of it must fit: name=value, or a regular expression on all texts.
-const matches = (run) => state.filter.split(/\s+/).filter(Boolean).every((word) => fits(run, word));
+const matches = (run) => wordsOf(state.filter).every((word) => fits(run, word));
+
+const wordsOf = (text) => text.split(/\s+/).filter(Boolean);
 
 function fits(run, word) {
   const place = word.indexOf("=");
