@@ -113,7 +113,7 @@ def _heading(data: RunData) -> Iterator[str]:
 def _history(data: RunData) -> Iterator[str]:
     """Yield what happened to the run after its first start."""
     if resumed := [each.time for each in data.starts if each.resumed]:
-        paused = f" after {terminal.duration(data.paused)}" if len(resumed) == 1 else ""
+        paused = f" after a pause of {terminal.duration(data.paused)}" if len(resumed) == 1 else ""
         yield _last("resumed", f"at {terminal.when(resumed[-1])}{paused}", len(resumed))
     if data.rewinds:
         yield _last("rewound", f"to step {terminal.number(data.rewinds[-1].step)}", len(data.rewinds))
