@@ -27,6 +27,7 @@ from rankzero.errors import UnsafePathError
 from rankzero.events import structs
 from rankzero.journal.tail import read_events
 from rankzero.media.encoders import encode_image, histogram
+from rankzero.media.record import Media
 from rankzero.media.store import MediaFile, MediaStore, read_table
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
@@ -402,6 +403,14 @@ def test_table_with_pictures_that_were_logged_before(run):
 def test_an_array_in_a_table_that_looks_like_an_image_is_one(store, picture):
     ((cell,),) = read_table(store.directory / store.table(["a"], [[picture]]).path)[1]
     assert Path(cell.path).read_bytes() == encode_image(picture)[0]
+
+
+def test_a_picture_in_a_table_that_becomes_csv_is_a_path(store, tmp_path):
+    picture = store.put("image", RGB)
+    elsewhere = MediaFile(str(tmp_path.parent / "far.png"))
+    row = [1, picture.under(store.directory), Pillow.fromarray(RGB), elsewhere]
+    (file,) = Media("table", "key", (["a", "b", "c", "d"], [row], None), open_store=lambda: store).files()
+    assert Path(file.path).read_text().splitlines() == ["a,b,c,d", f"1,{picture.path},{picture.path},{elsewhere.path}"]
 
 
 @pytest.mark.parametrize(

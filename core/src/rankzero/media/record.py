@@ -6,11 +6,12 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from rankzero.media.encoders import Histogram, as_table, histogram
+from rankzero.media.encoders import Histogram, as_table, histogram, is_picture
 from rankzero.media.store import MediaFile, MediaStore, captioned
 from rankzero.values import to_text
 
@@ -56,7 +57,7 @@ class Media:
         if self.kind in ("table", "text"):
             text = io.StringIO(newline="")
             columns, rows = self.table()
-            csv.writer(text).writerows([columns, *rows])
+            csv.writer(text).writerows([columns, *([_written(cell, store) for cell in row] for row in rows)])
             yield store.put_bytes((text.getvalue().encode(), ".csv"))
         elif self.kind == "histogram":
             yield store.put_bytes((msgspec.json.encode(self.histogram()), ".json"))
@@ -82,3 +83,13 @@ class Media:
     def histogram(self) -> Histogram:
         """Return the values of a histogram, counted."""
         return histogram(self.items, **self.encoding)
+
+
+def _written(cell: Any, store: MediaStore) -> Any:
+    """Return a cell of a table for CSV: for a picture the path of its file, relative to the store if it is there."""
+    if is_picture(cell):
+        cell = store.put("image", cell)
+    if not isinstance(cell, MediaFile):
+        return cell
+    path, directory = Path(cell.path), store.directory.absolute()
+    return str(path.relative_to(directory) if path.is_relative_to(directory) else path)
