@@ -393,6 +393,14 @@ def test_the_step_of_media_stands_in_the_address(open_page, tmp_path, write):
     assert "steps" not in hash_of(again)
 
 
+def test_a_deleted_file_is_said_by_the_name_of_what_was_logged(open_page, tmp_path, write):
+    run_dir = write_full_run(tmp_path)
+    for image in (run_dir / "media").rglob("*.png"):
+        image.unlink()
+    page = open_page(write(run_dir), "#tab=media")
+    page.get_by_text("the file is missing, perhaps deleted by rankzero clean: plain-99.png").wait_for()
+
+
 def test_texts_keep_their_lines(open_page, tmp_path, write):
     text = Text(BEGAN, "answer", ["text"], [["first\nsecond"]], 1)
     page = open_page(write(write_run(tmp_path, text)), "#tab=media")

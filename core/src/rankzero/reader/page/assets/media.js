@@ -103,7 +103,7 @@ function mediaItem(item) {
 }
 
 function fileElement(item) {
-  if (item.missing) return h("p", { className: "note" }, "the file is missing: ", named(item.name));
+  if (item.missing) return h("p", { className: "note" }, "the file is missing, perhaps deleted by rankzero clean: ", named(item.name));
   if (!item.file && !item.url) return h("p", { className: "note" }, "left out: ", named(item.name), ` (${bytes(item.size)})`);
   const tag = { image: "img", audio: "audio", video: "video" }[item.show];
   if (!tag) return saveButton(item);
