@@ -15,19 +15,21 @@ from rankzero.cli.arguments import runs_directory
 if TYPE_CHECKING:
     from rankzero.delivery.cleaning import Cleaning
 
-_SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([hdw])", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip())
     if match is None:
-        raise typer.BadParameter(f"{text!r} is no age: write hours, days or weeks, such as 12h, 30d or 4w")
+        raise typer.BadParameter(
+            f"{text!r} is no age: write minutes, hours, days or weeks, such as 30m, 12h, 30d or 4w"
+        )
     return float(match[1]) * _SECONDS[match[2]]
 
 
 def clean(
     directory: Annotated[Path | None, typer.Argument(help="By default the directory of runs.")] = None,
-    older_than: Annotated[str, typer.Option(help="Only runs that ended so long ago: 12h, 30d, 4w.")] = "30d",
+    older_than: Annotated[str, typer.Option(help="Only runs that ended so long ago: 30m, 12h, 30d, 4w.")] = "30d",
     media: Annotated[bool, typer.Option("--media", help="Delete images, tables and other media.")] = False,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Delete snapshots of checkpoints.")] = False,
     rejected: Annotated[bool, typer.Option("--rejected", help="Also runs that a tracker rejected events of.")] = False,
@@ -60,7 +62,8 @@ def clean(
             failed = True
             terminal.say(f"{run_dir}: {terminal.error_text(error)}", err=True)
     needed = [each for each in plans if each.is_needed]
-    _print(needed, delete)
+    if not yes:
+        _print(needed, delete)
     for why, count in Counter(each.why_not for each in plans if each.why_not).items():
         terminal.say(f"{terminal.counted(count, 'run')} left unchanged: {why}")
     if not needed:
@@ -104,4 +107,6 @@ def _clean(needed: list[Cleaning]) -> bool:
         except (RankzeroError, OSError) as error:
             terminal.say(f"{each.run_dir}: not cleaned: {terminal.error_text(error)}", err=True)
     terminal.say(f"{terminal.counted(cleaned, 'run')} cleaned, {terminal.size(freed)} freed")
+    for name, count in Counter(name for each in needed for name in each.kept).items():
+        terminal.say(f"{name} of {terminal.counted(count, 'run')} not deleted: in no tracker")
     return cleaned == len(needed)
