@@ -325,7 +325,7 @@ def test_show_says_where_a_run_belongs_and_what_happened_to_it(command):
     add(run_dir, Metrics(101.0, 0, {"loss": 1.0}), Start(3701.0, info, resumed=True), Rewind(3701.5, 20))
     add(run_dir, Metrics(3703.0, 21, {"loss": 0.5}), Finish(3704.5, "success"))
     heading = command("show", "a1")[1].splitlines()[1:3]
-    assert heading[0].endswith(" · 4.5 s · group grid · nested under a0")
+    assert heading[0].endswith(" · 4.5 s · group grid · part of a0")
     assert re.fullmatch(r"resumed at \S+ \S+ after a pause of 1 h · rewound to step 20", heading[1])
     found = json.loads(command("show", "a1", "--json")[1])
     assert (found["parent"], found["took"], found["resumed"]) == ("a0", 4.5, [3701.0])

@@ -98,7 +98,7 @@ def _heading(data: RunData) -> Iterator[str]:
     yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
     labels = [
         f"group {info.group}" if info.group is not None else "",
-        f"nested under {info.parent}" if info.parent is not None else "",
+        f"part of {info.parent}" if info.parent is not None else "",
         ", ".join(data.tags),
     ]
     facts = [terminal.when(data.started), terminal.duration(data.took), *filter(None, labels)]
