@@ -92,6 +92,25 @@ def test_a_run_that_was_cleaned_is_read_by_all_commands_and_can_be_resumed(logge
     assert steps(tmp_path / "csv") == [*range(60)]
 
 
+def test_show_and_tables_say_that_files_were_deleted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rankzero.CSVLogger, "keeps_files", True)
+    (tmp_path / "model.ckpt").write_bytes(b"weights")
+    with rankzero.start("csv", dir=tmp_path / "runs") as run:
+        run.log_table("errors", ["a"], [[1]])
+        run.log_checkpoint(tmp_path / "model.ckpt", aliases=["best"])
+    (tmp_path / "model.ckpt").unlink()
+    assert cli.main(["show", str(run.dir)]) == 0
+    assert "deleted" not in capsys.readouterr().out
+    assert clean(tmp_path / "runs", "--media", "--checkpoints", "--yes") == 0
+    capsys.readouterr()
+    assert cli.main(["show", str(run.dir)]) == 0
+    out = capsys.readouterr().out
+    assert "files of media deleted" in out
+    assert "best: deleted" in out
+    with pytest.raises(FileNotFoundError, match="rankzero clean --media"):
+        rankzero.read_run(run.dir).tables["errors"][0].read()
+
+
 def test_runs_that_may_still_be_needed_are_left_unchanged(logged, tmp_path):
     def why(run_dir, **changes):
         for name, value in changes.items():

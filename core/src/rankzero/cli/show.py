@@ -213,6 +213,8 @@ def _system(metrics: dict[str, MetricSummary]) -> Iterator[str]:
 
 def files_line(data: RunData) -> str:
     """Return the numbers of media, tables and files, and the checkpoints with aliases."""
+    from rankzero.rundir.layout import MEDIA
+
     counts = Counter(f"{file.kind}s" for files in data.media.values() for file in files)
     for kind in ("tables", "texts", "histograms"):
         counts[kind] = sum(map(len, getattr(data, kind).values()))
@@ -220,13 +222,15 @@ def files_line(data: RunData) -> str:
     counts["checkpoints"] = len({each.path for each in data.checkpoints if os.path.exists(each.path)})
     counts["deleted checkpoints"] = sum(not os.path.exists(each.path) for each in data.checkpoints)
     parts = [f"{count} {kind if count > 1 else kind.removesuffix('s')}" for kind, count in counts.items() if count]
+    if not (data.dir / MEDIA).exists() and (data.media or data.tables or data.graphs or data.artifacts):
+        parts.append("files of media deleted")
     lines = [" · ".join(parts).replace("1 audios", "1 audio")] if parts else []
     for checkpoint in data.checkpoints:
         if checkpoint.aliases:
             score = f", score {terminal.number(checkpoint.score)}" if checkpoint.score is not None else ""
             step = f" at step {checkpoint.step}" if checkpoint.step is not None else ""
             aliases = ", ".join(checkpoint.aliases)
-            path = checkpoint.path.removeprefix(f"{data.dir}/")
+            path = checkpoint.path.removeprefix(f"{data.dir}/") if os.path.exists(checkpoint.path) else "deleted"
             lines.append(f"{terminal.escape(aliases)}: [dim]{terminal.escape(path)}[/]{step}{score}")
     return "\n".join(lines)
 

@@ -88,8 +88,16 @@ class LoggedTable:
     path: Path
 
     def read(self) -> tuple[list[str], list[list[Any]]]:
-        """Return (columns, rows); a picture in a cell is a `rankzero.media.store.MediaFile`."""
-        return read_table(self.path)
+        """Return (columns, rows); a picture in a cell is a `rankzero.media.store.MediaFile`.
+
+        Raises:
+            FileNotFoundError: the file was deleted, for example by ``rankzero clean``.
+        """
+        try:
+            return read_table(self.path)
+        except FileNotFoundError as error:
+            message = "the table's file was deleted, for example by rankzero clean --media"
+            raise FileNotFoundError(error.errno, message, str(self.path)) from None
 
 
 @dataclass(frozen=True, slots=True)
