@@ -2,7 +2,6 @@
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
-from plugins.missing_files import check_without_files
 from waiting import until
 
 import rankzero
@@ -111,8 +110,3 @@ def test_a_page_without_a_type_is_no_yes(server, here, tmp_path):
     server.fail("batch/logger/experiment/metric", status(200, "<html>Sign in</html>"), times=1)
     deliver(run_dir := journal_of_rows(tmp_path, {"loss": 0.5}))
     assert points_in(server.experiment(run_dir.name)) == points_logged(run_dir)
-
-
-def test_files_that_are_gone_hold_nothing_up(server, here, tmp_path):
-    run = check_without_files("comet", CometLogger, tmp_path)
-    assert [(each.name, each.value) for each in server.experiment(run.name).metrics] == [("loss", 0.5)]

@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import pytest
 from mlflow import MlflowClient
-from plugins.missing_files import EagerCourier
 from plugins.mlflow.arrived import check_everything, journal_of_everything, only_run, points_in, points_logged
 from waiting import A_WHILE, until
 
@@ -16,7 +15,7 @@ from rankzero.errors import AccessError
 from rankzero.rundir.positions import load_position
 from rankzero.testing.faults import FAULTS, lost, stalled, status
 from rankzero.testing.proxy import FaultyProxy
-from rankzero.testing.runs import rejected
+from rankzero.testing.runs import EagerCourier, rejected
 from rankzero_mlflow import MLFlowLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:MLflow refuses the name", "ignore:the param 'long' is whole in")

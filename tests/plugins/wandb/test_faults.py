@@ -10,7 +10,6 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import wandb
-from plugins.missing_files import EagerCourier
 from waiting import A_MOMENT, A_WHILE, until
 
 import rankzero
@@ -21,6 +20,7 @@ from rankzero.rundir.positions import load_position, reject_list, wake
 from rankzero.testing.faults import status
 from rankzero.testing.full_disk import full_disk
 from rankzero.testing.loopback import Answer
+from rankzero.testing.runs import EagerCourier
 from rankzero_wandb import WandbLogger, confirmation
 from rankzero_wandb.confirmation import UploadLog
 from rankzero_wandb.opening import UploadError
