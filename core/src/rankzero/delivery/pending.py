@@ -63,10 +63,11 @@ class PendingEvents:
         lines = self._tail.read(self.batch_bytes)
         decoded = ((line, decode(line, is_own=self._is_own)) for line in lines)
         items = [Item(line, event) for line, event in decoded if event is not None]
-        self._rewinds |= {line.end: event for line, event in items if isinstance(event, Rewind)}
-        self._items.extend(items)
-        if self._rewinds:
+        new = {line.end: event for line, event in items if isinstance(event, Rewind) and line.end not in self._rewinds}
+        self._rewinds |= new
+        if new:  # they supersede events that were read before, too
             self._items = deque(map(self._as_delivered, self._items))
+        self._items.extend(map(self._as_delivered, items) if self._rewinds else items)
         return bool(lines)
 
     def _find_rewinds(self) -> None:

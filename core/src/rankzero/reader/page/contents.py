@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rankzero.errors import NotAFileError, UnsafePathError
 from rankzero.events.structs import Console
 from rankzero.files.writing import open_regular
 from rankzero.media.store import MediaFile, read_table
-from rankzero.reader.run_data import RunData
+from rankzero.reader.run_data import LoggedHistogram, LoggedText, RunData
 from rankzero.values import to_jsonable
 
 _MOST_LINES = 1_000  # of console output
@@ -123,34 +123,27 @@ def _media(run: RunData, files: Files) -> Iterator[dict[str, Any]]:
             "items": [_table(each, files, newer[each.step], rows) for each in some],
             "left_out": len(tables) - len(some),
         }
-    for key, texts in run.texts.items():
-        some = _evenly(texts)
-        yield {
-            "kind": "text",
-            "key": key,
-            "items": [_at(each, show="table", columns=each.columns, rows=_cells(each.data)) for each in some],
-            "left_out": len(texts) - len(some),
-        }
-    for key, histograms in run.histograms.items():
-        some = _evenly(histograms)
-        yield {
-            "kind": "histogram",
-            "key": key,
-            "items": [
-                _at(
-                    each,
-                    show="histogram",
-                    counts=each.values.counts,
-                    edges=each.values.edges,
-                    non_finite=each.values.non_finite,
-                )
-                for each in some
-            ],
-            "left_out": len(histograms) - len(some),
-        }
-
+    yield from _thinned("text", run.texts, _text_item)
+    yield from _thinned("histogram", run.histograms, _histogram_item)
     if run.graphs:
         yield {"kind": "graph", "key": _GRAPH, "items": [_graph(each, files) for each in run.graphs[-_MOST_ITEMS:]]}
+
+
+def _thinned(
+    kind: str, logged: Mapping[str, list[Any]], item: Callable[[Any], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    for key, each in logged.items():
+        some = _evenly(each)
+        yield {"kind": kind, "key": key, "items": list(map(item, some)), "left_out": len(each) - len(some)}
+
+
+def _text_item(text: LoggedText) -> dict[str, Any]:
+    return _at(text, show="table", columns=text.columns, rows=_cells(text.data))
+
+
+def _histogram_item(logged: LoggedHistogram) -> dict[str, Any]:
+    values = logged.values
+    return _at(logged, show="histogram", counts=values.counts, edges=values.edges, non_finite=values.non_finite)
 
 
 def _graph(file: MediaFile, files: Files) -> dict[str, Any]:
