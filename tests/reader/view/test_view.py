@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 from reader.page.scenes import BEGAN, rows, write_full_run, write_run
 
-from rankzero.events.structs import Metrics, Params, Rewind, Tags, encode
+from rankzero.events.structs import Metrics, Params, Rewind, Tags, Text, encode
 from rankzero.rundir.layout import JOURNAL
 
 testclient = pytest.importorskip("starlette.testclient")
@@ -235,3 +235,24 @@ def test_curves_grow_in_the_browser(server, tmp_path, open_page):
     page.get_by_role("tab", name="Media").click()
     image = page.get_by_role("article", name="plain", exact=True).first.locator("img").first
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
+
+
+@pytest.mark.browser
+def test_media_appear_in_the_browser(server, tmp_path, open_page):
+    run_dir = write_run(tmp_path, Text(BEGAN, "note", ["value"], [["first"]], 1), name="talking")
+    _, address, _ = server()
+    page = open_page(f"{address}#tab=media")
+    note = page.get_by_role("article", name="note", exact=True)
+    note.get_by_text("first").wait_for()
+    note.evaluate("card => card.dataset.same = 'yes'")
+    append(run_dir, Text(BEGAN, "note", ["value"], [["second"]], 2))
+    note.get_by_text("second").wait_for()
+    assert note.locator("output").inner_text() == "step 2"
+    note.get_by_role("slider").fill("0")
+    append(run_dir, Text(BEGAN, "note", ["value"], [["third"]], 3))
+    note.locator("input[max='2']").wait_for()
+    assert note.locator("output").inner_text() == "step 1"  # which the user has chosen
+    assert note.get_by_text("first").is_visible()
+    assert note.get_attribute("data-same") == "yes"  # cards are not made anew, so that a video plays on
+    append(run_dir, Text(BEGAN, "other", ["value"], [["new"]], 3))
+    page.get_by_role("article", name="other", exact=True).get_by_text("new").wait_for()

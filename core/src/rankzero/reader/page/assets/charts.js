@@ -66,7 +66,7 @@ class Chart {
         width: Math.max(160, this.body.clientWidth),
         height: HEIGHT,
         legend: { show: false },
-        padding: [8, 8, 0, 0],
+        padding: [8, 20, 0, 0],
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
         scales: {
           x: { time: isTime, distr: isLogX ? 3 : 1, range: () => this.rangeX() },
@@ -74,7 +74,7 @@ class Chart {
         },
         axes: [
           {
-            ...axis, ...(isLogX ? logAxis(60) : {}), size: 28, space: 60,
+            ...axis, ...(isLogX ? logAxis(60) : this.x === "relative" ? { incrs: DURATIONS } : {}), size: 28, space: 60,
             values: (u, ticks, axis, space, gap) => ticks.map((each) => this.tick(each, gap)),
           },
           {
@@ -275,6 +275,13 @@ const logAxis = (space) => ({
   splits: (u, axis, low, high) => logMarks(low, high, (axis ? u.over.clientHeight || HEIGHT : u.over.clientWidth || u.width) / space),
   filter: (u, marks) => marks,
 });
+
+// Seconds between the marks of an axis of relative time: whole minutes, hours and days
+const decades = (from, to) => Array.from({ length: to - from }, (_, index) => [1, 2, 5].map((digit) => Number(`${digit}e${from + index}`))).flat();
+const DURATIONS = [
+  ...decades(-6, 0), 1, 2, 5, 10, 15, 30, ...[1, 2, 5, 10, 15, 30].map((each) => 60 * each),
+  ...[1, 2, 3, 6, 12].map((each) => 3600 * each), ...decades(0, 6).map((each) => 86400 * each),
+];
 
 // 1, 2 and 5 of each decade, or only 1 of every n-th one; even marks if these are fewer than two.
 function logMarks(low, high, most) {

@@ -23,12 +23,16 @@ async function follow() {
 
 async function take(news) {
   const [metrics, runs] = [manifest.metrics.length, manifest.runs.length];
-  const appended = new Set();
-  let isNew = false;
+  const [appended, changed] = [new Set(), new Set()];
+  let [isNew, hasNewMedia] = [false, false];
   for (const [number, { points = {}, redraw, goals = {}, summary, ...entry }] of Object.entries(news)) {
     const run = (manifest.runs[number] ??= { summary: {} });
     isNew ||= "params" in entry || entry.status !== run.status;
-    if ("params" in entry) loaded.delete(`r${number}`);
+    if ("params" in entry) {
+      loaded.delete(`r${number}`);
+      changed.add(Number(number));
+      hasNewMedia ||= JSON.stringify(entry.media) !== JSON.stringify(run.media);
+    }
     Object.assign(run, entry);
     Object.assign(run.summary, summary);
     for (const name of Object.keys({ ...points, ...summary })) {
@@ -40,7 +44,8 @@ async function take(news) {
   if (manifest.metrics.length > metrics || manifest.runs.length > runs) refresh();
   else if (state.tab === "charts") {
     for (const chart of charts.values()) if (appended.has(chart.metric) || !loaded.has(`m${chart.metric}`)) chart.show();
-  } else if (state.tab === "runs" || (state.tab === "details" && "params" in (news[state.run] ?? {}))) refresh();
+  } else if (state.tab === "runs" || (state.tab === "details" && changed.has(state.run)) || (state.tab === "media" && hasNewMedia)) refresh();
+  else if (state.tab === "media") updateMedia(changed);
   if (isNew) showList();
 }
 

@@ -38,36 +38,41 @@ function mediaCard(kind, key, runs) {
   const slider = h("input", { type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": `step of ${visible(cut(key, 80))}` });
   const controls = h("div", { className: "slider" }, slider, at);
   const card = h("article", { className: `card ${kind}`, "aria-label": visible(cut(key, 200)) }, h("header", {}, h("h3", {}, named(key))), controls, shown);
+  let [logged, steps, drawn] = [[], [], ""];
   card.load = async () => {
-    const logged = await Promise.all(runs.slice(0, MOST_RUNS).map((run) => itemsOf(run, kind, key)));
-    const steps = [...new Set(logged.flatMap(({ items }) => items.map(({ step }) => step)))].sort((one, other) => one - other);
+    logged = await Promise.all(runs.slice(0, MOST_RUNS).map((run) => itemsOf(run, kind, key)));
+    steps = [...new Set(logged.flatMap(({ items }) => items.map(({ step }) => step)))].sort((one, other) => one - other);
     slider.max = Math.max(0, steps.length - 1);
     controls.hidden = steps.length < 2;
-    let drawn; // the place of the step that is shown
-    card.showStep = () => {
-      const wanted = name in state.steps ? steps.indexOf(state.steps[name]) : -1;
-      slider.value = wanted < 0 ? slider.max : wanted;
-      if (slider.value === drawn) return;
-      drawn = slider.value;
-      const step = steps[drawn];
-      at.textContent = step === null ? "without step" : `step ${number(step)}`;
-      slider.setAttribute("aria-valuetext", at.textContent);
-      fill(shown, logged.map(({ run, items, leftOut }) => runItems(run, items, step, runs.length > 1, leftOut)),
-        runs.length > MOST_RUNS ? h("p", { className: "note" }, `and ${counted(runs.length - MOST_RUNS, "more run")}: draw fewer runs to see them`) : null);
-    };
-    slider.addEventListener("input", () => {
-      const { [name]: _, ...others } = state.steps;
-      const step = steps[slider.value];
-      set({ steps: slider.value === slider.max || step === null ? others : { ...others, [name]: step } });
-      card.showStep();
-    });
     card.showStep();
   };
+  card.showStep = () => {
+    const wanted = name in state.steps ? steps.indexOf(state.steps[name]) : -1;
+    slider.value = wanted < 0 ? slider.max : wanted;
+    const step = steps[slider.value];
+    const wantedItems = JSON.stringify([step, logged.map(({ items }) => until(items, step).length)]);
+    if (!logged.length || wantedItems === drawn) return; // a video plays on
+    drawn = wantedItems;
+    at.textContent = step === null ? "without step" : `step ${number(step)}`;
+    slider.setAttribute("aria-valuetext", at.textContent);
+    fill(shown, logged.map(({ run, items, leftOut }) => runItems(run, items, step, runs.length > 1, leftOut)),
+      runs.length > MOST_RUNS ? h("p", { className: "note" }, `and ${counted(runs.length - MOST_RUNS, "more run")}: draw fewer runs to see them`) : null);
+  };
+  card.update = (changed) => logged.some(({ run }) => changed.has(run)) && card.load();
+  slider.addEventListener("input", () => {
+    const { [name]: _, ...others } = state.steps;
+    const step = steps[slider.value];
+    set({ steps: slider.value === slider.max || step === null ? others : { ...others, [name]: step } });
+    card.showStep();
+  });
   visibleFirst.observe(card);
   return card;
 }
 
-const showSteps = () => mediaPanel.querySelectorAll(".card").forEach((card) => card.showStep?.());
+const showSteps = () => mediaPanel.querySelectorAll(".card").forEach((card) => card.showStep());
+
+// Show what runs have logged since to the cards that are there.
+const updateMedia = (changed) => mediaPanel.querySelectorAll(".card").forEach((card) => card.update(changed));
 
 const visibleFirst = new IntersectionObserver(
   (entries) => entries.forEach(({ target, isIntersecting }) => {
@@ -84,9 +89,11 @@ async function itemsOf(run, kind, key) {
   return { run, items: found?.items ?? [], leftOut: found?.left_out ?? 0 };
 }
 
+const until = (items, step) => items.filter((each) => each.step === null || each.step <= step);
+
 // The items of a run at a step, or at the last one before it.
 function runItems(run, items, step, hasName, leftOut) {
-  const before = items.filter((each) => each.step === null || each.step <= step);
+  const before = until(items, step);
   const last = before.length ? before[before.length - 1].step : undefined;
   const now = before.filter((each) => each.step === last);
   if (!now.length) return null;
