@@ -62,10 +62,10 @@ def test_what_is_none_of_the_choices_is_refused():
         ({"resume": "sometimes"}, "resume is one of 'allow', .* not 'sometimes'"),
         ({"group": 5}, "group is a text, not 5"),
         ({"job_type": ["a"]}, r"job_type is a text, not \['a'\]"),
-        ({"id": "bad/id"}, "W&B takes no id 'bad/id'"),
-        ({"project": "bad/project"}, "W&B takes no project 'bad/project'"),
-        ({"tags": ["x" * 65]}, "tags are texts of 1 to 64 characters"),
-        ({"settings": ["x"]}, r"settings are a dictionary or a wandb.Settings, not \['x'\]"),
+        ({"id": "bad/id"}, "W&B does not accept the id 'bad/id'"),
+        ({"project": "bad/project"}, "W&B does not accept the project 'bad/project'"),
+        ({"tags": ["x" * 65]}, "use a text of 1 to 64 characters"),
+        ({"settings": ["x"]}, r"settings must be a dictionary or a wandb.Settings, not \['x'\]"),
         ({"offline": "yes"}, "offline is True or False, not 'yes'"),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_value_that_wandb_never_takes_is_refused(options, message):
 
 
 def test_a_setting_that_wandb_does_not_know_is_refused_by_start(tmp_path):
-    with pytest.raises(ConfigError, match=r"wandb\.Settings does not take the settings given: consol: "):
+    with pytest.raises(ConfigError, match=r"wandb\.Settings does not accept the settings: consol: "):
         rankzero.start("wandb", settings={"consol": "off"}, offline=True, dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -142,7 +142,7 @@ def test_a_run_of_the_users_own_is_for_direct_use(make_logger, tmp_path):
     with wandb.init(project="p") as run:
         logger = make_logger(experiment=run)
         assert logger.version == run.id
-        with pytest.raises(ConfigError, match="is for a logger that is used directly"):
+        with pytest.raises(ConfigError, match="works only in direct use"):
             rankzero.start([logger], dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

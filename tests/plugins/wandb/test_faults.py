@@ -137,7 +137,7 @@ def test_rows_that_w_and_b_does_not_hold_are_sent_again(server, begin, impatient
     assert run.flush(A_WHILE)
     server.fail("file_stream", accepted, body="wandb-history")
     log(run, 10, 20)
-    assert "has not taken rows" in until(lambda: problem_of(run))
+    assert "has not accepted rows" in until(lambda: problem_of(run))
     server.heal()
     run.finish(timeout=A_WHILE)
     assert arrived(server, run) == [(step, step / 3) for step in range(20)]
@@ -169,10 +169,10 @@ def test_rows_that_w_and_b_counts_late_are_not_sent_again(server, begin):
 
 
 def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monkeypatch):
-    hand_over = History._hand_over
+    log_numbered = History._log_numbered
 
     def in_two_requests(self, values, *args, **kwargs):
-        hand_over(self, values, *args, **kwargs)
+        log_numbered(self, values, *args, **kwargs)
         if values.get(STEP) == 14 and not lost:
             lost.append(until(lambda: server.count("file_stream") > sent))
 
@@ -180,7 +180,7 @@ def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monk
     run = begin()
     log(run, 0, 10)
     assert run.flush(A_WHILE)
-    monkeypatch.setattr(History, "_hand_over", in_two_requests)
+    monkeypatch.setattr(History, "_log_numbered", in_two_requests)
     sent = server.count("file_stream")
     server.fail("file_stream", status(200), times=1)
     log(run, 10, 20)

@@ -85,7 +85,7 @@ def check_nowhere(key, directory, capsys):
     ("key", "match"),
     [
         (None, r"start\(\): not logged in to W&B: run `wandb login`, or set WANDB_API_KEY; .* offline=True"),
-        ("short", r"start\(\): an API key of W&B has 40 characters or more, and this one has 5"),
+        ("short", r"start\(\): an API key of W&B has at least 40 characters, but this one has 5"),
     ],
 )
 def test_without_a_possible_key_nothing_is_asked(server, user, there, key, match):

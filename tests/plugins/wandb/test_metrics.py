@@ -133,8 +133,8 @@ def test_numbers_are_exact(delivered, use):
     assert {name: row[name] for name in NUMBERS} == {**expected, "decimal": 0.5}
 
 
-@pytest.mark.filterwarnings("ignore:W&B means something else")
-def test_names_that_mean_something_else_in_wandb(delivered):
+@pytest.mark.filterwarnings("ignore:.* is a reserved name in W&B")
+def test_reserved_names_are_renamed(delivered):
     taken = {"_step": 1, "_timestamp": 2, "_runtime": 3, "trainer/global_step": 4}
     _, stored = delivered.run(lambda run: run.log_metrics({**taken, "loss": 5}, step=6))
     assert values(stored, "loss") == [(6, 5)]

@@ -12,7 +12,7 @@ __all__ = ["WandbLogger", "sweep_parameters"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not at the top: a run that goes elsewhere imports this package, too, for the hook in it.
+    # Lazy: every run imports this package for its importer, also a run that logs elsewhere.
     if name not in __all__:
         raise AttributeError(f"module 'rankzero_wandb' has no attribute {name!r}")
     from rankzero_wandb.logger import WandbLogger

@@ -1,7 +1,7 @@
-"""Wait until W&B has what its client was given.
+"""Wait until W&B confirms that it has all data.
 
-``run.log`` and even ``run.finish`` return normally when everything was lost, and the client takes any answer with a
-status of 2xx for success. So W&B itself is asked; the client's log says when that is worth it, and what it gave up.
+``run.log`` and ``run.finish`` return normally even if data is lost, and the client accepts any response with a status
+of 2xx. So W&B itself is queried; the client's log tells when to query, and which uploads failed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from rankzero_wandb.opening import MARK, STEP, UploadError
 from rankzero_wandb.options import WandbOptions
 from rankzero_wandb.rows import History
 
-_MOST_NAMES = 50  # of files that are asked for in a request
+_MAX_NAMES = 50  # files in one query
 _TIMEOUT = 30.0  # seconds without progress
-_SLOWEST = 50_000  # bytes a second at which files are uploaded
+_MIN_UPLOAD_SPEED = 50_000  # bytes per second
 _ARTIFACT_TIMEOUT = 3600
-_POLL = 0.02  # the client's log
-_ASK_EVERY = 2.0  # W&B itself
-_ASK_AGAIN_AFTER = 0.5  # if its client says that it has uploaded something
-_ASK_ROWS_EVERY = (0.25, 4.0)  # at first and at most: W&B may take a moment to count rows
+_POLL = 0.02  # seconds between reads of the client's log
+_ASK_EVERY = 2.0  # seconds between queries to W&B
+_ASK_AGAIN_AFTER = 0.5  # if the client has uploaded a file since
+_ASK_ROWS_EVERY = (0.25, 4.0)  # first and longest pause: W&B may need a moment to count rows
 
 
 class Confirmation:
-    """Knows what is on its way in one opening of a run."""
+    """Waits until W&B confirms what was sent in one session."""
 
     def __init__(self, run: Any, run_dir: Path, history: History, read_back: ReadBack) -> None:
         self._run = run
@@ -47,30 +47,31 @@ class Confirmation:
         self._history = history
         self._read_back = read_back
         self._uploads = UploadLog(Path(run.settings.log_internal))
-        self.unsettled: int | None = None
-        """The line in the journal of the newest setting that is expected."""
+        self.unconfirmed_settings: int | None = None
+        """The journal line of the newest params, tags or definition to confirm; None if all are confirmed."""
         self.artifacts: list[Any] = []
-        """The artifacts that are expected."""
+        """The artifacts to confirm."""
         self.system_rows = 0
-        """How many rows of system metrics W&B's client was given."""
+        """The number of rows of system metrics that were passed to W&B's client."""
         self.expects_files = False
-        """Whether all media that lie in the run's directory are expected; those that have arrived are deleted there."""
-        self._missing: dict[str, int] = {}  # files that W&B may lack, with their sizes
-        self._is_lost = False  # something that W&B's client will not send again by itself
+        """Whether to confirm the media in the run's directory, and delete them there when they have arrived."""
+        self._missing: dict[str, int] = {}  # file → size in bytes, of those to confirm
+        self._is_lost = False  # some data, which W&B's client does not send again
         self._is_postponed = False
 
     @property
-    def is_hopeless(self) -> bool:
-        """Whether W&B's client will not send everything however long one waits."""
+    def has_lost_data(self) -> bool:
+        """Whether W&B's client has given up on some data, which a new session must send again."""
         return self._is_lost or self._uploads.fatal is not None
 
     def wait(self) -> None:
         """Wait until W&B has everything.
 
         Raises:
-            TrackerUnavailableError: it does not say so.
-            UploadError: its client has given up some of it.
-            FlushPostponedError: training is over, and its end may be near, at which W&B's client sends all at once.
+            TrackerUnavailableError: W&B has not confirmed everything in time.
+            UploadError: W&B's client has given up an upload.
+            FlushPostponedError: training is over; the end of the run, at which the client sends everything, may be
+                near.
         """
         self._wait_for_rows()
         self._wait_for_artifacts()
@@ -78,26 +79,26 @@ class Confirmation:
         self._history.note_acknowledged()
         self._is_postponed = False
 
-    def wait_before_the_end(self) -> None:
-        """Wait for what W&B's client, when it ends a run, does not wait for, or not long enough."""
+    def wait_before_finish(self) -> None:
+        """Wait for uploads for which ``run.finish`` does not wait long enough."""
         self._is_postponed = True
         self._find_files()
-        if sum(self._missing.values()) > _SLOWEST * _TIMEOUT:
+        if sum(self._missing.values()) > _MIN_UPLOAD_SPEED * _TIMEOUT:
             self.wait()
         else:
             self._wait_for_artifacts()
 
-    def check_at_the_end(self) -> None:
-        """Make sure that W&B has everything of a run that its client has ended; raises what `wait` does."""
+    def check_after_finish(self) -> None:
+        """Check after ``run.finish`` that W&B has everything; raises the errors of `wait`."""
         self._check_uploads()
         if not self._uploads.is_complete:
-            raise TrackerUnavailableError("W&B has not confirmed that it has all of the run")
+            raise TrackerUnavailableError("W&B has not confirmed that it has the whole run")
         self._wait_for_rows()
         self._is_postponed = True
         self._wait_for_files_and_settings()
         is_last = self._run.settings.x_update_finish_state and not self._run.settings._shared
         if is_last and not wait_until(self._read_back.has_ended, _TIMEOUT, _ASK_EVERY):
-            raise TrackerUnavailableError(f"W&B has not noticed for {_TIMEOUT:.0f} s that the run has ended")
+            raise TrackerUnavailableError(f"W&B still shows the run as running, {_TIMEOUT:.0f} s after its end")
         self._history.note_acknowledged()
 
     # Rows
@@ -112,7 +113,7 @@ class Confirmation:
             time.sleep(_POLL)
         pause, deadline = _ASK_ROWS_EVERY[0], time.monotonic() + _TIMEOUT
         while not self._has_counted_rows():
-            self._is_lost = time.monotonic() > deadline  # as far as its client knows
+            self._is_lost = time.monotonic() > deadline  # the client believes that they arrived
             self._check_time(deadline)
             time.sleep(pause)
             pause = min(2 * pause, _ASK_ROWS_EVERY[1])
@@ -120,12 +121,12 @@ class Confirmation:
 
     def _check_time(self, deadline: float) -> None:
         if time.monotonic() > deadline:
-            raise TrackerUnavailableError(f"W&B has not taken rows for {_TIMEOUT:.0f} s")
+            raise TrackerUnavailableError(f"W&B has not accepted rows for {_TIMEOUT:.0f} s")
 
     def _has_counted_rows(self) -> bool:
-        if self._history.logged == 0 or self._run.settings._shared:  # then the rows of others are counted, too
+        if self._history.logged == 0 or self._run.settings._shared:  # W&B counts rows of all writers
             return True
-        if self._history.state.is_shared:  # the rows that were sent are not only ours
+        if self._history.state.is_shared:  # some of the rows are the script's
             return self._read_back.last_number() >= self._history.next_number - 1
         return self._read_back.rows() >= self._uploads.end
 
@@ -137,8 +138,8 @@ class Confirmation:
             try:
                 artifact.wait(timeout=_ARTIFACT_TIMEOUT)
             except Exception as error:
-                self._is_lost = True  # its row, if it is a table, is not logged twice in one opening
-                if not isinstance(error, ValueError):  # which is what W&B's client raises whatever hindered it
+                self._is_lost = True  # a table's row is not logged twice in a session
+                if not isinstance(error, ValueError):  # W&B's client raises it for any cause
                     raise
                 self._uploads.read()
                 causes = [self._uploads.failures.pop(name, "") for name in artifact.manifest.entries]
@@ -147,9 +148,9 @@ class Confirmation:
 
     def _wait_for_files_and_settings(self) -> None:
         self._find_files()
-        deadline = time.monotonic() + _TIMEOUT + sum(self._missing.values()) / _SLOWEST
+        deadline = time.monotonic() + _TIMEOUT + sum(self._missing.values()) / _MIN_UPLOAD_SPEED
         asked_at, uploaded = -math.inf, self._uploads.files
-        while self._missing or self.unsettled is not None:
+        while self._missing or self.unconfirmed_settings is not None:
             has_news = self._uploads.files != uploaded
             if time.monotonic() - asked_at >= (_ASK_AGAIN_AFTER if has_news else _ASK_EVERY):
                 asked_at, uploaded = time.monotonic(), self._uploads.files
@@ -162,7 +163,7 @@ class Confirmation:
                 raise FlushPostponedError("W&B's client sends files and settings every five seconds")
             if time.monotonic() > deadline:
                 lacking = ", ".join(sorted(self._missing)[:3]) or "the newest settings"
-                raise TrackerUnavailableError(f"W&B has not taken {lacking}")
+                raise TrackerUnavailableError(f"W&B has not accepted {lacking}")
             time.sleep(_POLL)
 
     def _find_files(self) -> None:
@@ -173,23 +174,26 @@ class Confirmation:
         self.expects_files = False
 
     def _ask(self) -> bool:
-        """Ask W&B what it has of some that may be missing; return whether all of that has arrived."""
-        some = list(self._missing)[:_MOST_NAMES]  # not for thousands again and again
+        """Query W&B for some of the missing files, and for the settings; return whether it has all of them."""
+        some = list(self._missing)[:_MAX_NAMES]  # not thousands each time
         sizes = self._read_back.sizes(some) if some else {}
         for name in some:
             if sizes.get(name) == self._missing[name]:
                 del self._missing[name]
                 Path(self._run.dir, name).unlink(missing_ok=True)
-        if self.unsettled is not None and self._read_back.mark().get("line", -1) >= self.unsettled:
-            self.unsettled = None
-        return self.unsettled is None and not any(name in self._missing for name in some)
+        if (
+            self.unconfirmed_settings is not None
+            and self._read_back.mark().get("line", -1) >= self.unconfirmed_settings
+        ):
+            self.unconfirmed_settings = None
+        return self.unconfirmed_settings is None and not any(name in self._missing for name in some)
 
     def _check_uploads(self) -> None:
-        """Raise if something that is waited for will not be uploaded."""
+        """Raise `UploadError` if the client has given up something that is missing."""
         self._uploads.read()
         failures = self._uploads.failures
         lost = [reason for name, reason in failures.items() if name in self._missing or (self._missing and not name)]
-        if self.unsettled is not None and self._uploads.settings_failure:
+        if self.unconfirmed_settings is not None and self._uploads.settings_failure:
             lost.append(self._uploads.settings_failure)
         if lost:
             self._is_lost = True
@@ -205,7 +209,7 @@ _FATAL = "filestream: fatal error"
 _NOT_JSON = "filestream: json decode error"
 _FILES_FAILED = ("file transfer: upload: failed", "runfiles: CreateRunFiles returned error")
 _SETTINGS_FAILED = "runupserter: failed to upload changes"
-_OURS = tuple(f'"{begin}'.encode() for begin in ("filestream: ", "stream: ", *_FILES_FAILED, _SETTINGS_FAILED))
+_RELEVANT = tuple(f'"{begin}'.encode() for begin in ("filestream: ", "stream: ", *_FILES_FAILED, _SETTINGS_FAILED))
 _FILE = re.compile(r"\bName: (.+), Url: ")
 
 
@@ -225,7 +229,7 @@ class _Line(msgspec.Struct):
 
 
 class UploadLog:
-    """Follows ``debug-internal.log``, which has a line of JSON before and after each request with rows (wandb 0.31)."""
+    """Reads ``debug-internal.log``, where wandb 0.31 writes a line of JSON before and after each request with rows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -233,34 +237,34 @@ class UploadLog:
         self._begin()
 
     def _begin(self) -> None:
-        self._on_its_way = _Line()
-        self._first: int | None = None  # where W&B had the first of our rows
+        self._request = _Line()
+        self._first: int | None = None  # the offset of the first row that was sent
         self.end = 0
-        """How many rows W&B has in all if it has taken what was sent."""
+        """The total number of rows in W&B, if it accepted what was sent."""
         self.rows = 0
-        """How many rows were sent of those that were logged since this opening."""
+        """The number of rows sent in this session."""
         self.system_rows = 0
-        """How many rows of system metrics were sent since this opening."""
+        """The number of rows of system metrics sent in this session."""
         self.files = 0
-        """How many files were uploaded."""
+        """The number of uploaded files."""
         self.is_complete = False
         """Whether the end of the run was sent."""
         self.fatal: str | None = None
-        """Why nothing will be uploaded any more; None if all is well."""
+        """Why the client has stopped uploading; None if it has not."""
         self.failures: dict[str, str] = {}
-        """Why a file will not be uploaded, by its path in the run; under "" why some will not."""
+        """Path of a file in the run → why its upload failed; the path is "" if it is unknown."""
         self.settings_failure: str | None = None
-        """Why the newest settings will not be uploaded by themselves."""
+        """Why the upload of the newest settings failed; None if it did not."""
 
     def has(self, rows: int, system_rows: int) -> bool:
-        """Return whether so many rows were sent."""
+        """Return whether that many rows were sent."""
         return self.rows >= rows and self.system_rows >= system_rows
 
     def read(self) -> UploadLog:
-        """Read what is new, and return this log.
+        """Read new lines, and return this log.
 
         Raises:
-            UploadError: nothing will be uploaded any more.
+            UploadError: the client has stopped uploading.
         """
         try:
             with self._path.open("rb") as file:
@@ -271,7 +275,7 @@ class UploadLog:
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            if any(begin in line for begin in _OURS):
+            if any(begin in line for begin in _RELEVANT):
                 with suppress(msgspec.MsgspecError):
                     self._count(msgspec.json.decode(line, type=_Line))
         if self.fatal:
@@ -279,18 +283,18 @@ class UploadLog:
         return self
 
     def _count(self, line: _Line) -> None:
-        if line.msg == _OPENED:  # of two openings in one second this is the log of both
+        if line.msg == _OPENED:  # two sessions that begin in the same second share the log
             self._begin()
         elif line.msg == _SENDING:
-            self._on_its_way = line
+            self._request = line
         elif line.msg == _SENT:
-            self._count_sent(self._on_its_way)
-            self._on_its_way = _Line()
+            self._count_sent(self._request)
+            self._request = _Line()
         elif line.msg.startswith(_FATAL):
             self.fatal = line.text.removeprefix(_FATAL).strip(": ") or "no reason"
-        elif line.msg.startswith(_NOT_JSON):  # the client goes on, and what it sent is lost
+        elif line.msg.startswith(_NOT_JSON):  # the client continues, but what it sent is lost
             reason = line.text.removeprefix(_NOT_JSON).strip(": ")
-            self.fatal = f"what answers is not W&B's API, but perhaps a login page or a proxy: {reason}"
+            self.fatal = f"the response is not from W&B's API, but perhaps from a login page or a proxy: {reason}"
         elif line.msg.startswith(_FILES_FAILED):
             file = _FILE.search(line.task)
             self.failures[file[1] if file else ""] = line.text
@@ -313,7 +317,7 @@ class UploadLog:
 
 @dataclass
 class ReadBack:
-    """Asks W&B for one run: its client reports nothing of files and settings, and takes any answer for success."""
+    """Queries W&B's API for one run."""
 
     entity: str | None
     """The account or team; None for the user's own."""
@@ -326,14 +330,14 @@ class ReadBack:
 
     @classmethod
     def of(cls, run: Any) -> ReadBack:
-        """Return what asks for a run that is open."""
+        """Return the `ReadBack` of an open run."""
         return cls(run.entity, run.project, run.id, run.settings.base_url, run.settings.api_key)
 
     @classmethod
     def unopened(cls, options: WandbOptions, run: RunInfo) -> ReadBack:
-        """Return what asks for the W&B run of a rankzero run, which need not be there, and is not opened."""
-        server = options.wanted("base_url"), options.settings.get("api_key")
-        return cls(options.wanted("entity"), options.project_of(run), str(options.id_of(run)), *server)
+        """Return the `ReadBack` of a rankzero run that is not open, and may not exist in W&B."""
+        server = options.value_of("base_url"), options.settings.get("api_key")
+        return cls(options.value_of("entity"), options.project_of(run), str(options.id_of(run)), *server)
 
     def rows(self) -> int:
         """Return how many rows W&B has."""
@@ -348,7 +352,7 @@ class ReadBack:
         return (self._ask("state") or "running") != "running"
 
     def mark(self) -> Mapping[str, Any]:
-        """Return what the run's config says of rankzero."""
+        """Return rankzero's own data in the run's config."""
         found = json.loads(self._ask("config") or "{}").get(MARK, {}).get("value")
         return found if isinstance(found, dict) else {}
 
@@ -361,17 +365,21 @@ class ReadBack:
         return ((found.get("project") or {}).get("run") or {}).get(field)
 
     def sizes(self, names: Collection[str]) -> dict[str, int]:
-        """Return the sizes in bytes of those of up to 50 files, by their paths in the run, that W&B has."""
-        files = self._run.files(names=sorted(names), per_page=_MOST_NAMES)
+        """Return path → size in bytes of the files that W&B has, for up to 50 paths in the run."""
+        files = self._run.files(names=sorted(names), per_page=_MAX_NAMES)
         return {file.name: int(file.size) for file in files}
 
     def times(self, first: int, end: int) -> frozenset[float]:
-        """Return the times of the rows with numbers from ``first`` to before ``end``."""
+        """Return the times of the rows ``first`` to ``end - 1``."""
         rows = self._run.scan_history(min_step=first, max_step=end)
         return frozenset(row["_timestamp"] for row in rows if "_timestamp" in row)
 
     def points(self, names: Mapping[str, str]) -> dict[str, list[TrackedPoint]]:
-        """Return name → (step, value) of all rows, for name → name in W&B; none if W&B has no such run."""
+        """Return name → (step, value) of all rows; none if the run does not exist in W&B.
+
+        Args:
+            names: name → name in W&B.
+        """
         found: dict[str, list[TrackedPoint]] = {name: [] for name in names}
         for row in self._run.scan_history(use_cache=False) if self.last_number() >= 0 else ():
             step = to_int(row.get(STEP))
@@ -395,7 +403,7 @@ class ReadBack:
         return self.entity or str(self._api.default_entity)
 
     @functools.cached_property
-    def _api(self) -> Any:  # making one takes a request
+    def _api(self) -> Any:  # creating it takes a request
         import wandb
 
         return wandb.Api(overrides={"base_url": self.base_url} if self.base_url else {}, api_key=self.api_key)

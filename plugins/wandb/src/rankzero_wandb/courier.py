@@ -1,4 +1,4 @@
-"""The session of a logger to which a courier delivers: each event of the journal is in W&B once."""
+"""The session of a courier: writes each event of the journal to W&B exactly once."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 _UNUSABLE = re.compile(r"[^\w.-]+")
 
 _sessions: weakref.WeakValueDictionary[str, CourierSession] = weakref.WeakValueDictionary()
-"""Those of this process that have opened a run, by its id."""
+"""Run id → the session of this process that opened the run."""
 _locks: dict[str, threading.RLock] = {}
-"""Held while a run is opened, by its id: couriers in threads would open it twice, which W&B's client cannot."""
+"""Run id → lock held while the run is opened: W&B's client cannot open it in two threads."""
 
 
 class DisabledSession(OfflineSession):
-    """Writes nothing, and has a run for scripts that does nothing."""
+    """Writes nothing; its experiment is a disabled W&B run."""
 
     @functools.cached_property
     def experiment(self) -> Any:
@@ -47,16 +47,16 @@ class DisabledSession(OfflineSession):
 
 
 class CourierSession(WandbSession):
-    """Opens the W&B run of a rankzero run, or goes on with it.
+    """Creates or resumes the W&B run of a rankzero run.
 
     Args:
         logger: its logger.
         info: the rankzero run.
-        params: hyperparameters that go with the request which opens the run.
-        line: the line of the journal that they are from.
+        params: hyperparameters to send with the request that opens the run.
+        line: the journal line of these hyperparameters.
 
     Raises:
-        TrackerUnavailableError: it cannot be opened now.
+        TrackerUnavailableError: the run cannot be opened now.
     """
 
     has_courier = True
@@ -70,10 +70,10 @@ class CourierSession(WandbSession):
         self._opened_with = line
         known = State.load(self._state_file)
         if known is not None and known.client is not None:
-            _end_orphan(*known.client)
+            _kill_orphan(*known.client)
         with _locks.setdefault(self._id, threading.RLock()), opening(self._id):
-            self._end_what_is_left()
-            is_ours = known is not None or self._is_known_as_ours()
+            self._close_previous()
+            is_ours = known is not None or self._is_own_run()
             is_new = known is None or logger.is_offline
             self._run = open_for_courier(self._options, info, params, -1 if line is None else line, is_new=is_new)
             try:
@@ -83,24 +83,24 @@ class CourierSession(WandbSession):
                 raise
             _sessions[self._id] = self
 
-    def _end_what_is_left(self) -> None:
-        """End what W&B's client has open under this id: it has each only once."""
+    def _close_previous(self) -> None:
+        """Close what is open under this id: W&B's client cannot open a run twice."""
         other = _sessions.get(self._id)
         if other is not None and other.run is not None:
             if other._state_file != self._state_file:
                 raise TrackerUnavailableError(
                     f"another logger of this process has the W&B run {self._id} open, in another project; this one "
-                    "waits until that has ended"
+                    "waits until it ends"
                 )
-            other.close()  # its courier is gone
-        if (left := known_runs.pop(self._id, None)) is not None:
-            left.finish()
+            other.close()  # its courier has ended
+        if (run := known_runs.pop(self._id, None)) is not None:
+            run.finish()
 
-    def _is_known_as_ours(self) -> bool:
-        """Return whether the W&B run, if there is one, is from this rankzero run, and not one that goes on here."""
+    def _is_own_run(self) -> bool:
+        """Return whether an existing W&B run was created by this rankzero run."""
         if self._id == self._info.id or self.logger.is_offline:
             return True
-        with suppress(Exception):  # there is none
+        with suppress(Exception):  # it does not exist
             return bool(ReadBack.unopened(self._options, self._info).mark().get("run") == self._info.id)
         return False
 
@@ -111,11 +111,11 @@ class CourierSession(WandbSession):
         self.state = known or State()
         self._summaries = Summaries(self.state)
         if not is_ours and self._run.starting_step:
-            self.state.shifts = [(0, int(self._run.starting_step))]  # after the rows of an older run
+            self.state.shifts = [(0, int(self._run.starting_step))]  # after the existing rows
         self.state.client = (platform.node(), os.getpid())
         self._save_state()
         read_back = None if self.logger.is_offline else ReadBack.of(self._run)
-        is_alone = not self._run.settings._shared  # or W&B counts the rows of all who write to the run
+        is_alone = not self._run.settings._shared  # if shared, W&B counts the rows of all writers
         read_times = read_back.times if read_back is not None and is_alone else None
         self._history = History(self._run, self.state, self._save_state, read_times)
         define_step(self._run)
@@ -137,8 +137,8 @@ class CourierSession(WandbSession):
 
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
         super().write_metrics([row for row in rows if not row.is_system])
-        is_wanted = not self._options.settings.get("x_disable_stats")
-        for row in rows if is_wanted else ():
+        sends_system_metrics = not self._options.settings.get("x_disable_stats")
+        for row in rows if sends_system_metrics else ():
             if row.is_system:
                 send_system_metrics(self._run, row)
                 if self._confirmation is not None:
@@ -148,7 +148,7 @@ class CourierSession(WandbSession):
         if context.line is None or context.line != self._opened_with:
             super().write_params(params, context)
 
-    # Acknowledged and ended
+    # Confirmation, end
 
     def flush(self) -> None:
         self._push_summaries()
@@ -156,13 +156,13 @@ class CourierSession(WandbSession):
             try:
                 self._confirmation.wait()
             except Exception:
-                if self._confirmation.is_hopeless:
-                    self._give_up()
+                if self._confirmation.has_lost_data:
+                    self._reopen_later()
                 raise
         self._save_state()
 
-    def _give_up(self) -> None:
-        """Have the run opened anew the next time."""
+    def _reopen_later(self) -> None:
+        """Close the run; the next event opens it again."""
         self.close()
         self.logger.discard()
 
@@ -170,49 +170,49 @@ class CourierSession(WandbSession):
         try:
             self._push_summaries()
             if self._confirmation is not None:
-                self._confirmation.wait_before_the_end()
+                self._confirmation.wait_before_finish()
             self._run.finish(exit_code=status)
             if self._confirmation is not None:
-                self._confirmation.check_at_the_end()
+                self._confirmation.check_after_finish()
                 mark_as_synced(self._options, self._info)
             elif (line := self.logger.context.line) is not None:
                 self.state.ended = line + 1
             self._save_state()
             self._run = None
         finally:
-            self._give_up()
+            self._reopen_later()
 
     def close(self) -> None:
-        if self._confirmation is not None and self._confirmation.is_hopeless:
+        if self._confirmation is not None and self._confirmation.has_lost_data:
             self.state.has_gaps = True
             self._save_state()
         run, self._run = self._run, None
         if run is not None:
-            with suppress(Exception):  # what counts is acknowledged
+            with suppress(Exception):  # W&B has all acknowledged data
                 run.finish()
 
 
 def state_file(options: WandbOptions, run: RunInfo) -> Path:
-    """Return where the state of a run is kept, of which several loggers may write to W&B."""
+    """Return the path of the state file, one for each W&B run to which a rankzero run is logged."""
     offline = "offline" if options.mode == "offline" else None
-    parts = [options.wanted("entity"), options.project_of(run), options.id_of(run), offline]
+    parts = [options.value_of("entity"), options.project_of(run), options.id_of(run), offline]
     target = "-".join(str(part) for part in parts if part)
     return Path(run.dir, f"wandb-{_UNUSABLE.sub('-', target)}.json")
 
 
-def _end_orphan(host: str, pid: int) -> None:
-    """End the ``wandb-core`` of a courier that was killed; what it was to send is in the journal.
+def _kill_orphan(host: str, pid: int) -> None:
+    """Kill the ``wandb-core`` of a courier that was killed.
 
-    Some wait for hours, and may then send what another courier has sent since. Only on Linux, and on the machine
-    where it is.
+    It may live for hours, and then send rows that another courier has sent since. Works only on Linux, and on the same
+    machine.
     """
     if host == platform.node() and not start_time(pid):
-        for core in _cores_of(pid):
+        for core in _core_pids(pid):
             with suppress(OSError):
                 os.kill(core, signal.SIGKILL)
 
 
-def _cores_of(pid: int) -> Iterator[int]:
+def _core_pids(pid: int) -> Iterator[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             arguments = process.joinpath("cmdline").read_bytes().split(b"\0")

@@ -22,36 +22,36 @@ from rankzero_wandb.session import DirectSession, metric_name
 
 
 class WandbLogger(TrackerLogger):
-    """Writes to Weights & Biases; takes the arguments of Lightning's logger of this name.
+    """Writes to Weights & Biases; accepts the arguments of Lightning's `WandbLogger`.
 
-    Used directly it does what Lightning's does. Under a Run each value is in W&B once, with its own time, whatever
-    happened to W&B, to the courier or to training; and what W&B shows of a process is that of the training process.
+    Used directly, it works like Lightning's. Under a Run, each value arrives in W&B exactly once, with the time at
+    which it was logged, also after crashes and outages; W&B shows the environment of the training process.
 
     Args:
-        name: the run's name; ``$WANDB_NAME``, the Run's name, or one that W&B makes up, if not given.
-        save_dir: where W&B's client makes its directory ``wandb``; ``$WANDB_DIR``, the Run's directory, or the working
-            directory, if not given.
+        name: the run's name; ``$WANDB_NAME``, the Run's name, or one that W&B generates, if not given.
+        save_dir: where W&B's client creates ``wandb``; ``$WANDB_DIR``, the Run's directory, or the working directory,
+            if not given.
         version: the same as ``id``.
-        offline: write W&B's files and send nothing: ``rankzero sync`` or ``wandb sync`` does that later.
+        offline: write W&B's files and send nothing; ``rankzero sync`` or ``wandb sync`` sends them later.
         dir: the same as ``save_dir``.
-        id: W&B's id of the run, which is continued if there is one; ``$WANDB_RUN_ID``, the Run's id, or one that W&B
-            makes up, if not given.
-        anonymous: without effect, for W&B no longer has anonymous runs.
-        project: W&B's project; the Run's, ``$WANDB_PROJECT`` as it is now, or ``lightning_logs``, if not given.
-        log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
-            (``"all"``), or nothing.
-        experiment: a run that ``wandb.init`` returned, to log to.
-        prefix: put before the names of metrics, with a ``-``.
-        checkpoint_name: the artifact of checkpoints; ``model-RUN_ID`` if not given.
-        add_file_policy: in direct use, whether W&B copies a checkpoint (``mutable``) before it uploads it, or trusts
-            that it stays as it is (``immutable``).
-        environment: ``WANDB_…`` variables that count more than those of this process: where a run is delivered later,
-            those of the training process.
+        id: W&B's id of the run; an existing run is resumed. ``$WANDB_RUN_ID``, the Run's id, or one that W&B
+            generates, if not given.
+        anonymous: ignored; W&B no longer has anonymous runs.
+        project: W&B's project; the Run's, ``$WANDB_PROJECT``, or ``lightning_logs``, if not given.
+        log_model: upload the checkpoints of a ModelCheckpoint: those that exist at the end (True), each one when it is
+            saved (``"all"``), or none (False).
+        experiment: the run to log to, from ``wandb.init``.
+        prefix: put before the names of metrics, followed by ``-``.
+        checkpoint_name: the name of the artifact with the checkpoints; ``model-RUN_ID`` if not given.
+        add_file_policy: in direct use, whether W&B copies a checkpoint before uploading it (``mutable``), or expects
+            that the file does not change (``immutable``).
+        environment: ``WANDB_…`` variables that take precedence over those of this process; a run that is delivered
+            later has those of the training process.
         **kwargs: further arguments of ``wandb.init``: entity, group, job_type, tags, notes, config, settings, …
 
     Raises:
         PluginNotInstalledError: a package is missing.
-        ConfigError: an argument makes no sense.
+        ConfigError: an argument is invalid.
     """
 
     sdk = "wandb"
@@ -65,7 +65,7 @@ class WandbLogger(TrackerLogger):
     batch_bytes = 1 << 22  # W&B's client sends rows once a second
     counts_lines = True
     captures = frozenset(["console"])
-    unpicklable = frozenset(["experiment"])  # W&B's client cannot read it again in the same process
+    unpicklable = frozenset(["experiment"])  # W&B's client cannot unpickle a run in the process that pickled it
     known_options = INIT_ARGUMENTS | {"mode"}
 
     options: WandbOptions
@@ -109,7 +109,7 @@ class WandbLogger(TrackerLogger):
         self._direct = DirectSession(self, experiment)
         self._url: str | None = None
         self._first_params: tuple[int | None, dict[str, Any]] | None = None
-        if not self.options.has_console:
+        if not self.options.sends_console:
             self.captures = type(self).captures - {"console"}
 
     def open(self, run: RunInfo | None) -> Session:
@@ -120,8 +120,8 @@ class WandbLogger(TrackerLogger):
             session = DisabledSession()
         else:
             line, params = self._first_params or (None, {})
-            is_now = line is not None and line == self.context.line
-            session = CourierSession(self, run, params if is_now else {}, line if is_now else None)
+            is_first = line is not None and line == self.context.line
+            session = CourierSession(self, run, params if is_first else {}, line if is_first else None)
         self._url = session.url
         return session
 
@@ -141,12 +141,12 @@ class WandbLogger(TrackerLogger):
 
     @property
     def version(self) -> str | None:
-        """W&B's id of the run; None before one is made up."""
+        """W&B's id of the run; None before W&B generates it."""
         return self._direct.id if self.run_info is None else self.options.id_of(self.run_info)
 
     @property
     def save_dir(self) -> str:
-        """The directory in which W&B's client makes its ``wandb``."""
+        """The directory in which W&B's client creates ``wandb``."""
         return self.options.directory_of(self.run_info)
 
     def how_to_view(self) -> str | None:
@@ -157,7 +157,7 @@ class WandbLogger(TrackerLogger):
     def check_login(self) -> None:
         if self._direct.is_open and self.run_info is None:
             raise ConfigError(
-                "experiment=... is for a logger that is used directly; a Run opens the W&B run itself: give it the id"
+                "experiment=... works only in direct use; a Run opens the W&B run itself: pass id=... instead"
             )
         self.options.check_settings()
         if not (self.is_offline or self.is_disabled):
@@ -176,38 +176,40 @@ class WandbLogger(TrackerLogger):
             self.options = self.options.replace(mode="online")
 
     def watermark(self) -> int | None:
-        """For an offline logger, begin anew where its files do: what a client that died has left is not whole."""
+        """Return the line after the last complete offline file; a killed client leaves an incomplete one."""
         if self.run_info is None or not self.is_offline:
             return None
         state = State.load(state_file(self.options, self.run_info))
         return 0 if state is None else state.ended
 
-    # What W&B takes in its own way
+    # Metrics, hyperparameters, models
 
     def numbers_and_others(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return all as numbers: in direct use W&B's client gets what is no number as it was given."""
+        """Return all values as metrics: W&B's client also accepts values that are not numbers."""
         return {str(key): _plain(value) for key, value in metrics.items() if value is not None}, {}
 
     def log_hyperparams(
         self, params: Mapping[str, Any] | Namespace | None = None, metrics: Any = None, *args: Any, **kwargs: Any
     ) -> None:
         """Add hyperparameters to the run's config, nested as they are."""
-        if self.run_info is not None:  # They open the run, but not twice: W&B may refuse it because of them.
+        if self.run_info is not None:
+            # Sent with the request that opens the run; only once, because W&B may refuse the request because of them.
             given = vars(params) if isinstance(params, Namespace) else params or {}
             self._first_params = None if self._first_params else (self.context.line, to_jsonable(given))
         super().log_hyperparams(params, metrics)
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
-        """Log the model's gradients and parameters as training goes on; W&B's client hooks into the model."""
+        """Log the model's gradients and parameters during training, with hooks of W&B's client."""
         self.experiment.watch(model, log=log, log_freq=log_freq, log_graph=log_graph)
 
     def unwatch(self, model: Any = None) -> None:
+        """Remove the hooks of `watch`, from all models if none is given."""
         self.experiment.unwatch(model)
 
     # Artifacts
 
     def use_artifact(self, artifact: str, artifact_type: str | None = None) -> Any:
-        """Note that the run uses an artifact, ``ENTITY/PROJECT/model-RUN_ID:best``, and return it."""
+        """Declare an artifact, ``ENTITY/PROJECT/model-RUN_ID:best``, as an input of the run, and return it."""
         return self.experiment.use_artifact(artifact, type=artifact_type)
 
     @staticmethod
@@ -222,8 +224,8 @@ class WandbLogger(TrackerLogger):
         Args:
             artifact: ``ENTITY/PROJECT/model-RUN_ID:best``, or with ``latest`` or ``v2``.
             save_dir: where to put it; W&B's ``artifacts`` if not given.
-            artifact_type: its type, to be sure.
-            use_artifact: note that the active run uses it, if there is one.
+            artifact_type: the type that it must have; any if not given.
+            use_artifact: declare it as an input of the active run, if there is one.
         """
         if not is_rank_zero():
             return ""
@@ -237,6 +239,6 @@ class WandbLogger(TrackerLogger):
 
 
 def _plain(value: Any) -> Any:
-    """Return a number as one, and what W&B has a type for as it is."""
+    """Convert a value to a number, if possible."""
     number = to_number(value)
     return value if number is None else number

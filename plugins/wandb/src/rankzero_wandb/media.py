@@ -1,4 +1,4 @@
-"""What people log, as objects of W&B: pictures, sounds, tables, models, artifacts."""
+"""Convert media, tables, model graphs and files to objects of W&B."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rankzero.media.store import MediaFile
 from rankzero.values import NON_FINITE, to_jsonable, to_number
 
 CHECKPOINT = "model.ckpt"
-"""What the file of a checkpoint is called in its artifact."""
+"""The name of a checkpoint's file in its artifact."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 _SOUNDS = (".wav", ".mp3", ".flac", ".ogg", ".m4a")
@@ -27,7 +27,7 @@ _PAGES = (".html", ".htm")
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
 _UNUSABLE = re.compile(r"[^\w.-]+")
 _LONGEST_NAME = 128
-_NOT_LIGHTNINGS = ("dirpath", "every_n_epochs")  # of a ModelCheckpoint, but not what Lightning's logger keeps
+_NOT_LIGHTNINGS = ("dirpath", "every_n_epochs")  # fields of a ModelCheckpoint that Lightning's logger leaves out
 
 
 def _is_native(value: Any) -> bool:
@@ -42,17 +42,17 @@ def with_options(media: Media) -> list[tuple[Any, dict[str, Any]]]:
     """Return each item with its options.
 
     Raises:
-        TypeError: the items are no list.
-        ValueError: an option is a list that has not one entry for each of them.
+        TypeError: the items are not a list.
+        ValueError: an option is a list with too few or too many entries.
     """
     items, given = media.items, {"caption": media.captions, **media.encoding, **media.extra}
-    if media.kind in ("figure", "pointcloud"):  # of which one may come alone, and a caption is in the file
+    if media.kind in ("figure", "pointcloud"):  # may be a single item; captions are in the file records
         items = media.files()
         given = {"caption": [file.caption for file in items]} if media.kind == "pointcloud" else {}
     if media.kind in ("audio", "video") and hasattr(items, "shape"):
         items = [items]
     if not isinstance(items, list | tuple):
-        raise TypeError(f"what is logged must be a list, as in [image], not {type(items).__name__}")
+        raise TypeError(f"the items must be a list, as in [image], not {type(items).__name__}")
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         if isinstance(value, list | tuple) and len(value) != len(items):
@@ -64,12 +64,12 @@ def with_options(media: Media) -> list[tuple[Any, dict[str, Any]]]:
     return list(zip(items, options, strict=True))
 
 
-def made(media: Media, item: Any, options: dict[str, Any]) -> Any:
+def media_object(media: Media, item: Any, options: dict[str, Any]) -> Any:
     """Return W&B's object of one item.
 
     Raises:
-        OSError: a file is missing, or none of this kind.
-        ValueError: so is its content.
+        OSError: a file is missing, or has another format.
+        ValueError: the item is invalid.
     """
     import wandb
 
@@ -92,7 +92,7 @@ def made(media: Media, item: Any, options: dict[str, Any]) -> Any:
 
 
 def _file_of(media: Media, item: Any, rate: Any) -> str | os.PathLike[str]:
-    """Return the path of a sound or video; arrays are written to a file, for which W&B's client needs moviepy."""
+    """Return the path of a sound or video; arrays are encoded here, because W&B's client would need moviepy."""
     if isinstance(item, str | os.PathLike):
         return os.fspath(item)
     encoding = dict.fromkeys(media.encoding, rate)
@@ -109,17 +109,17 @@ def _image(item: Any, options: dict[str, Any]) -> Any:
 
 
 def _picture(item: Any) -> Any:
-    """Return a path, or arrays, tensors and figures as a picture; W&B's client makes arrays of 0..1 black."""
+    """Return a path, or an array, tensor or figure as a picture; W&B's client would make arrays of 0..1 black."""
     if not hasattr(item, "shape") and not hasattr(item, "savefig"):
         return item.path if isinstance(item, MediaFile) else item
     try:
         return import_pillow().open(io.BytesIO(encode_image(item)[0]))
-    except ValueError:  # W&B's client drops dimensions of one
+    except ValueError:  # W&B's client also accepts dimensions of size 1
         return item
 
 
 def _labelled(given: Any) -> Any:
-    """Return a mask or boxes with an array and numbers for classes, also where a journal has lists and texts."""
+    """Return a mask or boxes with arrays and class numbers; a journal has lists and texts."""
     if not isinstance(given, Mapping):
         return given
     changes: dict[str, Any] = {}
@@ -133,14 +133,14 @@ def _labelled(given: Any) -> Any:
 
 
 def _page(path: str) -> Any:
-    """Return a ``wandb.Html`` of a page as it is."""
+    """Return a ``wandb.Html`` of an unchanged page."""
     import wandb
 
     return wandb.Html(Path(path), inject=False)
 
 
-def in_portions(key: str, objects: Any) -> dict[str, Any]:
-    """Return W&B's objects by key, with further keys where W&B would leave out pictures."""
+def split_over_keys(key: str, objects: Any) -> dict[str, Any]:
+    """Return W&B's objects by key, with more keys if there are more objects than W&B shows for one."""
     most = getattr(objects[0], "MAX_ITEMS", None) if isinstance(objects, list) else None
     if most is None:
         return {key: objects}
@@ -152,11 +152,11 @@ def in_portions(key: str, objects: Any) -> dict[str, Any]:
 
 
 def table(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Any:
-    """Return a ``wandb.Table`` with all the rows, whose columns have types if they can."""
+    """Return a ``wandb.Table`` with all rows, and with typed columns if possible."""
     import wandb
 
     cells = [[_cell(each) for each in row] for row in rows]
-    wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(cells))  # or the rest would be left out
+    wandb.Table.MAX_ARTIFACT_ROWS = max(wandb.Table.MAX_ARTIFACT_ROWS, len(cells))  # or it drops rows
     try:
         return wandb.Table(columns=list(columns), data=cells)
     except TypeError:
@@ -177,13 +177,13 @@ def _cell(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a cell as plain data; a NaN stays a number."""
+    """Return a cell as plain data; NaN stays a number."""
     plain = to_jsonable(value)
     return to_number(value) if isinstance(plain, str) and not isinstance(value, str) and plain in NON_FINITE else plain
 
 
 def histogram(counted: Histogram) -> Any:
-    """Return a ``wandb.Histogram``, in which neighbouring bins are one where there are more than W&B takes."""
+    """Return a ``wandb.Histogram``; neighbouring bins are merged if there are more than W&B accepts."""
     import wandb
 
     counts, edges = list(counted.counts), list(counted.edges)
@@ -194,7 +194,7 @@ def histogram(counted: Histogram) -> Any:
 
 
 def graph(file: MediaFile) -> Any:
-    """Return a ``wandb.Graph`` of a model's modules, without those that only hold others."""
+    """Return a ``wandb.Graph`` of a model's modules, without containers."""
     import wandb
 
     shown = wandb.Graph(format="torch")
@@ -208,45 +208,45 @@ def graph(file: MediaFile) -> Any:
 # Artifacts
 
 
-def file_artifact(artifact: Artifact, *, is_ours: bool) -> Any:
+def file_artifact(artifact: Artifact, *, is_immutable: bool) -> Any:
     """Return W&B's artifact of a file or folder.
 
-    A file that is ours changes no more, so that W&B's client need not copy it, and is called after its content, so that
-    in the artifact it gets the artifact's name.
+    W&B's client need not copy an immutable file, which is a snapshot named after its content; in the artifact it gets
+    the artifact's name.
     """
     name, suffix = artifact.name, Path(artifact.path).suffix
     metadata = {"name": name, **artifact.metadata} if usable_name(name) != name else artifact.metadata
-    named = Path(artifact.path).name
-    if is_ours:
-        named = name if name.endswith(suffix) else name + suffix
+    file_name = Path(artifact.path).name
+    if is_immutable:
+        file_name = name if name.endswith(suffix) else name + suffix
     if os.path.isdir(artifact.path):
-        named = ""
-    return _artifact(artifact.path, named, name, artifact.kind or "file", metadata, is_ours=is_ours)
+        file_name = ""
+    return _artifact(artifact.path, file_name, name, artifact.kind or "file", metadata, is_immutable=is_immutable)
 
 
-def checkpoint_artifact(checkpoint: Checkpoint, name: str, *, is_ours: bool) -> Any:
-    """Return W&B's artifact of a checkpoint, a file or folder, which it holds as ``model.ckpt``."""
+def checkpoint_artifact(checkpoint: Checkpoint, name: str, *, is_immutable: bool) -> Any:
+    """Return W&B's artifact of a checkpoint, a file or folder, with the name ``model.ckpt``."""
     metadata = {"score": checkpoint.score, "original_filename": Path(checkpoint.path).name}
     metadata |= _nested(checkpoint.metadata) | ({} if checkpoint.step is None else {"step": checkpoint.step})
-    return _artifact(checkpoint.path, CHECKPOINT, name, "model", metadata, is_ours=is_ours)
+    return _artifact(checkpoint.path, CHECKPOINT, name, "model", metadata, is_immutable=is_immutable)
 
 
-def _artifact(path: str, named: str, name: str, kind: str, metadata: dict[str, Any], *, is_ours: bool) -> Any:
+def _artifact(path: str, file_name: str, name: str, kind: str, metadata: dict[str, Any], *, is_immutable: bool) -> Any:
     import wandb
 
     artifact = wandb.Artifact(usable_name(name), kind, metadata=metadata)
     add = artifact.add_dir if os.path.isdir(path) else artifact.add_file
-    add(path, name=named or None, skip_cache=is_ours, policy="immutable" if is_ours else "mutable")
+    add(path, name=file_name or None, skip_cache=is_immutable, policy="immutable" if is_immutable else "mutable")
     return artifact
 
 
 def usable_name(name: str) -> str:
-    """Return the nearest name that W&B takes: letters, digits, ``-``, ``_`` and ``.``."""
+    """Return a name that W&B accepts: other characters than letters, digits, ``-``, ``_`` and ``.`` become ``-``."""
     return _UNUSABLE.sub("-", name)[:_LONGEST_NAME]
 
 
 def _nested(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata with those of a ModelCheckpoint under its name, as Lightning's logger has them."""
+    """Return metadata in the form of Lightning's logger, which nests those of a ModelCheckpoint."""
     if "save_top_k" not in metadata:
         return dict(metadata)
     kept = {name: value for name, value in metadata.items() if name not in _NOT_LIGHTNINGS}

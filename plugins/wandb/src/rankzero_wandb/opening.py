@@ -1,6 +1,6 @@
-"""Begin a run with W&B's client, or go on with it, and what the client's errors mean.
+"""Create or resume a run with W&B's client, and translate the client's errors.
 
-A courier has the client describe the training process, and not the one that it runs in.
+In a courier, the client must record the environment of the training process, not of the courier.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ from rankzero.waiting import wait_until
 from rankzero_wandb.options import WandbOptions
 
 MARK = "rankzero"
-"""The key of a run's config under which rankzero notes what concerns itself."""
+"""The key of rankzero's own data in a run's config."""
 
 STEP = "trainer/global_step"
 """The metric that is the x-axis of all others."""
 
 FIRST_TIME_ONLY = ("config", "fork_from", "notes", "resume", "resume_from", "tags")
-"""Arguments of ``wandb.init`` that are not for going on with a run: what they set may have changed since."""
+"""Arguments of ``wandb.init`` for a new run only: users may have changed their values in W&B since."""
 
 _ENVIRONMENT_TIMEOUT = 10.0
 _NEVER = 1e8  # seconds
-_NOT_FOR_CLIENT = ("console", "disable_git", "x_disable_stats", "x_save_requirements", "x_stats_sampling_interval")
-"""Settings of the user's that are about the training process, and that we see to."""
+_NOT_FOR_COURIER = ("console", "disable_git", "x_disable_stats", "x_save_requirements", "x_stats_sampling_interval")
+"""The user's settings that concern the training process, not the courier."""
 
-# A courier waits and tries again itself, and warns people; W&B's client is to give up, or to go on, soon, unless the
-# user's variables, such as WANDB_INIT_TIMEOUT, say otherwise.
+# Short, because the courier itself retries and warns. Variables such as WANDB_INIT_TIMEOUT take precedence.
 _TIMEOUTS = {
     "init_timeout": 20.0,
     "finish_timeout": 60.0,
@@ -59,7 +58,7 @@ _DIRECT_FINISH_TIMEOUT = 300.0
 _UNKNOWN_USER = r"\b401\b|API key|api_key|not logged in|permission denied"
 _ADVICE = "; if the key is wrong or was revoked: wandb login, or set WANDB_API_KEY"
 _STATUS = re.compile(r"\b(?:error|status:|upload:) (\d{3})\b")
-_OF_SDK = ("wandb.Error", "wandb.WandbApiFailedError", "rankzero_wandb.UploadError", "OSError")
+_SDK_ERRORS = ("wandb.Error", "wandb.WandbApiFailedError", "rankzero_wandb.UploadError", "OSError")
 
 
 class UploadError(Exception):
@@ -71,14 +70,14 @@ class UploadError(Exception):
         self.status = int(found[1]) if found else None
 
 
-# W&B's client does not distinguish what W&B never takes from what it does not take now. What is wrong with a value is
-# found before it is sent, and raised as ValueError or TypeError.
+# W&B's client does not distinguish permanent from temporary errors. For invalid values it raises ValueError or
+# TypeError before it sends them.
 ERRORS = (
     Rule(RejectedError, error=("rankzero_wandb.UploadError",), status=(400, 413, 422)),
-    Rule(TrackerUnavailableError, error=_OF_SDK, text=_UNKNOWN_USER, advice=_ADVICE),
-    Rule(TrackerUnavailableError, error=_OF_SDK),
+    Rule(TrackerUnavailableError, error=_SDK_ERRORS, text=_UNKNOWN_USER, advice=_ADVICE),
+    Rule(TrackerUnavailableError, error=_SDK_ERRORS),
 )
-_ERRORS_OF_OPENING = (  # no event is to blame, whatever the error
+_OPENING_ERRORS = (  # never RejectedError: no event is the cause
     Rule(AccessError, text=_UNKNOWN_USER, advice=_ADVICE),
     Rule(AccessError, text=r"\b40[34]\b"),
     Rule(TrackerUnavailableError),
@@ -86,20 +85,20 @@ _ERRORS_OF_OPENING = (  # no event is to blame, whatever the error
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Return what an error of W&B's client says."""
+    """Return the text and the status of an error of W&B's client."""
     failure = read_any_failure(error)
     if failure.text == "<no message>":
-        return failure._replace(text="it gave no reason, as for a login that it refuses (401)")
+        return failure._replace(text="no reason given, as when the login is refused (401)")
     return failure
 
 
 @contextmanager
 def opening(run_id: str) -> Iterator[None]:
-    """Translate whatever keeps a run from being opened, and have W&B's client able to open it another time.
+    """Translate errors of opening a run, and make sure that it can be opened later.
 
-    The client takes a run that it could not open for an open one: W&B did not answer, or the disk is full.
+    After an error, such as a timeout or a full disk, W&B's client believes that the run is open.
     """
-    with translated(_ERRORS_OF_OPENING, "the run cannot be opened in W&B", read=read_failure):
+    with translated(_OPENING_ERRORS, "the run cannot be opened in W&B", read=read_failure):
         try:
             yield
         except TrackerUnavailableError:
@@ -120,8 +119,8 @@ def _forget_run(run_id: str, error: Exception) -> None:
     service = wandb.setup().ensure_service()
     _, interface = service.inform_attach(run_id)
     try:
-        interface.deliver_exit(1).wait_or(timeout=10)  # without it wandb-core waits for more, for ever
-    finally:  # also if the run has got that far before
+        interface.deliver_exit(1).wait_or(timeout=10)  # or wandb-core waits forever
+    finally:
         service.inform_finish(run_id)
 
 
@@ -129,7 +128,7 @@ def _forget_run(run_id: str, error: Exception) -> None:
 
 
 def open_direct(options: WandbOptions, run_id: str | None) -> Any:
-    """Begin a run that is used directly, or go on with it; beside another one that is open."""
+    """Create or resume a run in direct use; another run may be open."""
     import wandb
 
     arguments = {
@@ -159,14 +158,14 @@ def define_step(run: Any) -> None:
 
 
 def open_for_courier(options: WandbOptions, run: RunInfo, config: Mapping[str, Any], line: int, *, is_new: bool) -> Any:
-    """Begin the W&B run of a rankzero run, or go on with it.
+    """Create or resume the W&B run of a rankzero run.
 
     Args:
-        options: what the user asked for.
+        options: the options of the logger.
         run: the rankzero run.
-        config: hyperparameters that are known already, which saves a request.
-        line: the line of the journal that they are from.
-        is_new: whether W&B is to get the name of the run; later a person may have changed it there.
+        config: hyperparameters to send with the same request.
+        line: the journal line of these hyperparameters.
+        is_new: whether to set name, notes and tags, which users may change in W&B later.
     """
     import wandb
 
@@ -185,34 +184,34 @@ def open_for_courier(options: WandbOptions, run: RunInfo, config: Mapping[str, A
         **init,
         "config": {**options.given.get("config", {}), **config, MARK: _mark(run, line, environment)},
         **_description(options, run, is_new),
-        **({} if options.may_see("code") else {"save_code": False}),
+        **({} if options.allows("code") else {"save_code": False}),
         "settings": wandb.Settings(**client_settings(options, run, environment)),
     }
     directory = Path(arguments["dir"], "wandb")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    if options.mode == "offline":  # the client names its files by the second, and would write on in another's
+    if options.mode == "offline":  # the client's files are named by the second: two runs would share one
         wait_until(lambda: not any(directory.glob(time.strftime("offline-run-%Y%m%d_%H%M%S-*"))), timeout=5)
     with options.hiding_variables():
         opened = wandb.init(**arguments)
     if environment is not None:
         try:
             _save_environment(opened, options, Path(run.dir), environment)
-        except OSError as error:  # no reason to do without the run
+        except OSError as error:  # the run works without it
             rank_zero_warn(f"W&B will not show all of the environment of the run {run.name}: {error}")
     return opened
 
 
 def mark_as_synced(options: WandbOptions, run: RunInfo) -> None:
-    """Have ``wandb sync`` pass over what W&B's client has written offline of a run, all of which W&B has."""
+    """Make ``wandb sync`` skip the offline files of a run, all of which W&B has."""
     run_id = glob.escape(options.id_of(run) or "")
     for path in Path(options.directory_of(run), "wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
         path.with_suffix(".wandb.synced").touch()
 
 
 def _mark(run: RunInfo, line: int, environment: Environment | None) -> dict[str, Any]:
-    """Return what a run's config says of rankzero."""
+    """Return rankzero's own data for the run's config."""
     mark: dict[str, Any] = {"run": run.id, "line": line, **({"parent": run.parent} if run.parent else {})}
-    if environment is not None:  # W&B's client would show the courier's
+    if environment is not None:  # W&B's client would record the courier's
         mark |= {"argv": list(environment.argv), "started": environment.started}
     return mark
 
@@ -233,12 +232,12 @@ def _description(options: WandbOptions, run: RunInfo, is_new: bool) -> dict[str,
 
 
 def client_settings(options: WandbOptions, run: RunInfo, environment: Environment | None) -> dict[str, Any]:
-    """Return settings of W&B's client for a courier, with which it describes the training process."""
+    """Return settings for W&B's client in a courier, with the environment of the training process."""
     settings: dict[str, Any] = {
         **{name: seconds for name, seconds in _TIMEOUTS.items() if _variable_of(name) not in os.environ},
-        "console": "off",  # the courier's own
+        "console": "off",  # it would be the courier's
         "silent": True,
-        "disable_git": True,  # as it is now, not as it was
+        "disable_git": True,  # the repository may have changed since training began
         "x_save_requirements": False,
         "x_skip_transaction_log": options.mode != "offline",  # the journal has everything
         "stop_fn": lambda: _stop(run),
@@ -255,17 +254,17 @@ def client_settings(options: WandbOptions, run: RunInfo, environment: Environmen
             "username": environment.user,
             "x_executable": environment.executable,
         }
-        if environment.git is not None and options.may_see("git"):
+        if environment.git is not None and options.allows("git"):
             settings |= {"git_commit": environment.git.commit, "git_remote_url": environment.git.remote}
         if _is_running_here(run, environment):
-            # So the client describes the machine; the journal has measurements.
+            # The client records the hardware; the measurements are in the journal.
             settings |= {"x_disable_stats": False, "x_stats_sampling_interval": _NEVER}
         else:
             settings["x_disable_meta"] = True
     given = {name: options[name] for name in ("base_url", "save_code")}
     given |= {"sweep_id": options.variable("WANDB_SWEEP_ID"), **options.settings}
-    settings |= {name: value for name, value in given.items() if value is not None and name not in _NOT_FOR_CLIENT}
-    return settings if options.may_see("code") else {**settings, "disable_code": True, "save_code": False}
+    settings |= {name: value for name, value in given.items() if value is not None and name not in _NOT_FOR_COURIER}
+    return settings if options.allows("code") else {**settings, "disable_code": True, "save_code": False}
 
 
 def _variable_of(setting: str) -> str:
@@ -285,11 +284,11 @@ def _relative_program(environment: Environment) -> str | None:
 
 
 def _save_environment(opened: Any, options: WandbOptions, run_dir: Path, environment: Environment) -> None:
-    """Have W&B keep the files that its client makes of a process that it runs in."""
+    """Upload the files with which W&B's client describes the environment of a process."""
     found = {}
     if options.settings.get("x_save_requirements", True):
         found["requirements.txt"] = environment.packages
-    if environment.git is not None and options.may_see("git") and options.may_see("code"):
+    if environment.git is not None and options.allows("git") and options.allows("code"):
         found["diff.patch"] = environment.git.diff
     if environment.code and opened.settings.save_code:
         found[f"code/{_relative_program(environment)}"] = environment.code
@@ -301,7 +300,7 @@ def _save_environment(opened: Any, options: WandbOptions, run_dir: Path, environ
 
 
 def _metadata(options: WandbOptions, environment: Environment) -> dict[str, Any]:
-    """Return what W&B's client writes of the process that it runs in, without the machine, which may be another."""
+    """Return the metadata of the training process in W&B's format, without hardware: the courier may run elsewhere."""
     known: dict[str, Any] = {
         "python": environment.python,
         "startedAt": datetime.fromtimestamp(environment.started, UTC).isoformat().replace("+00:00", "Z"),
@@ -313,7 +312,7 @@ def _metadata(options: WandbOptions, environment: Environment) -> dict[str, Any]
         "username": environment.user,
         "executable": environment.executable,
     }
-    if environment.git is not None and options.may_see("git"):
+    if environment.git is not None and options.allows("git"):
         known["git"] = {"commit": environment.git.commit, "remote": environment.git.remote}
     return {name: value for name, value in known.items() if value}
 
@@ -326,12 +325,12 @@ def _save(opened: Any, name: str, content: bytes) -> None:
 
 
 def _stop(run: RunInfo) -> None:
-    """Interrupt training when somebody pressed "Stop run" in W&B, as W&B's client does in the process it runs in.
+    """Interrupt training, because a user pressed "Stop run" in W&B.
 
-    Only the process of which the kernel says that it writes the run: whatever stands in the run's directory, others
-    may have written.
+    The process is the one that holds the writer's lock, according to the kernel; others may have written to the run's
+    directory.
     """
     if (writer := writer_pid(Path(run.dir))) is not None:
         os.kill(writer, signal.SIGINT)
     else:
-        rank_zero_warn(f"W&B asks to stop the run {run.name}, whose process is not on this machine")
+        rank_zero_warn(f"W&B asks to stop the run {run.name}, but its process is not on this machine")

@@ -1,7 +1,7 @@
-"""The options of `WandbLogger`, W&B's own variables and files, and the check of the login.
+"""The options of `WandbLogger`: arguments, environment variables, W&B's settings files; and the login check.
 
-The login is checked without W&B's client, whose import takes as long as all of `rankzero.start`. The client finds the
-key in the environment, or in the ``.netrc`` that ``wandb login`` writes; where it finds it elsewhere, it is asked.
+The check reads the API key from the environment or ``.netrc`` itself, because importing W&B's client takes as long as
+`rankzero.start`. The client is imported only if the key is in neither.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from rankzero.loggers.options import Option, Options
 _OFFLINE = ("offline", "dryrun")
 _UNUSABLE = re.compile(r"[/\\#?%:]")
 _LONGEST_TAG = 64
-_PROJECT = "lightning_logs"
-_NO_PROJECT = "default"  # what a Run belongs to that was given none
-_IN_FILES = {"WANDB_BASE_URL": "base_url", "WANDB_ENTITY": "entity"}
-"""Variables for which W&B's files of settings stand in."""
+_DIRECT_PROJECT = "lightning_logs"  # in direct use, as with Lightning's logger
+_DEFAULT_PROJECT = "default"  # of a Run without one
+_SETTINGS_OF_FILES = {"WANDB_BASE_URL": "base_url", "WANDB_ENTITY": "entity"}
+"""Environment variable → the setting in W&B's settings files with the same meaning."""
 
-_OF_INIT = (
+_ONLY_FOR_INIT = (
     "allow_val_change", "config", "force", "fork_from", "monitor_gym", "reinit", "resume_from", "settings",
     "sync_tensorboard", "tensorboard",
 )  # fmt: skip
-INIT_ARGUMENTS = frozenset((*_OF_INIT, "entity", "group", "job_type", "notes", "resume", "save_code", "tags"))
-"""What ``wandb.init`` gets as it was given."""
+INIT_ARGUMENTS = frozenset((*_ONLY_FOR_INIT, "entity", "group", "job_type", "notes", "resume", "save_code", "tags"))
+"""Arguments that are passed to ``wandb.init`` unchanged."""
 
 
 class WandbOptions(Options):
-    """What the user asked for: arguments of the logger, W&B's environment variables and W&B's files."""
+    """The options of `WandbLogger`, from its arguments, environment variables and W&B's settings files."""
 
     table = (
         Option("project", str, variable="WANDB_PROJECT", early=True, kept=True),  # each logger may have its own
@@ -58,32 +58,32 @@ class WandbOptions(Options):
         Option("resume", choices=("allow", "never", "must", "auto", True, False)),
         Option("add_file_policy", choices=("mutable", "immutable")),
         *map(Option, ("anonymous", "checkpoint_name", "dir", "environment", "experiment", "version")),
-        *map(Option, _OF_INIT),
+        *map(Option, _ONLY_FOR_INIT),
     )
     kept_variables = ("WANDB_CONSOLE", "WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_SWEEP_ID")
 
     @classmethod
     def names(cls) -> frozenset[str]:
-        return super().names() - {"base_url"}  # which is one of W&B's settings
+        return super().names() - {"base_url"}  # as an argument it is in `settings`
 
     def check(self, logger: str, others: Iterable[str] = ()) -> None:
         super().check(logger, others)
         for name in ("project", "id"):
             value = self.given.get(name)
             if value is not None and (value == "" or _UNUSABLE.search(value)):
-                raise ConfigError(f"W&B takes no {name} {value!r}: it is a text without any of / \\ # ? % :")
+                raise ConfigError(f"W&B does not accept the {name} {value!r}: use a text without any of / \\ # ? % :")
         for tag in self.given.get("tags", ()):
             if not isinstance(tag, str) or not 1 <= len(tag) <= _LONGEST_TAG:
-                raise ConfigError(f"W&B takes no tag {tag!r}: tags are texts of 1 to {_LONGEST_TAG} characters")
+                raise ConfigError(f"W&B does not accept the tag {tag!r}: use a text of 1 to {_LONGEST_TAG} characters")
         settings = self.given.get("settings", {})
         if not isinstance(settings, Mapping) and not hasattr(settings, "model_fields_set"):
-            raise ConfigError(f"settings are a dictionary or a wandb.Settings, not {settings!r}")
+            raise ConfigError(f"settings must be a dictionary or a wandb.Settings, not {settings!r}")
 
     def check_settings(self) -> None:
-        """Check the user's settings of W&B's client, which is imported for it if there are any.
+        """Check the user's settings with W&B's client, which is imported only if there are any.
 
         Raises:
-            ConfigError: the client does not take them.
+            ConfigError: the client does not accept them.
         """
         if not self.settings:
             return
@@ -95,20 +95,21 @@ class WandbOptions(Options):
             problems = [
                 f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in getattr(error, "errors", list)()
             ]
-            raise ConfigError(f"wandb.Settings does not take the settings given: {'; '.join(problems)}") from None
+            raise ConfigError(f"wandb.Settings does not accept the settings: {'; '.join(problems)}") from None
 
     def lookup(self, variable: str) -> str | None:
-        return super().lookup(variable) or (_setting_from_files(_IN_FILES[variable]) if variable in _IN_FILES else None)
+        setting = _SETTINGS_OF_FILES.get(variable)
+        return super().lookup(variable) or (_setting_from_files(setting) if setting else None)
 
     def resolved(self) -> dict[str, Any]:
         config: dict[str, Any] = {}
-        with suppress(Exception):  # W&B's client will say what is wrong with the file
+        with suppress(Exception):  # W&B's client reports what is wrong with the file
             config = sweep_parameters()
         return {**super().resolved(), **({"config": config} if config else {})}
 
     @contextmanager
     def hiding_variables(self) -> Iterator[None]:
-        """Hide from W&B's client variables of this process, if those of the training process are known."""
+        """Hide variables of this process from W&B's client, if those of the training process are known."""
         kept = {option.variable for option in self.table if option.kept and not option.local} | {*self.kept_variables}
         names = kept if "environment" in self.given else set()
         hidden = {name: os.environ.pop(name) for name in names if name is not None and name in os.environ}
@@ -119,59 +120,59 @@ class WandbOptions(Options):
 
     @property
     def init(self) -> dict[str, Any]:
-        """What the user gave for ``wandb.init``."""
+        """The user's arguments for ``wandb.init``."""
         return {name: value for name, value in self.given.items() if name in INIT_ARGUMENTS}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the user set of ``wandb.Settings``."""
+        """The user's settings for W&B's client."""
         given = self.given.get("settings", {})
         if isinstance(given, Mapping):
             return dict(given)
         return {name: getattr(given, name) for name in given.model_fields_set}
 
-    def wanted(self, name: str, setting: str | None = None) -> Any:
-        """Return an argument, the setting of W&B's client with the same meaning, or the variable."""
+    def value_of(self, name: str, setting: str | None = None) -> Any:
+        """Return an argument; if not given, the setting of W&B's client, or else the environment variable."""
         return self.given.get(name) or self.settings.get(setting or name) or self[name]
 
     @property
-    def has_console(self) -> bool:
-        """Whether W&B is to have what the training process prints."""
+    def sends_console(self) -> bool:
+        """Whether the console output of training is sent to W&B."""
         return (self.settings.get("console") or self.variable("WANDB_CONSOLE")) != "off"
 
-    def may_see(self, what: str) -> bool:
-        """Return whether W&B may have ``code``, or know the state of it in ``git``."""
+    def allows(self, what: str) -> bool:
+        """Return whether ``code`` or the state of ``git`` may be sent to W&B."""
         value = self.settings.get(f"disable_{what}", self.variable(f"WANDB_DISABLE_{what.upper()}") or False)
         return str(value).lower() in ("false", "0", "no", "off")
 
     @property
     def mode(self) -> str:
         """``online``, ``offline``, ``disabled`` or ``shared``."""
-        mode = str(self.wanted("mode") or "online")
+        mode = str(self.value_of("mode") or "online")
         return "offline" if mode in _OFFLINE else mode
 
     def project_of(self, run: RunInfo | None) -> str:
         """Return the project."""
         given: str | None = self.given.get("project") or self.settings.get("project")
-        if run is not None and run.project != _NO_PROJECT:
+        if run is not None and run.project != _DEFAULT_PROJECT:
             return given or run.project
-        return given or self.variable("WANDB_PROJECT") or (_PROJECT if run is None else _NO_PROJECT)
+        return given or self.variable("WANDB_PROJECT") or (_DIRECT_PROJECT if run is None else _DEFAULT_PROJECT)
 
     def id_of(self, run: RunInfo | None) -> str | None:
-        """Return W&B's id of the run; None for one that W&B makes up."""
-        return self.wanted("id", "run_id") or (run.id if run is not None else None)
+        """Return W&B's id of the run; None if W&B generates it."""
+        return self.value_of("id", "run_id") or (run.id if run is not None else None)
 
     def directory_of(self, run: RunInfo | None) -> str:
-        """Return the directory in which W&B's client makes its ``wandb``."""
+        """Return the directory in which W&B's client creates ``wandb``."""
         own = run.dir if run is not None else "."
         return os.path.expanduser(os.path.expandvars(self["save_dir"] or own))
 
 
 def sweep_parameters() -> dict[str, Any]:
-    """Return the parameters that the agent of a W&B sweep has chosen for this process; none without an agent.
+    """Return the parameters that a W&B sweep agent has chosen for this process; an empty dictionary without an agent.
 
-    A training script that logs through `rankzero.start` finds them here, where others look into ``wandb.config``,
-    unless it takes them from its command line.
+    With `rankzero.start` this replaces ``wandb.config``. A script that gets the parameters on its command line does not
+    need it.
     """
     path = os.environ.get("WANDB_SWEEP_PARAM_PATH")
     if not path:
@@ -206,18 +207,18 @@ _LOGIN = Login(
 
 
 def check_login(options: WandbOptions) -> None:
-    """Raise `ConfigError` if there is no key, W&B refuses it, or there is no such entity."""
-    url = options.wanted("base_url") or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
+    """Raise `ConfigError` if there is no API key, W&B refuses it, or the entity does not exist."""
+    url = options.value_of("base_url") or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
     key = options.settings.get("api_key") or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
     if key is None:
         import wandb
 
-        is_real = wandb.__name__ == "wandb"  # and not rankzero.compat's
+        is_real = wandb.__name__ == "wandb"  # not the module of rankzero.compat
         if is_real and (wandb.run is not None or wandb.login(prompt=False, verify=False)):
             return
     key = _LOGIN.require(key)
     _check_length(key)
-    entity = options.wanted("entity")
+    entity = options.value_of("entity")
     query = {"query": _QUERY_WITH_ENTITY, "variables": {"entity": entity}} if entity else {"query": _QUERY}
     answer = _LOGIN.check(url, key, {"variables": {}, **query})
     if entity and answer and answer["data"] and answer["data"].get("entity", entity) is None:
@@ -228,16 +229,16 @@ def check_login(options: WandbOptions) -> None:
 
 
 def _check_length(key: str) -> None:
-    """Raise `ConfigError` for a key that W&B's client refuses; a server's own keys have a prefix, tokens have dots."""
+    """Raise `ConfigError` if the key is too short. Keys of private servers have a prefix; tokens contain dots."""
     secret = key.partition("-")[2] or key
     if len(secret) < _SHORTEST_KEY and "." not in key:
         raise ConfigError(
-            f"an API key of W&B has {_SHORTEST_KEY} characters or more, and this one has {len(secret)}: {_LOGIN.how}"
+            f"an API key of W&B has at least {_SHORTEST_KEY} characters, but this one has {len(secret)}: {_LOGIN.how}"
         )
 
 
 def _setting_from_files(name: str) -> str | None:
-    """Return a setting from the files that ``wandb login --host`` and ``wandb init`` write; None if they lack it."""
+    """Return a setting from the files that ``wandb login --host`` and ``wandb init`` write; None if it is not set."""
     parser = configparser.ConfigParser(interpolation=None)
     own = os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb"
     with suppress(configparser.Error, OSError, ValueError):

@@ -1,12 +1,12 @@
-"""The rows of a run: the number that each has in W&B, and the summaries of metrics.
+"""The rows of a run, with their numbers in W&B (``_step``), and the summaries of metrics.
 
-W&B's client drops rows whose number is below that of the last one. So the number of a row is that of the event's line
-in the journal, and what is logged, in whichever order of steps, is at the metric that `rankzero_wandb.opening.STEP`
-names. Rows that a script logs itself on the live run take the next numbers; then ours move on, which is noted. The
-times of rows that W&B has, and that were not acknowledged, show which of them are ours.
+W&B's client drops a row whose number is lower than that of the previous one. So the number of a row is its line in the
+journal, and its step, which need not increase, is the metric `rankzero_wandb.opening.STEP`. A row that a script logs
+itself takes the next number; then the numbers of later journal lines are shifted, and the shift is saved. After a
+crash, the times of unacknowledged rows in W&B tell which of them are from the journal.
 
-The client computes min, max, mean and first, too, but one NaN makes all of them NaN for ever, and a client that goes on
-with a run begins anew. Here only finite values count, and what is known goes on.
+The client could compute min, max, mean and first, but one NaN makes all of them NaN, and it starts over when a run is
+resumed. Here only finite values count, and the summaries continue.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from rankzero.values import Number, as_float
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """What `define_metric` was given."""
+    """The definition of a metric, from `define_metric`."""
 
     name: str
-    """A name, or the beginning of names and a ``*``."""
+    """A name, or a prefix of names followed by ``*``."""
     step_metric: str
     kinds: tuple[str, ...] | None = None
-    """What its summary is; W&B's own, the last value, if None."""
+    """What the summary contains; W&B's default, the last value, if None."""
 
 
 class Values(msgspec.Struct):
-    """What is known of the finite values of a metric."""
+    """Statistics of a metric's finite values."""
 
     first: Number
     last: Number
@@ -47,7 +47,7 @@ class Values(msgspec.Struct):
     count: int = 0
 
     def add(self, value: Number) -> None:
-        """Count one more."""
+        """Add a value."""
         self.last = value
         self.min, self.max = min(self.min, value), max(self.max, value)
         self.total = min(max(self.total + value, -sys.float_info.max), sys.float_info.max)
@@ -55,51 +55,51 @@ class Values(msgspec.Struct):
 
     @property
     def mean(self) -> float:
-        """Their sum over their number."""
+        """The mean."""
         return self.total / self.count
 
 
 class State(msgspec.Struct, omit_defaults=True):
-    """What is kept of a run between two openings, in a small file beside the journal."""
+    """The state of a run that is kept between sessions, in a small file beside the journal."""
 
     line: int = 0
-    """The lines of the journal before this one are in the summaries."""
+    """The summaries contain the journal lines before this one."""
     definitions: list[Definition] = []
     values: dict[str, Values] = {}
     graphs: list[str] = []
-    """The files of the models whose structure was logged, in order."""
+    """The files of the model graphs that were logged, in order."""
     client: tuple[str, int] | None = None
-    """Host and process id of the courier that has opened the run last."""
+    """Host and process id of the last courier that opened the run."""
     is_shared: bool = False
-    """Whether the script may log rows itself, on the live run."""
+    """Whether the script may log rows to the W&B run itself."""
     next_number: int = 0
-    """The rows before the one with this number are acknowledged."""
+    """Rows with lower numbers are acknowledged."""
     has_gaps: bool = False
-    """Whether W&B may lack some of the rows from ``next_number`` on, and have later ones."""
+    """Whether rows from ``next_number`` on may be missing in W&B although it has later ones."""
     ended: int = 0
-    """The lines of the journal before this one are in files of an offline run that has ended, and are whole."""
+    """The journal lines before this one are in complete files of an offline run."""
     shifts: list[tuple[int, int]] = []
-    """(line, n): from this line of the journal on, the number of a row is that of its line and n."""
+    """(line, shift): from this journal line on, the number of a row is its line plus the shift."""
 
     def number(self, line: int) -> int:
-        """Return the number of the row that a line of the journal becomes."""
+        """Return the number of the row of a journal line."""
         return line + next((shift for first, shift in reversed(self.shifts) if first <= line), 0)
 
     @classmethod
     def load(cls, path: Path) -> State | None:
-        """Read a state, None if none was saved."""
+        """Read a state; None if none was saved."""
         try:
             return msgspec.json.decode(read_own(path), type=cls)
         except (FileNotFoundError, NotAFileError, msgspec.MsgspecError):
             return None
 
     def save(self, path: Path) -> None:
-        """Replace a file at once."""
+        """Replace the file atomically."""
         write_file(path, msgspec.json.encode(self))
 
 
 class Summaries:
-    """Computes the summaries that the definitions in a state ask for, and keeps their values there."""
+    """Computes the summaries that are defined in a state, and keeps their values there."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -107,14 +107,14 @@ class Summaries:
         self._changed = set(state.values)
 
     def define(self, definition: Definition) -> None:
-        """Add the definition of a metric, or of those whose names begin alike."""
+        """Add the definition of a metric, or of all metrics with a prefix."""
         others = [each for each in self._state.definitions if each.name != definition.name]
         self._state.definitions = [*others, definition]
         self._kinds.clear()
         self._changed.update(self._state.values)
 
     def add(self, metrics: Mapping[str, Any], line: int | None) -> None:
-        """Count the numbers in a row, once however often its line of the journal is delivered."""
+        """Add the numbers of a row, once even if its line is delivered again."""
         if not self._state.definitions or (line is not None and line < self._state.line):
             return
         if line is not None:
@@ -143,17 +143,17 @@ class Summaries:
 
 
 ReadTimes = Callable[[int, int], frozenset[float]]
-"""Returns the times of the rows that W&B has, from one number to before another."""
+"""Returns the times of the rows ``first`` to ``end - 1`` in W&B."""
 
 
 class History:
-    """Writes rows to one opening of a run, each once however often it is delivered.
+    """Writes rows in one session, each once even if it is delivered again.
 
     Args:
         run: W&B's run.
-        state: which numbers rows have; changed in place.
-        save: called when it has changed.
-        read_times: asks W&B; None if it cannot be asked.
+        state: the numbers of rows; changed in place.
+        save: called when the state has changed.
+        read_times: queries W&B; None if it cannot be queried.
     """
 
     def __init__(self, run: Any, state: State, save: Callable[[], None], read_times: ReadTimes | None = None) -> None:
@@ -163,81 +163,81 @@ class History:
         self._held = int(run.starting_step)  # W&B has the rows before this one
         self._next_line = 0
         self._lock = threading.RLock()
-        self._times: frozenset[float] | None = None  # of rows that are perhaps the script's, or before a gap
+        self._times: frozenset[float] | None = None  # of rows whose numbers do not tell if they are from the journal
         self.next_number = self._held
         self.logged = 0
-        """How many rows W&B's client was given."""
+        """The number of rows that were passed to W&B's client."""
         if state.is_shared:
-            self._lock_log()
+            self._guard_log()
         if read_times is not None and (state.is_shared or state.has_gaps) and state.next_number < self._held:
             self._times = read_times(state.next_number, self._held)
 
     def share(self) -> None:
-        """Let the script log rows, too."""
+        """Allow the script to log rows, too."""
         with self._lock:
             if not self.state.is_shared:
                 self.state.is_shared = True
-                self._lock_log()
+                self._guard_log()
                 self._save()
 
-    def _lock_log(self) -> None:
-        """Have the script's rows wait while one of ours gets its number."""
+    def _guard_log(self) -> None:
+        """Make the script's ``run.log`` wait while a row of the journal gets its number."""
         log, lock = self._run.log, self._lock
 
-        def log_alone(*args: Any, **kwargs: Any) -> None:
+        def log_with_lock(*args: Any, **kwargs: Any) -> None:
             with lock:
                 log(*args, **kwargs)
 
-        self._run.log = log_alone
+        self._run.log = log_with_lock
 
     def log(self, values: Mapping[str, Any], line: int | None, *, has_files: bool = False) -> None:
-        """Log the row that a line of the journal becomes, unless W&B has it.
+        """Log the row of a journal line, unless W&B has it.
 
-        A row that W&B has is given to its client all the same if it has files, which may not have arrived: the row is
-        dropped there, and the files are uploaded.
+        A row with files is passed to W&B's client even then: the client drops the row, but uploads files that may be
+        missing.
         """
         with self._lock:
-            if line is None:  # one that was refused, and comes again after later ones
+            if line is None:  # a rejected event that is delivered again, after later ones
                 self._run.log(dict(values))
                 self.logged += 1
                 self.next_number = self._run._local_step
-            elif line >= self._next_line:  # others are handed over, but not acknowledged yet
+            elif line >= self._next_line:  # earlier lines were passed to the client, and await confirmation
                 self._log(values, line, has_files)
                 self._next_line = line + 1
 
     def _log(self, values: Mapping[str, Any], line: int, has_files: bool) -> None:
-        number, is_held = self.state.number(line), self._is_held(line, values)
-        if not is_held and self._run._local_step > number:
-            number = self._move(line)
-        if not is_held or has_files:
-            self._hand_over(values, number, is_held=is_held)
+        number, is_in_wandb = self.state.number(line), self._is_in_wandb(line, values)
+        if not is_in_wandb and self._run._local_step > number:
+            number = self._shift(line)
+        if not is_in_wandb or has_files:
+            self._log_numbered(values, number, is_in_wandb=is_in_wandb)
 
-    def _is_held(self, line: int, values: Mapping[str, Any]) -> bool:
+    def _is_in_wandb(self, line: int, values: Mapping[str, Any]) -> bool:
         number = self.state.number(line)
         if self._times is None or number < self.state.next_number:
             return number < self._held
         return values.get("_timestamp") in self._times
 
-    def _move(self, line: int) -> int:
-        """Give the lines from this one on other numbers; return that of this one."""
-        # One more than the script's next: a row that it has not committed would become one with ours.
+    def _shift(self, line: int) -> int:
+        """Shift the numbers of lines from this one on, and return the number of this one."""
+        # Not the script's next number: its uncommitted row would be merged with this one.
         number = int(self._run._local_step) + 1
         self.state.shifts.append((line, number - line))
         self._save()
         return number
 
-    def _hand_over(self, values: Mapping[str, Any], number: int, *, is_held: bool) -> None:
+    def _log_numbered(self, values: Mapping[str, Any], number: int, *, is_in_wandb: bool) -> None:
         before = self._run._local_step
-        self._run._local_step = number  # stands in the names of files, which must be the same every time
+        self._run._local_step = number  # part of file names, which must not change when a row is logged again
         try:
             self._run.log(dict(values), step=number, commit=True)
         finally:
             self._run._local_step = before
-        if not is_held:
+        if not is_in_wandb:
             self._run._local_step = self.next_number = number + 1
             self.logged += 1
 
     def note_acknowledged(self) -> None:
-        """Have the state say that W&B has all rows."""
+        """Record in the state that W&B has all rows."""
         self.state.next_number = max(self.state.next_number, self.next_number)
         self.state.has_gaps = False

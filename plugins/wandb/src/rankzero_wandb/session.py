@@ -1,6 +1,6 @@
-"""An open run in W&B: what every session writes alike, and the session of a logger that is used directly.
+"""Write to an open W&B run: the base class of sessions, and the session for direct use.
 
-What is logged directly is W&B's client's to deliver.
+In direct use W&B's client delivers the data, and nothing is confirmed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from rankzero_wandb.logger import WandbLogger
 
 _NO_NAME = "(no name)"
-"""What has an empty key is called, which W&B's client would leave out."""
+"""Replaces an empty name, which W&B's client would drop."""
 
 _RESERVED = frozenset(["_runtime", "_step", "_timestamp", "_wandb", STEP])
 
 known_runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-"""The runs that loggers of this process write to, by their ids: W&B's client has a run open only once."""
+"""Id → open run of a logger in this process: W&B's client cannot open a run twice."""
 our_runs: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Those of them that loggers have opened."""
+"""Runs that a logger opened, not the user."""
 
 
 def metric_name(name: str) -> str:
@@ -45,18 +45,18 @@ def metric_name(name: str) -> str:
 
 
 class WandbSession(Session):
-    """Writes to the run of a logger."""
+    """Writes to an open W&B run."""
 
     has_courier: ClassVar[bool]
-    """Whether what is logged comes from a journal and must be acknowledged."""
+    """Whether events come from a journal and must be confirmed by W&B."""
 
     def __init__(self, logger: WandbLogger) -> None:
         self.logger = logger
         self.state = State()
         self._summaries = Summaries(self.state)
         self._run: Any = None
-        self._confirmation: Confirmation | None = None  # of what a courier sends
-        self._last_line = -1  # of those that are in W&B's console, or were sent to people
+        self._confirmation: Confirmation | None = None  # only of a courier
+        self._last_line = -1  # of the newest console text or alert that was sent
         self._has_steps = not logger.options["sync_tensorboard"]
 
     @property
@@ -77,11 +77,11 @@ class WandbSession(Session):
             self._summaries.add(values, row.context.line)
 
     def _name(self, name: str) -> str:
-        known = metric_name(name)
+        renamed = metric_name(name)
         if name in _RESERVED:
-            message = f"W&B means something else by {name!r}; the metric is {known!r} there"
+            message = f"{name!r} is a reserved name in W&B; the metric is called {renamed!r} there"
             self.warner.warn(f"name {name}", message)
-        return known
+        return renamed
 
     def _log(self, row: dict[str, Any], step: int | None, context: LogContext, *, has_files: bool = False) -> None:
         if step is not None and self._has_steps:
@@ -105,7 +105,7 @@ class WandbSession(Session):
         self._expect_settings(context)
 
     def _define(self, definition: Definition) -> None:
-        summary = None if definition.kinds is None else "none"  # it is computed here
+        summary = None if definition.kinds is None else "none"  # `Summaries` computes it
         self.run.define_metric(definition.name, step_metric=definition.step_metric, step_sync=True, summary=summary)
 
     def _push_summaries(self) -> None:
@@ -118,8 +118,8 @@ class WandbSession(Session):
         key = self._name(self.logger.prefix + media.key)
         match media.kind:
             case "image" | "audio" | "video" | "figure" | "pointcloud":
-                if made := self._made(media):
-                    row = {key: made[0]} if media.kind == "figure" else objects.in_portions(key, made)
+                if found := self._media_objects(media):
+                    row = {key: found[0]} if media.kind == "figure" else objects.split_over_keys(key, found)
                     self._log(row, media.step, context, has_files=True)
             case "table" | "text":
                 self._write_table(key, media, context)
@@ -130,22 +130,22 @@ class WandbSession(Session):
             case _:
                 raise Unsupported
 
-    def _made(self, media: Media) -> list[Any]:
-        """Return W&B's objects; a file that is none of its kind becomes an artifact."""
-        made = []
+    def _media_objects(self, media: Media) -> list[Any]:
+        """Return W&B's objects of the items; a file that W&B cannot show becomes an artifact."""
+        found = []
         for item, options in objects.with_options(media):
             try:
-                made.append(objects.made(media, item, options))
+                found.append(objects.media_object(media, item, options))
             except (OSError, ValueError) as error:
                 if not isinstance(item, MediaFile) or not Path(item.path).exists():
                     raise
-                message = f"W&B cannot show {media.key!r}, which is kept as an artifact: {error}"
+                message = f"W&B cannot show {media.key!r}, so it becomes an artifact: {error}"
                 self.warner.warn(f"odd file {media.key}", message)
                 self.logger.keep_file(media.key, item, media.kind, media.step)
-        return made
+        return found
 
     def _write_table(self, key: str, media: Media, context: LogContext) -> None:
-        """Write a table; a metric that was a text as such, for it may come at every step."""
+        """Write a table; a single text becomes a value of a row, because it may be logged at every step."""
         columns, rows = media.table()
         if media.kind == "text" and list(columns) == ["value"] and len(rows) == 1 and isinstance(rows[0][0], str):
             self._log({key: rows[0][0]}, media.step, context)
@@ -156,7 +156,7 @@ class WandbSession(Session):
             self._expect_artifact(target.artifact)
 
     def _write_graph(self, file: MediaFile) -> None:
-        """Add a model's structure to the summary, once however often it is delivered."""
+        """Add a model graph to the summary; one that is delivered again keeps its key."""
         name, graphs = Path(file.path).name, self.state.graphs
         if name not in graphs:
             graphs.append(name)
@@ -176,24 +176,24 @@ class WandbSession(Session):
 
     def _expect_settings(self, context: LogContext) -> None:
         if self._confirmation is not None and context.line is not None:
-            self._confirmation.unsettled = context.line
+            self._confirmation.unconfirmed_settings = context.line
             mark = self.run.config.get(MARK) or {}
             self.run.config.update({MARK: {**mark, "line": context.line}}, allow_val_change=True)
 
     def write_artifact(self, artifact: Artifact, context: LogContext) -> None:
-        self._log_artifact(objects.file_artifact(artifact, is_ours=self.has_courier), artifact.aliases)
+        self._log_artifact(objects.file_artifact(artifact, is_immutable=self.has_courier), artifact.aliases)
 
     def write_checkpoint(self, checkpoint: Checkpoint, context: LogContext) -> None:
-        is_ours = self.has_courier or self.logger.options["add_file_policy"] == "immutable"
-        made = objects.checkpoint_artifact(checkpoint, self._checkpoint_name, is_ours=is_ours)
-        self._log_artifact(made, checkpoint.aliases)
+        is_immutable = self.has_courier or self.logger.options["add_file_policy"] == "immutable"
+        artifact = objects.checkpoint_artifact(checkpoint, self._checkpoint_name, is_immutable=is_immutable)
+        self._log_artifact(artifact, checkpoint.aliases)
 
     @property
     def _checkpoint_name(self) -> str:
         return objects.usable_name(self.logger.options["checkpoint_name"] or f"model-{self.run.id}")
 
     def _log_artifact(self, artifact: Any, aliases: Sequence[str]) -> None:
-        given = [alias for alias in aliases if alias != "latest"]  # which W&B gives each new version by itself
+        given = [alias for alias in aliases if alias != "latest"]  # W&B sets it itself
         self._expect_artifact(self.run.log_artifact(artifact, aliases=given))
 
     def _expect_artifact(self, artifact: Any) -> None:
@@ -221,7 +221,7 @@ class WandbSession(Session):
             self.run.alert(alert.title, alert.text, level=alert.level)
 
     def _is_new(self, context: LogContext) -> bool:
-        """Return whether this opening of the run was not given an event before."""
+        """Return whether an event was not sent in this session before."""
         if context.line is None:
             return True
         is_new, self._last_line = context.line > self._last_line, max(context.line, self._last_line)
@@ -229,11 +229,11 @@ class WandbSession(Session):
 
 
 class DirectSession(WandbSession):
-    """Opens a run, or uses one that is open already; kept by its logger, with which it goes to other processes.
+    """Opens a run in direct use, or uses an open one; pickled with its logger.
 
     Args:
         logger: its logger.
-        experiment: a run that the user opened; None for one of our own.
+        experiment: a run that the user opened; None to open one.
     """
 
     has_courier = False
@@ -244,17 +244,17 @@ class DirectSession(WandbSession):
         self._options = logger.options
         self._exit_code = 0
         self._is_ours = False
-        self._goes_on = False  # with a run that was opened before
+        self._resumes = False  # a run that was opened before
         self._attach_id: str | None = None  # of a run that another process has open
-        self._id: str | None = None  # for the copies of a logger, before W&B makes one up
+        self._id: str | None = None  # of copies of the logger that are made before the run is opened
         if experiment is not None:
             known_runs[experiment.id] = experiment
 
     def __getstate__(self) -> dict[str, Any]:
         self._id = self._id or secrets.token_hex(8)
-        kept = {**self.__dict__, "_run": None, "_is_ours": False, "_goes_on": True}
+        kept = {**self.__dict__, "_run": None, "_is_ours": False, "_resumes": True}
         if self._run is not None:
-            kept |= {"_options": self._options_to_go_on(), "_attach_id": getattr(self._run, "_attach_id", None)}
+            kept |= {"_options": self._options_to_resume(), "_attach_id": getattr(self._run, "_attach_id", None)}
         return kept
 
     @property
@@ -264,7 +264,7 @@ class DirectSession(WandbSession):
 
     @property
     def id(self) -> str | None:
-        """W&B's id of the run; None before one is made up."""
+        """W&B's id of the run; None before W&B generates it."""
         return str(self._run.id) if self._run is not None else self._options.id_of(None) or self._id
 
     @property
@@ -273,26 +273,26 @@ class DirectSession(WandbSession):
         return self._run
 
     def open(self) -> None:
-        """Open the run unless it is open."""
+        """Open the run if it is not open."""
         if self._run is not None and _has_finished(self._run):
             self._release()  # somebody else ended it
         if self._run is None:
-            self._run = self._found() or self._opened()
+            self._run = self._find_open_run() or self._open_run()
             known_runs[self._run.id] = self._run
             self.url = self._run.url or None
 
-    def _found(self) -> Any:
-        """Return a run that is open in this process, or in the one that the logger came from; None if there is none."""
+    def _find_open_run(self) -> Any:
+        """Return the run if it is open in this process, or in the one that pickled the logger; None otherwise."""
         import wandb
 
         active = wandb.run
         found = active if active is not None and active.id == self.id else known_runs.get(self.id or "")
         if found is not None and not _has_finished(found):
             return found
-        if active is not None and active not in our_runs and not self._goes_on:
+        if active is not None and active not in our_runs and not self._resumes:
             rank_zero_warn(
-                f"the W&B run {active.id} is active, and WandbLogger logs to it; call wandb.finish() before, if it "
-                "is to have a run of its own"
+                f"the W&B run {active.id} is active, and WandbLogger logs to it; to log to a new run, call "
+                "wandb.finish() first"
             )
             return active
         attach_id, self._attach_id = self._attach_id, None
@@ -304,7 +304,7 @@ class DirectSession(WandbSession):
                 return run
         return None
 
-    def _opened(self) -> Any:
+    def _open_run(self) -> Any:
         self._run = open_direct(self._options, self.id)
         self._is_ours = True
         our_runs.add(self._run)
@@ -312,18 +312,18 @@ class DirectSession(WandbSession):
             self._define(definition)
         return self._run
 
-    def _options_to_go_on(self) -> Any:
-        """Return the options with which the same run is opened again."""
+    def _options_to_resume(self) -> Any:
+        """Return options that resume the same run."""
         run, first = self._run, dict.fromkeys(FIRST_TIME_ONLY)
         project, entity = run.project or self._options["project"], run.entity or self._options.given.get("entity")
         return self._options.replace(**first, id=run.id, name=run.name, project=project, entity=entity)
 
     def _release(self) -> None:
-        """Forget the run, which is opened again the next time."""
-        self._options = self._options_to_go_on()
+        """Forget the run; the next call that needs it resumes it."""
+        self._options = self._options_to_resume()
         self._run = None
         self._is_ours = False
-        self._goes_on = True
+        self._resumes = True
 
     def _log_row(self, row: dict[str, Any], context: LogContext, has_files: bool) -> None:
         self.run.log(row)

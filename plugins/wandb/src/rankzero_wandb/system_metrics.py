@@ -1,4 +1,4 @@
-"""System metrics of a journal as W&B's own, which it shows on a tab and over time."""
+"""Send system metrics of the journal as W&B's own, which it shows on a separate tab."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _NAMES = {
     r"gpu(\d+)/power_watts": (r"gpu.\1.powerWatts", 1.0),
     r"gpu(\d+)/temperature_celsius": (r"gpu.\1.temp", 1.0),
 }
-"""Name → what W&B's client calls the same, and how many of W&B's units are one."""
+"""Name → name in W&B, and the factor that converts the value to W&B's unit."""
 
 
 def send_system_metrics(run: Any, row: MetricsRow) -> None:
-    """Have W&B's client send a row, with its time."""
+    """Send a row with W&B's client, with the time of the row."""
     interface = run._interface
     stats = interface._make_stats(dict(_in_wandb(name, value) for name, value in row.values.items()))
     stats.timestamp.FromMicroseconds(round(row.context.time * 1e6))
