@@ -144,7 +144,7 @@ def test_of_a_batch_that_arrived_in_part_only_the_rest_is_sent(server, tmp_path,
 
 
 def test_a_series_of_which_comet_lists_a_sample_is_not_sent_again(server, tmp_path, small_batches, monkeypatch):
-    monkeypatch.setattr("rankzero_comet.server._MOST_LISTED", 150)
+    monkeypatch.setattr("rankzero_comet.server._MAX_LISTED", 150)
     rows = [{"loss": step / 3} for step in range(160)]
     server.fail("metrics/get-metric", lambda handler: sampled(handler.ask()))
     fault = in_turn(lost, status(500))
@@ -177,7 +177,7 @@ def test_what_comet_holds_counts_as_delivered_whatever_it_answers(server, tmp_pa
 
 
 def test_an_answer_that_stays_odd_while_comet_answers_others_holds_nothing_up_for_ever(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("rankzero_comet.errors._LONGEST_ODD", 0.5)
+    monkeypatch.setattr("rankzero_comet.errors._UNCONFIRMED_TIMEOUT", 0.5)
     server.fail("write/experiment/log-other", lambda handler: handler.ask()._replace(body=b""))
     deliver(run_dir := one_row(tmp_path))
     assert points(server, run_dir) == points_logged(run_dir)

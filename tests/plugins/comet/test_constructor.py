@@ -62,7 +62,7 @@ def test_an_old_name_means_what_it_says_and_warns_once(old, new, online):
     with pytest.warns(FutureWarning) as warned:
         logger = CometLogger(**old)
     (message,) = [str(each.message) for each in warned]
-    assert message.startswith(f"CometLogger calls {name!r} now {instead!r}: write {instead}=")
+    assert message.startswith(f"CometLogger's argument {name!r} is now called {instead!r}: write {instead}=")
     assert warned[0].filename == __file__
     assert logger.options.given == CometLogger(**new).options.given
     assert logger.options["online"] is online
@@ -79,7 +79,7 @@ def test_an_old_name_means_what_it_says_and_warns_once(old, new, online):
 )
 def test_of_two_names_the_new_one_counts(both, kept):
     old, new = both
-    with pytest.warns(UserWarning, match=f"got {new!r} and its old name {old!r}; {new!r} counts") as warned:
+    with pytest.warns(UserWarning, match=f"got {new!r} and its old name {old!r}; {new!r} is used") as warned:
         logger = CometLogger(**both)
     assert len(warned) == 1
     assert logger.options.given == CometLogger(**kept).options.given
@@ -108,16 +108,16 @@ def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
         ({"mode": "craete"}, r"mode is one of 'get_or_create', .* not 'craete'\. Did you mean 'create'\?"),
         ({"online": "no"}, "online is True or False, not 'no'"),
         ({"offline": "yes"}, "offline is True or False, not 'yes'"),
-        ({"tags": "a"}, r"tags are a list of texts, \[\"baseline\"\], not 'a'"),
-        ({"tags": ["a", 1]}, r"tags are a list of texts, .* not \['a', 1\]"),
-        ({"experiment_key": "exp-1"}, "Comet takes no experiment_key 'exp-1': it is 32 to 50 letters and digits"),
-        ({"experiment_key": "k" * 51}, "it is 32 to 50 letters and digits"),
-        ({"experiment_key": "ü" * 32}, "it is 32 to 50 letters and digits"),
-        ({"mode": "get"}, 'mode="get" goes on with an experiment: say which with experiment_key='),
+        ({"tags": "a"}, r"tags must be a list of texts, as in \[\"baseline\"\], not 'a'"),
+        ({"tags": ["a", 1]}, r"tags must be a list of texts, .* not \['a', 1\]"),
+        ({"experiment_key": "exp-1"}, "Comet does not accept the experiment_key 'exp-1'"),
+        ({"experiment_key": "k" * 51}, "use 32 to 50 letters and digits"),
+        ({"experiment_key": "ü" * 32}, "use 32 to 50 letters and digits"),
+        ({"mode": "get"}, 'mode="get" continues an experiment: set its key with experiment_key='),
         ({"project": ""}, "project is empty"),
         ({"workspace": 5}, "workspace is a text, not 5"),
         ({"url": 5}, "url is a text, not 5"),
-        ({"url": "comet.example.com"}, "Comet's server is a URL, https://.*, not 'comet.example.com'"),
+        ({"url": "comet.example.com"}, "url must be the URL of a Comet server, .*, not 'comet.example.com'"),
         ({"disabled": "false"}, "disabled is True or False, not 'false'"),
         ({"log_code": "0"}, "log_code is True or False, not '0'"),
         ({"prefix": 3}, "prefix is a text, not 3"),
@@ -132,7 +132,7 @@ def test_a_value_that_comet_never_takes_is_refused(options, message):
 
 def test_a_key_of_the_environment_is_looked_at_too(monkeypatch):
     monkeypatch.setenv("COMET_EXPERIMENT_KEY", "my-exp")
-    with pytest.raises(ConfigError, match="Comet takes no COMET_EXPERIMENT_KEY 'my-exp'"):
+    with pytest.raises(ConfigError, match="Comet does not accept the COMET_EXPERIMENT_KEY 'my-exp'"):
         CometLogger()
 
 

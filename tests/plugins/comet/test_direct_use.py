@@ -230,9 +230,9 @@ def test_a_failed_opening_warns_once_and_training_goes_on(make, server, monkeypa
         logger.log_checkpoint(__file__, aliases=["best"])
         logger.finalize("success")
 
-    with pytest.warns(UserWarning, match="Comet did not let the experiment begin, and what is logged to it") as warned:
+    with pytest.warns(UserWarning, match="experiment cannot be opened in Comet, and what is logged to it") as warned:
         train()
-    assert len([each for each in warned if "did not let" in str(each.message)]) == 1
+    assert len([each for each in warned if "cannot be opened" in str(each.message)]) == 1
     assert os.environ["COMET_API_KEY"] not in str([str(each.message) for each in warned])
     logger.close()
     assert server.store.experiments == {}

@@ -54,7 +54,7 @@ def log_everything(logger, directory):
     logger.log_metrics({"loss": torch.tensor(0.5), "epoch": 2}, step=7)
     logger.log_metrics({"loss": float("nan"), "nested": {"a": True}}, step=3)
     logger.log_metrics({"phase": "warm-up"}, step=4)
-    with pytest.warns(UserWarning, match="Comet takes names of 1 to 100 characters"):
+    with pytest.warns(UserWarning, match="Comet accepts names of 1 to 100 characters"):
         logger.log_metrics({LONG + "a": 1, LONG + "b": 2}, step=5)
     with pytest.warns(UserWarning, match="nothing to log"):
         logger.log_metrics({"none": None}, step=5)

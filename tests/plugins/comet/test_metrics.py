@@ -37,7 +37,7 @@ def test_names_are_as_they_were(attached, stored):
 
 
 def test_names_that_are_too_long_stay_different(attached, stored):
-    with pytest.warns(UserWarning, match="Comet takes names of 1 to 100 characters") as warned:
+    with pytest.warns(UserWarning, match="Comet accepts names of 1 to 100 characters") as warned:
         attached.log_metrics({LONG + "a": 1, LONG + "b": 2, "": 3}, step=0)
     assert len(warned) == 3
     attached.log_metrics({LONG + "a": 1, LONG + "b": 2, "": 3}, step=1)  # without a warning

@@ -87,7 +87,7 @@ def test_a_value_of_a_thousand_characters_is_no_long_one(attached, stored):
 
 
 def test_long_names_stay_different(attached, stored):
-    with pytest.warns(UserWarning, match="Comet takes names of 1 to 100 characters"):
+    with pytest.warns(UserWarning, match="Comet accepts names of 1 to 100 characters"):
         attached.log_hyperparams({"x" * 120: {"a": 1, "b": 2}, "x" * 100: 3})
     found = stored().params
     assert sorted(found.values()) == [1, 2, 3]

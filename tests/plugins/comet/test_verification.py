@@ -22,7 +22,7 @@ def test_differences_are_found_and_nothing_is_changed(server, here, verifying):
 
 def test_a_metric_of_which_comet_may_list_a_sample_is_not_verified(server, here, verifying, monkeypatch):
     verifying.deliver("comet")
-    monkeypatch.setattr(comet, "_MOST_LISTED", 10)
+    monkeypatch.setattr(comet, "_MAX_LISTED", 10)
     status, _, err = verifying.verify()
     assert status == 1
     assert "cannot be verified: Comet lists 10 points of" in err

@@ -1,4 +1,4 @@
-"""What a courier delivers to Comet: the server acknowledges each request, and each value keeps its own time."""
+"""The session of a courier: Comet's server confirms each request, and each value keeps its own time."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from rankzero_comet.server import Server, Upload, Value, Version
 from rankzero_comet.session import CometSession
 
 RUN_ID = "rankzero.run_id"
-"""The name under "Other" of the run's id; set last when an experiment is described."""
+"""The name under "Other" of the run's id, which is set after all other details of a new experiment."""
 
 DESCRIBED = "rankzero.described"
-"""The name under "Other" of the start of the run whose code, git state and machine Comet has."""
+"""The name under "Other" of the time at which the process began whose environment Comet has."""
 
 STATUS = "rankzero.status"
-"""The name under "Other" of how the run ended."""
+"""The name under "Other" of the run's status at its end."""
 
 BEAT_INTERVAL = 10.0
-"""Seconds between two signs of life, as in Comet's own client: it takes a run for dead that is silent for long."""
+"""Seconds between heartbeats, as in Comet's own client; without them Comet shows the run as inactive."""
 
-_ENVIRONMENT_TIMEOUT = 10.0  # seconds: git and the list of packages may not be known yet
-_TOGETHER = 1.0  # seconds: lines that were printed within it have one time in Comet
-_MOST_CHARACTERS = 1 << 18  # of lines in a request
+_ENVIRONMENT_TIMEOUT = 10.0  # seconds; git and the list of packages may still be collected
+_SAME_TIME = 1.0  # seconds; lines printed within it get the same time in Comet
+_MAX_CHARACTERS = 1 << 18  # console output in a request
 
 log = logging.getLogger("rankzero.courier")
 
 
 class Lines(NamedTuple):
-    """Lines of the console that are sent together: a request for each would take minutes."""
+    """Console lines that are sent in one request: a request for each line would take minutes."""
 
     text: str
     stream: str
@@ -50,11 +50,11 @@ class Lines(NamedTuple):
 
 
 _unsent: dict[str, list[Lines]] = {}
-"""Lines that Comet does not have, by the directories of their runs: they outlive a logger that is made anew."""
+"""Run directory → console lines to send, which must outlive a logger that is replaced after an error."""
 
 
 class CourierSession(CometSession):
-    """Writes to a run's experiment, which is opened when something is written."""
+    """Writes to a run's experiment, which is opened on the first write."""
 
     def __init__(self, options: CometOptions, run: RunInfo) -> None:
         super().__init__()
@@ -64,11 +64,11 @@ class CourierSession(CometSession):
         self._heartbeat: threading.Thread | None = None
         self._ended = threading.Event()
         self._experiment: Any = None
-        self._is_in_doubt = False  # what is written now may have been sent before, and only the answer was lost
-        self._has_failed = False  # the last write: a flush then acknowledges only what came before it
-        self._held: set[str] | None = set()  # ids of files that are not sent again; None: Comet is to be asked
+        self._may_repeat = False  # the next data may be in Comet already, because only the response was lost
+        self._has_failed = False  # the last write; a flush then only acknowledges those before it
+        self._held: set[str] | None = set()  # ids of files that Comet has; None: ask Comet
         self._console = _unsent.setdefault(run.dir, [])
-        self._has_sent = False  # something since the last flush that must not be sent again
+        self._has_sent = False  # data since the last flush, which must not be sent again
 
     @property
     def url(self) -> str | None:  # type: ignore[override]
@@ -77,13 +77,13 @@ class CourierSession(CometSession):
     @property
     def experiment(self) -> Any:
         if self._experiment is None:
-            self._connect().close()  # Comet's client would not say that it has lost all, but this does
+            self._connect().close()  # raises if Comet is unavailable; comet_ml would lose the data silently
             self._experiment = join(self._options, self.key, self._options.project_of(self._run))
         return self._experiment
 
     @property
     def server(self) -> Server:
-        """The experiment, opened if need be."""
+        """The experiment, opened if necessary."""
         if self._server is None:
             server = self._connect()
             try:
@@ -102,11 +102,11 @@ class CourierSession(CometSession):
         return Server(self._options.replace(**options), self.key, self._options.project_of(self._run))
 
     def _describe(self, server: Server) -> None:
-        """Set the run's name, tags and times; not again later, when a person may have changed them in Comet."""
+        """Set the run's name, tags and times, only once: users may change them in Comet."""
         run, others = self._run, server.others()
         started = run.started or time.time()
         if others.get(RUN_ID) == run.id:
-            self._is_in_doubt, self._held = True, None  # a courier that was killed may have sent what comes now
+            self._may_repeat, self._held = True, None  # a killed courier may have sent the next events
         else:
             named = {"Name": self._options["name"] or run.name, "notes": run.notes, "group": run.group}
             for name, value in {**named, "parent": run.parent, "Created from": CREATED_FROM}.items():
@@ -124,17 +124,17 @@ class CourierSession(CometSession):
             self._set(server, "log_experiment_other", DESCRIBED, start, timestamp=time.time())
 
     def _set(self, server: Server, method: str, *values: Any, **options: Any) -> None:
-        """Write something that describes the run; go on if Comet refuses it: it is not worth the values that wait."""
+        """Write a detail of the run; warn if Comet refuses it, because metrics must not wait for it."""
         try:
             server.write(method, *values, **options)
         except RejectedError as error:
             rank_zero_warn(f"Comet will not show all details of the run {self._run.name}: {error}")
 
-    # What is logged
+    # Metrics, params, files
 
     @property
     def _sending(self) -> Server:
-        """The experiment, for what must not be sent again only because console lines cannot be."""
+        """The experiment, for data that must not be sent again if only console lines fail."""
         self._has_sent = True
         return self.server
 
@@ -145,19 +145,19 @@ class CourierSession(CometSession):
             for name, number in row.values.items()
         ]
         server = self._sending
-        with self._in_doubt_after_failure():
-            if self._is_in_doubt:
+        with self._noting_failure():
+            if self._may_repeat:
                 values = server.missing(values)
             if values:
                 server.log_metrics(values)
 
     @contextmanager
-    def _in_doubt_after_failure(self) -> Iterator[None]:
+    def _noting_failure(self) -> Iterator[None]:
         self._has_failed = False
         try:
             yield
         except TrackerUnavailableError:
-            self._has_failed = self._is_in_doubt = True
+            self._has_failed = self._may_repeat = True
             self._held = None
             raise
 
@@ -169,9 +169,11 @@ class CourierSession(CometSession):
 
     def send_file(self, file: Upload) -> None:
         server = self._sending
-        file = file._replace(metadata={**file.metadata, "logged_at": file.context.time})  # Comet has that of the upload
+        file = file._replace(
+            metadata={**file.metadata, "logged_at": file.context.time}
+        )  # Comet has the upload time only
         file_id = server.id_of(file)
-        with self._in_doubt_after_failure():
+        with self._noting_failure():
             if self._held is None:
                 self._held = server.held_files()
             if file_id not in self._held:
@@ -186,11 +188,11 @@ class CourierSession(CometSession):
         self._sending.write(method.replace("_", "_experiment_", 1), value, *more, **times)
 
     def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
-        # A connection of its own: the courier may be another thread, and the run may have ended.
+        # A separate connection: the courier may use another thread, and the run may have ended.
         try:
             server = self._connect(mode="get")
         except UnknownExperimentError as error:
-            raise LookupError(f"nothing has the alias {alias!r}: Comet has no experiment of this run") from error
+            raise LookupError(f"no checkpoint has the alias {alias!r}: Comet has no experiment of this run") from error
         with closing(server):
             return server.download(artifact, alias, directory)
 
@@ -199,8 +201,8 @@ class CourierSession(CometSession):
     def write_console(self, text: str, stream: str, context: LogContext) -> None:
         if self._console:
             last = self._console[-1]
-            is_near = last.stream == stream and 0 <= context.time - last.time < _TOGETHER
-            if is_near and len(last.text) + len(text) < _MOST_CHARACTERS:
+            is_near = last.stream == stream and 0 <= context.time - last.time < _SAME_TIME
+            if is_near and len(last.text) + len(text) < _MAX_CHARACTERS:
                 self._console[-1] = last._replace(text=f"{last.text}\n{text}")
                 return
         self._console.append(Lines(text, stream, context.time))
@@ -214,16 +216,16 @@ class CourierSession(CometSession):
     # The end
 
     def flush(self) -> None:
-        """Send console lines; all else was sent at once, so that a failure here must not have it sent again."""
+        """Send console lines. All other data was sent at once, and must not be sent again if this fails."""
         try:
             self._send_console()
         except DeliveryError:
             if not self._has_sent:
-                self._console.clear()  # it is handed over again
+                self._console.clear()  # the lines are delivered again
                 raise
         self._has_sent = False
         if not self._has_failed:
-            self._is_in_doubt, self._held = False, set()
+            self._may_repeat, self._held = False, set()
 
     def finish(self, status: str, time: float) -> None:
         self._send_console()
@@ -247,28 +249,28 @@ class CourierSession(CometSession):
         while not self._ended.is_set():
             try:
                 server.beat()
-            except DeliveryError as error:  # which does no harm
-                log.debug("no sign of life: %s", error)
+            except DeliveryError as error:  # harmless
+                log.debug("heartbeat failed: %s", error)
             self._ended.wait(BEAT_INTERVAL)
 
     def _stop_heartbeat(self) -> None:
-        """Return when there will be no more signs of life: a late one would say that an ended run goes on."""
+        """Stop the heartbeat and wait for it: a late one would mark an ended run as running."""
         if self._heartbeat is not None:
             self._ended.set()
             self._heartbeat.join()
             self._heartbeat = None
 
     def _end_experiment(self) -> None:
-        """End what `experiment` has opened: it would say that the run has ended, whenever this process does."""
+        """End Comet's own ``Experiment``, which would mark the run as ended when this process ends."""
         if self._experiment is not None:
             self._experiment.end()
             self._experiment = None
 
 
 def environment_of(found: Environment, directory: Path, options: CometOptions) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield what Comet shows of the training process and the user allows: the end of a setter's name, and its values.
+    """Yield (end of a setter's name, its arguments) of the training process's environment, as far as the user allows.
 
-    The files in the run's ``directory`` may be missing where it was copied without them.
+    Files may be missing in a copy of the run's ``directory``.
     """
 
     def content(name: str | None) -> bytes:

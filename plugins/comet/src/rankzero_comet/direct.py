@@ -1,4 +1,4 @@
-"""Comet's own ``Experiment``: for a logger that is used directly, and for ``run.experiment``."""
+"""Comet's own ``Experiment``, for direct use and for ``run.experiment``."""
 
 from __future__ import annotations
 
@@ -22,40 +22,34 @@ from rankzero_comet.session import AUDIO, VIDEO, CometSession
 CREATED_FROM = "rankzero"
 """What Comet shows under "Created from"."""
 
-_BY_COURIER = (
+_SENT_BY_COURIER = (
     "log_code", "log_graph", "log_git_metadata", "log_git_patch", "log_env_details", "auto_output_logging",
     "parse_args",
 )  # fmt: skip
-"""Options for what a courier sends."""
-_CLEANING = "COMET_TIMEOUT_CLEANING"
-"""Seconds for which Comet's client holds a process that ends, if Comet does not answer: an hour if not set."""
+"""Options that are switched off for ``run.experiment``, because the courier sends this data."""
+_EXIT_TIMEOUT = "COMET_TIMEOUT_CLEANING"
+"""Seconds for which Comet's client delays the end of a process if Comet does not respond; an hour if not set."""
 _ours: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The experiments that loggers of this process have opened; others are the user's, who ends them."""
+"""The experiments that loggers of this process opened; the user ends all others."""
 
 
 def start(options: CometOptions) -> Any:
-    """Start an experiment, or continue one, as `open_experiment` does.
-
-    If Comet does not let it begin, it is one that takes everything and keeps nothing, whose ``alive`` is False.
-    """
+    """Open an experiment as `open_experiment` does; if Comet fails, return a disabled one, whose ``alive`` is False."""
     errors = load_sdk().exceptions
     import requests
 
     try:
         return open_experiment(options)
-    except (requests.RequestException, errors.CometRestApiException, errors.InvalidAPIKey):  # Comet's client says why
+    except (requests.RequestException, errors.CometRestApiException, errors.InvalidAPIKey):  # comet_ml has printed why
         return open_experiment(options.replace(experiment_key=None, mode=None, disabled=True))
 
 
 def open_experiment(options: CometOptions) -> Any:
-    """Return an experiment, as ``comet_ml.start`` does with the arguments that were given.
-
-    Those that other loggers have opened go on: left to itself Comet's client would end them.
-    """
+    """Create or continue an experiment with ``comet_ml.start``, which would otherwise end those of other loggers."""
     comet_ml, given = load_sdk(), options.given
     key, mode = given.get("experiment_key"), given.get("mode")
     if "url" in given:
-        os.environ["COMET_URL_OVERRIDE"] = given["url"]  # Comet's client knows one server for the whole process
+        os.environ["COMET_URL_OVERRIDE"] = given["url"]  # comet_ml has one server for the whole process
     for experiment in _ours if key and mode != "create" else ():
         if experiment.get_key() == key and not experiment.ended:
             return experiment
@@ -78,9 +72,9 @@ def open_experiment(options: CometOptions) -> Any:
 
 
 def join(options: CometOptions, key: str, project: str) -> Any:
-    """Open an experiment that a courier writes to; Comet's client sends nothing of this process by itself."""
-    os.environ.setdefault(_CLEANING, "60")
-    switched_off = dict.fromkeys(_BY_COURIER, False)
+    """Open an experiment to which a courier writes, without automatic logging of this process."""
+    os.environ.setdefault(_EXIT_TIMEOUT, "60")
+    switched_off = dict.fromkeys(_SENT_BY_COURIER, False)
     with opening():
         return open_experiment(
             options.replace(
@@ -90,7 +84,7 @@ def join(options: CometOptions, key: str, project: str) -> Any:
 
 
 def _hide_other_experiment(key: str | None) -> None:
-    """Hide an experiment that is not the wanted one from Comet's client, which has only one open at a time."""
+    """Hide another experiment from Comet's client, which can have only one open at a time."""
     from comet_ml.config import get_global_experiment, set_global_experiment
 
     running = get_global_experiment()
@@ -99,10 +93,10 @@ def _hide_other_experiment(key: str | None) -> None:
 
 
 class DirectSession(CometSession):
-    """Writes to an experiment as ``comet_ml`` does, which sends in the background.
+    """Writes to an experiment with ``comet_ml``, which sends in the background.
 
     Args:
-        start: opens the experiment; called again when the user has ended it.
+        start: opens the experiment; called again after the user has ended it.
     """
 
     def __init__(self, start: Callable[[], Any]) -> None:
@@ -156,20 +150,20 @@ class DirectSession(CometSession):
         from comet_ml import Artifact, OfflineExperiment
 
         experiment, metadata = self.experiment, version.metadata or None
-        if isinstance(experiment, OfflineExperiment):  # whose archives hold no artifacts
+        if isinstance(experiment, OfflineExperiment):  # its archives cannot contain artifacts
             for name, path in version.files.items():
                 experiment.log_asset(str(path), file_name=f"{version.name}/{name}", metadata=metadata)
         elif experiment.alive:
-            made = Artifact(version.name, version.type, aliases=list(version.aliases), metadata=metadata)
+            artifact = Artifact(version.name, version.type, aliases=list(version.aliases), metadata=metadata)
             for name, path in version.files.items():
-                made.add(str(path), logical_path=name)
+                artifact.add(str(path), logical_path=name)
             with _warning(f"the artifact {version.name!r} is not in Comet"):
-                experiment.log_artifact(made)
+                experiment.log_artifact(artifact)
 
     def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
         from comet_ml.exceptions import ArtifactNotFound
 
-        self.experiment.flush()  # what is on its way has no alias yet
+        self.experiment.flush()  # versions get their aliases only when they are sent
         try:
             logged = self.experiment.get_artifact(artifact, version_or_alias=alias)
         except ArtifactNotFound as error:
@@ -183,7 +177,7 @@ class DirectSession(CometSession):
             raise TrackerUnavailableError("Comet's client has not sent everything that was logged")
 
     def finish(self, status: str, time: float) -> None:
-        """Send what waits; the experiment stays open, for frameworks log on after this."""
+        """Send what is pending; the experiment stays open, because frameworks continue to log."""
         with _warning("not everything that was logged is in Comet"):
             self.flush()
 
@@ -196,7 +190,7 @@ class DirectSession(CometSession):
 
 @contextmanager
 def _warning(what: str) -> Iterator[None]:
-    """Warn of what goes wrong between Comet's client and its server: training goes on."""
+    """Turn errors of Comet's client and server into warnings."""
     import requests
     from comet_ml.exceptions import CometException
 

@@ -1,4 +1,4 @@
-"""What errors and answers of Comet mean for a courier: retry, reject the event, or wait for a person."""
+"""Translate Comet's errors and responses for a courier: retry, reject the event, or wait for the user."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rankzero.loggers.sdk_errors import Failure, Rule, translated
 
 _REST = ("comet_ml.CometRestApiException", "requests.HTTPError")
 _USER_CODES = (90210, 90212, 90219, 98219, 1341241, 7000011, 7000020, 7000023, 34323)
-"""Codes that Comet sends with 400 because of the user or of where the run is to be: no event is the cause."""
+"""Codes of responses with status 400 that are about the user, workspace or project, not about an event."""
 _LOGIN = "; if the key is wrong or was revoked: comet login, or set COMET_API_KEY"
 _NOT_JSON = "without JSON"
 
 
 class UnknownExperimentError(AccessError):
-    """Comet has no experiment of this key."""
+    """Comet has no experiment with this key."""
 
 
 ERRORS = (
@@ -33,47 +33,47 @@ ERRORS = (
         AccessError, ("comet_ml.InvalidWorkspace",), advice="; set workspace=... or COMET_WORKSPACE to one that exists"
     ),
     Rule(AccessError, _REST, code=_USER_CODES, advice=_LOGIN),
-    Rule(TrackerUnavailableError, _REST, status=(403,), advice=_LOGIN),  # a firewall answers it, too
+    Rule(TrackerUnavailableError, _REST, status=(403,), advice=_LOGIN),  # a firewall may respond with it, too
     Rule(RejectedError, _REST, status=(413,)),
-    Rule(RejectedError, _REST, status=(400, 422), unless=f"{_NOT_JSON}$"),  # not if a proxy says so
+    Rule(RejectedError, _REST, status=(400, 422), unless=f"{_NOT_JSON}$"),  # not from a proxy
     Rule(TrackerUnavailableError, ("comet_ml.CometException", "requests.RequestException", "OSError")),
 )
 MISUNDERSTOOD = Rule(TrackerUnavailableError, ("ValueError", "TypeError", "LookupError", "AttributeError"))
-"""What Comet's client raises at an answer that is not JSON, or not the JSON that it knows."""
+"""Errors of Comet's client at a response that is not JSON, or not the expected JSON."""
 NO_ENDPOINT = Rule(RejectedError, _REST, status=(403, 404, 405))
-"""An older server, or a proxy, does not take something that is not worth the values that wait."""
+"""An older server or a proxy lacks an endpoint for details of a run, for which metrics must not wait."""
 
 _FIELDS = {
     "msg", "code", "sdk_error_code", "assetId", "imageId", "artifactVersionId", "runId", "is_alive_beat_duration_millis"
 }  # fmt: skip
-"""Comet's answer to a write has at least one of these, as its documentation and its client say."""
-_LONGEST_ODD = 600.0
-"""Seconds after which an answer without them counts as a yes: Comet's answers to its own client are not documented."""
+"""Comet's response to a write has at least one of these fields, according to its documentation and its client."""
+_UNCONFIRMED_TIMEOUT = 600.0
+"""Seconds after which responses without these fields count as success: not all responses of Comet are documented."""
 
 log = logging.getLogger("rankzero.courier")
-_odd_since: dict[str, float] = {}
-"""The paths whose last answer was not Comet's, and the monotonic time at which that began."""
+_unconfirmed_since: dict[str, float] = {}
+"""Path → monotonic time since which its responses have no known field."""
 
 
 class UnconfirmedError(TrackerUnavailableError):
-    """The answer to a write is not one that Comet is known to give: an empty one, for example of a proxy."""
+    """The response to a write has no known field: it is empty, for example, or comes from a proxy."""
 
     def __init__(self, response: Any) -> None:
         path = urlsplit(response.url).path
         begin = response.text.lstrip()[:20]
         what = f"a text that begins with {begin!r}" if begin else "nothing"
         super().__init__(f"{path} answered {response.status_code} with {what}, which is not an answer of Comet")
-        began = _odd_since.setdefault(path, time.monotonic())
-        self.is_lasting = time.monotonic() - began > _LONGEST_ODD
-        """Whether Comet, which answers other requests, has answered this way for so long that it may mean a yes."""
+        began = _unconfirmed_since.setdefault(path, time.monotonic())
+        self.is_lasting = time.monotonic() - began > _UNCONFIRMED_TIMEOUT
+        """Whether this has gone on for so long, while Comet responds to other requests, that it may mean success."""
 
 
 def check_answer(response: Any, **_: object) -> None:
-    """Raise if an answer to a write is not Comet's: its client takes any for a yes.
+    """Check that a response to a write is from Comet, whose client accepts any response.
 
     Raises:
-        TrackerUnavailableError: it is a page, for example to sign in, or a redirect that loses what was sent.
-        UnconfirmedError: it is something else that Comet is not known to answer.
+        TrackerUnavailableError: it is a page, for example a login page, or a redirect that loses the data.
+        UnconfirmedError: it has no known field.
     """
     if response.request.method == "GET" or response.status_code >= 400:
         return
@@ -81,19 +81,19 @@ def check_answer(response: Any, **_: object) -> None:
     if is_page or response.status_code in (301, 302, 303):
         response.close()
         what = "a page" if is_page else f"a redirect to {response.headers.get('Location')}"
-        raise TrackerUnavailableError(f"{response.url} answered with {what}, which Comet does not")
+        raise TrackerUnavailableError(f"{response.url} answered with {what}, which is not an answer of Comet")
     if response.status_code != 204 and not _FIELDS & _json(response).keys():
         raise UnconfirmedError(response)
-    _odd_since.pop(urlsplit(response.url).path, None)
+    _unconfirmed_since.pop(urlsplit(response.url).path, None)
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Return what an error of Comet's client or of HTTP says."""
+    """Return the text, status and code of an error of Comet's client or of HTTP."""
     match type(error).__name__:
         case "InvalidAPIKey":
-            error.args = ()  # its text has the key, and a traceback shows it
+            error.args = ()  # its text contains the key, which a traceback would show
             return Failure("Comet refuses the API key", 401)
-        case "InvalidWorkspace":  # its text is the name
+        case "InvalidWorkspace":  # its text is only the name
             return Failure(f"the API key's owner has no workspace {str(error)!r}")
     response = getattr(error, "response", None)
     if response is None:
@@ -106,34 +106,35 @@ def read_failure(error: BaseException) -> Failure:
 
 @contextmanager
 def opening() -> Iterator[None]:
-    """Translate the errors of opening an experiment: no event is the cause of any."""
+    """Translate the errors of opening an experiment, which are never caused by an event."""
     try:
         with reading("the experiment cannot be opened in Comet"):
             yield
     except UnconfirmedError:
         raise
     except DeliveryError as error:
-        _odd_since.clear()  # it is not Comet that answers now
+        _unconfirmed_since.clear()  # Comet does not respond now
         if isinstance(error, RejectedError):
             raise AccessError(str(error)) from error
         raise
 
 
 def reading(what: str) -> AbstractContextManager[None]:
-    """Translate the errors of a request that reads: an answer that is not understood is not Comet's."""
+    """Translate the errors of a request that reads; an unexpected response is not from Comet."""
     return translated((*ERRORS, MISUNDERSTOOD), what, read=read_failure)
 
 
 def sending(what: str, *rules: Rule) -> AbstractContextManager[None]:
-    """Translate the errors of a request that writes; ``rules`` count before `ERRORS`."""
+    """Translate the errors of a request that writes; ``rules`` take precedence over `ERRORS`."""
     return translated((*rules, *ERRORS), what, read=read_failure, is_event=True)
 
 
 @contextmanager
 def writing(what: str, *rules: Rule, is_held: Callable[[], bool] = lambda: False) -> Iterator[None]:
-    """Translate the errors of a request that writes, whose effect ``is_held`` reads back, if anything can.
+    """Translate the errors of a request that writes.
 
-    An answer that is not Comet's counts as a yes in the end: what follows would wait for ever.
+    After an unknown response ``is_held`` tells whether Comet has the data. If it does not know, the response counts as
+    success in the end, because all later events would wait forever.
     """
     try:
         with sending(what, *rules):
@@ -143,11 +144,11 @@ def writing(what: str, *rules: Rule, is_held: Callable[[], bool] = lambda: False
             return
         if not error.is_lasting:
             raise
-        log.warning("%s; it is taken for a yes", error)
+        log.warning("%s; it is treated as success", error)
 
 
 def _json(response: Any) -> dict[str, Any]:
-    """Return an answer's JSON object; an empty one if it has none."""
+    """Return the JSON object of a response; an empty one if it has none."""
     try:
         answer = response.json()
     except ValueError:

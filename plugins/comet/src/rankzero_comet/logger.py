@@ -23,34 +23,34 @@ _EPOCH = "epoch"
 
 
 class CometLogger(TrackerLogger):
-    """Writes to Comet; takes the arguments of Lightning's logger of this name.
+    """Writes to Comet; accepts the arguments of Lightning's `CometLogger`.
 
-    Used directly, it passes everything to ``comet_ml``, which sends in the background. Under a Run each request is
-    acknowledged by Comet's server before it counts as delivered, and every value keeps its own time.
+    Used directly, it passes everything to ``comet_ml``, which sends in the background. Under a Run, data counts as
+    delivered only when Comet's server has confirmed it, and each value keeps the time at which it was logged.
 
     Args:
         api_key: the key; that of ``comet login`` or ``$COMET_API_KEY`` if not given.
         workspace: the workspace; ``$COMET_WORKSPACE``, or the user's own, if not given.
         project: the project; the Run's, or ``$COMET_PROJECT_NAME``, if not given.
         experiment_key: the key of the experiment, 32 to 50 letters and digits; ``$COMET_EXPERIMENT_KEY``, the Run's
-            id, or one that Comet makes up, if not given.
-        mode: go on with the experiment (``get``), start another (``create``), or whatever is possible
-            (``get_or_create``, the default). Under a Run ``create`` is ``get_or_create``: the key is the Run's own.
-        online: False sends nothing. In direct use ``comet_ml`` writes an archive for ``comet upload``; a Run has
-            everything in its journal, and ``rankzero sync`` delivers it.
-        prefix: put before the names of metrics, with a ``_``.
-        log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
-            (``"all"``), or nothing (False). If not given, each under a Run and nothing in direct use.
+            id, or one that Comet generates, if not given.
+        mode: continue the experiment (``get``), create it (``create``), or create it unless it exists
+            (``get_or_create``, the default). Under a Run ``create`` means ``get_or_create``.
+        online: False sends nothing. In direct use ``comet_ml`` writes an archive for ``comet upload``; under a Run
+            ``rankzero sync`` delivers the journal later.
+        prefix: put before the names of metrics, followed by ``_``.
+        log_model: upload the checkpoints of a ModelCheckpoint: those that exist at the end (True), each one when it is
+            saved (``"all"``), or none (False). If not given, ``"all"`` under a Run and False in direct use.
         url: Comet's server, ``https://comet.example.org/clientlib/``; ``$COMET_URL_OVERRIDE``, or the hosted service,
-            if not given. In direct use ``comet_ml`` uses it for all of the process.
-        environment: ``COMET_…`` variables that count more than those of this process and Comet's files: where a run is
-            delivered later, those of the training process.
-        **kwargs: arguments of ``comet_ml.ExperimentConfig``: name, tags, offline_directory, log_code, … And by the
-            names that Lightning's logger had before: project_name, experiment_name, save_dir, offline.
+            if not given. In direct use ``comet_ml`` uses it for the whole process.
+        environment: ``COMET_…`` variables that take precedence over those of this process and Comet's files; a run
+            that is delivered later has those of the training process.
+        **kwargs: arguments of ``comet_ml.ExperimentConfig``: name, tags, offline_directory, log_code, …; and
+            former names of Lightning's logger: project_name, experiment_name, save_dir, offline.
 
     Raises:
         PluginNotInstalledError: a package is missing.
-        ConfigError: an argument makes no sense.
+        ConfigError: an argument is invalid.
     """
 
     LOGGER_JOIN_CHAR = "_"
@@ -96,12 +96,12 @@ class CometLogger(TrackerLogger):
             environment=environment,
             **renamed({"project": project, "online": online, **kwargs}),
         )
-        self._direct = self.options  # which experiment is written to in direct use: the same one again after close
+        self._direct = self.options  # in direct use, with the experiment's key once it is known
         if not (self.options.sends and self.options.allows("auto_output_logging")):
             self.captures = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._direct["experiment_key"] is None:  # by which a copy goes on with the experiment
+        if self._direct["experiment_key"] is None:  # so that a copy continues the experiment
             self._direct = self._direct.replace(experiment_key=uuid.uuid4().hex, mode="get_or_create")
         return super().__getstate__()
 
@@ -115,12 +115,12 @@ class CometLogger(TrackerLogger):
         key = self._direct.given.get("experiment_key") or experiment.get_key()
         project = self._direct["project"] or getattr(experiment, "project_name", None)
         self._direct = self._direct.replace(experiment_key=key, project=project)
-        if experiment.alive:  # a person may change its name and tags: they are not set again
+        if experiment.alive:  # users may change its name and tags, so they are set only once
             self._direct = self._direct.replace(mode="get_or_create", name=None, tags=None)
         elif not self.options.is_disabled:
             message = (
-                "Comet did not let the experiment begin, and what is logged to it is lost; its client printed why. "
-                'Under rankzero.start("comet") it would be delivered later'
+                "the experiment cannot be opened in Comet, and what is logged to it is lost; comet_ml printed why. "
+                'With rankzero.start("comet") it would be delivered later'
             )
             self.warner.warn(message)
         return experiment
@@ -132,19 +132,19 @@ class CometLogger(TrackerLogger):
 
     @property
     def name(self) -> str | None:
-        """The project; None for the one that Comet takes."""
+        """The project; None for Comet's default."""
         return self._direct["project"] if self.run_info is None else self.options.project_of(self.run_info)
 
     @property
     def version(self) -> str | None:
-        """The experiment's key; None before there is one."""
+        """The experiment's key; None before the experiment is opened."""
         if self.run_info is None:
             return self._direct.given.get("experiment_key")
         return self.options.key_of(self.run_info)
 
     @property
     def save_dir(self) -> str | None:
-        """Where ``comet_ml`` writes the archive of an experiment that stays offline."""
+        """The directory in which ``comet_ml`` writes archives of offline experiments."""
         found = self.options["offline_directory"]
         return None if found is None else os.fspath(found)
 
@@ -169,7 +169,7 @@ class CometLogger(TrackerLogger):
     # Metrics
 
     def named(self, row: MetricsRow) -> MetricsRow:
-        """Return a row as Comet has it: an epoch that frameworks log as a metric is none, but belongs to the others."""
+        """Return a row as Comet has it: an epoch logged among metrics becomes the epoch of the others."""
         values, context = row.values, row.context
         epoch = values.get(_EPOCH)
         if epoch is not None and len(values) > 1 and context.epoch is None and float(epoch).is_integer():

@@ -1,6 +1,6 @@
-"""The options of `CometLogger`: its arguments, and the settings of Comet's client, which is not imported for them.
+"""The options of `CometLogger`: its arguments, environment variables and files ``.comet.config``.
 
-The settings come from the environment and from files ``.comet.config``; importing the client takes two seconds.
+They are read without Comet's client, whose import takes two seconds.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _LOGIN = Login(
 
 
 class CometOptions(Options):
-    """What the user asked for."""
+    """The options of `CometLogger`."""
 
     table = (
         Option("api_key", str, variable="COMET_API_KEY", local=True, secret=True),
@@ -81,7 +81,7 @@ class CometOptions(Options):
     kept_variables = ("COMET_PROJECT_NAME",)
 
     def lookup(self, variable: str) -> str | None:
-        """Return what the environment or a file ``.comet.config`` sets, in the order of Comet's client.
+        """Return a variable's value from the environment or a file ``.comet.config``, in the order of Comet's client.
 
         In a file ``COMET_START_ONLINE`` is ``online`` in ``[comet.start]``, or ``start_online`` in ``[comet]``.
         """
@@ -104,14 +104,16 @@ class CometOptions(Options):
                 raise ConfigError(f"{name} is empty")
         url, key, tags = self["url"], self["experiment_key"], self["tags"]
         if url is not None and not url.startswith(("http://", "https://")):
-            raise ConfigError(f"Comet's server is a URL, https://comet.example.com/clientlib/, not {url!r}")
+            raise ConfigError(
+                f"url must be the URL of a Comet server, as https://comet.example.com/clientlib/, not {url!r}"
+            )
         if key is not None and not _KEY.fullmatch(str(key)):
             source = "experiment_key" if "experiment_key" in self.given else "COMET_EXPERIMENT_KEY"
-            raise ConfigError(f"Comet takes no {source} {key!r}: it is 32 to 50 letters and digits")
+            raise ConfigError(f"Comet does not accept the {source} {key!r}: use 32 to 50 letters and digits")
         if self["mode"] == "get" and not key:
-            raise ConfigError('mode="get" goes on with an experiment: say which with experiment_key=...')
+            raise ConfigError('mode="get" continues an experiment: set its key with experiment_key=...')
         if tags is not None and (isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags)):
-            raise ConfigError(f'tags are a list of texts, ["baseline"], not {tags!r}')
+            raise ConfigError(f'tags must be a list of texts, as in ["baseline"], not {tags!r}')
 
     @property
     def config(self) -> dict[str, Any]:
@@ -120,17 +122,17 @@ class CometOptions(Options):
         return {name: value for name, value in self.given.items() if name in names}
 
     def allows(self, name: str) -> bool:
-        """Return whether an option such as ``online`` or ``log_code`` is not switched off."""
+        """Return whether an option such as ``online`` or ``log_code`` is on, which is the default."""
         return str(self[name]).lower() not in _NO
 
     @property
     def is_disabled(self) -> bool:
-        """Whether nothing is to be sent, now or later."""
+        """Whether nothing is sent, now or later."""
         return self["disabled"] is not None and self.allows("disabled")
 
     @property
     def sends(self) -> bool:
-        """Whether Comet's server gets what is logged."""
+        """Whether data is sent to Comet's server now."""
         return self.allows("online") and not self.is_disabled
 
     def project_of(self, run: RunInfo) -> str:
@@ -139,7 +141,7 @@ class CometOptions(Options):
         return self["project"] or (unnamed and self.variable("COMET_PROJECT_NAME")) or run.project
 
     def key_of(self, run: RunInfo) -> str:
-        """Return the key of the experiment, by which every process finds the run: its id, if Comet accepts that."""
+        """Return the experiment's key, the same in every process: the run's id, if Comet accepts it."""
         if self["experiment_key"] or _KEY.fullmatch(run.id):
             return self["experiment_key"] or run.id
         identity = "/".join([self["workspace"] or "", self.project_of(run), run.id])
@@ -153,7 +155,7 @@ class CometOptions(Options):
 
 
 def renamed(options: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments by their names of today, and warn of old names.
+    """Replace deprecated names of arguments, with a warning.
 
     Raises:
         ConfigError: ``offline`` is not True or False.
@@ -167,10 +169,12 @@ def renamed(options: dict[str, Any]) -> dict[str, Any]:
             check_option(Option("offline", bool), value)
             value = not value
         if new.get(name) is not None:
-            rank_zero_warn(f"CometLogger got {name!r} and its old name {old!r}; {name!r} counts", stacklevel=4)
+            rank_zero_warn(f"CometLogger got {name!r} and its old name {old!r}; {name!r} is used", stacklevel=4)
         else:
             instead = f"online={value}" if old == "offline" else f"{name}=..."
-            rank_zero_warn(f"CometLogger calls {old!r} now {name!r}: write {instead}", FutureWarning, stacklevel=4)
+            rank_zero_warn(
+                f"CometLogger's argument {old!r} is now called {name!r}: write {instead}", FutureWarning, stacklevel=4
+            )
             new[name] = value
     return new
 
@@ -185,14 +189,14 @@ def _config_files() -> Iterator[Path]:
 
 def load_sdk() -> Any:
     """Import ``comet_ml`` and return it; it takes two seconds the first time."""
-    os.environ.setdefault("COMET_DISABLE_AUTO_LOGGING", "1")  # or it would change torch, Keras and others
+    os.environ.setdefault("COMET_DISABLE_AUTO_LOGGING", "1")  # or the client would patch torch, Keras and others
     import comet_ml
 
     return comet_ml
 
 
 def _url_in(key: str) -> str | None:
-    """Return the server that a key names: Comet may put it behind the key, as JSON in base64."""
+    """Return the server's URL in an API key, where Comet may append it as JSON in base64; None if there is none."""
     with suppress(ValueError, AttributeError):
         encoded = key.split("*")[1] if "*" in key else ""
         url = json.loads(base64.b64decode(encoded + "=" * (-len(encoded) % 4))).get("baseUrl")
@@ -201,7 +205,7 @@ def _url_in(key: str) -> str | None:
 
 
 def _key_known_to_client() -> str | None:
-    """Ask Comet's client, which looks in more places: a file ``.env``, Google Colab, secret managers."""
+    """Return the API key that Comet's client finds elsewhere: a file ``.env``, Google Colab, secret managers."""
     load_sdk()
     from comet_ml.config import get_api_key, get_config
 

@@ -1,7 +1,7 @@
-"""One experiment on Comet's server; each call returns only when the server has accepted what it got.
+"""One experiment on Comet's server; each call returns only when the server has accepted the data.
 
-Comet's own ``Experiment`` puts everything into a queue, and reports success also for what it has lost. Below it the
-client has what is used here. It is no public API; only this file touches it.
+Comet's own ``Experiment`` has a queue, and reports success also for lost data. This file uses the client's HTTP layer
+below it, which is not public; no other file does.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from rankzero_comet.errors import (
 from rankzero_comet.options import CometOptions, load_sdk
 
 ASSET, IMAGE = "asset", "visualization"
-"""Two of Comet's types of files: any file, and a picture that is shown."""
+"""Comet's types of files: any file, and a picture."""
 
-_MOST_PARAMS = 1000  # in a request: what Comet's client sends at once
-_MOST_LISTED = 15_000  # points: of a longer series Comet may list a sample
+_MAX_PARAMS = 1000  # in a request, as in Comet's client
+_MAX_LISTED = 15_000  # points; Comet may list a sample of a longer series
 
 _Point = tuple[int, int | None, str]
-"""Time in milliseconds, step, and the value as Python writes it as a float."""
-_begun: dict[tuple[str, int | None], tuple[str, set[str]]] = {}
-"""Artifact versions that are not complete: experiment and line of the journal → id, files that were sent.
+"""Time in milliseconds, step, and the ``repr`` of the value as a float."""
+_incomplete: dict[tuple[str, int | None], tuple[str, set[str]]] = {}
+"""Incomplete artifact versions: (experiment, journal line) → (id, files that were sent).
 
-They outlive a logger that is made anew.
+They must outlive a logger that is replaced after an error.
 """
 
 
 class Value(NamedTuple):
-    """A metric's value, or a param's."""
+    """A value of a metric or param."""
 
     name: str
     value: Any
@@ -76,20 +76,20 @@ class Version(NamedTuple):
     aliases: Sequence[str]
     metadata: dict[str, Any]
     files: Mapping[str, Path]
-    """The path in the artifact → the file."""
+    """Path in the artifact → file."""
     context: LogContext
 
 
 class Server:
-    """Writes to one experiment, which is created if need be.
+    """Writes to one experiment, which is created if it does not exist.
 
     Args:
-        options: what the user asked for.
+        options: the options of the logger.
         key: the experiment's key.
         project: its project.
 
     Raises:
-        AccessError: the experiment cannot be opened before a person acts.
+        AccessError: the experiment cannot be opened until the user acts.
         TrackerUnavailableError: it cannot be opened now.
     """
 
@@ -112,9 +112,11 @@ class Server:
 
         self._file_timeout = float(get_config()["comet.timeout.file_upload"])  # seconds
         self._logs = get_rest_server_connection(self._api_key, self._key, server_address=address)
-        self._life = get_rest_server_connection(self._api_key, self._key, server_address=address)  # of another thread
+        self._heartbeat = get_rest_server_connection(
+            self._api_key, self._key, server_address=address
+        )  # for the heartbeat's thread
         self._rest = get_rest_api_client("v2", server_address=address, api_key=self._api_key, check_version=False)
-        connections = (each._low_level_http_client for each in (self._logs, self._life))
+        connections = (each._low_level_http_client for each in (self._logs, self._heartbeat))
         for client in (*connections, self._rest.low_level_api_client):
             _try_once(client)
             client.session.hooks["response"].append(check_answer)
@@ -122,34 +124,34 @@ class Server:
     def close(self) -> None:
         """Close the connections."""
         with ExitStack() as stack:
-            for each in (self._logs, self._life, self._rest):
+            for each in (self._logs, self._heartbeat, self._rest):
                 stack.callback(each.close)
 
-    # What describes the experiment, texts
+    # Details, texts, the end
 
     def others(self) -> dict[str, str]:
-        """Return what is under "Other": a text for each name."""
+        """Return name → text of the entries under "Other"."""
         with reading('what is under "Other" cannot be read'):
             found = self._rest.get_experiment_others_summaries(self._key)
             return {str(each.get("name")): str(each.get("valueCurrent")) for each in found.get("values") or []}
 
     def write(self, method: str, *args: Any, rules: Iterable[Rule] = (), **kwargs: Any) -> None:
-        """Call a method of Comet's ``RestApiClient`` that writes, with what follows the experiment's key."""
+        """Call a method of Comet's ``RestApiClient`` that writes, with the arguments after the experiment's key."""
         with writing(f"{method}()", *rules, MISUNDERSTOOD):
             getattr(self._rest, method)(self._key, *args, **kwargs)
 
     def notify(self, run: str, title: str, text: str, level: str) -> None:
-        """Send the user a message about a run of this name."""
+        """Send the user a message about a run, given by its name."""
         with writing("the alert was not accepted"):
             self._logs.send_notification(title, level, run, self.url, {"text": text} if text else {}, None)
 
     def beat(self) -> None:
-        """Say that the experiment goes on; one other thread may call this."""
-        with reading("the experiment's state was not accepted"):
-            self._life.update_experiment_status(self._run_id, self._project_id, True)
+        """Send a heartbeat; one other thread may call this."""
+        with reading("the heartbeat was not accepted"):
+            self._heartbeat.update_experiment_status(self._run_id, self._project_id, True)
 
     def end(self, status: str) -> None:
-        """Say how the experiment ended."""
+        """Set the status with which the experiment ended."""
         with writing("the experiment's end was not accepted", MISUNDERSTOOD):
             self._logs.update_experiment_status(self._run_id, self._project_id, False)
         if status in ("success", "finished"):
@@ -160,7 +162,7 @@ class Server:
     # Metrics and params
 
     def log_metrics(self, values: Sequence[Value]) -> None:
-        """Send values of metrics in one request, so that Comet accepts all of them or none."""
+        """Send values of metrics in one request, of which Comet accepts all or none."""
         from comet_ml.batch_utils import MessageBatchItem
         from comet_ml.messages import MetricMessage
 
@@ -177,14 +179,14 @@ class Server:
                 raise
 
     def missing(self, values: Sequence[Value]) -> list[Value]:
-        """Return the values of metrics that Comet does not hold, as far as it says, in their order.
+        """Return the values of metrics that Comet does not have, in their order.
 
-        It takes one request, and one for each metric of which Comet may hold some.
+        It takes one request, and one for each metric of which Comet may have some values.
         """
         sent: dict[str, list[_Point]] = {}
         for value in values:
             sent.setdefault(value.name, []).append(_point(value.time, value.step, +value.value))
-        with reading("what Comet holds of the metrics cannot be read"):
+        with reading("metrics cannot be read from Comet"):
             summaries = (self._rest.get_experiment_metrics_summaries(self._key) or {}).get("values") or []
             latest = {
                 each["name"]: _point(each["timestampCurrent"], each["stepCurrent"], each["valueCurrent"])
@@ -198,17 +200,17 @@ class Server:
         return [value for value in values if value.name not in held or not next(held[value.name])]
 
     def _are_held(self, name: str, latest: _Point, sent: Sequence[_Point]) -> list[bool]:
-        """Return of each point of a metric whether Comet holds it; one that it lists answers for one that was sent."""
+        """Return for each point of a metric whether Comet has it; each listed point matches one that was sent."""
         listed = (self._rest.get_experiment_metric(self._key, name) or {}).get("metrics") or []
         points = Counter(_point(each["timestamp"], each["step"], each["metricValue"]) for each in listed)
-        is_sample = len(listed) >= _MOST_LISTED
+        is_sample = len(listed) >= _MAX_LISTED
         if is_sample:
             points[latest] = points[latest] or 1
         held = []
         for point in sent:
             points[point] -= 1
             held.append(points[point] >= 0)
-        if is_sample and True in held:  # Comet takes values in order: with a later one it has those before it
+        if is_sample and True in held:  # Comet accepts values in order: with one it has all before it
             last = len(held) - held[::-1].index(True)
             held[:last] = [True] * last
         return held
@@ -223,13 +225,13 @@ class Server:
             made.set_param(each.name, each.value, source=ParameterMessage.source_manual)
             return MessageBatchItem(made)
 
-        for start in range(0, len(values), _MOST_PARAMS):
-            batch = values[start : start + _MOST_PARAMS]
+        for start in range(0, len(values), _MAX_PARAMS):
+            batch = values[start : start + _MAX_PARAMS]
             with writing("params were not accepted", is_held=partial(self._holds_params, batch)):
                 self._logs.log_parameters_batch([message(each) for each in batch])
 
     def _holds_params(self, values: Sequence[Value]) -> bool:
-        with reading("what Comet holds of the params cannot be read"):
+        with reading("params cannot be read from Comet"):
             found = (self._rest.get_experiment_parameters_summaries(self._key) or {}).get("values") or []
             times = {each["name"]: each["timestampCurrent"] for each in found}
         return all(times.get(value.name) == value.time for value in values)
@@ -237,20 +239,20 @@ class Server:
     # Files
 
     def id_of(self, file: Upload) -> str:
-        """Return the id under which Comet holds a file, the same whenever it is sent."""
+        """Return the id of a file in Comet, which is the same if the file is sent again."""
         if file.context.line is None:
             return uuid.uuid4().hex
         seed = self._key, file.context.line, file.name, file.step, dict(file.metadata)
         return uuid.uuid5(uuid.NAMESPACE_OID, repr(seed)).hex
 
     def held_files(self) -> set[str]:
-        """Return the ids of the files that Comet holds."""
+        """Return the ids of the files that Comet has."""
         with reading("Comet's list of the files cannot be read"):
             listed: Any = self._rest.get_experiment_asset_list(self._key, "all")
             return {each["assetId"] for each in listed or []}
 
     def upload(self, file: Upload, file_id: str, version: str | None = None) -> None:
-        """Send a file, to which Comet gives this id; ``version`` is the id of the artifact version it belongs to."""
+        """Send a file, which gets this id in Comet; ``version`` is the id of its artifact version."""
         what = f"the file {file.name!r} was not accepted"
         with writing(what, is_held=lambda: file_id in self.held_files()):
             self._send_file(file, file_id, version)
@@ -289,9 +291,9 @@ class Server:
             raise HTTPError(response=answer)
 
     def log_version(self, made: Version) -> None:
-        """Make a version of an artifact, of which `download` returns the files; continue one that was begun."""
+        """Create a version of an artifact, or continue an incomplete one."""
         event, what = (self._key, made.context.line), f"the artifact {made.name!r} was not accepted"
-        version, sent = _begun.pop(event) if event in _begun else (self._begin_version(made, what), set())
+        version, sent = _incomplete.pop(event) if event in _incomplete else (self._begin_version(made, what), set())
         try:
             for name, path in made.files.items():
                 if name not in sent:
@@ -301,7 +303,7 @@ class Server:
                 state = {"artifactVersionId": version, "experimentKey": self._key, "state": "CLOSED"}
                 self._rest.post_from_endpoint("write/artifacts/state", state)
         except TrackerUnavailableError:
-            _begun[event] = version, sent
+            _incomplete[event] = version, sent
             raise
 
     def _begin_version(self, made: Version, what: str) -> str:
@@ -316,7 +318,7 @@ class Server:
             return str(answer.json()["artifactVersionId"])
 
     def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
-        """Write the files of an artifact's version into a directory, and return their paths.
+        """Download the files of an artifact's version into a directory, and return their paths.
 
         Raises:
             LookupError: no version has the alias.
@@ -351,7 +353,7 @@ class Server:
 
 
 def read_points(options: CometOptions, key: str, names: Iterable[str]) -> dict[str, list[Value]]:
-    """Return the points of metrics of an experiment, which is not opened; none if there is no such experiment.
+    """Return name → values of metrics, without opening the experiment; none if it does not exist.
 
     Raises:
         TrackerUnavailableError: Comet cannot be read, or lists only a sample of a metric.
@@ -372,7 +374,7 @@ def read_points(options: CometOptions, key: str, names: Iterable[str]) -> dict[s
             return {}
         for name in {each["name"] for each in summaries}.intersection(names):
             listed = (client.get_experiment_metric(key, name) or {}).get("metrics") or []
-            if len(listed) >= _MOST_LISTED:
+            if len(listed) >= _MAX_LISTED:
                 raise TrackerUnavailableError(f"Comet lists {len(listed):,} points of {name!r}, which may be a sample")
             found[name] = [
                 Value(name, number, each["timestamp"], each["step"], each["epoch"])
@@ -390,11 +392,11 @@ def _access(options: CometOptions) -> tuple[str, str]:
     api_key = get_api_key(options["api_key"], get_config())
     if not api_key:
         raise AccessError("not logged in to Comet: run `comet login`, or set COMET_API_KEY")
-    return api_key, options["url"] or get_backend_address(get_config())  # the key may have named another one
+    return api_key, options["url"] or get_backend_address(get_config())  # the key may contain another one
 
 
 def _try_once(client: Any) -> None:
-    """Have one of the client's HTTP clients try each request once: the courier tries again, and not in an hour."""
+    """Make one of comet_ml's HTTP clients send each request once: it retries for an hour, the courier sooner."""
     post = client.post
     client.retry_session = client.session
     client.post = lambda *args, session=None, **kwargs: post(*args, session=client.session, **kwargs)

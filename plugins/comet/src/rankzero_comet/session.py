@@ -1,4 +1,4 @@
-"""What direct use and couriers share: the names and values that Comet accepts, and how it shows each kind of data."""
+"""Convert names, values and media to Comet's; the base class of sessions for direct use and couriers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LARGEST_PAGE = 1_000_000  # bytes: plotly's figures bring all of plotly with th
 
 
 class CometSession(Session):
-    """Writes what is logged as Comet shows it; subclasses send it."""
+    """Converts data to Comet's form; subclasses send it."""
 
     key: str
     """The experiment's key."""
@@ -49,11 +49,11 @@ class CometSession(Session):
         self._names: dict[str, str] = {}
 
     def call(self, method: str, value: Any, *more: Any, context: LogContext) -> None:
-        """Call a method that Comet's ``Experiment`` has, or what ``RestApiClient`` has instead."""
+        """Call a method of Comet's ``Experiment``, or the equivalent of ``RestApiClient``."""
         raise NotImplementedError
 
     def send_params(self, params: Mapping[str, Any], context: LogContext) -> None:
-        """Send params by their names in Comet."""
+        """Send params, which have their names in Comet."""
         raise NotImplementedError
 
     def send_file(self, file: Upload) -> None:
@@ -61,11 +61,11 @@ class CometSession(Session):
         raise NotImplementedError
 
     def send_version(self, version: Version) -> None:
-        """Make a version of an artifact."""
+        """Create a version of an artifact."""
         raise NotImplementedError
 
     def download(self, artifact: str, alias: str, directory: Path) -> list[Path]:
-        """Write the files of an artifact's version into a directory, and return their paths.
+        """Download the files of an artifact's version into a directory, and return their paths.
 
         Raises:
             LookupError: no version has the alias.
@@ -75,12 +75,12 @@ class CometSession(Session):
     # Names, params, tags
 
     def known_as(self, name: str) -> str:
-        """Return what a metric or param is called in Comet; different names stay different."""
+        """Return the name of a metric or param in Comet; different names stay different."""
         known = self._names.get(name)
         if known is None:
             known = self._names[name] = metric_name(name)
             if known != name:
-                message = f"Comet takes names of 1 to {_LONGEST_NAME} characters: {name!r} is {known!r} there"
+                message = f"Comet accepts names of 1 to {_LONGEST_NAME} characters: {name!r} is called {known!r} there"
                 self.warner.warn(message)
         return known
 
@@ -95,11 +95,11 @@ class CometSession(Session):
             self.send_params(values | {name: text[:_LONGEST_VALUE] for name, text in long.items()}, context)
         for name, text in long.items():
             asset = f"params/{name}.txt"
-            message = f"Comet takes params of {_LONGEST_VALUE} characters: {name!r} is whole in the asset {asset}"
+            message = f"Comet accepts params of {_LONGEST_VALUE} characters: {name!r} is whole in the asset {asset}"
             self.warner.warn(message)
             self._send(text.encode(), ASSET, asset, context)
         if any(isinstance(value, Mapping) and value for value in params.values()):
-            self.call("log_other", "hasNestedParams", True, context=context)  # Comet shows them as a tree then
+            self.call("log_other", "hasNestedParams", True, context=context)  # then Comet shows them as a tree
 
     def write_tags(self, tags: Sequence[str], context: LogContext) -> None:
         self.call("add_tags", list(tags), context=context)
@@ -138,7 +138,7 @@ class CometSession(Session):
                 self.call("log_html", path.read_text(encoding="utf-8", errors="replace"), context=context)
 
     def _send_shown(self, media: Media, file: MediaFile, name: str, context: LogContext, layers: Any = None) -> str:
-        """Send a picture, sound or video, as any file if Comet cannot show it; return its name in Comet."""
+        """Send a picture, sound or video, as a plain file if Comet cannot show it; return its name in Comet."""
         path = Path(file.path)
         shown, suffixes = _SHOWN.get(media.kind, _SHOWN["image"])
         if suffixes and path.suffix.lower() not in suffixes:
@@ -147,7 +147,7 @@ class CometSession(Session):
         return name + path.suffix
 
     def _write_table(self, media: Media, context: LogContext) -> None:
-        """Write a table as CSV, a single text as one of Comet's samples of text."""
+        """Write a table as CSV, and a single text as a text sample."""
         columns, rows = media.table()
         if media.kind == "text" and len(columns) == len(rows) == 1:
             text = str(rows[0][0]).encode(errors="replace")
@@ -212,7 +212,7 @@ def metric_name(name: str) -> str:
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each param with the keys that lead to it, as Comet's client names those of nested dictionaries."""
+    """Yield (name, value) of each param; keys of nested dictionaries are joined by ``|``, as by Comet's client."""
     for key, value in params.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{key}|")
@@ -225,7 +225,7 @@ def _cell(value: Any) -> Any:
 
 
 def _as_histogram(values: Histogram) -> bytes:
-    """Return a histogram in Comet's form: its fixed bins, which grow by a tenth each."""
+    """Return a histogram as JSON with Comet's bins, each a tenth wider than the previous one."""
     centres = [(low + high) / 2 for low, high in zip(values.edges, values.edges[1:], strict=False)]
     drawn = [(centre, count) for centre, count in zip(centres, values.counts, strict=True) if math.isfinite(centre)]
     histogram = load_sdk().Histogram()
