@@ -46,9 +46,9 @@ def test_before_it_is_opened(here):
         ({"prefix": None}, "prefix is a text"),
         ({"log_model_checkpoints": "all"}, "log_model_checkpoints is True or False, not 'all'"),
         ({"project": 3}, "project is a text, not 3"),
-        ({"tags": [1]}, "tags are texts"),
+        ({"tags": [1]}, "tags must be texts"),
         ({"with_id": "RUN-1", "custom_run_id": "x"}, "give one of them"),
-        ({"run": "RUN-1"}, "run is what neptune.init_run returns"),
+        ({"run": "RUN-1"}, "run must be what neptune.init_run returns"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, message):

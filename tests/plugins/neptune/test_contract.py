@@ -12,7 +12,7 @@ from rankzero.testing import ALL, DeliveryContract, LoggerContract, Tracked
 from rankzero.testing.faults import status
 from rankzero_neptune import NeptuneLogger
 
-pytestmark = pytest.mark.filterwarnings("ignore:Neptune takes only increasing steps")
+pytestmark = pytest.mark.filterwarnings("ignore:Neptune accepts only increasing steps")
 
 
 class Neptune:

@@ -39,10 +39,10 @@ def test_values_arrive_with_step_and_time(server, logger):
 
 def test_what_a_series_cannot_hold_is_text_beside_it(server, logger):
     logger.log_metrics({"loss": 1.0}, step=3)
-    with pytest.warns(UserWarning, match="no NaN and no infinity in a series: those of 'training/loss'"):
+    with pytest.warns(UserWarning, match="no NaN and infinity in a series: those of 'training/loss'"):
         logger.log_metrics({"loss": math.nan}, step=4)
     logger.log_metrics({"loss": -math.inf}, step=5)  # said once
-    with pytest.warns(UserWarning, match="Neptune takes only increasing steps"):
+    with pytest.warns(UserWarning, match="Neptune accepts only increasing steps"):
         logger.log_metrics({"loss": 2.0}, step=1)
     logger.log_metrics({"loss": 2.5}, step=3)
     logger.close()
@@ -256,7 +256,7 @@ def test_what_is_logged_after_a_given_run_was_stopped_warns(server, here, quiet,
     logger.log_metrics({"loss": 1.0}, step=0)
     run.stop()
     (tmp_path / "weights.bin").write_bytes(b"weights")
-    with pytest.warns(UserWarning, match=r"RUN-1, which was given to NeptuneLogger as run=\.\.\., was stopped"):
+    with pytest.warns(UserWarning, match=r"RUN-1, which was passed to NeptuneLogger as run=\.\.\., has been stopped"):
         logger.log_metrics({"test_loss": 2.0}, step=1)
     logger.log_hyperparams({"lr": 0.1})
     logger.log_image("picture", [np.zeros((4, 4, 3), np.uint8)])

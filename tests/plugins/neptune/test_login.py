@@ -42,7 +42,7 @@ def test_no_token(server, here, monkeypatch, tmp_path):
 
 def test_a_text_that_is_no_token(server, here, monkeypatch, tmp_path):
     monkeypatch.setenv("NEPTUNE_API_TOKEN", "b64?")
-    assert "b64?" not in refused("names no server", tmp_path)
+    assert "b64?" not in refused("contains no server", tmp_path)
 
 
 def test_no_project(server, here, monkeypatch, tmp_path):
@@ -72,7 +72,7 @@ def test_sync_says_at_once_what_only_a_person_can_mend(server, here, monkeypatch
 def test_a_run_that_the_user_opened_is_for_direct_use(server, make_logger, tmp_path):
     opened = make_logger()
     run = opened.run
-    with pytest.raises(ConfigError, match=r"run=\.\.\. is for a logger that is used directly"):
+    with pytest.raises(ConfigError, match=r"run=\.\.\. works only in direct use"):
         rankzero.start([NeptuneLogger(run=run)], dir=tmp_path / "runs")
 
 
@@ -134,4 +134,4 @@ def test_which_servers_are_the_hosted_service():
 def test_a_token_of_no_server(here, monkeypatch, tmp_path, address):
     token = base64.b64encode(f'{{"api_address": {address}}}'.encode()).decode()
     monkeypatch.setenv("NEPTUNE_API_TOKEN", token)
-    refused("names no server", tmp_path)
+    refused("contains no server", tmp_path)

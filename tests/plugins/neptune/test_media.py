@@ -121,7 +121,7 @@ def test_texts_are_series(attached, stored):
 def test_a_long_text_is_whole_in_a_file(attached, stored):
     text = "".join(f"line {number}\n" for number in range(1000))
     with pytest.warns(
-        UserWarning, match="1,000 characters in a series; 'training/said' is whole in 'training/said_whole/step_1'"
+        UserWarning, match="1,000 characters in a series: all of 'training/said' is in 'training/said_whole/step_1'"
     ):
         attached.log_text("said", ["text"], [[text]], step=1)
     run = stored()

@@ -1,7 +1,7 @@
-"""Checkpoints in a Neptune run: where they are, which is the latest and the best, and which are superseded.
+"""Checkpoints in a Neptune run: upload, aliases, and deletion of superseded ones.
 
-``model/checkpoints/NAME`` holds the file, ``model/checkpoint_details/NAME`` what is known of it, as JSON, and
-``model/aliases/ALIAS`` the name of the one that has an alias.
+``model/checkpoints/NAME`` is the file, ``model/checkpoint_details/NAME`` its details as JSON, and
+``model/aliases/ALIAS`` the name of the checkpoint with this alias.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CALLBACK = (
 
 
 class Details(msgspec.Struct):
-    """What is known of a checkpoint."""
+    """The details of a checkpoint."""
 
     file: str
     """The name of its file or directory."""
     source: str = ""
-    """Where that is, if it is not a copy."""
+    """Its path, unless it is a snapshot."""
     score: float | None = None
     step: int | None = None
     aliases: list[str] = []
@@ -47,24 +47,24 @@ class Checkpoints:
 
     Args:
         session: writes to the run.
-        namespace: where all their paths begin, ``training/model``.
-        has_copies: whether what is logged is a copy, whose path does not tell one checkpoint from another.
+        namespace: the namespace of all fields, ``training/model``.
+        has_snapshots: whether the files are snapshots, whose paths do not identify a checkpoint.
     """
 
-    def __init__(self, session: NeptuneSession, namespace: str, *, has_copies: bool) -> None:
+    def __init__(self, session: NeptuneSession, namespace: str, *, has_snapshots: bool) -> None:
         self._session = session
         self._namespace = namespace
-        self._has_copies = has_copies
+        self._has_snapshots = has_snapshots
         self._known: dict[str, Details] | None = None
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Store a checkpoint, a file or a directory, and delete those that it supersedes."""
+        """Store a checkpoint, a file or directory, and delete those that it supersedes."""
         if self._known is None:
             self._known = self._read_details()
         known, score = self._known, to_jsonable(checkpoint.score)
         details = Details(
             Path(checkpoint.path).name,
-            source="" if self._has_copies else os.path.abspath(checkpoint.path),
+            source="" if self._has_snapshots else os.path.abspath(checkpoint.path),
             score=None if score is None or isinstance(score, str) else float(score),
             step=checkpoint.step,
             aliases=checkpoint.aliases,
@@ -100,7 +100,7 @@ class Checkpoints:
         """Download the checkpoint with an alias into a directory, and return its path.
 
         Raises:
-            LookupError: no checkpoint has it.
+            LookupError: no checkpoint has the alias.
         """
         names = self._session.texts_below(self._path("aliases"))
         if named("", alias) not in names:
@@ -124,10 +124,10 @@ class Checkpoints:
 
 
 def superseded_by(newest: str, known: Mapping[str, Details]) -> list[str]:
-    """Return the names of the checkpoints that a ModelCheckpoint has deleted when it has saved the newest.
+    """Return the names of the checkpoints that a ModelCheckpoint has deleted after saving the newest.
 
-    It keeps the ``save_top_k`` best of those with a score; without one, only what is latest or best. A checkpoint
-    that no ModelCheckpoint has saved stays, and so does one that has an alias.
+    It keeps the ``save_top_k`` best by score, or without a score only the latest and the best. Checkpoints with an
+    alias, and those of no ModelCheckpoint, are kept.
     """
     most, monitor = known[newest].metadata.get("save_top_k"), known[newest].metadata.get("monitor")
     if not isinstance(most, int) or most < 1:
@@ -136,7 +136,7 @@ def superseded_by(newest: str, known: Mapping[str, Details]) -> list[str]:
     if monitor is None:
         superseded = list(saved)
     else:
-        # "last" has the score of another: different scores are counted, so that none is deleted too early.
+        # Count different scores, because "last" has the score of another checkpoint.
         is_max = known[newest].metadata.get("mode") == "max"
         scores = sorted({each.score for each in saved.values() if each.score is not None}, reverse=is_max)
         worse = set(scores[most:])
@@ -145,20 +145,20 @@ def superseded_by(newest: str, known: Mapping[str, Details]) -> list[str]:
 
 
 def _callback(details: Details) -> Sequence[Any]:
-    """Return what tells the checkpoints of one ModelCheckpoint from those of another."""
+    """Return values that identify the ModelCheckpoint of a checkpoint."""
     return [details.metadata.get(name) for name in _CALLBACK]
 
 
 def name_for(details: Details, known: Mapping[str, Details]) -> str:
-    """Return the name under which a checkpoint is stored: its file's, or one beside it if another one has that."""
+    """Return the name of a checkpoint in Neptune: its file's name, with a number if another checkpoint has it."""
     stem, suffix = os.path.splitext(details.file)
     names = (f"{stem}_{number}{suffix}" if number > 1 else details.file for number in count(1))
     return next(name for name in names if name not in known or _replaces(details, known[name]))
 
 
 def _replaces(new: Details, old: Details) -> bool:
-    """Return whether a checkpoint was saved in the place of one with the same name."""
+    """Return whether a checkpoint overwrites an older one with the same name."""
     if not set(old.aliases) <= {*new.aliases, _LATEST}:
-        return False  # it is still the best, or what somebody named it
-    # Of a copy it is not known where it was saved.
+        return False  # the older one still has an alias
+    # The path of a snapshot's original is unknown.
     return new.source == old.source if new.source and old.source else _callback(new) == _callback(old)

@@ -1,7 +1,7 @@
-"""Requests below ``neptune.Run``, which return when the server has answered, and what errors of Neptune mean.
+"""Requests to Neptune that return when the server has responded, and the translation of Neptune's errors.
 
-This module and the sessions use what Neptune's client does not document (neptune 1.14). By itself the client waits ten
-minutes for an answer, and for ever for that to an upload or a login; and it accepts an empty answer to operations.
+This module and the sessions use undocumented parts of Neptune's client (neptune 1.14). The client itself waits ten
+minutes for a response, forever after an upload or a login, and it accepts an empty response to operations.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from rankzero_neptune.options import END_OF_SERVICE, is_hosted, server_of
 T = TypeVar("T")
 
 _OK = 200
-_OPERATIONS = "/attributes/operations"  # answered with the list of what was refused
-_SLOWEST = 50_000  # bytes a second at which files are uploaded
+_OPERATIONS = "/attributes/operations"  # the response is the list of refused operations
+_MIN_UPLOAD_SPEED = 50_000  # bytes per second
 _TIMEOUT = 60.0
-_UPLOADS = 3
+_MAX_UPLOADS = 3
 _PAGE = 1000  # points
 
 # Errors
 
-_STOPPED = "; Neptune's client has given up, and keeps on this machine what it has not sent"
-_LIMITS = ("PROJECT_LIMITS_EXCEEDED", "WORKSPACE_IN_READ_ONLY_MODE")  # of the account, which can be raised
-_FORBIDDEN = "it forbids this (403): the token may not write to the project, or something on the way answers so"
+_STOPPED = "; Neptune's client has given up, and keeps unsent data on this machine"
+_LIMITS = ("PROJECT_LIMITS_EXCEEDED", "WORKSPACE_IN_READ_ONLY_MODE")  # of the account; they can be raised
+_FORBIDDEN = "it forbids this (403): the token may not write to the project, or a proxy refuses it"
 _LOGIN = "it refuses the login; set NEPTUNE_API_TOKEN"
 _TEXTS = {
     "Forbidden": _FORBIDDEN,
@@ -44,7 +44,7 @@ _TEXTS = {
     "NeptuneInvalidApiTokenException": _LOGIN,
     "OAuth2Error": _LOGIN,
 }
-"""What to say instead of the page that the client prints, which is about the hosted service."""
+"""Short texts instead of the client's, which are long and about the hosted service."""
 _DECORATION = re.compile(r"\x1b\[[0-9;]*m|-{4,}\w*-{4,}")
 _LONGEST = 400
 
@@ -62,7 +62,7 @@ ERRORS = (
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Return what an error of Neptune's client says, in one line, and the status and code of the server's answer."""
+    """Return the text of an error of Neptune's client in one line, and the status and code of the response."""
     response, code = getattr(error.__cause__, "response", None), None
     status = getattr(error, "status", None) or getattr(response, "status_code", None)
     with suppress(AttributeError, ValueError):  # no answer, or a page
@@ -87,31 +87,31 @@ def _brief(error: BaseException) -> str:
 
 
 def request_timeout() -> float:
-    """Return for how many seconds a request may go unanswered: ``$NEPTUNE_REQUEST_TIMEOUT``, or 60."""
+    """Return the timeout of a request in seconds: ``$NEPTUNE_REQUEST_TIMEOUT``, or 60."""
     return float(os.environ.get("NEPTUNE_REQUEST_TIMEOUT") or _TIMEOUT)
 
 
 class _Clock(threading.local):
-    """The clock of Neptune's client, which is fast in a thread that is in `limited`: two tries and no pause in them."""
+    """The clock of Neptune's client; inside `limited` it runs fast, so that the client gives up after two attempts."""
 
     is_limited = False
     ahead = 0.0
 
     def monotonic(self) -> float:
-        """Return the time; the client asks before the first try, and before each."""
+        """Return the time; the client calls this at the beginning, and before each attempt."""
         if self.is_limited:
-            self.ahead += 0.4 * _tries_for()
+            self.ahead += 0.4 * _retries_timeout()
         return time.monotonic() + self.ahead
 
     def sleep(self, seconds: float) -> None:
-        """Pause, or have the client give up instead."""
+        """Sleep, or make the client give up instead."""
         if self.is_limited:
-            self.ahead += _tries_for()
+            self.ahead += _retries_timeout()
         else:
             time.sleep(seconds)
 
 
-def _tries_for() -> float:
+def _retries_timeout() -> float:
     from neptune.common.backends import utils
 
     return float(utils.retries_timeout)
@@ -122,7 +122,7 @@ _clock = _Clock()
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Have Neptune's client try a request once, and wait for its answer for a limited time, in this thread."""
+    """Make Neptune's client send each request of this thread once, with a timeout."""
     _limit_new_clients()
     _clock.is_limited = True
     try:
@@ -138,7 +138,7 @@ def _limit_new_clients() -> None:
     from neptune.internal.backends import hosted_client
 
     make_session = oauth.OAuth2Session
-    utils.time = _clock  # by which it tries again what has failed
+    utils.time = _clock  # used for retries
     hosted_client._set_pool_size = lambda client: _limit(client.session)  # called with each new client
     oauth.OAuth2Session = lambda *args, **kwargs: _limit(make_session(*args, **kwargs))
 
@@ -159,14 +159,14 @@ def _make_adapter() -> Any:
         def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
             seconds = request_timeout()
             size = len(request.body) if isinstance(request.body, str | bytes) else 0
-            kwargs["timeout"] = (min(seconds, 30.0), seconds + size / _SLOWEST)
+            kwargs["timeout"] = (min(seconds, 30.0), seconds + size / _MIN_UPLOAD_SPEED)
             return super().send(request, *args, **kwargs)
 
     return LimitedAdapter()
 
 
 def _check_answer(response: Any, **_: object) -> None:
-    """Raise what has the client try again if the answer to operations is not Neptune's; it checks all others."""
+    """Raise the error for a retry if the response to operations is not from Neptune; the client checks all others."""
     from requests import ConnectionError
 
     if response.status_code != _OK or not urlsplit(response.url).path.endswith(_OPERATIONS):
@@ -177,18 +177,18 @@ def _check_answer(response: Any, **_: object) -> None:
         is_neptunes = False
     if not is_neptunes:
         begin = response.text.lstrip()[:20]
-        what = f"what begins with {begin!r}" if begin else "nothing"
-        raise ConnectionError(f"{response.url} answered with {what}, which is no answer of Neptune's")
+        what = f"a text that begins with {begin!r}" if begin else "nothing"
+        raise ConnectionError(f"{response.url} answered with {what}, which is not an answer of Neptune")
 
 
 def _limit_uploads(backend: Any) -> None:
-    """Upload a file that changes meanwhile a few times; the client does so without end."""
+    """Limit the attempts to upload a file that changes meanwhile; the client has no limit."""
     from neptune.common.exceptions import ClientHttpError
 
     upload = backend._execute_upload_operations
 
-    def upload_at_last(*args: Any, **kwargs: Any) -> Any:
-        for _ in range(_UPLOADS - 1):
+    def upload_a_few_times(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(_MAX_UPLOADS - 1):
             try:
                 return upload(*args, **kwargs)
             except ClientHttpError as error:
@@ -196,21 +196,21 @@ def _limit_uploads(backend: Any) -> None:
                     raise
         return upload(*args, **kwargs)
 
-    backend._execute_upload_operations_with_400_retry = upload_at_last
+    backend._execute_upload_operations_with_400_retry = upload_a_few_times
 
 
 # Requests
 
 
 class Field(NamedTuple):
-    """What a run holds at a path."""
+    """A field of a run."""
 
     type: str
-    """In Neptune's words: ``floatSeries``, ``string``, …"""
+    """Neptune's type: ``floatSeries``, ``string``, …"""
     value: Any
-    """Of a single value; None for others."""
+    """The value of a single value; None for other types."""
     last_step: float | None
-    """Of a series, if the server returns it."""
+    """The last step of a series, if the server returns it."""
 
 
 class RunClient:
@@ -221,7 +221,7 @@ class RunClient:
         project: ``workspace/name``.
         proxies: for HTTP, as ``requests`` takes them.
         with_id: Neptune's short id of a run that exists.
-        custom_id: otherwise, the id under which the run is found, or created.
+        custom_id: without ``with_id``, the id by which the run is found or created.
 
     Raises:
         DeliveryError: see `ERRORS`.
@@ -237,25 +237,25 @@ class RunClient:
         self._type = ContainerType.RUN
         self._login: Any = None
         self._server = server_of(api_key)
-        # The client raises anything when it does not understand an answer.
+        # The client raises any exception for an unexpected response.
         self._rules: tuple[Rule, ...] = (*ERRORS, Rule(TrackerUnavailableError))
         if is_hosted(self._server):
             note = f". {END_OF_SERVICE}"
             self._rules = tuple(msgspec.structs.replace(rule, advice=rule.advice + note) for rule in self._rules)
         try:
-            self._backend: Any = self._ask(
+            self._backend: Any = self._request(
                 lambda: HostedNeptuneBackend(Credentials.from_token(api_key), proxies and dict(proxies))
             )
         except TrackerUnavailableError:
-            _forget_answers()
+            _clear_caches()
             raise
         http = self._backend._http_client
         self._login = http.authenticator.auth
-        for session in (http.session, self._login.session):  # others of this process may have made them
+        for session in (http.session, self._login.session):  # they may have been created before `limited` was entered
             _limit(session)
         _limit_uploads(self._backend)
-        self._project = self._ask(lambda: self._backend.get_project(project))
-        found = self._ask(lambda: self._find_or_create(with_id, custom_id))
+        self._project = self._request(lambda: self._backend.get_project(project))
+        found = self._request(lambda: self._find_or_create(with_id, custom_id))
         self._id: str = found.id
         self.short_id: str = found.sys_id
         """Neptune's id of the run in its project, ``RUN-1``."""
@@ -270,56 +270,56 @@ class RunClient:
         name = f"{self._project.workspace}/{self._project.name}/{with_id}"
         return self._backend.get_metadata_container(name, self._type)
 
-    def _ask(self, question: Callable[[], T]) -> T:
+    def _request(self, request: Callable[[], T]) -> T:
         try:
             with limited(), translated(self._rules, self._server, read=read_failure):
-                return question()
+                return request()
         except TrackerUnavailableError:
             if self._login is not None:
-                self._login.token_expires_at = 0  # log in anew the next time: that may be what is wrong
+                self._login.token_expires_at = 0  # log in again next time: the token may be the problem
             raise
 
     def execute(self, operations: Sequence[Any]) -> None:
-        """Have the server do some operations; files are uploaded first, and all the rest is one request.
+        """Execute operations on the server: upload files first, and send all others in one request.
 
         Raises:
-            RejectedError: the server refused some of them, and did the others.
-            DeliveryError: it is not known which were done.
+            RejectedError: the server refused some operations, and executed the others.
+            DeliveryError: it is unknown which operations were executed.
         """
-        left = list(operations)
+        remaining = list(operations)
         errors: list[BaseException] = []
-        while left:
-            request = functools.partial(self._backend.execute_operations, self._id, self._type, left, None)
-            done, failed = self._ask(request)
+        while remaining:
+            request = functools.partial(self._backend.execute_operations, self._id, self._type, remaining, None)
+            done, failed = self._request(request)
             errors += failed
             if not done:
-                raise TrackerUnavailableError("Neptune's client has left out operations")
-            left = left[done:]
+                raise TrackerUnavailableError("Neptune's client has skipped operations")
+            remaining = remaining[done:]
         if errors:
             raise RejectedError(f"Neptune refused {len(errors)} of the operations, the first: {_brief(errors[0])}")
 
     def fields(self) -> dict[str, Field]:
-        """Return what the run holds, by path."""
+        """Return path → field of the run."""
         from neptune.common.backends.utils import with_api_exceptions_handler
         from neptune.internal.backends.hosted_client import DEFAULT_REQUEST_KWARGS
 
         ask = with_api_exceptions_handler(self._backend.leaderboard_client.api.getExperimentAttributes)
-        result = self._ask(lambda: ask(experimentId=self._id, **DEFAULT_REQUEST_KWARGS).response().result)
+        result = self._request(lambda: ask(experimentId=self._id, **DEFAULT_REQUEST_KWARGS).response().result)
         return {each.name: _field(each) for each in result.attributes}
 
     def newest_points(self, path: str, kind: str, since: int) -> list[Point]:
         """Return the newest points of a series of floats or strings, the oldest first.
 
         Args:
-            path: of the series.
+            path: the series.
             kind: ``floatSeries`` or ``stringSeries``.
-            since: go back at least to this time, in milliseconds.
+            since: return at least all points since this time, in milliseconds.
         """
         backend = self._backend
         get = backend.get_float_series_values if kind == "floatSeries" else backend.get_string_series_values
 
         def page(offset: int, limit: int) -> Any:
-            return self._ask(lambda: get(self._id, self._type, path.split("/"), offset, limit))
+            return self._request(lambda: get(self._id, self._type, path.split("/"), offset, limit))
 
         begin = page(0, 1).totalItemCount
         points: list[Point] = []
@@ -330,8 +330,8 @@ class RunClient:
         return points
 
     def download(self, path: str, destination: str) -> None:
-        """Download a file to a path on this machine."""
-        self._ask(lambda: self._backend.download_file(self._id, self._type, path.split("/"), destination, False))
+        """Download a file."""
+        self._request(lambda: self._backend.download_file(self._id, self._type, path.split("/"), destination, False))
 
 
 def _field(attribute: Any) -> Field:
@@ -339,10 +339,10 @@ def _field(attribute: Any) -> Field:
     return Field(attribute.type, getattr(properties, "value", None), getattr(properties, "lastStep", None))
 
 
-def _forget_answers() -> None:
-    """Have Neptune's client ask anew: it remembers the first answer, also one that is not Neptune's."""
+def _clear_caches() -> None:
+    """Clear the caches of Neptune's client, which also keep responses that are not from Neptune."""
     from neptune.internal.backends import hosted_client as client
 
-    made = (client.create_http_client_with_auth, client.create_backend_client, client.create_leaderboard_client)
-    for function in (client.get_client_config, *made, client.create_artifacts_client):
+    create = (client.create_http_client_with_auth, client.create_backend_client, client.create_leaderboard_client)
+    for function in (client.get_client_config, *create, client.create_artifacts_client):
         function.cache_clear()

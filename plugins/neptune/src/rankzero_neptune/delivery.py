@@ -1,8 +1,7 @@
-"""How what is logged gets to Neptune: by its client in direct use; under a courier by requests that are answered.
+"""The sessions that send data to Neptune: with Neptune's client in direct use, with confirmed requests in a courier.
 
-Neptune's own client works through a queue in a thread that dies silently. So what a courier delivers waits until
-`CourierSession.flush`, and is then a few requests. After a failure the run is read anew, and what it has is not sent
-again.
+Neptune's client has a queue, and a thread that dies silently. So `CourierSession` collects operations, and sends them
+in a few requests when it is flushed. After a failure it reads the run, and does not send what the run has.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from rankzero_neptune.options import NeptuneOptions
 from rankzero_neptune.session import MOST_POINTS, NeptuneSession
 
 _OFFLINE_NAME, _OFFLINE_ID = "offline-name", "OFFLINE"
-_MARK = "rankzero/run_id"
+_RUN_ID = "rankzero/run_id"
 _NAME, _FAILED = "sys/name", "sys/failed"
 _GOOD = ("success", "finished")
-_ENVIRONMENT_TIMEOUT = 10.0  # seconds to wait for the environment of the training process
-_BYTES_OF_POINT = 100
+_ENVIRONMENT_TIMEOUT = 10.0  # seconds
+_BYTES_PER_POINT = 100
 
 
 # Direct use
@@ -48,16 +47,16 @@ def init_run(options: NeptuneOptions) -> Any:
 
 
 def _name_in(client: RunClient) -> str | None:
-    """Return the name that a run has in Neptune: if the client is not given one, it renames the run to Untitled."""
+    """Return a run's name in Neptune; without it, the client would rename the run to Untitled."""
     field = client.fields().get(_NAME)
     return None if field is None else field.value
 
 
 class DirectSession(NeptuneSession):
-    """Hands what is logged to Neptune's client.
+    """Writes with Neptune's client.
 
     Args:
-        logger: whose run it is.
+        logger: its logger.
         run: a ``neptune.Run``, or a namespace of one.
         is_given: whether the user opened the run, and will stop it.
     """
@@ -66,7 +65,7 @@ class DirectSession(NeptuneSession):
         root = run.get_root_object()
         super().__init__(logger, dict(_types(root.get_structure())), "" if root is run else run._path)
         self._run, self._root, self._is_given = run, root, is_given
-        with suppress(Exception):  # an offline run has no address
+        with suppress(Exception):  # an offline run has no URL
             self.url = root.get_url()
         root.wait(disk_only=not root.exists("sys/id"))
         self.name, self.short_id = _OFFLINE_NAME, _OFFLINE_ID
@@ -80,15 +79,15 @@ class DirectSession(NeptuneSession):
     @property
     def experiment(self) -> Any:
         if self.has_ended:
-            raise given_run_has_ended(self.short_id)
+            raise given_run_ended(self.short_id)
         return self._run
 
     def resume(self, time: float) -> None:
         if self.has_ended:
             self.warner.warn(
                 "ended",
-                f"{self.short_id}, which was given to NeptuneLogger as run=..., was stopped: what is logged from now "
-                "on is not in Neptune. To log more, stop it later, or make a logger with project=... and with_id=...",
+                f"{self.short_id}, which was passed to NeptuneLogger as run=..., has been stopped: data logged from "
+                "now on is lost. Stop it later, or create a logger with project=... and with_id=...",
             )
 
     def send(self, operation: Any) -> None:
@@ -99,7 +98,7 @@ class DirectSession(NeptuneSession):
             if isinstance(operation, DeleteAttribute):
                 root.pop(path)
                 return
-            if root.get_attribute(path) is None:  # the user, too, may read it, or add to it
+            if root.get_attribute(path) is None:  # so that the user can read it, or add to it
                 attribute = attribute_classes[AttributeType(self._paths.type_of(path))]
                 root.set_attribute(path, attribute(root, operation.path))
             root._op_processor.enqueue_operation(operation, wait=False)
@@ -108,25 +107,27 @@ class DirectSession(NeptuneSession):
         self.send_points(path, points)
 
     def upload(self, path: str, file: str) -> None:
-        """Store a copy of a file: the client uploads later, when the file may be another, or deleted."""
+        """Store a copy of a file: the client uploads it later, when the original may be changed or deleted."""
         if self.has_ended:
             return
-        there, storage = self._paths.claim(path, "file").split("/"), self._root._op_processor.operation_storage
+        destination, storage = self._paths.claim(path, "file").split("/"), self._root._op_processor.operation_storage
         with open(file, "rb") as stream:
             copied = File.from_stream(stream, extension=Path(file).suffix.removeprefix("."))
-            self.send(UploadFile.of_file(copied, there, storage))
+            self.send(UploadFile.of_file(copied, destination, storage))
 
     def read_points(self, path: str, kind: str, since: int) -> Iterable[Point]:
-        with suppress(Exception):  # where the client cannot read: offline
+        with suppress(Exception):  # an offline run cannot be read
             newest = self._root[path].fetch_values(progress_bar=False).iloc[-1]
-            time = newest["timestamp"].to_pydatetime().timestamp()  # local and naive, which pandas takes for UTC
+            time = (
+                newest["timestamp"].to_pydatetime().timestamp()
+            )  # a naive local time, which pandas would treat as UTC
             return [Point(newest["value"], float(newest["step"]), milliseconds(time))]
         return ()
 
     def texts_below(self, path: str) -> dict[str, str]:
         found = {}
         for each in () if self.has_ended else self.paths_at(path):
-            with suppress(Exception):  # where the client cannot read: offline
+            with suppress(Exception):  # an offline run cannot be read
                 found[each.removeprefix(f"{path}/")] = self._root[each].fetch()
         return found
 
@@ -138,21 +139,21 @@ class DirectSession(NeptuneSession):
             self._root.wait(disk_only=self._options.mode == "offline")
 
     def close(self) -> None:
-        """Stop the run, unless the user opened it: its client sends the rest, or prints what it could not send."""
+        """Stop the run, unless the user opened it; the client then sends pending data, or prints what failed."""
         if not (self._is_given or self.has_ended):
             self._root.stop()
 
 
-def given_run_has_ended(short_id: str | None) -> ConfigError:
-    """Return the error for a logger whose run the user has opened, and stopped."""
+def given_run_ended(short_id: str | None) -> ConfigError:
+    """Return the error for a logger whose run=... has been stopped, or is in another process."""
     return ConfigError(
-        f"the run that was given to NeptuneLogger as run=..., {short_id}, has ended, or this is a copy of the logger, "
-        "which has no run; make a logger with project=... and with_id=... to go on with it"
+        f"the run {short_id}, which was passed to NeptuneLogger as run=..., has been stopped, or this is a copy of the "
+        "logger; to continue the run, create a logger with project=... and with_id=..."
     )
 
 
 def _types(structure: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (path, Neptune's type) of what a run holds."""
+    """Yield (path, Neptune's type) of a run's fields."""
     types = {attribute: kind.value for kind, attribute in attribute_classes.items()}
     for name, each in structure.items():
         if isinstance(each, Mapping):
@@ -165,10 +166,10 @@ def _types(structure: Mapping[str, Any], above: str = "") -> Iterator[tuple[str,
 
 
 class CourierSession(NeptuneSession):
-    """Continues the Neptune run of a rankzero run, or creates it.
+    """Creates or continues the Neptune run of a rankzero run.
 
     Args:
-        logger: whose run it is.
+        logger: its logger.
         run: the rankzero run.
         is_known: whether the logger has opened the run before.
     """
@@ -184,25 +185,25 @@ class CourierSession(NeptuneSession):
         self._picture_steps = {path: step for path, step in steps.items() if step is not None}
         self._operations: list[Any] = []
         self._points: dict[tuple[str, type], list[Point]] = {}
-        mark = fields.get(_MARK)
+        mark = fields.get(_RUN_ID)
         if mark is None and is_known:
             raise AccessError(
-                f"{self.url}: the run was deleted in Neptune, and what it had is not there; to deliver all of it "
-                f"once more: rankzero sync {run.id} --to neptune --again"
+                f"{self.url}: the run was deleted in Neptune; to deliver all of it again: "
+                f"rankzero sync {run.id} --to neptune --again"
             )
         if mark is None or mark.value != run.id:  # another rankzero run continued it
             self._begin(run)
             self.flush()
 
     def _begin(self, run: RunInfo) -> None:
-        """Write what identifies the rankzero run, and what Neptune's client would if it ran in the training process.
+        """Write the run's id, name and tags, and the environment of the training process.
 
-        ``source_files=[]`` leaves out the script and ``git_ref=False`` the state of the repository; the list of
-        packages is stored only if ``dependencies`` is given.
+        As with Neptune's client, ``source_files=[]`` leaves out the script and ``git_ref=False`` the state of the
+        repository; the list of packages is stored only if ``dependencies`` is given.
         """
         options, is_ours = self._options, not self._options["with_id"]
         texts: dict[str, str | None] = {
-            _MARK: run.id,
+            _RUN_ID: run.id,
             "rankzero/parent": run.parent,
             _NAME: options["name"] or (run.name if is_ours else None),
             "sys/description": options["description"] or run.notes,
@@ -223,15 +224,15 @@ class CourierSession(NeptuneSession):
             if text:
                 self.assign(path, text)
         for path, file in files.items():
-            if file is not None and os.path.isfile(there := os.path.join(run.dir, file)):
-                self.upload(path, there)
+            if file is not None and os.path.isfile(source := os.path.join(run.dir, file)):
+                self.upload(path, source)
         if is_ours:
             self.assign(_FAILED, False)
         self.add_strings("sys/tags", [*(options["tags"] or ()), *run.tags])
         self.add_strings("sys/group_tags", filter(None, [run.group]))
 
     def join(self) -> Any:
-        """Return a ``neptune.Run`` of the same run, which changes nothing in it but what the user asked for."""
+        """Open a ``neptune.Run`` of the same run that captures nothing by itself."""
         quiet = ("capture_stdout", "capture_stderr", "capture_hardware_metrics", "capture_traceback", "git_ref")
         first_time_only = dict.fromkeys(("custom_run_id", "tags", "description", "mode"))
         name = _name_in(self._client) or self.name
@@ -277,13 +278,13 @@ class CourierSession(NeptuneSession):
 
 
 def connect(options: NeptuneOptions, custom_id: str) -> RunClient:
-    """Find the run in Neptune, or create it with an id of our own."""
-    where = options.token, options.project, options["proxies"]
-    return RunClient(*where, with_id=options["with_id"], custom_id=custom_id)
+    """Find the run in Neptune, or create it with a custom id."""
+    destination = options.token, options.project, options["proxies"]
+    return RunClient(*destination, with_id=options["with_id"], custom_id=custom_id)
 
 
 def _batches(operations: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yield operations in parts, of which each is not more than the server should get in one request."""
+    """Yield operations in batches, each of the size of one request."""
     batch: list[Any] = []
     size = 0
     for operation in operations:
@@ -298,7 +299,7 @@ def _batches(operations: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _size(operation: Any) -> int:
-    """Return the number of points that an operation is as large as."""
+    """Return the size of an operation in points."""
     values = getattr(operation, "values", ())
     data = sum(len(getattr(each.value, "data", "")) for each in values if hasattr(each, "value"))
-    return len(values) + data // _BYTES_OF_POINT + 1
+    return len(values) + data // _BYTES_PER_POINT + 1

@@ -68,7 +68,7 @@ class NeptuneParquet(Folder):
 
 
 def _file_name(text: str) -> str:
-    """Return the name that neptune-exporter makes of a project or a run."""
+    """Return the file name that neptune-exporter uses for a project or run."""
     digest = blake2b(text.encode(), digest_size=8).hexdigest()
     return f"{_NOT_IN_FILE_NAMES.sub('_', text)}-{digest}"
 

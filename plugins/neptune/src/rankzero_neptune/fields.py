@@ -1,7 +1,7 @@
-"""The fields of a Neptune run: which path is free for what, and which points a series takes.
+"""The fields of a Neptune run: paths of new fields, and the points that a series accepts.
 
-A path holds one type, and nothing stands below it. A series takes a point only if its step is greater than that of the
-point before, and its time not earlier.
+A path has one field of one type, and no fields below it. A series accepts a point only if its step is greater than that
+of the previous point, and its time is not earlier.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from rankzero.values import to_json_number
 
 AS_TEXT = "_as_text"
-"""What is added to the name of a metric for the series of texts with the points that its own series does not take."""
+"""Suffix of a metric's name for the series of texts with points that its own series refuses."""
 SINGLE_TYPES = frozenset(["bool", "datetime", "float", "int", "string"])
-"""Types of single values, of which one can replace another."""
+"""Types of single values, which can replace each other."""
 LONGEST_POINT = 1000
-"""Characters of a text in a series; Neptune's client cuts off the rest."""
+"""Characters of a text in a series; Neptune's client truncates longer ones."""
 LONGEST_STRING = 16_384
 """Characters of a text that is a single value."""
 
@@ -32,19 +32,19 @@ _LARGEST_INT = 2**63 - 1
 
 
 def as_text(value: float) -> str:
-    """Return a float as a text from which it can be read again."""
+    """Return a float as a text without loss."""
     return str(to_json_number(value))
 
 
 def as_single(value: Any) -> bool | int | float | str:
-    """Return a value of JSON as one that Neptune has a type for: what it has none for becomes a text."""
+    """Return a JSON value unchanged if Neptune has a type for it; otherwise as a text."""
     if isinstance(value, int) and abs(value) > _LARGEST_INT:
         return str(value)
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def milliseconds(time: float) -> int:
-    """Return a Unix time in seconds as Neptune stores it."""
+    """Return a Unix time in seconds as milliseconds."""
     return round(time * 1000)
 
 
@@ -52,12 +52,12 @@ def milliseconds(time: float) -> int:
 
 
 def joined(*parts: str) -> str:
-    """Return parts of a path joined with ``/``, without empty ones, as Neptune does."""
+    """Join parts of a path with ``/``, without empty ones, as Neptune does."""
     return "/".join(part for each in parts for part in each.split("/") if part)
 
 
 def named(prefix: str, name: str) -> str:
-    """Return the path of a name below a prefix; what ends with an empty name gets one."""
+    """Return the path of a name below a prefix; an empty name is replaced."""
     path = f"{prefix}/{name}"
     return joined(path + _NO_NAME if path.endswith("/") else path)
 
@@ -67,27 +67,27 @@ class Paths:
 
     Args:
         types: Neptune's types of the existing fields, by path.
-        on_move: called with the wished path and the one that is used instead.
+        on_other_path: called with the wanted path, and the one that is used instead.
     """
 
-    def __init__(self, types: Mapping[str, str], on_move: Callable[[str, str], object]) -> None:
+    def __init__(self, types: Mapping[str, str], on_other_path: Callable[[str, str], object]) -> None:
         self._types: dict[str, str] = {}
         self._namespaces: set[str] = set()
-        self._on_move = on_move
+        self._on_other_path = on_other_path
         for path, kind in types.items():
             self._add(path, kind)
 
     def type_of(self, path: str) -> str | None:
-        """Return the type of a field, None if there is no field at this path."""
+        """Return the type of a field; None if there is no field at this path."""
         return self._types.get(path)
 
-    def claim(self, wished: str, kind: str) -> str:
-        """Return the path for a field of this type: the wished one, or one beside it if that is taken."""
-        path = wished
-        while (better := self._moved(path, kind)) != path:
+    def claim(self, wanted: str, kind: str) -> str:
+        """Reserve and return a path for a field of this type: the wanted one, or one beside it if that is taken."""
+        path = wanted
+        while (better := self._alternative(path, kind)) != path:
             path = better
-        if path != wished:
-            self._on_move(wished, path)
+        if path != wanted:
+            self._on_other_path(wanted, path)
         self._add(path, kind)
         return path
 
@@ -99,7 +99,7 @@ class Paths:
         """Return the paths of the fields at a path and below it."""
         return [each for each in self._types if each == path or each.startswith(f"{path}/")]
 
-    def _moved(self, path: str, kind: str) -> str:
+    def _alternative(self, path: str, kind: str) -> str:
         for above in _above(path):
             if above in self._types:
                 return f"{above}{_BELOW}{path.removeprefix(above)}"
@@ -129,12 +129,12 @@ class Point(NamedTuple):
 
     @property
     def is_non_finite(self) -> bool:
-        """Whether it is NaN or an infinity, which no series takes."""
+        """Whether the value is NaN or infinite, which no series accepts."""
         return isinstance(self.value, float) and not math.isfinite(self.value)
 
     @property
     def as_text(self) -> Point:
-        """The same as a text without a step of its own, ``step 3: NaN``."""
+        """The point as a text without a step, ``step 3: NaN``."""
         text = self.value if isinstance(self.value, str) else as_text(self.value)
         return Point(text if self.step is None else f"step {self.step:.17g}: {text}", None, self.time)
 
@@ -143,31 +143,33 @@ class Tail:
     """The end of a series: its last point, and the points that a courier may log again after a crash.
 
     Args:
-        held: points that Neptune has, the oldest first.
+        existing: points that Neptune has, the oldest first.
     """
 
-    def __init__(self, held: Iterable[Point] = ()) -> None:
+    def __init__(self, existing: Iterable[Point] = ()) -> None:
         self._last = Point(math.nan, None, 0)
-        self._found: Point | None = None  # the last one that was logged and that Neptune has
-        self._held: dict[tuple[Value, float | None], list[tuple[int, int]]] = {}  # its time, and that of the one before
+        self._found: Point | None = None  # the last logged point that Neptune has
+        self._existing: dict[
+            tuple[Value, float | None], list[tuple[int, int]]
+        ] = {}  # times of the point and of the previous one
         before = -1
-        for point in held:
+        for point in existing:
             self._last = point
             for step in {point.step, None}:  # it may have been logged without a step
-                self._held.setdefault((point.value, step), []).append((point.time, before))
+                self._existing.setdefault((point.value, step), []).append((point.time, before))
             before = point.time
 
     def fit(self, points: Iterable[Point]) -> tuple[list[Point], list[Point]]:
-        """Return the points to log, and those that Neptune would refuse, among them NaN and infinities.
+        """Return the points to log, and those that Neptune would refuse, including NaN and infinities.
 
-        Left out are points that Neptune has, and one that repeats the step and value of the point before: Lightning
-        logs the epoch with everything else. A time before that of the point before becomes that.
+        Points that Neptune has are left out. So is a point with the step and value of the previous one: Lightning logs
+        the epoch with every metric. A point never gets an earlier time than the previous one.
         """
         fitting: list[Point] = []
         refused: list[Point] = []
         for point in points:
             last = self._last
-            if self._is_held(point) or self._is_repeated(point):
+            if self._exists(point) or self._is_repeated(point):
                 continue
             is_late = point.step is not None and last.step is not None and point.step <= last.step
             if is_late or point.is_non_finite:
@@ -182,13 +184,13 @@ class Tail:
         """The step that Neptune gives to a point without one."""
         return 0.0 if self._last.step is None else math.floor(self._last.step) + 1.0
 
-    def _is_held(self, point: Point) -> bool:
-        """Return whether Neptune has a point, with its own time or, if that was earlier, that of the point before."""
-        alike = self._held.get(point[:2], [])
+    def _exists(self, point: Point) -> bool:
+        """Return whether Neptune has a point, with its own time or a later one of the previous point."""
+        alike = self._existing.get(point[:2], [])
         found = next((each for each in alike if each[0] == max(point.time, each[1])), None)
         if found is None:
             return False
-        alike.remove(found)  # the next one like it was logged twice
+        alike.remove(found)  # an equal point that follows was logged twice
         if point.step is not None:
             self._found = point
         return True

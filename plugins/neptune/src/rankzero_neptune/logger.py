@@ -25,28 +25,27 @@ _joining = threading.Lock()
 
 
 class NeptuneLogger(TrackerLogger):
-    """Writes to a Neptune server; takes the arguments of Lightning's logger of this name.
+    """Writes to a Neptune server; accepts the arguments of Lightning's `NeptuneLogger`.
 
-    Neptune's hosted service ended on 5 March 2026: this is for servers that speak its API.
+    Neptune's hosted service ended on 5 March 2026: this is for servers with the same API.
 
-    Used directly it does what Lightning's did, by Neptune's client. Under a Run what is logged counts as delivered
-    when the server has answered, and each value is there once, whatever happened to the server, the courier or
-    training.
+    Used directly, it works like Lightning's, with Neptune's client. Under a Run, data counts as delivered when the
+    server has confirmed it, and each value arrives exactly once, also after crashes and outages.
 
     Args:
         api_key: the API token; ``$NEPTUNE_API_TOKEN`` if not given.
         project: Neptune's project, ``workspace/name``; ``$NEPTUNE_PROJECT`` if not given. It must exist.
         name: the run's name; the Run's name, or ``Untitled``, if not given.
         run: a ``neptune.Run``, or a namespace of one, to log to.
-        log_model_checkpoints: upload what a ModelCheckpoint saves, and delete what it has deleted.
-        prefix: the namespace of all that is logged; may be empty.
+        log_model_checkpoints: upload the checkpoints of a ModelCheckpoint, and delete those that it deletes.
+        prefix: the namespace of all fields; may be empty.
         **neptune_run_kwargs: further arguments of ``neptune.init_run``: ``tags``, ``description``, ``mode``,
-            ``with_id``, ``custom_run_id``, ``proxies``, ``capture_hardware_metrics``, … Under a Run those about
-            capturing are for `experiment`.
+            ``with_id``, ``custom_run_id``, ``proxies``, ``capture_hardware_metrics``, … Under a Run those for
+            capturing apply to `experiment`.
 
     Raises:
         PluginNotInstalledError: a package is missing.
-        ConfigError: an argument makes no sense.
+        ConfigError: an argument is invalid.
     """
 
     LOGGER_JOIN_CHAR = "/"
@@ -61,7 +60,7 @@ class NeptuneLogger(TrackerLogger):
     supports_join = True
     batch_bytes = 1 << 20
     captures = frozenset(["console"])
-    unpicklable = frozenset(["run"])  # Neptune's client cannot read it again in another process
+    unpicklable = frozenset(["run"])  # Neptune's client cannot unpickle it
 
     options: NeptuneOptions
 
@@ -88,8 +87,8 @@ class NeptuneLogger(TrackerLogger):
         self._given: DirectSession | None = None
         self._name: str | None = None
         self._short_id: str | None = None
-        self._id: str | None = None  # under which the copies of a logger find the run that one of them opens
-        self._live: Any = None  # the user's, beside what is delivered
+        self._id: str | None = None  # by which copies of the logger open the same run
+        self._live: Any = None  # the user's run, beside the courier's
         self._delivers = False
         if run is not None:
             self._check_run(run)
@@ -101,11 +100,11 @@ class NeptuneLogger(TrackerLogger):
     def _check_run(self, run: Any) -> None:
         if given := sorted(self.options.given):
             raise ConfigError(
-                f"with run=... no other argument says which run to log to; leave out {', '.join(given)}, or let the "
+                f"run=... cannot be combined with {', '.join(given)}; leave them out, or leave out run=... to let the "
                 "logger open a run with them"
             )
         if not hasattr(run, "get_root_object"):
-            raise ConfigError(f"run is what neptune.init_run returns, or a namespace of it, not {run!r}")
+            raise ConfigError(f"run must be what neptune.init_run returns, or a namespace of it, not {run!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         if self._short_id is None:
@@ -141,7 +140,7 @@ class NeptuneLogger(TrackerLogger):
             return
         if self._is_given:
             raise ConfigError(
-                "run=... is for a logger that is used directly; a Run opens the Neptune run itself: give it with_id"
+                "run=... works only in direct use; a Run opens the Neptune run itself: pass with_id=... instead"
             )
         check_login(self.options.token)
         _ = self.options.project
@@ -175,18 +174,18 @@ class NeptuneLogger(TrackerLogger):
         if run is not None:
             session = delivery.CourierSession(self, run, is_known=self._short_id is not None)
         elif not self._is_given:
-            session = delivery.DirectSession(self, delivery.init_run(self._options_again()), is_given=False)
+            session = delivery.DirectSession(self, delivery.init_run(self._options_to_reopen()), is_given=False)
         elif self._given is not None:
             session = self._given
         else:  # a copy
-            raise delivery.given_run_has_ended(self._short_id)
+            raise delivery.given_run_ended(self._short_id)
         self._name, self._short_id = session.name, session.short_id
         return session
 
-    def _options_again(self) -> NeptuneOptions:
-        """Return the options with which this logger, or a copy of it, opens the same run."""
+    def _options_to_reopen(self) -> NeptuneOptions:
+        """Return options with which this logger, or a copy of it, opens the same run."""
         options = self.options
-        if self.is_disabled:  # no run can be found again
+        if self.is_disabled:  # a debug run cannot be reopened
             return options
         if self._short_id is not None and not self.is_offline:
             return options.replace(custom_run_id=None, with_id=self._short_id, name=self._name)
@@ -197,7 +196,7 @@ class NeptuneLogger(TrackerLogger):
     @property
     def session(self) -> Any:
         session = super().session
-        if getattr(session, "has_ended", False) and not self._is_given:  # somebody stopped it
+        if getattr(session, "has_ended", False) and not self._is_given:  # the user stopped it
             self.discard()
             return super().session
         return session
@@ -222,9 +221,9 @@ class NeptuneLogger(TrackerLogger):
         self._stop_live()
 
     def close(self) -> None:
-        """Release everything; in direct use the run is stopped then, unless the user gave it.
+        """Close the session; in direct use stop the run, unless the user opened it.
 
-        While a courier delivers, the user may go on with the live run until the end.
+        The user's live run beside a courier stays open until `finalize`.
         """
         try:
             super().close()
@@ -245,7 +244,7 @@ class NeptuneLogger(TrackerLogger):
 
         Args:
             model: the module.
-            max_depth: how deep to look into it; -1 for all.
+            max_depth: the depth of submodules to show; -1 for all.
         """
         from lightning.pytorch.utilities.model_summary import ModelSummary
 

@@ -1,4 +1,4 @@
-"""The options of `NeptuneLogger`, and the login at the server that a token names."""
+"""The options of `NeptuneLogger`, and the login check."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rankzero.loggers.login import Login
 from rankzero.loggers.options import Option, Options, check_option
 
 END_OF_SERVICE = (
-    "Neptune's hosted service (neptune.ai) ended on 5 March 2026, and what it held was deleted. Set NEPTUNE_API_TOKEN "
-    "to a token of a server that speaks its API (self-hosted Neptune, Minfx), or use another tracker; runs that "
+    "Neptune's hosted service (neptune.ai) ended on 5 March 2026, and its data was deleted. Set NEPTUNE_API_TOKEN "
+    "to a token of a server with the same API (self-hosted Neptune, Minfx), or use another tracker; runs that "
     "were never synced can be rescued with `rankzero import neptune`"
 )
 """What happened, and what to do."""
@@ -24,7 +24,7 @@ END_OF_SERVICE = (
 HARDWARE = "hardware_metrics"
 
 _MODE = Option("mode", choices=("async", "sync", "offline", "debug"), variable="NEPTUNE_MODE", kept=True)
-_LONGEST_ID = 36  # characters; Neptune's client leaves out one that is longer
+_LONGEST_ID = 36  # characters; Neptune's client ignores a longer id
 _LOGIN = Login(
     tracker="Neptune",
     key="API token",
@@ -37,7 +37,7 @@ _LOGIN = Login(
 
 
 class NeptuneOptions(Options):
-    """The arguments of ``neptune.init_run``, and the variables that its client reads."""
+    """The arguments of ``neptune.init_run``, and the environment variables of Neptune's client."""
 
     table = (
         Option("api_key", str, variable="NEPTUNE_API_TOKEN", secret=True),
@@ -55,13 +55,15 @@ class NeptuneOptions(Options):
 
     def check(self, logger: str, others: Iterable[str] = ()) -> None:
         if self["mode"] == "read-only":
-            raise ConfigError('mode="read-only" is for reading, and a logger writes: use neptune.init_run for that')
+            raise ConfigError(
+                'mode="read-only" does not work, because a logger writes; to read a run, use neptune.init_run'
+            )
         super().check(logger, ("log_model_checkpoints", "prefix", "run"))
         check_option(_MODE, self.mode)
         if self.given.get("with_id") and self.given.get("custom_run_id"):
-            raise ConfigError("with_id and custom_run_id both say which run is to be continued; give one of them")
+            raise ConfigError("with_id and custom_run_id both name the run to continue; use only one of them")
         if not all(isinstance(tag, str) for tag in self["tags"] or ()):
-            raise ConfigError(f"tags are texts, not {self['tags']!r}")
+            raise ConfigError(f"tags must be texts, not {self['tags']!r}")
 
     @property
     def token(self) -> str:
@@ -85,17 +87,17 @@ class NeptuneOptions(Options):
 
     @property
     def monitoring_namespace(self) -> str:
-        """The path of what the training process prints, and of system metrics."""
+        """The namespace of console output and system metrics."""
         return self["monitoring_namespace"] or "monitoring/training"
 
     def captures(self, what: str) -> bool:
-        """Return whether Neptune is to have ``stdout`` or ``stderr`` of the training process, or `HARDWARE`."""
+        """Return whether ``stdout``, ``stderr`` or `HARDWARE` of the training process are sent."""
         return self[f"capture_{what}"] is not False
 
     def custom_id(self, run: RunInfo) -> str:
-        """Return the id under which the run of a rankzero run is found in Neptune."""
-        wished: str = self["custom_run_id"] or run.id
-        return wished if len(wished) <= _LONGEST_ID else hashlib.sha256(wished.encode()).hexdigest()[:_LONGEST_ID]
+        """Return the id in Neptune by which a rankzero run's run is found."""
+        wanted: str = self["custom_run_id"] or run.id
+        return wanted if len(wanted) <= _LONGEST_ID else hashlib.sha256(wanted.encode()).hexdigest()[:_LONGEST_ID]
 
     def init_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``neptune.init_run`` that were given."""
@@ -106,7 +108,7 @@ class NeptuneOptions(Options):
 
 
 def check_login(token: str) -> None:
-    """Ask the server of an API token whether it accepts it.
+    """Check that a server accepts its API token.
 
     Raises:
         ConfigError: it does not, or the token is for the hosted service.
@@ -133,8 +135,8 @@ def server_of(token: str) -> str:
         raise ValueError(url)
     except (ValueError, KeyError, AttributeError, TypeError):
         raise ConfigError(
-            "the Neptune API token names no server: it is the long text that the server shows under its user menu "
-            "(Get your API token), in NEPTUNE_API_TOKEN or api_key"
+            "the Neptune API token is invalid, because it contains no server; copy the long text from the server's "
+            "user menu (Get your API token) to NEPTUNE_API_TOKEN or api_key"
         ) from None
 
 

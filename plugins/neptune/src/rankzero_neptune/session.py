@@ -1,6 +1,6 @@
-"""What goes where in a Neptune run; see `rankzero_neptune.delivery` for how it gets there.
+"""Convert data to the fields of a Neptune run; `rankzero_neptune.delivery` sends them.
 
-This module imports Neptune's client, which takes two seconds: it is imported when a run is opened.
+Importing this module takes two seconds, for Neptune's client; so it is imported when a run is opened.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _SINGLE = {
 }
 _SERIES: dict[type, tuple[str, Any]] = {float: ("floatSeries", ops.LogFloats), str: ("stringSeries", ops.LogStrings)}
 _PNG = b"\x89PNG\r\n\x1a\n"
-_LARGEST_PICTURE = 32 << 20  # bytes; Neptune's client takes no larger one
+_LARGEST_PICTURE = 32 << 20  # bytes, the limit of Neptune's client
 
 
 class NeptuneSession(Session):
-    """Writes to the fields of a run. What is at a path stays, and a field of another type goes beside it.
+    """Writes to the fields of a run. If a path has a field of another type, the new field gets a path beside it.
 
     Args:
-        logger: whose run it is.
-        types: Neptune's types of the fields that the run has, by path.
-        namespace: the path in the run below which all is written.
+        logger: its logger.
+        types: path → Neptune's type of the run's fields.
+        namespace: the namespace in the run for all fields.
     """
 
     name: str | None
@@ -73,32 +73,32 @@ class NeptuneSession(Session):
         self._namespace = namespace
         self._options: Any = logger.options
         self._types = types
-        self._paths = Paths(types, self._warn_of_move)
+        self._paths = Paths(types, self._warn_of_other_path)
         self._tails: dict[str, Tail] = {}
         self._picture_steps: dict[str, float] = {}
-        self._last_time = 0  # of a file without a step
-        self._checkpoints = Checkpoints(self, joined(self.prefix, "model"), has_copies=logger.run_info is not None)
+        self._last_time = 0  # of the last file without a step
+        self._checkpoints = Checkpoints(self, joined(self.prefix, "model"), has_snapshots=logger.run_info is not None)
 
-    def _warn_of_move(self, wished: str, path: str) -> None:
-        message = f"there is something else at {wished!r} in Neptune; what is new is at {path!r}"
-        self.warner.warn(f"path {wished}", message)
+    def _warn_of_other_path(self, wanted: str, path: str) -> None:
+        message = f"there is another field at {wanted!r} in Neptune; the new one is at {path!r}"
+        self.warner.warn(f"path {wanted}", message)
 
-    # What a subclass writes
+    # For subclasses
 
     def send(self, operation: Any) -> None:
-        """Have Neptune do an operation of its client."""
+        """Send an operation of Neptune's client."""
         raise NotImplementedError
 
     def write_points(self, path: str, points: list[Point]) -> None:
-        """Add points to a series, all of them floats or all of them texts."""
+        """Add points to a series, either all floats or all texts."""
         raise NotImplementedError
 
     def read_points(self, path: str, kind: str, since: int) -> Iterable[Point]:
-        """Return the newest points of a series that the run had when it was opened, back to a time in milliseconds."""
+        """Return the points of a series since a time in milliseconds, as of the opening of the run."""
         raise NotImplementedError
 
     def texts_below(self, path: str) -> dict[str, str]:
-        """Return the texts right below a path, by their names there."""
+        """Return name → value of the texts below a path."""
         raise NotImplementedError
 
     def download(self, path: str, destination: str) -> None:
@@ -120,9 +120,9 @@ class NeptuneSession(Session):
             self._write(ops.AddStrings, path, "stringSet", values)
 
     def upload(self, path: str, file: str) -> None:
-        """Store a file as it is now."""
+        """Store a file's present content."""
         if not os.path.isfile(file):
-            raise FileNotFoundError(f"{file} is no file, or no longer there")
+            raise FileNotFoundError(f"{file} does not exist, or is not a file")
         self._write(ops.UploadFile, path, "file", _extension(file), file)
 
     def upload_bytes(self, path: str, data: bytes, extension: str) -> None:
@@ -130,17 +130,17 @@ class NeptuneSession(Session):
         self._write(ops.UploadFileContent, path, "file", extension, base64.b64encode(data).decode())
 
     def upload_all(self, path: str, source: str) -> None:
-        """Store a file, or each file of a directory below the path, where no others stay."""
+        """Store a file, or all files of a directory below the path, and delete other fields there."""
         if not os.path.isdir(source):
             self.upload(path, source)
             return
         files = {joined(path, each.relative_to(source).as_posix()): each for each in Path(source).rglob("*")}
-        files = {there: each for there, each in files.items() if each.is_file()}
-        for there in self.paths_at(path):
-            if there not in files:
-                self._delete(there)
-        for there, each in sorted(files.items()):
-            self.upload(there, str(each))
+        files = {field: each for field, each in files.items() if each.is_file()}
+        for field in self.paths_at(path):
+            if field not in files:
+                self._delete(field)
+        for field, each in sorted(files.items()):
+            self.upload(field, str(each))
 
     def paths_at(self, path: str) -> list[str]:
         """Return the paths of the fields at a path and below it."""
@@ -160,12 +160,12 @@ class NeptuneSession(Session):
 
     # Series
 
-    def send_points(self, wished: str, points: list[Point]) -> None:
-        """Have Neptune add points to a series; those that it would refuse go, as texts, to one beside it."""
+    def send_points(self, wanted: str, points: list[Point]) -> None:
+        """Send points to a series; those that Neptune would refuse go as texts to another series."""
         refused = points
         if not all(point.is_non_finite for point in points):
             kind, operation = _SERIES[type(points[0].value)]
-            path = self._paths.claim(wished, kind)
+            path = self._paths.claim(wanted, kind)
             if path not in self._tails:
                 begin = min(point.time for point in points)
                 self._tails[path] = Tail(self.read_points(path, kind, begin) if self._types.get(path) == kind else ())
@@ -174,16 +174,16 @@ class NeptuneSession(Session):
                 values = [_logged(*point) for point in fitting[first : first + MOST_POINTS]]
                 self.send(operation(path.split("/"), values))
         if refused:
-            self._warn_of_late(wished, refused)
-            self.send_points(wished + AS_TEXT, [point.as_text for point in refused])
+            self._warn_of_late(wanted, refused)
+            self.send_points(wanted + AS_TEXT, [point.as_text for point in refused])
 
     def _warn_of_late(self, path: str, refused: Iterable[Point]) -> None:
         late = [point for point in refused if not point.is_non_finite]
         if late:
             self.warner.warn(
                 f"order {path}",
-                f"Neptune takes only increasing steps: {path!r} got {late[0].step:.17g} late or again, which is text "
-                f"in {path + AS_TEXT!r}, as are others like it",
+                f"Neptune accepts only increasing steps: {path!r} got step {late[0].step:.17g} late or again; such "
+                f"values are texts in {path + AS_TEXT!r}",
             )
 
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
@@ -197,8 +197,8 @@ class NeptuneSession(Session):
                 points.setdefault(self._path_of(row, key), []).append(Point(as_float(number), step, time))
         for path, logged in points.items():
             if any(point.is_non_finite for point in logged):
-                message = "Neptune has no NaN and no infinity in a series: those of"
-                self.warner.warn(f"NaN {path}", f"{message} {path!r} are text in {path + AS_TEXT!r}")
+                message = "Neptune accepts no NaN and infinity in a series: those of"
+                self.warner.warn(f"NaN {path}", f"{message} {path!r} are texts in {path + AS_TEXT!r}")
             self.write_points(path, logged)
 
     def _path_of(self, row: MetricsRow, key: str) -> str:
@@ -226,7 +226,9 @@ class NeptuneSession(Session):
         for key, value in flatten(values):
             path, single = named(prefix, key), as_single(value)
             if isinstance(single, str) and len(single) > LONGEST_STRING:
-                self.warner.warn(f"long {path}", f"Neptune takes 16,384 characters in a text; {path!r} is a file")
+                self.warner.warn(
+                    f"long {path}", f"Neptune accepts 16,384 characters in a text: all of {path!r} is in a file"
+                )
                 self.upload_bytes(f"{path}_whole", single.encode(), "txt")
                 single = single[:LONGEST_STRING]
             self.assign(path, single)
@@ -270,7 +272,7 @@ class NeptuneSession(Session):
                 raise Unsupported
 
     def _at(self, step: int | None, context: LogContext) -> str:
-        """Return the last part of the path of a file; without a step, one for each event."""
+        """Return the last part of a file's path, which is different for each event without a step."""
         if step is not None:
             return f"step_{step}"
         if context.line is not None:
@@ -280,27 +282,27 @@ class NeptuneSession(Session):
 
     def _write_files(self, path: str, files: Sequence[MediaFile]) -> None:
         for number, file in enumerate(files, 1):
-            there = path if number == 1 else f"{path}_{number}"
-            self.upload(there, file.path)
+            field = path if number == 1 else f"{path}_{number}"
+            self.upload(field, file.path)
             if file.caption:
-                self.assign(f"{there}_caption", file.caption)
+                self.assign(f"{field}_caption", file.caption)
 
     def _write_cell(self, path: str, file: MediaFile, row: int, column: int) -> str:
-        there = f"{path}_cells/{row}_{column}"
-        self.upload(there, file.path)
-        return there
+        field = f"{path}_cells/{row}_{column}"
+        self.upload(field, file.path)
+        return field
 
     def _write_pictures(self, path: str, files: Sequence[MediaFile], step: int | None, context: LogContext) -> None:
         for number, file in enumerate(files, 1):
             self._write_picture(path if number == 1 else f"{path}_{number}", file, step, context)
 
-    def _write_picture(self, wished: str, file: MediaFile, step: int | None, context: LogContext) -> None:
-        """Add a picture to a series; one that it does not take is a file beside it."""
+    def _write_picture(self, wanted: str, file: MediaFile, step: int | None, context: LogContext) -> None:
+        """Add a picture to a series; one that the series cannot hold becomes a file beside it."""
         data = _as_png(file.path)
-        path = wished if data is None else self._paths.claim(wished, "imageSeries")
+        path = wanted if data is None else self._paths.claim(wanted, "imageSeries")
         last = self._picture_steps.get(path)
         if data is None or (last is not None and step is not None and step <= last):
-            self.upload(f"{wished}_files/{self._at(step, context)}", file.path)
+            self.upload(f"{wanted}_files/{self._at(step, context)}", file.path)
             return
         self._picture_steps[path] = step if step is not None else (-1.0 if last is None else last) + 1.0
         picture = ops.ImageValue(base64.b64encode(data).decode(), Path(file.path).name, file.caption)
@@ -311,7 +313,7 @@ class NeptuneSession(Session):
         self.write_points(path, [point])
         if len(text) > LONGEST_POINT:
             whole = f"{path}_whole/{self._at(step, context)}"
-            message = f"Neptune takes 1,000 characters in a series; {path!r} is whole in {whole!r}"
+            message = f"Neptune accepts 1,000 characters in a series: all of {path!r} is in {whole!r}"
             self.warner.warn(f"long {path}", message)
             self.upload_bytes(whole, text.encode(), "txt")
 
@@ -348,7 +350,7 @@ def _as_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _as_png(file: str) -> bytes | None:
-    """Return a picture with the pixels that it has; None if Pillow cannot read it, or it is too large for a series."""
+    """Return a picture as PNG; None if Pillow cannot read it, or it is too large for a series."""
     from PIL import Image
 
     data = Path(file).read_bytes()
@@ -359,7 +361,7 @@ def _as_png(file: str) -> bytes | None:
                 if getattr(image, "n_frames", 1) > 1:
                     return None
                 image.save(buffer, "PNG")
-        except Exception:  # Pillow raises anything at a broken file, and PNG has not every mode
+        except Exception:  # the file is damaged, or PNG does not have its mode
             return None
         data = buffer.getvalue()
     return data if len(data) <= _LARGEST_PICTURE else None
