@@ -208,7 +208,7 @@ def test_a_run_that_was_deleted_for_good_is_not_made_a_second_time(make_logger, 
     journal.log_all([(0, {"a": 1.5})])
     journal.deliver(make_logger)
     client._tracking_client.store._hard_delete_run(journal.last.run_id)
-    with pytest.raises(AccessError, match=r"deleted for good.*delete .*mlflow\.runs\.json and then: .* --again"):
+    with pytest.raises(AccessError, match=r"deleted permanently.*delete .*mlflow\.runs\.json and then: .* --again"):
         attach().log_metrics({"a": 2.5}, 1)
     assert runs_tagged(client, run_info.id) == []
     Path(run_info.dir, "mlflow.runs.json").unlink()  # as the message says

@@ -41,7 +41,7 @@ def test_each_kind_of_number_is_exact(logger):
 
 
 def test_nan_and_infinity(on_server):
-    with pytest.warns(UserWarning, match="cannot hold infinity: '.*' is NaN there") as said:
+    with pytest.warns(UserWarning, match="cannot store infinity: '.*' is NaN there") as said:
         on_server.log_metrics({"nan": math.nan, "up": math.inf, "down": -math.inf, "huge": -(10**400)}, step=0)
     on_server.log_metrics({"nan": 0.5, "up": math.inf, "down": 2.0}, step=1)
     assert [str(each.message).split("'")[1] for each in said] == ["up", "down", "huge"]
@@ -155,5 +155,5 @@ def test_an_unsupported_summary_is_warned_of_once(logger):
     logger.define_metric("loss", step_metric="epoch", summary="mean")
     assert [str(each.message) for each in said] == [
         "MLflow has no summary 'mean'; 'loss' shows its last value",
-        "MLflow draws 'loss' over steps or time, not over 'epoch'",
+        "MLflow plots 'loss' over steps or time, not over 'epoch'",
     ]

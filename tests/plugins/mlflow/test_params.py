@@ -123,7 +123,7 @@ def test_a_value_that_another_process_changed_meanwhile(logger, make_logger):
 
 
 def test_a_name_that_mlflow_refuses(logger):
-    with pytest.warns(UserWarning, match=r"refuses the name 'layers\[0\]'; it is 'layers:5B:0:5D:' there"):
+    with pytest.warns(UserWarning, match=r"refuses the name 'layers\[0\]'; it is called 'layers:5B:0:5D:' there"):
         logger.log_hyperparams({"layers[0]": 64})
     held = Held(logger)
     assert held.params == {"layers:5B:0:5D:": "64"}

@@ -11,7 +11,7 @@ __all__ = ["MLFlowLogger"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not at the top: a run that goes elsewhere imports this package, too, for the hook in it.
+    # Lazy: every run imports this package for its importer, also a run that logs elsewhere.
     if name != "MLFlowLogger":
         raise AttributeError(f"module 'rankzero_mlflow' has no attribute {name!r}")
     from rankzero_mlflow.logger import MLFlowLogger

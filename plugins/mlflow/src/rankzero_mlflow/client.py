@@ -1,7 +1,7 @@
-"""Call MLflow: a client that checks answers and translates errors, and the client of ``logger.experiment``.
+"""Call MLflow: a client that checks responses and translates errors, and the client of ``logger.experiment``.
 
-A proxy, a login page or a maintenance page may answer 200, too, and then nothing is stored: MLflow's client takes an
-empty answer for "done", and any answer to an upload.
+MLflow's client treats an empty response as success, and any response to an upload. So a proxy, login page or
+maintenance page that responds with 200 would lose data.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rankzero.secrets import mask_urls
 
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _API = re.compile(r"/api/\d\.\d/mlflow/")
-_WITHOUT_FIELDS = re.compile(r"/mlflow/runs/log-batch$|/mlflow-artifacts/artifacts/")  # what is answered to a write
+_WITHOUT_FIELDS = re.compile(r"/mlflow/runs/log-batch$|/mlflow-artifacts/artifacts/")  # of a write
 _RUN_ID = re.compile("[0-9a-f]{32}")
 
 
@@ -32,29 +32,29 @@ _RUN_ID = re.compile("[0-9a-f]{32}")
 
 
 class AlreadyThereError(TrackerUnavailableError):
-    """It exists already, perhaps made by another process at the same moment."""
+    """The object exists already, perhaps created by another process at the same time."""
 
 
 class NotThereError(AccessError):
-    """MLflow has no run, experiment or model of this id."""
+    """MLflow has no run, experiment or model with this id."""
 
 
-_OURS = ("mlflow.MlflowException", "requests.RequestException")  # the latter from uploads and downloads
+_SDK_ERRORS = ("mlflow.MlflowException", "requests.RequestException")  # the latter from uploads and downloads
 _BAD_VALUE = r"DataError|DataRightTruncation|OutOfRange|UntranslatableCharacter|too long|incorrect string value|\bNUL\b"
 _BUSY = r"OperationalError|QueuePool|timed? ?out|connection|locked|no such table"
-_DELETED = " It was deleted in MLflow; restore it there and delivery goes on"
+_DELETED = " It was deleted in MLflow; restore it there to continue the delivery"
 
 ERRORS = (
-    Rule(AccessError, _OURS, status=(401, 403, 407), advice="; MLflow refuses the user, or a proxy does"),
-    Rule(AccessError, _OURS, text="must be in the 'active' state", advice=_DELETED),
-    Rule(NotThereError, _OURS, code=("RESOURCE_DOES_NOT_EXIST",)),
-    Rule(AlreadyThereError, _OURS, code=("RESOURCE_ALREADY_EXISTS",)),
-    Rule(RejectedError, _OURS, code=("INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST")),
-    # The database raised: because of a value, or as there was no free connection, or no table.
-    Rule(RejectedError, _OURS, code=("BAD_REQUEST",), text=_BAD_VALUE),
-    Rule(RejectedError, _OURS, status=(413,)),
-    Rule(PossiblyRejectedError, _OURS, status=(400, 409, 411, 414, 415, 422, 431), unless=_BUSY),
-    Rule(TrackerUnavailableError, _OURS),  # it is down, overloaded or misconfigured
+    Rule(AccessError, _SDK_ERRORS, status=(401, 403, 407), advice="; MLflow refuses the user, or a proxy does"),
+    Rule(AccessError, _SDK_ERRORS, text="must be in the 'active' state", advice=_DELETED),
+    Rule(NotThereError, _SDK_ERRORS, code=("RESOURCE_DOES_NOT_EXIST",)),
+    Rule(AlreadyThereError, _SDK_ERRORS, code=("RESOURCE_ALREADY_EXISTS",)),
+    Rule(RejectedError, _SDK_ERRORS, code=("INVALID_PARAMETER_VALUE", "MALFORMED_REQUEST")),
+    # An error of the database: an invalid value, no free connection, or no table.
+    Rule(RejectedError, _SDK_ERRORS, code=("BAD_REQUEST",), text=_BAD_VALUE),
+    Rule(RejectedError, _SDK_ERRORS, status=(413,)),
+    Rule(PossiblyRejectedError, _SDK_ERRORS, status=(400, 409, 411, 414, 415, 422, 431), unless=_BUSY),
+    Rule(TrackerUnavailableError, _SDK_ERRORS),  # it is down, overloaded or misconfigured
 )
 
 
@@ -76,7 +76,7 @@ def _code_in(response: Any) -> str | None:
 
 
 def connect(uri: str) -> Any:
-    """Return an ``MlflowClient``, which makes the tables of a new database."""
+    """Return an ``MlflowClient``, which creates the tables of a new database."""
     from mlflow import MlflowClient
 
     scheme, _, path = uri.partition(":///")
@@ -84,19 +84,19 @@ def connect(uri: str) -> Any:
         return MlflowClient(uri)
     from filelock import FileLock
 
-    # Two processes that make the same tables at once spoil them for each other.
+    # Two processes must not create the tables at the same time.
     with FileLock(f"{path}.lock"):
         return MlflowClient(uri)
 
 
 class CheckedClient:
-    """An ``MlflowClient`` that raises what a courier understands.
+    """An ``MlflowClient`` that raises rankzero's errors.
 
     Args:
-        uri: where MLflow is.
-        has_courier: whether a courier tries again. MLflow's own seven tries take minutes, in which no problem is
-            reported; so it has two, unless the user set another number. And it does not print the address of the run,
-            which may hold a password.
+        uri: the tracking URI.
+        has_courier: whether a courier retries. Then MLflow's client retries once instead of six times, which takes
+            minutes, unless the user has set another number; and it does not print the run's URL, which may contain a
+            password.
     """
 
     def __init__(self, uri: str, *, has_courier: bool) -> None:
@@ -108,7 +108,7 @@ class CheckedClient:
     def __getattr__(self, name: str) -> Any:
         method, retries = getattr(self._client, name), None
         if self._has_courier and name.startswith("create_"):
-            retries = 0  # it may have been made, and only the answer lost: look first
+            retries = 0  # if only the response is lost, the object exists: search for it first
         elif self._has_courier and _RETRIES not in os.environ:
             retries = 1
 
@@ -122,27 +122,27 @@ class CheckedClient:
 
         return call
 
-    def _confirm_upload(self, name: str, run_id: str, what: str, where: str | None = None) -> None:
-        """Ask MLflow whether it has what ``log_artifact`` or ``log_text`` has uploaded."""
-        path, size = where or "", 0
-        if name != "log_text":
-            path, size = posixpath.join(path, os.path.basename(what)), os.stat(what).st_size
+    def _confirm_upload(self, method: str, run_id: str, content: str, artifact_path: str | None = None) -> None:
+        """Check that MLflow has what ``log_artifact`` or ``log_text`` has uploaded."""
+        path, size = artifact_path or "", 0
+        if method != "log_text":
+            path, size = posixpath.join(path, os.path.basename(content)), os.stat(content).st_size
         listed = self.list_artifacts(run_id, posixpath.dirname(path) or None)
         sizes = [each.file_size for each in listed if unquote(each.path) == unquote(path)]
         if not sizes or (size and sizes[0] not in (size, None)):
-            raise TrackerUnavailableError(f"MLflow does not have {path}, although its upload was answered")
+            raise TrackerUnavailableError(f"MLflow does not have {path}, although its upload succeeded")
 
 
 class _Current(threading.local):
-    """The call of MLflow's client that this thread is in."""
+    """The current call of MLflow's client in this thread."""
 
     is_checked = False
     retries: int | None = None
-    """How often a request is tried again; MLflow's own setting if None."""
+    """The number of retries of a request; MLflow's own setting if None."""
     status: int | None = None
-    """The HTTP status of the last answer; None if there was none."""
+    """The HTTP status of the last response; None if there was none."""
     has_silent_upload = False
-    """Whether a file was uploaded and the answer was empty, as some MLflow servers answer, and anything else may."""
+    """Whether the response to an upload was empty, as from some MLflow servers, but also from other servers."""
 
 
 _current = _Current()
@@ -150,7 +150,7 @@ _current = _Current()
 
 @contextmanager
 def _checked(retries: int | None) -> Iterator[None]:
-    """Check the answers to the requests of this thread, and note the HTTP status in MLflow's error, which lacks it."""
+    """Check the responses to requests of this thread, and add the HTTP status to MLflow's errors."""
     from mlflow.exceptions import MlflowException
 
     _watch_requests()
@@ -166,7 +166,7 @@ def _checked(retries: int | None) -> Iterator[None]:
 
 @functools.cache
 def _watch_requests() -> None:
-    """Wrap the function by which MLflow's client makes all its requests to a tracking server."""
+    """Wrap the function with which MLflow's client sends all requests to a tracking server."""
     from mlflow.utils import rest_utils
 
     request = rest_utils._get_http_response_with_retries
@@ -186,12 +186,12 @@ def _watch_requests() -> None:
 
 
 def _check(method: str, path: str, answer: Any) -> None:
-    """Raise ValueError, of which MLflow's client makes its own error, for what cannot be MLflow's answer."""
+    """Raise ValueError, which MLflow's client turns into its own error, for a response that is not from MLflow."""
     is_upload = method.upper() != "GET" and "/mlflow-artifacts/" in path  # artifacts may be on other web servers
     if is_upload and not answer.text:
         _current.has_silent_upload = True
     elif (is_upload or _API.search(path)) and not _is_answer(path, answer.text):
-        raise ValueError(f"the answer is not MLflow's (status {answer.status_code}): {answer.text[:200]!r}")
+        raise ValueError(f"the answer is not from MLflow (status {answer.status_code}): {answer.text[:200]!r}")
 
 
 def _is_answer(path: str, text: str) -> bool:
@@ -205,18 +205,18 @@ def _is_answer(path: str, text: str) -> bool:
 
 
 def client_of_run(tracking_uri: str, run_id: str) -> Any:
-    """Return an ``MlflowClient`` whose methods about a run take this one if none is named.
+    """Return an ``MlflowClient`` whose methods use this run if no run id is passed.
 
-    ``log_metric("loss", 0.5)`` and ``log_metric(run_id, "loss", 0.5)`` are the same there.
+    ``log_metric("loss", 0.5)`` and ``log_metric(run_id, "loss", 0.5)`` are equivalent.
     """
     client = connect(tracking_uri)
     for name, method in inspect.getmembers(client, inspect.ismethod):
         if not name.startswith("_") and next(iter(inspect.signature(method).parameters), None) == "run_id":
-            setattr(client, name, _about(run_id, method))
+            setattr(client, name, _with_run_id(run_id, method))
     return client
 
 
-def _about(run_id: str, method: Any) -> Any:
+def _with_run_id(run_id: str, method: Any) -> Any:
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -225,7 +225,9 @@ def _about(run_id: str, method: Any) -> Any:
             return method(*args, **kwargs)
         try:
             signature.bind(run_id, *args, **kwargs)
-        except TypeError:  # one argument too many: the first is another store's kind of id, or the mistake is MLflow's
+        except (
+            TypeError
+        ):  # one argument too many: the first is the run id of another kind of store, or MLflow raises an error
             return method(*args, **kwargs)
         return method(run_id, *args, **kwargs)
 

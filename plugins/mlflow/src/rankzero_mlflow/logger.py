@@ -21,33 +21,33 @@ _FILES = "file:"
 
 
 class MLFlowLogger(TrackerLogger):
-    """Writes to MLflow; takes the arguments of Lightning's logger of this name.
+    """Writes to MLflow; accepts the arguments of Lightning's `MLFlowLogger`.
 
-    Used directly, each call is a request. Under a Run, up to 1,000 values are one, delivery is exactly once, and the
-    run goes on after a crash: it is found again by its tag ``rankzero.run_id``.
+    Used directly, each call is a request. Under a Run, a request has up to 1,000 values, each value arrives exactly
+    once, and after a crash the run is continued: it is found by its tag ``rankzero.run_id``.
 
     Args:
         experiment_name: the experiment; ``$MLFLOW_EXPERIMENT_NAME`` (or ``_ID``), the Run's project, or
             ``lightning_logs`` if not given.
-        run_name: the Run's name, or one that MLflow makes up, if not given.
+        run_name: the run's name; the Run's name, or one that MLflow generates, if not given.
         tracking_uri: a server or database; ``$MLFLOW_TRACKING_URI``, or the SQLite database ``mlflow.db`` in
             ``save_dir``, if not given.
         tags: tags of the run.
-        save_dir: a directory for the database and its artifacts; that of all runs, or the working directory, if not
-            given. Not used with a ``tracking_uri``.
-        log_model: upload what a ModelCheckpoint saves: what it has left at the end (True), each when it is saved
-            (``"all"``), or nothing.
-        prefix: put before the names of metrics, with a ``-``.
-        artifact_location: where a new experiment keeps its artifacts; the server's default if not given.
-        run_id: MLflow's id of a run that is to be continued.
-        synchronous: False lets direct use go on before a request is answered.
-        description: a text about the run; the Run's notes if not given.
-        parent_run_id: MLflow's or rankzero's id of the run under which this one is nested.
-        registered_model_name: the registered model of which each checkpoint becomes a version.
+        save_dir: the directory of the database and its artifacts; the directory with all runs, or the working
+            directory, if not given. Ignored with a ``tracking_uri``.
+        log_model: upload the checkpoints of a ModelCheckpoint: those that exist at the end (True), each one when it is
+            saved (``"all"``), or none (False).
+        prefix: put before the names of metrics, followed by ``-``.
+        artifact_location: the artifact location of a new experiment; the server's default if not given.
+        run_id: MLflow's id of a run to continue.
+        synchronous: False lets calls in direct use return before MLflow has answered.
+        description: a description of the run; the Run's notes if not given.
+        parent_run_id: MLflow's or rankzero's id of the parent run.
+        registered_model_name: the registered model; each checkpoint becomes a version of it.
 
     Raises:
         PluginNotInstalledError: a package is missing.
-        ConfigError: an argument makes no sense.
+        ConfigError: an argument is invalid.
     """
 
     sdk = "mlflow"
@@ -134,22 +134,22 @@ class MLFlowLogger(TrackerLogger):
 
     @property
     def name(self) -> str | None:
-        """MLflow's id of the experiment; asks MLflow."""
+        """MLflow's id of the experiment; sends a request."""
         return self.experiment_id
 
     @property
     def version(self) -> str | None:
-        """MLflow's id of the run; asks MLflow."""
+        """MLflow's id of the run; sends a request."""
         return self.run_id
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run, which is made if need be; None on other ranks."""
+        """MLflow's id of the run, which is created if necessary; None on other ranks."""
         return self.session.id if is_rank_zero() else None
 
     @property
     def experiment_id(self) -> str | None:
-        """MLflow's id of the experiment, which is made if need be; None on other ranks."""
+        """MLflow's id of the experiment, which is created if necessary; None on other ranks."""
         return self.session.experiment_id if is_rank_zero() else None
 
     @property
@@ -165,5 +165,5 @@ class MLFlowLogger(TrackerLogger):
 
     @property
     def tracking_uri(self) -> str:
-        """Where MLflow is."""
+        """The URI of MLflow's server or database."""
         return str(self.options["tracking_uri"] or database_uri(self.save_dir or "."))

@@ -1,14 +1,14 @@
-"""Write media, artifacts, checkpoints and tags to a run of MLflow.
+"""Write media, artifacts, checkpoints and tags to an MLflow run.
 
 ==========================================  ====================================================
-``images/``                                 pictures, in the layout of MLflow's grid of images
+``images/``                                 pictures, in the layout of MLflow's image grid
 ``tables/KEY/``, ``texts/KEY/``, …          one file for each call: ``step-STEP-LINE.json``
 ``captions/KEY/``                           the captions of pictures, sounds and videos
 ``checkpoints/NAME/``                       a checkpoint, with ``metadata.json``
 ==========================================  ====================================================
 
-LINE is the number of the event's line in the journal, so that what is delivered again replaces itself; in direct use
-it is the time in microseconds.
+LINE is the event's line in the journal, so that a file that is delivered again replaces itself; in direct use it is the
+time in microseconds.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from rankzero_mlflow.names import LONGEST_TAG, image_name, metric_name, path_nam
 T = TypeVar("T")
 
 CHECKPOINT_TAG = "rankzero.checkpoint."
-"""The tag ``rankzero.checkpoint.best`` holds the path of the checkpoint with that alias."""
+"""The tag ``rankzero.checkpoint.best`` contains the path of the checkpoint with that alias."""
 
-MOST_TAGS = 100  # in a request
+MAX_TAGS = 100  # in a request
 _FOLDERS = {"audio": "audio", "video": "videos", "figure": "figures", "pointcloud": "pointclouds"}
-_TABLES_TAG = "mlflow.loggedArtifacts"  # which JSON files MLflow shows as tables
-_MOST_TABLES = 4000  # characters of that tag
+_TABLES_TAG = "mlflow.loggedArtifacts"  # the JSON files that MLflow shows as tables
+_LONGEST_TABLES_TAG = 4000  # characters
 _PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-_ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.IGNORECASE)  # MLflow keeps "latest" and "v1" for itself
+_ALIAS = re.compile(r"(?!latest$|v\d+$)[\w-]+", re.IGNORECASE)  # "latest" and "v1" are reserved
 
 
 class FileSession(Session):
     """Writes the files of a run, and its tags.
 
     Args:
-        client: how MLflow is reached.
+        client: the client.
         run: MLflow's ``Run``, just read.
-        logger: whose run it is.
+        logger: its logger.
     """
 
     def __init__(self, client: CheckedClient, run: Any, logger: TrackerLogger) -> None:
@@ -77,17 +77,17 @@ class FileSession(Session):
         self.set_tags({metric_name(tag): "true" for tag in tags})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, by names that MLflow takes; a value that is too long for it goes to an artifact, too."""
+        """Set tags, which have valid names; the whole of a long value is stored as an artifact, too."""
         from mlflow.entities import RunTag
 
         for key, value in tags.items():
             if len(value) > LONGEST_TAG:
                 self.write_whole("tag", key, value, "it is long")
-        for batch in batches(tags.items(), MOST_TAGS):
+        for batch in batches(tags.items(), MAX_TAGS):
             self.send(tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in batch])
 
     def write_whole(self, kind: str, name: str, value: str, reason: str) -> None:
-        """Keep the value of a param or tag, of which MLflow has not all, as an artifact."""
+        """Store the whole value of a param or tag as an artifact."""
         path = f"{kind}s/{path_name(name)}.txt"
         self.warner.warn(f"the {kind} {name!r} is whole in the artifact {path}: {reason}")
         self.client.log_text(self.id, value, path)
@@ -115,7 +115,7 @@ class FileSession(Session):
                 raise Unsupported
 
     def _write_images(self, media: Media, context: LogContext) -> list[MediaFile]:
-        """Add pictures to the grid; what is no picture that MLflow can show becomes a file."""
+        """Add pictures to the image grid; a picture that MLflow cannot show becomes a file."""
         files = media.files()
         for index, file in enumerate(files):
             key = media.key if len(files) == 1 else f"{media.key}/{index}"
@@ -129,7 +129,7 @@ class FileSession(Session):
         return files
 
     def _add_to_grid(self, name: str, file: MediaFile, picture: Any) -> None:
-        """Do what ``MlflowClient.log_image`` does, under a file name that is the same when it is delivered again."""
+        """Do the same as ``MlflowClient.log_image``, with a file name that is the same on every delivery."""
         from mlflow.tracking.multimedia import compress_image_size
         from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 
@@ -158,7 +158,7 @@ class FileSession(Session):
             self._write_json(f"captions/{name}.json", captions)
 
     def _write_table(self, media: Media, name: str) -> None:
-        """Keep a table in the form that ``mlflow.load_table`` reads; a single text as such."""
+        """Write a table in the form that ``mlflow.load_table`` reads, and a single text as a text file."""
         if media.kind == "text":
             columns, rows = media.table()
             if len(columns) == len(rows) == 1:
@@ -172,7 +172,7 @@ class FileSession(Session):
             self._tables = json.loads(self.client.get_run(self.id).data.tags.get(_TABLES_TAG, "[]"))
         if entry not in self._tables:
             tables = [*self._tables, entry]
-            while len(json.dumps(tables)) > _MOST_TABLES:  # the oldest are shown as JSON
+            while len(json.dumps(tables)) > _LONGEST_TABLES_TAG:  # MLflow shows the oldest as JSON
                 del tables[0]
             self.set_tags({_TABLES_TAG: json.dumps(tables)})
             self._tables = tables
@@ -183,8 +183,8 @@ class FileSession(Session):
         return {"type": "image", "filepath": path, "compressed_filepath": path}
 
     def _write_graph(self, model: Any) -> None:
-        """Keep a model's structure, and its printed form to read."""
-        if not isinstance(model, MediaFile):  # frameworks call it of their own accord
+        """Write a model's structure as JSON, and as printed by torch."""
+        if not isinstance(model, MediaFile):  # a model in direct use, which frameworks pass by themselves
             return
         graph = json.loads(Path(model.path).read_bytes())
         self.client.log_text(self.id, str(graph.get("text", "")), "graph/model.txt")
@@ -215,7 +215,7 @@ class FileSession(Session):
             self._register(self._options["registered_model_name"], folder, checkpoint.aliases, details)
 
     def _register(self, model: str, folder: str, aliases: Sequence[str], details: Mapping[str, Any]) -> None:
-        """Make a version of a registered model of what is in ``folder``, unless there is one; aliases move to it."""
+        """Register ``folder`` as a version of a model, unless it is registered, and move the aliases to it."""
         with suppress(AlreadyThereError):
             self.client.create_registered_model(model)
         source = f"{self._artifact_uri}/{folder}"
@@ -232,19 +232,19 @@ class FileSession(Session):
         path = tags.get(metric_name(CHECKPOINT_TAG + alias))
         if path is None:
             known = sorted(tag.removeprefix(CHECKPOINT_TAG) for tag in tags if tag.startswith(CHECKPOINT_TAG))
-            there = ", ".join(known) or "none"
-            raise LookupError(f"no checkpoint of this run has the alias {alias!r}; there are: {there}")
+            aliases = ", ".join(known) or "none"
+            raise LookupError(f"no checkpoint of this run has the alias {alias!r}; there are: {aliases}")
         return Path(self.client.download_artifacts(self.id, path, str(directory)))
 
     def _upload(self, source: str | os.PathLike[str], path: str) -> None:
-        """Keep a file, or the files in a directory, under a path."""
+        """Upload a file, or the files in a directory, to a path."""
         original = Path(source)
         if original.is_dir():
             for file in sorted(each for each in original.rglob("*") if each.is_file()):
                 self._upload(file, f"{path}/{path_name(file.relative_to(original).as_posix())}")
             return
-        os.stat(original)  # so that the error names it, and not the link
-        with tempfile.TemporaryDirectory() as folder:  # MLflow calls a file as it is called here
+        os.stat(original)  # an error should name this file, not the link
+        with tempfile.TemporaryDirectory() as folder:  # MLflow uses the name of the local file
             named = Path(folder, Path(path).name)
             named.symlink_to(original.absolute())
             self.client.log_artifact(self.id, str(named), os.path.dirname(path) or None)
@@ -259,7 +259,7 @@ def _file_name(media: Media, context: LogContext) -> str:
 
 
 def _read_picture(file: MediaFile) -> Any:
-    """Return a PIL image, None if the file is no picture of a kind that browsers show."""
+    """Return a PIL image; None if the file is not a picture that browsers can show."""
     from PIL import Image
 
     data = io.BytesIO(Path(file.path).read_bytes())
@@ -272,7 +272,7 @@ def _read_picture(file: MediaFile) -> Any:
 
 
 def _with_bytes(picture: Any) -> Any:
-    """Return a picture in colours of 8 bits, which all browsers show."""
+    """Return a picture with 8 bits per channel, which all browsers show."""
     if picture.mode.startswith("I"):
         return picture.point(lambda value: value / 256).convert("L")
     if picture.mode in ("L", "LA", "RGB", "RGBA"):
@@ -281,7 +281,7 @@ def _with_bytes(picture: Any) -> Any:
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield items in lists of at most so many."""
+    """Yield items in lists of at most ``size``."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

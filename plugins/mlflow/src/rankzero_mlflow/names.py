@@ -1,8 +1,8 @@
-"""Make names that MLflow accepts of names that it may refuse; no two of them become one.
+"""Convert names to names that MLflow accepts; different names stay different.
 
-A character that is not allowed becomes its code point in hexadecimal between two marks: ``loss [x]`` is
-``loss :5B:x:5D:`` as the name of a metric. A name that is allowed as it is stays as it is; one that is too long
-ends in a part of its SHA-256.
+A character that is not allowed becomes its code point in hexadecimal between two marks: ``loss [x]`` becomes
+``loss :5B:x:5D:`` as the name of a metric. A valid name is unchanged; one that is too long ends with a part of its
+SHA-256.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ LONGEST = 250
 """Characters in the name of a metric, param or tag."""
 
 LONGEST_TAG = 5000
-"""Characters that every MLflow server takes in the value of a tag."""
+"""Characters in the value of a tag that every MLflow server accepts."""
 
 NAME_TAG = "rankzero.name."
-"""The tag ``rankzero.name.<name in MLflow>`` holds a name that had to be changed."""
+"""The tag ``rankzero.name.<name in MLflow>`` contains the original of a changed name."""
 
-_LONGEST_PART = 150  # bytes in a part of a path: file systems take 255, and MLflow adds to the key of an image
+_LONGEST_PART = 150  # bytes in a part of a path: file systems allow 255, and MLflow extends the key of an image
 _DIGEST = 16
 
 
@@ -39,7 +39,7 @@ def path_name(name: str) -> str:
 
 
 def image_name(name: str) -> str:
-    """Return the key of an image: MLflow's grid of images takes ASCII only."""
+    """Return the key of an image; MLflow's image grid accepts only ASCII."""
     return _short(_escape(name, r"[^a-zA-Z0-9_\-. /]", "_x", "_"), "_x")
 
 

@@ -1,4 +1,4 @@
-"""Find the run in MLflow, by the id that was kept or by its tag, or create it."""
+"""Find the run in MLflow, by its saved id or by its tag, or create it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rankzero_mlflow.names import LONGEST_TAG, metric_name
 from rankzero_mlflow.options import MlflowOptions, artifacts_beside, without_password
 
 RUN_TAG = "rankzero.run_id"
-"""The tag that holds the id of the rankzero run; one that has it is never made a second time."""
+"""The tag with the id of the rankzero run, by which its MLflow run is found."""
 
-_OF_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # MLflow would take it for one of agents
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or MLflow shows pages for agents
 _NOTE_TAG = "mlflow.note.content"
 
 
 class Finder:
-    """Finds the run of MLflow that is written to, or makes it.
+    """Finds or creates the MLflow run of a rankzero run.
 
     Args:
-        client: how MLflow is reached.
-        uri: where MLflow is.
-        options: the logger's options.
-        run: the run of rankzero; None in direct use, where each run is a new one.
+        client: the client.
+        uri: the tracking URI.
+        options: the options of the logger.
+        run: the rankzero run; None in direct use, which always creates a run.
     """
 
     def __init__(self, client: CheckedClient, uri: str, options: MlflowOptions, run: RunInfo | None) -> None:
@@ -43,30 +43,30 @@ class Finder:
         """Return MLflow's ``Run``.
 
         Raises:
-            AccessError: the run that was written to before, or its experiment, was deleted.
+            AccessError: the run of an earlier delivery, or its experiment, was deleted.
         """
         if self._run is None:
             return self._create(self._experiment_id())
         from filelock import FileLock
 
-        # Nobody else on this machine may look for it between our looking and our making it.
+        # No other process on this machine may create the run after this one has searched for it.
         with FileLock(Path(self._run.dir, "mlflow.lock")):
             known = _known_ids(ids := Path(self._run.dir, "mlflow.runs.json"))
-            if self._where in known:
-                return self._reopen(known[self._where], ids)
+            if self._destination in known:
+                return self._reopen(known[self._destination], ids)
             experiment_id = self._experiment_id()
             found = find_run(self._client, experiment_id, self._run.id) or self._create(experiment_id)
-            write_file(ids, msgspec.json.encode({**known, self._where: found.info.run_id}))
+            write_file(ids, msgspec.json.encode({**known, self._destination: found.info.run_id}))
             return found
 
     def find(self) -> str | None:
-        """Return MLflow's id of the run without making anything; None if there is none.
+        """Return MLflow's id of the run without creating it; None if there is none.
 
         Raises:
             AccessError: the run was deleted.
         """
         assert self._run is not None
-        if known := _known_ids(Path(self._run.dir, "mlflow.runs.json")).get(self._where):
+        if known := _known_ids(Path(self._run.dir, "mlflow.runs.json")).get(self._destination):
             return known
         experiment_id = self._options.experiment_id
         if not experiment_id:
@@ -76,26 +76,26 @@ class Finder:
         return str(found.info.run_id) if found is not None else None
 
     @property
-    def _where(self) -> str:
-        """The server, experiment and run, by which MLflow's id of the run is kept."""
+    def _destination(self) -> str:
+        """The server, experiment and run: the key of MLflow's saved id of the run."""
         assert self._run is not None
         return f"{without_password(self._uri)} {self._options.experiment_id or self._name} {self._run.id}"
 
     def _reopen(self, run_id: str, ids: Path) -> Any:
-        """Return the run of this id, which was written to before."""
+        """Return the run of an earlier delivery."""
         assert self._run is not None
         try:
             found = self._client.get_run(run_id)
         except NotThereError as error:
             raise AccessError(
-                f"the run {run_id} that this one was delivered to is no longer in MLflow: it was deleted for good. To "
-                f"deliver all of it to a new run, delete {ids} and then: rankzero sync {shlex.quote(self._run.dir)} "
+                f"the run {run_id}, to which this one was delivered, was deleted permanently in MLflow. To deliver "
+                f"all of it to a new run, delete {ids} and then: rankzero sync {shlex.quote(self._run.dir)} "
                 "--again"
             ) from error
         if found.info.lifecycle_stage == "deleted":
             _check_experiment(self._client.get_experiment(found.info.experiment_id))
             raise _deleted(run_id)
-        return _identified(found)
+        return _checked(found)
 
     def _experiment_id(self) -> str:
         if self._options.experiment_id:
@@ -104,7 +104,7 @@ class Finder:
         if experiment is None:
             location = self._options["artifact_location"] or artifacts_beside(self._uri)
             try:
-                return str(self._client.create_experiment(self._name, location, tags=_OF_TRAINING))
+                return str(self._client.create_experiment(self._name, location, tags=_EXPERIMENT_TAGS))
             except AlreadyThereError:
                 experiment = self._client.get_experiment_by_name(self._name)
         _check_experiment(experiment)
@@ -126,24 +126,24 @@ class Finder:
         else:
             tags, name = _context_of(run) | tags | {RUN_TAG: run.id}, name or run.name
             started = round(run.started * 1000) or None
-        return _identified(self._client.create_run(experiment_id, start_time=started, tags=tags, run_name=name))
+        return _checked(self._client.create_run(experiment_id, start_time=started, tags=tags, run_name=name))
 
     def _parent_id(self, experiment_id: str, run_id: str) -> str:
-        """Return MLflow's id of the parent, which may be given by its rankzero id, too."""
+        """Return MLflow's id of the parent, given by its id in MLflow or rankzero."""
         found = find_run(self._client, experiment_id, run_id)
         if found is None:
             try:
                 found = self._client.get_run(run_id)
-            except TrackerUnavailableError as error:  # tried again: perhaps its courier has not made it yet
-                raise TrackerUnavailableError(f"parent_run_id={run_id!r} is no run of MLflow (yet): {error}") from error
+            except TrackerUnavailableError as error:  # it is retried: the parent's courier may create it later
+                raise TrackerUnavailableError(f"MLflow has no run parent_run_id={run_id!r} (yet): {error}") from error
         return str(found.info.run_id)
 
 
 def find_run(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
-    """Return MLflow's ``Run`` of a run of rankzero; None if there is none.
+    """Return MLflow's ``Run`` of a rankzero run; None if there is none.
 
     Raises:
-        AccessError: it was deleted.
+        AccessError: the run was deleted.
     """
     from mlflow.entities import ViewType
 
@@ -156,18 +156,18 @@ def find_run(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
 
 
 def parent_of(run: RunInfo | None, client: CheckedClient, experiment_id: str) -> str | None:
-    """Return MLflow's id of the parent of a run of rankzero; None if there is none, or it is not in MLflow yet."""
+    """Return MLflow's id of a rankzero run's parent; None if it has no parent, or the parent is not in MLflow yet."""
     if run is None or run.parent is None:
         return None
     try:
         found = find_run(client, experiment_id, run.parent)
-    except AccessError:  # it was deleted, which is no reason not to deliver this run
+    except AccessError:  # the parent was deleted; this run is delivered without it
         return None
     return None if found is None else str(found.info.run_id)
 
 
 def tags_of(options: MlflowOptions, run: RunInfo | None) -> dict[str, str]:
-    """Return the tags that the user asked for, and the description, which is one."""
+    """Return the run's tags, including the description."""
     tags = {} if run is None else dict.fromkeys(run.tags, "true")
     if run is not None:
         tags |= {name: value for name, value in (("group", run.group), ("parent", run.parent)) if value is not None}
@@ -178,7 +178,7 @@ def tags_of(options: MlflowOptions, run: RunInfo | None) -> dict[str, str]:
 
 
 def _context_of(run: RunInfo) -> dict[str, str]:
-    """Return MLflow's tags about the training script; MLflow itself would describe the courier."""
+    """Return MLflow's tags about the training script; MLflow's own would be about the courier."""
     from mlflow.tracking.context.registry import resolve_tags
     from mlflow.utils.git_utils import get_git_commit
     from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
@@ -191,17 +191,17 @@ def _context_of(run: RunInfo) -> dict[str, str]:
 
 
 def _known_ids(path: Path) -> dict[str, str]:
-    """Return MLflow's ids of a run of rankzero, which may go to several places and has an id in each."""
+    """Return destination → MLflow's id of the run, which is different in each destination."""
     try:
         return msgspec.json.decode(read_own(path), type=dict[str, str])
     except (FileNotFoundError, NotAFileError, msgspec.MsgspecError):
         return {}
 
 
-def _identified(run: Any) -> Any:
-    """Return a run of an answer, if the answer has one."""
+def _checked(run: Any) -> Any:
+    """Return a run of a response; raise `TrackerUnavailableError` if the response has none."""
     if not run.info.run_id:
-        raise TrackerUnavailableError("MLflow's answer names no run; perhaps something else answers for it")
+        raise TrackerUnavailableError("the answer has no run id; it may not be from MLflow")
     return run
 
 
@@ -216,4 +216,4 @@ def _check_experiment(experiment: Any) -> None:
             f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
     if not experiment.experiment_id:
-        raise TrackerUnavailableError("MLflow's answer names no experiment; perhaps something else answers for it")
+        raise TrackerUnavailableError("the answer has no experiment id; it may not be from MLflow")

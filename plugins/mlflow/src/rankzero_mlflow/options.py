@@ -1,4 +1,4 @@
-"""The options of `MLFlowLogger`, and its tracking URI."""
+"""The options of `MLFlowLogger`, and checks of the tracking URI."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SQLITE = "sqlite:///"
 
 
 class MlflowOptions(Options):
-    """The options of a run and of its destination."""
+    """The options of `MLFlowLogger`."""
 
     table = (
         Option("experiment_name", variable="MLFLOW_EXPERIMENT_NAME", early=True),
@@ -31,11 +31,11 @@ class MlflowOptions(Options):
         super().check(logger, others)
         check_tracking_uri(self["tracking_uri"])
         if not isinstance(self["tags"], Mapping | None):
-            raise ConfigError(f'tags are a dictionary, {{"team": "vision"}}, not {self["tags"]!r}')
+            raise ConfigError(f'tags must be a dictionary, as in {{"team": "vision"}}, not {self["tags"]!r}')
 
     @property
     def experiment_id(self) -> str | None:
-        """MLflow's id of the experiment, which counts unless a name is given."""
+        """MLflow's id of the experiment; None if a name is given."""
         return None if self.given.get("experiment_name") else self["experiment_id"]
 
 
@@ -45,14 +45,14 @@ def database_uri(directory: str) -> str:
 
 
 def has_database(uri: str) -> bool:
-    """Return whether there is the file of a SQLite database, which MLflow's client would make; True for other URIs."""
+    """Return whether the file of a SQLite database exists, without creating it; True for other URIs."""
     return not uri.startswith(_SQLITE) or os.path.exists(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def artifacts_beside(uri: str) -> str | None:
-    """Return where the artifacts of runs in a SQLite database are kept; None for what is no such database.
+    """Return the artifact location for a SQLite database, beside its file; None for other URIs.
 
-    MLflow's default is the working directory of the process that makes the experiment.
+    MLflow's default is the working directory of the process that creates the experiment.
     """
     if not uri.startswith(_SQLITE) or uri.startswith(f"{_SQLITE}:"):
         return None
@@ -60,11 +60,11 @@ def artifacts_beside(uri: str) -> str | None:
 
 
 def check_tracking_uri(uri: str | None) -> None:
-    """Refuse what cannot be a server or database, before training begins.
+    """Check that a URI is a server or database.
 
     Raises:
-        ConfigError: the URI has no scheme, or a wrong one, or is a directory of files, which MLflow 3 refuses; or it
-            names runs of rankzero, which would deliver themselves to MLflow again.
+        ConfigError: the URI has no scheme or an unknown one, is a directory, which MLflow 3 refuses, or is the URI of
+            rankzero's own runs.
     """
     from importlib.metadata import entry_points
 
@@ -73,14 +73,14 @@ def check_tracking_uri(uri: str | None) -> None:
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme == "rankzero":
         raise ConfigError(
-            f"MLflow itself keeps its runs in rankzero with tracking_uri={uri!r}, so they cannot be delivered to it. "
+            f"with tracking_uri={uri!r}, MLflow itself stores its runs in rankzero, so they cannot be delivered to it. "
             'Leave the logger mlflow out, or give it a server: tracking_uri="http://HOST:PORT"'
         )
     if scheme == "file" or (":" not in uri and not uri.startswith("databricks")):
         if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
             raise ConfigError(
-                f"MLflow 3 no longer writes to directories of files, and tracking_uri={uri!r} is one. Leave it out to "
-                "get a database in save_dir, or name one: sqlite:///mlflow.db"
+                f"MLflow 3 no longer writes to directories, and tracking_uri={uri!r} is one. Leave it out for a "
+                "database in save_dir, or set a database, as sqlite:///mlflow.db"
             )
     elif scheme not in _SCHEMES and scheme not in entry_points(group="mlflow.tracking_store").names:
         raise ConfigError(
@@ -89,7 +89,7 @@ def check_tracking_uri(uri: str | None) -> None:
 
 
 def how_to_view(uri: str, experiment_id: str, run_id: str) -> str | None:
-    """Return the page of a run on a server, or the command that shows a database; never a password."""
+    """Return the URL of a run on a server, or the command that shows a database, without passwords."""
     if uri.startswith(("http://", "https://")):
         return f"{without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
     if "://" not in uri:  # databricks
@@ -98,5 +98,5 @@ def how_to_view(uri: str, experiment_id: str, run_id: str) -> str | None:
 
 
 def without_password(uri: str) -> str:
-    """Return a URI without what stands before the host in it."""
+    """Return a URI without user and password."""
     return _PASSWORD.sub("", uri)

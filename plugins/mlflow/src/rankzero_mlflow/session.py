@@ -1,4 +1,4 @@
-"""Write metrics, hyperparameters and the status to a run of MLflow."""
+"""Write metrics, hyperparameters and the status to an MLflow run."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from rankzero.rank import rank_zero_warn
 from rankzero.run.endings import end_at_exit, forget, is_open
 from rankzero.values import Number, as_float, flatten
 from rankzero_mlflow.client import CheckedClient, client_of_run
-from rankzero_mlflow.media import MOST_TAGS, FileSession, batches
+from rankzero_mlflow.media import MAX_TAGS, FileSession, batches
 from rankzero_mlflow.names import NAME_TAG, metric_name
 from rankzero_mlflow.opening import parent_of
 from rankzero_mlflow.options import how_to_view
 
 DEFINITION_TAG = "rankzero.metric."
-"""The tag ``rankzero.metric.<name>`` holds the arguments of `define_metric`."""
+"""The tag ``rankzero.metric.<name>`` contains the arguments of `define_metric`."""
 
 CHANGED_TAG = "rankzero.param."
-"""The tag ``rankzero.param.<name>`` holds the newest value of a param that was changed: MLflow keeps the first."""
+"""The tag ``rankzero.param.<name>`` contains the newest value of a changed param: MLflow keeps the first one."""
 
-_MOST_METRICS = 1000  # in a request
-_MOST_PENDING = 1000  # requests that are not waited for
-_SHORT = 250  # characters that every MLflow server takes in a param
+_MAX_METRICS = 1000  # in a request
+_MAX_PENDING = 1000  # unfinished asynchronous requests
+_SHORT = 250  # characters of a param that every MLflow server accepts
 STATUSES = {"success": "FINISHED", "aborted": "KILLED", "failed": "FAILED"}
 _PARENT_TAG = "mlflow.parentRunId"
 
@@ -45,10 +45,10 @@ class MlflowSession(FileSession):
     """Writes to one run.
 
     Args:
-        client: how MLflow is reached.
+        client: the client.
         run: MLflow's ``Run``, just read.
-        logger: whose run it is; in direct use the run ends with this process.
-        uri: where MLflow is.
+        logger: its logger; in direct use the run ends with this process.
+        uri: the tracking URI.
     """
 
     def __init__(self, client: CheckedClient, run: Any, logger: TrackerLogger, uri: str) -> None:
@@ -62,7 +62,7 @@ class MlflowSession(FileSession):
         self._status = STATUSES["success"]
         self._started = run.info.start_time / 1000
         self._params: dict[str, str] = dict(run.data.params)
-        self._kinds: dict[str, tuple[str, ...]] = {}  # of summaries, by the name or pattern of metrics
+        self._kinds: dict[str, tuple[str, ...]] = {}  # name or pattern of metrics → summaries
         self._best = {metric.key: (metric.value, metric.step) for metric in run.data._metric_objs}
         self._names: dict[str, str] = {}
         self._operations: deque[Any] = deque()
@@ -91,14 +91,14 @@ class MlflowSession(FileSession):
 
     def finish(self, status: str, time: float) -> None:
         self._status = status
-        self._nest()
+        self._set_parent()
         self.flush()
         self.client.set_terminated(self.id, status, end_time=round(time * 1000))
         self._has_ended = True
         forget(self)
 
-    def _nest(self) -> None:
-        """Nest the run under its parent, if that came to MLflow after this run."""
+    def _set_parent(self) -> None:
+        """Set the run's parent, if MLflow got it after this run."""
         if not self._is_nested and (parent := parent_of(self._run_info, self.client, self.experiment_id)) is not None:
             self.set_tags({_PARENT_TAG: parent})
 
@@ -107,29 +107,29 @@ class MlflowSession(FileSession):
             self.finish(self._status, now())
 
     def end_with_this_process(self) -> None:
-        """End a run in direct use with this process; otherwise it would stay RUNNING for ever."""
+        """End the run with this process in direct use; otherwise it would stay RUNNING forever."""
         if self._is_direct:
             end_at_exit(self)
 
     def end_with_process(self, status: str | None, timeout: float) -> None:
-        """End the run: the process ends."""
-        self.client = CheckedClient(self._uri, has_courier=True)  # it does not try for minutes
+        """End the run, because the process ends."""
+        self.client = CheckedClient(self._uri, has_courier=True)  # it does not retry for minutes
         try:
             self.finish(self._status if status is None else STATUSES.get(status, STATUSES["failed"]), now())
-        except Exception as error:  # other runs must still be ended
+        except Exception as error:  # the process must still end other runs
             forget(self)
             rank_zero_warn(f"the run stays RUNNING in MLflow, because ending it failed: {error}")
 
     def after_fork(self) -> None:
-        """Do nothing: the run is the parent's to end."""
+        """Do nothing: the parent process ends the run."""
 
     # Metrics
 
     def write_metrics(self, rows: Iterable[MetricsRow]) -> None:
         best = dict(self._best)
-        for batch in batches((point for row in rows for point in self._points(row, best)), _MOST_METRICS):
+        for batch in batches((point for row in rows for point in self._points(row, best)), _MAX_METRICS):
             self.send(metrics=batch)
-        self._best = best  # only now: what MLflow has not taken is sent again
+        self._best = best  # only after success: otherwise the rows are sent again
 
     def _points(self, row: MetricsRow, best: Best) -> Iterator[Any]:
         from mlflow.entities import Metric
@@ -137,12 +137,12 @@ class MlflowSession(FileSession):
         time, step = round(row.context.time * 1000), row.step_or_seconds(self._started) or 0
         for name, number in row.values.items():
             value = self._storable(name, number)
-            yield Metric(self._known_as(name), value, time, step)
-            for summary, last in self._improved(best, name, value, step):
-                yield Metric(self._known_as(summary), value, time, last)
+            yield Metric(self._name_in_mlflow(name), value, time, step)
+            for summary, last in self._improved_summaries(best, name, value, step):
+                yield Metric(self._name_in_mlflow(summary), value, time, last)
 
-    def _improved(self, best: Best, name: str, value: float, step: int) -> Iterator[tuple[str, int]]:
-        """Yield each summary, ``loss.min``, that ``value`` improves, with its step; ``best`` has them then."""
+    def _improved_summaries(self, best: Best, name: str, value: float, step: int) -> Iterator[tuple[str, int]]:
+        """Yield each summary, ``loss.min``, that ``value`` improves, with its step, and add it to ``best``."""
         defined = find_definition(name, self._kinds)
         for kind in self._kinds[defined] if defined is not None and not math.isnan(value) else ():
             summary = f"{name}.{kind}"
@@ -157,17 +157,17 @@ class MlflowSession(FileSession):
     def _storable(self, name: str, number: Number) -> float:
         value = as_float(number)
         if math.isinf(value):
-            # MLflow would store the largest float, which nobody logged.
-            self.warner.warn(f"MLflow cannot hold infinity: {name!r} is NaN there. The journal of a Run has the value")
+            # MLflow would store the largest float.
+            self.warner.warn(f"MLflow cannot store infinity: {name!r} is NaN there; the journal of a Run has the value")
             return math.nan
         return value
 
-    def _known_as(self, name: str) -> str:
+    def _name_in_mlflow(self, name: str) -> str:
         known = self._names.get(name)
         if known is None:
             known = metric_name(name)
             if known != name:
-                self.warner.warn(f"MLflow refuses the name {name!r}; it is {known!r} there")
+                self.warner.warn(f"MLflow refuses the name {name!r}; it is called {known!r} there")
                 self.set_tags({NAME_TAG + known: name})
             self._names[name] = known
         return known
@@ -187,20 +187,20 @@ class MlflowSession(FileSession):
             self._kinds.pop(name, None)
             self._kinds[name] = shown
         if step_metric is not None:
-            self.warner.warn(f"MLflow draws {name!r} over steps or time, not over {step_metric!r}")
+            self.warner.warn(f"MLflow plots {name!r} over steps or time, not over {step_metric!r}")
 
     # Params
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
-        named = {self._known_as(name): str(value) for name, value in flatten(params)}
+        named = {self._name_in_mlflow(name): str(value) for name, value in flatten(params)}
         new = {name: value for name, value in named.items() if name not in self._params}
-        for batch in batches(new.items(), MOST_TAGS):
+        for batch in batches(new.items(), MAX_TAGS):
             self._send_params(batch)
-        kept = dict(new)
+        stored = dict(new)
         if any(len(value) > _SHORT for value in new.values()):
-            there = self.client.get_run(self.id).data.params  # a server silently cuts what it finds too long
-            kept.update({name: there[name] for name in new if name in there})
-        self._params.update(kept)
+            read = self.client.get_run(self.id).data.params  # a server may truncate long values silently
+            stored.update({name: read[name] for name in new if name in read})
+        self._params.update(stored)
         for name, value in named.items():
             known = self._params[name]
             if known == value:
@@ -208,7 +208,7 @@ class MlflowSession(FileSession):
             if len(known) >= _SHORT and value.startswith(known):
                 self.write_whole("param", name, value, f"MLflow has {len(known)} characters of it")
             else:
-                self._keep_change(name, value)
+                self._write_changed(name, value)
             self._params[name] = value
 
     def _send_params(self, params: Sequence[tuple[str, str]]) -> None:
@@ -216,7 +216,7 @@ class MlflowSession(FileSession):
 
         try:
             self.send(params=[Param(name, value) for name, value in params])
-        except RejectedError as error:  # one of them is to blame, or they are too much text for a request
+        except RejectedError as error:  # one of them is invalid, or all are too long for a request
             if len(params) == 1:
                 self.write_whole("param", *params[0], str(error))
                 return
@@ -224,9 +224,9 @@ class MlflowSession(FileSession):
             self._send_params(params[:half])
             self._send_params(params[half:])
 
-    def _keep_change(self, name: str, value: str) -> None:
+    def _write_changed(self, name: str, value: str) -> None:
         self.warner.warn(
-            f"the param {name!r} was {self._params[name][:80]!r} and is {value[:80]!r} now. MLflow keeps the first "
+            f"the param {name!r} was {self._params[name][:80]!r} and is now {value[:80]!r}. MLflow keeps the first "
             f"value; the newest is in the tag {CHANGED_TAG + name!r}"
         )
         self.set_tags({metric_name(CHANGED_TAG + name): value})
@@ -237,5 +237,5 @@ class MlflowSession(FileSession):
         sent = self.client.log_batch(self.id, synchronous=not self._is_direct or self._options["synchronous"], **batch)
         if sent is not None:
             self._operations.append(sent)
-            if len(self._operations) > _MOST_PENDING:
+            if len(self._operations) > _MAX_PENDING:
                 self._operations.popleft().wait()
