@@ -11,7 +11,7 @@ __all__ = ["TensorBoardLogger"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not at the top: a run that goes elsewhere imports this package, too, for the hook in it.
+    # Lazy: every run imports this package for its importer, also a run that logs elsewhere.
     if name != "TensorBoardLogger":
         raise AttributeError(f"module 'rankzero_tensorboard' has no attribute {name!r}")
     from rankzero_tensorboard.logger import TensorBoardLogger

@@ -1,11 +1,10 @@
-"""One event file, continued where it ends, which knows how much of a journal it holds.
+"""An event file that is appended to, and that records how many journal lines it contains.
 
 TensorBoard's event files are TFRecords: the length of the data (8 bytes), a checksum of the length (4), the data, and
-a checksum of the data (4), all little-endian. The checksum is CRC-32C, rotated and shifted so that it may stand in data
-that is checksummed again.
+a checksum of the data (4), all little-endian. The checksum is a masked CRC-32C.
 
-Here each record's data ends with a mark: how many lines of the journal the file holds up to there. To readers it is a
-field of `Event` that they do not know, and skip. So values and mark are there together, or neither is.
+Here each record's data ends with a mark: the number of journal lines that the file contains up to there. It is an
+unknown field of `Event`, which readers skip. So a crash cannot separate values from their mark.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ CHECKSUM_BYTES = _CHECKSUM.size
 HEADER_BYTES = _LENGTH.size + CHECKSUM_BYTES
 _MARK = struct.Struct("<2sQ")
 MARK_NUMBER = 2047
-"""The number of the field with the mark, which has eight bytes."""
+"""The number of the protobuf field with the mark, which has eight bytes."""
 _FIELD = b"\xf9\x7f"
 
 
 def record(data: bytes) -> bytes:
-    """Return the record that holds ``data``."""
+    """Return a record with ``data``."""
     length = _LENGTH.pack(len(data))
     return b"".join((length, masked_checksum(length), data, masked_checksum(data)))
 
 
 def marked(event: bytes, lines: int) -> bytes:
-    """Return the record of a serialized `Event`, with a mark."""
+    """Return a record with a serialized `Event` and a mark."""
     return record(event + _MARK.pack(_FIELD, lines))
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset behind it, data) of each record, up to the first one that is torn or damaged."""
+    """Yield (end offset, data) of each record, up to the first incomplete or damaged one."""
     end = 0
     with path.open("rb") as file:
         while True:
@@ -58,14 +57,14 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 class EventFile:
-    """The file at ``path``, opened to be continued. A torn or damaged end is cut off."""
+    """The file at ``path``, opened for appending. An incomplete or damaged end is removed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = 0
-        """In bytes; 0 if there is no file yet."""
+        """Size in bytes; 0 for a new file."""
         self.lines = 0
-        """How many lines of the journal it holds."""
+        """The number of journal lines in the file."""
         if path.exists():
             for self.size, data in read_records(path):
                 self.lines = _mark_of(data)
@@ -75,7 +74,7 @@ class EventFile:
             os.ftruncate(self._descriptor, self.size)
 
     def append(self, records: bytes) -> None:
-        """Write records with one call to the operating system; what could be written only in part is taken back."""
+        """Write records with one system call; remove those that could be written only in part."""
         rest = memoryview(records)
         try:
             while rest:
@@ -89,11 +88,11 @@ class EventFile:
     def close(self) -> None:
         """Close the file."""
         self._close()
-        self._descriptor = -1  # the number may belong to another file by now
+        self._descriptor = -1  # the number may be reused for another file
 
 
 def is_marked(data: bytes) -> bool:
-    """Return whether rankzero wrote a record."""
+    """Return whether a record was written by rankzero."""
     return data[-_MARK.size :].startswith(_FIELD) and len(data) >= _MARK.size
 
 
@@ -103,7 +102,7 @@ def _mark_of(data: bytes) -> int:
 
 
 def masked_checksum(data: bytes) -> bytes:
-    """Return the checksum that follows ``data`` in an event file."""
+    """Return the checksum of ``data`` as it is stored in an event file."""
     crc = google_crc32c.value(data)
     rotated = crc >> 15 | crc << 17
     return _CHECKSUM.pack(rotated + 0xA282EAD8 & 0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""``TensorBoardLogger.experiment``: torch's `SummaryWriter`, whose records go through the logger's `EventSession`."""
+"""``TensorBoardLogger.experiment``: a `SummaryWriter` of torch that writes with the logger's `EventSession`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from rankzero.rank import rank_zero_warn
 from rankzero_tensorboard.session import EventSession
 
 try:
-    from torch.utils.tensorboard.writer import FileWriter, SummaryWriter  # not what a front door put in its package
+    from torch.utils.tensorboard.writer import (
+        FileWriter,
+        SummaryWriter,
+    )  # not the package, which rankzero.compat may have replaced
 except ModuleNotFoundError as error:
     raise PluginNotInstalledError(
         "TensorBoardLogger.experiment is a SummaryWriter of torch, which is not installed: pip install torch"
@@ -19,12 +22,12 @@ except ModuleNotFoundError as error:
 
 
 class Experiment(SummaryWriter):  # type: ignore[misc]  # Any to mypy
-    """A `SummaryWriter` that writes where the logger's own verbs write, in one order.
+    """A `SummaryWriter` that writes to the same file as the logger's own methods.
 
     Args:
         log_dir: the run's directory.
         session: writes the records, also after the logger has closed it.
-        **options: of `SummaryWriter`, for the files of their own that ``add_scalars`` and ``add_hparams`` begin.
+        **options: arguments of `SummaryWriter`, for separate files of ``add_scalars`` and ``add_hparams``.
     """
 
     def __init__(self, log_dir: str, session: EventSession, **options: Any) -> None:
@@ -40,28 +43,30 @@ class Experiment(SummaryWriter):  # type: ignore[misc]  # Any to mypy
 
 
 def trace(experiment: Experiment, model: Any, inputs: Any) -> None:
-    """Draw a model's graph, by running it; whatever comes of that, training goes on.
+    """Log a model's graph by running the model; errors become warnings.
 
     Args:
-        experiment: where to.
-        model: a module, perhaps Lightning's.
+        experiment: the writer.
+        model: a torch or Lightning module.
         inputs: a tensor, or a tuple of the arguments of ``forward``; ``model.example_input_array`` if None.
     """
     model = unwrap_model(model)
     inputs = getattr(model, "example_input_array", None) if inputs is None else inputs
     if inputs is None:
-        rank_zero_warn("the model's graph is not logged: the model has no example_input_array to run it with")
+        rank_zero_warn("the model's graph is not logged: the model has no example_input_array")
         return
     try:
         for prepare in ("_on_before_batch_transfer", "_apply_batch_transfer_handler"):
             inputs = getattr(model, prepare, lambda batch: batch)(inputs)
         experiment.add_graph(model, inputs)
     except Exception as error:
-        rank_zero_warn(f"the model's graph is not logged: running it on its example failed: {describe(error)}")
+        rank_zero_warn(
+            f"the model's graph is not logged: running the model on its example input failed: {describe(error)}"
+        )
 
 
 class _FileWriter(FileWriter):  # type: ignore[misc]  # Any to mypy
-    """Hands records to the session, which stays open: it is the logger's."""
+    """Passes records to the session, which stays open, because it is the logger's."""
 
     def __init__(self, log_dir: str, session: EventSession) -> None:
         self._log_dir = log_dir

@@ -1,9 +1,8 @@
-"""Hyperparameters: ``hparams.yaml``, and the event file that TensorBoard's HPARAMS tab reads.
+"""Hyperparameters: ``hparams.yaml``, and the event file for TensorBoard's HPARAMS tab.
 
-Of several statements about a run's hyperparameters TensorBoard believes the first. So they have an event file of
-their own, which sorts before the others and is replaced as a whole. Its table shows every scalar of the runs as a
-metric, unless an experiment summary names some: there is one if the user chose metrics for the table. TensorBoard takes
-the columns of the whole table from the first run that has one.
+TensorBoard uses only a run's first record of hyperparameters. So they are in a separate event file, which sorts before
+the others and is replaced as a whole. The tab shows every scalar as a metric, unless an experiment summary lists some;
+it is written if the user chose metrics. TensorBoard takes the columns of the table from the first run that has one.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rankzero_tensorboard.event_file import read_records, record
 
 EVENTS = "events.out.tfevents.0.hparams"
 
-_LARGEST_INT = 2**53  # in the table numbers are float64
+_LARGEST_INT = 2**53  # the tab stores numbers as float64
 _KINDS = {
     "bool_value": "DATA_TYPE_BOOL",
     "number_value": "DATA_TYPE_FLOAT64",
@@ -33,12 +32,12 @@ _KINDS = {
 
 
 def file_header(began: float) -> bytes:
-    """Return the first record of an event file, which has its version."""
+    """Return the first event of an event file, with the file's version."""
     return bytes(Event(wall_time=began, file_version="brain.Event:2").SerializeToString())
 
 
 class Hparams:
-    """The hyperparameters of a directory, those of former processes included.
+    """The hyperparameters in a directory, including those of earlier processes.
 
     Args:
         place: the directory.
@@ -53,15 +52,15 @@ class Hparams:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What JSON can hold, nested."""
+        """The hyperparameters as JSON values, nested."""
         return self._file.values
 
     def add(self, values: Mapping[str, Any], metrics: Iterable[str] = ()) -> None:
-        """Add to what is there.
+        """Add hyperparameters.
 
         Args:
             values: name → value, perhaps nested.
-            metrics: the names of the metrics that the table is to show; of all calls, or every scalar if none is named.
+            metrics: names of metrics to show in the table, beside earlier ones; without any it shows all scalars.
         """
         chosen = dict.fromkeys([*self._metrics, *metrics])
         if values or len(chosen) > len(self._metrics):
@@ -72,7 +71,7 @@ class Hparams:
                 self._write_events()
 
     def end(self, status: str, time: float) -> None:
-        """Note how the run ended, in TensorBoard's word, and when."""
+        """Write the run's status, as TensorBoard names it, and the end time."""
         if self.values:
             self._write_events(SessionEndInfo(status=api_pb2.Status.Value(status), end_time_secs=time))
 
@@ -98,7 +97,7 @@ class Hparams:
         replace_file(self._place, EVENTS, record(file_header(self._began)) + record(event))
 
     def _read_metrics(self) -> list[str]:
-        """Return the metrics that former processes chose."""
+        """Return the metrics that earlier processes chose."""
         self._place.pull(EVENTS)
         path = self._place.path / EVENTS
         for _, data in read_records(path) if path.exists() else ():
@@ -110,7 +109,7 @@ class Hparams:
 
 
 def _put(field: Any, value: Any) -> None:
-    """Set a ``google.protobuf.Value`` to what the table can show: a bool, a number or a text."""
+    """Set a ``google.protobuf.Value`` to a type that the table can show: a bool, a number or a text."""
     if isinstance(value, bool):
         field.bool_value = value
     elif isinstance(value, float) or (isinstance(value, int) and abs(value) <= _LARGEST_INT):

@@ -1,4 +1,4 @@
-"""`TensorBoardLogger`: a run as TensorBoard's event files."""
+"""`TensorBoardLogger`: writes a run to TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ _numbers = count()
 class TensorBoardLogger(TrackerLogger):
     """Writes a run as event files, without TensorFlow or torch.
 
-    Used directly, it writes to ``save_dir/name/version_N``, each value at once. Under a Run it writes to
+    Used directly, it writes each value at once to ``save_dir/name/version_N``. Under a Run it writes to
     ``<runs>/tensorboard/<project>/<the run's name and id>``, or to ``save_dir/<project>/<the same>``, and each value
-    is there exactly once, whatever crashed in between.
+    arrives exactly once, also after crashes.
 
     Args:
-        save_dir: a directory, in which ``~`` and ``$VAR`` are replaced, or an fsspec URL such as ``s3://bucket/logs``
+        save_dir: a directory, in which ``~`` and ``$VAR`` are expanded, or an fsspec URL such as ``s3://bucket/logs``
             (needs ``rankzero-tensorboard[remote]``). In direct use the working directory if not given.
         name: the directory below ``save_dir``; none if empty or None. Under a Run ``lightning_logs`` stands for the
             project's name.
         version: a number N for ``version_N``, or a directory's name. In direct use the next free number if not given.
-        log_graph: in direct use, trace the model that a framework hands over; needs torch. Under a Run the modules of
-            a model that was logged are shown anyway.
-        default_hp_metric: in direct use, log ``hp_metric`` as -1 with hyperparameters that come without metrics.
-        prefix: put before the names of metrics, with a ``-``.
+        log_graph: in direct use, trace the model that a framework passes; needs torch. Under a Run the modules of a
+            logged model are shown without it.
+        default_hp_metric: in direct use, log ``hp_metric`` as -1 if hyperparameters are logged without metrics.
+        prefix: put before the names of metrics, followed by ``-``.
         sub_dir: a directory below the version's.
-        comment: without effect, as for a ``SummaryWriter`` that is given a directory.
-        purge_step: in direct use, hide what a former process logged at this step and later.
-        max_queue: without effect: in direct use nothing waits in memory; under a Run the courier decides.
-        flush_secs: in direct use behind a URL, for how many seconds values may wait for an upload.
-        filename_suffix: put behind the names of event files.
-        root_dir: the same as ``save_dir``: what the logger of Lightning's Fabric calls it.
+        comment: ignored, as by a ``SummaryWriter`` with a directory.
+        purge_step: in direct use, hide data that earlier processes logged at this step and later.
+        max_queue: ignored; in direct use data is written at once, under a Run by the courier.
+        flush_secs: in direct use with a URL, the longest time in seconds before data is uploaded.
+        filename_suffix: appended to the names of event files.
+        root_dir: the same as ``save_dir``; its name in Lightning's Fabric.
     """
 
     LOGGER_JOIN_CHAR = "-"
@@ -104,13 +104,13 @@ class TensorBoardLogger(TrackerLogger):
         self._suffix = filename_suffix
         self._log_graph = log_graph
         self._default_hp_metric = default_hp_metric
-        self._forget()
+        self._reset()
         self.hparams: dict[str, Any] = {}
-        """The hyperparameters that this logger was given."""
+        """The hyperparameters that were logged."""
 
-    def _forget(self) -> None:
-        self._events: EventSession | None = None  # which goes on with its file after a close
-        self._joined: EventSession | None = None  # beside a courier's
+    def _reset(self) -> None:
+        self._events: EventSession | None = None  # after a close it continues its file
+        self._joined: EventSession | None = None  # of `experiment`, beside a courier's
         self._experiment: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -164,12 +164,12 @@ class TensorBoardLogger(TrackerLogger):
         check_writable(self._save_dir)
 
     def open(self, run: RunInfo | None) -> EventSession:
-        if self._events is None:  # any courier of a run continues the same file
-            self._events = self._make_session(run, _new()) if run is None else self._courier_session(run)
+        if self._events is None:  # all couriers of a run continue the same file
+            self._events = self._make_session(run, _unique_part()) if run is None else self._courier_session(run)
         return self._events
 
     def _courier_session(self, run: RunInfo) -> EventSession:
-        return self._make_session(run, f"{_as_part(run.id)}.values", waits=True)
+        return self._make_session(run, f"{_safe_part(run.id)}.values", buffers=True)
 
     def read_points(self, run: RunInfo, names: Sequence[str]) -> dict[str, list[TrackedPoint]]:
         found: dict[str, list[tuple[int, Number]]] = {name: [] for name in names}
@@ -183,7 +183,7 @@ class TensorBoardLogger(TrackerLogger):
                     found[name].append((event.step or 0, number))
         return {name: [*points] for name, points in found.items()}
 
-    def _make_session(self, run: RunInfo | None, name: str, *, waits: bool = False) -> EventSession:
+    def _make_session(self, run: RunInfo | None, name: str, *, buffers: bool = False) -> EventSession:
         from rankzero_tensorboard.session import EventSession
 
         began = time.time() if run is None else run.started
@@ -191,14 +191,14 @@ class TensorBoardLogger(TrackerLogger):
             self.log_dir,
             f"events.out.tfevents.{int(began):010}.{name}{self._suffix}",
             began,
-            waits=waits,
+            buffers=buffers,
             flush_secs=self._flush_secs,
             purge_step=self._purge_step if run is None else None,
         )
 
     def discard(self) -> None:
         super().discard()
-        self._forget()
+        self._reset()
 
     def read_failure(self, error: BaseException) -> Failure:
         return Failure(f"{self.log_dir} cannot be written: {error}")
@@ -206,8 +206,8 @@ class TensorBoardLogger(TrackerLogger):
     def open_experiment(self) -> Any:
         """Return a ``torch.utils.tensorboard.SummaryWriter`` that writes into ``log_dir``.
 
-        In direct use it shares the logger's event file. Under a Run it has one of its own beside the courier's, and
-        what it writes is in no journal.
+        In direct use it shares the logger's event file. Under a Run it has its own file beside the courier's, and its
+        data is not in the journal.
         """
         if self._experiment is None:
             from rankzero_tensorboard.experiment import Experiment
@@ -218,8 +218,8 @@ class TensorBoardLogger(TrackerLogger):
 
     def _join(self, run: RunInfo) -> EventSession:
         if self._joined is None:
-            # It sorts before the courier's: without its data server TensorBoard follows no file but the last.
-            self._joined = self._make_session(run, f"{_as_part(run.id)}.experiment.{_new()}")
+            # Sorted before the courier's file: without its data server TensorBoard follows only the last file.
+            self._joined = self._make_session(run, f"{_safe_part(run.id)}.experiment.{_unique_part()}")
         return self._joined
 
     # Delivery
@@ -284,19 +284,19 @@ class TensorBoardLogger(TrackerLogger):
 
 
 def _directory_of(run: RunInfo) -> str:
-    # The end of a generated id, which is random; it begins with the date.
-    return f"{_as_part(run.name)}-{run.id[-8:] if len(run.id) == _GENERATED_ID_LENGTH else run.id}"
+    # A generated id begins with the date; its end is random.
+    return f"{_safe_part(run.name)}-{run.id[-8:] if len(run.id) == _GENERATED_ID_LENGTH else run.id}"
 
 
 def _expand(path: str | os.PathLike[str]) -> str:
-    """Return a path or URL with the values of ``~`` and ``$VAR``."""
+    """Expand ``~`` and ``$VAR`` in a path, and ``$VAR`` in a URL."""
     text = os.path.expandvars(os.fspath(path))
     return text if is_url(text) else os.path.expanduser(text)
 
 
-def _new() -> str:
-    return f"{socket.gethostname()}.{os.getpid()}.{next(_numbers):04}"  # they sort by age
+def _unique_part() -> str:
+    return f"{socket.gethostname()}.{os.getpid()}.{next(_numbers):04}"  # sorts by age
 
 
-def _as_part(name: str) -> str:
+def _safe_part(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "run"

@@ -1,4 +1,4 @@
-"""What is no number → TensorBoard's events: pictures, sounds, tables, distributions, models."""
+"""Convert media to TensorBoard's events: pictures, sounds, tables, histograms, models."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SOLE_COLUMN = ["value"]
 
 
 def event_of(media: Media, warner: OnceWarner) -> Event | None:
-    """Return the event that shows what was logged, without time and step; None if there is nothing to show."""
+    """Return the event of a media record, without time and step; None if TensorBoard can show nothing of it."""
     summary = Summary()
     match media.kind:
         case "image" | "video" | "figure":
@@ -77,13 +77,13 @@ def _add_pictures(summary: Summary, media: Media, warner: OnceWarner) -> None:
 
 
 def _read_picture(path: os.PathLike[str]) -> Summary.Image | None:
-    """Return a picture, PNG, JPEG, GIF and BMP byte by byte and others as PNG; None if it is none."""
+    """Return a picture, converted to PNG unless it is PNG, JPEG, GIF or BMP; None if it is not a picture."""
     content = Path(path).read_bytes()
     try:
         with import_pillow().open(io.BytesIO(content)) as image:
             shown = content if image.format in _SHOWN_FORMATS else encode_image(image)[0]
             return Summary.Image(encoded_image_string=shown, width=image.width, height=image.height)
-    except OSError:  # Pillow knows no such format
+    except OSError:  # Pillow does not know the format
         return None
 
 
@@ -100,7 +100,7 @@ def _add_sounds(summary: Summary, media: Media) -> None:
     _add_captions(summary, media.key, [file.caption for file in files])
 
 
-# Points in space
+# Point clouds
 
 
 def _add_clouds(summary: Summary, media: Media, warner: OnceWarner) -> None:
@@ -114,7 +114,7 @@ def _add_clouds(summary: Summary, media: Media, warner: OnceWarner) -> None:
 
 
 def _add_cloud(summary: Summary, tag: str, points: Any) -> None:
-    """Add points (N, 3) as vertices of a mesh, with a colour each if there are more columns."""
+    """Add points (N, 3) as vertices of a mesh; further columns are their colours."""
     parts = {MeshPluginData.VERTEX: np.ascontiguousarray(points[:, :3], "<f4")}
     if (colours := _colours_of(points)) is not None:
         parts[MeshPluginData.COLOR] = np.ascontiguousarray(colours, "<f4")
@@ -127,7 +127,7 @@ def _add_cloud(summary: Summary, tag: str, points: Any) -> None:
 
 
 def _colours_of(points: Any) -> Any:
-    """Return red, green and blue from 0 to 255: those of the points, or one for each category."""
+    """Return colours (N, 3) from 0 to 255: those of the points, or a colour for each category; None without any."""
     match points.shape[1]:
         case 3:
             return None
@@ -142,17 +142,17 @@ def _tags(key: str, media: Sequence[Any]) -> list[str]:
 
 
 def _add_captions(summary: Summary, key: str, captions: Sequence[str | None]) -> None:
-    # As a text of their own: TensorBoard has a place for one per tag, and shows that of the first step for all steps.
+    # As separate texts: TensorBoard has one description per tag, and shows that of the first step for all steps.
     if any(captions):
         texts = [caption or "" for caption in captions]
         _add_text(summary, f"{key}/caption", [len(texts)] if len(texts) > 1 else [], texts)
 
 
-# Tables and distributions
+# Tables and histograms
 
 
 def _add_table(summary: Summary, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Show cells as texts, of which TensorBoard makes a table, and each of which it takes for Markdown."""
+    """Add cells as texts, which TensorBoard renders as Markdown in a table."""
     if list(columns) == _SOLE_COLUMN and len(rows) == 1:
         _add_text(summary, key, [], [_text(rows[0][0])])
         return
@@ -194,7 +194,7 @@ def _shape(sizes: Sequence[int]) -> TensorShapeProto:
 
 
 def _graph(path: os.PathLike[str]) -> GraphDef:
-    """Return the graph that shows a model's modules; which feeds which is not known, so it has no edges."""
+    """Return a graph of a model's modules, without edges, because the connections are unknown."""
     with open(path, "rb") as file:
         model = json.load(file)
     modules = model["modules"] or [{"name": "", "type": model["text"], "parameters": 0}]

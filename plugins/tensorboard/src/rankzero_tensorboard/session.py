@@ -1,4 +1,4 @@
-"""`EventSession`: writes what is logged into a run's event file."""
+"""`EventSession`: writes a run's data to its event file."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _LARGEST_UPLOAD = 4 << 20  # bytes
 
 
 class EventSession(Session):
-    """Adds records to the event file ``log_dir/name``, which is opened when it is needed, after `close` again.
+    """Writes records to the event file ``log_dir/name``, which is opened on first use, also after `close`.
 
-    Behind a URL, where each upload is a whole file, ``name.0001`` and so on follow after some megabytes.
+    With a URL, where each upload is a whole file, a new file (``name.0001``, …) begins every four megabytes.
 
     Args:
         log_dir: the directory, or an fsspec URL.
         name: the event file's name.
         began: when the run began, Unix time in seconds.
-        waits: records wait in memory for `flush`, which a courier calls. Otherwise each is written at once, and
-            uploaded every ``flush_secs`` and at the end of the process.
-        flush_secs: see ``waits``.
-        purge_step: have TensorBoard hide what is at this step and later in files that sort before this one.
+        buffers: keep records in memory until `flush`, as for a courier. Otherwise each is written at once, and
+            uploaded every ``flush_secs`` seconds and at the end of the process.
+        flush_secs: see ``buffers``.
+        purge_step: make TensorBoard hide data at this step and later in files that sort before this one.
     """
 
     def __init__(
@@ -46,22 +46,22 @@ class EventSession(Session):
         name: str,
         began: float,
         *,
-        waits: bool,
+        buffers: bool,
         flush_secs: float = 120,
         purge_step: int | None = None,
     ) -> None:
         self._log_dir = log_dir
         self._name = name
         self._began = began
-        self._waits = waits
+        self._buffers = buffers
         self._flush_secs = flush_secs
         self._purge_step = purge_step
         self._stepless = 0
         self._file: EventFile | None = None
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        self._waiting: list[bytes] = []
+    def _reset(self) -> None:
+        self._buffered: list[bytes] = []
         self._next_upload: float | None = None
         self._hparams: Hparams | None = None
         self._lines = 0
@@ -97,12 +97,12 @@ class EventSession(Session):
                 restart = _restart(self._began, self._purge_step)
                 file.append(marked(restart.SerializeToString(), self._lines))
                 self._purge_step = None
-        if self._place.is_remote and not self._waits:
+        if self._place.is_remote and not self._buffers:
             weakref.finalize(file, _upload, self._place, file.path.name, os.getpid())
         return file
 
     def read_numbers(self) -> Iterator[Metrics | Rewind]:
-        """Yield the numbers and rewinds in the files, which are not opened for writing."""
+        """Yield the numbers and rewinds in the files, without opening them for writing."""
         from rankzero_tensorboard.importing.scalars import read_numbers
 
         self._place = place_at(self._log_dir)
@@ -116,49 +116,48 @@ class EventSession(Session):
 
     @property
     def lines(self) -> int:
-        """How many lines of the journal were added."""
+        """The number of journal lines that were added."""
         self._open()
         return self._lines
 
     @property
     def hparams(self) -> Hparams:
-        """The hyperparameters of the directory."""
+        """The hyperparameters in the directory."""
         if self._hparams is None:
             self._open()
             self._hparams = Hparams(self._place, self._began)
         return self._hparams
 
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
-        """Add numbers, those of a row in one record; in the file they are float32."""
+        """Add numbers as float32, one record for each row."""
         for row in rows:
             event = Event(wall_time=row.context.time, step=self._step(row.step_or_seconds(self._began), row.context))
             add = event.summary.value.add
             for tag, value in row.values.items():
                 if abs(value) > _LARGEST_FLOAT32:
-                    value = self._infinity(tag, value)
+                    value = self._as_infinity(tag, value)
                 add(tag=tag, simple_value=value)
             self.add_event(event, row.context.line)
 
-    def _infinity(self, tag: str, value: float) -> float:
+    def _as_infinity(self, tag: str, value: float) -> float:
         if abs(value) < math.inf:
-            self.warner.warn("float32", f"TensorBoard's numbers are float32, in which {tag!r} is infinite")
+            self.warner.warn("float32", f"TensorBoard stores numbers as float32, in which {tag!r} is infinite")
         return math.inf if value > 0 else -math.inf
 
     def write_media(self, media: Media, context: LogContext) -> None:
-        """Add what is no number."""
         event = event_of(media, self.warner)
         if event is not None:
             event.wall_time = context.time
-            if media.kind != "graph":  # a run has one
+            if media.kind != "graph":  # a run has only one
                 event.step = self._step(media.step, context)
             self.add_event(event, context.line)
 
     def rewind(self, step: int, context: LogContext) -> None:
-        """Have readers forget what they read so far of later steps."""
+        """Make readers discard the data so far of later steps."""
         self.add_event(_restart(context.time, step + 1), context.line)
 
     def _step(self, step: int | None, context: LogContext) -> int:
-        """Return the step; without one, the event's line in the journal, or a number that counts up."""
+        """Return the step; without one, the event's line in the journal, or in direct use a counter."""
         if step is not None:
             return int(step)
         if context.line is not None:
@@ -167,15 +166,15 @@ class EventSession(Session):
         return self._stepless - 1
 
     def add_event(self, event: Event, line: int | None = None) -> None:
-        """Add a record, unless the file holds this line of the journal already."""
+        """Add a record, unless the file has this journal line already."""
         file = self._open()
         if line is not None:
             if line < self._lines:
                 return
             self._lines = line + 1
         data = marked(event.SerializeToString(), self._lines)
-        if self._waits:
-            self._waiting.append(data)
+        if self._buffers:
+            self._buffered.append(data)
             return
         self._write(file, data)
         if self._place.is_remote and self._next_upload is not None and time.monotonic() > self._next_upload:
@@ -186,13 +185,13 @@ class EventSession(Session):
         self._next_upload = self._next_upload or time.monotonic() + self._flush_secs
 
     def flush(self) -> None:
-        """Write and upload what was added."""
+        """Write and upload the added records."""
         file = self._file
         if file is None:
             return
-        if self._waiting:
-            self._write(file, b"".join(self._waiting))
-            self._waiting.clear()
+        if self._buffered:
+            self._write(file, b"".join(self._buffered))
+            self._buffered.clear()
         if self._next_upload is not None:
             self._place.push(file.path.name)
             self._next_upload = None
@@ -202,13 +201,13 @@ class EventSession(Session):
             self._file = self._open_file()
 
     def finish(self, status: str, time: float) -> None:
-        """Note how the run ended beside its hyperparameters; in direct use only if something was logged."""
-        if self._file is not None or self._waits:
+        """Write the run's status beside its hyperparameters; in direct use only if something was logged."""
+        if self._file is not None or self._buffers:
             self.hparams.end(status, time)
         self.flush()
 
     def close(self) -> None:
-        """Write the rest, and release everything; the next use continues the same file."""
+        """Write the rest and close the file; the next use continues it."""
         if self._file is None:
             return
         try:
@@ -217,15 +216,15 @@ class EventSession(Session):
             self._file.close()
             self._file = None
             self._place.close()
-            self._forget()
+            self._reset()
 
 
 def _restart(time: float, step: int) -> Event:
-    """Return a record at which readers forget what they read so far of this step and later ones."""
+    """Return a record at which readers discard the data so far of this step and later ones."""
     return Event(wall_time=time, step=step, session_log=SessionLog(status=SessionLog.START))
 
 
 def _upload(place: Place, name: str, pid: int) -> None:
     if os.getpid() == pid:
-        with suppress(Exception):  # the process ends, and no code is left to handle it
+        with suppress(Exception):  # the process ends: nothing can handle the error
             place.push(name)
