@@ -1,7 +1,7 @@
-"""For how long a log call blocks, and how fast values reach Comet: Lightning's logger, ``log_metrics``, and rankzero.
+"""The duration of a log call, and values per second to Comet: Lightning's logger, ``log_metrics``, and rankzero.
 
-The client is real; the server is a mock on loopback, in another process, that answers at once. Values are delivered
-when the server has them; of rankzero, when `Run.flush` has returned.
+The client is real; the server is a mock on loopback, in another process, that responds at once. Values are delivered
+when the server has them; with rankzero, when `Run.flush` has returned.
 """
 
 import json
@@ -25,23 +25,23 @@ import rankzero
 
 ROUNDS = 9
 STEPS = 300
-"""In a round, of each of the three."""
+"""Calls in a round, of each of the three."""
 ROWS = 10_000
-"""Logged at once, to see how fast they are delivered."""
+"""Logged at once, to measure the speed of delivery."""
 FASTER = 15
-"""So many times less than Lightning's logger, at least, does rankzero block."""
+"""Minimum ratio of the durations of a log call, Lightning's logger to rankzero."""
 SLOWEST = 6_000
-"""Values a second that rankzero delivers, at least."""
+"""Minimum of values per second with rankzero."""
 KEYS = {"lightning": "a" * 32, "raw": "b" * 32, "rankzero": "c" * 32}
 TEN = {f"metric_{index}": index / 3 for index in range(9)}
 PATIENCE = 300.0
 
 
 class Server:
-    """The server, in a process of its own.
+    """The server, in a separate process.
 
     Args:
-        directory: where Comet's client keeps its files.
+        directory: the directory of Comet's client.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -50,7 +50,7 @@ class Server:
         self.environment = self._answer()
 
     def wait_for(self, key: str, rows: int) -> None:
-        """Wait until an experiment has so many rows; raise unless they are those that were logged."""
+        """Wait until an experiment has a number of rows; raise if they are not those that were logged."""
         self._process.stdin.write(json.dumps([key, rows]) + "\n")
         self._process.stdin.flush()
         if self._answer() != list(range(rows)):
@@ -65,7 +65,7 @@ class Server:
 
 
 def serve(directory: str) -> None:
-    """Be the server until nobody asks any more."""
+    """Run the server until standard input ends."""
     with CometServer() as server:
         print(json.dumps(server.environment(Path(directory))), flush=True)
         for line in sys.stdin:
@@ -73,24 +73,24 @@ def serve(directory: str) -> None:
 
 
 def arrived(server: CometServer, key: str, rows: int) -> list[int]:
-    """Return the numbers of the rows of an experiment when it has so many, or more."""
+    """Return the numbers of an experiment's rows when it has at least this many."""
     deadline = time.monotonic() + PATIENCE
     while len(found := [value for _, value, _ in server.experiment(key).series("row")]) < rows:
         if time.monotonic() > deadline:
             break
-        time.sleep(0.005)  # often enough, and cheap enough for the server
-    return sorted(found)  # Comet's client says when, not in which order
+        time.sleep(0.005)  # short, but cheap for the server
+    return sorted(found)  # Comet's client sends times, but in any order
 
 
 class Bench:
-    """Logs to three experiments by turns."""
+    """Logs to three experiments in turns."""
 
     def __init__(self, server: Server, directory: Path) -> None:
         self._server = server
         quiet = dict.fromkeys(("log_code", "log_env_details", "log_git_metadata", "log_git_patch", "parse_args"), False)
         quiet |= {"auto_output_logging": False, "display_summary_level": 0}
         lightning = CometLogger(experiment_key=KEYS["lightning"], **quiet)
-        comet_ml.config.set_global_experiment(None)  # Comet's client would end the first when the second begins
+        comet_ml.config.set_global_experiment(None)  # or Comet's client ends the first when the second begins
         raw = comet_ml.start(experiment_key=KEYS["raw"], experiment_config=comet_ml.ExperimentConfig(**quiet))
         self._experiments = [lightning.experiment, raw]
         began = time.perf_counter()
@@ -107,7 +107,7 @@ class Bench:
         self.start_up = time.perf_counter() - began
 
     def blocked(self, name: str, steps: int, more: dict[str, float] = TEN) -> Sequence[int]:
-        """Return the nanoseconds that each log call took."""
+        """Return the duration of each log call in nanoseconds."""
         log, clock, calls, first = self._log[name], time.perf_counter_ns, [], self._rows[name]
         for step in range(first, first + steps):
             values = {"row": step, **more}
@@ -118,7 +118,7 @@ class Bench:
         return calls
 
     def delivered(self, name: str, more: dict[str, float]) -> float:
-        """Return the values that arrived in a second."""
+        """Return the values delivered per second."""
         self._wait(name)
         began = time.perf_counter()
         self.blocked(name, ROWS, more)
@@ -164,7 +164,7 @@ def main() -> None:
 
 def report(calls: dict, rounds: list, delivered: dict, start_up: float) -> None:
     table = Table(f"Comet, ten metrics a step, {ROUNDS} rounds of {STEPS} steps each")
-    table.say_noise([theirs for theirs, _, _ in rounds])
+    table.show_noise([theirs for theirs, _, _ in rounds])
     told = {"lightning": "Lightning's CometLogger", "raw": "log_metrics", "rankzero": "rankzero"}
     for name, what in told.items():
         for percent in (50, 99):

@@ -1,4 +1,4 @@
-"""What a row costs `CSVLogger`, in batches as a courier delivers them: the same at row 1,000,000 as at row 1,000.
+"""The time of a row in `CSVLogger`, in batches as from a courier: at row 1,000,000 the same as at row 1,000.
 
 bench_csv.py [ROWS]    1,000,000 if not given
 """
@@ -15,11 +15,11 @@ from rankzero.loggers.csv.logger import CSVLogger
 BATCH = 1000
 ROUNDS = 40
 LIMIT = 1.5
-"""How many times the cost of an early row a late one may cost: between equals it is noise."""
+"""Maximum ratio of the times of late and early rows; the difference is noise."""
 
 
 class File:
-    """A metrics.csv that grows by a batch at a time."""
+    """A metrics.csv to which batches are added."""
 
     def __init__(self, directory: str, name: str) -> None:
         self.path = Path(directory, name)
@@ -29,7 +29,7 @@ class File:
         self.rows = 0
 
     def add(self, values: dict[str, float], rows: int = BATCH) -> float:
-        """Return the seconds that it took."""
+        """Add rows, and return the seconds that it took."""
         batch = [
             MetricsRow(values, line, LogContext(1.7e9 + line, line)) for line in range(self.rows, self.rows + rows)
         ]
@@ -47,7 +47,7 @@ def main(rows: int) -> int:
         short.add(ten_metrics)
         while long.rows < rows - ROUNDS * BATCH:
             long.add(ten_metrics)
-        # By turns, so that whatever else this machine does befalls both.
+        # In turns, so that other load affects both.
         seconds = [(short.add(ten_metrics), long.add(ten_metrics)) for _ in range(ROUNDS)]
         new_column = long.add({"new": 1.0}, rows=1)
         megabytes = (long.path / "metrics.csv").stat().st_size / 1e6

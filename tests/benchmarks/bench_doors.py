@@ -1,7 +1,7 @@
-"""How long a log call takes through each integration and stand-in, beside the framework's own and what it stands for.
+"""The duration of a log call with each integration and compat module, and with the tool that it replaces.
 
-All of it runs in one process, by turns: W&B offline, MLflow on a SQLite database, and rankzero, each with the processes
-that it starts. There are as many numbers in a call as a Trainer logs.
+All run in one process, in turns: W&B offline, MLflow on a SQLite database, and rankzero, each with the processes that
+it starts. A call has as many numbers as a Trainer logs.
 """
 
 import os
@@ -36,7 +36,7 @@ LOGS = {"loss": 0.5, "grad_norm": 1.25, "learning_rate": 1e-3, "epoch": 0.5, "nu
 ROUNDS = 15
 CALLS = 60
 FASTER = 10
-"""So many times less than the fastest of the others does a log call of rankzero take."""
+"""Minimum ratio of the durations of a log call, the fastest other tool to rankzero."""
 
 Log = Callable[[int], object]
 """Logs at a step."""
@@ -138,11 +138,11 @@ DOORS = {
     "import wandb": import_wandb,
     "MLflow's client": mlflow_client,
 }
-"""Door → a function that returns tool → its log call, rankzero's first."""
+"""Integration or module → a function that returns tool → its log call, rankzero's first."""
 
 
 def microseconds(log: Log, first: int) -> float:
-    """Return the median of the calls of a round."""
+    """Return the median duration of a call in a round."""
     taken = []
     for step in range(first, first + CALLS):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Exporting a run of two million points in each format, beside pandas, which needs all of it in memory."""
+"""Export a run of two million points in each format, compared with pandas, which loads all of it into memory."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ bench_read.ROWS = 200_000
 POINTS = bench_read.ROWS * len(bench_read.NAMES)
 FORMATS = ["csv", "jsonl", "parquet", "duckdb", "neptune-parquet"]
 MOST_TIMES_PANDAS = 2
-MOST_MB = 250  # of any run, however many points it has: this is also that of pyarrow's and DuckDB's buffers
+MOST_MB = 250  # for a run of any size, including the buffers of pyarrow and DuckDB
 
 
 def ours(run_dir, name, output):
@@ -35,7 +35,7 @@ def pandas(run_dir, name, output):
 
 
 def measure(how, run_dir, name):
-    """Return the seconds that an export takes and the MB of memory that a process of its own needs for it."""
+    """Return the seconds and the MB of memory of an export in a separate process."""
     done = subprocess.run([sys.executable, __file__, how, run_dir, name], capture_output=True, text=True, check=True)
     return tuple(map(float, done.stdout.split()))
 
@@ -44,7 +44,7 @@ def export(how, run_dir, name):
     from rankzero.plugins.registry import get_plugins
 
     get_plugins().load_hooks()
-    import pandas as _pandas  # imported by both, before they are measured  # noqa: F401
+    import pandas as _pandas  # imported for both before measuring  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     before = peak()

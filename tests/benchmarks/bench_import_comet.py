@@ -1,4 +1,4 @@
-"""Importing an offline archive of Comet, beside what `comet upload` does to read it, without its requests.
+"""Import an offline archive of Comet, compared with `comet upload` without its requests.
 
 bench_import_comet.py [POINTS]
 """
@@ -19,13 +19,13 @@ from rankzero_comet.importing.importer import CometImporter
 ROUNDS = 3
 NAMES = [f"metric_{index}" for index in range(10)]
 SHARE = 0.5
-"""At most so many times what `comet upload` needs to read the archive, though that writes no journal."""
+"""Maximum ratio to the time in which `comet upload` reads the archive, without writing a journal."""
 MOST_MB = 60
 KEY = "0123456789abcdef" * 2
 
 
 def write_archive(path, points):
-    """Write what `OfflineExperiment` writes for values that are logged ten at a time."""
+    """Write the archive of an `OfflineExperiment` to which values are logged ten at a time."""
     from comet_ml.messages import MetricMessage
 
     about = {"offline_id": KEY, "project_name": "bench", "start_time": 1_700_000_000_000, "tags": []}
@@ -63,7 +63,7 @@ READERS = {"import": import_, "upload": upload}
 
 
 def measure(reader, path):
-    """Print the seconds that reading takes, the MB of memory that the process needs for it, and its points."""
+    """Print the seconds and the MB of memory of reading, and the number of points."""
     import comet_ml  # noqa: F401  # not what is measured
 
     before = peak()

@@ -1,4 +1,4 @@
-"""Importing CSV, JSON lines, the log of Hugging Face's Trainer and Trackio's database, beside reading them.
+"""Import CSV, JSON lines, the log of Hugging Face's Trainer and Trackio's database, compared with reading them.
 
 bench_import_files.py [ROWS]
 """
@@ -20,15 +20,15 @@ TURNS = 2
 
 
 class Source(NamedTuple):
-    """What is imported."""
+    """A source to import."""
 
     path: str
     share: float
-    """Of all rows: some tools keep all of them in memory, or take long to write them."""
+    """The share of all rows to use: some tools keep them in memory, or write them slowly."""
     beside: str
-    """What people read it with."""
+    """The usual tool to read it."""
     most_mb: float | None
-    """The memory of the import; None if the source must be read at once."""
+    """The memory limit of the import; None if the source must be read at once."""
 
 
 SOURCES = {
@@ -38,7 +38,7 @@ SOURCES = {
     "trackio": Source("trackio", 0.1, "trackio", 60),
 }
 MOST_TIMES = 25
-"""At most so many times the CPU time of reading, without writing a journal: pandas' parser is compiled."""
+"""Maximum ratio to the CPU time of reading with a compiled parser, without writing a journal."""
 
 
 def values(step, rows):
@@ -46,7 +46,7 @@ def values(step, rows):
 
 
 def write(importer, directory, rows):
-    """Write what the tool itself writes."""
+    """Write the source as its tool does."""
     path = directory / SOURCES[importer].path
     times = (1.7e9 + step / 7 for step in range(rows))
     match importer:
@@ -75,7 +75,7 @@ def write(importer, directory, rows):
 
 
 def read(importer, path, rows):
-    """Read it as people do today."""
+    """Read the source with its usual tool."""
     match importer:
         case "csv" | "jsonl":
             import pandas as pd
@@ -105,7 +105,7 @@ def import_(importer, path, rows):
 
 
 def measure(how, importer, path, rows):
-    """Print the seconds of CPU time that it takes and the MB of memory that the process needs for it."""
+    """Print the seconds of CPU time and the MB of memory of reading or importing."""
     if how == "write":
         write(importer, Path(path), int(rows))
         return
@@ -119,7 +119,7 @@ def measure(how, importer, path, rows):
 
 
 def run(*command):
-    """Run this file in a process of its own, and return what it prints. A process begins with its parent's memory."""
+    """Run this file in a new process, which does not inherit memory, and return its output."""
     command = [sys.executable, __file__, *map(str, command)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
@@ -135,7 +135,7 @@ def main(all_rows):
             rows = int(all_rows * source.share)
             run("write", importer, place, rows)
             found = {"rankzero": [], source.beside: []}
-            for _ in range(TURNS):  # in turns, so that both meet the same machine
+            for _ in range(TURNS):  # in turns, so that other load affects both
                 for how, results in found.items():
                     results.append(measured(how, importer, Path(place, source.path), rows))
             best = {how: [min(each) for each in zip(*results, strict=True)] for how, results in found.items()}

@@ -1,7 +1,7 @@
-"""Importing a run of MLflow: 200,000 points of a file store and of a database, beside tools that people use.
+"""Import an MLflow run of 200,000 points from a file store and a database, and a directory with a thousand short runs.
 
-They are MLflow's client, which only reads the points, and mlflow-export-import, which writes them to a JSON file. And a
-directory with a thousand short runs.
+The run is compared with MLflow's client, which only reads the points, and with mlflow-export-import, which writes them
+to a JSON file.
 """
 
 import os
@@ -26,7 +26,7 @@ STARTED = 1_700_000_000_000
 
 MOST_MB = 60
 MOST_SECONDS = 60
-"""For the thousand runs."""
+"""The limit for the thousand runs."""
 
 
 def value(step, index):
@@ -34,7 +34,7 @@ def value(step, index):
 
 
 def make_run(uri):
-    """Return the id of a new run."""
+    """Create a run, and return its id."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -45,7 +45,7 @@ def make_run(uri):
 
 
 def fill_database(path, run):
-    """Write what MLflow writes during a training."""
+    """Write the rows that MLflow writes during training."""
     with closing(sqlite3.connect(path)) as database:
         database.executemany(
             "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, 0)",
@@ -55,7 +55,7 @@ def fill_database(path, run):
 
 
 def fill_run(directory, names, steps):
-    """Write the files that MLflow writes during a training."""
+    """Write the files that MLflow writes during training."""
     (directory / "metrics").mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(names):
         lines = (f"{STARTED + step} {value(step, index)} {step}\n" for step in range(steps))
@@ -63,7 +63,7 @@ def fill_run(directory, names, steps):
 
 
 def measured(command, *arguments):
-    """Return what a function of this module prints in a process of its own."""
+    """Return the output of a function of this module in a separate process."""
     done = subprocess.run(
         [sys.executable, __file__, command, *map(str, arguments)],
         stdout=subprocess.PIPE, text=True, check=True,
@@ -72,7 +72,7 @@ def measured(command, *arguments):
 
 
 def take(source, runs):
-    """Print the seconds of an import, and the MB of memory that the process needs for it."""
+    """Print the seconds and the MB of memory of an import."""
     before = peak()
     began = time.perf_counter()
     values = sum(import_run(found, Path(runs), "bench", known={}).values for found in MlflowImporter().find([source]))
@@ -82,7 +82,7 @@ def take(source, runs):
 
 
 def read(uri, run):
-    """Print the same of reading all points with MLflow's client, which keeps one metric at a time."""
+    """Print the same for reading all points with MLflow's client, which keeps one metric at a time."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -95,7 +95,7 @@ def read(uri, run):
 
 
 def export(uri, run, output):
-    """Print the same of exporting the run with mlflow-export-import."""
+    """Print the same for exporting the run with mlflow-export-import."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
     with redirect_stdout(sys.stderr):
         from mlflow import MlflowClient
@@ -142,7 +142,7 @@ def main():
 
 
 def take_again(source, runs):
-    """Print the seconds of an import of what was imported."""
+    """Print the seconds of importing an imported source again."""
     began = time.perf_counter()
     for found in MlflowImporter().find([source]):
         assert not import_run(found, Path(runs), "bench", known={}).values

@@ -53,7 +53,7 @@ READERS = {"import": import_, "accumulate": accumulate}
 
 
 def measure(reader, directory):
-    """Print the seconds that reading takes and the MB of memory that the process needs for it."""
+    """Print the seconds and the MB of memory of reading."""
     before = peak()
     began = time.perf_counter()
     READERS[reader](directory)

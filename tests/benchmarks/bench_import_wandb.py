@@ -1,4 +1,4 @@
-"""Importing a run that W&B's client logged offline: beside only parsing its records, and beside ``wandb sync``."""
+"""Import an offline run of W&B's client, compared with parsing its records, and with ``wandb sync``."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ with begin("benchrun", settings={"console": "off"}) as run:
 
 
 def import_all(source: str, runs: str) -> None:
-    """Print the seconds that parsing and the import take, and the MB of memory that the import needs."""
+    """Print the seconds of parsing and of the import, and the MB of memory of the import."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     from rankzero.importers.writing import import_run
@@ -49,7 +49,7 @@ def import_all(source: str, runs: str) -> None:
 
 
 def sync(run: Path, directory: Path) -> float:
-    """Return the seconds that ``wandb sync`` takes, less those of its start."""
+    """Return the seconds of ``wandb sync`` without its start."""
     with WandbServer() as server:
         environment = server.environment(directory)
         wandb = [sys.executable, "-m", "wandb"]
@@ -70,7 +70,7 @@ def main() -> None:
         directory = Path(place)
         (run,) = (log(directory, SCRIPT, rows=ROWS, names=NAMES) / "wandb").glob("offline-run-*")
         parsing, importing, memory, syncing = [], [], [], []
-        for turn in range(3):  # in turns, so that all meet the same machine
+        for turn in range(3):  # in turns, so that other load affects all
             command = [sys.executable, __file__, str(run), f"{place}/runs-{turn}"]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             bare, seconds, megabytes = map(float, done.stdout.split())

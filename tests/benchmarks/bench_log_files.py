@@ -1,4 +1,4 @@
-"""What `run.log_artifact` and `run.log_checkpoint` of a file of 1 GiB cost, beside the same call of one of 1 MiB."""
+"""The time of `run.log_artifact` and `run.log_checkpoint` with a file of 1 GiB, compared with one of 1 MiB."""
 
 import tempfile
 import time
@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from statistics import median
 
-from measuring import Table, by_turns, median_ratio
+from measuring import Table, in_turns, median_ratio
 
 import rankzero
 
@@ -24,7 +24,7 @@ def measure(table: Table, run: rankzero.Run, verb: str, small: Path, large: Path
         run.flush()
         return [spent]
 
-    rounds = by_turns(ROUNDS, lambda: taken(small), lambda: taken(large))
+    rounds = in_turns(ROUNDS, lambda: taken(small), lambda: taken(large))
     pairs = [(first[0], second[0]) for first, second in rounds]
     small_us, large_us = (median(each) / 1000 for each in zip(*pairs, strict=True))
     table.show(f"{verb}: 1 GiB {large_us:.0f} µs, 1 MiB {small_us:.0f} µs", median_ratio(pairs), "×", LIMIT)

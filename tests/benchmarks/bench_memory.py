@@ -1,4 +1,4 @@
-"""How much the training process grows over a million log calls while every tracker is down."""
+"""The growth of the training process in a million log calls while all trackers are down."""
 
 import sys
 import tempfile

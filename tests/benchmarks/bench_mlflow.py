@@ -1,8 +1,7 @@
-"""How fast values reach a real ``mlflow server``, and for how long a log call blocks: Lightning's logger and rankzero.
+"""Values per second to a real ``mlflow server``, and the duration of a log call: Lightning's logger and rankzero.
 
-The server is as ``mlflow server`` starts it, with four workers, and keeps its numbers in SQLite. rankzero's time is
-that from the first log call until the server has acknowledged the last one; its courier is at work already, and how
-long it took to start is shown.
+The server has four workers, the default of ``mlflow server``, and a SQLite database. rankzero's time is from the first
+log call until the server has confirmed the last one; its courier runs already, and its start is shown separately.
 """
 
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from lightning.pytorch.loggers import MLFlowLogger
-from measuring import Table, by_turns, median_ratio, percentile
+from measuring import Table, in_turns, median_ratio, percentile
 from mlflow import MlflowClient
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,21 +23,21 @@ import rankzero
 
 ROUNDS = 3
 STEPS = 60
-"""Of Lightning's logger in a round."""
+"""Calls of Lightning's logger in a round."""
 MORE = 60
-"""So many times as many of rankzero, which take two or three times as long."""
+"""How many times as many calls of rankzero, which together take two or three times as long."""
 FASTER = 30
-"""So many times the values per second of Lightning's logger, at least."""
+"""Minimum ratio of values per second, rankzero to Lightning's logger."""
 METRICS = {f"metric_{index}": index / 3 for index in range(10)}
 PATIENCE = 60.0
 
 
 class Bench:
-    """Logs to one server by either logger.
+    """Logs to one server with both loggers.
 
     Args:
         uri: the server.
-        directory: where the run is kept.
+        directory: the directory of the run.
     """
 
     def __init__(self, uri: str, directory: Path) -> None:
@@ -53,11 +52,11 @@ class Bench:
         self.run_calls: list[int] = []
 
     def log_lightning(self) -> Sequence[float]:
-        """Return the seconds for a value."""
+        """Return the seconds per value."""
         return [self._log(self.lightning.log_metrics, self.lightning_calls, STEPS, lambda: None)]
 
     def log_run(self) -> Sequence[float]:
-        """Return the seconds for a value."""
+        """Return the seconds per value."""
         return [self._log(self.run.log_metrics, self.run_calls, STEPS * MORE, self._wait)]
 
     def _log(self, log_metrics, calls: list[int], steps: int, wait) -> float:
@@ -75,7 +74,7 @@ class Bench:
             raise RuntimeError(f"not everything arrived; see {self.run.dir / 'courier.log'}")
 
     def check(self, client: MlflowClient) -> None:
-        """Raise unless every value is there once."""
+        """Raise unless the server has every value exactly once."""
         (experiment,) = client.search_experiments(filter_string="name = 'default'")
         (mlflow_run,) = client.search_runs([experiment.experiment_id])
         for run_id, calls in ((mlflow_run.info.run_id, self.run_calls), (self.lightning.run_id, self.lightning_calls)):
@@ -92,13 +91,13 @@ def main() -> None:
         server.start()
         try:
             bench = Bench(server.uri, Path(directory))
-            rounds = [(theirs[0], ours[0]) for theirs, ours in by_turns(ROUNDS, bench.log_lightning, bench.log_run)]
+            rounds = [(theirs[0], ours[0]) for theirs, ours in in_turns(ROUNDS, bench.log_lightning, bench.log_run)]
             bench.check(MlflowClient(server.uri))
             bench.run.finish()
         finally:
             server.kill()
     table = Table(f"MLflow, ten metrics a step, {ROUNDS} rounds of {STEPS} and {STEPS * MORE:,} steps")
-    table.say_noise([theirs for theirs, _ in rounds])
+    table.show_noise([theirs for theirs, _ in rounds])
     lightning, ours = (1 / median(part) for part in zip(*rounds, strict=True))
     table.show("delivered by Lightning's MLFlowLogger", lightning, "values/s", digits=0)
     table.show("delivered by rankzero", ours, "values/s", digits=0)

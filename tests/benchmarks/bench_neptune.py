@@ -1,8 +1,8 @@
-"""For how long a log call blocks, and how fast rows reach Neptune: Neptune's client, and rankzero.
+"""The duration of a log call, and rows per second to Neptune: Neptune's client, and rankzero.
 
-The client is real; the server is a mock on loopback, in another process, that answers at once. Lightning's last
-``NeptuneLogger`` called ``run[name].append`` for each metric, as is done here. Rows are delivered when the server has
-them; of the client when ``run.wait`` has returned, of rankzero when `Run.flush` has.
+The client is real; the server is a mock on loopback, in another process, that responds at once. The client's
+``run[name].append`` is called for each metric, as Lightning's last ``NeptuneLogger`` did. Rows are delivered when
+``run.wait`` or `Run.flush` has returned.
 """
 
 import os
@@ -23,11 +23,11 @@ import rankzero
 
 ROUNDS = 9
 STEPS = 300
-"""In a round, of each of the two."""
+"""Calls in a round, of each of the two."""
 ROWS = 5_000
-"""Logged at once, to see how fast they are delivered."""
+"""Logged at once, to measure the speed of delivery."""
 FASTER = 30
-"""So many times less than Neptune's client, at least, does rankzero block."""
+"""Minimum ratio of the durations of a log call, Neptune's client to rankzero."""
 METRICS = {f"metric_{index}": index / 3 for index in range(9)}
 PATIENCE = 300.0
 QUIET = {
@@ -38,10 +38,10 @@ QUIET = {
 
 
 class Bench:
-    """Logs to two runs by turns.
+    """Logs to two runs in turns.
 
     Args:
-        directory: where the run is kept.
+        directory: the directory of the run.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -60,7 +60,7 @@ class Bench:
             self._raw[name].append(value, step=step)
 
     def blocked(self, name: str, steps: int) -> Sequence[int]:
-        """Return the nanoseconds that each log call took."""
+        """Return the duration of each log call in nanoseconds."""
         log, clock, calls, first = self._log[name], time.perf_counter_ns, [], self._rows[name]
         for step in range(first, first + steps):
             values = {"row": step, **METRICS}  # ten
@@ -71,7 +71,7 @@ class Bench:
         return calls
 
     def delivered(self, name: str, rows: int) -> float:
-        """Return the rows that arrived in a second."""
+        """Return the rows delivered per second."""
         self._wait(name)
         began = time.perf_counter()
         self.blocked(name, rows)
@@ -85,7 +85,7 @@ class Bench:
             raise RuntimeError(f"not everything arrived; see {self.run.dir / 'courier.log'}")
 
     def check(self) -> None:
-        """Raise unless every row is there once."""
+        """Raise unless the server has every row exactly once."""
         self.run.finish()
         with neptune.init_project(mode="read-only") as project:
             runs = project.fetch_runs_table(columns=["rankzero/run_id"], progress_bar=False).to_pandas()
@@ -118,7 +118,7 @@ def main() -> None:
         bench.check()
         os.chdir("/")
     table = Table(f"Neptune, ten metrics a step, {ROUNDS} rounds of {STEPS} steps each")
-    table.say_noise([theirs for theirs, _ in rounds])
+    table.show_noise([theirs for theirs, _ in rounds])
     for name, what in (("raw", "run[name].append"), ("rankzero", "rankzero")):
         for percent in (50, 99):
             table.show(

@@ -1,6 +1,6 @@
 """A page of 100 runs with 10,000 points each: its size, the time to write it, and the first paint in Chromium.
 
-And the cost of an update of the live page, for a short and for a long journal: it depends on what is new only.
+Also the time of an update of the live page, which is the same for a short and a long journal.
 """
 
 import math
@@ -53,7 +53,7 @@ def write(directory, path):
 
 
 def seconds_to_update(directory, points):
-    """Return the median seconds until what is new of a run is known, and the bytes of the answer."""
+    """Return the median seconds of an update, and the size of the response in bytes."""
     run_dir = directory / f"{points:032x}"
     run_dir.mkdir(parents=True)
     info = RunInfo(run_dir.name, "live", "bench", str(run_dir), started=1.7e9)
@@ -74,7 +74,7 @@ def seconds_to_update(directory, points):
 
 
 def seconds_to_paint(path):
-    """Return the seconds until something is drawn and until the curves are; None without a browser."""
+    """Return the seconds until the first paint and until the curves are drawn; None without a browser."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright

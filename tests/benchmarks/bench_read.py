@@ -1,4 +1,4 @@
-"""Reading a run back: ten million points, beside decoding every line with msgspec and keeping nothing."""
+"""Read a run of ten million points, compared with decoding every line with msgspec."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def bare(journal):
 
 
 def read(run_dir):
-    """Print the seconds that reading takes and the MB of memory that the process needs for it."""
+    """Print the seconds and the MB of memory of reading."""
     before = peak()
     began = time.perf_counter()
     run = read_run(run_dir)
@@ -59,7 +59,7 @@ def main():
         run_dir = Path(directory)
         write_journal(run_dir)
         decoding, reading, megabytes = [], [], []
-        for _ in range(3):  # in turns, so that both meet the same machine
+        for _ in range(3):  # in turns, so that other load affects both
             decoding.append(bare(run_dir / "journal.jsonl"))
             done = subprocess.run([sys.executable, __file__, run_dir], capture_output=True, text=True, check=True)
             seconds, memory = map(float, done.stdout.split())

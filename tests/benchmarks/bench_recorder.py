@@ -1,4 +1,4 @@
-"""What `Recorder.log` costs beside Lightning's ``self.log``, and what a recorder adds to a batch of a bare loop."""
+"""The time of `Recorder.log`, compared with Lightning's ``self.log``, and the overhead of a recorder per batch."""
 
 import logging
 import tempfile
@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from measuring import Table, by_turns, median_ratio
+from measuring import Table, in_turns, median_ratio
 
 import rankzero
 
@@ -60,7 +60,7 @@ def by_recorder(run, value, options) -> list[float]:
 
 def measure_log(table: Table, run, what: str) -> None:
     options = {"on_epoch": True} if "on_epoch" in what else {}
-    rounds = by_turns(
+    rounds = in_turns(
         ROUNDS, lambda: by_lightning(VALUES[what], options), lambda: by_recorder(run, VALUES[what], options)
     )
     pairs = [(median(first), median(second)) for first, second in rounds]
@@ -86,10 +86,10 @@ def measure_batch(table: Table, run) -> None:
             rec.log("loss", 0.5, on_epoch=True, prog_bar=True)
         return [clock() - began]
 
-    rounds = by_turns(ROUNDS, bare, recorded)
+    rounds = in_turns(ROUNDS, bare, recorded)
     added = [(second[0] - first[0]) / len(loader) * 1e6 for first, second in rounds]
     table.show("a batch with one value, a row every 50", median(added), "µs", BATCH_LIMIT)
-    table.say_noise([first[0] for first, _ in rounds])
+    table.show_noise([first[0] for first, _ in rounds])
 
 
 def main() -> None:

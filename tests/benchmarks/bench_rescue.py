@@ -1,4 +1,4 @@
-"""Importing a log of Neptune's 1.x client: a million points, beside decoding every line with msgspec."""
+"""Import a million points from a log of Neptune's 1.x client, compared with decoding every line with msgspec."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ MOST_MB = 40
 
 
 def write_log(directory):
-    """Write what a client does that is told each value alone, so that no two have the same time."""
+    """Write the log of a client that gets each value separately, with a separate time."""
     directory.mkdir(parents=True)
     version = 0
     with open(directory / "data-1.log", "w") as file:
@@ -44,7 +44,7 @@ def bare(directory):
 
 
 def rescue(project, runs):
-    """Print the seconds that the import takes and the MB of memory that the process needs for it."""
+    """Print the seconds and the MB of memory of the import."""
     (found,) = NeptuneImporter().find([str(project)])
     before = peak()
     began = time.perf_counter()
@@ -59,7 +59,7 @@ def main():
         log = Path(place, ".neptune", "offline", "run__11111111-2222-3333-4444-555555555555__1__abcdefgh")
         write_log(log)
         decoding, rescuing, megabytes = [], [], []
-        for turn in range(3):  # in turns, so that both meet the same machine
+        for turn in range(3):  # in turns, so that other load affects both
             decoding.append(bare(log))
             command = [sys.executable, __file__, place, f"{place}/runs-{turn}"]
             done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""What system metrics cost: the CPU time of the process that measures, and the time of start() and finish()."""
+"""The CPU time of the process for system metrics, and their share of start() and finish()."""
 
 import logging
 import sys
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measured_share(directory: str, every: float | bool) -> float:
-    """Return the percentage of a core that measuring takes, after the start."""
+    """Return the CPU time of measuring after the start, in percent of a core."""
     run = rankzero.start([], dir=directory, capture_environment=False, system_metrics=every)
     (process,) = (each for each in psutil.Process().children() if "rankzero.capture.system_metrics" in each.cmdline())
     time.sleep(WARM_UP)
@@ -59,7 +59,7 @@ def measured_share(directory: str, every: float | bool) -> float:
 def begin_and_end(
     directory: str, *, capture_environment: bool = False, system_metrics: bool = False
 ) -> tuple[float, float]:
-    """Return the milliseconds that the start and the end of a run take."""
+    """Return the milliseconds of starting and finishing a run."""
     options = {"capture_environment": capture_environment, "system_metrics": system_metrics}
     began = time.perf_counter()
     run = rankzero.start([], dir=directory, **options)

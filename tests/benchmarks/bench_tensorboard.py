@@ -1,4 +1,4 @@
-"""What a value costs until it is in an event file: `TensorBoardLogger` against torch's ``SummaryWriter.add_scalar``.
+"""The time to write a value to an event file: `TensorBoardLogger`, and ``SummaryWriter.add_scalar`` of torch.
 
 bench_tensorboard.py [ROWS]    2,000 rows of ten metrics a round, if not given
 """
@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from statistics import median
 
-from measuring import Table, by_turns, median_ratio
+from measuring import Table, in_turns, median_ratio
 from torch.utils.tensorboard import SummaryWriter
 
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
@@ -18,13 +18,13 @@ from rankzero_tensorboard import TensorBoardLogger
 
 ROUNDS = 10
 BATCH = 200
-"""Rows that a courier hands over together."""
+"""Rows in a batch of a courier."""
 FASTER = 5
-"""So many times the values per second of ``add_scalar``, at least."""
+"""Minimum ratio of values per second, rankzero to ``add_scalar``."""
 
 
 class Bench:
-    """Writes rows of ten metrics in three ways, each to a file of its own, closed at the end."""
+    """Writes rows of ten metrics in three ways, each to a separate file, which is closed at the end."""
 
     def __init__(self, directory: str, rows: int) -> None:
         self._directory = Path(directory)
@@ -33,7 +33,7 @@ class Bench:
         self._files = 0
 
     def summary_writer(self) -> list[float]:
-        """Return the seconds for a value."""
+        """Return the seconds per value."""
         directory = self._new_directory()
         start = time.perf_counter()
         writer = SummaryWriter(directory)
@@ -45,7 +45,7 @@ class Bench:
         return [self._each(start)]
 
     def batches(self) -> list[float]:
-        """Return the seconds for a value, delivered as by a courier."""
+        """Return the seconds per value, in batches as from a courier."""
         logger = TensorBoardLogger()
         directory = self._new_directory()
         moments = [LogContext(1.7e9 + line, line) for line in range(self._rows)]
@@ -58,7 +58,7 @@ class Bench:
         return [self._each(start)]
 
     def direct(self) -> list[float]:
-        """Return the seconds for a value of a logger that is used directly: each row is written at once."""
+        """Return the seconds per value in direct use: each row is written at once."""
         logger = TensorBoardLogger(self._new_directory())
         start = time.perf_counter()
         for step in range(self._rows):
@@ -82,9 +82,9 @@ def main(rows: int) -> None:
         bench = Bench(directory, rows)
         for imports in (bench.batches, bench.summary_writer):
             imports()
-        delivered = [(theirs[0], ours[0]) for theirs, ours in by_turns(ROUNDS, bench.summary_writer, bench.batches)]
-        direct = [(theirs[0], ours[0]) for theirs, ours in by_turns(ROUNDS, bench.summary_writer, bench.direct)]
-    table.say_noise([theirs for theirs, _ in delivered])
+        delivered = [(theirs[0], ours[0]) for theirs, ours in in_turns(ROUNDS, bench.summary_writer, bench.batches)]
+        direct = [(theirs[0], ours[0]) for theirs, ours in in_turns(ROUNDS, bench.summary_writer, bench.direct)]
+    table.show_noise([theirs for theirs, _ in delivered])
     table.show("a value, SummaryWriter.add_scalar", median(theirs for theirs, _ in delivered) * 1e6, "µs")
     for what, pairs in (("delivered by a courier", delivered), ("logged directly", direct)):
         table.show(f"a value, {what}", median(ours for _, ours in pairs) * 1e6, "µs")

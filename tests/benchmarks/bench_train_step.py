@@ -1,11 +1,11 @@
-"""How much a CPU-bound training step of about 100 µs is slowed by logging ten scalars, delivered by a process."""
+"""The slowdown of a CPU-bound training step of about 100 µs by logging ten scalars, with a courier process."""
 
 import tempfile
 import time
 from statistics import median
 
 import torch
-from measuring import NOISE, Table, by_turns, median_ratio, noise
+from measuring import NOISE, Table, in_turns, median_ratio, noise
 
 import rankzero
 
@@ -13,7 +13,7 @@ STEPS = 200
 ROUNDS = 60
 STEP_US = 100.0
 LIMIT_PERCENT = 10.0
-ATTEMPTS = 5  # on a machine that is busy; the quietest counts
+ATTEMPTS = 5  # on a busy machine; the best one counts
 
 
 def make_step(width: int):
@@ -40,7 +40,7 @@ def seconds_a_step(step, steps: int = STEPS) -> float:
 
 
 def tuned_step():
-    """Return the step whose cost is nearest to STEP_US on this machine."""
+    """Return the step whose duration is nearest to STEP_US on this machine."""
     steps = [make_step(width) for width in range(64, 1025, 64)]
     for step in steps:
         seconds_a_step(step)
@@ -65,10 +65,10 @@ def main() -> None:
             number += 1
 
         def both() -> list[tuple[float, float]]:
-            turns = by_turns(ROUNDS, lambda: [seconds_a_step(bare_step)], lambda: [seconds_a_step(logged_step)])
+            turns = in_turns(ROUNDS, lambda: [seconds_a_step(bare_step)], lambda: [seconds_a_step(logged_step)])
             return [(bare[0], logged[0]) for bare, logged in turns]
 
-        time.sleep(1.5)  # until the courier is at work
+        time.sleep(1.5)  # until the courier runs
         both()
         rounds = both()
         for _ in range(ATTEMPTS - 1):
@@ -78,7 +78,7 @@ def main() -> None:
     table.show("the step alone", median(bare for bare, _ in rounds) * 1e6, "µs", digits=1)
     table.show("with logging", median(logged for _, logged in rounds) * 1e6, "µs", digits=1)
     table.show("slower by", (median_ratio(rounds) - 1) * 100, "%", LIMIT_PERCENT, digits=1)
-    table.say_noise([bare for bare, _ in rounds])
+    table.show_noise([bare for bare, _ in rounds])
     table.exit()
 
 

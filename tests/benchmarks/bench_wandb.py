@@ -1,8 +1,8 @@
-"""For how long a log call blocks, and how fast rows reach W&B: Lightning's logger, ``run.log``, and rankzero.
+"""The duration of a log call, and rows per second to W&B: Lightning's logger, ``run.log``, and rankzero.
 
-The client and its compiled core are real, and send once a second, as rankzero has them do; the server is a mock on
-loopback, in another process, that answers at once. Rows are delivered when the server has them; of rankzero, when
-`Run.flush` has returned. Its courier has W&B confirm each 4 MiB of the journal, which takes up to a second.
+The client and its compiled core are real, and send once a second, as rankzero configures them; the server is a mock on
+loopback, in another process, that responds at once. Rows are delivered when the server has them; with rankzero, when
+`Run.flush` has returned. Its courier lets W&B confirm each 4 MiB of the journal, which takes up to a second.
 """
 
 import json
@@ -27,20 +27,20 @@ import rankzero
 
 ROUNDS = 9
 STEPS = 300
-"""In a round, of each of the three."""
+"""Calls in a round, of each of the three."""
 ROWS = 10_000
-"""Logged at once, to see how fast they are delivered."""
+"""Logged at once, to measure the speed of delivery."""
 FASTER = 30
-"""So many times less than Lightning's logger, at least, does rankzero block."""
+"""Minimum ratio of the durations of a log call, Lightning's logger to rankzero."""
 METRICS = {f"metric_{index}": index / 3 for index in range(9)}
 TIMEOUT = 300.0
 
 
 class Server:
-    """The server, in a process of its own.
+    """The server, in a separate process.
 
     Args:
-        directory: where W&B's client keeps its files.
+        directory: the directory of W&B's client.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -49,7 +49,7 @@ class Server:
         self.environment = self._answer()
 
     def wait_for(self, run_id: str, rows: int) -> None:
-        """Wait until a run has so many rows; raise unless they are those that were logged."""
+        """Wait until a run has a number of rows; raise if they are not those that were logged."""
         self._process.stdin.write(json.dumps([run_id, rows]) + "\n")
         self._process.stdin.flush()
         if self._answer() != list(range(rows)):
@@ -64,7 +64,7 @@ class Server:
 
 
 def serve(directory: str) -> None:
-    """Be the server until nobody asks any more."""
+    """Run the server until standard input ends."""
     with WandbServer() as server:
         print(json.dumps(server.environment(Path(directory))), flush=True)
         for line in sys.stdin:
@@ -72,13 +72,13 @@ def serve(directory: str) -> None:
 
 
 def arrived(server: WandbServer, run_id: str, rows: int) -> list[int]:
-    """Return the numbers of the rows of a run when it has so many, or more."""
+    """Return the numbers of a run's rows when it has at least this many."""
     server.until(lambda server: server.run(run_id).line_count(HISTORY) >= rows)
     return [row["row"] for row in server.run(run_id).history]
 
 
 class Bench:
-    """Logs to three runs by turns."""
+    """Logs to three runs in turns."""
 
     def __init__(self, server: Server, directory: Path) -> None:
         self._server = server
@@ -100,7 +100,7 @@ class Bench:
         self.start_up = time.perf_counter() - began
 
     def blocked(self, name: str, steps: int) -> Sequence[int]:
-        """Return the nanoseconds that each log call took."""
+        """Return the duration of each log call in nanoseconds."""
         log, clock, calls, first = self._log[name], time.perf_counter_ns, [], self._rows[name]
         for step in range(first, first + steps):
             values = {"row": step, **METRICS}  # ten
@@ -111,7 +111,7 @@ class Bench:
         return calls
 
     def delivered(self, name: str, rows: int) -> float:
-        """Return the rows that arrived in a second."""
+        """Return the rows delivered per second."""
         self._wait(name)
         began = time.perf_counter()
         self.blocked(name, rows)
@@ -150,7 +150,7 @@ def main() -> None:
             bench.end()
             server.end()
     table = Table(f"W&B, ten metrics a step, {ROUNDS} rounds of {STEPS} steps each")
-    table.say_noise([theirs for theirs, _, _ in rounds])
+    table.show_noise([theirs for theirs, _, _ in rounds])
     for name, what in (("lightning", "Lightning's WandbLogger"), ("raw", "run.log"), ("rankzero", "rankzero")):
         for percent in (50, 99):
             table.show(

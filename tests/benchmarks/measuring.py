@@ -1,4 +1,4 @@
-"""What the benchmarks share: rounds that take turns, and numbers printed beside their limits."""
+"""Tools for benchmarks: rounds in turns, and a table of numbers with their limits."""
 
 import os
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import median, quantiles
 
 NOISE = 1.25
-"""How many times as long as the fastest rounds the slowest ones of a quiet machine take."""
+"""Maximum ratio of the slowest to the fastest rounds on a quiet machine."""
 
 
 class Table:
-    """Prints each number beside its limit; its exit status says whether all were kept."""
+    """Prints each number with its limit; `exit` fails if a limit is exceeded."""
 
     def __init__(self, title: str) -> None:
         self.status = 0
@@ -23,8 +23,8 @@ class Table:
         if limit is not None and value > limit:
             self.status = 1
 
-    def say_noise(self, rounds: Sequence[float]) -> None:
-        """Say so if rounds of the same work took very different times."""
+    def show_noise(self, rounds: Sequence[float]) -> None:
+        """Print a note if rounds of the same work took very different times."""
         if noise(rounds) > NOISE:
             load = os.getloadavg()[0]
             print(f"  noisy: rounds of the same bare work differ by {noise(rounds):.2f}× (load {load:.1f})")
@@ -34,15 +34,15 @@ class Table:
 
 
 def peak() -> float:
-    """Return the most memory that this process has needed, in MB; other than rusage's, not its parent's."""
+    """Return the peak memory of this process in MB; unlike rusage, without its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def by_turns(
+def in_turns(
     rounds: int, first: Callable[[], Sequence[float]], second: Callable[[], Sequence[float]]
 ) -> list[tuple[Sequence[float], Sequence[float]]]:
-    """Run two kinds of work by turns, so that whatever else the machine does befalls both; who begins alternates."""
+    """Run two kinds of work in turns, so that other load affects both; the first one alternates."""
     results = []
     for number in range(rounds):
         if number % 2:
@@ -54,7 +54,7 @@ def by_turns(
 
 
 def noise(rounds: Sequence[float]) -> float:
-    """Return how many times as long as a fast round a slow one took."""
+    """Return the ratio of a slow to a fast round."""
     deciles = quantiles(rounds, n=10)
     return deciles[-1] / deciles[0]
 

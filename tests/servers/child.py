@@ -1,8 +1,8 @@
-"""What child processes of tests do; a spawned one imports it from here, which it cannot from a test module."""
+"""Functions for child processes of tests; a spawned process cannot import them from a test module."""
 
 
 def log_fifty(run, first_step):
-    """Log fifty rows, and try to end a run that another process began."""
+    """Log fifty rows, and try to finish a run that another process started."""
     for step in range(first_step, first_step + 50):
         run.log_metrics({"child": 1.0}, step)
     run.flush()
@@ -10,6 +10,6 @@ def log_fifty(run, first_step):
 
 
 def log_and_close(logger):
-    """Log a metric with a logger that came by pickle."""
+    """Log a metric with an unpickled logger."""
     logger.log_metrics({"a": 1}, 1)
     logger.close()

@@ -1,4 +1,4 @@
-"""A Comet server on loopback for the real SDK; what it stored is compared with what was logged.
+"""A mock of Comet's server for the real SDK.
 
 with CometServer() as server:
     subprocess.run([...], env={**os.environ, **server.environment(tmp_path)})
@@ -22,8 +22,8 @@ class CometServer(MockServer):
     """The server. Requests are named by method, path and query.
 
     Args:
-        workspace: where experiments go that name none, and whose the keys are.
-        api_keys: the keys that are accepted; none named means any.
+        workspace: the default workspace, and the owner of the keys.
+        api_keys: the accepted keys; any key if empty.
     """
 
     handler = Handler
@@ -35,11 +35,11 @@ class CometServer(MockServer):
 
     @property
     def url(self) -> str:
-        """Where it is, also while it is stopped: what ``COMET_URL_OVERRIDE`` is."""
+        """The URL for ``COMET_URL_OVERRIDE``, also while the server is stopped."""
         return f"{super().url}/clientlib/"
 
     def environment(self, directory: Path) -> dict[str, str]:
-        """What a process needs to log here, and to find and leave its own files only in a directory."""
+        """Environment variables for a process that logs here, and keeps its own files in a directory."""
         return {
             "COMET_URL_OVERRIDE": self.url,
             "COMET_API_KEY": next(iter(sorted(self.api_keys)), "0123456789abcdefghijklmno"),
@@ -50,16 +50,16 @@ class CometServer(MockServer):
         }
 
     def knows(self, api_key: str | None) -> bool:
-        """Whether a key is accepted."""
+        """Return whether a key is accepted."""
         return bool(api_key) and (not self.api_keys or api_key in self.api_keys)
 
     def experiment(self, key: str) -> StoredExperiment:
-        """Return the experiment that has a key; KeyError if there is none."""
+        """Return the experiment with a key; KeyError if there is none."""
         with self.store.lock:
             return self.store.experiments[key]
 
     def artifact(self, name: str, workspace: str | None = None) -> StoredArtifact:
-        """Return the artifact that has a name; KeyError if there is none."""
+        """Return the artifact with a name; KeyError if there is none."""
         with self.store.lock:
             found = self.store.artifacts.find(workspace or self.store.workspace, name)
         if found is None:
@@ -67,10 +67,10 @@ class CometServer(MockServer):
         return found
 
     def artifact_version(self, name: str, workspace: str | None = None) -> ArtifactVersion:
-        """Return the version that ``name:alias`` or ``name:version`` means, also if it is not complete.
+        """Return the version ``name:alias`` or ``name:version``, which may be incomplete.
 
         Raises:
-            KeyError: there is none.
+            KeyError: the version does not exist.
         """
         name, _, wanted = name.partition(":")
         found = self.artifact(name, workspace).find(wanted or None)

@@ -1,4 +1,4 @@
-"""Loggers whose tracker is down; couriers import them from here."""
+"""Loggers whose tracker is down, which couriers can import."""
 
 import time
 
@@ -23,7 +23,7 @@ class DownLogger(Logger):
 
 
 class HangingLogger(DownLogger):
-    """Its tracker takes a connection and never answers."""
+    """Its tracker accepts connections and never answers."""
 
     def log_metrics(self, metrics, step=None):
         time.sleep(3600)

@@ -29,7 +29,7 @@ def scalars(log_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def hparams(log_dir: str | Path) -> dict[str, object]:
-    """What the table shows; a number that is whole as an int, for it knows float64 alone."""
+    """The hyperparameters in the table; whole numbers as int, because it stores only float64."""
     content = accumulated(log_dir).summary_metadata.get(hparams_metadata.SESSION_START_INFO_TAG)
     if content is None:
         return {}
@@ -41,7 +41,7 @@ def hparams(log_dir: str | Path) -> dict[str, object]:
 
 
 def hparams_metrics(log_dir: str | Path) -> list[str]:
-    """The metrics that were chosen for the table; nothing if it shows every scalar."""
+    """The metrics that were chosen for the table; empty if it shows every scalar."""
     content = accumulated(log_dir).summary_metadata.get(hparams_metadata.EXPERIMENT_TAG)
     if content is None:
         return []
@@ -59,7 +59,7 @@ def tracked(log_dir: str | Path) -> Tracked:
             found.add_metric(tag, each.step, each.value, each.wall_time)
     for tag in tags["images"]:
         for each in read.Images(tag):
-            for kind in ("image", "video", "figure"):  # all of them are pictures there
+            for kind in ("image", "video", "figure"):  # all are pictures in TensorBoard
                 found.add_item(kind, tag, each.step, each.encoded_image_string)
     for tag in tags["tensors"]:
         plugin = read.SummaryMetadata(tag).plugin_data.plugin_name

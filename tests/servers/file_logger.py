@@ -1,4 +1,4 @@
-"""A logger that writes each call to a file, and a tracker's every way of failing, to be switched on from outside.
+"""A logger that writes each call to a file, and fails in any way that a test chooses.
 
 logger = FileLogger(tmp_path / "tracker")
 fail(tmp_path / "tracker", "log_metrics", "unavailable", times=2)
@@ -50,9 +50,9 @@ DEEDS = {
 
 
 def fail(directory, verb, deed, *, key=None, times=None, after=False, text="", seconds=0.0):
-    """From now on, let ``verb`` (``make`` is the constructor) do ``deed``.
+    """Make ``verb`` (``make`` is the constructor) do ``deed`` from now on.
 
-    key: only when this is in what is logged. times: so often. after: when the tracker has the event already.
+    key: only for events that contain it. times: only so often. after: only after the event is stored.
     """
     directory.mkdir(parents=True, exist_ok=True)
     faults = _faults(directory)
@@ -61,18 +61,18 @@ def fail(directory, verb, deed, *, key=None, times=None, after=False, text="", s
 
 
 def heal(directory):
-    """Let nothing fail any more."""
+    """Stop all failures."""
     (directory / FAULTS).unlink(missing_ok=True)
 
 
 def set_watermark(directory, lines):
-    """Let the tracker say that it holds so many lines of the journal."""
+    """Set the number of journal lines that the tracker claims to have."""
     directory.mkdir(parents=True, exist_ok=True)
     _replace(directory / WATERMARK, lines)
 
 
 def calls(directory, *verbs):
-    """Return the calls that arrived, in order: all, or those of some verbs."""
+    """Return the calls in order: all, or those of some verbs."""
     try:
         lines = (directory / CALLS).read_text().splitlines()
     except FileNotFoundError:
@@ -82,7 +82,7 @@ def calls(directory, *verbs):
 
 
 def rows(directory):
-    """Return (step, values) of each row of metrics that arrived, in whatever batches."""
+    """Return (step, values) of each row of metrics, from all batches."""
     found = []
     for call in calls(directory, "log_metrics", "log_metrics_batch"):
         found += [(row["step"], row["values"]) for row in call["rows"]] if "rows" in call else [_row(call)]
@@ -104,7 +104,7 @@ def _recorded(verb):
 
 
 class FileLogger(Logger):
-    """Hands each event over by itself."""
+    """Writes each event by itself."""
 
     secret_options = frozenset({"password"})
     counts_lines = True
@@ -170,7 +170,7 @@ class FileLogger(Logger):
 
 
 class BatchFileLogger(FileLogger):
-    """Takes many rows of metrics at once."""
+    """Writes rows of metrics in batches."""
 
     def log_metrics_batch(self, rows):
         self._act("log_metrics_batch", {"rows": [msgspec.to_builtins(row) for row in rows]})

@@ -1,4 +1,4 @@
-"""A tracker of a few lines that is asked over HTTP, and a logger for it."""
+"""A minimal tracker with an HTTP API, and its logger."""
 
 import http.client
 import json
@@ -28,7 +28,7 @@ class _Handler(LoopbackHandler):
 
 
 class HttpTracker(LoopbackServer):
-    """What has the same id is stored once."""
+    """Stores data with the same id once."""
 
     handler = _Handler
 

@@ -1,14 +1,14 @@
-"""One model for Lightning's Trainer, in all tests."""
+"""The model for Lightning's Trainer in all tests."""
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
 SCORES = [0.5, 0.75, 0.25, 1.0]
-"""What is logged as ``val/score``, by epoch; there is no fifth."""
+"""``val/score`` of each epoch."""
 
 
 class Model(LightningModule):
-    """Knows what it has logged."""
+    """Records what it logs."""
 
     def __init__(self, lr=0.1, sizes=(2, 1)):
         super().__init__()
@@ -41,7 +41,7 @@ def data(batches=2):
 
 
 def trainer(logger, epochs=4, **options):
-    """Return a Trainer that says nothing."""
+    """Return a Trainer without output."""
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     defaults = {"max_epochs": epochs, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1, **quiet}
     return Trainer(logger=logger, **{**defaults, **options})

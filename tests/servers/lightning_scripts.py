@@ -11,7 +11,7 @@ SCRIPTS = Path(__file__).parents[1] / "integrations" / "scripts"
 
 
 def run_script(name, directory, *arguments, **variables):
-    """Run a script to its end in ``directory``, which is its home as well; return it with its exit status."""
+    """Run a script in ``directory``, which is also its home; return the completed process."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RANKZERO_", "PL_"))}
     path = os.pathsep.join(filter(None, [str(SCRIPTS.parents[1]), os.environ.get("PYTHONPATH")]))
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}

@@ -22,13 +22,13 @@ from waiting import A_WHILE
 
 
 class MlflowServer:
-    """The server; it can be killed and started again on the same port, with what it had stored.
+    """The server; it can be killed, and started again on the same port with its data.
 
     Args:
-        directory: where it keeps everything.
-        workers: so many processes; MLflow's default is four. One is there sooner.
-        backend: the URI of what it serves; by default a SQLite database in ``directory``.
-        environment: added to this process's.
+        directory: the directory of its data.
+        workers: the number of processes; MLflow's default is four, but one starts faster.
+        backend: the URI of its store; a SQLite database in ``directory`` if not given.
+        environment: additional environment variables.
     """
 
     def __init__(self, directory: Path, workers: int = 1, backend: str | None = None, **environment: str) -> None:
@@ -50,10 +50,10 @@ class MlflowServer:
             "--backend-store-uri": self._backend,
             "--artifacts-destination": str(self._directory / "artifacts"),
         }
-        few_processes = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it would start seven more
+        few_processes = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # or it starts seven more
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **few_processes, **self._environment}
-        environment.pop("PYTEST_CURRENT_TEST", None)  # MLflow has checks of its own for when it is tested
-        environment.pop("TRAINING_DIRECTORY", None)  # by it a `Training` knows what it is to end
+        environment.pop("PYTEST_CURRENT_TEST", None)  # MLflow does other things in its own tests
+        environment.pop("TRAINING_DIRECTORY", None)  # `Training` kills processes with it
         with open(self._directory / "server.log", "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *(each for pair in arguments.items() for each in pair)],
@@ -78,12 +78,12 @@ class MlflowServer:
 
     @property
     def pid(self) -> int:
-        """The id of its process."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     def kill(self) -> None:
-        """End it, with all its workers, at once."""
+        """Kill the server and all its workers."""
         if self._process is not None:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait(A_WHILE)
@@ -92,11 +92,11 @@ class MlflowServer:
 
 @contextmanager
 def shared_server(directory: Path, database: Path) -> Iterator[MlflowServer]:
-    """Yield the one server of all processes that give this directory: the first starts it, the last kills it.
+    """Yield a server that all processes with this directory share: the first starts it, the last kills it.
 
     Args:
-        directory: where it keeps everything.
-        database: what it begins with: a SQLite database with MLflow's tables.
+        directory: the directory of its data.
+        database: a SQLite database with MLflow's tables to begin with.
     """
     server, address = MlflowServer(directory), directory / "address"
     with open(directory / "users", "a+") as users:

@@ -1,4 +1,4 @@
-"""What the mock servers of trackers have in common beside `rankzero.testing.loopback`: one can wait for what came."""
+"""The base of the mock servers, with which tests wait for requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rankzero.testing.loopback import LoopbackServer
 
 
 class MockServer(LoopbackServer):
-    """A server that keeps what it had stored while it is stopped."""
+    """A server that keeps its data while it is stopped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,12 +22,12 @@ class MockServer(LoopbackServer):
         self._changed = threading.Condition()
 
     def note_change(self) -> None:
-        """Have those who wait for something look again."""
+        """Make `until` check its condition again."""
         with self._changed:
             self._changed.notify_all()
 
     def until(self, condition: Callable[[Self], Any]) -> Any:
-        """Wait until a condition is true, which may raise a KeyError before; return what it is."""
+        """Wait until a condition is true, which may raise KeyError before; return its value."""
         deadline = time.monotonic() + A_WHILE
         with self._changed:
             while not (result := self._try(condition)):

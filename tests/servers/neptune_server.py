@@ -1,12 +1,12 @@
-"""A Neptune server on loopback for the real SDK; what it stored is compared with what was logged.
+"""A mock of Neptune's server for the real SDK.
 
 with NeptuneServer() as server:
     subprocess.run([...], env={**os.environ, **server.environment(tmp_path)})
     assert server.run("RUN-1").series("loss") == [(0.5, 0.0, 1_700_000_000_000)]
     server.fail("attributes/operations", status(500), times=3)
 
-As a process of its own, which ends when its standard input does: ``python -m servers.neptune_server`` prints the
-environment that leads to it as one line of JSON; `separate_neptune` starts it so.
+``python -m servers.neptune_server`` starts it as a separate process, which prints the environment for clients as a line
+of JSON, and ends when its standard input ends; `separate_neptune` does so.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ PROJECT = "tester/project"
 class NeptuneServer(MockServer):
     """The server.
 
-    Requests are named by method, path and query. In the paths stand ``swagger.json``, ``clients/config``,
+    Requests are named by method, path and query. The paths contain ``swagger.json``, ``clients/config``,
     ``oauth-token``, ``openid-connect/token``, ``projects/get``, ``experiments/create``, ``experiments/get``,
     ``experiments/attributes``, ``attributes/operations``, ``experiments/ping``, ``attributes/file/upload``,
     ``attributes/fileSet/`` (``upload``, ``tar``, ``zip``).
 
     Args:
-        projects: those that there are, ``workspace/name``.
-        api_key: a key that is accepted; one of the server's own if None, for the client remembers by it what it
-            asked. See ``store.sessions`` for more keys, revoking and expiring.
+        projects: the projects, ``workspace/name``.
+        api_key: an accepted key; a new one for each server if None, because the client caches responses by it.
+            ``store.sessions`` can add, revoke and expire keys.
         token_lifetime: seconds for which an access token is accepted.
-        part_sizes: bytes above which a file must come in parts, and bytes of a part.
-        increasing_steps: refuse a point of a series whose step is not greater than the one before, as Neptune did.
-            Otherwise all is stored as it comes, so that what is sent twice is seen twice.
-        idle_after: seconds without a word from its client after which a run is no longer active.
+        part_sizes: bytes above which a file must be sent in parts, and the size of a part.
+        increasing_steps: refuse a point whose step is not greater than the previous one, as Neptune did. Otherwise
+            all points are stored, so that tests see those that are sent twice.
+        idle_after: seconds without a request after which a run is no longer active.
     """
 
     handler = Handler
@@ -69,11 +69,11 @@ class NeptuneServer(MockServer):
 
     @property
     def api_token(self) -> str:
-        """What a client logs in with."""
+        """The API token of clients."""
         return api_token(self.url, self.api_key)
 
     def environment(self, directory: Path | None = None) -> dict[str, str]:
-        """What a process needs to log here, and to keep its own files in a directory."""
+        """Environment variables for a process that logs here, and keeps its own files in a directory."""
         project = next(iter(self.store.projects.values())).qualified_name
         return {
             "NEPTUNE_API_TOKEN": self.api_token,
@@ -83,7 +83,7 @@ class NeptuneServer(MockServer):
         }
 
     def run(self, identifier: str) -> StoredRun:
-        """Return the run that has a ``sys/id`` or a custom id; KeyError if there is none."""
+        """Return the run with a ``sys/id`` or custom id; KeyError if there is none."""
         with self.store.lock:
             runs = self.store.runs.values()
             return {**{run.custom_id: run for run in runs}, **{run.sys_id: run for run in runs}}[identifier]
@@ -91,7 +91,7 @@ class NeptuneServer(MockServer):
 
 @contextmanager
 def separate_neptune() -> Iterator[dict[str, str]]:
-    """Serve from a process of its own; give the environment that leads there. What it stored is asked of it."""
+    """Run the server in a separate process; yield the environment variables for its clients."""
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "servers.neptune_server"]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

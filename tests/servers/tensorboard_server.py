@@ -1,4 +1,4 @@
-"""A real `tensorboard` process, asked over HTTP as its own page asks it."""
+"""A real `tensorboard` process, with the HTTP requests of its page."""
 
 import json
 import multiprocessing
@@ -14,17 +14,17 @@ from urllib.request import Request, urlopen
 from waiting import A_WHILE
 
 LOADERS = ["data server", "python"]
-"""How TensorBoard reads event files: with its Rust program, or where there is none, in Python."""
+"""How TensorBoard reads event files: with its Rust program, or in Python."""
 
 
 class TensorBoard:
-    """A server; ``url`` is where it is."""
+    """A server at ``url``."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def ask(self, path: str, body: Any = None, **query: Any) -> Any:
-        """Return the answer to a request: JSON, or bytes if it is none."""
+        """Return the response to a request: JSON, or bytes if it is not JSON."""
         data = None if body is None else json.dumps(body).encode()
         address = f"{self.url}/data/{path}" + (f"?{urlencode(query)}" if query else "")
         with urlopen(Request(address, data, {"Content-Type": "application/json"}), timeout=A_WHILE) as answer:
@@ -32,7 +32,7 @@ class TensorBoard:
             return json.loads(content) if answer.headers.get_content_type() == "application/json" else content
 
     def until(self, condition) -> Any:
-        """Wait until ``condition(self)`` is true, as files are read in the background; return what it is."""
+        """Wait until ``condition(self)`` is true, because files are read in the background; return its value."""
         deadline = time.monotonic() + A_WHILE
         while not (result := condition(self)):
             assert time.monotonic() < deadline, "TensorBoard did not show this in time"
@@ -46,7 +46,7 @@ class TensorBoard:
         return [(step, value) for _, step, value in self.ask("plugin/scalars/scalars", run=run, tag=tag)]
 
     def hparams(self) -> tuple[list[str], list[str], dict[str, Any]]:
-        """The HPARAMS table: names of hyperparameters, names of metrics, and for each run what stands in its row."""
+        """The HPARAMS table: names of hyperparameters, names of metrics, and the row of each run."""
         experiment = self.ask("plugin/hparams/experiment", {})
         statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
         wanted = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": statuses}
@@ -65,10 +65,10 @@ class TensorBoard:
 
 @contextmanager
 def tensorboard(logdir: str | Path, loader: str = LOADERS[0]) -> Iterator[TensorBoard]:
-    """Start a server on a free port; it is ended with the context."""
+    """Start a server on a free port, and stop it at the end of the context."""
     arguments = ["--logdir", str(logdir), "--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"]
     arguments += ["--load_fast", "true" if loader == "data server" else "false"]
-    # Its processes are copies of one that has imported TensorBoard already, which takes seconds.
+    # Forked from a process that has imported TensorBoard, which takes seconds.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tensorboard.default", "tensorboard.main"])
     receiver, sender = context.Pipe(duplex=False)

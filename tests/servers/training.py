@@ -36,7 +36,7 @@ def ready():
 
 
 class Training:
-    """A script below ``directory``, its run, its tracker and its processes."""
+    """A script in ``directory``, its run, its tracker and its processes."""
 
     def __init__(self, directory):
         self.directory = directory
@@ -45,11 +45,11 @@ class Training:
         self.process = None
 
     def start(self, body, **options):
-        """Start a script; ``begin()`` begins its run, ``ready()`` is what `until_ready` waits for."""
+        """Start a script, in which ``begin()`` starts the run; `until_ready` waits for its call of ``ready()``."""
         script = self.directory / "train.py"
         script.write_text(PREAMBLE.format(directory=str(self.directory)) + textwrap.dedent(body))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RANKZERO_")}
-        # How its couriers are found again: they inherit it.
+        # By this variable, which they inherit, couriers are found.
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         environment |= {"PYTHONPATH": path, "TRAINING_DIRECTORY": str(self.directory), "RANKZERO_SYSTEM_METRICS": "0"}
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -69,7 +69,7 @@ class Training:
         until((self.directory / "ready").exists)
 
     def couriers(self):
-        """The courier processes that live, zombies included."""
+        """The existing courier processes, including zombies."""
         return [process for process in self.processes() if "rankzero.delivery.worker" in " ".join(_command(process))]
 
     def processes(self):
@@ -86,19 +86,19 @@ class Training:
         return load_position(self.run_dir, key)
 
     def statuses(self):
-        """How the journal says that the run ended."""
+        """The statuses with which the run ended, from the journal."""
         return [event.status for _, event in read_events(self.run_dir / JOURNAL) if isinstance(event, Finish)]
 
     def log(self):
-        """What the couriers wrote into their log."""
+        """The log of the couriers."""
         return (self.run_dir / "courier.log").read_text()
 
     def kill(self):
-        """End everything that is left."""
+        """Kill all processes."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
         for process in self.processes():
-            with suppress(psutil.NoSuchProcess):  # it has just ended by itself
+            with suppress(psutil.NoSuchProcess):  # it has just ended
                 process.kill()
         if self.process is not None:
             self.process.communicate()

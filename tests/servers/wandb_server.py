@@ -1,4 +1,4 @@
-"""A W&B server on loopback for the real SDK; what it stored is compared with what was logged.
+"""A mock of W&B's server for the real SDK.
 
 with WandbServer() as server:
     subprocess.run([...], env={**os.environ, **server.environment(tmp_path)})
@@ -27,7 +27,7 @@ class WandbServer(MockServer):
     last three with ``GET``.
 
     Args:
-        entity: the account that the key belongs to.
+        entity: the owner of the key.
     """
 
     handler = Handler
@@ -38,9 +38,9 @@ class WandbServer(MockServer):
         self.store = Store(entity)
 
     def environment(self, directory: Path) -> dict[str, str]:
-        """What a process needs to log here soon, and to keep all its own files in a directory.
+        """Environment variables for a process that logs here, and keeps its own files in a directory.
 
-        One second is the least that the client waits: of a fraction it takes the whole seconds, and 0 as unset.
+        One second is the shortest interval of the client, which truncates fractions, and treats 0 as unset.
         """
         kept = {f"WANDB_{name}_DIR": str(directory / name.lower()) for name in ("CACHE", "CONFIG", "DATA", "ARTIFACT")}
         return {
@@ -56,12 +56,12 @@ class WandbServer(MockServer):
         }
 
     def run(self, run_id: str) -> StoredRun:
-        """Return the run that has an id; KeyError if there is none."""
+        """Return the run with an id; KeyError if there is none."""
         with self.store.lock:
             return {run.id: run for run in self.store.runs.values()}[run_id]
 
     def artifact(self, name: str, project: str = "uncategorized") -> ArtifactVersion:
-        """Return the version that ``name:alias`` means; KeyError if there is none."""
+        """Return the version ``name:alias``; KeyError if there is none."""
         with self.store.lock:
             found = self.store.artifacts.find(self.store.entity, project, name)
         if found is None:

@@ -58,7 +58,7 @@ def log_everything(logger, directory):
         logger.log_metrics({LONG + "a": 1, LONG + "b": 2}, step=5)
     with pytest.warns(UserWarning, match="nothing to log"):
         logger.log_metrics({"none": None}, step=5)
-    with pytest.warns(UserWarning, match="Comet takes (names|params) of"):
+    with pytest.warns(UserWarning, match="Comet accepts (names|params) of"):
         logger.log_hyperparams({"net": {"sizes": (1, 2)}, "none": None, "long": "y" * 3000, LONG: 1}, {"hp": 3})
     logger.log_hyperparams(Namespace(seed=1))
     logger.log_image("im", [FAINT, BLACK], step=8, caption=["one", "two"], annotations=[[{"name": "n"}], None])

@@ -47,7 +47,7 @@ def test_before_it_is_opened(here):
         ({"log_model_checkpoints": "all"}, "log_model_checkpoints is True or False, not 'all'"),
         ({"project": 3}, "project is a text, not 3"),
         ({"tags": [1]}, "tags must be texts"),
-        ({"with_id": "RUN-1", "custom_run_id": "x"}, "give one of them"),
+        ({"with_id": "RUN-1", "custom_run_id": "x"}, "use only one of them"),
         ({"run": "RUN-1"}, "run must be what neptune.init_run returns"),
     ],
 )

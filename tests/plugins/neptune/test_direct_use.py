@@ -274,7 +274,7 @@ def test_a_copy_of_a_logger_of_a_given_run_has_no_run(server, here, quiet):
     run = neptune.init_run(**quiet)
     copied = pickle.loads(pickle.dumps(NeptuneLogger(run=run["fold/1"])))
     run.stop()
-    with pytest.raises(ConfigError, match=r"given to NeptuneLogger as run=\.\.\., RUN-1, has ended"):
+    with pytest.raises(ConfigError, match=r"RUN-1, which was passed to NeptuneLogger as run=\.\.\., has been stopped"):
         copied.log_metrics({"loss": 2.0}, step=1)
     copied.finalize("success")
     copied.close()

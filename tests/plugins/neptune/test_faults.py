@@ -121,7 +121,7 @@ def test_a_refused_operation_is_told_and_the_others_are_not_done_twice(server, a
     with pytest.raises(RejectedError, match="Cannot perform logFloats operation on training/loss"):
         attached.flush()
     attached.log_metrics({"loss": 2.0, "acc": 0.75}, step=1)
-    with pytest.warns(UserWarning, match="what is new is at 'training/loss_floatSeries'"):
+    with pytest.warns(UserWarning, match="the new one is at 'training/loss_floatSeries'"):
         attached.flush()
     run = server.run(attached.run_info.id)
     assert [(p.value, p.step) for p in run.series("training/acc")] == [(0.5, 0.0), (0.75, 1.0)]

@@ -1,4 +1,4 @@
-"""What the REST API does with artifacts."""
+"""The artifact endpoints of the REST API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from servers.comet_mock.views import asset_view
 
 
 def upsert(store: Store, request: Request) -> dict[str, Any]:
-    """Begin a version."""
+    """Create a version."""
     experiment = store.experiment(request.json["experimentKey"])
     version = store.artifacts.add_version(experiment.workspace, experiment.key, request.json)
     artifact, _ = store.artifacts.with_version(version.id)
@@ -28,12 +28,12 @@ def upsert(store: Store, request: Request) -> dict[str, Any]:
 
 
 def state(store: Store, request: Request) -> None:
-    """Take whether all files of a version have come."""
+    """Set the state of a version: whether all its files have arrived."""
     store.artifacts.with_version(request.json["artifactVersionId"])[1].state = request.json["state"]
 
 
 def version(store: Store, request: Request) -> dict[str, Any]:
-    """A version, that an id, or a name and a version or alias, means."""
+    """A version, by its id, or by name and version or alias."""
     artifact, found = store.artifacts.wanted(*_wanted(store, request))
     return {
         "artifact": _view(artifact),
@@ -55,7 +55,7 @@ def files(store: Store, request: Request) -> dict[str, Any]:
 
 
 def _wanted(store: Store, request: Request) -> tuple[str, dict[str, str]]:
-    """Return the workspace and what else is asked for; the client quotes names twice."""
+    """Return the workspace and the query; the client quotes names twice."""
     sent = dict(request.query)
     if "artifactName" in sent:
         sent["artifactName"] = unquote(sent["artifactName"])

@@ -1,4 +1,4 @@
-"""Artifacts as Comet holds them."""
+"""Comet's artifacts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_FINAL = 90403
 
 @dataclass
 class ArtifactVersion:
-    """One version; its files are those that were sent for it."""
+    """One version of an artifact."""
 
     id: str
     version: str
@@ -25,12 +25,12 @@ class ArtifactVersion:
     metadata: str | None
     """JSON, as sent."""
     state: str = "OPEN"
-    """``"OPEN"``, ``"CLOSED"`` or ``"ERROR"``: only what is closed can be used."""
+    """``"OPEN"``, ``"CLOSED"`` or ``"ERROR"``; only a closed version can be used."""
     assets: list[Asset] = field(default_factory=list)
 
     @property
     def files(self) -> dict[str, bytes]:
-        """The bytes of each file, by its path; of a path that came twice, the last."""
+        """Path → content of the files; the last content of a path that was sent twice."""
         return {asset.name: asset.content for asset in self.assets}
 
 
@@ -47,12 +47,12 @@ class StoredArtifact:
     """The oldest first."""
 
     def find(self, wanted: str | None) -> ArtifactVersion | None:
-        """Return the version that a version or an alias means, or with None the newest."""
+        """Return the version with a number or alias; the newest if None."""
         found = [each for each in self.versions if wanted in (None, each.version, *each.aliases)]
         return found[-1] if found else None
 
     def give_aliases(self, version: ArtifactVersion, aliases: list[str]) -> None:
-        """Let a version have these aliases and no others; no other version has them from now on."""
+        """Set the aliases of a version, and remove them from other versions."""
         for each in self.versions:
             each.aliases = [alias for alias in each.aliases if alias not in aliases]
         version.aliases = list(aliases)
@@ -65,14 +65,14 @@ class Artifacts:
     by_id: dict[str, StoredArtifact] = field(default_factory=dict)
 
     def find(self, workspace: str, name: str) -> StoredArtifact | None:
-        """Return an artifact, if there is one."""
+        """Return an artifact; None if it does not exist."""
         return next((each for each in self.by_id.values() if (each.workspace, each.name) == (workspace, name)), None)
 
     def with_version(self, version_id: str) -> tuple[StoredArtifact, ArtifactVersion]:
-        """Return the version that has an id, and what it is a version of.
+        """Return the version with an id, and its artifact.
 
         Raises:
-            Refused: there is none.
+            Refused: the version does not exist.
         """
         for artifact in self.by_id.values():
             for version in artifact.versions:
@@ -81,10 +81,10 @@ class Artifacts:
         raise Refused(f"there is no artifact version {version_id}", _NO_ARTIFACT)
 
     def add_version(self, workspace: str, experiment_key: str, sent: dict[str, Any]) -> ArtifactVersion:
-        """Begin a version of an artifact, which need not be there before.
+        """Create a version of a new or existing artifact.
 
         Raises:
-            Refused: there is this version.
+            Refused: the version exists.
         """
         artifact = self.find(workspace, sent["artifactName"])
         if artifact is None:
@@ -102,10 +102,10 @@ class Artifacts:
         return version
 
     def wanted(self, workspace: str, sent: dict[str, str]) -> tuple[StoredArtifact, ArtifactVersion]:
-        """Return the version that a client asks for by an id, or by a name and a version or alias.
+        """Return the version of a query, by id, or by name and version or alias.
 
         Raises:
-            Refused: there is none, or it is not complete and the client wants to use it.
+            Refused: the version does not exist, or is to be used but not complete.
         """
         if "versionId" in sent:
             return self.with_version(sent["versionId"])

@@ -1,4 +1,4 @@
-"""What is under ``/clientlib/``: the endpoints that a live experiment uses."""
+"""The endpoints under ``/clientlib/``, which a live experiment uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from servers.comet_mock.request import UNKNOWN_EXPERIMENT, Refused, Request
 from servers.comet_mock.store import Store
 
 Endpoint = Callable[[Store, Request], Any]
-"""Returns the JSON of the answer, or the answer; None is the usual word that it worked."""
+"""Returns the response or its JSON; None is the usual response to a success."""
 
 _EXPERIMENT_EXISTS = 90999
 _OWN_WORD = 7777777
@@ -20,12 +20,12 @@ _VERSION = "4.40.0"
 
 
 def version(store: Store, request: Request) -> dict[str, Any]:
-    """Say how new the server is: the client leaves out what an old one cannot do."""
+    """The server's version; the client does without features of newer servers."""
     return {"msg": "Healthy Server", "version": _VERSION}
 
 
 def add_run(store: Store, request: Request) -> dict[str, Any]:
-    """Create an experiment, or with ``getOrCreateEnabled`` return the one that there is."""
+    """Create an experiment; with ``getOrCreateEnabled`` return an existing one."""
     sent = request.json
     key = sent["experimentKey"]
     found = store.experiments.get(key)
@@ -38,29 +38,29 @@ def add_run(store: Store, request: Request) -> dict[str, Any]:
 
 
 def get_run(store: Store, request: Request) -> dict[str, Any]:
-    """Return an experiment that there is."""
+    """Return an existing experiment."""
     return _handshake(store.experiment(request.json["previousExperiment"]), request)
 
 
 def metrics(store: Store, request: Request) -> None:
-    """Take values of metrics."""
+    """Store values of metrics."""
     experiment = store.experiment(request.json["experimentKey"])
     experiment.metrics.extend(as_metric(sent) for sent in request.json["values"])
 
 
 def params(store: Store, request: Request) -> None:
-    """Take values of parameters."""
+    """Store values of parameters."""
     experiment = store.experiment(request.json["experimentKey"])
     experiment.param_history.extend(as_param(sent) for sent in request.json["values"])
 
 
 def tags(store: Store, request: Request) -> None:
-    """Take tags."""
+    """Store tags."""
     store.experiment(request.json["experimentKey"]).added_tags.extend(request.json["addedTags"])
 
 
 def status(store: Store, request: Request) -> dict[str, Any]:
-    """Take a sign of life, and say how often they are wanted."""
+    """Store a heartbeat, and return the interval of heartbeats."""
     sent = request.json
     experiment = store.experiment(sent["experimentKey"])
     if sent["runId"] != experiment.run_id:
@@ -78,7 +78,7 @@ def status(store: Store, request: Request) -> dict[str, Any]:
 
 
 def notification(store: Store, request: Request) -> None:
-    """Take what people are told."""
+    """Store a notification."""
     store.experiment(request.json["experiment_key"]).notifications.append(request.json)
 
 

@@ -1,4 +1,4 @@
-"""An experiment as Comet holds it, and decoded."""
+"""A stored experiment, and its decoded data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Metric(NamedTuple):
 
     name: str
     value: Any
-    """The number, also where ``"NaN"`` or ``"-Infinity"`` was sent; otherwise as sent."""
+    """A number, also for ``"NaN"`` and ``"-Infinity"``; other values as sent."""
     step: int | None
     epoch: int | None
     time: int | None
@@ -31,7 +31,7 @@ class Param(NamedTuple):
 
 
 class Other(NamedTuple):
-    """One value of something else; ``time`` in milliseconds."""
+    """One value under "Other"; ``time`` in milliseconds."""
 
     name: str
     value: Any
@@ -47,7 +47,7 @@ class Html(NamedTuple):
 
 
 class OutputLine(NamedTuple):
-    """What was printed; ``time`` in milliseconds."""
+    """Console output; ``time`` in milliseconds."""
 
     text: str
     stderr: bool
@@ -57,7 +57,7 @@ class OutputLine(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a process that logs says of itself; ``time`` in seconds, of the server."""
+    """A heartbeat; ``time`` in seconds, of the server."""
 
     alive: bool
     offline: bool
@@ -69,14 +69,14 @@ class Asset:
     """A file.
 
     Args:
-        fields: all that was said of it, as it was sent.
+        fields: all fields, as sent.
     """
 
     id: str
     experiment_key: str
     name: str
     type: str
-    """As sent; ``"asset"`` where no type was, ``"image"`` for a visualization."""
+    """The type as sent; ``"asset"`` without one, ``"image"`` for a visualization."""
     content: bytes
     fields: dict[str, str]
     step: int | None
@@ -86,12 +86,12 @@ class Asset:
     metadata: Any
     artifact_version_id: str | None
     time: int
-    """When it came, in milliseconds."""
+    """The time of arrival in milliseconds."""
 
 
 @dataclass
 class StoredExperiment:
-    """One experiment. Whatever is sent twice is here twice, unless the client asks for one to replace the other."""
+    """One experiment. Data that is sent twice is stored twice, unless the client asks to overwrite it."""
 
     key: str
     workspace: str
@@ -100,7 +100,7 @@ class StoredExperiment:
     """In milliseconds, like all times that are integers."""
     offline: bool = False
     metrics: list[Metric] = field(default_factory=list)
-    """In the order in which they came."""
+    """In order of arrival."""
     param_history: list[Param] = field(default_factory=list)
     other_history: list[Other] = field(default_factory=list)
     added_tags: list[str] = field(default_factory=list)
@@ -108,7 +108,7 @@ class StoredExperiment:
     graph: str | None = None
     output: list[OutputLine] = field(default_factory=list)
     assets: list[Asset] = field(default_factory=list)
-    """Files and images, those of artifacts included."""
+    """Files and images, including those of artifacts."""
     beats: list[Beat] = field(default_factory=list)
     is_alive: bool = False
     has_crashed: bool = False
@@ -118,7 +118,7 @@ class StoredExperiment:
     ended: int | None = None
     system_details: dict[str, Any] = field(default_factory=dict)
     reports: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """What else was sent (``"code"``, ``"git/metadata"``, ``"cpu-metrics"``, ``"file-path"``…), as it was sent."""
+    """Other data (``"code"``, ``"git/metadata"``, ``"cpu-metrics"``, ``"file-path"``…), as sent."""
 
     @property
     def run_id(self) -> str:
@@ -134,7 +134,7 @@ class StoredExperiment:
 
     @property
     def state(self) -> str:
-        """``"running"``, ``"finished"`` or ``"crashed"``, as was said last: silence changes nothing here."""
+        """``"running"``, ``"finished"`` or ``"crashed"``, as sent last; missing heartbeats do not change it."""
         if self.is_alive:
             return "running"
         return "crashed" if self.has_crashed else "finished"
@@ -151,12 +151,12 @@ class StoredExperiment:
 
     @property
     def tags(self) -> list[str]:
-        """Each once, in the order in which they came."""
+        """Each tag once, in order of arrival."""
         return list(dict.fromkeys(self.added_tags))
 
     @property
     def html(self) -> str:
-        """All pieces since the last that replaced those before it."""
+        """All HTML since it was last overwritten."""
         begin = max((number for number, page in enumerate(self.pages) if page.override), default=0)
         return "".join(page.text for page in self.pages[begin:])
 
@@ -165,22 +165,22 @@ class StoredExperiment:
         return [asset for asset in self.assets if asset.type == "image"]
 
     def series(self, name: str) -> list[tuple[int | None, Any, int | None]]:
-        """Return step, value and time of a metric, in the order in which they came."""
+        """Return (step, value, time) of a metric's points, in order of arrival."""
         return [(metric.step, metric.value, metric.time) for metric in self.metrics if metric.name == name]
 
     def files(self, name: str) -> list[Asset]:
-        """Return the files and images of a name, in the order in which they came; without those of artifacts."""
+        """Return the files and images with a name, in order of arrival, without those of artifacts."""
         return [asset for asset in self.assets if asset.name == name and asset.artifact_version_id is None]
 
     def add_asset(self, asset: Asset) -> None:
-        """Keep a file, in place of those of its name and type if it asks for that."""
+        """Store a file; replace those with the same name and type if the client asks for it."""
         if asset.overwrite:
             self.assets = [kept for kept in self.assets if not _is_replaced(kept, asset)]
         self.assets.append(asset)
 
 
 def as_metric(sent: dict[str, Any]) -> Metric:
-    """Return a value of a metric that was sent, in a batch or alone."""
+    """Decode a value of a metric, from a batch or a single request."""
     value = sent["metricValue"]
     return Metric(
         sent["metricName"],
@@ -194,7 +194,7 @@ def as_metric(sent: dict[str, Any]) -> Metric:
 
 
 def as_param(sent: dict[str, Any]) -> Param:
-    """Return a value of a parameter that was sent, in a batch or alone."""
+    """Decode a value of a parameter, from a batch or a single request."""
     return Param(
         sent["parameterName"],
         sent["parameterValue"],
@@ -206,7 +206,7 @@ def as_param(sent: dict[str, Any]) -> Param:
 
 
 def _number(sent: Any) -> Any:
-    """Return the number that was sent, which JSON has no word for if it is not finite."""
+    """Decode a number, which is a text if it is not finite."""
     return float(sent) if sent in ("NaN", "Infinity", "-Infinity") else sent
 
 

@@ -1,4 +1,4 @@
-"""Answers that no healthy Comet server gives, beside those of `rankzero.testing.faults`."""
+"""Faults of a Comet server, in addition to those of `rankzero.testing.faults`."""
 
 from __future__ import annotations
 

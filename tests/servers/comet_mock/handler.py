@@ -1,4 +1,4 @@
-"""The HTTP side: which request is what, and whom it is answered by."""
+"""HTTP requests → the functions that answer them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rankzero.testing.loopback import Answer, LoopbackHandler
 _REST = {**read_endpoints.ENDPOINTS, **write_endpoints.ENDPOINTS, **artifact_endpoints.ENDPOINTS}
 _ENDPOINTS: dict[str, Endpoint] = {
     **{f"/clientlib/{path}": endpoint for path, endpoint in client_endpoints.ENDPOINTS.items()},
-    # the client asks for some under the one and for some under the other
+    # the client uses both
     **{f"/clientlib/rest/v2/{path}": endpoint for path, endpoint in _REST.items()},
     **{f"/api/rest/v2/{path}": endpoint for path, endpoint in _REST.items()},
 }
@@ -22,7 +22,7 @@ _DONE = {"msg": "", "code": 200, "data": None, "sdk_error_code": 0}
 
 
 class Handler(LoopbackHandler):
-    """Answers what comes over one connection."""
+    """Answers the requests of one connection."""
 
     def ask(self) -> Answer:
         mock = self.server.owner
@@ -48,7 +48,7 @@ class Handler(LoopbackHandler):
 
 
 def _stranger(request: Request) -> Answer:
-    """Return what Comet answers when it does not know the key: REST and the client's own endpoints differ."""
+    """Return the response to an unknown API key, which differs between REST and ``/clientlib/``."""
     if request.path.startswith("/api/"):
         return refusal(401, "API key is not valid")
     return refusal(400, "API key is not registered", UNKNOWN_KEY)

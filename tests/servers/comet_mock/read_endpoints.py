@@ -1,4 +1,4 @@
-"""What the REST API tells about experiments."""
+"""The endpoints of the REST API that read experiments."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from rankzero.testing.loopback import Answer
 
 
 def account(store: Store, request: Request) -> dict[str, Any]:
-    """Whose the key is."""
+    """The owner of the key."""
     return {"userName": store.workspace, "defaultWorkspaceName": store.workspace}
 
 
 def metadata(store: Store, request: Request) -> dict[str, Any]:
-    """An experiment, in short."""
+    """The metadata of an experiment."""
     return experiment_view(_experiment(store, request))
 
 
 def params(store: Store, request: Request) -> dict[str, Any]:
-    """The parameters, each as its values are summed up."""
+    """Summaries of the parameters."""
     history = _experiment(store, request).param_history
     return {"values": summary_views((param.name, param.value, param.time, param.step) for param in history)}
 
 
 def others(store: Store, request: Request) -> dict[str, Any]:
-    """All else that has a name, each as its values are summed up."""
+    """Summaries of the values under "Other"."""
     history = _experiment(store, request).other_history
     return {"values": summary_views((other.name, other.value, other.time, None) for other in history)}
 
 
 def metric_summaries(store: Store, request: Request) -> dict[str, Any]:
-    """The metrics, each as its values are summed up."""
+    """Summaries of the metrics."""
     history = _experiment(store, request).metrics
     return {"values": summary_views((metric.name, metric.sent, metric.time, metric.step) for metric in history)}
 
@@ -53,7 +53,7 @@ def tags(store: Store, request: Request) -> dict[str, Any]:
 
 
 def assets(store: Store, request: Request) -> dict[str, Any]:
-    """The files of a type, or all; with ``assetName`` those of a name."""
+    """The files of a type, or all; with ``assetName`` those with a name."""
     wanted, name = request.query.get("type", "all"), request.query.get("assetName")
     found = _experiment(store, request).assets
     return {

@@ -1,4 +1,4 @@
-"""A request, decoded, and how it is answered."""
+"""Decoded requests, and responses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ UNKNOWN_EXPERIMENT = 90210
 
 
 class Refused(Exception):
-    """What is asked for cannot be done.
+    """The request is refused.
 
     Args:
-        message: why.
-        code: the ``sdk_error_code``, which the client tells refusals apart by; None: there is none.
-        status: of HTTP.
+        message: the reason.
+        code: the ``sdk_error_code``, by which the client distinguishes refusals.
+        status: the HTTP status.
     """
 
     def __init__(self, message: str, code: int | None = None, status: int = 400) -> None:
@@ -40,7 +40,7 @@ class Request:
     """Path and query."""
     headers: Message
     body: bytes
-    """What was sent, unpacked."""
+    """The body, decompressed."""
 
     @cached_property
     def path(self) -> str:
@@ -48,38 +48,38 @@ class Request:
 
     @cached_property
     def query(self) -> dict[str, str]:
-        """The fields of the query; of a field that is there twice, the last."""
+        """The fields of the query; the last value of a repeated field."""
         return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
     @cached_property
     def json(self) -> Any:
-        """The body, which must be JSON as its standard has it: without NaN and Infinity."""
+        """The body as strict JSON: without NaN and Infinity."""
         return json.loads(self.body, parse_constant=_no_json)
 
     @cached_property
     def parts(self) -> dict[str, bytes]:
-        """The parts of a multipart body, by their name."""
+        """Name → content of the parts of a multipart body."""
         decoded = MultipartDecoder(self.body, self.headers["Content-Type"]).parts
         return {_name(part.headers[b"Content-Disposition"]): part.content for part in decoded}
 
 
 def as_json(content: Any, status: int = 200) -> Answer:
-    """Return an answer in JSON."""
+    """Return a response with JSON."""
     return Answer(status, {"Content-Type": "application/json"}, json.dumps(content).encode())
 
 
 def refusal(status: int, message: str, code: int | None = None) -> Answer:
-    """Return the answer that says no."""
+    """Return the response to a refused request."""
     return as_json({"msg": message, "code": status, "data": None, "sdk_error_code": code or 0}, status)
 
 
 def as_bool(sent: Any) -> bool:
-    """Return a truth value that came as JSON or in a query."""
+    """Decode a bool from JSON or a query."""
     return sent if isinstance(sent, bool) else str(sent).lower() == "true"
 
 
 def as_number(sent: Any) -> int | None:
-    """Return a whole number that came as JSON or in a query, if one did."""
+    """Decode an integer from JSON or a query; None if it is missing."""
     return None if sent in (None, "") else int(sent)
 
 

@@ -1,4 +1,4 @@
-"""All that the server holds."""
+"""The data of the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Store:
     """Experiments and artifacts.
 
     Args:
-        workspace: where experiments go that name none.
+        workspace: the default workspace of experiments.
     """
 
     workspace: str
@@ -37,17 +37,17 @@ class Store:
         """Return an experiment.
 
         Raises:
-            Refused: there is none that has this key.
+            Refused: the experiment does not exist.
         """
         if key is None or key not in self.experiments:
             raise Refused(f"there is no experiment {key}, or it is not yours", UNKNOWN_EXPERIMENT, status)
         return self.experiments[key]
 
     def asset(self, asset_id: str) -> Asset:
-        """Return a file, the last that came with an id.
+        """Return the last file with an id.
 
         Raises:
-            Refused: there is none.
+            Refused: the file does not exist.
         """
         for experiment in self.experiments.values():
             for asset in reversed(experiment.assets):

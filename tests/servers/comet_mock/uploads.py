@@ -1,4 +1,4 @@
-"""What a client does to send a file, or to say where one is."""
+"""The endpoints that upload files, or store their URLs."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from rankzero.testing.loopback import Answer
 
 
 def asset(store: Store, request: Request) -> Answer:
-    """Keep a file, or where it is."""
+    """Store a file, or its URL."""
     fields = {**request.query, **_metadata(request)}
     kept = _keep(store, request, _asset(fields, fields.get("type", "asset"), fields.get("fileName", ""), request.parts))
     return as_json({"assetId": kept.id, "msg": "", "code": 200})
 
 
 def image(store: Store, request: Request) -> Answer:
-    """Keep an image."""
+    """Store an image."""
     fields = {**request.query, **_metadata(request)}
     kept = _keep(store, request, _asset(fields, "image", fields.get("figName", ""), request.parts))
     return as_json({"imageId": kept.id, "msg": "", "code": 200})
 
 
 def git_patch(store: Store, request: Request) -> None:
-    """Keep the difference to what is committed."""
+    """Store the diff of the repository."""
     _keep(store, request, _asset(request.query, "git-patch", "git-patch", request.parts))
 
 
 def _keep(store: Store, request: Request, asset: Asset) -> Asset:
-    """Keep a file where it belongs: with its experiment, and one of an artifact also there."""
+    """Store a file in its experiment, and a file of an artifact also there."""
     experiment = _experiment(store, request)
     asset.experiment_key = experiment.key
     if asset.artifact_version_id is not None:
@@ -68,12 +68,12 @@ def _asset(fields: dict[str, str], kind: str, name: str, parts: Mapping[str, byt
 
 
 def _metadata(request: Request) -> dict[str, str]:
-    """Return what is said of a file beside the file; it goes before what the query says."""
+    """Return the metadata of a file in a multipart body, which take precedence over the query."""
     return {"metadata": request.parts["metadata"].decode()} if "metadata" in request.parts else {}
 
 
 def _decoded(metadata: str | None) -> Any:
-    """Return what JSON says; what is none stays as it is."""
+    """Decode JSON; return other texts unchanged."""
     if metadata is None:
         return None
     try:

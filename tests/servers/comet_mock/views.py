@@ -1,4 +1,4 @@
-"""How the REST API describes what the server holds: numbers as text, times in milliseconds."""
+"""The JSON of the REST API: numbers as text, times in milliseconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Value = tuple[str, Any, int | None, int | None]
 
 
 def experiment_view(experiment: StoredExperiment) -> dict[str, Any]:
-    """Return an experiment in short."""
+    """Return the metadata of an experiment."""
     file_path = experiment.reports.get("file-path", [{}])[-1].get("filePath")
     return {
         "experimentKey": experiment.key,
@@ -48,7 +48,7 @@ def metric_view(metric: Metric) -> dict[str, Any]:
 
 
 def summary_views(values: Iterable[Value]) -> list[dict[str, Any]]:
-    """Return the last, the least and the greatest value of each name."""
+    """Return the last, minimum and maximum value of each name."""
     by_name: dict[str, list[Value]] = {}
     for value in values:
         by_name.setdefault(value[0], []).append(value)
@@ -56,7 +56,7 @@ def summary_views(values: Iterable[Value]) -> list[dict[str, Any]]:
 
 
 def asset_view(asset: Asset) -> dict[str, Any]:
-    """Return what is told of a file."""
+    """Return the JSON of a file."""
     return {
         "assetId": asset.id,
         "experimentKey": asset.experiment_key,

@@ -1,4 +1,4 @@
-"""What is under ``write/`` of the REST API: what is said of experiments, and their files."""
+"""The endpoints of the REST API under ``write/``."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _REPORTS = (
 
 
 def metric(store: Store, request: Request) -> None:
-    """Take one value of a metric."""
+    """Store a value of a metric."""
     store.experiment(request.json["experimentKey"]).metrics.append(as_metric(request.json))
 
 
 def other(store: Store, request: Request) -> None:
-    """Take one value of something else."""
+    """Store a value under "Other"."""
     sent = request.json
     kept = Other(sent["key"], sent["value"], sent.get("timestamp"))
     store.experiment(sent["experimentKey"]).other_history.append(kept)
 
 
 def html(store: Store, request: Request) -> None:
-    """Take HTML."""
+    """Store HTML."""
     sent = request.json
     kept = Html(sent["html"], sent["override"], sent.get("timestamp"))
     store.experiment(sent["experimentKey"]).pages.append(kept)
 
 
 def graph(store: Store, request: Request) -> None:
-    """Take the description of a model."""
+    """Store a model graph."""
     store.experiment(request.json["experimentKey"]).graph = request.json["graph"]
 
 
 def output(store: Store, request: Request) -> None:
-    """Take what was printed."""
+    """Store console output."""
     sent = request.json
     store.experiment(sent["experimentKey"]).output.extend(
         OutputLine(line["output"], line["stderr"], line["localTimestamp"], line["offset"], sent.get("runContext"))
@@ -55,13 +55,13 @@ def output(store: Store, request: Request) -> None:
 
 
 def system_details(store: Store, request: Request) -> None:
-    """Take what the machine is."""
+    """Store details of the machine."""
     details = {name: value for name, value in request.json.items() if name != "experimentKey"}
     store.experiment(request.json["experimentKey"]).system_details.update(details)
 
 
 def state(store: Store, request: Request) -> None:
-    """Take whether an experiment runs, has ended or has crashed, and what went wrong."""
+    """Store the state of an experiment, and its error."""
     sent = request.json
     experiment = store.experiment(sent["experimentKey"])
     experiment.is_alive, experiment.has_crashed = sent["isAlive"], sent["hasCrashed"]
@@ -70,13 +70,13 @@ def state(store: Store, request: Request) -> None:
 
 
 def times(store: Store, request: Request) -> None:
-    """Take when an experiment began and ended."""
+    """Store the start and end of an experiment."""
     experiment = store.experiment(request.json["experimentKey"])
     experiment.started, experiment.ended = request.json["startTimeMillis"], request.json["endTimeMillis"]
 
 
 def report(kind: str) -> Endpoint:
-    """Return what keeps all that is sent of a kind."""
+    """Return an endpoint that stores data of one kind."""
 
     def keep(store: Store, request: Request) -> None:
         experiment = store.experiment(request.json["experimentKey"])

@@ -1,4 +1,4 @@
-"""What a run may hold under a path, decoded, and how the API describes it."""
+"""The fields of a run, decoded, and their JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Value:
     value: Any
 
     def properties(self, path: str) -> dict[str, Any]:
-        """What the API says of it."""
+        """The JSON of the field."""
         return {"value": self.value.strftime(_MOMENT) if isinstance(self.value, datetime) else self.value}
 
 
@@ -49,7 +49,7 @@ class Series:
     """``min``, ``max`` and ``unit``, as configured."""
 
     def properties(self, path: str) -> dict[str, Any]:
-        """What the API says of it."""
+        """The JSON of the field."""
         if not self.points:
             return {}
         last = self.points[-1]
@@ -58,13 +58,13 @@ class Series:
 
 @dataclass
 class StringSet:
-    """Strings without order: tags."""
+    """A set of strings, such as tags."""
 
     values: set[str] = field(default_factory=set)
     type: str = "stringSet"
 
     def properties(self, path: str) -> dict[str, Any]:
-        """What the API says of it."""
+        """The JSON of the field."""
         return {"values": sorted(self.values)}
 
 
@@ -77,12 +77,12 @@ class File:
     type: str = "file"
 
     def name(self, path: str) -> str:
-        """What it is called when it is downloaded."""
+        """The file name of a download."""
         name = path.rpartition("/")[2]
         return f"{name}.{self.ext}" if self.ext else name
 
     def properties(self, path: str) -> dict[str, Any]:
-        """What the API says of it."""
+        """The JSON of the field."""
         return {"name": self.name(path), "ext": self.ext, "size": len(self.content)}
 
 
@@ -94,7 +94,7 @@ class FileSet:
     type: str = "fileSet"
 
     def properties(self, path: str) -> dict[str, Any]:
-        """What the API says of it."""
+        """The JSON of the field."""
         return {"size": sum(map(len, self.files.values()))}
 
 
@@ -106,7 +106,7 @@ class GitRef:
     type: str = "gitRef"
 
     def properties(self, path: str) -> dict[str, Any]:
-        """What the API says of it."""
+        """The JSON of the field."""
         return {"commit": self.info.get("commit") or {}}
 
 
@@ -114,7 +114,7 @@ Attribute: TypeAlias = Value | Series | StringSet | File | FileSet | GitRef
 
 
 def described(path: str, attribute: Attribute) -> dict[str, Any]:
-    """An attribute as the API has it."""
+    """The JSON of an attribute."""
     named = {"attributeName": path, "attributeType": attribute.type}
     return {
         "name": path,

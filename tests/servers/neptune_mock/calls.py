@@ -1,4 +1,4 @@
-"""What a call of the API is: how it is described to the client, and who answers it."""
+"""The calls of the API: their description for the client, and the functions that answer them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from servers.neptune_mock.store import Store
 
 
 class Problem(Exception):
-    """A request is answered with an error.
+    """An error response.
 
     Args:
-        status: of HTTP.
-        title: what the client shows.
-        error_type: what the client looks at to choose an exception.
+        status: the HTTP status.
+        title: the text that the client shows.
+        error_type: the type by which the client chooses an exception.
     """
 
     def __init__(self, status: int, title: str, error_type: str | None = None) -> None:
@@ -27,31 +27,31 @@ class Problem(Exception):
 
 
 class Content(NamedTuple):
-    """An answer that is no JSON."""
+    """A response that is not JSON."""
 
     body: bytes
     type: str
     name: str = ""
-    """What a file is called when it is downloaded."""
+    """The file name of a download."""
 
 
 @dataclass
 class Asked:
-    """A request, as far as a call needs it."""
+    """A request."""
 
     store: Store
     url: str
-    """Where the server is."""
+    """The URL of the server."""
     query: dict[str, str]
     headers: Mapping[str, str]
     body: bytes
     part_sizes: tuple[int, int]
-    """Bytes above which a file comes in parts, and the bytes of a part."""
+    """Bytes above which a file is sent in parts, and the size of a part."""
     increasing_steps: bool
 
     @property
     def json(self) -> Any:
-        """The body, as strict JSON: NaN and Infinity are no part of it."""
+        """The body as strict JSON: without NaN and Infinity."""
         try:
             return json.loads(self.body, parse_constant=_refuse)
         except ValueError as error:
@@ -73,7 +73,7 @@ class Call(NamedTuple):
 
     Args:
         api: ``backend`` or ``leaderboard``.
-        parameters: of the query, ``name:type``; ``body:NAME`` and ``header:NAME`` for those that are elsewhere.
+        parameters: of the query, ``name:type``; ``body:NAME`` and ``header:NAME`` for others.
         returns: the name of a schema, ``[NAME]`` for a list.
     """
 
@@ -84,8 +84,8 @@ class Call(NamedTuple):
     returns: str
     answer: Answerer
     is_open: bool = False
-    """Whether it may be called by who is not logged in."""
+    """Whether it may be called without login."""
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

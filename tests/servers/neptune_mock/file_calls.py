@@ -1,4 +1,4 @@
-"""The calls that bring files and fetch them."""
+"""The calls that upload and download files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from servers.neptune_mock.value_calls import find
 
 
 def upload(asked: Asked) -> dict[str, Any]:
-    """Take a file in one piece."""
+    """Store a file sent in one piece."""
     return _keep(asked, asked.body, asked.query.get("ext", ""))
 
 
 def start(asked: Asked) -> dict[str, Any]:
-    """Begin a file that comes in parts."""
+    """Begin a file that is sent in parts."""
     asked.run("experimentIdentifier")
     upload_id = str(uuid.uuid4())
     asked.store.uploads[upload_id] = Upload(int(asked.query["totalLength"]), asked.query.get("ext", ""))
@@ -31,7 +31,7 @@ def start(asked: Asked) -> dict[str, Any]:
 
 
 def part(asked: Asked) -> dict[str, Any]:
-    """Take a part."""
+    """Store a part."""
     sent = re.fullmatch(r"bytes=(\d+)-(\d+)/(\d+)", asked.headers["X-Range"])
     if sent is None or int(sent[2]) - int(sent[1]) + 1 != len(asked.body):
         raise Problem(400, "Length of stream does not match given range")
@@ -40,7 +40,7 @@ def part(asked: Asked) -> dict[str, Any]:
 
 
 def finish(asked: Asked) -> dict[str, Any]:
-    """Put the parts together."""
+    """Complete a file of parts."""
     found = _upload(asked)
     if found.content is None:
         raise Problem(400, "parts of the file are missing")
@@ -49,7 +49,7 @@ def finish(asked: Asked) -> dict[str, Any]:
 
 
 def upload_archive(asked: Asked) -> dict[str, Any]:
-    """Take several files of a set at once."""
+    """Store several files of a set at once."""
     run, path = asked.run(), asked.query["attribute"]
     with tarfile.open(fileobj=io.BytesIO(asked.body), mode="r:gz") as archive:
         members = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
@@ -72,7 +72,7 @@ def download(asked: Asked) -> Content:
 
 
 def prepare(asked: Asked) -> dict[str, Any]:
-    """Make a ZIP file of a set of files."""
+    """Create a ZIP file of a file set."""
     file_set = find(asked, "fileSet")
     assert isinstance(file_set, FileSet)
     packed = io.BytesIO()
@@ -85,7 +85,7 @@ def prepare(asked: Asked) -> dict[str, Any]:
 
 
 def prepared(asked: Asked) -> dict[str, Any]:
-    """Say where a ZIP file is."""
+    """The URL of a ZIP file."""
     return {"id": asked.query["id"], "downloadUrl": f"{asked.url}{_ARCHIVE}?id={asked.query['id']}"}
 
 
@@ -102,7 +102,7 @@ def _upload(asked: Asked) -> Upload:
 
 
 def _keep(asked: Asked, content: bytes, ext: str) -> dict[str, Any]:
-    """Put bytes into a file, or where ``subPath`` says in a set of files."""
+    """Store bytes as a file, or at ``subPath`` of a file set."""
     run, path, inside = asked.run("experimentIdentifier"), asked.query["attribute"], asked.query.get("subPath")
     try:
         if inside is None:

@@ -1,4 +1,4 @@
-"""The HTTP side: which request is which call."""
+"""HTTP requests → calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DOCUMENTS = {f"/api/{api}/swagger.json": document(api, _CALLS) for api in ("bac
 
 
 class Handler(LoopbackHandler):
-    """Answers what comes over one connection."""
+    """Answers the requests of one connection."""
 
     def ask(self) -> Answer | None:
         path = urlsplit(self.path).path
@@ -63,7 +63,7 @@ class Handler(LoopbackHandler):
         return _json(404, {"code": 404, "title": f"there is no {path}"})
 
     def _signal(self) -> None:
-        """Open the websocket over which people may stop a run, and say nothing until the client closes it."""
+        """Open the websocket for stopping a run, and send nothing until the client closes it."""
         self.close_connection = True
         digest = hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + _WEBSOCKET).digest()
         self.send_response(101)
@@ -73,7 +73,7 @@ class Handler(LoopbackHandler):
         self.end_headers()
         self.wfile.flush()
         if self.rfile.read(1):
-            self.wfile.write(b"\x88\x00")  # the client only ever sends that it closes
+            self.wfile.write(b"\x88\x00")  # the client sends only the close frame
 
     def name(self) -> str:
         return f"{self.command} {unquote_plus(self.path)}"

@@ -1,4 +1,4 @@
-"""The calls that a client makes before it has a run."""
+"""The calls before a run is opened: login and projects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ISSUER = "/auth/realms/neptune"
 
 
 def config(asked: Asked) -> dict[str, Any]:
-    """What the client must know of this server; any token will do."""
+    """The configuration of the server; any token is accepted."""
     largest_single, part = asked.part_sizes
     parts = {"minChunkSize": part, "maxChunkSize": 1 << 30, "maxChunkCount": 1000, "maxSinglePartSize": largest_single}
     return {
@@ -34,7 +34,7 @@ def exchange(asked: Asked) -> dict[str, Any]:
 
 
 def refresh(asked: Asked) -> dict[str, Any]:
-    """Stay logged in; this is OAuth, not Neptune's API."""
+    """Refresh the access token, with OAuth."""
     sent = parse_qs(asked.body.decode())
     tokens = asked.store.sessions.refresh(sent["refresh_token"][0], asked.url + ISSUER)
     if tokens is None:
@@ -58,7 +58,7 @@ def get_project(asked: Asked) -> dict[str, Any]:
 
 
 def list_projects(asked: Asked) -> dict[str, Any]:
-    """The projects of a workspace, or all, whose name contains something."""
+    """The projects of a workspace, or all, whose names contain a text."""
     workspace, part = asked.query.get("organizationIdentifier"), asked.query.get("searchTerm", "")
     found = [
         _project(project)

@@ -1,4 +1,4 @@
-"""The part of Neptune's query language that the client itself writes."""
+"""The part of Neptune's query language that its client uses."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _TOKEN = re.compile(r'\s*(\(|\)|AND\b|OR\b|`(?:[^`]*)`:\w+|=|>|CONTAINS\b|"(?:[^
 
 
 def parse(query: str) -> Predicate:
-    """Return what says whether a run, as its attributes, is one that a query asks for; all are if it is empty.
+    """Return a predicate of a run's attributes for a query; an empty query matches all runs.
 
     Raises:
-        ValueError: it is no query.
+        ValueError: the query is invalid.
     """
     tokens = _TOKEN.findall(query)
     if not tokens:
         return lambda attributes: True
     predicate = _expression(tokens)
     if tokens:
-        raise ValueError(f"{' '.join(tokens)} is left over")
+        raise ValueError(f"{' '.join(tokens)} is unexpected")
     return predicate
 
 
@@ -54,10 +54,10 @@ def _term(tokens: list[str]) -> Predicate:
 
 def _comparison(tokens: list[str]) -> Predicate:
     if len(tokens) < 3 or not tokens[0].startswith("`"):
-        raise ValueError(f"{' '.join(tokens)} is no comparison")
+        raise ValueError(f"{' '.join(tokens)} is not a comparison")
     path, operator, wanted = tokens.pop(0).rpartition(":")[0].strip("`"), tokens.pop(0), tokens.pop(0).strip('"')
     if operator not in _OPERATORS:
-        raise ValueError(f"{operator} is no operator")
+        raise ValueError(f"{operator} is not an operator")
     return lambda attributes: path in attributes and _OPERATORS[operator](attributes[path], wanted)
 
 

@@ -18,7 +18,7 @@ def apply(run: StoredRun, operations: list[dict[str, Any]], increasing_steps: bo
     """Apply operations; return why some of them were refused.
 
     Args:
-        increasing_steps: refuse a point of a series whose step is not greater than the one before.
+        increasing_steps: refuse a point whose step is not greater than the previous one.
     """
     reasons: list[str] = []
     for operation in operations:

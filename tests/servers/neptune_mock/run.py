@@ -1,4 +1,4 @@
-"""A run as Neptune holds it, and decoded."""
+"""A stored run, and its decoded data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Kind = TypeVar("_Kind", bound=Attribute)
 
 
 class Refused(Exception):
-    """An operation cannot be applied; the others of its request can."""
+    """An operation cannot be applied, unlike the others of its request."""
 
 
 @dataclass
@@ -23,7 +23,7 @@ class StoredRun:
     """One run.
 
     Args:
-        idle_after: seconds without a word from the client after which the run is no longer active.
+        idle_after: seconds without a request after which the run is no longer active.
     """
 
     id: str
@@ -37,9 +37,9 @@ class StoredRun:
     created: dict[str, Any] = field(default_factory=dict)
     """What the client sent to create it."""
     attributes: dict[str, Attribute] = field(default_factory=dict)
-    """What it holds, by path, ``sys/`` included."""
+    """Path → field, including ``sys/``."""
     heard: float = field(default_factory=time.time)
-    """When the client last said something."""
+    """The time of the client's last request."""
 
     def __post_init__(self) -> None:
         texts = {"sys/id": self.sys_id, "sys/owner": self.owner, "sys/custom_run_id": self.custom_id}
@@ -52,21 +52,21 @@ class StoredRun:
         self.hear()
 
     def hear(self) -> None:
-        """Note that the client said something."""
+        """Record a request of the client."""
         self.heard = time.time()
         now = datetime.fromtimestamp(self.heard, UTC)
         self.attributes["sys/modification_time"] = self.attributes["sys/ping_time"] = Value("datetime", now)
 
     def described(self) -> dict[str, Attribute]:
-        """What it holds, with what changes by itself."""
+        """The fields, including those that change by themselves."""
         state = "running" if time.time() - self.heard < self.idle_after else "idle"
         return {**self.attributes, "sys/state": Value("experimentState", state)}
 
     def obtain(self, path: str, operation: str, kind: str, make: Callable[[], _Kind]) -> _Kind:
-        """Return what is under a path, made if there is nothing.
+        """Return the field at a path, or create it.
 
         Raises:
-            Refused: there is something of another type.
+            Refused: the field has another type.
         """
         found = self.attributes.get(path)
         if found is not None and found.type != kind:
@@ -77,17 +77,17 @@ class StoredRun:
 
     @property
     def logged(self) -> dict[str, Attribute]:
-        """What it holds, without ``sys/``, ``monitoring/`` and ``source_code/``."""
+        """The fields without ``sys/``, ``monitoring/`` and ``source_code/``."""
         own = ("sys/", "monitoring/", "source_code/")
         with self.lock:
             return {path: each for path, each in self.attributes.items() if not path.startswith(own)}
 
     def value(self, path: str) -> Any:
-        """The value under a path; KeyError if there is nothing."""
+        """The value at a path; KeyError if there is none."""
         return self._typed(path, Value).value
 
     def values(self, prefix: str = "") -> dict[str, Any]:
-        """All single values of what was logged, by path without the prefix."""
+        """Path without the prefix → single value."""
         found = self.logged
         return {
             path.removeprefix(prefix): each.value
@@ -116,7 +116,7 @@ class StoredRun:
         return self._typed(path, File).content
 
     def files(self, path: str) -> dict[str, bytes]:
-        """The bytes of the files of a set, by their path in it; KeyError if there is none."""
+        """Path → content of a file set; KeyError if there is none."""
         with self.lock:
             return dict(self._typed(path, FileSet).files)
 

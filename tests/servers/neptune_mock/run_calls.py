@@ -1,4 +1,4 @@
-"""The calls that make runs and fill them."""
+"""The calls that create runs and write to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from servers.neptune_mock.run import StoredRun
 
 
 def create(asked: Asked) -> dict[str, Any]:
-    """Make a run, or return the one that has the custom id already."""
+    """Create a run, or return the one with the custom id."""
     sent = asked.json
     project = asked.store.find_project(sent["projectIdentifier"])
     if project is None:
@@ -22,7 +22,7 @@ def create(asked: Asked) -> dict[str, Any]:
 
 
 def get(asked: Asked) -> dict[str, Any]:
-    """A run, or a project, which the API has as a kind of run."""
+    """A run, or a project, which is a kind of run in the API."""
     identifier = asked.query["experimentId"]
     project = asked.store.find_project(identifier)
     if project is not None:
@@ -41,7 +41,7 @@ def get(asked: Asked) -> dict[str, Any]:
 
 
 def get_attributes(asked: Asked) -> dict[str, Any]:
-    """What a run holds; a project holds nothing here."""
+    """The attributes of a run; a project has none here."""
     if asked.store.find_project(asked.query["experimentId"]):
         return {"attributes": []}
     attributes = [described(path, each) for path, each in asked.run().described().items()]
@@ -49,7 +49,7 @@ def get_attributes(asked: Asked) -> dict[str, Any]:
 
 
 def execute(asked: Asked) -> list[dict[str, Any]]:
-    """Apply operations; those that cannot be are said, the others are done."""
+    """Apply operations; return those that cannot be applied."""
     run = asked.run()
     run.hear()
     reasons = apply(run, asked.json, asked.increasing_steps)
@@ -57,7 +57,7 @@ def execute(asked: Asked) -> list[dict[str, Any]]:
 
 
 def ping(asked: Asked) -> None:
-    """Note that the client of a run is alive."""
+    """Record a heartbeat."""
     asked.run().hear()
 
 

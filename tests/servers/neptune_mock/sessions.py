@@ -1,4 +1,4 @@
-"""Who may log in, and the tokens that they were given."""
+"""API keys and tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Sessions:
-    """API keys, and the access and refresh tokens that were given for them.
+    """API keys, and their access and refresh tokens.
 
     Args:
         lifetime: seconds after which an access token is no longer accepted.
@@ -22,33 +22,33 @@ class Sessions:
     keys: set[str] = field(default_factory=set)
     """The API keys that are accepted."""
     refresh_tokens: dict[str, str] = field(default_factory=dict)
-    """The API key that each was given for."""
+    """Refresh token → API key."""
     access_tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """The API key that each was given for, and when it ends."""
+    """Access token → API key and end of validity."""
 
     def begin(self, api_token: str, issuer: str) -> dict[str, Any] | None:
-        """Return tokens for an API token, None if its key is not accepted."""
+        """Return tokens for an API token; None if its key is not accepted."""
         key = _key(api_token)
         return self._tokens(key, issuer) if key in self.keys else None
 
     def refresh(self, refresh_token: str, issuer: str) -> dict[str, Any] | None:
-        """Return new tokens, None if the key is no longer accepted."""
+        """Return new tokens; None if the key is no longer accepted."""
         key = self.refresh_tokens.get(refresh_token)
         return self._tokens(key, issuer) if key in self.keys else None
 
     def refuse(self, authorization: str) -> str | None:
-        """Return why a request is refused, None if it is not: ``expired`` or ``unknown``."""
+        """Return why a request is refused, ``expired`` or ``unknown``; None if it is not."""
         key, end = self.access_tokens.get(authorization.removeprefix("Bearer "), (None, 0.0))
         if key not in self.keys:
             return "unknown"
         return "expired" if time.time() > end else None
 
     def revoke(self, *keys: str) -> None:
-        """Accept keys no more, all of them when none is named, nor any token given for them."""
+        """Revoke keys and their tokens; all keys if none is given."""
         self.keys -= set(keys or self.keys)
 
     def expire(self) -> None:
-        """Let all access tokens end now, before the time that they say."""
+        """Expire all access tokens now."""
         self.access_tokens = {token: (key, 0.0) for token, (key, _) in self.access_tokens.items()}
 
     def _tokens(self, key: str | None, issuer: str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Sessions:
 
 
 def api_token(url: str, key: str) -> str:
-    """The API token that leads a client to a server."""
+    """The API token for a server and key."""
     return base64.b64encode(json.dumps({"api_address": url, "api_url": url, "api_key": key}).encode()).decode()
 
 
@@ -74,6 +74,6 @@ def _key(token: str) -> str | None:
 
 
 def _jwt(claims: dict[str, Any]) -> str:
-    """A token that nobody signed: the client does not look."""
+    """An unsigned token; the client does not check the signature."""
     parts = [json.dumps(each).encode() for each in ({"alg": "none", "typ": "JWT"}, claims)]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."

@@ -1,4 +1,4 @@
-"""All that the server holds."""
+"""The data of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servers.neptune_mock.sessions import Sessions
 
 @dataclass
 class Project:
-    """A project and how many runs it has had."""
+    """A project, and the number of its runs."""
 
     id: str
     workspace: str
@@ -29,26 +29,26 @@ class Project:
 
 @dataclass
 class Upload:
-    """A file that comes in parts."""
+    """A file that is sent in parts."""
 
     length: int
     ext: str
     parts: dict[int, tuple[int, bytes]] = field(default_factory=dict)
-    """Where each begins, and its bytes, by its number."""
+    """Number of a part → its offset and bytes."""
 
     @property
     def content(self) -> bytes | None:
-        """The whole, or None if some of it is missing."""
+        """The whole content; None if a part is missing."""
         joined = b"".join(content for _, content in sorted(self.parts.values()))
         return joined if len(joined) == self.length else None
 
 
 @dataclass
 class Store:
-    """Projects, their runs, and who is logged in.
+    """Projects, runs and sessions.
 
     Args:
-        owner: the account that all runs belong to.
+        owner: the owner of all runs.
         idle_after: see `StoredRun`.
     """
 
@@ -62,7 +62,7 @@ class Store:
     """By id, not ``sys/id``."""
     uploads: dict[str, Upload] = field(default_factory=dict)
     archives: dict[str, bytes] = field(default_factory=dict)
-    """ZIP files of file sets, made to be downloaded."""
+    """ZIP files of file sets for download."""
 
     def add_project(self, qualified_name: str, key: str = "RUN") -> None:
         """Add a project; the ids of its runs begin with the key."""
@@ -71,17 +71,17 @@ class Store:
         self.projects[project.id] = project
 
     def find_project(self, identifier: str) -> Project | None:
-        """Return the project that an id or ``workspace/name`` means."""
+        """Return the project with an id or ``workspace/name``."""
         by_name = {project.qualified_name: project for project in self.projects.values()}
         return self.projects.get(identifier) or by_name.get(identifier)
 
     def find_run(self, identifier: str) -> StoredRun | None:
-        """Return the run that an id or ``workspace/project/RUN-1`` means."""
+        """Return the run with an id or ``workspace/project/RUN-1``."""
         by_name = {f"{run.workspace}/{run.project}/{run.sys_id}": run for run in self.runs.values()}
         return self.runs.get(identifier) or by_name.get(identifier)
 
     def create_run(self, project: Project, sent: dict[str, Any]) -> StoredRun:
-        """Return a new run, or the one that has the custom id already."""
+        """Return a new run, or the one with the custom id."""
         custom_id = sent.get("customId")
         for run in self.runs.values():
             if custom_id and (run.workspace, run.project, run.custom_id) == (

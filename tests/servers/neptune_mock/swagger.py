@@ -1,4 +1,4 @@
-"""The documents by which the client learns what it may call."""
+"""The Swagger documents from which the client creates its calls."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def document(api: str, calls: Mapping[str, Call]) -> dict[str, Any]:
 def _operation(name: str, call: Call) -> dict[str, Any]:
     good = {"description": "OK", **({"schema": _schema(call.returns)} if call.returns else {})}
     parameters = [_parameter(each) for each in call.parameters.split()]
-    # The client finds every call under the tag "api".
+    # The client expects the tag "api" on each call.
     return {"operationId": name, "tags": ["api"], "parameters": parameters, "responses": {"200": good, **_BAD}}
 
 

@@ -12,7 +12,7 @@ from servers.neptune_mock.run import StoredRun
 
 
 def search(asked: Asked) -> dict[str, Any]:
-    """A page of the runs that a query asks for, with the columns that are wanted."""
+    """A page of the runs of a query, with the requested columns."""
     sent = asked.json
     try:
         is_wanted = parse(sent["query"]["query"])
@@ -50,7 +50,7 @@ def _entry(run: StoredRun, columns: list[str]) -> dict[str, Any]:
 
 
 def _key(run: StoredRun, path: str) -> tuple[bool, Any]:
-    """What a run is sorted by; those without it come first."""
+    """The sort key of a run; runs without the attribute come first."""
     found = run.described().get(path)
     if isinstance(found, Series):
         value = found.points[-1].value if found.points else None

@@ -1,4 +1,4 @@
-"""The calls that read one attribute back."""
+"""The calls that read an attribute."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def find(asked: Asked, kind: str) -> Attribute:
 
 
 def properties(kind: str, asked: Asked) -> dict[str, Any]:
-    """What the API says of an attribute."""
+    """The JSON of an attribute."""
     path = asked.query["attribute"]
     return {"attributeName": path, "attributeType": kind, **find(asked, kind).properties(path)}
 
 
 def values(kind: str, asked: Asked) -> dict[str, Any]:
-    """A page of the points of a series; of images only how many there are."""
+    """A page of the points of a series; for images only their number."""
     series = find(asked, kind)
     assert isinstance(series, Series)
     first = int(asked.query["offset"])
@@ -48,7 +48,7 @@ def image(asked: Asked) -> Content:
 
 
 def list_files(asked: Asked) -> list[dict[str, Any]]:
-    """The files and directories in a directory of a set of files."""
+    """The files and directories in a directory of a file set."""
     file_set = find(asked, "fileSet")
     assert isinstance(file_set, FileSet)
     directory = asked.query.get("path", "").strip("/")

@@ -1,4 +1,4 @@
-"""The GraphQL operations that concern artifacts."""
+"""The GraphQL operations on artifacts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from servers.wandb_mock.store import Store
 
 
 def create(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Begin a version."""
+    """Create a version."""
     with_names = {**variables["input"]}
     with_names["entityName"], with_names["projectName"] = store.place(
         with_names.get("entityName"), with_names.get("projectName")
@@ -23,20 +23,20 @@ def create(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def create_manifest(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Say where the list of what is in a version goes."""
+    """The upload URL of a version's manifest."""
     target = f"{url}/artifact-manifest/{variables['artifactID']}"
     file = {"id": "manifest", "uploadUrl": target, "uploadHeaders": []}
     return {"createArtifactManifest": {"artifactManifest": {"id": variables["artifactID"], "file": file}}}
 
 
 def update_manifest(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """The same, once the list is known."""
+    """The same for a complete manifest."""
     answer = create_manifest(store, {"artifactID": variables["artifactManifestID"]}, url)
     return {"updateArtifactManifest": answer["createArtifactManifest"]}
 
 
 def create_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Say where files go, of those whose bytes the server does not have."""
+    """The upload URLs of files whose content the server does not have."""
     edges = []
     for each in variables["input"]["artifactFiles"]:
         wanted = store.artifacts.announce(each["artifactID"], each["name"], each["md5"])
@@ -59,7 +59,7 @@ def commit(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def by_id(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """A version, its list, its files and the runs that have to do with it."""
+    """A version, its manifest, files and runs."""
     version = store.artifacts.by_id[variables.get("id") or variables["artifact_id"]]
     creator = store.runs.get(_parts(version.run)) if version.run else None
     users = [node(store.runs[_parts(path)]) for path in version.used_by]
@@ -76,7 +76,7 @@ def by_id(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def by_name(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """The version that a name and an alias mean."""
+    """The version with a name and an alias."""
     found = store.artifacts.find(*store.place(variables["entity"], variables["project"]), variables["name"])
     if found is None:
         return {"project": {"artifact": None, "artifactCollectionMembership": None}}
@@ -84,7 +84,7 @@ def by_name(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]
 
 
 def file_urls(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Where the files of a version are."""
+    """The download URLs of a version's files."""
     name = f"{variables['collection']}:{variables['alias']}"
     found = store.artifacts.find(variables["entity"], variables["project"], name)
     membership = {"files": _files(found, url)} if found else None
@@ -93,13 +93,13 @@ def file_urls(store: Store, variables: dict[str, Any], url: str) -> dict[str, An
 
 
 def artifact_type(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """The type of a version, if there is one."""
+    """The type of a version, if it exists."""
     found = store.artifacts.find(*store.place(variables["entity"], variables["project"]), variables["name"])
     return {"project": {"artifact": artifact(found) if found else None}}
 
 
 def use(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Remember that a run used a version."""
+    """Record that a run used a version."""
     sent = variables.get("input") or variables
     version = store.artifacts.by_id[sent["artifactID"]]
     version.used_by.append("/".join([*store.place(sent["entityName"], sent["projectName"]), sent["runName"]]))
@@ -107,18 +107,18 @@ def use(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def client_id(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """The id of a version that the client named itself."""
+    """The id of a version by its client id."""
     found = store.artifacts.by_client_id.get(variables["clientID"])
     return {"clientIDMapping": {"serverID": found.id} if found else None}
 
 
 def nothing(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """This server has no such thing."""
+    """An empty result."""
     return {"project": None, "entity": {"xxhashDigestsEnabled": False}}
 
 
 def artifact(version: ArtifactVersion) -> dict[str, Any]:
-    """A version as GraphQL has it."""
+    """The GraphQL object of a version."""
     collection = _collection(version)
     aliases = [{**_alias(each), "artifactCollection": collection} for each in version.aliases]
     return {

@@ -1,4 +1,4 @@
-"""Artifacts as W&B holds them: versions of collections, and aliases that move between them."""
+"""Stored artifacts: collections, versions and aliases."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 
 @dataclass
 class Collection:
-    """The versions of one name."""
+    """The versions of an artifact name."""
 
     entity: str
     project: str
     name: str
     type: str
     versions: list[ArtifactVersion] = field(default_factory=list)
-    """Those that are complete."""
+    """The complete versions."""
     aliases: dict[str, ArtifactVersion] = field(default_factory=dict)
 
     def find(self, alias: str) -> ArtifactVersion | None:
-        """Return the version that an alias, or ``v0``, ``v1``, … means."""
+        """Return the version with an alias, or ``v0``, ``v1``, …"""
         return self.aliases.get(alias) or next((each for each in self.versions if each.version == alias), None)
 
 
 @dataclass
 class ArtifactVersion:
-    """One version; its files are found by the digests in the manifest."""
+    """One version of an artifact."""
 
     id: str
     collection: Collection
     digest: str
     wanted_aliases: list[str]
-    """What it is to be called when it is complete; the client puts ``latest`` among them."""
+    """The aliases of the complete version, including ``latest``."""
     run: str | None
     """The path of the run that logged it."""
     blobs: dict[str, bytes]
-    """The bytes of all files of all artifacts, by digest."""
+    """Digest → content of all files of all artifacts."""
     description: str | None = None
     raw_metadata: str | None = None
     index: int | None = None
@@ -61,7 +61,7 @@ class ArtifactVersion:
 
     @property
     def aliases(self) -> list[str]:
-        """What else it is called."""
+        """The aliases."""
         return sorted(alias for alias, version in self.collection.aliases.items() if version is self)
 
     @property
@@ -71,40 +71,40 @@ class ArtifactVersion:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What is in it."""
+        """The manifest."""
         return json.loads(self.raw_manifest)
 
     @property
     def files(self) -> dict[str, bytes]:
-        """The bytes of its files, by path; not what it only refers to."""
+        """Path → content of its files, without references."""
         entries = self.manifest["contents"]
         return {path: self.blobs[each["digest"]] for path, each in entries.items() if each["digest"] in self.blobs}
 
     def commit(self) -> None:
-        """Be complete: the next version, called as it was to be."""
+        """Complete the version, and set its number and aliases."""
         if self.index is None:
             self.index = len(self.collection.versions)
             self.collection.versions.append(self)
         self.call(*self.wanted_aliases)
 
     def call(self, *aliases: str) -> None:
-        """Give it aliases, which other versions lose."""
+        """Set aliases, and remove them from other versions."""
         self.collection.aliases.update(dict.fromkeys(aliases, self))
 
 
 @dataclass
 class Artifacts:
-    """All of them."""
+    """All artifacts."""
 
     collections: dict[tuple[str, str, str], Collection] = field(default_factory=dict)
     by_id: dict[str, ArtifactVersion] = field(default_factory=dict)
     by_client_id: dict[str, ArtifactVersion] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     digests: dict[tuple[str, str], str] = field(default_factory=dict)
-    """The digests of the files that were announced, by the id of the version and the path."""
+    """(id of the version, path) → digest of a file to be uploaded."""
 
     def create(self, sent: dict[str, Any]) -> ArtifactVersion:
-        """Begin a version, or return the one that is the same."""
+        """Create a version, or return an identical one."""
         where = (sent["entityName"], sent["projectName"], sent["artifactCollectionName"])
         collection = self.collections.setdefault(where, Collection(*where, sent["artifactTypeName"]))
         aliases = [each["alias"] for each in sent.get("aliases") or ()]
@@ -134,18 +134,18 @@ class Artifacts:
         return version
 
     def find(self, entity: str, project: str, name: str) -> ArtifactVersion | None:
-        """Return the version that ``name``, ``name:alias`` or ``name:v0`` means."""
+        """Return the version ``name``, ``name:alias`` or ``name:v0``."""
         name, _, alias = name.partition(":")
         collection = self.collections.get((entity, project, name))
         return collection.find(alias or "latest") if collection else None
 
     def announce(self, artifact_id: str, path: str, digest: str) -> bool:
-        """Say that a file will come; return whether its bytes are wanted."""
+        """Announce the upload of a file; return whether its content is missing."""
         self.digests[artifact_id, path] = digest
         return digest not in self.blobs
 
     def store(self, artifact_id: str, path: str, content: bytes) -> None:
-        """Take the bytes of a file that was announced."""
+        """Store the content of an announced file."""
         self.blobs[self.digests[artifact_id, path]] = content
 
 

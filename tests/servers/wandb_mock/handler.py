@@ -1,4 +1,4 @@
-"""The HTTP side: which request is what, and whom it is answered by."""
+"""HTTP requests → the functions that answer them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPERATION_NAME = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
 
 class Handler(LoopbackHandler):
-    """Answers what comes over one connection."""
+    """Answers the requests of one connection."""
 
     def ask(self) -> Answer:
         kind, *rest = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]

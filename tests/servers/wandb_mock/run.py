@@ -39,7 +39,7 @@ class Scalar(NamedTuple):
 
 
 class Media(NamedTuple):
-    """What a row says of something that is no number, and the bytes of its files."""
+    """Media of a row, with the content of its files."""
 
     step: int
     value: dict[str, Any]
@@ -47,7 +47,7 @@ class Media(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """What ``define_metric`` was given."""
+    """The arguments of ``define_metric``."""
 
     step_metric: str | None
     summary: frozenset[str]
@@ -56,7 +56,7 @@ class Metric(NamedTuple):
 
 
 class Alert(NamedTuple):
-    """A message to people."""
+    """An alert."""
 
     title: str
     text: str
@@ -86,12 +86,12 @@ class StoredRun:
     raw_config: dict[str, Any] = field(default_factory=dict)
     """As sent: ``{"lr": {"value": 0.1}, "_wandb": …}``."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """What was uploaded, by the path in the run."""
+    """Path in the run → content of an uploaded file."""
     announced: set[str] = field(default_factory=set)
-    """The paths of those files, and of those that are to come."""
+    """The paths of uploaded and announced files."""
     alerts: list[Alert] = field(default_factory=list)
     streams: dict[str, dict[int, str]] = field(default_factory=dict)
-    """The lines of each file that is sent line by line, by their number."""
+    """File → line number → line, of files that are sent by lines."""
 
     @property
     def path(self) -> str:
@@ -99,7 +99,7 @@ class StoredRun:
         return f"{self.entity}/{self.project}/{self.id}"
 
     def update(self, variables: dict[str, Any]) -> None:
-        """Take what an ``UpsertBucket`` brings."""
+        """Apply an ``UpsertBucket``."""
         for sent, kept in _KEPT.items():
             if variables.get(sent) is not None:
                 setattr(self, kept, variables[sent])
@@ -109,7 +109,7 @@ class StoredRun:
             self.streams[SUMMARY] = {0: variables["summaryMetrics"]}
 
     def stream(self, body: dict[str, Any]) -> None:
-        """Take what a ``file_stream`` request brings: a line that is sent twice overwrites itself."""
+        """Apply a ``file_stream`` request; a line that is sent again overwrites itself."""
         for name, chunk in body.get("files", {}).items():
             lines = self.streams.setdefault(name, {})
             lines.update(enumerate(chunk["content"], chunk["offset"]))
@@ -117,7 +117,7 @@ class StoredRun:
         self.exit_code = body.get("exitcode", 0) if body.get("complete") else None
 
     def line_count(self, name: str) -> int:
-        """Where the next line of a stream goes."""
+        """The number of the next line of a stream."""
         return max(self.streams.get(name, {}), default=-1) + 1
 
     def lines(self, name: str) -> list[str]:
@@ -132,7 +132,7 @@ class StoredRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the user put into the config."""
+        """The user's config."""
         return {key: each["value"] for key, each in self.raw_config.items() if key != "_wandb"}
 
     @property
@@ -142,17 +142,17 @@ class StoredRun:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The system's metrics."""
+        """The system metrics."""
         return [json.loads(line) for line in self.lines(EVENTS)]
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The summary, of which only the last line counts."""
+        """The summary: the last line of its stream."""
         return json.loads(self.lines(SUMMARY)[-1]) if self.lines(SUMMARY) else {}
 
     @property
     def console(self) -> list[str]:
-        """The lines of the terminal, without the times before them."""
+        """The console lines, without their times."""
         return [_PREFIX.sub("", line) for line in self.lines(CONSOLE)]
 
     @property
@@ -162,7 +162,7 @@ class StoredRun:
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """What ``define_metric`` was given, by name or pattern."""
+        """Name or pattern → arguments of ``define_metric``."""
         sent = self.raw_config.get("_wandb", {}).get("value", {}).get("m", [])
         return {each.get("1") or each["2"]: _metric(each, sent) for each in sent}
 
@@ -171,7 +171,7 @@ class StoredRun:
         return [Scalar(row.get(step), row[key], row["_timestamp"]) for row in self.history if key in row]
 
     def media(self, key: str) -> list[Media]:
-        """What was logged under a key that is no number."""
+        """The media with a key."""
         return [Media(row["_step"], row[key], list(self._files_of(row[key]))) for row in self.history if key in row]
 
     def _files_of(self, value: dict[str, Any]) -> Iterator[bytes]:
@@ -180,7 +180,7 @@ class StoredRun:
 
 
 def _metric(sent: dict[str, Any], all_sent: list[dict[str, Any]]) -> Metric:
-    """Decode a ``MetricRecord``, of which a config has the numbers of the fields for names."""
+    """Decode a ``MetricRecord``, which has field numbers for names."""
     index = sent.get("5")
     options = _numbers(sent.get("6"))
     return Metric(

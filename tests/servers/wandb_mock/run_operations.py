@@ -1,6 +1,6 @@
-"""The GraphQL operations that concern the account and its runs.
+"""The GraphQL operations on the account and its runs.
 
-An answer has all that any client asks for; clients pass over what they did not ask for.
+A response has all fields that any client requests; clients ignore others.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from servers.wandb_mock.run import CONSOLE, EVENTS, HISTORY, SUMMARY, Alert, Sto
 from servers.wandb_mock.store import Store
 
 Operation = Callable[[Store, dict[str, Any], str], dict[str, Any]]
-"""Answers variables; the last argument is the URL at which the client sees the server."""
+"""Answers an operation with variables; the last argument is the server's URL."""
 
 
 def viewer(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Who the key belongs to."""
+    """The owner of the key."""
     name = store.entity
     user = {"id": encoded("User:1"), "name": name, "username": name, "email": f"{name}@example.com", "entity": name}
     entity = variables.get("entity")
@@ -34,12 +34,12 @@ def viewer(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def nothing(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """This server has no such thing."""
+    """An empty result."""
     return {"entity": None, "organization": None, "serverInfo": {"features": []}}
 
 
 def upsert_run(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Begin a run, or change it."""
+    """Create or update a run."""
     where = (variables.get("entity"), variables.get("project"), variables.get("name") or _run_id(variables["id"]))
     found = store.find_run(*where) or _by_node_id(store, variables.get("id"))
     run = found or store.add_run(*where)
@@ -48,7 +48,7 @@ def upsert_run(store: Store, variables: dict[str, Any], url: str) -> dict[str, A
 
 
 def resume_status(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """What a client must know to go on with a run."""
+    """The data with which a client resumes a run."""
     run = store.find_run(variables.get("entity"), variables.get("project"), variables["name"])
     if run is None:
         return {"model": None}
@@ -62,7 +62,7 @@ def run_state(store: Store, variables: dict[str, Any], url: str) -> dict[str, An
 
 
 def history(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Rows of a run, all of them or those of some steps."""
+    """All rows of a run, or those of some steps."""
     run = store.find_run(variables["entity"], variables["project"], variables.get("name") or variables["run"])
     assert run is not None
     first, end = variables.get("minStep", 0), variables.get("maxStep", math.inf)
@@ -71,12 +71,12 @@ def history(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]
 
 
 def parquet(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """This server makes no Parquet files of rows."""
+    """The Parquet files of rows: none."""
     return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": []}}}}
 
 
 def list_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """The files of a run, also those that are announced and not there."""
+    """The files of a run, including announced ones."""
     run = store.find_run(variables["entity"], variables["project"], variables["name"])
     assert run is not None
     found = [name for name in variables.get("fileNames") or sorted(run.announced) if name in run.announced]
@@ -87,7 +87,7 @@ def list_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, A
 
 
 def create_files(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Say where files of a run go."""
+    """The upload URLs of files of a run."""
     run = store.find_run(variables["entity"], variables["project"], variables["run"])
     assert run is not None
     run.announced.update(variables["files"])
@@ -96,7 +96,7 @@ def create_files(store: Store, variables: dict[str, Any], url: str) -> dict[str,
 
 
 def alert(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Tell people."""
+    """Store an alert."""
     run = store.find_run(variables["entityName"], variables["projectName"], variables["runName"])
     assert run is not None
     run.alerts.append(Alert(variables["title"], variables["text"], variables.get("severity") or "INFO"))
@@ -104,12 +104,12 @@ def alert(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def done(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Say that it worked."""
+    """The response of a success."""
     return {"markRunFilesUploaded": {"success": True}, "stopRun": {"success": True}}
 
 
 def node(run: StoredRun) -> dict[str, Any]:
-    """A run as GraphQL has it."""
+    """The GraphQL object of a run."""
     return {
         "__typename": "Run",
         "id": _node_id(run),
@@ -142,7 +142,7 @@ def node(run: StoredRun) -> dict[str, Any]:
 
 
 def project(entity: str, name: str) -> dict[str, Any]:
-    """A project as GraphQL has it."""
+    """The GraphQL object of a project."""
     return {
         "id": encoded(f"Project:{name}"),
         "internalId": encoded("ProjectInternalId:1"),
@@ -152,7 +152,7 @@ def project(entity: str, name: str) -> dict[str, Any]:
 
 
 def encoded(name: str) -> str:
-    """An id as GraphQL has it."""
+    """A GraphQL id."""
     return base64.b64encode(name.encode()).decode()
 
 
@@ -188,7 +188,7 @@ def _by_node_id(store: Store, node_id: str | None) -> StoredRun | None:
 
 
 def _started(run: StoredRun) -> str | None:
-    """What the client takes for a sign that a run was begun and not only made for a sweep."""
+    """A field by which the client tells a started run from one that was only created for a sweep."""
     sent = run.raw_config.get("_wandb", {}).get("value", {}).get("t")
     return json.dumps({"t": sent}) if sent else None
 

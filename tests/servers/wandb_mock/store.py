@@ -1,4 +1,4 @@
-"""All that the server holds."""
+"""The data of the server."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Store:
     artifacts: Artifacts = field(default_factory=Artifacts)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     unknown_entities: set[str] = field(default_factory=set)
-    """The accounts that there are not; there is each other one that is asked for."""
+    """Accounts that do not exist; all others do."""
 
     def place(self, entity: str | None, project: str | None) -> tuple[str, str]:
-        """Return entity and project, where the client left them out."""
+        """Return entity and project, with defaults."""
         return entity or self.entity, project or "uncategorized"
 
     def find_run(self, entity: str | None, project: str | None, run_id: str) -> StoredRun | None:
-        """Return a run, if there is one."""
+        """Return a run; None if it does not exist."""
         return self.runs.get((*self.place(entity, project), run_id))
 
     def add_run(self, entity: str | None, project: str | None, run_id: str) -> StoredRun:

@@ -1,4 +1,4 @@
-"""A sweep as W&B holds it, and the commands for its agents."""
+"""A stored sweep, and the commands for its agents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Sweep:
     """One sweep, of ``grid`` or ``random`` parameters, which are not nested.
 
     Args:
-        raw_config: what the user wants, as YAML.
+        raw_config: the user's config, as YAML.
     """
 
     entity: str
@@ -25,18 +25,18 @@ class Sweep:
     raw_config: str
     state: str = "RUNNING"
     run_ids: list[str] = field(default_factory=list)
-    """The runs that agents are to start."""
+    """The runs for agents to start."""
 
     def __post_init__(self) -> None:
         self._sets = self._parameter_sets()
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the user wants."""
+        """The user's config."""
         return yaml.safe_load(self.raw_config)
 
     def command(self) -> dict[str, Any]:
-        """What an agent that does nothing is to do next."""
+        """The next command for an idle agent."""
         parameters = next(self._sets, None)
         if parameters is None:
             self.state = "FINISHED"

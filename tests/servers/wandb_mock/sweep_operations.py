@@ -1,4 +1,4 @@
-"""The GraphQL operations that concern sweeps."""
+"""The GraphQL operations on sweeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from servers.wandb_mock.sweep import Sweep
 
 
 def upsert(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Begin a sweep, or change its state."""
+    """Create a sweep, or change its state."""
     found = next((each for each in store.sweeps.values() if _node_id(each) == variables.get("id")), None)
     if found is None:
         where = store.place(variables.get("entityName"), variables.get("projectName"))
@@ -31,12 +31,12 @@ def with_runs(store: Store, variables: dict[str, Any], url: str) -> dict[str, An
 
 
 def create_agent(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Begin an agent; its id says of which sweep it is."""
+    """Create an agent; its id contains that of its sweep."""
     return {"createAgent": {"agent": {"id": f"agent:{store.sweeps[variables['sweep']].id}"}}}
 
 
 def heartbeat(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
-    """Tell an agent whose runs have ended what to do."""
+    """The next commands for an agent."""
     sweep = store.sweeps[variables["id"].partition(":")[2]]
     commands = [] if any(json.loads(variables["runState"]).values()) else [sweep.command()]
     return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
