@@ -29,7 +29,7 @@ PUBLIC = {
 ROOMS = [
     "errors", "messages", "values", "waiting", "rank", "files", "processes", "rundir.layout", "secrets", "media",
     "events", "journal", "rundir", "capture", "plugins", "loggers", "recorder", "config", "reader", "delivery", "run",
-    "importers", "compat.doors", "integrations", "compat", "testing", "rankzero", "cli",
+    "importers", "compat.replaced", "integrations", "compat", "testing", "rankzero", "cli",
 ]  # fmt: skip
 MOST_NAMES = 25
 MOST_FLOORS = 15
@@ -78,7 +78,7 @@ finally:
 def test_every_room_has_its_place():
     names = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     names.remove("__init__")
-    assert {*ROOMS} - {"rundir.layout", "compat.doors"} == names | {"rankzero"}
+    assert {*ROOMS} - {"rundir.layout", "compat.replaced"} == names | {"rankzero"}
     assert len(names) <= MOST_NAMES
 
 

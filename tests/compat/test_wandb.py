@@ -143,7 +143,7 @@ def test_a_moment_of_a_run_is_forked_or_resumed_from():
     assert points(ended(again)) == {"a": [(0, 0), (1, 1), (2, 2), (3, 20)]}
     with pytest.raises(RunNotFoundError):
         wandb.init(resume_from="other?_step=2")
-    with pytest.raises(wandb.UsageError, match="'first' is no moment of a run"):
+    with pytest.raises(wandb.UsageError, match="'first' is not a step of a run"):
         wandb.init(fork_from="first")
 
 
@@ -191,7 +191,7 @@ def test_lists_with_media_and_others(said):
     data = logged(log)
     assert {key: len(found) for key, found in data.media.items()} == {"some": 2, "mixed": 2}
     assert data.texts == {}
-    assert said == ["the list 'mixed' was logged without what is no media: int, str"]
+    assert said == ["the list 'mixed' was logged without items that are not media: int, str"]
     columns, ((first, second, third),) = data.tables["table"][0].read()
     assert columns == ["images", "images 2", "images 3"]
     assert np.array_equal(np.asarray(first), PIXELS) and np.array_equal(np.asarray(third), PIXELS)  # noqa: PT018

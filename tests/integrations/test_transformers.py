@@ -351,7 +351,7 @@ def test_a_new_run_begins_if_the_old_one_is_not_wanted_or_gone(said):
     trainer(gone).train(resume_from_checkpoint="out/checkpoint-4")
     assert len({first.run.id, new.run.id, named.run.id, gone.run.id}) == 4
     assert named.run.id == "named"
-    assert [message for message in said if "cannot go on" in message] == said
+    assert [message for message in said if "cannot be continued" in message] == said
     assert len(said) == 1
 
 

@@ -108,9 +108,9 @@ def run(tmp_path):
 
 def test_declared_options_are_checked(monkeypatch):
     assert AcmeLogger.secret_options == {"api_key"}
-    with pytest.raises(ConfigError, match="mode is one of"):
+    with pytest.raises(ConfigError, match="mode must be one of"):
         AcmeLogger(mode="on")
-    with pytest.raises(ConfigError, match=r"log_model is one of True, False, 'all', not 'some'"):
+    with pytest.raises(ConfigError, match=r"log_model must be one of True, False, 'all', not 'some'"):
         AcmeLogger(log_model="some")
     monkeypatch.setattr(AcmeLogger, "sdk", "acme_sdk")
     with pytest.raises(PluginNotInstalledError, match="AcmeLogger needs acme_sdk: pip install acme-sdk"):

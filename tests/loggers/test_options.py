@@ -65,10 +65,10 @@ def test_a_kept_environment_counts_instead_of_this_process(monkeypatch):
     ("given", "message"),
     [
         ({"projct": "x"}, "AcmeLogger takes no argument 'projct'. Did you mean 'project'?"),
-        ({"project": 3}, "project is a text, not 3"),
-        ({"color": "yes"}, "color is True or False, not 'yes'"),
-        ({"mode": "ofline"}, "mode is one of 'online', 'offline', not 'ofline'. Did you mean 'offline'?"),
-        ({"api_key": 5318008}, "api_key is a text"),
+        ({"project": 3}, "project must be a text, not 3"),
+        ({"color": "yes"}, "color must be True or False, not 'yes'"),
+        ({"mode": "ofline"}, "mode must be one of 'online', 'offline', not 'ofline'. Did you mean 'offline'?"),
+        ({"api_key": 5318008}, "api_key must be a text"),
     ],
 )
 def test_a_wrong_option_is_refused(given, message):

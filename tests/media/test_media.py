@@ -168,8 +168,12 @@ def test_invalid_images_have_one_warning_for_each_key(run):
             None,
             "an image is a path, a PIL image, a figure, or an array or tensor of numbers, not NoneType",
         ),
-        ("log_figure", None, "a figure is one of matplotlib or plotly, or a path, not None"),
-        ("log_figure", 3, "a figure is one of matplotlib or plotly, or a path, not int; kept as raw numbers instead"),
+        ("log_figure", None, "a figure must be from matplotlib or plotly, or a path, not None"),
+        (
+            "log_figure",
+            3,
+            "a figure must be from matplotlib or plotly, or a path, not int; kept as raw numbers instead",
+        ),
     ],
 )
 def test_a_value_that_is_no_picture_has_one_warning_that_names_what_is_accepted(run, verb, value, message):

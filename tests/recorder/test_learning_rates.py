@@ -252,7 +252,7 @@ def test_a_wrong_interval(interval):
 
 
 def test_no_optimizer():
-    with pytest.raises(RecorderError, match="takes optimizers or schedulers, and got none"):
+    with pytest.raises(RecorderError, match="needs an optimizer or scheduler"):
         LearningRateMonitor([])
 
 
@@ -265,7 +265,7 @@ def test_arguments_that_are_not_optimizers(wrong):
 
 
 def test_groups_of_one_name():
-    with pytest.raises(RecorderError, match=r"lr-SGD has several parameter groups named 'a', .* a name of its own"):
+    with pytest.raises(RecorderError, match=r"lr-SGD has several parameter groups named 'a', .* a different name"):
         LearningRateMonitor([SGD(groups({"name": "a"}, {}, {"name": "a"}), lr=0.1)])
 
 

@@ -356,9 +356,9 @@ def test_alerts(run, delivered):
 
 
 def test_an_unknown_goal_or_summary_causes_a_warning(run, delivered):
-    with pytest.warns(UserWarning, match=r"'loss'.*goal is one of minimize, maximize, not 'min'"):
+    with pytest.warns(UserWarning, match=r"'loss'.*goal must be one of minimize, maximize, not 'min'"):
         run.define_metric("loss", summary="min, last", goal="min")
-    with pytest.warns(UserWarning, match=r"'loss'.*summary is one of min, .*, not 'avg'"):
+    with pytest.warns(UserWarning, match=r"'loss'.*summary must be one of min, .*, not 'avg'"):
         run.define_metric("loss", summary="avg")
     assert len(delivered("define_metric")) == 2
 

@@ -342,7 +342,7 @@ MESSAGES = {
     f"TestWatermarkIsAhead::{KILLED}": "watermark() counts lines whose values the tracker does not have",
     "TestWatermarkIsALine::test_watermark_counts_the_lines": "returned 5 when the last delivered context.line was 5",
     "TestWatermarkIsAText::test_metrics": "watermark() returned '0'; it must return the number of lines",
-    "TestIgnoresRank::test_other_ranks_do_nothing": "what rank 1 logged is in a run of its own, as metrics: [",
+    "TestIgnoresRank::test_other_ranks_do_nothing": "data of rank 1 is in a run of its own, as metrics: [",
     "TestViewedInTwoLines::test_how_to_view": "how_to_view() returned 'one\\ntwo'; it must return one line",
     "TestFinishesAsDone::test_finalize[success]": "finalize('success') came back as 'done'",
     "TestKeepsImagesAsFigures::test_verb_keeps_its_data_or_warns_once[image]": (

@@ -105,9 +105,9 @@ def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "craete"}, r"mode is one of 'get_or_create', .* not 'craete'\. Did you mean 'create'\?"),
-        ({"online": "no"}, "online is True or False, not 'no'"),
-        ({"offline": "yes"}, "offline is True or False, not 'yes'"),
+        ({"mode": "craete"}, r"mode must be one of 'get_or_create', .* not 'craete'\. Did you mean 'create'\?"),
+        ({"online": "no"}, "online must be True or False, not 'no'"),
+        ({"offline": "yes"}, "offline must be True or False, not 'yes'"),
         ({"tags": "a"}, r"tags must be a list of texts, as in \[\"baseline\"\], not 'a'"),
         ({"tags": ["a", 1]}, r"tags must be a list of texts, .* not \['a', 1\]"),
         ({"experiment_key": "exp-1"}, "Comet does not accept the experiment_key 'exp-1'"),
@@ -115,13 +115,13 @@ def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
         ({"experiment_key": "ü" * 32}, "use 32 to 50 letters and digits"),
         ({"mode": "get"}, 'mode="get" continues an experiment: set its key with experiment_key='),
         ({"project": ""}, "project is empty"),
-        ({"workspace": 5}, "workspace is a text, not 5"),
-        ({"url": 5}, "url is a text, not 5"),
+        ({"workspace": 5}, "workspace must be a text, not 5"),
+        ({"url": 5}, "url must be a text, not 5"),
         ({"url": "comet.example.com"}, "url must be the URL of a Comet server, .*, not 'comet.example.com'"),
-        ({"disabled": "false"}, "disabled is True or False, not 'false'"),
-        ({"log_code": "0"}, "log_code is True or False, not '0'"),
-        ({"prefix": 3}, "prefix is a text, not 3"),
-        ({"log_model": "best"}, "log_model is one of True, False, 'all', not 'best'"),
+        ({"disabled": "false"}, "disabled must be True or False, not 'false'"),
+        ({"log_code": "0"}, "log_code must be True or False, not '0'"),
+        ({"prefix": 3}, "prefix must be a text, not 3"),
+        ({"log_model": "best"}, "log_model must be one of True, False, 'all', not 'best'"),
     ],
 )
 def test_a_value_that_comet_never_takes_is_refused(options, message):
@@ -137,7 +137,8 @@ def test_a_key_of_the_environment_is_looked_at_too(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("key", "message"), [("", "api_key is empty"), (12345, "api_key is a text"), ([SECRET], "api_key is a text")]
+    ("key", "message"),
+    [("", "api_key is empty"), (12345, "api_key must be a text"), ([SECRET], "api_key must be a text")],
 )
 def test_an_invalid_key_is_not_shown(key, message):
     with pytest.raises(ConfigError) as refusal:

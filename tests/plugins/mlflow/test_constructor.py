@@ -38,7 +38,7 @@ def test_other_places_are_left_to_mlflow(uri):
 
 
 def test_options_of_wrong_types():
-    with pytest.raises(ConfigError, match="tracking_uri is a text, not 5000"):
+    with pytest.raises(ConfigError, match="tracking_uri must be a text, not 5000"):
         MLFlowLogger(tracking_uri=5000)
     with pytest.raises(ConfigError, match="tags must be a dictionary"):
         MLFlowLogger(tags=["vision"])

@@ -49,24 +49,24 @@ def test_an_unknown_option_is_refused_by_start(tmp_path):
 
 
 def test_what_is_none_of_the_choices_is_refused():
-    with pytest.raises(ConfigError, match="log_model is one of True, False, 'all', not 'best'"):
+    with pytest.raises(ConfigError, match="log_model must be one of True, False, 'all', not 'best'"):
         WandbLogger(log_model="best")
-    with pytest.raises(ConfigError, match="add_file_policy is one of 'mutable', 'immutable', not 'copy'"):
+    with pytest.raises(ConfigError, match="add_file_policy must be one of 'mutable', 'immutable', not 'copy'"):
         WandbLogger(add_file_policy="copy")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "of"}, "mode is one of 'online', 'offline', .* not 'of'"),
-        ({"resume": "sometimes"}, "resume is one of 'allow', .* not 'sometimes'"),
-        ({"group": 5}, "group is a text, not 5"),
-        ({"job_type": ["a"]}, r"job_type is a text, not \['a'\]"),
+        ({"mode": "of"}, "mode must be one of 'online', 'offline', .* not 'of'"),
+        ({"resume": "sometimes"}, "resume must be one of 'allow', .* not 'sometimes'"),
+        ({"group": 5}, "group must be a text, not 5"),
+        ({"job_type": ["a"]}, r"job_type must be a text, not \['a'\]"),
         ({"id": "bad/id"}, "W&B does not accept the id 'bad/id'"),
         ({"project": "bad/project"}, "W&B does not accept the project 'bad/project'"),
         ({"tags": ["x" * 65]}, "use a text of 1 to 64 characters"),
         ({"settings": ["x"]}, r"settings must be a dictionary or a wandb.Settings, not \['x'\]"),
-        ({"offline": "yes"}, "offline is True or False, not 'yes'"),
+        ({"offline": "yes"}, "offline must be True or False, not 'yes'"),
     ],
 )
 def test_a_value_that_wandb_never_takes_is_refused(options, message):

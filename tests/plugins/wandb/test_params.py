@@ -64,7 +64,7 @@ def log_everything(run):
     for level in ("INFO", "WARN", "ERROR"):
         run.alert(f"{level.title()}!", "the loss is NaN", level=level)
     run.alert("Lower case!", "the loss is NaN", level="warn")
-    with pytest.warns(UserWarning, match="level is one of INFO, WARN, ERROR, not 'loud'"):
+    with pytest.warns(UserWarning, match="level must be one of INFO, WARN, ERROR, not 'loud'"):
         run.alert("Loud!", "the loss is NaN", level="loud")
 
 

@@ -1,4 +1,4 @@
-"""Front doors that look like another tool: code that was written for it logs to a run, unchanged.
+"""Modules with the API of another tool: code that was written for it logs to a run, unchanged.
 
 Each module is imported only when asked for.
 """

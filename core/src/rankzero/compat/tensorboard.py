@@ -1,4 +1,4 @@
-"""torch's ``SummaryWriter``, writing to a run: `SummaryWriter`, and `install` for scripts that nobody changes.
+"""torch's ``SummaryWriter`` that writes to a run: `SummaryWriter`, and `install` for unchanged scripts.
 
 It needs neither the package ``tensorboard`` nor torch.
 """
@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rankzero.compat.doors import DOORS
+from rankzero.compat.replaced import REPLACED
 from rankzero.events.structs import Metrics
 from rankzero.files.directories import is_url
-from rankzero.integrations import Execute, watch_door
+from rankzero.integrations import Execute, watch_replaced
 from rankzero.integrations.lazy_run import LazyRun, start_in_training
 from rankzero.media.encoders import Histogram, encode_raw, histogram, import_pillow, to_array
 from rankzero.messages import OnceWarner, describe, warn_user
@@ -42,16 +42,16 @@ _ended_runs: dict[str, dict[str, str]] = {}
 def install() -> None:
     """Make ``from torch.utils.tensorboard import SummaryWriter``, and the same of tensorboardX, import this class.
 
-    It must be called before scripts import theirs. The class of torch stays in ``torch.utils.tensorboard.writer``.
+    Call it before that import. The class of torch stays in ``torch.utils.tensorboard.writer``.
     """
-    for name in DOORS["tensorboard"]:
+    for name in REPLACED["tensorboard"]:
         if name in sys.modules:
             sys.modules[name].SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
-    watch_door("tensorboard")
+    watch_replaced("tensorboard")
 
 
-def stand_in(module: Any, execute: Execute) -> None:
-    """Fill a module with this class. Its own code, which needs ``tensorboard``, runs when another name is asked for."""
+def replace(module: Any, execute: Execute) -> None:
+    """Fill a module with this class. Its own code, which needs ``tensorboard``, runs when another name is used."""
 
     def other(name: str) -> Any:
         if name.startswith("__"):
@@ -66,21 +66,21 @@ def stand_in(module: Any, execute: Execute) -> None:
 
 
 class SummaryWriter(LazyRun):
-    """Logs what scripts give to a ``torch.utils.tensorboard.SummaryWriter`` to a run.
+    """Logs to a run with the methods of ``torch.utils.tensorboard.SummaryWriter``.
 
     As in TensorBoard, a directory is a run: writers with different directories have a run each, and those with the same
-    one share it, also one after the other. The run begins when something is logged, and ends with `close`; what is
-    logged afterwards resumes it. All methods can be called on each rank, and only rank zero logs. They do not raise.
+    one share it, also one after the other. The run begins with the first log call, and ends with `close`; a
+    later log call resumes it. All methods can be called on each rank, and only rank zero logs. They do not raise.
 
     Args:
-        log_dir: names the run, by its last two parts, unless ``RANKZERO_NAME`` is set. The directory is made, as
-            scripts save files there. By default it is the run's own directory.
+        log_dir: names the run, by its last two parts, unless ``RANKZERO_NAME`` is set. The directory is created,
+            because scripts save files there. By default it is the run's own directory.
         comment: the name of the run if there is no ``log_dir``.
-        purge_step: rewind a run that is resumed, so that what it logged from this step on is not shown.
-        max_queue: without effect, as are ``flush_secs``, ``filename_suffix`` and ``write_to_disk`` of tensorboardX.
+        purge_step: rewind a resumed run, so that its data from this step on is not shown.
+        max_queue: ignored, as are ``flush_secs``, ``filename_suffix`` and ``write_to_disk`` of tensorboardX.
         logdir: tensorboardX's name for ``log_dir``.
         run: a Run, which `close` does not end.
-        **settings: the arguments of `rankzero.start`, ``loggers`` among them.
+        **settings: the arguments of `rankzero.start`, including ``loggers``.
 
     Raises:
         ConfigError: an argument is invalid.
@@ -117,7 +117,7 @@ class SummaryWriter(LazyRun):
         return self._run or self._begin()
 
     def _begin(self) -> Run:
-        """Return the run that is open; begin or resume it if there is none."""
+        """Return the open run; begin or resume one if there is none."""
         if self._given is not None:
             return self._given
         if (run := _open_runs.get(self._key)) is None:
@@ -163,7 +163,7 @@ class SummaryWriter(LazyRun):
         return self.file_writer
 
     def flush(self) -> None:
-        """Do nothing, because everything is in the journal already; it does not wait for trackers."""
+        """Do nothing: everything is in the journal already. This does not wait for trackers."""
 
     # Numbers
 
@@ -177,7 +177,7 @@ class SummaryWriter(LazyRun):
         self, main_tag: str, tag_scalar_dict: Mapping[str, Any], global_step: Step = None, walltime: Time = None,
         **_: Any,
     ) -> None:  # fmt: skip
-        """Log metrics ``main_tag/NAME``, by which trackers group charts; torch makes a run of each curve."""
+        """Log metrics ``main_tag/NAME``, by which trackers group charts; torch creates a run for each curve."""
         values = {f"{main_tag}/{name}": value for name, value in tag_scalar_dict.items()}
         self._log_metrics(main_tag, values, global_step, walltime)
 
@@ -191,7 +191,7 @@ class SummaryWriter(LazyRun):
             self._add_metrics_at(walltime, values, step)
 
     def _add_metrics_at(self, walltime: float, values: Mapping[str, Any], step: Any) -> None:
-        """Log metrics with a time of their own."""
+        """Log metrics with a given time."""
         numbers = {name: to_number(each) for name, each in values.items()}
         known = {name: to_json_number(number) for name, number in numbers.items() if number is not None}
         self.run.record(Metrics(walltime, to_int(step), known))
@@ -202,7 +202,7 @@ class SummaryWriter(LazyRun):
     ) -> None:  # fmt: skip
         """Log hyperparameters of the run, and metrics.
 
-        torch makes a run of each call. Here a call that contradicts a former one belongs to the same run, and its
+        torch creates a run for each call. Here a call that contradicts an earlier one belongs to the same run, and its
         hyperparameters and metrics have the prefix ``run_name/``, by default the number of the call.
         """
         self._steps["add_hparams()"] += 1
@@ -233,7 +233,7 @@ class SummaryWriter(LazyRun):
         limits, counts = to_array(bucket_limits).tolist(), to_array(bucket_counts).tolist()
         if limits[-1] > _NO_LIMIT and len(limits) > 1:
             limits[-1] = max if max > limits[-2] else limits[-2]
-        if counts[0] == 0:  # it is there for the left edge of the next one
+        if counts[0] == 0:  # it only defines the left edge of the next one
             edges, counts = limits, counts[1:]
         else:
             edges = [min if min < limits[0] else limits[0], *limits]
@@ -244,7 +244,7 @@ class SummaryWriter(LazyRun):
     def add_image(
         self, tag: str, img_tensor: Any, global_step: Step = None, walltime: Time = None, dataformats: str = "CHW"
     ) -> None:
-        """Log an image, or each of a batch; ``dataformats`` names the dimensions, in any order.
+        """Log an image, or each image of a batch; ``dataformats`` names the dimensions, in any order.
 
         Values are from 0 to 255 if they are ``uint8``, else from 0 to 1.
         """
@@ -296,10 +296,10 @@ class SummaryWriter(LazyRun):
         """Log a text."""
         self.run.log_text(tag, text_string, step=global_step)
 
-    # Models, and what trackers have no kind for
+    # Models and other data
 
     def add_graph(self, model: Any, input_to_model: Any = None, *_: Any, **__: Any) -> None:
-        """Log the modules of a model; it is not run."""
+        """Log the modules of a model, without running it."""
         self.run.log_graph(model, input_to_model)
 
     def add_onnx_graph(self, prototxt: str | os.PathLike[str]) -> None:
@@ -391,7 +391,9 @@ class SummaryWriter(LazyRun):
             case "simple_value":
                 self.add_scalar(value.tag, value.simple_value, step, walltime)
             case kind:
-                self._warner.warn(f"{kind}", f"file_writer.add_summary() knows no {kind}: {value.tag} is not logged")
+                self._warner.warn(
+                    f"{kind}", f"file_writer.add_summary() does not support {kind}: {value.tag} is not logged"
+                )
 
 
 def _on_rank_zero(method: Callable[..., None]) -> Callable[..., None]:
@@ -411,12 +413,12 @@ def _on_rank_zero(method: Callable[..., None]) -> Callable[..., None]:
 
 
 for _name in [name for name in vars(SummaryWriter) if name.lstrip("_").startswith("add_")]:
-    if _name != "add_scalar":  # which only calls the run, many times
+    if _name != "add_scalar":  # it only calls the run, often
         setattr(SummaryWriter, _name, _on_rank_zero(getattr(SummaryWriter, _name)))
 
 
 class _FileWriter:
-    """``SummaryWriter.file_writer``: takes what scripts write past the writer, hyperparameters above all."""
+    """``SummaryWriter.file_writer``, to which scripts write directly, mostly hyperparameters."""
 
     def __init__(self, writer: SummaryWriter) -> None:
         self._writer = writer
@@ -432,7 +434,7 @@ class _FileWriter:
             self._writer._add_value(value, global_step, walltime)
 
 
-# Conversions, to the pixels and numbers that torch writes
+# Conversions, with the same pixels and numbers as torch
 
 
 def _images(value: Any, dataformats: str) -> list[Any]:
@@ -469,7 +471,7 @@ def _close(figure: Any) -> None:
 
 
 def _counts_from(places: Any, weights: Any, size: int) -> Any:
-    """Return the sum of the weights at each place and above."""
+    """Return the sum of the weights at each index and above."""
     import numpy as np
 
     return np.bincount(places, weights, size)[::-1].cumsum()[::-1]

@@ -73,7 +73,7 @@ class CourierProcess:
 
     @property
     def death(self) -> str | None:
-        """Why it does not run, None if that is as it should be."""
+        """Why it died; None if it did not."""
         status = self._process.poll()
         if not status:
             return None
@@ -98,10 +98,10 @@ class CourierThread:
     outlives = False
 
     def __init__(self, run_dir: Path, prepared: PreparedLogger) -> None:
-        from rankzero.delivery.courier import make_courier  # its libraries take 40 ms to import
+        from rankzero.delivery.courier import make_courier  # takes 40 ms
 
         self.death: str | None = None
-        """Why it does not run, None if that is as it should be."""
+        """Why it died; None if it did not."""
         self.courier = make_courier(run_dir, prepared)
         self._thread = threading.Thread(target=self._run, name=f"rankzero-courier-{prepared.key}", daemon=True)
         self._thread.start()
@@ -110,7 +110,7 @@ class CourierThread:
         try:
             with uncaptured():
                 self.courier.run()
-        except DeliveryError:  # its position says that it gave up
+        except DeliveryError:  # recorded in its position
             pass
         except Exception as error:
             self.death = f"{type(error).__name__}: {error}"

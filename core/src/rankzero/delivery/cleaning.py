@@ -29,7 +29,7 @@ _GOING_ON = ("running", "unknown")
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What there is to clean in the directory of a run."""
+    """A plan for cleaning the directory of a run."""
 
     run_dir: Path
     name: str
@@ -42,7 +42,7 @@ class Cleaning:
     kept: tuple[str, ...] = ()
     """Directories that are not deleted, because they hold files that are in no tracker."""
     state: JournalStat | None = None
-    """The state of the journal when that was found out."""
+    """The state of the journal at the time of planning."""
 
     @property
     def is_needed(self) -> bool:
@@ -110,7 +110,7 @@ def plan(run_dir: Path, older_than: float, delete: Collection[str], *, rejected:
 
 
 class _Tracker(NamedTuple):
-    """A tracker that has a run, and which of its files."""
+    """A tracker that has a run, and some of its files."""
 
     takes_media: bool
     keeps_files: bool
@@ -118,7 +118,7 @@ class _Tracker(NamedTuple):
 
 
 def _tracker(key: str, delivery: Delivered, recorded: Mapping[str, Mapping[str, Any]]) -> _Tracker | None:
-    """Return what a logger's tracker has of a run; None if that is unknown, or nothing."""
+    """Return which files of a run a logger's tracker has; None if that is unknown, or it has none."""
     record = recorded.get(key, {"plugin": plugin_of(key)})
     if delivery.position.disabled or "plugin" not in record:
         return None

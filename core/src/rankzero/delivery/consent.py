@@ -53,7 +53,7 @@ def ask_for_consent(run: str, plugin: str, foreign: Mapping[str, Any], consent: 
     what = f"you did not start {run} here, and its journal sends it to {plugin} with {listed}"
     if consent is None:
         raise UntrustedRunError(
-            f"{what}. If you know that destination and trust who wrote the run, add --trust; with "
+            f"{what}. If you know that destination and trust the author of the run, add --trust; with "
             f"--to {plugin} it goes where your own configuration sends it"
         )
     if not consent(what):

@@ -35,7 +35,7 @@ class BackgroundCourier(Protocol):
 
     @property
     def death(self) -> str | None:
-        """Why it does not run, None if that is as it should be."""
+        """Why it died; None if it did not."""
 
     def is_running(self) -> bool:
         """Return whether the courier is running."""
@@ -140,9 +140,9 @@ class Supervisor:
                     if is_time_to_wake and problem:
                         wake(self._run_dir, key)
                     is_done = position.offset >= target and not (until_closed and courier.is_running())
-                    is_hopeless = down[key].seconds(position, problem) >= down_timeout
+                    is_given_up = down[key].seconds(position, problem) >= down_timeout
                     goes_on = courier.is_running() or courier.may_restart()
-                    missing += not is_done and not is_hopeless and goes_on
+                    missing += not is_done and not is_given_up and goes_on
                 if not missing:
                     break
                 time.sleep(_POLL)
@@ -175,7 +175,7 @@ class Supervisor:
             is_running = courier.is_running()
             position.problem = courier.death or position.problem
             courier.release()
-            sentences += _what_is_left(
+            sentences += _describe_undelivered(
                 self._run_dir, key, position, target, is_running and courier.outlives, was_waited_for
             )
         return sentences
@@ -204,7 +204,7 @@ class _Outage:
         return self._failed_at - self._since
 
 
-def _what_is_left(
+def _describe_undelivered(
     run_dir: Path, key: str, position: Position, target: int, goes_on: bool, was_waited_for: bool
 ) -> Iterator[str]:
     if position.rejected:

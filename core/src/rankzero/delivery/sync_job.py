@@ -215,7 +215,7 @@ class SyncJob:
             return True
         elif self._stopped_at is not None:
             return time.monotonic() - self._stopped_at > _LAST_BATCH  # the SDK hangs
-        self._give_up_if_hopeless()
+        self._give_up_after_timeout()
         return False
 
     def stop(self) -> None:
@@ -286,7 +286,7 @@ class SyncJob:
         is_stuck = position.problem and now - self._seen_at > _TAKE_OVER_AFTER
         if is_stuck and writer_state(self.run_dir) is not Writer.ALIVE:
             self._has_taken_over = True
-            ask_to_stop(self.run_dir, self.key)  # it may have a wrong password, and this job the right one
+            ask_to_stop(self.run_dir, self.key)  # it may have a wrong password, unlike this job
         if now >= self._wake_at:
             wake(self.run_dir, self.key)
             self._wake_at = now + _WAKE_EVERY
@@ -300,7 +300,7 @@ class SyncJob:
             self.error = f"{_deliverer(position)} delivers it, and has made no progress for {now - self._seen_at:.0f} s"
         return self.error is not None
 
-    def _give_up_if_hopeless(self) -> None:
+    def _give_up_after_timeout(self) -> None:
         if self._timeout is None:
             return
         position, now = self.position, time.time()

@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether the tracker has the values as they were logged."""
+        """Whether the tracker has exactly the logged values."""
         return not (self.missing or self.doubled or self.changed or self.unknown)
 
     def describe(self) -> str:
@@ -149,7 +149,7 @@ def compare(
         name: the name of the metric.
         logged: the points that the tracker must have.
         found: the points that it has.
-        may_keep: all points that were logged, also those that a rewind superseded, which it may have, too.
+        may_keep: all logged points, including superseded ones, which the tracker may have, too.
     """
     expected, tracked, allowed = _counted(logged), _counted(found), _counted(may_keep)
     result = Comparison(name, expected.total())

@@ -16,7 +16,7 @@ log = logging.getLogger("rankzero")
 _SHOW_AFTER = 1.0
 """Seconds before a progress bar appears: most runs are delivered by then."""
 _LOG_AFTER = 5.0
-"""Seconds before a line is logged, which stays: on a busy machine a courier needs some only to start."""
+"""Seconds before a permanent line is logged: on a busy machine a courier takes some time to start."""
 
 
 class WaitingProgress:

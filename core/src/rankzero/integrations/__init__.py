@@ -1,6 +1,6 @@
 """Frameworks log to a run: one module for each framework, imported only when asked for.
 
-To ask without changing a script, name frameworks, or the doors of `rankzero.compat`, in ``RANKZERO_INTEGRATIONS``,
+To use one without changing a script, name frameworks, or modules of `rankzero.compat`, in ``RANKZERO_INTEGRATIONS``,
 comma-separated. The file ``rankzero.pth`` is installed with rankzero; it calls `watch` at the start of each Python
 process that has the variable. Couriers do not have it, so they use the real modules.
 """
@@ -17,41 +17,41 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from rankzero.compat.doors import DOORS, WITHOUT_PACKAGE
+from rankzero.compat.replaced import REPLACED, WITHOUT_PACKAGE
 from rankzero.messages import describe, warn_user
 from rankzero.processes import INTEGRATIONS
 from rankzero.values import as_names
 
 REGISTRIES = {"accelerate": "accelerate.tracking", "transformers": "transformers.integrations.integration_utils"}
-"""Framework → its module that knows the names of trackers."""
+"""Framework → its module with the names of trackers."""
 
 Execute = Callable[[ModuleType], None]
 """Executes the code of a module."""
 
 
 def watch() -> None:
-    """Add rankzero to what ``RANKZERO_INTEGRATIONS`` names, as soon as that is imported."""
+    """Add rankzero to the frameworks and modules in ``RANKZERO_INTEGRATIONS`` when they are imported."""
     asked = as_names(os.environ.get(INTEGRATIONS, ""))
-    known = sorted(REGISTRIES | DOORS)
+    known = sorted(REGISTRIES | REPLACED)
     if unknown := [name for name in asked if name not in known]:
         warn_user(f"{INTEGRATIONS}: there is no integration {', '.join(unknown)}; there are {', '.join(known)}")
     watch_imports({REGISTRIES[name]: partial(_register, name) for name in asked if name in REGISTRIES})
     for name in asked:
-        watch_door(name)
+        watch_replaced(name)
 
 
-def watch_door(name: str) -> None:
-    """Fill the modules of a door when they are imported."""
-    watch_imports({module: partial(_open, name) for module in DOORS.get(name, ())})
+def watch_replaced(name: str) -> None:
+    """Replace the modules of a tool when they are imported."""
+    watch_imports({module: partial(_replace, name) for module in REPLACED.get(name, ())})
 
 
 def watch_imports(loads: Mapping[str, Callable[[Execute, ModuleType], None]]) -> None:
-    """When a module is imported, call its function with what would execute the module, and the module."""
+    """When a module is imported, call its function with (execute, module) instead of executing its code."""
     sys.meta_path.insert(0, _Watch(loads))
 
 
 def unwatch() -> None:
-    """Undo `watch`, for programs that deliver runs: loggers need the modules themselves."""
+    """Undo `watch`, for programs that deliver runs: loggers need the real modules."""
     sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Watch)]
 
 
@@ -75,7 +75,7 @@ class _Watch:
 
 
 class _Installed(Loader):
-    """Loads a module that stands in ``sys.modules`` already."""
+    """Loads a module that is in ``sys.modules`` already."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return sys.modules[spec.name]
@@ -93,5 +93,5 @@ def _register(framework: str, execute: Execute, module: ModuleType) -> None:
         warn_user(f"rankzero cannot be used with {framework}: {describe(error)}")
 
 
-def _open(door: str, execute: Execute, module: ModuleType) -> None:
-    importlib.import_module(f"rankzero.compat.{door}").stand_in(module, execute)
+def _replace(name: str, execute: Execute, module: ModuleType) -> None:
+    importlib.import_module(f"rankzero.compat.{name}").replace(module, execute)

@@ -20,14 +20,14 @@ from rankzero.run.run import Run
 
 
 class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy, Accelerate is Any
-    """Logs what a script gives its Accelerator to a run, which begins when it is first needed.
+    """Logs the data of an Accelerator to a run, which begins on first use.
 
     Its methods can be called on each rank; only rank zero logs.
 
     Args:
         run_name: the project of the run, as Accelerate passes it; or a Run, which the tracker does not end.
-        run: the same as a Run in the place of ``run_name``.
-        **settings: the arguments of `rankzero.start`, ``loggers`` among them.
+        run: the same as a Run as ``run_name``.
+        **settings: the arguments of `rankzero.start`, including ``loggers``.
 
     Raises:
         ConfigError: an argument is invalid.
@@ -45,7 +45,7 @@ class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy
 
     @property
     def tracker(self) -> Run:
-        """The run, under the name that Accelerate asks for."""
+        """The run, with the name that Accelerate expects."""
         return self.run
 
     def start(self) -> None:
@@ -99,7 +99,7 @@ class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy
         self.run.log_artifact(local_path, artifact_path and f"{artifact_path}/{Path(local_path).name}")
 
     def log_artifacts(self, local_dir: str | os.PathLike[str], artifact_path: str | None = None) -> None:
-        """Log what is in a directory under the name ``artifact_path``."""
+        """Log the content of a directory with the name ``artifact_path``."""
         self.run.log_artifact(local_dir, artifact_path)
 
     def log_checkpoint(self, path: str | os.PathLike[str], *details: Any, **named_details: Any) -> None:

@@ -12,8 +12,8 @@ from rankzero.integrations.values import log_values
 class RankzeroCallback(TrainingRun):
     """Logs the metrics of each data set, as ``learn/RMSE``; the step is the iteration, from 0. Each training is a run.
 
-    The arguments are those of `rankzero.start`; or a Run, which the callback does not end. CatBoost does not tell a
-    callback the parameters of the model: pass ``config=model.get_params()``.
+    The arguments are those of `rankzero.start`; or a Run, which the callback does not end. CatBoost does not pass
+    the parameters of the model to a callback: pass ``config=model.get_params()``.
     """
 
     says_when_it_ends = False

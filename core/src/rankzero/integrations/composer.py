@@ -13,7 +13,7 @@ from rankzero.integrations.values import log_values
 
 
 class RankzeroLogger(TrainingRun, LoggerDestination):  # type: ignore[misc]  # to mypy, Composer is Any
-    """Logs metrics, hyperparameters, tables and images, under the names and at the steps of Composer.
+    """Logs metrics, hyperparameters, tables and images with Composer's names and steps.
 
     The arguments are those of `rankzero.start`; or a Run, which the logger does not end. By default the run's name is
     the Trainer's ``run_name``.

@@ -19,7 +19,7 @@ class RankzeroCallback(Callback):  # type: ignore[misc]  # to mypy, fastai is An
 
     Args:
         loggers: the ``loggers`` of `rankzero.start`; or a Run, which the callback does not end.
-        run: the same as a Run in the place of ``loggers``.
+        run: the same as a Run as ``loggers``.
         **settings: further arguments of `rankzero.start`.
     """
 

@@ -1,4 +1,4 @@
-"""Hydra tells runs which job they belong to, and ends them with its status: add `RankzeroCallback` to its callbacks."""
+"""Hydra: runs get the overrides and the status of their job. Add `RankzeroCallback` to Hydra's callbacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GROUP, _RUN_ID = "RANKZERO_GROUP", "RANKZERO_RUN_ID"
 
 
 class RankzeroCallback(Callback):  # type: ignore[misc]  # to mypy, Hydra is Any
-    """Cares for the runs that a job starts with `rankzero.start`.
+    """Sets parameters, group and status of the runs that a job starts with `rankzero.start`.
 
     A run has the overrides and the output directory of its job as parameters. The runs of a sweep are a group with the
     name of its directory, unless ``RANKZERO_GROUP`` is set, and ``RANKZERO_RUN_ID`` gets the number of the job. A run

@@ -1,7 +1,6 @@
 """PyTorch-Ignite logs to a run: `RankzeroLogger` and its handlers.
 
-The handlers have the names and arguments of those of Ignite's own loggers, and log under the same names at the same
-steps.
+The handlers have the names and arguments of the handlers of Ignite's own loggers, and log the same names and steps.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ __all__ = [
 
 
 class RankzeroLogger(LazyRun, BaseLogger):  # type: ignore[misc]  # to mypy, Ignite is Any
-    """Logs to a run, which begins when it is first needed; it has all methods of a `rankzero.Run`.
+    """Logs to a run, which begins on first use; it has all methods of a `rankzero.Run`.
 
     Its handlers can be attached on each rank; only rank zero logs. As a context manager it ends the run as ``success``,
     ``failed`` or ``aborted``, by what leaves the block.
 
     Args:
         loggers: the ``loggers`` of `rankzero.start`; or a Run, which `close` does not end.
-        run: the same as a Run in the place of ``loggers``.
+        run: the same as a Run as ``loggers``.
         **settings: further arguments of `rankzero.start`.
 
     Raises:
@@ -60,7 +59,7 @@ class RankzeroLogger(LazyRun, BaseLogger):  # type: ignore[misc]  # to mypy, Ign
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # copying and unpickling ask for some before there are attributes
+        if name.startswith("_"):  # used by copying and unpickling before attributes are set
             raise AttributeError(name)
         return getattr(self.run, name)
 

@@ -1,4 +1,4 @@
-"""The run of a framework's logger or callback: it begins when it is first needed, or the user has started it."""
+"""The run of a framework's logger or callback, which begins on first use, or was started by the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rankzero.run.start import check, start
 
 
 def start_in_training(loggers: Any = None, **settings: Any) -> Run:
-    """Start a run when the training has begun, which a tracker must not end.
+    """Start a run during training, which a tracker must not end.
 
     If another process writes to the run, a new one begins. A run whose trackers cannot be used is kept on disk. Both
     cause a warning.
@@ -37,14 +37,14 @@ def start_in_training(loggers: Any = None, **settings: Any) -> Run:
 def numbered(settings: Mapping[str, Any], number: object) -> dict[str, Any]:
     """Return settings with a number after the run id, if they or ``RANKZERO_RUN_ID`` set one.
 
-    So each trial or training is a run of its own, and a job that is started again resumes each of them.
+    So each trial or training is a separate run, and a job that is started again resumes each of them.
     """
     run_id = settings.get("run_id") or os.environ.get("RANKZERO_RUN_ID", "").strip()
     return {**settings, "run_id": f"{run_id}-{number}"} if run_id else {**settings}
 
 
 def check_arguments(loggers: Any, run: Run | None, settings: Mapping[str, Any]) -> Run | None:
-    """Return the Run that is given, if one is; else check the arguments of `rankzero.start`.
+    """Return the given Run, or check the arguments of `rankzero.start` if there is none.
 
     Raises:
         ConfigError: an argument is invalid, or a Run is given together with other arguments.
@@ -67,13 +67,13 @@ class LazyRun:
     """A base class of loggers that have a run, which begins as `start_in_training` does.
 
     The class of a framework may be another base. The methods can be called on each rank, and only rank zero logs. A
-    copy has a run of its own.
+    copy has a separate run.
 
     As a context manager it ends the run as ``success``, ``failed`` or ``aborted``, by what leaves the block.
 
     Args:
         loggers: the ``loggers`` of `rankzero.start`; or a Run, which is not ended.
-        run: the same as a Run in the place of ``loggers``.
+        run: the same as a Run as ``loggers``.
         **settings: further arguments of `rankzero.start`.
 
     Raises:
@@ -101,7 +101,7 @@ class LazyRun:
         return self._run
 
     def close(self) -> None:
-        """End the run, unless it was given. In a ``finally`` or ``except`` block the error decides about its status."""
+        """End the run, unless it was given. In a ``finally`` or ``except`` block the error determines its status."""
         self._finalize(sys.exception())
         self._end_own_run()
 
@@ -125,14 +125,14 @@ class LazyRun:
 
 
 class TrainingRun(LazyRun):
-    """A base class of callbacks: the run of a training, which is a success once the framework says that it ended well.
+    """A base class of callbacks: the run of a training, which is a success if the framework reports a successful end.
 
-    The run stays open, for what is logged afterwards, until `close`, the end of the process, or until the callback is
+    The run stays open, for later log calls, until `close`, the end of the process, or until the callback is
     garbage-collected. That of a copy ends with its training.
     """
 
     says_when_it_ends = True
-    """Whether the framework calls the callback at the end of each training that ends well."""
+    """Whether the framework calls the callback at the end of each successful training."""
     _is_trained = False
     _is_closed = False
     _is_copy = False
@@ -141,11 +141,11 @@ class TrainingRun(LazyRun):
         return {**super().__getstate__(), "_is_copy": True}
 
     def begin_training(self, params: Any = None, *, of_new_model: bool = False) -> None:
-        """Begin the run if need be, and log the parameters; until `end_training`, its status is ``failed``.
+        """Begin the run if necessary, and log the parameters; until `end_training`, its status is ``failed``.
 
         Args:
             params: the parameters of the training.
-            of_new_model: whether a second training is a run of its own; else it continues the first one's run.
+            of_new_model: whether a second training is a separate run; otherwise it continues the first one's run.
         """
         if self._run is not self._given and (self._is_closed or (of_new_model and self._is_trained)):
             self._end_own_run()
@@ -165,7 +165,7 @@ class TrainingRun(LazyRun):
         self._is_closed = True
 
     def end_training(self) -> None:
-        """Record that the training has ended well."""
+        """Record that the training was successful."""
         self.run.finalize("success")
-        if self._is_copy:  # made by the framework, such as one in a worker: nobody logs more to it
+        if self._is_copy:  # made by the framework, for example in a worker: it logs no more
             self.close()

@@ -18,7 +18,7 @@ from rankzero.run.start import check, start
 
 
 class LoggedTrial(BaseTrial):  # type: ignore[misc]  # to mypy, Optuna is Any
-    """A trial of Optuna's, such as a Trial or FixedTrial, with the run that it is logged to."""
+    """A trial of Optuna, such as a Trial or FixedTrial, with its run."""
 
     run: Run
     """The run of the trial."""
@@ -37,8 +37,8 @@ def _with_run(trial: Any, run: Run) -> LoggedTrial:
 def log_trials(loggers: Any = None, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator of an objective, a function or method: each call of it is a run in the group of the study.
 
-    The run has the parameters of the trial, what it reports as ``intermediate_value``, and the result as ``value``, or
-    under the metric names of the study. It ends as ``success``, as ``aborted`` if the trial is pruned, or as
+    The run has the parameters of the trial, the reported values as ``intermediate_value``, and the result as ``value``,
+    or with the metric names of the study. It ends as ``success``, as ``aborted`` if the trial is pruned, or as
     ``failed``. The objective is given a `LoggedTrial`, so it can log more with ``trial.run``.
 
     Args:
@@ -62,7 +62,7 @@ def log_trials(loggers: Any = None, **settings: Any) -> Callable[[Callable[..., 
                 (each for each in (*arguments, *named_arguments.values()) if isinstance(each, BaseTrial)), None
             )
             if trial is None:
-                raise TypeError("the objective needs a trial of Optuna's among its arguments")
+                raise TypeError("the objective needs an Optuna trial among its arguments")
             study = getattr(trial, "study", None)  # a FixedTrial has none
             number = trial.number if study else f"trial-{trial.number}"
             named = {"name": f"{study.study_name}-{number}", "group": study.study_name} if study else {"name": number}

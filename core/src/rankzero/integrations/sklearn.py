@@ -17,8 +17,8 @@ class RankzeroCallback(TrainingRun):
 
     Args:
         loggers: the ``loggers`` of `rankzero.start`; or a Run, which the callback does not end.
-        run: the same as a Run in the place of ``loggers``.
-        scoring: what to score on the training data after each iteration, as in ``GridSearchCV``; None for nothing.
+        run: the same as a Run as ``loggers``.
+        scoring: the scores to compute on the training data after each iteration, as in ``GridSearchCV``; None for none.
         **settings: further arguments of `rankzero.start`.
     """
 

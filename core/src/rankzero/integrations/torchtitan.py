@@ -23,14 +23,14 @@ class RankzeroLogger(LazyRun, BaseLogger):  # type: ignore[misc]  # to mypy, tor
 
 
 class RankzeroMetricsProcessor(MetricsProcessor):  # type: ignore[misc]
-    """torchtitan's metrics processor, which logs to a run, too.
+    """torchtitan's metrics processor, which also logs to a run.
 
-    Rank zero logs. With pipeline parallelism the loss is known to a rank of the last stage only.
+    Rank zero logs. With pipeline parallelism only a rank of the last stage knows the loss.
     """
 
     @dataclass(kw_only=True, slots=True)
     class Config(MetricsProcessor.Config):  # type: ignore[misc]
-        """The config of the metrics processor; what is not set here comes from rankzero's environment variables."""
+        """The config of the metrics processor; rankzero's environment variables are the defaults."""
 
         loggers: str | None = None
         """The logger of the run, or several, comma-separated."""

@@ -34,7 +34,7 @@ _WATCHED = ("gradients", "parameters", "all", None)
 
 
 def _never_raises(event: Callable[..., None]) -> Callable[..., None]:
-    """Decorate an event: an error becomes a warning, and the training goes on."""
+    """Decorate an event: an error becomes a warning."""
 
     @functools.wraps(event)
     def guarded(self: RankzeroCallback, /, *args: Any, **kwargs: Any) -> None:
@@ -54,20 +54,20 @@ def _never_raises(event: Callable[..., None]) -> Callable[..., None]:
 class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Transformers is Any
     """Logs metrics, parameters and checkpoints of a Trainer to a run, which begins with the first event that logs.
 
-    A callback has one run: later calls of ``train()``, ``evaluate()`` and ``predict()`` go on with it. The run stays
+    A callback has one run: later calls of ``train()``, ``evaluate()`` and ``predict()`` continue it. The run stays
     open until ``callback.run.finish()``, the end of the process, or until the callback is garbage-collected. Each trial
-    of a hyperparameter search is a run of its own. If training resumes from a checkpoint, the run that made the
-    checkpoint goes on, rewound to its step. No event raises; a run whose trackers cannot be used is kept on disk, with
+    of a hyperparameter search is a separate run. If training resumes from a checkpoint, the run of the checkpoint is
+    continued, rewound to its step. No event raises; a run whose trackers cannot be used is kept on disk, with
     a warning.
 
     Args:
         loggers: the ``loggers`` of `rankzero.start`; or a Run, which the callback does not end.
-        run: the same as a Run in the place of ``loggers``.
+        run: the same as a Run as ``loggers``.
         checkpoints: whether to log each checkpoint, by hard links; each logger's ``log_model`` says whether it is
             uploaded.
         watch: log histograms of ``"gradients"``, ``"parameters"`` or ``"all"``; None for none.
         watch_freq: the number of forward passes between two histograms; by default ``logging_steps``, but at least 100.
-        resume: whether a checkpoint's run goes on when training resumes from the checkpoint.
+        resume: whether to continue a checkpoint's run when training resumes from the checkpoint.
         **settings: further arguments of `rankzero.start`. By default the name is ``TrainingArguments.run_name``, and
             the project is ``TrainingArguments.project`` if that is set.
 
@@ -110,7 +110,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         self._warner = OnceWarner()
 
     def __getstate__(self) -> dict[str, Any]:
-        copy = object.__new__(type(self))  # without a run: it begins its own
+        copy = object.__new__(type(self))  # without a run: it begins another one
         copy.__dict__.update(self.__dict__)
         copy._reset()
         return copy.__dict__
@@ -127,7 +127,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         run = self._begin(args, state, model)
         if state.global_step:  # it resumes from a checkpoint
             run.rewind(state.global_step)
-        run.finalize("failed")  # until the training has ended well
+        run.finalize("failed")  # until the training has succeeded
         if state.is_world_process_zero:
             state.stateful_callbacks[_KEY] = {"run_id": run.id, "project": run.project}
         if self._watch is not None and model is not None:
@@ -210,7 +210,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         return self.run
 
     def _resumed(self, state: TrainerState) -> Run | None:
-        """Return the run that made the checkpoint from which the training resumes, if it can go on."""
+        """Return the run of the checkpoint from which the training resumes, if it can be continued."""
         made_by = state.stateful_callbacks.get(_KEY) if self._resume and state.global_step else None
         if not made_by or self._settings.get("run_id") or not state.is_world_process_zero:
             return None
@@ -219,7 +219,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
         try:
             return start(self._loggers, **{**self._settings, **made_by, "resume": "must"})
         except RankzeroError as error:
-            self._warner.warn("resume", f"the run of the checkpoint cannot go on, so a new one begins: {error}")
+            self._warner.warn("resume", f"the run of the checkpoint cannot be continued, so a new one begins: {error}")
             return None
 
     def _start(self, args: TrainingArguments, state: TrainerState) -> Run:
@@ -238,7 +238,7 @@ class RankzeroCallback(TrainerCallback):  # type: ignore[misc]  # to mypy, Trans
             return identity | ({"group": name} if name else {})
         return identity | ({"name": name} if name else {})
 
-    # What is logged
+    # Checkpoints, completions
 
     def _log_checkpoint(self) -> None:
         saved, self._saved = self._saved, None
@@ -266,7 +266,7 @@ def _ray_trial() -> str | None:
 
 
 def _trial(default: int) -> int | str:
-    """Return the id of Ray Tune's trial, or the number of Optuna's, which the Trainer does not tell a callback."""
+    """Return the id of Ray Tune's trial, or the number of Optuna's, which the Trainer does not pass to a callback."""
     frame: FrameType | None = None if (ray_trial := _ray_trial()) else sys._getframe()
     while frame is not None:
         number = getattr(frame.f_locals.get("trial"), "number", None)

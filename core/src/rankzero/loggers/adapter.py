@@ -269,8 +269,8 @@ class TrackerLogger(Logger):
         name = getattr(sys.modules.get(self.sdk), "__name__", self.sdk)
         if name.startswith("rankzero.compat."):
             raise ConfigError(
-                f"{name} has taken the place of {self.sdk} in this process, so that only a process of its own can "
-                'deliver: start the run with delivery="process"'
+                f"{name} replaces {self.sdk} in this process, so that only a separate process can deliver: start the "
+                'run with delivery="process"'
             )
 
     def discard(self) -> None:

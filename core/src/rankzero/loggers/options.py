@@ -150,9 +150,9 @@ def check_option(option: Option, value: Any) -> None:
     """
     if option.kind is not None and not isinstance(value, option.kind):
         shown = "" if option.secret else f", not {value!r}"
-        raise ConfigError(f"{option.name} is {_KINDS[option.kind]}{shown}")
+        raise ConfigError(f"{option.name} must be {_KINDS[option.kind]}{shown}")
     if option.choices and value not in option.choices:
         listed = ", ".join(map(repr, option.choices))
         raise ConfigError(
-            f"{option.name} is one of {listed}, not {value!r}.{did_you_mean(str(value), map(str, option.choices))}"
+            f"{option.name} must be one of {listed}, not {value!r}.{did_you_mean(str(value), map(str, option.choices))}"
         )

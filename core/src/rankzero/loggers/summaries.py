@@ -1,4 +1,4 @@
-"""The summaries of metrics that `define_metric` asks for, such as the minimum of a loss."""
+"""The summaries of metrics from `define_metric`, such as the minimum of a loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUMMARIES = (*KINDS, "best", "none", "copy")
 
 
 def kinds_of(summary: str | None, goal: str | None) -> tuple[tuple[str, ...] | None, str | None]:
-    """Return the `KINDS` that a definition asks for, None for the tracker's default; and what is wrong with it.
+    """Return the `KINDS` of a definition (None for the tracker's default), and a description of its error, if any.
 
     Args:
         summary: some of `KINDS`, separated by commas; ``none``; or ``best``, which needs a goal.

@@ -103,7 +103,7 @@ def encode_figure(figure: Any) -> Encoded:
         return text.getvalue().encode(), ".html"
     owner: Any = figure if hasattr(figure, "savefig") else getattr(figure, "figure", None)
     if not hasattr(owner, "savefig"):
-        raise TypeError(f"a figure is one of matplotlib or plotly, or a path, not {type(figure).__name__}")
+        raise TypeError(f"a figure must be from matplotlib or plotly, or a path, not {type(figure).__name__}")
     buffer = io.BytesIO()
     owner.savefig(buffer, format="png")
     return buffer.getvalue(), ".png"

@@ -14,7 +14,7 @@ def batch_sizes(batch: Any) -> Iterator[int]:
     """Yield the length of each tensor and array in ``batch``, in order.
 
     A batch may be nested in mappings, sequences and dataclasses. A tensor without dimensions counts as one sample.
-    The search ends after 1,000 objects, and at one that cannot be read.
+    The search ends after 1,000 objects, and at an unreadable object.
     """
     for each in islice(_walk(batch), _MOST):
         if isinstance(each, int):

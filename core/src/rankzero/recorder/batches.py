@@ -8,13 +8,13 @@ from typing import Any
 
 
 class Batches:
-    """The batches of a loader; each iteration over them is a loop of its own.
+    """The batches of a loader; each iteration over them is a separate loop.
 
-    It is not an iterator: a wrapper such as tqdm would keep a loop open that was left.
+    It is not an iterator, because a wrapper such as tqdm would keep it, and its loop, open after a ``break``.
 
     Args:
         iterate: begins a loop.
-        length: the number of batches, None if unknown.
+        length: the number of batches; None if unknown.
     """
 
     def __init__(self, iterate: Callable[[], Iterator[Any]], length: int | None) -> None:
@@ -36,10 +36,10 @@ class Batches:
 
 
 def length_of(batches: Iterable[Any]) -> int | None:
-    """Return the number of batches, None if unknown."""
+    """Return the number of batches; None if unknown."""
     try:
         return len(batches)  # type: ignore[arg-type]
-    except Exception:  # of any kind: the length is only shown
+    except Exception:  # any: the length is only for display
         return None
 
 
@@ -58,14 +58,14 @@ class LookAhead:
     """Iterates over batches, and fetches each one before it is needed.
 
     Args:
-        batches: what to iterate over.
+        batches: the batches to iterate over.
     """
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self._iterator = iter(batches)
         self._next: list[Any] = []
         self.is_last = False
-        """Whether the batch that was returned last is the last of all."""
+        """Whether the last returned batch is the last one."""
 
     def __iter__(self) -> Iterator[Any]:
         return self

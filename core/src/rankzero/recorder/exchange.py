@@ -1,12 +1,12 @@
 """``sync_dist``: reduce the metrics of a loop over all ranks, with one all_reduce for each process group.
 
-The ranks first agree on a layout: which metric has which slots in the tensor that is reduced. For that they gather all
-names, the first time in a stage, and again when a rank has a new name. So ranks may log different names.
+The ranks first agree on a layout: the slots of each metric in the tensor to reduce. For this they gather all names,
+first in each stage, and again when a rank has a new name. So ranks may log different names.
 
-Ranks may also have different numbers of batches. Beside the slots the tensor holds two flags: whether this rank is at
+Ranks may also have different numbers of batches. Beside the slots, the tensor has two flags: whether this rank is at
 the end of its loop, and whether it has a name that is not in the layout. A rank at the end takes part in the
 reductions of the others until all are at the end; the last reduction has the values of the epoch. Each metric's slots
-begin with a flag, too: whether this rank has the metric.
+begin with another flag: whether this rank has the metric.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rankzero.recorder.values import is_tensor
 
 
 class Key(NamedTuple):
-    """A value that is reduced."""
+    """Identifies a value to reduce."""
 
     level: str
     """``step`` or ``epoch``."""
     name: str
-    """As it is written."""
+    """The written name."""
     reduce_fx: str
 
 
@@ -55,7 +55,7 @@ class Exchange:
 
     @property
     def has_step_values(self) -> bool:
-        """Whether some rank logs a value that is reduced at each step that is written."""
+        """Whether any rank logs a value that is reduced at each written step."""
         return any(key.level == "step" for key in self._layout)
 
     def reduce(self, mine: Mapping[Key, Offer], *, at_end: bool) -> dict[Label, float] | None:
@@ -139,7 +139,7 @@ def pack(slots: Sequence[Any], device: Any) -> Any:
 
 
 def is_distributed(group: Any = None) -> bool:
-    """Return whether there are other ranks in ``group``, and this one belongs to it."""
+    """Return whether ``group`` contains this rank and others."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return False
@@ -152,12 +152,12 @@ def is_distributed(group: Any = None) -> bool:
 
 
 def normal_group(group: Any) -> Any:
-    """Return the group, but None for the group of all ranks."""
+    """Return the group; None for the group of all ranks."""
     return None if is_distributed() and group is _distributed().group.WORLD else group
 
 
 def group_name(group: Any) -> str:
-    """Return the name that a group has on all of its ranks; empty for the group of all."""
+    """Return the name of a group, the same on all its ranks; empty for the group of all ranks."""
     return "" if group is None else str(group.group_name)
 
 

@@ -1,4 +1,4 @@
-"""Computes the norms of a model's gradients in few kernels, without waiting for them."""
+"""Compute the norms of a model's gradients in few kernels, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _order(norm_type: Any) -> float:
         order = math.nan
     if not order > 0:
         raise RecorderError(
-            f"norm_type={norm_type!r}: it is a positive number, or 'inf' for the largest absolute value"
+            f"norm_type must be a positive number, or 'inf' for the largest absolute value, not {norm_type!r}"
         )
     return order
 
@@ -73,9 +73,7 @@ def _named_parameters(source: Any) -> Iterator[tuple[str, Any]]:
     for number, each in enumerate(source):
         name, parameter = each if isinstance(each, tuple) and len(each) == 2 else (str(number), each)
         if not isinstance(parameter, torch.Tensor):
-            raise RecorderError(
-                f"gradient norms are those of a torch.nn.Module or of parameters, not of {type(parameter).__name__}"
-            )
+            raise RecorderError(f"gradient norms need a torch.nn.Module or parameters, not {type(parameter).__name__}")
         yield name, parameter
 
 

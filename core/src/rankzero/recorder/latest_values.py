@@ -13,18 +13,18 @@ from rankzero.recorder.metrics import Label, LoggedMetric
 
 
 class LatestValues:
-    """The newest values, by the names under which they can be read: those that are written, and the logged ones."""
+    """The newest values, by their written and logged names."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
         self._of_rank_zero: set[str] = set()
 
     def note(self, label: Label, value: Any) -> None:
-        """Set a value that is written."""
+        """Set a written value."""
         self._values[label.plain_name] = self._values[label.name] = value
 
     def note_plain(self, values: dict[str, Any]) -> None:
-        """Set values that have no label."""
+        """Set values without labels."""
         self._values.update(values)
 
     def hide(self, label: Label) -> None:
@@ -37,7 +37,7 @@ class LatestValues:
             self._values.update(self._of_steps(loop))
 
     def all(self, open_loops: Iterable[Loop]) -> dict[str, Any]:
-        """Return what can be read now: name → Python number or tensor."""
+        """Return name → Python number or tensor of all readable values."""
         values = dict(self._values)
         for loop in open_loops:
             values.update(self._of_steps(loop) if loop.phase is Phase.TRAIN else self._between(loop))
@@ -47,7 +47,7 @@ class LatestValues:
         """Return one value.
 
         Raises:
-            KeyError: nothing was logged under that name, or on rank zero only.
+            KeyError: nothing was logged with this name, or on rank zero only.
         """
         values = self.all(open_loops)
         if name in values:

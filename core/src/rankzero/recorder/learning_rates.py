@@ -1,4 +1,4 @@
-"""Reads the learning rates of optimizers, with the names of Lightning's LearningRateMonitor."""
+"""Read the learning rates of optimizers, with the names of Lightning's LearningRateMonitor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _INTERVALS = ("step", "epoch")
 
 
 class LearningRateMonitor:
-    """Reads learning rates, and momenta and weight decays where asked.
+    """Reads learning rates, and if requested momenta and weight decays.
 
-    Names: ``lr-Adam``; ``lr-Adam-1`` for the second optimizer of the class; ``lr-Adam/pg1`` or ``lr-Adam/NAME`` where
-    an optimizer has several parameter groups, or one with a name. Suffixes are ``-momentum`` and ``-weight_decay``.
-    Optimizers of schedulers are counted before the others. Groups that are added later are read, too; the names are
-    then as if the optimizer had had them from the beginning.
+    Names: ``lr-Adam``; ``lr-Adam-1`` for the second optimizer of the class; ``lr-Adam/pg1`` or ``lr-Adam/NAME`` if an
+    optimizer has several parameter groups, or one with a name. Suffixes are ``-momentum`` and ``-weight_decay``.
+    Optimizers of schedulers are counted before the others. Groups can be added later; the names are then as if the
+    optimizer had them from the beginning.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class LearningRateMonitor:
                 the same name.
         """
         if logging_interval not in _INTERVALS:
-            raise RecorderError(f"logging_interval={logging_interval!r}: it is 'step' or 'epoch'")
+            raise RecorderError(f"logging_interval must be 'step' or 'epoch', not {logging_interval!r}")
         if not optimizers:
-            raise RecorderError("monitor_learning_rate() takes optimizers or schedulers, and got none")
+            raise RecorderError("monitor_learning_rate() needs an optimizer or scheduler")
         self.logging_interval = logging_interval
         self._log_momentum = log_momentum
         self._log_weight_decay = log_weight_decay
@@ -61,10 +61,10 @@ class LearningRateMonitor:
     def read(self) -> dict[str, Any]:
         """Return name → learning rate; a tensor where the optimizer keeps one, which is not read.
 
-        A group whose learning rate is None, as where an optimizer finds its own, is left out.
+        A group whose learning rate is None, as in an optimizer that computes its own, is left out.
 
         Raises:
-            RecorderError: a group was added that has the name of another one.
+            RecorderError: an added group has the name of another one.
         """
         found: dict[str, Any] = {}
         for optimizer, names in zip(self._optimizers, self._names(), strict=True):
@@ -90,14 +90,14 @@ class LearningRateMonitor:
 
 
 def _distinct(given: Sequence[Any]) -> list[Any]:
-    """Return the optimizers themselves, each once, those of schedulers first."""
+    """Return the optimizers, each once, those of schedulers first."""
     of_schedulers = {id(found): found for each in given if not _has_groups(each) for found in [_optimizer_of(each)]}
     by_themselves = {id(found): found for each in given if _has_groups(each) for found in [_optimizer_of(each)]}
     return list((of_schedulers | by_themselves).values())
 
 
 def _optimizer_of(given: Any) -> Any:
-    """Return the innermost optimizer of ``given``, whose class is part of the name."""
+    """Return the innermost optimizer of ``given``; its class is part of the name."""
     found, seen = given, set()
     while id(found) not in seen:
         seen.add(id(found))
@@ -105,7 +105,7 @@ def _optimizer_of(given: Any) -> Any:
     if not _has_groups(found):
         raise RecorderError(
             f"a learning rate is read from a torch optimizer or a learning rate scheduler, not {type(given).__name__}; "
-            "pass each as an argument of its own"
+            "pass each one as a separate argument"
         )
     return found
 
@@ -123,7 +123,7 @@ def _group_names(name: str, groups: Sequence[dict[str, Any]]) -> list[str]:
     if twice:
         raise RecorderError(
             f"{name} has several parameter groups named {', '.join(twice)}, whose learning rates could not be "
-            "distinguished; give each group a name of its own"
+            "distinguished; give each group a different name"
         )
     return [f"{name}/{suffix}" for suffix in suffixes]
 

@@ -1,4 +1,4 @@
-"""The options of a log call, checked; the phase of training decides the defaults and what is allowed."""
+"""Check the options of a log call; their defaults and valid values depend on the phase of training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rankzero.errors import RecorderError
 
 
 class Phase(enum.Enum):
-    """Where in a training a log call is made; the values are words of error messages."""
+    """The place of a log call in a training; the values are for error messages."""
 
     TRAIN = "in a train loop"
     EVALUATION = "in a validate or test loop"
@@ -18,7 +18,7 @@ class Phase(enum.Enum):
 
 
 class LogOptions(NamedTuple):
-    """The options of `rankzero.Recorder.log`, as they were given."""
+    """The given options of `rankzero.Recorder.log`."""
 
     prog_bar: bool = False
     logger: bool | None = None
@@ -39,7 +39,7 @@ _BUILTINS = {id(sum): "sum", id(min): "min", id(max): "max"}
 
 
 def levels(name: str, phase: Phase, options: LogOptions) -> tuple[bool, bool]:
-    """Return (on_step, on_epoch), with the phase's defaults in the place of None.
+    """Return (on_step, on_epoch), with the phase's defaults instead of None.
 
     Raises:
         RecorderError: they are invalid in this phase, or both are False.
@@ -74,7 +74,7 @@ def reduction_name(name: str, reduce_fx: Any) -> str:
         found = {**_BUILTINS, **of_torch}.get(id(reduce_fx))
     if found is None:
         raise RecorderError(
-            f"log({name!r}, reduce_fx={reduce_fx!r}): it is one of 'mean', 'sum', 'min', 'max'; for any other "
+            f"log({name!r}, reduce_fx={reduce_fx!r}): reduce_fx must be 'mean', 'sum', 'min' or 'max'; for any other "
             "reduction log a torchmetrics.Metric"
         )
     return found

@@ -1,4 +1,4 @@
-"""One loop over batches, or the time between two loops: what was logged there."""
+"""The metrics of one loop over batches, or of the time between two loops."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Loop:
 
     Args:
         stage: ``train``, ``validate`` or ``test``; None between the loops.
-        phase: where its log calls are made.
+        phase: the place of its log calls.
         warner: warns of log calls that are probably mistakes.
         is_kept: whether metrics reach loggers and can be read.
     """
@@ -96,7 +96,7 @@ class Loop:
                     f"the metric {name!r} has no value of the step, because only its update() was called: call the "
                     "object itself, or log it with on_step=False, on_epoch=True",
                 )
-        if is_new:  # only now, so that a refused call leaves nothing
+        if is_new:  # only now, so that a failed call adds nothing
             self._metrics[name, self.dataloader_idx] = metric
             self._by_written_name |= dict.fromkeys((metric.step.name, metric.epoch.name), metric)
         self.has_logged = True

@@ -1,4 +1,4 @@
-"""One metric of a loop: its last step value, and its value over the epoch so far."""
+"""A metric of a loop: its last step value, and its value over the epoch so far."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rankzero.recorder.reduction import Reduction, make_reduction
 from rankzero.recorder.values import is_metric, is_tensor
 
 SUFFIX = "/dataloader_idx_"
-"""Part of the name of a metric, where there are several dataloaders."""
+"""Part of a metric's name if there are several dataloaders."""
 
 
 class Label(NamedTuple):
-    """The name of a value, and where it is shown."""
+    """The names of a value, and its display."""
 
     name: str
-    """As it is written."""
+    """The written name."""
     plain_name: str
-    """As it was logged; differs from ``name`` if both step and epoch are written."""
+    """The logged name; differs from ``name`` if both step and epoch are written."""
     reaches_loggers: bool
     in_progress_bar: bool
 
@@ -28,9 +28,9 @@ class LoggedMetric:
     """A metric of one loop.
 
     Args:
-        name: as it was logged.
-        options: of the log call.
-        phase: where it is logged.
+        name: the logged name.
+        options: the options of the log call.
+        phase: the place of the log call.
         dataloader_idx: the loader's index, if it is added to the name.
 
     Raises:
@@ -51,13 +51,13 @@ class LoggedMetric:
         """The value of the last step that had one."""
         self.last_weight: Any = 1
         self.last_of_all: float | None = None
-        """`last` over all ranks, once that was reduced."""
+        """`last` reduced over all ranks, if that was done."""
         self.is_fresh = False
         """Whether `last` is newer than the last row."""
 
     @property
     def newest(self) -> Any:
-        """The value of the last step that had one; over all ranks, if it was reduced."""
+        """The value of the last step that had one, over all ranks if it was reduced."""
         return self.last if self.last_of_all is None else self.last_of_all
 
     @property
@@ -141,7 +141,9 @@ class TorchMetric(LoggedMetric):
         if not is_metric(metric):
             raise self._mixed()
         if self.metric is not None and self.metric is not metric:  # == of Metrics is a Metric
-            raise RecorderError(f"two torchmetrics.Metric objects are logged as {self.name!r}; give each a name")
+            raise RecorderError(
+                f"two torchmetrics.Metric objects are logged as {self.name!r}; give them different names"
+            )
         self.metric = metric
         value = getattr(metric, "_forward_cache", None)
         if self.on_step and value is not None:
@@ -167,7 +169,7 @@ class TorchMetric(LoggedMetric):
 
 
 def make_metric(name: str, value: Any, options: LogOptions, phase: Phase, dataloader_idx: int | None) -> LoggedMetric:
-    """Return the metric of a name that is logged for the first time in a loop.
+    """Return a new metric for the first log call with its name in a loop.
 
     Raises:
         RecorderError: as `LoggedMetric`, or the name is invalid.

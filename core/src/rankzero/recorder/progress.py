@@ -43,7 +43,7 @@ def make_progress(kind: str | Literal[False] | None, version: str) -> Progress:
         kind = None
     if kind is not None and kind not in _KINDS:
         raise RecorderError(
-            f"progress_bar={kind!r}: it is one of 'auto', 'rich', 'tqdm' and None.{did_you_mean(str(kind), _KINDS)}"
+            f"progress_bar must be 'auto', 'rich', 'tqdm' or None, not {kind!r}.{did_you_mean(str(kind), _KINDS)}"
         )
     has_tqdm = importlib.util.find_spec("tqdm") is not None
     if kind == "tqdm" and not has_tqdm:
@@ -93,12 +93,12 @@ class Progress:
         self._make = make
         self._bars: Bars | None = None
         self._metrics = ShownMetrics(fixed or {})
-        self._loops: list[_Loop] = []  # the outermost first, which may be an epoch that has ended
+        self._loops: list[_Loop] = []  # the outermost first; it may be an ended epoch
         self._due = 0.0
         _all.add(self)
 
     def begin(self, description: str, total: int | None) -> None:
-        """A loop begins, within the one that runs.
+        """Begin a loop inside the current one.
 
         Args:
             description: such as ``epoch 3`` or ``validate``.
@@ -109,7 +109,7 @@ class Progress:
         self._try(self._begin, description, total)
 
     def advance(self, metrics: Mapping[str, Any]) -> None:
-        """One batch of the innermost loop is done.
+        """Count a batch of the innermost loop.
 
         Args:
             metrics: name → Python number or one-element tensor; only read when it is time to draw.
@@ -122,7 +122,7 @@ class Progress:
             self._try(self._draw)
 
     def end(self) -> None:
-        """The innermost loop has ended."""
+        """End the innermost loop."""
         if self._loops:
             self._try(self._end)
 

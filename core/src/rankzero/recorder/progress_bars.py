@@ -54,7 +54,7 @@ def _terminal_file() -> Any:
 
 
 def _is_terminal(name: str) -> bool:
-    stream = getattr(sys, name)  # which may be an object of the program's own
+    stream = getattr(sys, name)  # the program may have replaced it
     return stream is not None and stream is getattr(sys, f"__{name}__") and bool(stream.isatty())
 
 
@@ -125,7 +125,7 @@ class TqdmBars:
     def __init__(self, *, is_notebook: bool) -> None:
         from tqdm import auto, contrib, std
 
-        # Without the thread that redraws bars that have not moved for a while.
+        # Without the thread that redraws idle bars.
         base: Any = auto.tqdm if is_notebook else std.tqdm
         self._tqdm: Any = type("Bar", (base,), {"monitor_interval": 0})
         self._file = None if is_notebook else _terminal_file()

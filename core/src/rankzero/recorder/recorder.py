@@ -1,7 +1,7 @@
 """`Recorder`: Lightning's ``self.log`` for any training loop.
 
-It wraps the loop's iterators, so it knows step, epoch and stage. `Recorder.log` gathers values, and rows go to the run
-when they are due. It works on every rank, so that all of them can read the reduced values; only rank zero writes.
+It wraps the loop's iterators, so it knows step, epoch and stage. `Recorder.log` collects values, which are written to
+the run in rows. It works on every rank, so that all can read the reduced values; only rank zero writes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from rankzero.recorder.values import detached_copy, is_collection, is_tensor
 
 
 class Recorder:
-    """Gathers the values that a training loop logs, and writes them to a run; made by `Run.recorder`.
+    """Collects the values of a training loop, and writes them to a run; created by `Run.recorder`.
 
     Args:
-        run: the run that gets the rows.
-        log_every_n_steps: step values are written at every n-th optimizer step; 0 for never.
+        run: the run to log to.
+        log_every_n_steps: write step values at every n-th optimizer step; 0 for never.
         accumulate_grad_batches: the number of batches in an optimizer step, see `should_step`.
         sync_dist: the default of `log`'s ``sync_dist``. With True, each rank takes part in the reduction at the end of
             each loop, even if it had no batch.
@@ -75,7 +75,7 @@ class Recorder:
 
     @property
     def global_step(self) -> int:
-        """The number of optimizer steps that are done; in the body of `train`, the number of the current step."""
+        """The number of completed optimizer steps; in the body of `train`, the number of the current step."""
         return self._training.state.global_step
 
     @property
@@ -98,7 +98,7 @@ class Recorder:
 
     @property
     def should_log(self) -> bool:
-        """Whether the step values of this batch are written; a guard for values that are expensive to compute."""
+        """Whether the step values of this batch are written; check it before computing expensive values."""
         return self._training.loop is not None and self._training.loop.is_due
 
     # Loops
@@ -107,7 +107,7 @@ class Recorder:
         """Return the numbers of the epochs up to ``max_epochs``, from `epoch` on, to iterate over.
 
         An epoch that was left by an exception is repeated by the next call. For another training, such as another fold,
-        make another recorder.
+        create another recorder.
 
         Raises:
             RecorderError: ``max_epochs`` is negative.
@@ -119,7 +119,7 @@ class Recorder:
 
         The batch in which the loop is left counts if anything was logged in it. Without `epochs` around it, each call
         is an epoch, which lasts until the next call. With ``accumulate_grad_batches`` above 1, each batch is fetched
-        one batch early, to know the last one.
+        one batch early, to detect the last one.
 
         Args:
             batches: a DataLoader, or anything else that can be iterated over.
@@ -161,7 +161,7 @@ class Recorder:
 
     def _evaluation(self, stage: str, loaders: tuple[Iterable[Any], ...], limit: int | None = None) -> Batches:
         if not loaders:
-            raise RecorderError(f"rec.{stage}() takes one dataloader or several, and got none")
+            raise RecorderError(f"rec.{stage}() needs at least one dataloader")
         if isinstance(loaders[0], list | tuple) and any(hasattr(each, "dataset") for each in loaders[0]):
             raise RecorderError(f"rec.{stage}() takes several dataloaders one by one: rec.{stage}(*loaders)")
         return Batches(lambda: self._training.evaluate(stage, loaders, limit), total_length(loaders, limit))
@@ -188,7 +188,7 @@ class Recorder:
         """Log one value, without waiting for its device. After the end of the run, this does nothing.
 
         Args:
-            name: the metric's. With both ``on_step`` and ``on_epoch`` it is written as ``name_step`` and
+            name: the metric's name. With both ``on_step`` and ``on_epoch`` it is written as ``name_step`` and
                 ``name_epoch``. The name ``step`` is the x-axis: its value becomes the step of the row.
             value: a number, a tensor of one element, or a ``torchmetrics.Metric`` (computed and reset at the end of the
                 loop).
@@ -206,7 +206,7 @@ class Recorder:
             add_dataloader_idx: add ``/dataloader_idx_N`` to the name where there are several loaders.
             batch_size: the weight in a mean, a number or a tensor of one element, such as a count of tokens; by default
                 the length of the first tensor in the batch.
-            metric_attribute: has no effect; accepted because Lightning has it.
+            metric_attribute: ignored; for compatibility with Lightning.
             rank_zero_only: only rank zero logs this value; it is not reduced, and cannot be read.
 
         Raises:
@@ -215,8 +215,8 @@ class Recorder:
         training = self._training
         if training.is_closed:
             return
-        if training.is_unsettled:
-            training.settle()
+        if training.has_left_loops:
+            training.complete_left()
         loop = training.loop_to_log_to(name)
         given = (
             prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph,
@@ -242,7 +242,7 @@ class Recorder:
         elif isinstance(values, Mapping):
             pairs = values.items()
         else:
-            raise RecorderError(f"log_dict() takes a mapping from name to value, not {type(values).__name__}")
+            raise RecorderError(f"log_dict() needs a mapping from name to value, not {type(values).__name__}")
         for name, value in pairs:
             self.log(name, value, **options)
 
@@ -282,7 +282,7 @@ class Recorder:
             logging_interval: ``"step"``: at each step that is written; ``"epoch"``: when a train loop begins.
             log_momentum: log the momentum, too (Adam's first beta).
             log_weight_decay: log the weight decay, too.
-            log_key_prefix: put before each name, as ``lr-Adam``, ``lr-SGD/pg1``.
+            log_key_prefix: put before each name, such as ``lr-Adam`` or ``lr-SGD/pg1``.
 
         Raises:
             RecorderError: an argument is invalid, or a name is monitored already.
@@ -305,14 +305,13 @@ class Recorder:
     # Reading
 
     def __getitem__(self, name: str) -> float:
-        """Return the newest value of a metric, for a scheduler or to stop early; this waits for its device.
+        """Return the newest value of a metric, for a scheduler or early stopping; this waits for its device.
 
-        A value that was logged with ``sync_dist`` and is not reduced yet (of a step whose row is not written, of a loop
-        that was left by ``break``, or between the loops) is reduced now. So all ranks must read it; `metrics` needs no
-        other rank.
+        A value with ``sync_dist`` that is not reduced yet (of a step whose row is not written, of a loop that was left
+        by ``break``, or between the loops) is reduced now. So all ranks must read it; `metrics` needs no other rank.
 
         Raises:
-            KeyError: nothing was logged under that name, or on rank zero only.
+            KeyError: nothing was logged with this name, or on rank zero only.
         """
         return _as_float(self._read(name))
 
@@ -340,19 +339,19 @@ class Recorder:
         return {name: _as_float(value) for name, value in self._readable().items()}
 
     def _read(self, name: str) -> Any:
-        self._training.settle_for(name)
+        self._training.complete_left_for(name)
         return self._latest.get(name, self._training.readable_loops())
 
     def _readable(self) -> dict[str, Any]:
-        self._training.settle_alone()
+        self._training.complete_left_alone()
         return self._latest.all(self._training.readable_loops())
 
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of training, for a checkpoint; ``epoch`` is the one to continue with.
+        """Return the state of training, for a checkpoint; ``epoch`` is the epoch to continue with.
 
-        At the end of an epoch that is the next one. In the body of `train`, the epoch will be repeated, and the current
+        This is the next one at the end of an epoch. In the body of `train`, the epoch will be repeated, and the current
         step does not count yet.
         """
         return self._training.state.state_dict()
@@ -366,13 +365,13 @@ class Recorder:
             RecorderError: ``state`` does not come from `state_dict`.
         """
         self._training.leave_all()
-        self._training.settle()
+        self._training.complete_left()
         self._training.complete_between()
         self._training.state.load_state_dict(state)
         self._rewind(self.global_step - 1)
 
     def close(self, status: str = "success") -> None:
-        """Write the gathered values, unless training failed; called when the run ends; waits for no other rank.
+        """Write the collected values, unless training failed; called when the run ends; does not wait for other ranks.
 
         Later log calls are not recorded.
         """
@@ -396,7 +395,7 @@ def _checked_count(name: str, value: Any, *, least: int) -> int:
     except TypeError:
         count = None
     if count is None or count < least:
-        raise RecorderError(f"{name} is a whole number from {least} on, not {value!r}")
+        raise RecorderError(f"{name} must be a whole number from {least} on, not {value!r}")
     return count
 
 

@@ -1,4 +1,4 @@
-"""Reduces step values to the value of an epoch (mean, sum, min, max) without waiting for the device.
+"""Reduce step values to the value of an epoch (mean, sum, min, max) without waiting for the device.
 
 Python numbers and tensors are accumulated separately, so that a number never becomes a tensor, and combined at the end.
 """
@@ -39,11 +39,11 @@ class Reduction(ABC):
 
     @abstractmethod
     def slots(self, rank: int, ranks: int) -> Sequence[Any]:
-        """Return what this rank adds to the sums; the number of slots is the same on each rank."""
+        """Return this rank's summands; the number of slots is the same on each rank."""
 
     @abstractmethod
     def merge(self, sums: Sequence[float]) -> float:
-        """Return the value over all ranks, of which at least one has a value; ``sums`` has one number for each slot."""
+        """Return the value over all ranks, of which at least one has a value, from the sum of each slot."""
 
 
 class Total(Reduction):
@@ -180,7 +180,7 @@ def _wide(value: Any) -> Any:
 
 
 def accumulating_dtype(tensor: Any) -> Any:
-    """Return the widest float type of the tensor's device: float64, float32 where there is none."""
+    """Return the widest float type of the tensor's device: float64, or float32 without it."""
     import torch
 
     return torch.float32 if tensor.device.type in _WITHOUT_FLOAT64 else torch.float64

@@ -1,4 +1,4 @@
-"""Writes the values of a loop as rows of the run: of steps, and of epochs."""
+"""Write the values of steps and epochs as rows of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rankzero.values import to_number
 
 
 class MetricsWriter(Protocol):
-    """What a recorder needs of a run."""
+    """The methods of a run that a recorder uses."""
 
     @property
     def version(self) -> str:
@@ -28,10 +28,10 @@ class MetricsWriter(Protocol):
         """Call ``close(status)`` when the run ends."""
 
     def follow(self, loop_step: Callable[[], int | None]) -> None:
-        """Log what has no step at the step that ``loop_step`` returns, unless that is None."""
+        """Log data without a step at the step that ``loop_step`` returns, unless it is None."""
 
     def rewind(self, step: int) -> None:
-        """Supersede what was logged at later steps."""
+        """Supersede the data of later steps."""
 
     def log_metrics(
         self, metrics: Mapping[str, Any], step: int | None = None, *, epoch: int | None = None, stage: str | None = None
@@ -43,7 +43,7 @@ class Rows:
     """Writes rows, and keeps the newest values.
 
     Args:
-        run: the run that gets the rows.
+        run: the run to write to.
         syncing: reduces over ranks.
         latest: the newest values.
     """
@@ -79,11 +79,11 @@ class Rows:
         self.write(row, step, epoch, loop.stage, may_name_step=loop.phase is Phase.TRAIN)
 
     def reduce_for(self, loop: Loop, name: str, *, is_over: bool) -> None:
-        """Reduce the step value that is read as ``name``, if that was not done; the other ranks must take part.
+        """Reduce the step value with this name, if that was not done; the other ranks must take part.
 
         Args:
             loop: of training.
-            name: as it is read; after the loop, the logged name means the value of the epoch.
+            name: the name to read; after the loop, the logged name is that of the epoch's value.
             is_over: whether the loop has ended.
         """
         waiting = [metric for metric in loop.metrics() if waits_for_ranks(metric)]

@@ -1,4 +1,4 @@
-"""Decide which metrics are reduced over which ranks, and when."""
+"""Reduce metrics with ``sync_dist`` over ranks, at steps and at the ends of loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rankzero.recorder.metrics import Label, LoggedMetric, NumberMetric
 
 
 class Syncing:
-    """Reduces metrics that are logged with ``sync_dist``.
+    """Reduces metrics with ``sync_dist``.
 
     Args:
         is_default: whether ``sync_dist`` is the default. Then each rank takes part at the end of each loop, even if it
@@ -53,7 +53,7 @@ class Syncing:
             }
             for exchange in exchanges
         }
-        # Other ranks may still be at their steps, where they reduce in these groups one after the other.
+        # Other ranks may still reduce their steps, in these groups one after the other.
         found = _in_turn({each: offers[each] for each in exchanges if each.has_step_values})
         return found | _in_turn({each: offers[each] for each in exchanges if not each.has_step_values})
 
@@ -85,7 +85,7 @@ def _belongs(metric: LoggedMetric, exchange: Exchange) -> bool:
 
 
 def _in_turn(offers: dict[Exchange, dict[Key, Offer]]) -> dict[Label, float]:
-    """Reduce in one exchange after the other, until all ranks of each are at the end."""
+    """Reduce in one exchange after the other, until all ranks of each exchange are at the end."""
     found: dict[Label, float] = {}
     while offers:
         for exchange, mine in list(offers.items()):

@@ -1,4 +1,4 @@
-"""Tracks the loops of a training: which are running, which were left early, and what is written when they end."""
+"""Track the loops of a training: running loops, loops that were left early, and the values written at their ends."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rankzero.recorder.rows import Rows
 from rankzero.recorder.training_state import TrainingState
 
 ReadRates = Callable[[str], dict[str, Any]]
-"""Returns the learning rates that are logged at each ``step`` or ``epoch``."""
+"""Returns the learning rates to log at each ``step`` or ``epoch``."""
 
 
 class TrainingLoop:
     """The loops of a training, nested as the program nests them.
 
     Args:
-        rows: writes what the loops gather.
+        rows: writes the values of the loops.
         progress: the progress bar.
-        read_rates: called when a step that is written begins, and when a train loop begins.
-        every: step values are written at every n-th optimizer step; 0 for never.
+        read_rates: called at the beginning of a step that is written, and of a train loop.
+        every: write step values at every n-th optimizer step; 0 for never.
         accumulate: the number of batches in an optimizer step.
     """
 
@@ -41,12 +41,12 @@ class TrainingLoop:
         self.should_step = False
         """Whether the optimizer steps with this batch."""
         self.is_closed = False
-        self._lost_steps = False  # whether values of steps were logged, and none was due
-        self._epochs: object = None  # identifies the `epochs()` that runs
+        self._lost_steps = False  # whether step values were logged, but at no step that is written
+        self._epochs: object = None  # identifies the running `epochs()`
         self._warner = OnceWarner()
-        self._open: list[Loop] = []  # a loop's body may hold another loop
-        self._left: list[Loop] = []  # by `break`, and not completed yet
-        self._trained: Loop | None = None  # the last loop of training that is completed
+        self._open: list[Loop] = []  # a loop's body may contain another loop
+        self._left: list[Loop] = []  # by `break`; not completed yet
+        self._trained: Loop | None = None  # the last completed train loop
         self._between = self._new_loop(None, Phase.EPOCH)
 
     @property
@@ -55,8 +55,8 @@ class TrainingLoop:
         return self._open[-1] if self._open else None
 
     @property
-    def is_unsettled(self) -> bool:
-        """Whether something was left early, and `settle` was not called since."""
+    def has_left_loops(self) -> bool:
+        """Whether a loop was left early, and `complete_left` was not called since."""
         return bool(self._left) or self.state.are_epochs_left
 
     def readable_loops(self) -> list[Loop]:
@@ -114,7 +114,7 @@ class TrainingLoop:
             for batch in batches if ahead is None else ahead:
                 self._begin_train_batch(loop, batch, is_last=ahead is not None and ahead.is_last)
                 yield batch
-                del batch  # before the next one takes its memory
+                del batch  # frees its memory for the next one
                 if self._goes_on(loop):
                     self._end_train_batch(loop)
             is_whole = True
@@ -123,7 +123,7 @@ class TrainingLoop:
 
     def evaluate(self, stage: str, loaders: tuple[Iterable[Any], ...], limit: int | None) -> Iterator[Any]:
         """Yield the batches of each loader in turn; with a limit, no values are kept."""
-        self.settle()
+        self.complete_left()
         loop = self._new_loop(stage, Phase.EVALUATION, is_kept=limit is None)
         self._enter(loop, stage if loop.is_kept else "sanity check", total_length(loaders, limit))
         is_whole = False
@@ -133,7 +133,7 @@ class TrainingLoop:
                 for batch in islice(loader, limit):
                     loop.begin_batch(batch)
                     yield batch
-                    del batch  # before the next one takes its memory
+                    del batch  # frees its memory for the next one
                     if self._goes_on(loop):
                         self._end_evaluation_batch(loop)
             is_whole = True
@@ -183,7 +183,7 @@ class TrainingLoop:
         self._progress.advance(self._rows.shown)
 
     def _end_batch_left(self, loop: Loop) -> None:
-        # It may have been an exception: the other ranks are at other calls, so nothing may wait for them.
+        # After an exception, other ranks are at other calls, so nothing may wait for them.
         loop.end_batch()
         if not loop.has_logged:  # the loop was left before this batch did anything
             self._rates = {}
@@ -211,7 +211,7 @@ class TrainingLoop:
         if self._epochs is None:
             self._end_epoch()
             self.state.begin_epoch()
-        self.settle()
+        self.complete_left()
         self.state.begin_training()
         self._rows.write(self._read_rates("epoch"), self.state.global_step, self.state.epoch, "train")
 
@@ -263,26 +263,26 @@ class TrainingLoop:
             self.state.leave_epochs()
             self._progress.pause()
 
-    def settle(self) -> None:
+    def complete_left(self) -> None:
         """Complete the loops that were left early, on all ranks."""
         self.state.follow()
         if self.state.are_epochs_left:
             self._end_epoch()
-        self._complete_left()
+        self._complete_loops_left()
 
-    def settle_alone(self) -> None:
-        """Complete the loops that were left early and need no other rank."""
+    def complete_left_alone(self) -> None:
+        """Complete the loops that were left early and do not need other ranks."""
         self.state.follow()
         for loop in list(self._left):
             if not self._rows.takes_others(loop):
                 self._left.remove(loop)
                 self._complete(loop)
 
-    def settle_for(self, name: str) -> None:
-        """Complete what is needed to read ``name``; other ranks take part only if its value is to be reduced."""
-        self.settle_alone()
+    def complete_left_for(self, name: str) -> None:
+        """Complete loops to read ``name``; other ranks take part only if its value must be reduced."""
+        self.complete_left_alone()
         if any(loop.gathers(name) for loop in self._left):
-            self.settle()
+            self.complete_left()
         if self._between.gathers(name) and self._rows.takes_others(self._between):
             self.complete_between()
         for loop in self._open:
@@ -292,7 +292,7 @@ class TrainingLoop:
             self._rows.reduce_for(self._trained, name, is_over=True)
 
     def complete_between(self) -> None:
-        """Write what was logged between the loops so far."""
+        """Write the values that were logged between the loops so far."""
         self._complete(self._between)
         self._between = self._new_loop(None, Phase.EPOCH)
 
@@ -311,7 +311,7 @@ class TrainingLoop:
                 "Lower it: run.recorder(log_every_n_steps=1)",
             )
 
-    def _complete_left(self) -> None:
+    def _complete_loops_left(self) -> None:
         while self._left:
             self._complete(self._left.pop(0))
 
@@ -327,7 +327,7 @@ class TrainingLoop:
 
     def _end_epoch(self) -> None:
         self.leave_all()
-        self._complete_left()
+        self._complete_loops_left()
         self._warn_of_no_steps()
         self.complete_between()
         self.state.end_epoch()

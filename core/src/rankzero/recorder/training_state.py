@@ -32,7 +32,7 @@ class TrainingState:
 
     @property
     def epoch_under_way(self) -> int:
-        """The number of the epoch that gathered values belong to."""
+        """The number of the epoch of the collected values."""
         return self._epoch
 
     @property
@@ -71,7 +71,7 @@ class TrainingState:
         self._are_epochs_left = self.is_in_epoch
 
     def end_epoch(self) -> None:
-        """Go on to the next epoch, if this one is done."""
+        """Begin the next epoch, if this one is done."""
         if self.is_in_epoch and not (self._are_epochs_left and self._is_undone):
             self._epoch += 1
         self.is_in_epoch = self._are_epochs_left = False
@@ -86,7 +86,7 @@ class TrainingState:
         self._evaluated[f"{stage}/{loader_idx}"] = self.batches_evaluated(stage, loader_idx) + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` takes."""
+        """Return the state for `load_state_dict`."""
         self.follow()
         epoch = self._epoch + int(self.is_in_epoch and self._training == _DONE)
         return {"epoch": epoch, "global_step": self.global_step, "evaluated": dict(self._evaluated)}
@@ -101,7 +101,7 @@ class TrainingState:
             epoch, step = int(state["epoch"]), int(state["global_step"])
             evaluated = {str(key): int(count) for key, count in state["evaluated"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecorderError("load_state_dict() takes what state_dict() returned") from error
+            raise RecorderError("load_state_dict() needs the result of state_dict()") from error
         self.is_in_epoch = False
         self.end_epoch()
         self._epoch, self.global_step, self._evaluated = epoch, step, evaluated

@@ -1,4 +1,4 @@
-"""Checks the values that a recorder logs: a number, a tensor of one element, or a torchmetrics Metric."""
+"""Check the values for a recorder: a number, a tensor of one element, or a torchmetrics Metric."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rankzero.errors import RecorderError
 from rankzero.messages import describe
 from rankzero.values import is_sharded, size_of, to_dense, to_number
 
-_LARGEST_INT = 1 << 1000  # a float holds no more than 1 << 1024
+_LARGEST_INT = 1 << 1000  # floats end at 1 << 1024
 
 
 def is_tensor(value: Any) -> bool:

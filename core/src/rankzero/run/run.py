@@ -496,7 +496,9 @@ class Run(Verbs):
         level = given.upper()  # given may be an enum of an SDK
         if level in _ALERT_LEVELS:
             return level
-        self._warner.warn(f"level {given}", f"an alert's level is one of {', '.join(_ALERT_LEVELS)}, not {given!r}")
+        self._warner.warn(
+            f"level {given}", f"an alert's level must be one of {', '.join(_ALERT_LEVELS)}, not {given!r}"
+        )
         return _ALERT_LEVELS[0]
 
     def _check_definition(self, definition: DefineMetric) -> None:
@@ -505,7 +507,9 @@ class Run(Verbs):
         for what, given, known in (("goal", goals, tuple(GOALS)), ("summary", summaries, SUMMARIES)):
             for each in map(str.strip, given):
                 if each not in known:
-                    message = f"define_metric({definition.name!r}): {what} is one of {', '.join(known)}, not {each!r}."
+                    message = (
+                        f"define_metric({definition.name!r}): {what} must be one of {', '.join(known)}, not {each!r}."
+                    )
                     self._warner.warn(message + did_you_mean(each, known))
 
     @property

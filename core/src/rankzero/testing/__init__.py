@@ -1,6 +1,6 @@
 """For authors of plugins: `LoggerContract`, `DeliveryContract`, `ImporterContract`, `MemoryLogger`. Needs pytest.
 
-A plugin's test is a subclass that says how to make the logger and how to read back what its tracker holds::
+A plugin's test is a subclass that makes the logger and reads the data back from its tracker::
 
     from rankzero.testing import ALL, LoggerContract, Tracked
 

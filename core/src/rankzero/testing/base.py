@@ -33,7 +33,7 @@ class TrackerContract:
     """The common base class; subclass `LoggerContract` or `DeliveryContract` instead."""
 
     capabilities: ClassVar[frozenset[str]] = ALL
-    """What the tracker can do: a subset of `rankzero.testing.CAPABILITIES`, e.g. ``ALL - {"nan"}``."""
+    """The capabilities of the tracker: a subset of `rankzero.testing.CAPABILITIES`, e.g. ``ALL - {"nan"}``."""
 
     time_precision: ClassVar[float] = 0.001
     """The allowed difference of a time that is read back, in seconds."""

@@ -1,4 +1,4 @@
-"""The messages of the contracts when the data in the tracker differs from the logged data."""
+"""Compare the data in the tracker with the logged data, for the messages of the contracts."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _table_difference(of: str, found: Any, logged: tuple[Sequence[str], Iterable
     try:
         columns, rows = found
     except (TypeError, ValueError):
-        return f"the content of {of} is to come back as (columns, rows), not as {_short(found)}"
+        return f"the content of {of} must come back as (columns, rows), not as {_short(found)}"
     for what, wanted, got in (
         ("columns", list(logged[0]), list(columns)),
         ("rows", _as_text(logged[1]), _as_text(rows)),

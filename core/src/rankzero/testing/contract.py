@@ -428,7 +428,7 @@ class LoggerContract(TrackerContract):
         }
         for what, found in leaks.items():
             if found:
-                pytest.fail(f"what rank 1 logged is in {where}, as {what}: {few(found)}")
+                pytest.fail(f"data of rank 1 is in {where}, as {what}: {few(found)}")
 
     def test_pickling_starts_nothing(self, attach: Attach, tmp_path: Path) -> None:
         before = _files(tmp_path)

@@ -48,8 +48,8 @@ from rankzero.testing.tracked import Point, Tracked
 from rankzero.values import to_json_number
 from rankzero.waiting import wait_until
 
-_A_MOMENT = 0.5  # seconds, in which a courier would have rejected an event
-_SOON = 50.0  # seconds; a call that does not wait returns before, a call that waits takes sixty
+_VERDICT_TIMEOUT = 0.5  # seconds, in which a courier would reject an event
+_NO_WAIT = 50.0  # seconds; a call that waits takes sixty
 
 _APPLIED = ("lost answer", "truncated answer")
 _ONCE = [name for name in FAULTS if name not in ("refuse", "hang")]
@@ -248,7 +248,7 @@ class DeliveryContract(TrackerContract):
             return bool(position.problem) or position.line > at
 
         _until(lambda: has_verdict() or len(faulty_server.requests) > before + 3)
-        wait_until(has_verdict, _A_MOMENT)  # an SDK that retries by itself has none yet
+        wait_until(has_verdict, _VERDICT_TIMEOUT)  # an SDK that retries by itself has none yet
         log_rows(run, *range(first + 20, first + 40))
         if fault not in _APPLIED:
             assert load_position(run.dir, key).line <= at, "data that the tracker does not have counts as delivered"
@@ -266,7 +266,7 @@ class DeliveryContract(TrackerContract):
             log_rows(run, *range(10, 20))
             began = time.monotonic()
             run.finish(timeout=0.5)
-            assert time.monotonic() - began < _SOON
+            assert time.monotonic() - began < _NO_WAIT
             assert not load_position(run.dir, key).closed
         wake(run.dir, key)
         _until(lambda: load_position(run.dir, key).closed)
@@ -411,7 +411,7 @@ class DeliveryContract(TrackerContract):
         moment, kills = random.uniform(0, 4), 1
         time.sleep(moment)
         with suppress(ProcessLookupError):
-            os.kill(load_position(run_dir, key).pid or _NOBODY, signal.SIGKILL)
+            os.kill(load_position(run_dir, key).pid or _NO_PROCESS, signal.SIGKILL)
         courier = in_process(deliver_in_process, self._constructor(tmp_path), run_dir, key)
         with suppress(subprocess.TimeoutExpired):
             courier.wait(moment)
@@ -446,7 +446,7 @@ class DeliveryContract(TrackerContract):
         return (type(logger), *logger._constructor)
 
 
-_NOBODY = 1 << 30  # the id of no process
+_NO_PROCESS = 1 << 30  # an unused process id
 
 
 def _kill_at(process: Any, proxy: FaultyProxy | None, requests: int, *, is_applied: bool) -> None:

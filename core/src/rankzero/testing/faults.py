@@ -28,12 +28,12 @@ def dies(handler: Any) -> None:
 
 
 def stalled(seconds: float = threading.TIMEOUT_MAX) -> Fault:
-    """Hang for so many seconds or until the server is healed, then close the connection."""
+    """Hang for some seconds or until the server is healed, then close the connection."""
     return lambda handler: handler.server.owner.wait_for_healing(seconds)
 
 
 def late(seconds: float) -> Fault:
-    """Process the request at once, and answer after so many seconds or when the server is healed."""
+    """Process the request at once, and answer after some seconds or when the server is healed."""
 
     def answer(handler: Any) -> Answer | None:
         answer: Answer | None = handler.ask()

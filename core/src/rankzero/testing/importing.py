@@ -29,16 +29,16 @@ _MOST_FLIPPED = 8
 
 @dataclass
 class _Source:
-    """A source that was made once for all tests."""
+    """A source that was created once for all tests."""
 
     path: Path
     """The directory with its files."""
     argument: str
-    """What the importer is given, relative to the directory."""
+    """The argument of the importer, relative to the directory."""
 
 
 class ImporterContract:
-    """Subclass it with a name that begins with ``Test``, and make a source with the tool itself."""
+    """Subclass it with a name that begins with ``Test``, and create a source with the tool itself."""
 
     has_checksums: ClassVar[bool] = False
     """Whether the source has checksums, so that no damaged number is imported."""
@@ -50,11 +50,11 @@ class ImporterContract:
         raise NotImplementedError
 
     def make_source(self, directory: Path) -> str:
-        """Make a source with one run or more in ``directory``; return what a user in ``directory`` would import."""
+        """Create a source with at least one run in ``directory``; return the argument of an import in ``directory``."""
         raise NotImplementedError
 
     def grow_source(self, directory: Path) -> None:
-        """Add data to a copy of the source, as when the tool goes on; by default that is not tested."""
+        """Add data to a copy of the source, as when the tool continues; by default this is not tested."""
         pytest.skip("the source does not grow")
 
     @pytest.fixture(scope="class")
@@ -138,7 +138,7 @@ class ImporterContract:
 
     @pytest.fixture
     def in_memory(self, tmp_path: Path) -> Iterator[Path]:
-        """A directory for thousands of runs: in memory where there is one, as most of the time the disk is awaited."""
+        """A directory for thousands of runs, in memory if possible, because a disk would take most of the time."""
         memory = Path("/dev/shm")
         with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as directory:
             yield Path(directory)
@@ -165,7 +165,7 @@ class ImporterContract:
                     assert not points - known, f"{path.relative_to(source.path)}, seed {seed}: damaged numbers"
             path.write_bytes(undamaged)
             shutil.rmtree(directory / "damaged", ignore_errors=True)
-        assert arrived, "nothing was ever imported of a damaged source"
+        assert arrived, "no damaged source was imported"
 
     def _import(
         self, source: _Source, runs_dir: Path, *, dry_run: bool = False, open_runs: OpenRuns | None = None
@@ -226,7 +226,7 @@ def _events(imported: Imported) -> Sequence[bytes]:
 
 
 def _points(imported: Imported) -> Counter[object]:
-    """Return how often each (metric, step, time, value) of a run comes."""
+    """Return the counts of each (metric, step, time, value) of a run."""
     metrics = read_run(imported.info.dir).metrics
     return Counter(
         (name, *map(repr, point))

@@ -103,7 +103,7 @@ class LoopbackServer:
         Args:
             name: a part of the name of the requests.
             fault: the fault.
-            times: how often; of several matching faults, the one that was added first comes first.
+            times: how often; of several matching faults, the one added first comes first.
             body: a text that the unpacked body of the requests must contain.
         """
         self._faults.append(_Programmed(name, body.encode(), fault, itertools.repeat(None, times)))
@@ -115,7 +115,7 @@ class LoopbackServer:
         healed.set()
 
     def wait_for_healing(self, seconds: float = threading.TIMEOUT_MAX) -> None:
-        """Wait until `heal` is called, at most so many seconds."""
+        """Wait until `heal` is called, at most ``seconds``."""
         self._healed.wait(min(seconds, threading.TIMEOUT_MAX))
 
     def fault_for(self, name: str, body: bytes) -> Fault | None:

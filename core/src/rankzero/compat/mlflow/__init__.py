@@ -1,4 +1,4 @@
-"""MLflow logs to runs: with the tracking URI ``rankzero:DIRECTORY``, all that speaks MLflow writes journals.
+"""MLflow logs to runs: with the tracking URI ``rankzero:DIRECTORY``, code that uses MLflow writes journals.
 
 MLflow finds these functions by entry points, so this module imports neither MLflow nor the store.
 """

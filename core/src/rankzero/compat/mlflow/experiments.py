@@ -95,7 +95,7 @@ class Experiments(AbstractStore):  # type: ignore[misc]  # to mypy, MLflow is An
         return [run_dir for directory in directories for run_dir in found[directory]]
 
     def state(self, directory: Path) -> State:
-        """Return what MLflow keeps of the experiment, run or model in a directory."""
+        """Return MLflow's data of the experiment, run or model in a directory."""
         return self._states.setdefault(directory, State(directory))
 
     # Methods of AbstractStore
@@ -147,7 +147,7 @@ class Experiments(AbstractStore):  # type: ignore[misc]  # to mypy, MLflow is An
         for tag in tags or []:
             validation._validate_experiment_tag(tag.key, tag.value)
         directory, taken = self.root / project_name(name), self.scan()
-        while directory in taken:  # by an experiment that was renamed
+        while directory in taken:  # by a renamed experiment
             directory = directory.with_name(directory.name + "-2")
         make_runs_directory(self.root)
         now = get_current_time_millis()
@@ -194,9 +194,9 @@ class Experiments(AbstractStore):  # type: ignore[misc]  # to mypy, MLflow is An
 
 
 def check_limit(max_results: Any) -> None:
-    """Raise MlflowException unless MLflow allows so many results."""
+    """Raise MlflowException if MLflow does not allow this number of results."""
     if not isinstance(max_results, int) or not 1 <= max_results <= SEARCH_MAX_RESULTS_THRESHOLD:
         raise MlflowException(
-            f"max_results is a whole number from 1 to {SEARCH_MAX_RESULTS_THRESHOLD}, not {max_results!r}",
+            f"max_results must be a whole number from 1 to {SEARCH_MAX_RESULTS_THRESHOLD}, not {max_results!r}",
             codes.INVALID_PARAMETER_VALUE,
         )

@@ -83,7 +83,7 @@ class LoggedModels(Experiments):
         self.state(self._model_dir(model_id)).delete_tag(key)
 
     def log_model_metric(self, run_id: str, metric: Metric) -> None:
-        """Keep a metric of a run as one of the model that it names."""
+        """Store a metric of a run that names a model as a metric of the model."""
         about = {**dict(metric), "run_id": run_id, "value": to_json_number(float(metric.value))}
         key = " ".join(str(about[each]) for each in ("key", "dataset_name", "dataset_digest", "step", "timestamp"))
         self.state(self._model_dir(metric.model_id)).set("metrics", {key: about})

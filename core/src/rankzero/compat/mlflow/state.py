@@ -1,7 +1,7 @@
-"""What MLflow keeps of an experiment, a run or a model, and a journal does not, such as tags that change.
+"""MLflow's data of an experiment, run or model that a journal cannot hold, such as tags that change.
 
-It is in the file ``mlflow.jsonl`` of their directory. Several processes may append to it: the user interface of MLflow
-renames a run that is being trained.
+They are in the file ``mlflow.jsonl`` of the directory. Several processes may append to it: MLflow's user interface can
+rename a run during training.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class RankzeroStore(LoggedModels):
     def _end(self, run_dir: Path, status: str, end_time: int | None) -> None:
         run, state = find_open(run_dir), self.state(run_dir)
         if run is None and "status" not in state["info"] and run_status(run_dir) in ("failed", "aborted"):
-            return  # the process has ended it; MLflow, which now does so too, does not know of the exception
+            return  # the process has ended it, with the right status: MLflow does not see exceptions
         if run is None and state["info"].get("status", status) != status:
             run = writer(run_dir)
         state.set("info", {"status": status, "end_time": end_time})
@@ -214,7 +214,7 @@ class RankzeroStore(LoggedModels):
         page: tuple[list[entities.Run], str | None] = SearchUtils.paginate(ordered, page_token, max_results)
         return page
 
-    # What is logged to a run
+    # Data of a run
 
     def log_batch(
         self, run_id: str, metrics: Sequence[Metric], params: Sequence[Param], tags: Sequence[RunTag]
@@ -337,7 +337,7 @@ class NotKeptError(MlflowException, NotImplementedError):  # type: ignore[misc]
 
 
 def _refuse_the_rest() -> None:
-    """Let the methods of MLflow that no store must have raise an error that says what to do."""
+    """Make MLflow's optional methods raise an error that says what to do."""
     for name in dir(AbstractStore):
         method = getattr(AbstractStore, name)
         is_optional = "NotImplementedError" in getattr(getattr(method, "__code__", None), "co_names", ())
@@ -396,7 +396,7 @@ def _params_of(read: RunData) -> dict[str, str]:
 
 
 def _typed(text: str) -> Any:
-    """Return the number, boolean or None of which MLflow's client made the text, if there is one."""
+    """Return the number, boolean or None that MLflow's client converted to a text; other texts unchanged."""
     if text in ("True", "False", "None"):
         return {"True": True, "False": False, "None": None}[text]
     for kind in (int, float):
@@ -415,7 +415,7 @@ def _dataset_input(kept: Mapping[str, Any]) -> entities.DatasetInput:
 
 
 def _in_whole_steps(metric: Metric) -> Metric:
-    """Return a metric whose step and time are ints, as in MLflow's databases; the client takes any numbers."""
+    """Return a metric whose step and time are ints, as in MLflow's databases; the client accepts any numbers."""
     timestamp = min(to_int(metric.timestamp) or 0, _LAST_MILLISECOND)
     return Metric(**{**dict(metric), "timestamp": timestamp, "step": to_int(metric.step) or 0})
 

@@ -29,8 +29,8 @@ from rankzero.rundir.writer_lock import Writer, writer_state
 
 _ENDED = ("success", "finished", "failed", "aborted", "killed")
 _IDLE = 1.0  # seconds
-_open: dict[Path, Run] = {}  # a forked child goes on with the runs of its parent
-_ending: dict[Path, Timer] = {}  # of runs that had ended when they were logged to; a process waits for its threads
+_open: dict[Path, Run] = {}  # a forked child continues the runs of its parent
+_ending: dict[Path, Timer] = {}  # of ended runs that were logged to again; the process waits for these threads
 _lock = RLock()
 
 
@@ -74,7 +74,7 @@ def writer(run_dir: Path) -> Run:
 
 @contextmanager
 def logging_to(run_dir: Path, idle: float = _IDLE) -> Iterator[Run]:
-    """Yield the run in ``run_dir``; one that had ended is resumed, and ends as before when it was idle for a moment.
+    """Yield the run in ``run_dir``; an ended run is resumed, and ends again when it is idle for a second.
 
     Raises:
         MlflowException: there is no such run, or another process writes it.

@@ -1,4 +1,4 @@
-"""A module with the names of the package ``wandb``, whose runs reach any tracker.
+"""A module with the API of the package ``wandb``, whose runs are delivered to any tracker.
 
 Import it in place of ``wandb``, or call `install` once, before the first ``import wandb``: then scripts and frameworks
 that import ``wandb`` get this module. The environment variable ``RANKZERO_INTEGRATIONS=wandb`` does the same.
@@ -25,7 +25,7 @@ from rankzero.compat.wandb.runs import Run, Settings, init
 from rankzero.errors import PluginError
 from rankzero.messages import did_you_mean, warn_user
 
-__version__ = "0.31.0"  # of the package whose names these are
+__version__ = "0.31.0"  # of the package with this API
 __all__ = [
     "AlertLevel", "Artifact", "Audio", "Classes", "CommError", "Config", "Error", "Histogram", "Html", "Image",
     "JoinedTable", "Object3D", "Plotly", "Run", "Settings", "Summary", "Table", "UsageError", "Video", "alert",
@@ -76,7 +76,7 @@ def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:
 teardown = join = finish
 
 
-# What needs no server
+# Functions without a server
 
 
 def login(*_: Any, **__: Any) -> bool:
@@ -132,7 +132,7 @@ def __getattr__(name: str) -> Any:
     )
 
 
-# In the place of the package
+# Replacing the package
 
 
 def _module(name: str, **members: Any) -> ModuleType:
@@ -170,12 +170,12 @@ def install(**settings: Any) -> None:
     """
     if sys.modules.get("wandb", sys.modules[__name__]) is not sys.modules[__name__]:
         raise PluginError("the package wandb is imported already; call rankzero.compat.wandb.install() before")
-    stand_in()
+    replace()
     runs.start_settings.update(settings)
 
 
-def stand_in(*_: Any) -> None:
-    """Take the place of the package, whose import may have begun."""
+def replace(*_: Any) -> None:
+    """Replace the package, whose import may have begun."""
     sys.modules["wandb"] = sys.modules[__name__]
     sys.modules.update({each.__name__: each for each in _SUBMODULES})
     if not any(isinstance(each, _Package) for each in sys.meta_path):
@@ -183,14 +183,14 @@ def stand_in(*_: Any) -> None:
 
 
 class _Package(DistributionFinder):
-    """Finds the package whose place the module has taken: its version, and none of its modules."""
+    """Finds the replaced package: its version, and none of its modules."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.startswith("wandb."):
             raise ModuleNotFoundError(f"rankzero.compat.wandb has no module {name!r}", name=name)
 
     def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterator[Distribution]:
-        """Yield the package if it is asked for by name."""
+        """Yield the package if it is searched for by name."""
         if context is not None and context.name == "wandb":
             yield _Distribution()
 

@@ -1,4 +1,4 @@
-"""`Artifact`: files under one name, gathered until the artifact is logged."""
+"""`Artifact`: files with one name, collected until the artifact is logged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rankzero.messages import describe, warn_user
 
 
 class Artifact(Named):
-    """Files under one name: a directory, in which they are linked, or copied if that is impossible."""
+    """Files with one name: a directory of links, or of copies if links are impossible."""
 
     def __init__(
         self, name: str, type: str, description: str | None = None, metadata: dict[str, Any] | None = None, **_: Any
@@ -28,7 +28,7 @@ class Artifact(Named):
         self.name, self.type, self.description = name, type, description
         self.metadata = dict(metadata or {})
         self.aliases: list[str] = []
-        self.version = "latest"  # couriers deliver it later, and each tracker has numbers of its own
+        self.version = "latest"  # couriers deliver it later, and each tracker has its own numbers
         self.directory = Path(tempfile.mkdtemp(prefix="rankzero-artifact-"))
         weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
 
@@ -42,7 +42,7 @@ class Artifact(Named):
         except OSError:
             try:
                 shutil.copy2(local_path, target)
-            except OSError as error:  # a full disk is no reason to end a training
+            except OSError as error:  # a full disk must not end the training
                 warn_user(f"{os.fspath(local_path)} is not in the artifact {self.name}: {describe(error)}")
 
     def add_dir(self, local_path: str | os.PathLike[str], name: str | None = None, *_: Any, **__: Any) -> None:
@@ -71,11 +71,11 @@ class Artifact(Named):
             path = Path(obj.stored(store).path)
             suffix = "" if Path(name).suffix else path.suffix
         else:
-            raise UsageError(f"an artifact takes files, tables and media, not {type(obj).__name__}")
+            raise UsageError(f"an artifact accepts files, tables and media, not {type(obj).__name__}")
         os.replace(path, self._new(name + suffix))
 
     def add_reference(self, uri: str | os.PathLike[str], name: str | None = None, *_: Any, **__: Any) -> None:
-        """Note in the metadata where something is kept."""
+        """Add the URI of external data to the metadata."""
         self.metadata.setdefault("references", {})[name or str(uri)] = str(uri)
 
     def wait(self, timeout: float | None = None) -> Artifact:

@@ -9,7 +9,7 @@ from typing import Any
 from rankzero.compat.wandb.media import Table
 
 _MOST_ROWS = 10_000
-"""Of the table of a ROC curve, as in W&B."""
+"""The columns of the table of a ROC curve, as in W&B."""
 
 
 def bar(table: Table, *_: Any, **__: Any) -> Table:
@@ -26,7 +26,7 @@ def plot_table(vega_spec_name: str, data_table: Table, *_: Any, **__: Any) -> Ta
 
 
 def line_series(xs: Any, ys: Any, keys: Any = None, *_: Any, **__: Any) -> Table:
-    """Return the points of lines, which have an x-axis in common or one each."""
+    """Return the points of lines, with a common x-axis or one for each line."""
     xs, ys = _plain(xs), _plain(ys)
     xs = xs if xs and isinstance(xs[0], list) else [xs] * len(ys)
     lines = zip(keys or [f"line_{index}" for index in range(len(ys))], xs, ys, strict=True)
@@ -37,9 +37,9 @@ def line_series(xs: Any, ys: Any, keys: Any = None, *_: Any, **__: Any) -> Table
 def confusion_matrix(
     probs: Any = None, y_true: Any = None, preds: Any = None, class_names: Any = None, *_: Any, **__: Any
 ) -> Table:
-    """Return how often each class was predicted for each."""
+    """Return how often each class was predicted for each actual class."""
     if (probs is None) == (preds is None):
-        raise ValueError("a confusion matrix takes either probs or preds")
+        raise ValueError("a confusion matrix needs either probs or preds")
     predicted = _plain(preds) if probs is None else [row.index(max(row)) for row in _plain(probs)]
     counts = Counter(zip(_plain(y_true), predicted, strict=True))
     classes = sorted({each for pair in counts for each in pair}) if class_names is None else range(len(class_names))
@@ -75,7 +75,7 @@ def roc_curve(y_true: Any, y_probas: Any, labels: Any = None, classes_to_plot: A
 
 
 def _curves(y_true: Any, y_probas: Any, labels: Any, chosen: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield for each class its name, and how many of it and of others have at least each score, from the highest."""
+    """Yield (name, true positives, false positives) of each class, by score from the highest."""
     import numpy as np
 
     true, scores = np.asarray(_plain(y_true)), np.asarray(_plain(y_probas))
@@ -84,7 +84,7 @@ def _curves(y_true: Any, y_probas: Any, labels: Any, chosen: Any) -> Iterator[tu
         if chosen is None or each in _plain(chosen):
             column = scores[:, index if scores.shape[1] == len(classes) else each]
             order = np.argsort(-column, kind="stable")
-            is_last = np.append(np.diff(column[order]) != 0, True)  # of those with the same score
+            is_last = np.append(np.diff(column[order]) != 0, True)  # the last row of each score
             is_hit = true[order] == each
             name = labels[each] if labels is not None and isinstance(each, int) else each
             yield name, np.cumsum(is_hit)[is_last], np.cumsum(~is_hit)[is_last]

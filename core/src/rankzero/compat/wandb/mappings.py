@@ -1,4 +1,4 @@
-"""The config and the summary of a run: mappings whose values are attributes, too. And W&B's exceptions."""
+"""The config and summary of a run, mappings whose values are also attributes; and W&B's exceptions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Error(Exception):
 
 
 class UsageError(Error):
-    """A wrong call, or one of something that needs W&B's servers."""
+    """A wrong call, or a call that needs W&B's servers."""
 
 
 class CommError(Error):
-    """W&B cannot be reached; never raised here, as couriers deliver."""
+    """W&B cannot be reached; never raised here, because couriers deliver."""
 
 
 class ConfigError(Error):
-    """A value of the config would change, which the call does not allow."""
+    """A value of the config would change, and the call does not allow it."""
 
 
 def refuse(owner: str, known: Iterable[str], name: str) -> NoReturn:
@@ -33,7 +33,7 @@ def refuse(owner: str, known: Iterable[str], name: str) -> NoReturn:
 
 
 class Named:
-    """A class of W&B's whose missing attributes are said to be missing here."""
+    """The base of classes whose missing attributes raise a helpful AttributeError."""
 
     def __getattr__(self, name: str) -> NoReturn:
         refuse(type(self).__name__, [each for each in dir(type(self)) if each[0] != "_"], name)
@@ -43,7 +43,7 @@ class Attributes(Mapping[str, Any]):
     """A mapping whose values can be read and set as attributes.
 
     Args:
-        write: called with the items that were set.
+        write: called with the new items.
     """
 
     def __init__(self, write: Callable[[Mapping[str, Any]], object]) -> None:
@@ -62,7 +62,7 @@ class Attributes(Mapping[str, Any]):
         self.update({key: value})
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self.__dict__.get("_items", {}):  # a copy has none yet
+        if name not in self.__dict__.get("_items", {}):  # a copy has no items yet
             raise AttributeError(f"there is no {name!r} in the run's {type(self).__name__.lower()}")
         return self[name]
 
@@ -81,7 +81,7 @@ class Attributes(Mapping[str, Any]):
 
 
 class Config(Attributes):
-    """Hyperparameters: what is set is logged at once, and changes only if that is allowed."""
+    """Hyperparameters, which are logged when they are set, and can be changed only if that is allowed."""
 
     def __init__(self, write: Callable[[Mapping[str, Any]], object], may_change: bool) -> None:
         super().__init__(write)
@@ -105,7 +105,7 @@ class Config(Attributes):
 
 
 def as_mapping(values: Any) -> dict[str, Any]:
-    """Return hyperparameters by name, also of a YAML file; values of dictionaries and Namespaces stay as they are."""
+    """Return name → hyperparameter of a mapping, Namespace, dataclass, absl's flags or a YAML file."""
     if isinstance(values, str | Path):
         read = parse_yaml(Path(values).read_text(encoding="utf-8"), str(values))
         return {name: _bare(value) for name, value in read.items() if name != "wandb_version"}
@@ -114,18 +114,18 @@ def as_mapping(values: Any) -> dict[str, Any]:
         values = vars(values)
     plain = values if isinstance(values, Mapping) else to_jsonable(values)
     if not isinstance(plain, Mapping):
-        raise TypeError(f"a config is a mapping, not {type(values).__name__}")
+        raise TypeError(f"a config must be a mapping, not {type(values).__name__}")
     return {str(name): value for name, value in plain.items()}
 
 
 def _bare(value: Any) -> Any:
-    """Return the value in ``{"desc": …, "value": …}``, as W&B's files have it."""
+    """Return the value in ``{"desc": …, "value": …}``, the form of W&B's files."""
     is_described = isinstance(value, dict) and "value" in value and value.keys() <= {"desc", "value"}
     return value["value"] if is_described else value
 
 
 class Summary(Attributes):
-    """The last value of each metric, and values that the script sets, which are logged."""
+    """The last value of each metric, and values set by the script, which are logged."""
 
     def __getitem__(self, key: str) -> Any:
         value = self._items[key]
@@ -138,7 +138,7 @@ class Summary(Attributes):
         self._write(flat)
 
     def note(self, values: Mapping[str, Any]) -> None:
-        """Remember what was logged, tensors without their graphs."""
+        """Keep logged values, tensors without their graphs."""
         self._items.update(values)
         for name, value in values.items():
             if hasattr(value, "detach"):

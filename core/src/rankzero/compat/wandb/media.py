@@ -1,4 +1,4 @@
-"""W&B's data types, and how each is logged to a run."""
+"""W&B's data types, which log themselves to a run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Media:
     """A file, or data for one."""
 
     kind: ClassVar[str]
-    """What follows ``log_`` in the name of the Run's verb."""
+    """The name of the Run's method after ``log_``."""
 
     def __init__(self, item: Any, caption: str | None = None, **encoding: Any) -> None:
         self.item = os.fspath(item) if isinstance(item, os.PathLike) else item
         self.caption = caption
         self.encoding = {name: value for name, value in encoding.items() if value is not None}
         self.extra: dict[str, Any] = {}
-        """What only some trackers show: masks and boxes."""
+        """Masks and boxes, which only some trackers show."""
 
     def stored(self, store: MediaStore) -> MediaFile:
         """Store the file, and return it with its absolute path."""
@@ -39,7 +39,7 @@ class Media:
 
     @classmethod
     def log(cls, run: Run, key: str, group: Sequence[Media], step: int) -> None:
-        """Log several of one class, which are encoded alike."""
+        """Log several items of one class with the same encoding."""
         names = dict.fromkeys(name for each in group for name in each.extra)
         extra = {name: [each.extra.get(name) for each in group] for name in names}
         captions = [each.caption for each in group]
@@ -69,7 +69,7 @@ class Image(Media):
 
     @property
     def image(self) -> Any:
-        """The image as one of PIL."""
+        """The image as a PIL image."""
         return import_pillow().open(io.BytesIO(self.item) if isinstance(self.item, bytes) else self.item)
 
 
@@ -78,7 +78,7 @@ class Classes(list[Mapping[str, Any]]):
 
 
 def _upright(data: Any) -> Any:
-    """Return image data with the channels in the last dimension, and without further dimensions of one."""
+    """Return image data with the channels in the last dimension, and without other dimensions of size 1."""
     if hasattr(data, "permute") and data.ndim == 3:
         return data.permute(1, 2, 0)
     return data.squeeze() if getattr(data, "ndim", 0) > 3 else data
@@ -146,7 +146,7 @@ class Html(Plotly):
         super().__init__(self)
 
     def write_html(self, file: Any) -> None:
-        """Write the page, as a figure of plotly does."""
+        """Write the page, like a plotly figure."""
         file.write(self.html)
 
 
@@ -228,7 +228,7 @@ class Table(Named):
         return columns, rows
 
     def log(self, run: Run, key: str, step: int) -> None:
-        """Log all rows; of an incremental table those that were not logged before."""
+        """Log all rows, or the new rows of an incremental table."""
         columns, rows = self.written(run.media_store, self._logged or 0)
         self._logged = None if self._logged is None else len(self.data)
         run.log_table(key, columns, rows, step=step)
@@ -253,7 +253,9 @@ def write(run: Run, key: str, value: Any, step: int, warner: OnceWarner) -> None
     if objects := [each for each in items if isinstance(each, Media | Histogram | Table)]:
         _write_objects(run, key, objects, step)
         if others := [type(each).__name__ for each in items if not isinstance(each, Media | Histogram | Table)]:
-            warner.warn(f"log {key}", f"the list {key!r} was logged without what is no media: {', '.join(others)}")
+            warner.warn(
+                f"log {key}", f"the list {key!r} was logged without items that are not media: {', '.join(others)}"
+            )
     elif hasattr(value, "itertuples"):
         run.log_table(key, dataframe=value, step=step)
     elif hasattr(value, "savefig") or hasattr(value, "write_html"):

@@ -1,4 +1,4 @@
-"""`Run`: W&B's run, which logs to a run of rankzero; and `init`, which begins it."""
+"""`Run`, with the API of W&B's run, which logs to a run of rankzero; and `init`, which begins it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rankzero.run.run import Run as RankzeroRun
 from rankzero.values import as_list, as_names, flatten, to_int
 
 DEFAULTS = "config-defaults.yaml"
-"""A file in the working directory with values for what the config of `init` leaves out."""
+"""A file in the working directory with default values for the config of `init`."""
 FILES = "run-files"
 """The directory in a run's directory whose files are logged when the run ends."""
 
@@ -36,7 +36,7 @@ _MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 _ALERT_PAUSE = 60.0  # seconds in which an alert with the same title is not repeated
 
 current: Run | None = None
-"""The run that `init` has begun and that has not ended."""
+"""The open run of `init`."""
 start_settings: dict[str, Any] = {}
 """Arguments of `rankzero.start` for all runs, which have precedence."""
 
@@ -49,7 +49,7 @@ class Run(Named):
     """A run with the attributes and methods of W&B's; only rank zero logs.
 
     Args:
-        run: the run of rankzero that gets everything.
+        run: the run of rankzero to log to.
         asked: the arguments of `init`.
     """
 
@@ -67,7 +67,7 @@ class Run(Named):
         self._name: str | None = None
         self._notes: str | None = asked["notes"]
         self._tags: tuple[str, ...] = tuple(asked["tags"] or ())
-        self._row = 0  # the step of what is logged now
+        self._row = 0  # the step of the current row
         self._axis: str | None = None
         self._last = 0  # its last value
         self._metrics: set[str] = set()
@@ -77,7 +77,7 @@ class Run(Named):
         self._warner = OnceWarner()
         run.call_at_end(self._log_files)
 
-    # Identity; on other ranks it may have to be asked for
+    # Identity; on other ranks it may need a request to rank zero
 
     @property
     def id(self) -> str:
@@ -144,11 +144,11 @@ class Run(Named):
             data: name → number, text, media, or a nested mapping, which is flattened with ``.``.
             step: the step; by default that of the current row, or the value of the x-axis of ``*``, if one is defined.
                 Unlike in W&B it may go back.
-            commit: whether the next call has the next step; by default if there is no ``step``.
-            **wrong: any other argument, of which users are warned.
+            commit: whether the next call has the next step; by default True without ``step``.
+            **wrong: other arguments, which cause a warning.
         """
         if not isinstance(data, Mapping):
-            raise TypeError(f"log() takes a mapping from name to value, not {type(data).__name__}")
+            raise TypeError(f"log() needs a mapping from name to value, not {type(data).__name__}")
         for name in wrong:
             hint = did_you_mean(name, ("data", "step", "commit"))
             self._warner.warn(f"argument {name}", f"log() has no argument {name!r}.{hint}")
@@ -183,7 +183,7 @@ class Run(Named):
                 self._warner.warn(f"log {key}", f"{key!r} could not be logged: {describe(error)}")
 
     def _log_summary(self, values: Mapping[str, Any]) -> None:
-        """Log what the script sets in the summary, but not as a point of a metric that it logs."""
+        """Log values set in the summary, except those of metrics that the script logs."""
         named = ((f"summary/{key}" if key in self._metrics else key, value) for key, value in values.items())
         self._write(*_split(named))
 
@@ -199,7 +199,7 @@ class Run(Named):
         self, models: Any, criterion: Any = None, log: str | None = "gradients", log_freq: int = 1000,
         idx: int | None = None, log_graph: bool = False,
     ) -> None:  # fmt: skip
-        """Log histograms of a model of torch, or several."""
+        """Log histograms of one or several torch models."""
         for model in models if isinstance(models, list | tuple) else [models]:
             self.rankzero_run.watch(model, log, log_freq, log_graph)
 
@@ -209,7 +209,7 @@ class Run(Named):
             self.rankzero_run.unwatch(model)
 
     def alert(self, title: str, text: str = "", level: Any = None, wait_duration: Any = None) -> None:
-        """Send a message to people; one with the same title again only after ``wait_duration``."""
+        """Send a message to the user; another one with the same title only after ``wait_duration``."""
         pause = getattr(wait_duration, "total_seconds", lambda: wait_duration)()
         now = time.monotonic()
         if now - self._alerts.get(title, float("-inf")) >= (_ALERT_PAUSE if pause is None else pause):
@@ -222,7 +222,7 @@ class Run(Named):
         self, artifact_or_path: Any, name: str | None = None, type: str | None = None,
         aliases: Sequence[str] | None = None, tags: Sequence[str] | None = None,
     ) -> Artifact:  # fmt: skip
-        """Log an artifact, a file, a directory, or the address of something that is kept elsewhere."""
+        """Log an artifact, a file, a directory, or the URI of external data."""
         artifact = artifact_or_path
         if not isinstance(artifact, Artifact):
             path = os.fspath(artifact)
@@ -263,7 +263,7 @@ class Run(Named):
         return found
 
     def _log_files(self, status: str) -> None:
-        """Log the files in `dir`, and saved files that have changed; the run is ending, whoever ends it."""
+        """Log the files in `dir`, and changed saved files, at the end of the run."""
         _forget(self)
         found = [] if self._dir is None else self._dir.rglob("*")
         kept = {path: (os.path.relpath(path, self.dir), None) for path in found}
@@ -284,10 +284,10 @@ class Run(Named):
         """Do nothing: a run records its script and the state of git."""
 
     def _label(self, *_: Any, **__: Any) -> None:
-        """Do nothing: integrations say which they are."""
+        """Do nothing; integrations call this with their names."""
 
     def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:
-        """End the run: as a success unless ``exit_code`` says otherwise."""
+        """End the run, as a success unless ``exit_code`` is another than 0."""
         _forget(self)
         self.rankzero_run.finish(None if exit_code is None else _STATUSES.get(exit_code, "failed"))
 
@@ -302,7 +302,7 @@ class Run(Named):
 
 
 def _split(values: Iterable[tuple[str, Any]]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the numbers among values, and the others but None."""
+    """Return the numbers among values, and the other values except None."""
     pairs = [(key, value, is_metric(value)) for key, value in values]
     numbers = {key: value for key, value, is_number in pairs if is_number}
     return numbers, {key: value for key, value, is_number in pairs if not is_number and value is not None}
@@ -320,7 +320,7 @@ def _forget(run: Run) -> None:
 
 
 def refusal(what: str) -> UsageError:
-    """Return the error for what needs W&B's servers."""
+    """Return the error for a call that needs W&B's servers."""
     return UsageError(
         f"rankzero.compat.wandb has no {what}: it writes runs, and does not read from W&B. Use the package wandb for "
         "that, or rankzero.read_run() for runs of rankzero"
@@ -338,19 +338,19 @@ def started(what: str) -> Run:
     return current
 
 
-# Beginning a run
+# Starting a run
 
 _VARIABLES = {
     "project": "WANDB_PROJECT", "name": "WANDB_NAME", "notes": "WANDB_NOTES", "tags": "WANDB_TAGS",
     "group": "WANDB_RUN_GROUP", "run_id": "WANDB_RUN_ID", "dir": "WANDB_DIR", "resume": "WANDB_RESUME",
     "mode": "WANDB_MODE", "entity": "WANDB_ENTITY", "job_type": "WANDB_JOB_TYPE",
 }  # fmt: skip
-"""Arguments → W&B's variables. One of rankzero's for the same goes before it."""
+"""Argument → W&B's environment variable; rankzero's variable for the same has precedence."""
 _SETTINGS = {
     "name": "run_name", "notes": "run_notes", "tags": "run_tags", "group": "run_group", "job_type": "run_job_type",
     "dir": "root_dir",
 }  # fmt: skip
-"""Arguments → names in W&B's settings, where they differ."""
+"""Argument → name in W&B's settings, if it differs."""
 _FOR_TRACKERS = ("entity", "job_type")
 _WITHOUT_EFFECT = {"monitor_gym", "sync_tensorboard", "tensorboard"}
 _MOMENT = re.compile(r"(.+)\?_step=(\d{1,18})")
@@ -365,15 +365,15 @@ def init(
     config_exclude_keys: Collection[str] | None = None, config_include_keys: Collection[str] | None = None,
     **others: Any,
 ) -> Run:  # fmt: skip
-    """Begin a run; where there is one already, return it unless ``reinit`` asks for another.
+    """Begin a run, or return the open run unless ``reinit`` requests a new one.
 
     If the trackers cannot be used, the run is kept on disk, with a warning.
 
     Raises:
         ConfigError: an argument is invalid.
-        UsageError: there is no such mode, or ``fork_from`` or ``resume_from`` is no moment of a run.
-        TypeError: the config is no mapping.
-        RunNotFoundError: ``resume="must"``, ``fork_from`` or ``resume_from``, and there is no such run.
+        UsageError: the mode is unknown, or ``fork_from`` or ``resume_from`` is not a step of a run.
+        TypeError: the config is not a mapping.
+        RunNotFoundError: the run of ``resume="must"``, ``fork_from`` or ``resume_from`` does not exist.
     """
     global current
     given = {
@@ -409,7 +409,7 @@ def init(
 
 
 def _chosen(name: str, value: Any, settings: Any) -> Any:
-    """Return an argument, or what W&B's settings or the environment say."""
+    """Return an argument, else its value in W&B's settings, or in the environment."""
     if value is None and settings is not None:
         value = (settings if isinstance(settings, Mapping) else vars(settings)).get(_SETTINGS.get(name, name))
     if value is not None or os.environ.get(f"RANKZERO_{name.upper()}"):
@@ -418,11 +418,11 @@ def _chosen(name: str, value: Any, settings: Any) -> Any:
 
 
 def _moment(fork_from: str | None, resume_from: str | None) -> dict[str, Any]:
-    """Return the arguments of `rankzero.start` for a moment of a run, ``RUN?_step=N``."""
+    """Return the arguments of `rankzero.start` for a step of a run, ``RUN?_step=N``."""
     if not (text := fork_from or resume_from):
         return {}
     if not (found := _MOMENT.fullmatch(text)):
-        raise UsageError(f"{text!r} is no moment of a run, such as 'RUN_ID?_step=40'")
+        raise UsageError(f"{text!r} is not a step of a run, such as 'RUN_ID?_step=40'")
     run, step = found[1], int(found[2])
     if fork_from:
         return {"fork_from": run, "fork_step": step}
@@ -441,6 +441,6 @@ def _begin(asked: dict[str, Any]) -> Run:
         directory = os.path.join(tempfile.gettempdir(), "rankzero-disabled")
         run_id, name, project = (settings[key] or "disabled" for key in ("run_id", "name", "project"))
         return Run(RankzeroRun(RunInfo(run_id, name, project, directory), is_active=False), asked)
-    # What only W&B knows is passed on as its variables.
+    # Arguments that only W&B knows become its environment variables.
     with environment_of({_VARIABLES[name]: asked[name] for name in _FOR_TRACKERS if asked[name] is not None}):
         return Run(start_in_training(**{**settings, **start_settings}), asked)

@@ -130,7 +130,7 @@ def mlflow_client() -> dict[str, Log]:
     return {"rankzero": of_mlflow("rankzero:rankzero-runs"), "MLflow": of_mlflow(os.environ["MLFLOW_TRACKING_URI"])}
 
 
-DOORS = {
+INTEGRATIONS = {
     "Transformers": transformers,
     "Accelerate": accelerate,
     "Ignite": ignite,
@@ -153,13 +153,13 @@ def microseconds(log: Log, first: int) -> float:
 
 def main() -> None:
     table = Table(f"A log call of {len(LOGS)} numbers, median")
-    for door, start in DOORS.items():
+    for integration, start in INTEGRATIONS.items():
         tools = start()
         rounds = [[microseconds(log, number * CALLS) for log in tools.values()] for number in range(ROUNDS)]
         for tool, each in zip(tools, zip(*rounds, strict=True), strict=True):
-            table.show(f"{door}: {tool}", median(each), "µs", digits=1)
+            table.show(f"{integration}: {tool}", median(each), "µs", digits=1)
         share = median(ours / min(theirs) for ours, *theirs in rounds)
-        table.show(f"{door}: rankzero / the fastest of them", share, "×", limit=1 / FASTER, digits=3)
+        table.show(f"{integration}: rankzero / the fastest of them", share, "×", limit=1 / FASTER, digits=3)
         end()
     table.exit()
 
