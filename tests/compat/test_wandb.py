@@ -657,7 +657,7 @@ def test_loggers_in_the_same_process_do_not_use_it():
         "try: rankzero_wandb.WandbLogger(offline=True).log_metrics({'a': 1})\n"
         "except Exception as error: print(error)"
     )
-    assert "has taken the place of wandb in this process" in python(code)
+    assert "replaces wandb in this process" in python(code)
 
 
 # Frameworks

@@ -150,7 +150,7 @@ def test_a_summary_that_is_delivered_again(make_logger, run_info):
 
 
 def test_an_unsupported_summary_is_warned_of_once(logger):
-    with pytest.warns(UserWarning, match="^MLflow (has no|draws)") as said:
+    with pytest.warns(UserWarning, match="^MLflow (has no|plots)") as said:
         logger.define_metric("loss", step_metric="epoch", summary="mean")
     logger.define_metric("loss", step_metric="epoch", summary="mean")
     assert [str(each.message) for each in said] == [

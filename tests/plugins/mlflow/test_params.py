@@ -63,7 +63,7 @@ def test_an_older_server_takes_less(logger, monkeypatch, cuts):
 
 def test_a_changed_value_is_kept_in_a_tag(logger):
     logger.log_hyperparams({"lr": 0.1, "seed": 7})
-    with pytest.warns(UserWarning, match=r"'lr' was '0\.1' and is '0\.2' now.* tag 'rankzero\.param\.lr'"):
+    with pytest.warns(UserWarning, match=r"'lr' was '0\.1' and is now '0\.2'.* tag 'rankzero\.param\.lr'"):
         logger.log_hyperparams({"lr": 0.2, "seed": 7})
     held = Held(logger)
     assert held.params == {"lr": "0.1", "seed": "7"}

@@ -62,7 +62,7 @@ def test_no_options_at_all(tmp_path, monkeypatch, empty_database):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"tracking_uri": "file:./mlruns"}, "directories of files"),
+        ({"tracking_uri": "file:./mlruns"}, "no longer writes to directories"),
         ({"log_model": "x"}, "log_model"),
         ({"tracking_url": "http://a"}, "Did you mean 'tracking_uri'"),
     ],
