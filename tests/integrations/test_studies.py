@@ -85,7 +85,7 @@ def test_a_trial_without_a_study_is_a_run():
     assert (data["trial-7"].params, data["trial-7"].info.group) == ({"x": 0.5}, None)
     assert points(data["trial-7"]) == {"intermediate_value": [(0, 1.0)], "value": [(1, 0.5)]}
     assert data["trial-0"].params == study.best_params
-    with pytest.raises(TypeError, match="needs a trial"):
+    with pytest.raises(TypeError, match="needs an Optuna trial"):
         objective(2)
 
 

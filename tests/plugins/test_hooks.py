@@ -258,7 +258,7 @@ def test_a_hook_that_exits_does_not_end_the_script_or_other_hooks(tmp_path, regi
     assert told == ["success"]
 
 
-def test_a_run_imports_of_plugins_that_it_does_not_use_only_their_hooks(tmp_path):
+def test_a_run_imports_only_the_hooks_of_unused_plugins(tmp_path):
     code = """
 import sys, rankzero
 rankzero.start([], dir=sys.argv[1], capture_environment=False).finish()

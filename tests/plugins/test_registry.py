@@ -138,7 +138,7 @@ def test_a_repaired_plugin_loads(install, tmp_path):
     assert plugins.available()["t"].problem is None
 
 
-def test_a_plugin_that_was_installed_meanwhile_loads(install):
+def test_a_plugin_that_was_installed_later_loads(install):
     plugins = Plugins()
     with pytest.raises(UnknownLoggerError):
         plugins.load_logger("late")

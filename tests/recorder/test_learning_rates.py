@@ -247,7 +247,7 @@ def test_a_tensor_is_not_read():
 
 @pytest.mark.parametrize("interval", ["batch", None, ""])
 def test_a_wrong_interval(interval):
-    with pytest.raises(RecorderError, match=r"logging_interval=.*'step' or 'epoch'"):
+    with pytest.raises(RecorderError, match=r"logging_interval must be 'step' or 'epoch'"):
         LearningRateMonitor([Adam(parameters())], logging_interval=interval)
 
 
@@ -260,7 +260,7 @@ def test_no_optimizer():
     "wrong", [torch.nn.Linear(1, 1), 0.1, None, [Adam(parameters())]], ids=lambda x: type(x).__name__
 )
 def test_arguments_that_are_not_optimizers(wrong):
-    with pytest.raises(RecorderError, match=f"not {type(wrong).__name__}; pass each as an argument"):
+    with pytest.raises(RecorderError, match=f"not {type(wrong).__name__}; pass each one as a separate argument"):
         LearningRateMonitor([Adam(parameters()), wrong])
 
 

@@ -69,7 +69,7 @@ def points(server, run_dir):
 
 
 @pytest.mark.parametrize("fault", ONCE)
-def test_each_failure_may_befall_any_request(server, tmp_path, fault):
+def test_any_request_may_fail_once(server, tmp_path, fault):
     for path in LOGGED.values():
         server.fail(path, ONCE[fault], times=1)
     began = time.monotonic()
@@ -78,7 +78,7 @@ def test_each_failure_may_befall_any_request(server, tmp_path, fault):
     check_everything(server, run_dir)
 
 
-def test_an_odd_answer_to_a_sign_of_life_at_the_end_costs_nothing(server, tmp_path):
+def test_an_unknown_response_to_the_last_heartbeat_loses_nothing(server, tmp_path):
     """Comet's client raises a ValueError then, as for data that is wrong."""
     for fault in (status(500), status(200, "{}"), status(200, PAGE)):
         server.fail("status-report/update", fault, times=2, body='"is_alive": false')
@@ -86,7 +86,7 @@ def test_an_odd_answer_to_a_sign_of_life_at_the_end_costs_nothing(server, tmp_pa
     check_everything(server, run_dir)
 
 
-def test_a_server_that_hangs_holds_nobody_longer_than_the_timeout(server, tmp_path, monkeypatch):
+def test_a_hanging_server_delays_delivery_only_for_the_timeout(server, tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_TIMEOUT_FILE_UPLOAD", "1")
     for what in ("creation", "what is there", "metrics", "text", "artifact", "end"):
         server.fail(LOGGED[what], stalled(A_WHILE), times=1)
@@ -119,7 +119,7 @@ def in_turn(*faults):
 
 @pytest.mark.parametrize("again", ["at once", "by another courier"])
 @pytest.mark.parametrize("fault", [lost, truncated, late(1.5), status(200)], ids=["lost", "truncated", "late", "empty"])
-def test_what_arrived_without_an_answer_is_not_sent_again(server, tmp_path, small_batches, fault, again):
+def test_data_that_arrived_without_a_response_is_not_sent_again(server, tmp_path, small_batches, fault, again):
     """Of a batch whose answer was late Comet once had 980 values twice, on a busy machine."""
     run_dir = journal_of_rows(tmp_path, *ROWS_OF_TEN)
     failing = status(503)
@@ -132,7 +132,7 @@ def test_what_arrived_without_an_answer_is_not_sent_again(server, tmp_path, smal
     assert points(server, run_dir) == points_logged(run_dir)
 
 
-def test_of_a_batch_that_arrived_in_part_only_the_rest_is_sent(server, tmp_path, small_batches):
+def test_only_the_rest_of_a_partly_stored_batch_is_sent(server, tmp_path, small_batches):
     def in_part(handler):
         handler.ask()
         del server.experiment(run_dir.name).metrics[-50:]
@@ -143,7 +143,7 @@ def test_of_a_batch_that_arrived_in_part_only_the_rest_is_sent(server, tmp_path,
     assert points(server, run_dir) == points_logged(run_dir)
 
 
-def test_a_series_of_which_comet_lists_a_sample_is_not_sent_again(server, tmp_path, small_batches, monkeypatch):
+def test_a_series_listed_as_a_sample_is_not_sent_again(server, tmp_path, small_batches, monkeypatch):
     monkeypatch.setattr("rankzero_comet.server._MAX_LISTED", 150)
     rows = [{"loss": step / 3} for step in range(160)]
     server.fail("metrics/get-metric", lambda handler: sampled(handler.ask()))
@@ -164,7 +164,7 @@ def sampled(answer):
 
 
 @pytest.mark.parametrize("answer", ["", '"default response"'])
-def test_what_comet_holds_counts_as_delivered_whatever_it_answers(server, tmp_path, answer):
+def test_stored_data_counts_as_delivered_after_any_response(server, tmp_path, answer):
     """Comet's answers to its own client are not documented."""
 
     def applied(handler):
@@ -176,7 +176,7 @@ def test_what_comet_holds_counts_as_delivered_whatever_it_answers(server, tmp_pa
     check_everything(server, run_dir)
 
 
-def test_an_answer_that_stays_odd_while_comet_answers_others_holds_nothing_up_for_ever(server, tmp_path, monkeypatch):
+def test_a_lasting_unknown_response_does_not_block_delivery_forever(server, tmp_path, monkeypatch):
     monkeypatch.setattr("rankzero_comet.errors._UNCONFIRMED_TIMEOUT", 0.5)
     server.fail("write/experiment/log-other", lambda handler: handler.ask()._replace(body=b""))
     deliver(run_dir := one_row(tmp_path))
@@ -186,7 +186,7 @@ def test_an_answer_that_stays_odd_while_comet_answers_others_holds_nothing_up_fo
 # Refused
 
 
-def test_of_two_thousand_rows_only_the_one_that_is_too_large_is_rejected(server, tmp_path):
+def test_only_the_row_that_is_too_large_is_rejected(server, tmp_path):
     server.fail(METRICS, status(413, "<html>too large</html>"), body='"culprit"')
     rows = [{"loss": step / 3, **({"culprit": 1} if step == 1234 else {})} for step in range(2000)]
     deliver(run_dir := journal_of_rows(tmp_path, *rows))
@@ -208,7 +208,7 @@ def test_of_two_thousand_rows_only_the_one_that_is_too_large_is_rejected(server,
         ("alert", "alert"),
     ],
 )
-def test_what_is_refused_for_good_holds_nothing_up(server, tmp_path, what, kind):
+def test_a_permanent_rejection_does_not_block_delivery(server, tmp_path, what, kind):
     server.fail(LOGGED[what], refused(1, "not that"))
     deliver(run_dir := journal_of_everything(tmp_path))
     assert points(server, run_dir) == points_logged(run_dir)
@@ -219,7 +219,7 @@ def test_what_is_refused_for_good_holds_nothing_up(server, tmp_path, what, kind)
 
 
 @pytest.mark.parametrize("what", ["name", "first tags", "times"])
-def test_what_surrounds_a_run_may_be_refused_and_costs_no_value(server, tmp_path, what):
+def test_refused_details_of_a_run_lose_no_value(server, tmp_path, what):
     server.fail(LOGGED[what], refused(1, "not that"), times=4)
     run_dir = one_row(tmp_path)
     with pytest.warns(match="Comet will not show all .*not that"):
@@ -231,7 +231,7 @@ def test_what_surrounds_a_run_may_be_refused_and_costs_no_value(server, tmp_path
 @pytest.mark.parametrize(
     "fault", [status(401, "who?"), status(403, "<html>no</html>"), refused(90212, "API key is not registered")]
 )
-def test_who_may_not_write_waits_until_he_may(server, tmp_path, fault):
+def test_events_wait_until_writing_is_permitted(server, tmp_path, fault):
     server.fail(METRICS, fault)
     run_dir = one_row(tmp_path)
     with pytest.raises(GaveUpError, match="comet login"):
@@ -245,7 +245,7 @@ def test_who_may_not_write_waits_until_he_may(server, tmp_path, fault):
 
 
 @pytest.mark.parametrize("code", [90210, 90219, 98219, 7000011, 7000020])
-def test_an_experiment_that_comet_refuses_costs_no_event(server, tmp_path, code):
+def test_a_refused_experiment_loses_no_event(server, tmp_path, code):
     server.fail("logger/add/run", refused(code, "not there"))
     run_dir = one_row(tmp_path)
     with pytest.raises(GaveUpError, match="cannot be opened"):

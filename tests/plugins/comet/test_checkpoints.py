@@ -37,7 +37,7 @@ def test_a_file(attached, stored, tmp_path):
 @pytest.mark.parametrize(
     ("name", "kept"), [("folder/a b ü", "folder/a b ü.bin"), ("other.bin", "other.bin"), ("v1.0", "v1.0.bin")]
 )
-def test_a_file_with_a_name_of_its_own(attached, stored, tmp_path, name, kept):
+def test_a_file_with_another_name(attached, stored, tmp_path, name, kept):
     attached.log_artifact(str(write(tmp_path / "data.bin")), name=name, type="dataset")
     (asset,) = stored().assets
     assert (asset.name, asset.content, asset.metadata["type"]) == (kept, WEIGHTS, "dataset")
@@ -112,7 +112,7 @@ def test_a_checkpoint_is_read_back_by_another_logger(attached, make_logger, run_
 
 
 @pytest.mark.parametrize("alias", ["best", "swa"])
-def test_an_alias_that_nobody_has(attached, run_info, tmp_path, alias):
+def test_an_unknown_alias(attached, run_info, tmp_path, alias):
     attached.log_checkpoint(write(tmp_path / "a.ckpt"), aliases=["latest"])
     with pytest.raises(LookupError, match=f"no version of the artifact 'model-{run_info.id}' has the alias '{alias}'"):
         attached.download_checkpoint(alias)

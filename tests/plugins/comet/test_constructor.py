@@ -25,7 +25,7 @@ def _nothing_set(monkeypatch, tmp_path):
 # Names
 
 
-def test_it_takes_all_that_lightnings_logger_takes():
+def test_it_accepts_the_arguments_of_lightnings_logger():
     theirs = inspect.signature(pytest.importorskip("lightning.pytorch.loggers").CometLogger).parameters
     ours = inspect.signature(CometLogger).parameters
     for name, parameter in theirs.items():
@@ -34,7 +34,7 @@ def test_it_takes_all_that_lightnings_logger_takes():
     assert list(ours)[: len(theirs) - 1] == list(theirs)[:-1]
 
 
-def test_it_takes_the_options_of_the_installed_experiment_config():
+def test_it_accepts_the_options_of_the_installed_experiment_config():
     import comet_ml
 
     assert set(inspect.signature(comet_ml.ExperimentConfig).parameters) == {option.name for option in EXPERIMENT_CONFIG}
@@ -57,7 +57,7 @@ def test_all_options_reach_the_experiment_config():
         ({"offline": False}, {"online": True}, True),
     ],
 )
-def test_an_old_name_means_what_it_says_and_warns_once(old, new, online):
+def test_a_deprecated_name_works_and_warns_once(old, new, online):
     (name,), (instead,) = old, new
     with pytest.warns(FutureWarning) as warned:
         logger = CometLogger(**old)
@@ -77,7 +77,7 @@ def test_an_old_name_means_what_it_says_and_warns_once(old, new, online):
         ({"offline": True, "online": True}, {"online": True}),
     ],
 )
-def test_of_two_names_the_new_one_counts(both, kept):
+def test_the_new_name_takes_precedence_over_the_deprecated_one(both, kept):
     old, new = both
     with pytest.warns(UserWarning, match=f"got {new!r} and its old name {old!r}; {new!r} is used") as warned:
         logger = CometLogger(**both)
@@ -97,7 +97,7 @@ def test_of_two_names_the_new_one_counts(both, kept):
         ("logmodel", "log_model"),
     ],
 )
-def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
+def test_an_unknown_argument_is_refused_with_a_suggestion(wrong, right):
     with pytest.raises(ConfigError, match=rf"CometLogger takes no argument {wrong!r}\. Did you mean {right!r}\?"):
         CometLogger(**{wrong: "x"})
 
@@ -124,13 +124,13 @@ def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
         ({"log_model": "best"}, "log_model must be one of True, False, 'all', not 'best'"),
     ],
 )
-def test_a_value_that_comet_never_takes_is_refused(options, message):
+def test_an_invalid_value_is_refused(options, message):
     with pytest.raises(ConfigError, match=message) as refusal:
         CometLogger(api_key=SECRET, **options)
     assert SECRET not in str(refusal.value)
 
 
-def test_a_key_of_the_environment_is_looked_at_too(monkeypatch):
+def test_a_key_in_the_environment_is_checked_too(monkeypatch):
     monkeypatch.setenv("COMET_EXPERIMENT_KEY", "my-exp")
     with pytest.raises(ConfigError, match="Comet does not accept the COMET_EXPERIMENT_KEY 'my-exp'"):
         CometLogger()
@@ -146,7 +146,7 @@ def test_an_invalid_key_is_not_shown(key, message):
     assert str(refusal.value) == message
 
 
-def test_a_key_in_the_environment_is_enough_to_go_on_with(monkeypatch):
+def test_a_key_in_the_environment_is_enough_to_continue(monkeypatch):
     monkeypatch.setenv("COMET_EXPERIMENT_KEY", KEY)
     assert CometLogger(mode="get").options["mode"] == "get"
 

@@ -29,7 +29,7 @@ def points(server, logger):
 # Opened and ended
 
 
-def test_it_is_opened_when_it_is_first_used(make, server):
+def test_it_is_opened_on_first_use(make, server):
     logger = make(project=None)
     assert (logger.name, logger.version, logger.how_to_view(), server.requests) == (None, None, None, [])
     logger.log_metrics({"a": 1}, 0)
@@ -53,7 +53,7 @@ def test_it_stays_open_until_it_is_closed(make, server):
 
 
 @pytest.mark.parametrize("mode", [None, "create"])
-def test_what_is_logged_after_the_end_goes_on_with_the_experiment(make, server, mode):
+def test_logging_after_the_end_continues_the_experiment(make, server, mode):
     logger = make(name="named", tags=["a"], mode=mode)
     logger.log_metrics({"a": 1}, 0)
     first = logger.version
@@ -80,7 +80,7 @@ def test_an_experiment_of_a_key(make, server):
     assert len(points(server, logger)) == 3
 
 
-def test_a_process_that_ends_without_a_word_has_sent_everything(server, tmp_path):
+def test_a_process_without_finalize_sends_everything(server, tmp_path):
     code = f"""
 import numpy as np
 from rankzero_comet import CometLogger
@@ -98,7 +98,7 @@ logger.log_image("i", [np.full((300, 300), shade, np.uint8) for shade in range(2
 # Files that are gone soon, and servers that fail
 
 
-def test_a_checkpoint_that_is_deleted_at_once_is_there(make, server, tmp_path):
+def test_a_checkpoint_that_is_deleted_at_once_arrives(make, server, tmp_path):
     logger = make()
     logger.log_metrics({"a": 1}, 0)
     server.fail("asset/upload", dropped, times=1)
@@ -139,7 +139,7 @@ def test_flush_raises_until_comet_has_everything(make, server, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_is_lost_at_the_end_warns(make, server, tmp_path):
+def test_data_lost_at_the_end_causes_a_warning(make, server, tmp_path):
     logger = make()
     logger.log_metrics({"a": 1}, 0)
     (tmp_path / "a.ckpt").write_bytes(b"1")
@@ -185,7 +185,7 @@ def test_offline_writes_an_archive(make, server, tmp_path):
     assert server.requests == []
 
 
-def test_the_environment_can_say_offline(make, server, tmp_path, monkeypatch):
+def test_the_environment_can_set_offline(make, server, tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_START_ONLINE", "0")
     logger = make(offline_directory=str(tmp_path / "kept"))
     logger.log_metrics({"loss": 0.25}, step=3)
@@ -238,7 +238,7 @@ def test_a_failed_opening_warns_once_and_training_goes_on(make, server, monkeypa
     assert server.store.experiments == {}
 
 
-def test_an_experiment_that_is_not_there_is_no_fault_of_the_network(make):
+def test_a_missing_experiment_is_not_a_network_error(make):
     with pytest.raises(AccessError, match="cannot be opened in Comet"):
         make(experiment_key=KEY, mode="get").log_metrics({"a": 1})
 
@@ -248,7 +248,7 @@ def test_an_experiment_that_is_not_there_is_no_fault_of_the_network(make):
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda logger: pickle.loads(pickle.dumps(logger))])
 @pytest.mark.parametrize("mode", [None, "create"])
-def test_a_copy_goes_on_with_the_experiment(make, server, duplicate, mode):
+def test_a_copy_continues_the_experiment(make, server, duplicate, mode):
     logger = make(mode=mode)
     early = duplicate(logger)
     logger.log_metrics({"a": 0}, 0)

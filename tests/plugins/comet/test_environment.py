@@ -103,7 +103,7 @@ def trained(trained_once, here, tmp_path):
     return trained_once._replace(run_dir=shutil.copytree(there, tmp_path / "runs" / there.parent.name / there.name))
 
 
-def test_the_process_that_trained_is_shown_as_it_was(server, trained):
+def test_the_training_process_is_shown(server, trained):
     deliver(trained.run_dir)
     stored = only(server)
     details = stored.system_details
@@ -122,7 +122,7 @@ def test_the_process_that_trained_is_shown_as_it_was(server, trained):
     assert "s3cret" not in json.dumps([stored.reports, details]) + "".join(patches(stored))
 
 
-def test_the_machine_that_trained_is_shown_and_not_the_one_that_delivers(server, trained):
+def test_the_training_machine_is_shown(server, trained):
     (found,) = trained.run_dir.glob("surroundings/*/surroundings.json")
     found.write_text(json.dumps({**json.loads(found.read_text()), "host": "node17"}))
     deliver(trained.run_dir)
@@ -143,7 +143,7 @@ SHOWN = {"code", "git", "patch", "details", "host"}
     ],
 )
 @pytest.mark.parametrize("where", ["option", "variable"])
-def test_what_nobody_may_see_is_not_sent(server, trained, option, hidden, where):
+def test_excluded_details_are_not_sent(server, trained, option, hidden, where):
     variable = option.replace("log_", "COMET_AUTO_LOG_").upper()
     deliver(trained.run_dir, **({option: False} if where == "option" else {"environment": {variable: "false"}}))
     stored = only(server)
@@ -175,7 +175,7 @@ def printed(stored):
     return [line for line in lines if not line[0].startswith(("rankzero:", "INFO:rankzero"))]
 
 
-def test_what_is_printed_arrives_once_with_its_time(server, trained):
+def test_console_output_arrives_once_with_its_time(server, trained):
     deliver(trained.run_dir)
     assert "out 1 and more" in trained.stdout
     stored = only(server)
@@ -184,7 +184,7 @@ def test_what_is_printed_arrives_once_with_its_time(server, trained):
 
 
 @pytest.mark.parametrize("where", ["option", "variable", "nowhere"])
-def test_what_is_printed_can_be_kept_back(here, tmp_path, monkeypatch, where):
+def test_console_output_can_be_excluded(here, tmp_path, monkeypatch, where):
     if where == "variable":
         monkeypatch.setenv("COMET_AUTO_LOG_OUTPUT_LOGGER", "False")
     options = {"auto_output_logging": False} if where == "option" else {}

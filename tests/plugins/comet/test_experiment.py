@@ -15,7 +15,7 @@ from rankzero.errors import DeliveryError
     ("delivery", "status", "state"),
     [("process", "failed", "crashed"), ("thread", "success", "finished")],
 )
-def test_what_is_logged_with_it_arrives(server, here, tmp_path, capsys, delivery, status, state):
+def test_its_data_arrives(server, here, tmp_path, capsys, delivery, status, state):
     options = {"project": "p", "run_id": "r" * 32, "name": "mine", "dir": tmp_path / "runs"}
     run = rankzero.start("comet", delivery=delivery, **options)
     for step in range(20):
@@ -38,7 +38,7 @@ def test_what_is_logged_with_it_arrives(server, here, tmp_path, capsys, delivery
     assert (stored.system_details["pid"], [line.text for line in stored.output].count("printed\n")) == (os.getpid(), 1)
 
 
-def test_it_cannot_be_had_while_the_server_is_down(server, here, tmp_path, monkeypatch):
+def test_it_is_unavailable_while_the_server_is_down(server, here, tmp_path, monkeypatch):
     """Left to itself Comet's client would return an experiment that loses everything."""
     server.stop()
     run = rankzero.start("comet", project="p", dir=tmp_path / "runs", delivery="thread")

@@ -47,7 +47,7 @@ def test_a_second_logger_does_not_end_the_first(make, server):
     assert {server.experiment(key).state for key in keys} == {"finished"}
 
 
-def test_loggers_of_one_key_share_an_experiment(make, server):
+def test_loggers_with_one_key_share_an_experiment(make, server):
     first, second = make(experiment_key=KEYS[0]), make(experiment_key=KEYS[0])
     for step, logger in enumerate([first, second, first]):
         logger.log_metrics({"a": step}, step)
@@ -80,7 +80,7 @@ def test_a_running_experiment_of_the_user_is_used_and_left_open(make, users_own,
     assert server.experiment(KEYS[0]).others.get("Created from") is None
 
 
-def test_one_that_the_user_has_ended_is_not_waited_for(make, users_own, server):
+def test_an_experiment_ended_by_the_user_is_not_waited_for(make, users_own, server):
     own = users_own(experiment_key=KEYS[0])
     logger = make()
     logger.log_metrics({"a": 1}, 1)

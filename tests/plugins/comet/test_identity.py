@@ -32,7 +32,7 @@ def test_an_id_that_is_a_key_is_the_key(here, run_id):
 
 
 @pytest.mark.parametrize("run_id", ["exp-1", "a" * 31, "a" * 51, "x-" * 16, "ä" * 32, "lauf 7"])
-def test_another_id_becomes_one(here, run_id):
+def test_another_id_becomes_a_key(here, run_id):
     key = key_of(run_id)
     assert 32 <= len(key) <= 50
     assert key.isascii()
@@ -42,7 +42,7 @@ def test_another_id_becomes_one(here, run_id):
     assert len({key, *others}) == 4
 
 
-def test_a_key_that_was_given_counts(here, monkeypatch):
+def test_a_given_key_is_used(here, monkeypatch):
     assert key_of("exp-1", experiment_key="k" * 32) == "k" * 32
     monkeypatch.setenv("COMET_EXPERIMENT_KEY", "e" * 40)
     assert key_of("exp-1") == "e" * 40
@@ -62,7 +62,7 @@ def test_every_process_finds_the_run_of_an_id(server, here, tmp_path):
 # What it is called
 
 
-def test_what_a_person_changed_is_not_set_again(server, here, tmp_path):
+def test_values_changed_by_the_user_are_not_set_again(server, here, tmp_path):
     options = {"project": "p", "dir": tmp_path, "run_id": "r" * 32, "delivery": "thread"}
     with rankzero.start("comet", name="mine", tags=["a"], notes="try", group="folds", parent="p1", **options) as run:
         run.log_metrics({"loss": 0.5}, 0)
@@ -83,7 +83,7 @@ def test_a_name_and_tags_of_its_own(server, here, tmp_path):
     assert (only(server).name, only(server).tags) == ("own", ["x", "y"])
 
 
-def test_an_experiment_that_must_be_there(server, here, tmp_path):
+def test_an_experiment_that_must_exist(server, here, tmp_path):
     run_dir = journal_of_rows(tmp_path, {"loss": 0.5})
     with pytest.raises(GaveUpError, match="cannot be opened in Comet: there is no experiment"):
         deliver(run_dir, grace_period=0, mode="get", experiment_key="k" * 32)
@@ -114,7 +114,7 @@ def test_project_and_workspace(server, here, tmp_path, monkeypatch, options, var
 
 
 @pytest.mark.parametrize("where", ["environment", "file"])
-def test_a_run_is_synced_to_where_it_was_begun(server, here, tmp_path, monkeypatch, where):
+def test_a_run_is_synced_to_its_original_destination(server, here, tmp_path, monkeypatch, where):
     """From an environment that says nothing of it, but who the user is."""
     settings = {
         "workspace": "crew",
@@ -142,7 +142,7 @@ def test_a_run_is_synced_to_where_it_was_begun(server, here, tmp_path, monkeypat
     assert points_in(stored) == points_logged(run.dir)
 
 
-def test_a_run_without_a_project_goes_to_that_of_the_environment_also_later(server, here, tmp_path, monkeypatch):
+def test_a_run_without_a_project_uses_that_of_the_environment(server, here, tmp_path, monkeypatch):
     options = {"run_id": "exp-8", "dir": tmp_path / "runs", "delivery": "thread"}
     with monkeypatch.context() as patch:
         patch.setenv("COMET_PROJECT_NAME", "env")
@@ -156,7 +156,7 @@ def test_a_run_without_a_project_goes_to_that_of_the_environment_also_later(serv
     assert [metric.name for metric in only(server).metrics] == ["loss", "late"]
 
 
-def test_the_url_of_a_logger_counts(server, here, tmp_path, monkeypatch):
+def test_the_url_of_a_logger_is_used(server, here, tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_URL_OVERRIDE", "http://127.0.0.1:9/clientlib/")
     deliver(run_dir := journal_of_rows(tmp_path, {"loss": 0.5}), url=server.url)
     assert points_in(only(server)) == points_logged(run_dir)

@@ -74,7 +74,7 @@ def check_nowhere(key, directory, *texts):
 # Refused
 
 
-def test_nobody_is_logged_in(server, train, tmp_path):
+def test_without_login(server, train, tmp_path):
     with pytest.raises(
         ConfigError, match=r"not logged in to Comet: run `comet login`, .* COMET_API_KEY.* online=False"
     ):
@@ -84,7 +84,7 @@ def test_nobody_is_logged_in(server, train, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["environment", "option", "file"])
-def test_a_wrong_key_is_known_before_anything_is_written(server, train, tmp_path, capfd, how):
+def test_a_wrong_key_is_found_before_anything_is_written(server, train, tmp_path, capfd, how):
     variables, given = {"COMET_URL_OVERRIDE": server.url}, {}
     if how == "environment":
         variables["COMET_API_KEY"] = WRONG
@@ -136,7 +136,7 @@ def test_where_the_key_is_found(server, train, tmp_path, monkeypatch, capfd, whe
 # No answer
 
 
-def test_a_server_that_is_down_or_has_revoked_the_key_is_no_reason_not_to_train(server, environment, tmp_path):
+def test_training_continues_if_the_server_is_down_or_has_revoked_the_key(server, environment, tmp_path):
     """Comet's client puts the whole key into the text of its error."""
     shell = CometShell(tmp_path / "work", {**environment, "COMET_API_KEY": WRONG, "COMET_CONFIG": None})
     server.stop()
@@ -159,7 +159,7 @@ def test_a_server_that_is_down_or_has_revoked_the_key_is_no_reason_not_to_train(
 
 
 @pytest.mark.parametrize("variables", [{"COMET_START_ONLINE": "0"}, {"RANKZERO_DELIVERY": "off"}])
-def test_who_sends_nothing_needs_no_login(server, train, variables):
+def test_no_login_is_needed_if_nothing_is_sent(server, train, variables):
     train({"COMET_URL_OVERRIDE": server.url, **variables}, delivery=None)
     assert server.requests == []
 
@@ -177,7 +177,7 @@ def test_who_sends_nothing_needs_no_login(server, train, variables):
     ],
     ids=["workspace", "permission", "key", "401"],
 )
-def test_sync_says_at_once_what_only_a_person_can_mend(server, here, tmp_path, capsys, fault, message):
+def test_sync_reports_at_once_what_only_the_user_can_fix(server, here, tmp_path, capsys, fault, message):
     run_dir = journal_of_rows(tmp_path, {"loss": 0.5})
     server.fail("logger/add/run", fault)
     assert cli.main(["sync", str(run_dir), "--to", "comet", "-o", "workspace=nowhere", "--timeout", "60"]) == 1
@@ -185,7 +185,7 @@ def test_sync_says_at_once_what_only_a_person_can_mend(server, here, tmp_path, c
     assert server.count("logger/add/run") == 1
 
 
-def test_sync_without_a_key_says_so_at_once(server, here, tmp_path, capsys, monkeypatch):
+def test_sync_reports_a_missing_key_at_once(server, here, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("COMET_API_KEY")
     run_dir = journal_of_rows(tmp_path, {"loss": 0.5})
     assert cli.main(["sync", str(run_dir), "--to", "comet", "--timeout", str(A_WHILE)]) == 2

@@ -185,7 +185,7 @@ def test_values_in_bins(attached, only):
 @pytest.mark.parametrize(
     ("values", "non_finite"), [([], 0), ([math.nan] * 3, 3), ([math.inf, -math.inf], 2)], ids=["empty", "NaN", "Inf"]
 )
-def test_a_histogram_of_nothing(attached, only, values, non_finite):
+def test_an_empty_histogram(attached, only, values, non_finite):
     attached.log_histogram("w", values, step=6)
     assert sum(only().metadata["counts"]) == 0
     assert only().metadata.get("non_finite", 0) == non_finite

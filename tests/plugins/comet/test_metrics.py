@@ -61,7 +61,7 @@ def test_a_short_name_is_the_same_in_every_process(run_info, make_logger, stored
     assert len({each.name for each in stored().metrics}) == 1
 
 
-def test_what_is_no_number_is_a_text(attached, stored):
+def test_other_values_become_texts(attached, stored):
     attached.log_metrics({"phase": "warm-up", "array": np.arange(3), "loss": 1}, step=4)
     assert values(stored(), "loss") == [(4, None, 1)]
     texts = [(asset.metadata["key"], asset.content.decode()) for asset in stored().assets]
@@ -70,12 +70,12 @@ def test_what_is_no_number_is_a_text(attached, stored):
 
 
 @pytest.mark.parametrize("epoch", [3, 3.0, torch.tensor(3.0), np.int64(3)])
-def test_an_epoch_among_metrics_is_that_of_the_others(attached, stored, epoch):
+def test_an_epoch_among_metrics_becomes_their_epoch(attached, stored, epoch):
     attached.log_metrics({"loss": 0.5, "epoch": epoch}, step=7)
     assert [(each.name, each.step, each.epoch) for each in stored().metrics] == [("loss", 7, 3)]
 
 
-def test_an_epoch_that_cannot_be_one_is_a_metric(attached, stored):
+def test_an_invalid_epoch_is_a_metric(attached, stored):
     attached.log_metrics({"epoch": 1}, step=1)
     attached.log_metrics({"epoch": 2.5, "loss": 1}, step=2)
     attached.log_metrics({"epoch": math.nan, "loss": 1}, step=3)
@@ -94,6 +94,6 @@ def test_a_prefix(make_logger, run_info, stored):
     assert [asset.metadata["key"] for asset in stored().assets] == ["exp1_phase"]
 
 
-def test_no_metrics_are_no_request(attached, server):
+def test_empty_metrics_send_no_request(attached, server):
     attached.log_metrics({}, step=1)
     assert server.count("experiment/metric") == 0

@@ -48,7 +48,7 @@ def test_nothing_is_sent_until_rankzero_sync(server, train, tmp_path, caplog, ca
 
 
 @pytest.mark.parametrize(("options", "variables"), [({"disabled": True}, {}), ({}, {"COMET_AUTO_LOG_DISABLE": "1"})])
-def test_a_logger_that_is_switched_off(server, train, options, variables):
+def test_a_disabled_logger(server, train, options, variables):
     run_dir = train(variables, **options)
     check_nothing_was_sent(server)
     assert load_position(run_dir, "comet").closed
@@ -56,7 +56,7 @@ def test_a_logger_that_is_switched_off(server, train, options, variables):
     check_nothing_was_sent(server)
 
 
-def test_a_run_that_goes_on_after_it_was_synced(server, train):
+def test_a_run_that_continues_after_a_sync(server, train):
     sync(train({}, online=False))
     run_dir = train({})
     assert len(points_logged(run_dir)) == 2

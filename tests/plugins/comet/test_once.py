@@ -14,7 +14,7 @@ from rankzero_comet import CometLogger
 OUTPUT = "write/experiment/output"
 
 
-def test_events_of_one_time_stay_two(attached, stored):
+def test_two_events_with_one_time_stay_two(attached, stored):
     for line, key in enumerate(["first", "second"]):
         with attached.at(LogContext(2.5, line)):
             attached.log_text(key, ["value"], [["the same"]], step=1)
@@ -22,7 +22,7 @@ def test_events_of_one_time_stay_two(attached, stored):
 
 
 @pytest.mark.usefixtures("capture_environment")
-def test_code_and_machine_are_described_once_for_each_start(server, here, tmp_path):
+def test_code_and_machine_are_sent_once_for_each_start(server, here, tmp_path):
     counts = []
     for start in range(2):
         with rankzero.start("comet", run_id="a" * 32, project="p", dir=tmp_path, delivery="thread") as run:
@@ -45,7 +45,7 @@ def test_a_server_without_an_endpoint_for_the_machine_gets_the_values(server, he
     assert points_in(server.experiment(run.id)) == points_logged(run.dir)
 
 
-def test_lines_are_gathered(attached, stored, server):
+def test_console_lines_are_sent_together(attached, stored, server):
     for line in range(100):
         with attached.at(LogContext(100.0 + line / 100, line)):
             attached.log_console(f"line {line}", "stdout" if line < 90 else "stderr")
@@ -57,7 +57,7 @@ def test_lines_are_gathered(attached, stored, server):
     assert server.count(OUTPUT) == 2
 
 
-def test_lines_that_are_not_taken_do_not_double_values(attached, stored, server):
+def test_refused_console_lines_do_not_duplicate_values(attached, stored, server):
     server.fail(OUTPUT, status(500), times=1)
     with attached.at(LogContext(100.0, 0)):
         attached.log_metrics({"loss": 0.5}, step=1)
@@ -67,7 +67,7 @@ def test_lines_that_are_not_taken_do_not_double_values(attached, stored, server)
     assert ([each.text.strip() for each in stored().output], len(stored().metrics)) == (["said"], 1)
 
 
-def test_lines_alone_are_handed_over_again(attached, stored, server):
+def test_refused_console_lines_are_delivered_again(attached, stored, server):
     server.fail(OUTPUT, status(500), times=1)
     with attached.at(LogContext(100.0, 0)):
         attached.log_console("said", "stdout")
@@ -92,7 +92,7 @@ def test_the_last_lines_arrive_before_the_end(attached, stored, server):
     assert ([each.text.strip() for each in stored().output], stored().state) == (["said"], "finished")
 
 
-def test_an_artifact_that_was_begun_is_gone_on_with(server, here, tmp_path):
+def test_an_incomplete_artifact_is_continued(server, here, tmp_path):
     for name in "abc":
         (tmp_path / "shards" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "shards" / name).write_text(name)
@@ -106,7 +106,7 @@ def test_an_artifact_that_was_begun_is_gone_on_with(server, here, tmp_path):
     assert (version.state, len(version.assets)) == ("CLOSED", 3)
 
 
-def test_a_page_without_a_type_is_no_yes(server, here, tmp_path):
+def test_a_page_without_a_content_type_is_not_success(server, here, tmp_path):
     server.fail("batch/logger/experiment/metric", status(200, "<html>Sign in</html>"), times=1)
     deliver(run_dir := journal_of_rows(tmp_path, {"loss": 0.5}))
     assert points_in(server.experiment(run_dir.name)) == points_logged(run_dir)

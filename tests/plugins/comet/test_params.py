@@ -63,7 +63,7 @@ def test_nested_params_are_shown_as_a_tree(attached, stored):
 
 
 @pytest.mark.parametrize("given", [None, {}, Namespace()])
-def test_no_params_are_no_request(attached, server, given):
+def test_empty_params_send_no_request(attached, server, given):
     attached.log_hyperparams(given)
     assert server.count("experiment/parameter") == 0
 
@@ -80,7 +80,7 @@ def test_a_long_value_is_whole_in_an_asset(attached, stored, value):
     assert set(contents) == {str(value)}
 
 
-def test_a_value_of_a_thousand_characters_is_no_long_one(attached, stored):
+def test_a_value_of_a_thousand_characters_is_not_long(attached, stored):
     attached.log_hyperparams({"text": "x" * 1000})
     assert stored().params == {"text": "x" * 1000}
     assert stored().assets == []
@@ -125,7 +125,7 @@ def test_alerts(attached, stored):
     assert found == [("Stop", "ERROR", {"text": "the loss is NaN"}), ("Done", "INFO", {})]
 
 
-def test_an_alert_says_whose_it_is(attached, stored):
+def test_an_alert_names_its_run(attached, stored):
     attached.alert("Stop")
     (found,) = stored().notifications
     assert (found["experiment_name"], found["experiment_key"]) == ("brave-owl", stored().key)

@@ -94,13 +94,13 @@ SENT = {
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
-def test_what_is_called_takes_these_arguments(call):
+def test_methods_accept_these_arguments(call):
     missing = [name for name in CALLS[call] if name not in inspect.signature(call).parameters]
     assert missing == [], f"{CHANGED}{call.__qualname__} takes no {missing}, but {inspect.signature(call)}"
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_called_is_there(name):
+def test_methods_exist(name):
     assert hasattr(connection_api.RestApiClient, name), f"{CHANGED}RestApiClient has no {name}"
 
 
@@ -181,7 +181,7 @@ def test_a_metrics_time_is_in_milliseconds_and_packed(spoken, server):
     assert value["timestamp"] == 1_700_000_000_250, CHANGED
 
 
-def test_a_file_is_refused_by_an_answer_and_not_by_silence(spoken, server):
+def test_a_refused_file_returns_a_response(spoken, server):
     """Comet's own upload swallows a 429; the function that is used here returns the answer."""
     server.fail("asset/upload", status(429), times=1)
     with pytest.raises(TrackerUnavailableError, match=r"the file 'a.txt' was not accepted: Comet answered 429"):

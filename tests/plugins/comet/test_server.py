@@ -50,7 +50,7 @@ def rest_client():
     return get_rest_api_client("v2", api_key=os.environ["COMET_API_KEY"], check_version=False)
 
 
-def test_an_experiment_that_is_there_or_not_is_refused_by_its_code(server, connection):
+def test_refusals_have_codes(server, connection):
     from comet_ml.exceptions import ExperimentAlreadyUploaded, ExperimentNotFound
 
     with pytest.raises(ExperimentAlreadyUploaded, match=KEY):
@@ -78,7 +78,7 @@ def test_only_a_known_key_is_accepted(server, here, connection, monkeypatch):
     assert len(server.experiment(KEY).metrics) == 1
 
 
-def test_what_is_no_json_is_refused(server, connection):
+def test_invalid_json_is_refused(server, connection):
     from comet_ml.exceptions import CometRestApiException
 
     with pytest.raises(CometRestApiException, match="NaN is not JSON"):
@@ -96,7 +96,7 @@ def test_the_last_state_counts(server, connection):
     assert experiment.state == "finished"
 
 
-def test_what_is_sent_twice_is_there_twice_unless_it_is_to_overwrite(server, connection, tmp_path):
+def test_data_sent_twice_is_stored_twice_unless_overwritten(server, connection, tmp_path):
     rest, experiment = rest_client(), server.experiment(KEY)
     for content in ("one", "two"):
         send_metrics(connection, 0.5)
@@ -108,7 +108,7 @@ def test_what_is_sent_twice_is_there_twice_unless_it_is_to_overwrite(server, con
     assert [asset.content for asset in experiment.files("replaced")] == [b"two"]
 
 
-def test_an_artifact_that_is_not_complete_is_not_given_out(server, connection):
+def test_an_incomplete_artifact_is_not_returned(server, connection):
     from comet_ml.exceptions import CometRestApiException
 
     rest = rest_client()
@@ -128,7 +128,7 @@ def test_an_artifact_that_is_not_complete_is_not_given_out(server, connection):
     assert refusal.value.sdk_error_code == 624523
 
 
-def test_the_client_sends_twice_what_was_lost(server, connection, monkeypatch):
+def test_the_client_resends_after_a_lost_response(server, connection, monkeypatch):
     """Not the server's doing: the client's own retries do not know that the first was kept."""
     monkeypatch.setenv("COMET_HTTP_SESSION_RETRY_TOTAL", "1")
     server.fail(METRICS, lost, times=1)
@@ -136,7 +136,7 @@ def test_the_client_sends_twice_what_was_lost(server, connection, monkeypatch):
     assert len(server.experiment(KEY).metrics) == 2
 
 
-def test_what_the_server_does_not_understand_is_a_problem():
+def test_an_unknown_request_is_a_problem():
     with CometServer() as server:
         answer = requests.post(server.url + "no/such", json={}, headers={"Authorization": "key"}, timeout=A_WHILE)
         assert answer.status_code == 404

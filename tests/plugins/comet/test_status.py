@@ -44,14 +44,14 @@ def test_how_a_run_ended(server, here, tmp_path, status, state):
     assert (stored.started, stored.ended) == times_of(run.dir)
 
 
-def test_a_run_is_known_to_go_on_while_it_is_stalled(server, attached, stored, beats_often):
+def test_a_stalled_run_stays_running(server, attached, stored, beats_often):
     attached.log_metrics({"loss": 0.5}, 0)
     server.until(lambda _: len(stored().beats) > 3)
     assert stored().state == "running"
     assert all(beat.alive for beat in stored().beats)
 
 
-def test_no_sign_of_life_comes_after_the_end(server, attached, stored, beats_often):
+def test_no_heartbeat_is_sent_after_the_end(server, attached, stored, beats_often):
     attached.log_metrics({"loss": 0.5}, 0)
     server.until(lambda _: stored().beats)
     on_its_way = threading.Event()
@@ -72,7 +72,7 @@ def test_no_sign_of_life_comes_after_the_end(server, attached, stored, beats_oft
     assert stored().state == "finished"
 
 
-def test_signs_of_life_that_are_refused_hold_nothing_up(server, attached, stored, beats_often):
+def test_refused_heartbeats_do_not_block_delivery(server, attached, stored, beats_often):
     server.fail("status-report/update", answer(500))
     for step in range(3):
         attached.log_metrics({"loss": step}, step)
@@ -83,7 +83,7 @@ def test_signs_of_life_that_are_refused_hold_nothing_up(server, attached, stored
     server.until(lambda _: stored().beats)
 
 
-def test_who_reads_a_checkpoint_does_not_bring_an_ended_run_to_life(server, here, tmp_path):
+def test_reading_a_checkpoint_does_not_resume_an_ended_run(server, here, tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"weights")
     run = rankzero.start(dir=tmp_path / "runs", delivery="off")
     run.log_checkpoint(tmp_path / "weights.bin", score=0.5, aliases=["best"])
@@ -99,7 +99,7 @@ def test_who_reads_a_checkpoint_does_not_bring_an_ended_run_to_life(server, here
     assert (stored.state, len(stored.beats), len(stored.other_history)) == ("finished", beats, tries)
 
 
-def test_a_run_that_goes_on_runs_again_and_ends_later(server, here, tmp_path):
+def test_a_resumed_run_is_running_and_ends_later(server, here, tmp_path):
     run_dir = journal_of_rows(tmp_path, {"loss": 0.5}, run_id="r" * 32)
     deliver(run_dir)
     stored = server.experiment("r" * 32)

@@ -80,7 +80,7 @@ def test_one_text(attached, stored, text):
     assert sample.content.decode() == text
 
 
-def test_a_text_that_is_no_unicode(attached, stored):
+def test_a_text_with_invalid_unicode(attached, stored):
     attached.log_text("note", ["value"], [["a\ud800b"]])
     assert stored().assets[0].content == b"a?b"
 

@@ -81,7 +81,7 @@ def check_metrics(server, run_dir):
 
 
 @pytest.mark.parametrize("fault", ONCE)
-def test_each_failure_may_befall_any_request(mlflow_server, proxy, tmp_path, monkeypatch, fault):
+def test_any_request_may_fail_once(mlflow_server, proxy, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     for text in LOGGED.values():
         proxy.fail(text, ONCE[fault], times=2)  # as MLflow's client tries twice by itself
@@ -90,7 +90,7 @@ def test_each_failure_may_befall_any_request(mlflow_server, proxy, tmp_path, mon
     assert load_position(run_dir, "mlflow").rejected == 0
 
 
-def test_a_file_that_a_proxy_took_with_an_empty_answer_is_sent_again(mlflow_server, proxy, tmp_path):
+def test_a_file_accepted_by_a_proxy_with_an_empty_response_is_sent_again(mlflow_server, proxy, tmp_path):
     for what in ("long param", "image", "checkpoint"):
         proxy.fail(LOGGED[what], status(200), times=1)
     deliver(run_dir := journal_of_everything(tmp_path), proxy.url)
@@ -182,7 +182,7 @@ ANSWERED = ("429", "503", "401", "403", "page with 200", "empty 200", "truncated
 
 
 @pytest.mark.parametrize("where", ["option", "environment", "token"])
-def test_a_password_is_nowhere_to_be_seen(proxy, tmp_path, monkeypatch, caplog, where):
+def test_a_password_is_never_shown(proxy, tmp_path, monkeypatch, caplog, where):
     """Neither when all goes well nor when nothing does, in any way."""
     options = give_password(proxy.url, where, monkeypatch)
     for fault in [*ONCE.values(), *(FAULTS[name] for name in ANSWERED), status(413), stalled(1.5)]:
@@ -197,7 +197,7 @@ def test_a_password_is_nowhere_to_be_seen(proxy, tmp_path, monkeypatch, caplog, 
     assert SECRET not in caplog.text
 
 
-def test_a_password_is_nowhere_to_be_seen_beside_a_courier(proxy, tmp_path, monkeypatch):
+def test_a_password_is_never_shown_with_a_courier(proxy, tmp_path, monkeypatch):
     options = give_password(proxy.url, "option", monkeypatch)
     run = rankzero.start("mlflow", dir=tmp_path / "runs", run_id=uuid.uuid4().hex, **options)
     for fault in (SORRY, FAULTS["401"]):

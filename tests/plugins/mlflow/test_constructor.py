@@ -33,7 +33,7 @@ def test_a_server_without_its_scheme_is_refused(uri):
     "uri",
     ["http://h:5000", "https://h", "postgresql+psycopg://u:p@h/db", "mysql://h/db", "databricks", "databricks://me"],
 )
-def test_other_places_are_left_to_mlflow(uri):
+def test_other_uris_are_left_to_mlflow(uri):
     assert MLFlowLogger(tracking_uri=uri).tracking_uri == uri
 
 
@@ -51,7 +51,7 @@ def test_a_run_named_by_mlflows_own_tag(store):
     assert Held(logger).info.run_name == "mine"
 
 
-def test_mlflow_is_a_stand_in(monkeypatch):
+def test_mlflow_may_be_a_mock(monkeypatch):
     """As in the test suites of those who log."""
     monkeypatch.setitem(sys.modules, "mlflow", MagicMock())
     assert MLFlowLogger(tracking_uri="http://127.0.0.1:1").tracking_uri == "http://127.0.0.1:1"

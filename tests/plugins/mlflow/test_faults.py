@@ -84,7 +84,7 @@ def finish(run, server):
     assert load_position(run.dir, "mlflow").rejected == 0
 
 
-def test_a_server_that_is_killed_at_its_work_and_started_again(server, begin):
+def test_a_server_that_is_killed_and_restarted(server, begin):
     run = begin(server)
     log(run, *range(2000))
     until(lambda: load_position(run.dir, "mlflow").offset)

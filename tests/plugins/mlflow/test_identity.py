@@ -132,7 +132,7 @@ def test_a_description_that_is_too_long_for_a_tag(make_logger):
     assert held.read("tags/mlflow.note.content.txt").decode() == text
 
 
-def test_a_run_that_is_given(make_logger):
+def test_a_given_run(make_logger):
     first = make_logger()
     first.log_metrics({"a": 1}, 0)
     second = make_logger("another experiment", run_id=first.run_id)
@@ -203,7 +203,7 @@ def test_a_deleted_run_waits_to_be_restored(make_logger, attach, run_info, clien
     assert len(runs_tagged(client, run_info.id)) == 1
 
 
-def test_a_run_that_was_deleted_for_good_is_not_made_a_second_time(make_logger, attach, run_info, client):
+def test_a_permanently_deleted_run_is_not_created_again(make_logger, attach, run_info, client):
     journal = JournalOf(run_info)
     journal.log_all([(0, {"a": 1.5})])
     journal.deliver(make_logger)
@@ -216,7 +216,7 @@ def test_a_run_that_was_deleted_for_good_is_not_made_a_second_time(make_logger, 
     assert len(runs_tagged(client, run_info.id)) == 1
 
 
-def test_a_run_that_a_search_does_not_show_is_not_made_a_second_time(attach, client):
+def test_a_run_missing_in_a_search_is_not_created_again(attach, client):
     first = attach()
     first.log_metrics({"a": 1.5}, 0)
     client.delete_tag(first.run_id, "rankzero.run_id")
@@ -248,7 +248,7 @@ def test_a_deleted_experiment(attach, client):
 # At once
 
 
-def test_a_run_that_is_opened_twice_at_once_is_made_once(attach, run_info, client, monkeypatch):
+def test_a_run_opened_twice_at_once_is_created_once(attach, run_info, client, monkeypatch):
     create_run, loggers = MlflowClient.create_run, [attach() for _ in range(2)]
 
     def create_slowly(*args, **kwargs):
@@ -273,7 +273,7 @@ MLFlowLogger(save_dir=sys.argv[1]).log_metrics({sys.argv[2]: 1.0}, 0)
 
 
 @pytest.mark.slow
-def test_two_processes_begin_at_once_with_no_database(tmp_path):
+def test_two_processes_start_at_once_without_a_database(tmp_path):
     store = tmp_path / "new" / "store"
     processes = [subprocess.Popen([sys.executable, "-c", LOG, str(store), name]) for name in ("a", "b")]
     assert [process.wait(A_WHILE) for process in processes] == [0, 0]

@@ -70,7 +70,7 @@ def test_a_step_that_is_not_given(logger):
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
-def test_direct_use_may_go_on_before_the_answer(make_logger, mlflow_server, asynchronous):
+def test_direct_use_may_continue_before_the_response(make_logger, mlflow_server, asynchronous):
     logger = make_logger(tracking_uri=mlflow_server.uri, synchronous=not asynchronous)
     for step in range(20):
         logger.log_metrics({"a": step / 4}, step)
@@ -81,7 +81,7 @@ def test_direct_use_may_go_on_before_the_answer(make_logger, mlflow_server, asyn
 # Summaries
 
 
-def test_least_and_greatest(logger):
+def test_minimum_and_maximum(logger):
     logger.define_metric("loss", summary="min")
     logger.define_metric("val/*", goal="maximize")
     logger.define_metric("val/loss", summary="best", goal="minimize")
@@ -98,7 +98,7 @@ def test_least_and_greatest(logger):
     }
 
 
-def test_the_last_definition_counts(logger):
+def test_the_last_definition_is_used(logger):
     logger.define_metric("*", summary="min")
     logger.define_metric("acc*", summary="max")
     logger.define_metric("loss", summary="last")
@@ -149,7 +149,7 @@ def test_a_summary_that_is_delivered_again(make_logger, run_info):
     assert [point[:2] for point in held.points("loss")] == [(0, 3.0), (1, 1.0), (2, 2.0)]
 
 
-def test_an_unsupported_summary_is_warned_of_once(logger):
+def test_an_unsupported_summary_causes_one_warning(logger):
     with pytest.warns(UserWarning, match="^MLflow (has no|plots)") as said:
         logger.define_metric("loss", step_metric="epoch", summary="mean")
     logger.define_metric("loss", step_metric="epoch", summary="mean")

@@ -41,12 +41,12 @@ def test_reversible(change, opening, closing, name):
 @example("", "~empty~")
 @example("", ":empty:")
 @example("", "_xempty_")
-def test_two_names_stay_two(change, opening, closing, first, second):
+def test_different_names_stay_different(change, opening, closing, first, second):
     assert (change(first) == change(second)) == (first == second)
 
 
 @given(name=NAMES | st.text("a[ü/", min_size=200, max_size=400))
-def test_mlflow_takes_it(name):
+def test_mlflow_accepts_the_names(name):
     for validate in (_validate_metric_name, _validate_param_name, _validate_tag_name):
         validate(metric_name(name))
     assert len(metric_name(name)) <= LONGEST
@@ -70,12 +70,12 @@ def test_allowed_names_are_unchanged(name):
     assert metric_name(name) == name
 
 
-def test_paths_and_images_that_stay_as_they_are():
+def test_valid_paths_and_images_are_unchanged():
     assert path_name("épsilon=0.1/val loss") == "épsilon=0.1/val loss"
     assert image_name("val/layer_1_weights.0-x") == "val/layer_1_weights.0-x"
 
 
-def test_long_names_stay_apart():
+def test_long_names_stay_different():
     names = ["x" * 251, "x" * 252, "x" * 251 + "y", "[" * 120, "[" * 121]
     for change in (metric_name, path_name, image_name):
         assert len({change(name) for name in names}) == len(names)

@@ -32,7 +32,7 @@ def test_a_long_value_is_a_param(on_server):
     assert Held(on_server).files() == []
 
 
-def test_a_value_that_the_server_cuts_is_whole_in_a_file(on_server):
+def test_a_truncated_value_is_whole_in_a_file(on_server):
     value = "".join(map(str, range(20_000)))[:20_000]
     with pytest.warns(UserWarning, match=r"'model/.*' is whole in the artifact params/model/.*\.txt: .*6000") as said:
         on_server.log_hyperparams({"model": {"cut": value[:6001], "long": value}, "lr": 1})
@@ -43,14 +43,14 @@ def test_a_value_that_the_server_cuts_is_whole_in_a_file(on_server):
     assert held.read("params/model/long.txt").decode() == value
 
 
-def test_more_text_than_a_request_may_hold(on_server):
+def test_more_text_than_fits_into_a_request(on_server):
     params = {f"p{index}": "ü" * 6000 for index in range(60)}  # of six bytes each, and a request may have a million
     on_server.log_hyperparams(params)
     assert Held(on_server).params == params
 
 
 @pytest.mark.parametrize("cuts", ["true", "false"])
-def test_an_older_server_takes_less(logger, monkeypatch, cuts):
+def test_an_older_server_accepts_less(logger, monkeypatch, cuts):
     monkeypatch.setenv("MLFLOW_TRUNCATE_LONG_VALUES", cuts)
     monkeypatch.setattr("mlflow.utils.validation.MAX_PARAM_VAL_LENGTH", 500)
     with pytest.warns(UserWarning, match=r"whole in the artifact params/long\.txt"):

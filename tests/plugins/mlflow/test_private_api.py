@@ -8,7 +8,7 @@ import inspect
 from mlflow.utils import rest_utils
 
 
-def test_each_request_is_made_by_one_function_which_is_told_how_often_to_try():
+def test_all_requests_use_one_function_with_a_number_of_retries():
     request = inspect.unwrap(rest_utils._get_http_response_with_retries)
     assert list(inspect.signature(request).parameters)[:3] == ["method", "url", "max_retries"]
     assert "_get_http_response_with_retries(\n" in inspect.getsource(rest_utils.http_request)

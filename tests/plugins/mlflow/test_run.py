@@ -80,7 +80,7 @@ def test_check(mlflow_server, capsys):
     assert [run.data.metrics for run in client.search_runs([experiment.experiment_id])] == [{"check": 1.0}]
 
 
-def test_check_says_what_is_wrong(capsys, monkeypatch):
+def test_check_reports_errors(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert main(["check", "mlflow", "--option", "tracking_uri=http://127.0.0.1:1"]) == 1
     said = capsys.readouterr().err

@@ -32,7 +32,7 @@ def test_finalize(logger):
         assert Held(logger).info.status == expected
 
 
-def test_a_run_ends_when_its_last_event_took_place(make_logger, run_info):
+def test_a_run_ends_at_the_time_of_its_last_event(make_logger, run_info):
     journal = JournalOf(run_info)
     journal.add(Metrics(TIME + 1, 0, {"a": 1.0}), Finish(TIME + 60, "failed"))
     journal.deliver(make_logger)
@@ -89,7 +89,7 @@ def test_close_does_not_end_the_run_of_a_courier(make_logger, run_info):
     assert Held(logger).info.status == "RUNNING"
 
 
-def test_an_unused_logger_makes_nothing(make_logger, store):
+def test_an_unused_logger_creates_nothing(make_logger, store):
     logger = make_logger(save_dir=store / "new", tracking_uri=None)
     logger.finalize("success")
     logger.close()

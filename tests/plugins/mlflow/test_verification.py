@@ -19,7 +19,7 @@ def test_differences_are_found_and_nothing_is_changed(store, verifying):
     assert (store / "mlflow.db").read_bytes() == before
 
 
-def test_a_database_that_is_gone_is_not_made_anew(store, verifying):
+def test_a_missing_database_is_not_created(store, verifying):
     verifying.deliver("mlflow", f"save_dir={store}")
     shutil.rmtree(store)
     status, _, err = verifying.verify()

@@ -99,7 +99,7 @@ def test_a_model_checkpoint_under_a_run(server, here, tmp_path, restarts):
     check_top_2(server.run(run.id))
 
 
-def test_what_the_user_logs_is_never_deleted(server, attached, tmp_path):
+def test_checkpoints_logged_by_the_user_are_never_deleted(server, attached, tmp_path):
     for epoch in range(4):
         path = tmp_path / f"mine-{epoch}.ckpt"
         path.write_bytes(b"weights %d" % epoch)
@@ -109,7 +109,7 @@ def test_what_the_user_logs_is_never_deleted(server, attached, tmp_path):
 
 
 @pytest.mark.parametrize("reopened", [False, True])
-def test_one_is_read_back_by_its_alias(server, make_logger, attached, run_info, tmp_path, reopened):
+def test_a_checkpoint_is_read_back_by_its_alias(server, make_logger, attached, run_info, tmp_path, reopened):
     for name in ("a", "b"):
         path = tmp_path / f"{name}.ckpt"
         path.write_bytes(name.encode())
@@ -144,7 +144,7 @@ def details(score, aliases=(), **metadata):
     return Details("x.ckpt", score=score, aliases=list(aliases), metadata={**TOP_2, **metadata})
 
 
-def test_only_what_is_out_of_the_best_is_superseded():
+def test_only_checkpoints_below_the_best_are_superseded():
     known = {"a": details(0.1), "b": details(0.3), "c": details(0.2)}
     assert superseded_by("c", known) == ["b"]
     assert superseded_by("c", {**known, "b": details(0.3, ["latest"])}) == []
@@ -159,7 +159,7 @@ def test_nothing_is_superseded_when_all_are_kept(most):
     assert superseded_by("c", known) == []
 
 
-def test_a_last_with_the_score_of_another_takes_no_place():
+def test_last_with_the_score_of_another_does_not_count():
     known = {"a": details(0.3), "b": details(0.2), "last": details(0.2, ["latest"])}
     assert superseded_by("last", known) == []
 
@@ -169,7 +169,7 @@ def test_without_a_monitor_the_newest_stays():
     assert superseded_by("b", known) == ["a"]
 
 
-def test_scores_that_are_no_numbers(server, attached, tmp_path):
+def test_scores_that_are_not_numbers(server, attached, tmp_path):
     path = tmp_path / "a.ckpt"
     path.write_bytes(b"a")
     attached.log_checkpoint(path, score=float("nan"), aliases=["best"], metadata={"worst": np.inf})
@@ -179,7 +179,7 @@ def test_scores_that_are_no_numbers(server, attached, tmp_path):
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_files_of_one_stem_are_all_kept(server, make_logger, run_info, tmp_path, direct):
+def test_files_with_the_same_stem_are_all_kept(server, make_logger, run_info, tmp_path, direct):
     logger = make_logger()
     if not direct:
         logger.attach(run_info)
@@ -196,7 +196,7 @@ def test_files_of_one_stem_are_all_kept(server, make_logger, run_info, tmp_path,
     assert Path(logger.download_checkpoint("")).read_bytes() == b"model.onnx"
 
 
-def test_files_of_one_name_from_different_places_are_all_kept(server, make_logger, tmp_path):
+def test_files_with_the_same_name_in_different_directories_are_all_kept(server, make_logger, tmp_path):
     logger = make_logger()
     for content in (b"1", b"2"):
         for place in "xy":
@@ -210,7 +210,7 @@ def test_files_of_one_name_from_different_places_are_all_kept(server, make_logge
     assert Path(logger.download_checkpoint("latest")).read_bytes() == b"y2"
 
 
-def test_the_best_is_not_overwritten_by_one_of_its_name(server, attached, tmp_path):
+def test_the_best_is_not_overwritten_by_a_checkpoint_with_its_name(server, attached, tmp_path):
     """Under a run what is logged is a copy, in a directory of its own."""
     for place, aliases in (("a", ["best", "latest"]), ("b", ["latest"]), ("b", ["latest"])):
         (tmp_path / place).mkdir(exist_ok=True)

@@ -51,23 +51,23 @@ def test_before_it_is_opened(here):
         ({"run": "RUN-1"}, "run must be what neptune.init_run returns"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         NeptuneLogger(**options)
 
 
 @pytest.mark.parametrize("other", [{"project": "w/p"}, {"api_key": "k"}, {"name": "n"}, {"tags": ["t"]}])
-def test_a_run_and_what_says_which_run(other):
+def test_a_run_cannot_be_combined_with_other_arguments(other):
     with pytest.raises(ConfigError, match=f"leave out {next(iter(other))}"):
         NeptuneLogger(run=object(), **other)
 
 
-def test_checkpoints_are_uploaded_unless_that_is_not_wanted():
+def test_checkpoints_are_uploaded_by_default():
     assert NeptuneLogger().log_model == "all"
     assert NeptuneLogger(log_model_checkpoints=False).log_model is False
 
 
-def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
+def test_options_from_the_environment_are_recorded_with_the_run(monkeypatch):
     monkeypatch.setenv("NEPTUNE_PROJECT", "w/p")
     monkeypatch.setenv("NEPTUNE_API_TOKEN", "secret")
     assert NeptuneLogger().resolved_options() == {"project": "w/p"}
@@ -75,7 +75,7 @@ def test_what_the_environment_decides_is_kept_with_the_run(monkeypatch):
 
 
 @pytest.mark.parametrize("length", [36, 37, 200])
-def test_a_long_run_id_becomes_one_that_neptune_does_not_leave_out(length):
+def test_a_long_run_id_becomes_one_that_neptune_accepts(length):
     run = RunInfo("x" * length, "n", "p", "/runs")
     found = NeptuneOptions({}).custom_id(run)
     assert len(found) == 36

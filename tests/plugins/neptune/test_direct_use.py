@@ -37,7 +37,7 @@ def test_values_arrive_with_step_and_time(server, logger):
     assert all(began - 0.001 <= point.time <= time.time() for points in found.values() for point in points)
 
 
-def test_what_a_series_cannot_hold_is_text_beside_it(server, logger):
+def test_values_that_a_series_cannot_hold_become_texts(server, logger):
     logger.log_metrics({"loss": 1.0}, step=3)
     with pytest.warns(UserWarning, match="no NaN and infinity in a series: those of 'training/loss'"):
         logger.log_metrics({"loss": math.nan}, step=4)
@@ -144,7 +144,7 @@ def test_a_run_that_is_continued_keeps_its_name(server, logger, make_logger):
     assert [(p.value, p.step) for p in run.series("training/loss")] == [(1.0, 0.0), (2.0, 1.0)]
 
 
-def test_a_run_that_somebody_stopped_is_opened_again(server, logger):
+def test_a_stopped_run_is_opened_again(server, logger):
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.experiment.stop()
     logger.log_metrics({"loss": 2.0}, step=1)
@@ -153,7 +153,7 @@ def test_a_run_that_somebody_stopped_is_opened_again(server, logger):
 
 @pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda logger: pickle.loads(pickle.dumps(logger))])
-def test_a_copy_goes_on_with_the_same_run(server, logger, opened, duplicate):
+def test_a_copy_continues_the_run(server, logger, opened, duplicate):
     if opened:
         logger.log_metrics({"loss": 1.0}, step=0)
         logger.run.wait()
@@ -190,7 +190,7 @@ def test_media_have_the_same_bytes(server, logger, tmp_path):
     assert server.run("RUN-1").value("training/artifacts/kept/metadata/n") == 1
 
 
-def test_offline_runs_are_the_clients(server, make_logger, tmp_path):
+def test_offline_runs_are_written_by_the_client(server, make_logger, tmp_path):
     logger = make_logger(mode="offline")
     logger.log_metrics({"loss": 1.0}, step=0)
     with pytest.warns(UserWarning, match="increasing"):
@@ -220,7 +220,7 @@ def test_the_death_of_the_clients_thread_is_noticed(server, logger):
     server.heal()
 
 
-def test_the_client_notes_the_state_of_the_repository(server, here, quiet, tmp_path):
+def test_the_client_records_the_state_of_the_repository(server, here, quiet, tmp_path):
     repository = git.Repo.init(tmp_path)
     (tmp_path / "train.py").write_text("pass")
     repository.index.add(["train.py"])
@@ -250,7 +250,7 @@ def test_times_are_right_in_any_zone(server, make_logger, monkeypatch):
         assert all(began - 0.01 <= each <= time.time() for each in times)
 
 
-def test_what_is_logged_after_a_given_run_was_stopped_warns(server, here, quiet, tmp_path):
+def test_logging_after_a_given_run_was_stopped_warns(server, here, quiet, tmp_path):
     run = neptune.init_run(**quiet)
     logger = NeptuneLogger(run=run)
     logger.log_metrics({"loss": 1.0}, step=0)
@@ -281,7 +281,7 @@ def test_a_copy_of_a_logger_of_a_given_run_has_no_run(server, here, quiet):
     assert len(server.store.runs) == 1
 
 
-def test_names_that_are_empty(server, logger):
+def test_empty_names(server, logger):
     logger.log_hyperparams({"": 1, "lr": 0.1})
     logger.close()
     assert server.run("RUN-1").values("training/hyperparams/") == {"(no name)": 1, "lr": 0.1}

@@ -82,7 +82,7 @@ def test_system_metrics(server, here, closing, run_info, is_wanted):
         ]
 
 
-def test_only_what_the_user_wants_is_shown(delivered):
+def test_options_exclude_parts_of_the_environment(delivered):
     run = delivered(
         source_files=[], git_ref=False, name="mine", description="my own", tags=["blue"], dependencies="infer"
     )
@@ -117,7 +117,7 @@ def test_the_training_process_has_a_live_run_beside_a_courier(server, here, tmp_
     assert kept == {"monitoring/training/stdout", "monitoring/training/stderr"}
 
 
-def test_what_is_printed_can_be_kept_back(server, here, tmp_path, capsys):
+def test_console_output_can_be_excluded(server, here, tmp_path, capsys):
     options = {"capture_stdout": False, "capture_stderr": False}
     with rankzero.start({"neptune": options}, dir=tmp_path / "runs", run_id="r1", delivery="thread") as run:
         print("hello")

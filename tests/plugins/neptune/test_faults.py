@@ -62,7 +62,7 @@ def check(server, run, count):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_between_costs_nothing(server, begin, fault):
+def test_a_temporary_fault_loses_nothing(server, begin, fault):
     run = begin()
     log(run, 0, 50)
     assert run.flush(A_WHILE)
@@ -75,7 +75,7 @@ def test_a_fault_in_between_costs_nothing(server, begin, fault):
     check(server, run, 150)
 
 
-def test_a_hanging_server_holds_no_courier_up(server, attached, tmp_path, monkeypatch):
+def test_a_hanging_server_does_not_block_the_courier(server, attached, tmp_path, monkeypatch):
     """Each of its requests may hang, also those for which Neptune's client would wait for ever."""
     monkeypatch.setenv("NEPTUNE_REQUEST_TIMEOUT", "0.5")
     (tmp_path / "weights.bin").write_bytes(b"weights")
@@ -99,7 +99,7 @@ def test_a_hanging_server_holds_no_courier_up(server, attached, tmp_path, monkey
     assert run.file("training/artifacts/weights/file") == b"weights"
 
 
-def test_a_revoked_token_costs_nothing(server, begin):
+def test_a_revoked_token_loses_nothing(server, begin):
     run = begin()
     log(run, 0, 50)
     assert run.flush(A_WHILE)
@@ -113,7 +113,7 @@ def test_a_revoked_token_costs_nothing(server, begin):
     check(server, run, 100)
 
 
-def test_a_refused_operation_is_told_and_the_others_are_not_done_twice(server, attached):
+def test_a_refused_operation_is_reported_and_others_are_not_repeated(server, attached):
     attached.log_metrics({"loss": 1.0, "acc": 0.5}, step=0)
     attached.flush()
     somebody_puts_a_text_at(server.run(attached.run_info.id), "training/loss")
@@ -133,7 +133,7 @@ def somebody_puts_a_text_at(run, path):
         run.attributes[path] = Value("string", "mine")
 
 
-def test_a_token_that_runs_out_costs_nothing(server, begin):
+def test_an_expired_token_loses_nothing(server, begin):
     run = begin()
     log(run, 0, 50)
     assert run.flush(A_WHILE)
@@ -143,7 +143,7 @@ def test_a_token_that_runs_out_costs_nothing(server, begin):
     check(server, run, 100)
 
 
-def test_an_upload_that_is_never_right_is_given_up(server, attached, tmp_path):
+def test_an_upload_that_always_fails_is_given_up(server, attached, tmp_path):
     server.fail("attributes/file/upload", status(400, "Length of stream does not match given range"))
     (tmp_path / "weights.bin").write_bytes(b"weights")
     attached.log_artifact(tmp_path / "weights.bin")
@@ -153,7 +153,7 @@ def test_an_upload_that_is_never_right_is_given_up(server, attached, tmp_path):
     server.heal()
 
 
-def test_a_deleted_run_is_not_made_again_without_its_beginning(server, attached, run_info):
+def test_a_deleted_run_is_not_created_again(server, attached, run_info):
     attached.log_metrics({"loss": 1.0}, step=0)
     attached.flush()
     with server.store.lock:
@@ -165,7 +165,7 @@ def test_a_deleted_run_is_not_made_again_without_its_beginning(server, attached,
     assert not [path for run in server.store.runs.values() for path in run.logged]
 
 
-def test_a_second_run_that_goes_on_with_one_notes_its_tags_too(server, make_logger, attached, run_info):
+def test_a_second_run_with_the_same_id_adds_its_tags(server, make_logger, attached, run_info):
     attached.log_metrics({"loss": 1.0}, step=0)
     attached.close()
     second = make_logger(with_id=server.run(run_info.id).sys_id, tags=["second"])
@@ -177,7 +177,7 @@ def test_a_second_run_that_goes_on_with_one_notes_its_tags_too(server, make_logg
     assert run.value("rankzero/run_id") == "other"
 
 
-def test_texts_beside_a_series_are_there_once_after_a_lost_answer(server, attached):
+def test_texts_beside_a_series_are_stored_once_after_a_lost_response(server, attached):
     def log_all():
         with pytest.warns(UserWarning, match="NaN|increasing") if first else nullcontext():
             for step, value in ((5, 1.0), (6, float("nan")), (3, 2.0)):
@@ -212,7 +212,7 @@ def test_a_live_run_of_a_logger_that_delivers_nothing_ends_with_it(server, attac
     ],
     ids=["stalled", "403", "409"],
 )
-def test_the_error_says_in_one_line_what_is_wrong(server, attached, monkeypatch, fault, message):
+def test_the_error_is_one_line(server, attached, monkeypatch, fault, message):
     monkeypatch.setenv("NEPTUNE_REQUEST_TIMEOUT", "0.5")
     server.fail(OPERATIONS, fault)
     with pytest.raises(TrackerUnavailableError, match=message):

@@ -40,7 +40,7 @@ def test_no_token(server, here, monkeypatch, tmp_path):
     assert server.requests == []
 
 
-def test_a_text_that_is_no_token(server, here, monkeypatch, tmp_path):
+def test_an_invalid_token(server, here, monkeypatch, tmp_path):
     monkeypatch.setenv("NEPTUNE_API_TOKEN", "b64?")
     assert "b64?" not in refused("contains no server", tmp_path)
 
@@ -59,7 +59,7 @@ def test_no_project(server, here, monkeypatch, tmp_path):
     ],
     ids=["no such project", "no project", "no token"],
 )
-def test_sync_says_at_once_what_only_a_person_can_mend(server, here, monkeypatch, tmp_path, capsys, fault, message):
+def test_sync_reports_at_once_what_only_the_user_can_fix(server, here, monkeypatch, tmp_path, capsys, fault, message):
     with rankzero.start("csv", dir=tmp_path / "runs", delivery="off") as run:
         run.log_metrics({"loss": 0.5}, 0)
     for name, value in fault.items():
@@ -69,7 +69,7 @@ def test_sync_says_at_once_what_only_a_person_can_mend(server, here, monkeypatch
     assert server.count("projects/get") <= 1
 
 
-def test_a_run_that_the_user_opened_is_for_direct_use(server, make_logger, tmp_path):
+def test_a_run_of_the_user_works_only_in_direct_use(server, make_logger, tmp_path):
     opened = make_logger()
     run = opened.run
     with pytest.raises(ConfigError, match=r"run=\.\.\. works only in direct use"):
@@ -81,19 +81,19 @@ def test_the_right_token_takes_one_request(server, here):
     assert len(server.requests) == 1
 
 
-def test_a_server_that_does_not_answer_is_no_reason_to_raise(server, here):
+def test_a_server_that_does_not_answer_raises_nothing(server, here):
     server.fail("oauth-token", status(500))
     NeptuneLogger().check_login()
 
 
 @pytest.mark.parametrize("mode", ["offline", "debug"])
-def test_nobody_asks_when_nothing_is_sent(server, here, monkeypatch, mode):
+def test_the_login_is_not_checked_if_nothing_is_sent(server, here, monkeypatch, mode):
     monkeypatch.delenv("NEPTUNE_API_TOKEN")
     NeptuneLogger(mode=mode).check_login()
     assert server.requests == []
 
 
-def test_the_token_stands_in_no_file(server, here, tmp_path):
+def test_the_token_is_in_no_file(server, here, tmp_path):
     token = os.environ["NEPTUNE_API_TOKEN"]
     with rankzero.start({"neptune": {"api_key": token}}, dir=tmp_path / "runs", delivery="thread") as run:
         run.log_metrics({"loss": 1.0}, step=0)
@@ -114,7 +114,7 @@ def test_a_token_of_the_hosted_service(here, monkeypatch, tmp_path, token):
     assert "rankzero import neptune" in said
 
 
-def test_a_courier_with_a_token_of_the_hosted_service_says_so_too(here, monkeypatch, run_info):
+def test_a_courier_reports_a_token_of_the_hosted_service(here, monkeypatch, run_info):
     monkeypatch.setenv("NEPTUNE_API_TOKEN", api_token("https://nowhere.neptune.ai.invalid", "key"))
     monkeypatch.setattr("rankzero_neptune.client.is_hosted", lambda url: "neptune.ai" in url)
     logger = NeptuneLogger()
@@ -131,7 +131,7 @@ def test_which_servers_are_the_hosted_service():
 
 
 @pytest.mark.parametrize("address", ['"http://[::1"', "null", "3", '"no-scheme.example"'])
-def test_a_token_of_no_server(here, monkeypatch, tmp_path, address):
+def test_a_token_without_a_server(here, monkeypatch, tmp_path, address):
     token = base64.b64encode(f'{{"api_address": {address}}}'.encode()).decode()
     monkeypatch.setenv("NEPTUNE_API_TOKEN", token)
     refused("contains no server", tmp_path)

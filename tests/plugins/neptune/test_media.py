@@ -138,7 +138,7 @@ def test_histograms_keep_their_counts(attached, stored):
     ]
 
 
-def test_an_artifact_and_what_is_known_of_it(attached, stored, tmp_path):
+def test_an_artifact_with_its_details(attached, stored, tmp_path):
     (tmp_path / "data" / "sub").mkdir(parents=True)
     files = {"a.txt": b"a", "a.json": b"{}", "sub/b.bin": bytes(range(256))}
     for name, content in files.items():
@@ -158,13 +158,13 @@ def test_an_artifact_and_what_is_known_of_it(attached, stored, tmp_path):
     assert f"{begin}/files/a.txt" not in stored().logged
 
 
-def test_a_file_that_is_gone_is_the_events_fault(attached, tmp_path):
+def test_a_missing_file_is_an_error_of_the_event(attached, tmp_path):
     with pytest.raises(FileNotFoundError):
         attached.log_artifact(tmp_path / "gone.txt")
     attached.flush()
 
 
-def test_pictures_at_which_pillow_fails_otherwise_are_files(attached, stored, tmp_path, monkeypatch):
+def test_pictures_with_other_errors_in_pillow_are_files(attached, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     Image.new("L", (8, 8)).save(tmp_path / "bomb.bmp")
     (tmp_path / "broken.ppm").write_bytes(b"P6 x 2 255\n")
@@ -177,7 +177,7 @@ def test_pictures_at_which_pillow_fails_otherwise_are_files(attached, stored, tm
         assert run.file(f"training/{name}_files/step_0") == (tmp_path / name).read_bytes()
 
 
-def test_late_pictures_of_large_steps_are_files_of_their_own(attached, stored):
+def test_late_pictures_of_large_steps_are_separate_files(attached, stored):
     steps = [2_000_000, 1_234_567, 1_234_568]
     for step in steps:
         attached.log_image("picture", [np.full((2, 2), step % 200, np.uint8)], step=step)
@@ -195,7 +195,7 @@ def test_tables_without_a_step_do_not_overwrite_each_other(attached, stored):
     assert sorted(found) == [[["a"], [str(number)]] for number in range(3)]
 
 
-def test_of_a_directory_that_is_logged_twice_the_second_is_kept(attached, stored, tmp_path):
+def test_a_directory_logged_twice_is_replaced(attached, stored, tmp_path):
     for directory, names in (("first", "ab"), ("second", "a")):
         (tmp_path / directory).mkdir()
         for name in names:

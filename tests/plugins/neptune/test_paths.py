@@ -12,7 +12,7 @@ def paths(**types):
     ), moved
 
 
-def test_what_is_free_or_of_the_same_type_stays():
+def test_free_paths_and_paths_of_the_same_type_are_used():
     known, moved = paths(a="floatSeries")
     assert known.claim("a", "floatSeries") == "a"
     assert known.claim("b/c", "string") == "b/c"
@@ -30,20 +30,20 @@ def test_what_is_free_or_of_the_same_type_stays():
         ({"a__b": "floatSeries"}, "a", "floatSeries", "a_floatSeries"),
     ],
 )
-def test_what_is_taken_stays_and_the_new_goes_beside_it(there, wished, kind, taken):
+def test_a_new_field_gets_a_path_beside_a_field_of_another_type(there, wished, kind, taken):
     known, moved = paths(**there)
     assert known.claim(wished, kind) == taken
     assert known.claim(wished, kind) == taken
     assert set(moved) == {(wished, taken)}
 
 
-def test_what_is_freed_can_be_taken():
+def test_a_freed_path_can_be_used():
     known, _ = paths(a="string")
     known.free("a")
     assert known.type_of("a") is None
 
 
-def test_what_is_below_a_path():
+def test_paths_below_a_path():
     known, _ = paths(a__b="int", a__c__d="int", ab="int")
     assert known.at("a") == ["a/b", "a/c/d"]
 

@@ -16,7 +16,7 @@ def test_increasing_steps_fit():
     assert Tail().fit(logged) == (logged, [])
 
 
-def test_late_and_repeated_steps_do_not():
+def test_late_and_repeated_steps_do_not_fit():
     logged = points(3.0, 1.0, 3.0, 4.0)
     assert Tail().fit(logged) == ([logged[0], logged[3]], [logged[1], logged[2]])
 
@@ -26,7 +26,7 @@ def test_a_point_without_a_step_gets_the_next_one():
     assert Tail().fit(logged) == ([logged[0], logged[1], logged[3]], [logged[2]])
 
 
-def test_what_was_just_said_is_not_said_again():
+def test_a_repeated_point_is_skipped():
     (first,) = points(3.0)
     assert Tail().fit([first, first._replace(time=2000)]) == ([first], [])
     assert Tail([first]).fit([first._replace(time=2000)]) == ([], [])
@@ -37,7 +37,7 @@ def test_time_does_not_go_back():
     assert Tail().fit(logged)[0] == [logged[0], logged[1]._replace(time=2000)]
 
 
-def test_what_neptune_has_is_not_logged_again():
+def test_points_in_neptune_are_not_logged_again():
     held = points(0.0, 1.0, 2.0)
     new = points(3.0, value=9.5, time=2000)
     assert Tail(held).fit([*held[1:], *new]) == (new, [])
@@ -45,18 +45,18 @@ def test_what_neptune_has_is_not_logged_again():
     assert Tail(held).fit([held[1], changed]) == ([], [changed])
 
 
-def test_what_neptune_has_once_and_was_logged_twice():
+def test_a_point_logged_twice_that_neptune_has_once():
     (first,) = without = [Point("a", None, 1000)]
     assert Tail(without).fit([first, first]) == ([first], [])
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, math.inf, -math.inf, 1e300, -0.0])
-def test_a_spelled_number_can_be_read(value):
+def test_a_number_as_text_can_be_read(value):
     assert float(as_text(value)) == value
     assert as_text(math.nan) == "NaN"
 
 
-def test_a_text_says_the_step():
+def test_a_text_contains_the_step():
     assert Point(math.nan, 3.0, 5).as_text == Point("step 3: NaN", None, 5)
     assert Point(0.1, 1e15, 5).as_text.value == "step 1000000000000000: 0.1"
     assert Point(0.1, None, 5).as_text.value == "0.1"
@@ -66,7 +66,7 @@ def test_milliseconds_are_rounded():
     assert milliseconds(1_700_000_000.0019) == 1_700_000_000_002
 
 
-def test_what_is_no_number_is_refused_in_order():
+def test_non_finite_values_are_refused_in_order():
     logged = [Point(1.0, 5.0, 1000), Point(math.nan, 6.0, 1001), Point(2.0, 3.0, 1002), Point(3.0, 6.0, 1003)]
     assert Tail().fit(logged) == ([logged[0], logged[3]], logged[1:3])
 
@@ -82,13 +82,13 @@ def test_the_same_value_at_another_time_is_another_point(step):
 
 
 @pytest.mark.parametrize("step", [1.0, None])
-def test_what_neptune_has_at_a_later_time_is_not_logged_again(step):
+def test_points_with_a_later_time_in_neptune_are_not_logged_again(step):
     logged = [Point(1.0, 0.0, 2000), Point(2.0, step, 1000), Point(3.0, 7.0, 3000)]
     held = Tail().fit(logged)[0]
     assert held[1].time == 2000
     assert Tail(held).fit(logged[1:]) == ([], [])
 
 
-def test_what_was_said_twice_is_not_said_a_third_time_after_a_lost_answer():
+def test_a_point_logged_twice_is_not_logged_again_after_a_lost_response():
     twice = [Point(1.0, 0.0, 1000), Point(1.0, 0.0, 1001), Point(2.0, 1.0, 1002)]
     assert Tail(Tail().fit(twice)[0]).fit(twice) == ([], [])

@@ -65,7 +65,7 @@ def test_one_refused_operation_leaves_the_others(server, begin):
     assert server.run("RUN-1").values() == {"n": 1, "m": 2}
 
 
-def test_what_is_sent_twice_is_stored_twice(server, begin):
+def test_data_sent_twice_is_stored_twice(server, begin):
     run = begin()
     run.wait()
     server.fail("attributes/operations", lost, times=1)
@@ -74,7 +74,7 @@ def test_what_is_sent_twice_is_stored_twice(server, begin):
     assert server.run("RUN-1").series("loss") == [(1.0, 3, 1000)] * 2
 
 
-def test_steps_must_increase_where_the_server_wants_it(begin):
+def test_steps_must_increase_if_the_server_requires_it(begin):
     from neptune.exceptions import MetadataInconsistency
 
     with NeptuneServer(increasing_steps=True) as server:
@@ -87,7 +87,7 @@ def test_steps_must_increase_where_the_server_wants_it(begin):
         run.stop()
 
 
-def test_a_server_of_another_process_serves_too(begin):
+def test_a_server_in_another_process(begin):
     with separate_neptune() as environment:
         token = environment["NEPTUNE_API_TOKEN"]
         begin(mode="sync", api_token=token)["a"] = 1.5

@@ -123,7 +123,7 @@ def test_a_value_beyond_float32_is_warned_of_once(logger):
     assert values == [math.inf, -math.inf, math.inf, pytest.approx(3e38)]
 
 
-def test_without_steps_they_count_up(logger):
+def test_missing_steps_are_counted(logger):
     for value in (0.5, 0.25):
         logger.log_metrics({"loss": value})
     assert scalars(logger.log_dir)["loss"] == [(0, 0.5), (1, 0.25)]
@@ -145,7 +145,7 @@ def test_saving_and_ending(tmp_path):
     assert len([path for path in Path(logger.log_dir).iterdir() if "tfevents" in path.name]) == 2
 
 
-def test_a_copy_by_pickle_has_a_file_of_its_own(tmp_path):
+def test_an_unpickled_copy_has_a_separate_file(tmp_path):
     logger = TensorBoardLogger(tmp_path)
     logger.log_metrics({"loss": 0.5}, 0)
     copy = pickle.loads(pickle.dumps(logger))

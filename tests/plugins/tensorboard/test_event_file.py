@@ -95,7 +95,7 @@ def test_a_file_is_written_again_from_a_damaged_record_on(run):
         assert path.read_bytes() == whole, f"damaged at byte {at}"
 
 
-def test_zeros_at_the_end_are_cut_off(run):
+def test_zeros_at_the_end_are_removed(run):
     """A machine that lost power may leave a file longer than what was written."""
     deliver(run)
     path = event_file(run)
@@ -144,7 +144,7 @@ def fail(*args):
     raise OSError("the disk is broken")
 
 
-def test_a_closed_file_takes_nothing(tmp_path):
+def test_a_closed_file_refuses_writes(tmp_path):
     """The number of its descriptor belongs to another file by then."""
     file = EventFile(tmp_path / "closed")
     file.close()
@@ -173,7 +173,7 @@ def test_records_are_those_of_tensorboards_writer(tmp_path):
         assert record(data) == (tmp_path / "file").read_bytes()
 
 
-def test_runs_with_ids_alike_do_not_share_a_directory(tmp_path):
+def test_runs_with_similar_ids_do_not_share_a_directory(tmp_path):
     ids = ["20261120213045" + tail * 9 for tail in ("ab", "cd")] + ["1-experiment", "2-experiment"]
     runs = [RunInfo(each, "same name", "digits", str(tmp_path)) for each in ids]
     directories = {attached(run).log_dir for run in runs}

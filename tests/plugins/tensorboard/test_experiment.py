@@ -54,7 +54,7 @@ def test_native_kinds(logger):
     assert len(event_files(logger.log_dir)) == 1
 
 
-def test_add_scalars_and_embeddings_have_files_of_their_own_which_are_flushed_at_the_end(logger):
+def test_separate_files_of_add_scalars_and_embeddings_are_flushed_at_the_end(logger):
     logger.experiment.add_scalars("losses", {"a": 1.0, "b": 2.0}, 5)
     logger.experiment.add_embedding(torch.eye(3), metadata=["x", "y", "z"], tag="points")
     logger.finalize("success")
@@ -83,7 +83,7 @@ class Model(torch.nn.Module):
         return self.layer(batch)
 
 
-def test_a_model_is_traced_if_that_is_wanted(tmp_path):
+def test_a_model_is_traced_on_request(tmp_path):
     logger = TensorBoardLogger(tmp_path, log_graph=True)
     logger.log_graph(Model(torch.zeros(1, 2)))
     logger.close()
@@ -93,14 +93,14 @@ def test_a_model_is_traced_if_that_is_wanted(tmp_path):
 
 
 @pytest.mark.parametrize(("example", "why"), [(None, "no example_input_array"), (torch.zeros(1, 9), "RuntimeError")])
-def test_a_model_that_cannot_be_traced_ends_nothing(tmp_path, example, why):
+def test_a_failed_trace_causes_a_warning(tmp_path, example, why):
     logger = TensorBoardLogger(tmp_path, log_graph=True)
     with pytest.warns(UserWarning, match=f"(?s)graph is not logged: .*{why}"):
         logger.log_graph(Model(example))
     logger.close()
 
 
-def test_beside_a_courier_it_has_a_file_of_its_own(tmp_path):
+def test_beside_a_courier_it_has_a_separate_file(tmp_path):
     with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", delivery="thread") as run:
         run.log_metrics({"loss": 0.5}, 0)
         run.experiment.add_pr_curve("pr", np.array([0, 1]), np.array([0.1, 0.9]), 0)

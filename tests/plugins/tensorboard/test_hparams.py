@@ -74,7 +74,7 @@ def test_calls_merge_across_processes_and_the_last_end_counts(tmp_path, loader):
     assert list(rows.values()) == [{**values, "loss": 0.5, "status": "STATUS_SUCCESS"}]
 
 
-def test_runs_that_did_not_end_well(tmp_path):
+def test_failed_runs(tmp_path):
     for status in ("failed", "crashed", "aborted"):
         logger = attached(tmp_path, status)
         logger.log_hyperparams({"lr": 0.1})
@@ -95,7 +95,7 @@ def test_hparams_yaml_is_as_lightning_writes_it(tmp_path):
         assert yaml.safe_load(file) == logger.hparams == {"lr": 0.1, "opt": {"name": "adam"}, "seed": 7}
 
 
-def test_a_yaml_that_cannot_be_continued_is_set_aside(tmp_path):
+def test_an_invalid_yaml_file_is_renamed(tmp_path):
     directory = tmp_path / "lightning_logs" / "version_0"
     directory.mkdir(parents=True)
     (directory / "hparams.yaml").write_text("a: [")
@@ -120,7 +120,7 @@ def test_the_placeholder_comes_once(tmp_path):
 
 
 @pytest.mark.parametrize("metrics", [0.5, {"hp_metric": 0.5}])
-def test_no_placeholder_where_it_is_not_wanted(tmp_path, metrics):
+def test_without_the_placeholder(tmp_path, metrics):
     logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
     logger.log_hyperparams({"lr": 0.1})
     logger.log_hyperparams({"lr": 0.2}, metrics)

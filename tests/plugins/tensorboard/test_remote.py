@@ -86,7 +86,7 @@ def test_a_new_file_hides_only_earlier_events(url, tmp_path, monkeypatch):
     assert scalars(tmp_path / "after")["loss"] == [(step, step / 2) for step in range(8)]
 
 
-def test_nothing_new_is_not_uploaded(url, tmp_path, monkeypatch):
+def test_an_unchanged_file_is_not_uploaded(url, tmp_path, monkeypatch):
     uploads = []
     put_file = MemoryFileSystem.put_file
 

@@ -38,7 +38,7 @@ def test_a_run_is_shown_under_its_name(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "expected"), [({}, "digits"), ({"name": "mine"}, "mine"), ({"name": None}, "")])
-def test_a_directory_of_ones_own(tmp_path, options, expected):
+def test_another_directory(tmp_path, options, expected):
     logger = TensorBoardLogger(tmp_path / "logs", version=3, sub_dir="train", prefix="a", **options)
     with rankzero.start([logger], dir=tmp_path / "runs", project="digits", delivery="thread") as run:
         run.log_metrics({"loss": 0.5}, 0)
@@ -61,7 +61,7 @@ def test_a_resumed_run_continues_in_the_same_file(tmp_path):
     assert pictures == sorted(set(pictures)), "without a step, each has its own"
 
 
-def test_delivered_again_nothing_is_doubled(tmp_path):
+def test_a_second_delivery_duplicates_nothing(tmp_path):
     with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", delivery="thread") as run:
         for step in range(5):
             run.log_metrics({"loss": step / 2}, step)
@@ -107,7 +107,7 @@ def picture_steps(run):
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_tensorboard_that_looks_on_sees_all_after_a_courier_was_killed(tmp_path, loader):
+def test_a_running_tensorboard_shows_everything_after_a_courier_was_killed(tmp_path, loader):
     """It may have read a part of a record; the next courier writes the rest of just that record."""
     with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", delivery="off") as run:
         for step in range(100):

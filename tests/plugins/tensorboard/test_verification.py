@@ -34,7 +34,7 @@ def test_differences_are_found_and_nothing_is_changed(verifying):
     assert path.read_bytes() == changed
 
 
-def test_a_torn_file_is_not_mended(verifying):
+def test_a_torn_file_is_not_repaired(verifying):
     verifying.deliver("tensorboard", "save_dir=logs")
     (path,) = Path("logs").rglob("*.values")
     path.write_bytes(torn := path.read_bytes()[:-5])

@@ -114,7 +114,7 @@ def measured_above(server, megabytes):
 
 
 @pytest.mark.parametrize("is_written", [True, False])
-def test_stop_run_interrupts_who_writes_the_run_and_nobody_whom_a_file_names(run_info, is_written):
+def test_stop_run_interrupts_only_the_process_that_holds_the_lock(run_info, is_written):
     code = "from rankzero.rundir.writer_lock import WriterLock; import sys, pathlib\n"
     code += "lock = WriterLock(pathlib.Path(sys.argv[1])) if len(sys.argv) > 1 else None\n"
     code += "try:\n  print('ready', flush=True); sys.stdin.read()\nexcept KeyboardInterrupt: print('interrupted')"
@@ -170,7 +170,7 @@ def run_dir(recorded, tmp_path):
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_late_sync_shows_the_old_state(server, user, recorded, run_dir, is_there):
+def test_a_late_sync_shows_the_original_state(server, user, recorded, run_dir, is_there):
     someone = User(recorded.directory if is_there else user.directory, user.environment)
     someone.sync(run_dir, "--to", "wandb", "-o", "save_code=true")
     run = only_run(server)
@@ -191,7 +191,7 @@ def test_a_late_sync_shows_the_old_state(server, user, recorded, run_dir, is_the
         ({}, {"save_code": True}, True, True, True),
     ],
 )
-def test_what_nobody_may_see_is_not_sent(server, user, run_dir, variables, options, has_git, has_diff, has_code):
+def test_excluded_details_are_not_sent(server, user, run_dir, variables, options, has_git, has_diff, has_code):
     with user.at_work():
         deliver(run_dir, WandbLogger(project="p", environment=variables, **options))
     run = only_run(server)
@@ -204,7 +204,7 @@ def test_what_nobody_may_see_is_not_sent(server, user, run_dir, variables, optio
         assert run.raw_config["_wandb"]["value"]["code_path"] == "code/scripts/train.py"
 
 
-def test_the_hardware_of_another_machine_is_not_claimed(server, user, recorded, run_dir):
+def test_hardware_of_another_machine_is_not_shown(server, user, recorded, run_dir):
     (path,) = run_dir.glob("surroundings/*/surroundings.json")
     kept = json.loads(path.read_text())
     del kept["git"]
@@ -251,7 +251,7 @@ def printed(server):
     return [line for line in only_run(server).console if not re.match("(INFO:)?rankzero:", line)]
 
 
-def test_what_a_script_prints_arrives_and_the_courier_is_not_heard(server, shell):
+def test_output_of_the_script_arrives_without_that_of_the_courier(server, shell):
     """Also not where the user wants W&B's client to listen, which listens to the process that it is in."""
     ended = shell.train(PRINTS, PYTHONIOENCODING="utf-8")
     assert "out 1 and more" in ended.stdout
@@ -260,7 +260,7 @@ def test_what_a_script_prints_arrives_and_the_courier_is_not_heard(server, shell
 
 
 @pytest.mark.parametrize("delivery", ["thread", "off"])
-def test_what_is_printed_arrives_once(server, user, capsys, delivery):
+def test_console_output_arrives_once(server, user, capsys, delivery):
     run = user.train(print_everything, delivery=delivery, capture_environment=False)
     if delivery == "off":
         user.sync(run.dir)
@@ -269,7 +269,7 @@ def test_what_is_printed_arrives_once(server, user, capsys, delivery):
 
 
 @pytest.mark.parametrize(("variables", "options"), [({"WANDB_CONSOLE": "off"}, {}), ({}, {"console": "off"})])
-def test_what_is_printed_can_be_kept_back(server, user, variables, options):
+def test_console_output_can_be_excluded(server, user, variables, options):
     run_dir = user.train(print_everything, variables, settings=options, capture_environment=False).dir
     run = only_run(server)
     assert run.exit_code == 0

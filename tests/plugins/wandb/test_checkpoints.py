@@ -92,7 +92,7 @@ def test_lightnings_logger_has_the_same(make_logger, server, tmp_path, log_model
     }  # fmt: skip
 
 
-def test_of_a_failed_run_what_was_saved_arrives(start, server, tmp_path):
+def test_checkpoints_of_a_failed_run_arrive(start, server, tmp_path):
     with pytest.raises(IndexError), start(log_model=True) as run:
         fit(run, tmp_path / "saved", BEST_ONLY, epochs=5)
     assert versions(server, f"model-{run.id}") == [saved(2, "best", "latest")]
@@ -102,7 +102,7 @@ def test_of_a_failed_run_what_was_saved_arrives(start, server, tmp_path):
 # By hand
 
 
-def test_a_name_of_its_own_and_aliases_that_move(make_logger, server, tmp_path):
+def test_another_name_and_moving_aliases(make_logger, server, tmp_path):
     logger = make_logger(checkpoint_name="my model/1")
     path = tmp_path / "a.ckpt"
     for number, aliases in enumerate([["latest", "best"], ["swa"], ["best"]]):
@@ -133,7 +133,7 @@ def test_a_directory(make_logger, start, server, tmp_path):
         assert server.artifact(f"model-{run_id}:best", "p").files == expected
 
 
-def test_a_file_that_is_gone_when_it_is_delivered(start, server, tmp_path):
+def test_a_file_deleted_before_delivery(start, server, tmp_path):
     path = tmp_path / "a.ckpt"
     with start("off", log_model="all") as run:
         fit(run, tmp_path / "saved", BEST_ONLY)

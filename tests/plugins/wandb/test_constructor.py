@@ -22,20 +22,20 @@ def _environment(monkeypatch):
         monkeypatch.delenv(name)
 
 
-def test_it_takes_what_wandb_init_takes():
+def test_it_accepts_the_arguments_of_wandb_init():
     named = set(inspect.signature(WandbLogger).parameters)
     assert named | WandbLogger.known_options >= set(inspect.signature(wandb.init).parameters) - LEFT_OUT
     assert WandbLogger.known_options <= set(inspect.signature(wandb.init).parameters)
 
 
-def test_it_takes_what_lightnings_logger_takes_in_its_order():
+def test_it_accepts_the_arguments_of_lightnings_logger_in_order():
     lightning = pytest.importorskip("lightning.pytorch.loggers").WandbLogger
     theirs = [name for name in inspect.signature(lightning).parameters if name != "kwargs"]
     assert list(inspect.signature(WandbLogger).parameters)[: len(theirs)] == theirs
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("entty", "entity"), ("run_name", "name"), ("logmodel", "log_model")])
-def test_an_unknown_argument_is_refused_with_a_near_one(wrong, right):
+def test_an_unknown_argument_is_refused_with_a_suggestion(wrong, right):
     with pytest.raises(ConfigError, match=rf"WandbLogger takes no argument {wrong!r}\. Did you mean {right!r}\?"):
         WandbLogger(**{wrong: "x"})
 
@@ -48,7 +48,7 @@ def test_an_unknown_option_is_refused_by_start(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_none_of_the_choices_is_refused():
+def test_values_outside_of_the_choices_are_refused():
     with pytest.raises(ConfigError, match="log_model must be one of True, False, 'all', not 'best'"):
         WandbLogger(log_model="best")
     with pytest.raises(ConfigError, match="add_file_policy must be one of 'mutable', 'immutable', not 'copy'"):
@@ -69,7 +69,7 @@ def test_what_is_none_of_the_choices_is_refused():
         ({"offline": "yes"}, "offline must be True or False, not 'yes'"),
     ],
 )
-def test_a_value_that_wandb_never_takes_is_refused(options, message):
+def test_an_invalid_value_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         WandbLogger(**options)
 
@@ -86,7 +86,7 @@ def test_no_argument_is_needed():
     assert logger.run_info is None
 
 
-def test_what_is_given_counts_more_than_the_environment(monkeypatch, tmp_path):
+def test_arguments_take_precedence_over_the_environment(monkeypatch, tmp_path):
     variables = {"WANDB_PROJECT": "theirs", "WANDB_RUN_ID": "their-id", "WANDB_DIR": str(tmp_path)}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -100,7 +100,7 @@ def test_two_names_of_one_argument(tmp_path):
     assert (logger.version, logger.save_dir) == ("v", str(tmp_path / "save"))
 
 
-def test_making_a_logger_opens_and_imports_nothing(tmp_path, monkeypatch):
+def test_creating_a_logger_opens_and_imports_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb, "init", None)
     WandbLogger("name", tmp_path / "new", "v", project="p", log_model="all", prefix="x")
     assert not list(tmp_path.iterdir())
@@ -138,7 +138,7 @@ def test_offline_sends_nothing(make_logger, server, tmp_path, options):
     assert len(list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))) == 1
 
 
-def test_a_run_of_the_users_own_is_for_direct_use(make_logger, tmp_path):
+def test_a_run_of_the_user_works_only_in_direct_use(make_logger, tmp_path):
     with wandb.init(project="p") as run:
         logger = make_logger(experiment=run)
         assert logger.version == run.id
@@ -147,7 +147,7 @@ def test_a_run_of_the_users_own_is_for_direct_use(make_logger, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_project_of_the_environment_is_that_of_when_the_logger_was_made(monkeypatch):
+def test_the_project_is_read_from_the_environment_when_the_logger_is_created(monkeypatch):
     loggers = []
     for name in ("first", "second"):
         monkeypatch.setenv("WANDB_PROJECT", name)
@@ -156,7 +156,7 @@ def test_the_project_of_the_environment_is_that_of_when_the_logger_was_made(monk
     assert [logger.resolved_options()["environment"]["WANDB_PROJECT"] for logger in loggers] == ["first", "second"]
 
 
-def test_a_client_that_a_test_suite_replaced(monkeypatch):
+def test_a_client_replaced_by_a_mock(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "wandb"]:
         monkeypatch.delitem(sys.modules, name)
     stub = MagicMock(run=None)

@@ -77,7 +77,7 @@ def test_two_loggers_have_two_runs(make_logger, server):
     assert [points(run, "a") for run in runs] == [[(0, 0), (1, 0)], [(0, 1), (1, 1)]]
 
 
-def test_loggers_of_one_id_share_a_run(make_logger, server):
+def test_loggers_with_one_id_share_a_run(make_logger, server):
     first, second = make_logger(id="same"), make_logger(id="same")
     for step, logger in enumerate([first, second, first]):
         logger.log_metrics({"a": step}, step)
@@ -105,7 +105,7 @@ def test_an_active_run_is_used_with_one_warning(make_logger, server):
     assert len(server.run("mine").scalars("own")) == 1
 
 
-def test_a_run_that_is_given(make_logger, server):
+def test_a_given_run(make_logger, server):
     with wandb.init(project="mine", id="given") as run:
         logger = make_logger(experiment=run)
         assert (logger.version, logger.experiment) == ("given", run)
@@ -133,7 +133,7 @@ def test_how_a_run_ended(make_logger, server, status, exit_code):
     assert (run.exit_code, points(run, "a")) == (exit_code, [(0, 1), (1, 2)])
 
 
-def test_what_is_logged_after_the_end_goes_on_with_the_run(make_logger, server):
+def test_logging_after_the_end_continues_the_run(make_logger, server):
     logger = make_logger("named", tags=["a"], config={"lr": 1})
     logger.define_metric("a", summary="min")
     logger.log_metrics({"a": 1}, 0)
@@ -152,7 +152,7 @@ def test_what_is_logged_after_the_end_goes_on_with_the_run(make_logger, server):
     assert (run.summary["a"], run.exit_code) == ({"min": 1}, 0)
 
 
-def test_a_run_that_somebody_else_ended_goes_on(make_logger, server):
+def test_a_run_ended_by_the_user_is_continued(make_logger, server):
     logger = make_logger()
     logger.log_metrics({"a": 1}, 0)
     wandb.finish()
@@ -165,7 +165,7 @@ def test_a_run_that_somebody_else_ended_goes_on(make_logger, server):
 # Copies
 
 
-def test_a_copy_goes_on_with_the_run(make_logger, server):
+def test_a_copy_continues_the_run(make_logger, server):
     logger = make_logger()
     early = pickle.loads(pickle.dumps(logger))
     logger.log_metrics({"a": 0}, 0)
@@ -180,7 +180,7 @@ def test_a_copy_goes_on_with_the_run(make_logger, server):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_open", [False, True])
-def test_a_spawned_process_goes_on_with_the_run(server, tmp_path, is_open):
+def test_a_spawned_process_continues_the_run(server, tmp_path, is_open):
     body = f"""
         import multiprocessing
         from rankzero_wandb import WandbLogger

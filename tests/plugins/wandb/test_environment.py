@@ -63,13 +63,13 @@ def description(run):
     ],
     ids=["only variables", "arguments of the logger", "arguments of the run"],
 )
-def test_arguments_count_more_than_variables(server, user, loggers, options, given):
+def test_arguments_take_precedence_over_variables(server, user, loggers, options, given):
     user.train(loggers=loggers, variables=VARIABLES, **options)
     renamed = {"display_name" if name == "name" else name: value for name, value in given.items()}
     assert description(only_run(server)) == {**DESCRIPTION, **renamed}
 
 
-def test_without_any(server, user):
+def test_without_variables(server, user):
     given = user.train()
     run = only_run(server)
     assert (run.id, run.display_name, run.project) == (given.id, given.name, "default")
@@ -101,7 +101,7 @@ def test_a_later_sync_without_them_goes_to_the_same_place(server, user, colleagu
     assert description(only_run(server)) == DESCRIPTION
 
 
-def test_variables_of_who_syncs_do_not_redirect_a_run(server, user):
+def test_variables_of_the_syncing_user_do_not_redirect_a_run(server, user):
     user.train(project="p", run_id="r", delivery="off")
     user.sync(user.run_dir, WANDB_ENTITY="team", WANDB_RUN_ID="other", WANDB_TAGS="x", WANDB_RUN_GROUP="g")
     run = server.run("r")
@@ -115,7 +115,7 @@ def test_disabled_is_remembered(server, user, colleague):
     assert server.requests == []
 
 
-def test_no_secret_is_kept(user):
+def test_no_secret_is_recorded(user):
     user.train(variables={**VARIABLES, "WANDB_MODE": "offline"})
     kept = json.loads((user.run_dir / "journal.jsonl").read_text().splitlines()[0])["loggers"]["wandb"]["options"]
     base_url = user.environment["WANDB_BASE_URL"]
@@ -130,7 +130,7 @@ def test_the_directory_of_wandb(server, user, tmp_path):
     assert {path.name for path in user.directory.iterdir()} == {"runs"}
 
 
-def test_without_it_nothing_lies_outside_of_the_run(server, user):
+def test_by_default_all_files_are_in_the_run_directory(server, user):
     user.train()
     only_run(server)
     assert {path.name for path in user.directory.iterdir()} == {"runs"}

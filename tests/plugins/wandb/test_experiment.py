@@ -11,7 +11,7 @@ from waiting import A_WHILE, SOON
 from rankzero.events.run_info import LogContext
 
 
-def test_a_courier_and_who_uses_the_run_open_it_once(server, make_logger, run_info):
+def test_a_courier_and_a_script_open_the_run_once(server, make_logger, run_info):
     logger = make_logger()
     logger.attach(run_info)
     together = threading.Barrier(2)
@@ -47,7 +47,7 @@ def check_ours(stored, steps):
     assert sorted(stored.streams[HISTORY]) == list(range(len(numbers)))
 
 
-def test_rows_that_a_script_logs_itself_stand_between_ours(server, user):
+def test_rows_of_the_script_are_between_those_of_the_journal(server, user):
     def log(run):
         for first in range(0, 60, 10):
             log_ours(run, first)
@@ -61,7 +61,7 @@ def test_rows_that_a_script_logs_itself_stand_between_ours(server, user):
     assert stored.state == "finished"
 
 
-def test_a_step_that_a_script_gives_its_own_row_does_not_hold_ours_up(server, user):
+def test_a_step_of_a_row_of_the_script_does_not_block_the_journal(server, user):
     def log(run):
         log_ours(run, 0)
         run.experiment.log({"own": 1}, step=500)

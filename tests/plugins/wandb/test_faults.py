@@ -85,7 +85,7 @@ def journal_of(run):
 # Faults that pass
 
 
-def test_what_is_gone_for_a_while_costs_nothing(server, begin):
+def test_a_temporary_410_loses_nothing(server, begin):
     server.fail("UpsertBucket", status(410))
     run = begin()
     log(run, 0, 50)
@@ -102,7 +102,7 @@ def test_what_is_gone_for_a_while_costs_nothing(server, begin):
 
 
 @pytest.mark.parametrize("name", ["RunFiles", "/graphql Run", "CommitArtifact"])
-def test_a_fault_of_files_and_artifacts_costs_nothing(server, begin, tmp_path, name):
+def test_a_fault_of_files_and_artifacts_loses_nothing(server, begin, tmp_path, name):
     run = begin()
     run.flush(A_WHILE)
     server.fail(name, status(403), times=2)
@@ -131,7 +131,7 @@ def accepted(handler):
     return Answer(200, {"Content-Type": "application/json"}, b"{}")
 
 
-def test_rows_that_w_and_b_does_not_hold_are_sent_again(server, begin, impatient):
+def test_missing_rows_are_sent_again(server, begin, impatient):
     run = begin()
     log(run, 0, 10)
     assert run.flush(A_WHILE)
@@ -144,7 +144,7 @@ def test_rows_that_w_and_b_does_not_hold_are_sent_again(server, begin, impatient
     assert server.run(run.id).state == "finished"
 
 
-def test_an_end_that_w_and_b_does_not_know_of_is_sent_again(server, begin, impatient):
+def test_a_missing_end_is_sent_again(server, begin, impatient):
     run = begin()
     log(run, 0, 10)
     server.fail("file_stream", accepted, times=1, body='"complete":true')
@@ -191,7 +191,7 @@ def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monk
 # A key
 
 
-def test_what_a_revoked_key_held_up_is_synced_with_another(server, begin, monkeypatch):
+def test_events_blocked_by_a_revoked_key_are_synced_with_another(server, begin, monkeypatch):
     run = begin("process")
     log(run, 0, 50)
     assert run.flush(A_WHILE)
@@ -211,7 +211,7 @@ def test_what_a_revoked_key_held_up_is_synced_with_another(server, begin, monkey
 
 
 @pytest.mark.slow
-def test_a_refused_picture_is_rejected_and_holds_nothing_up(server, begin):
+def test_a_refused_picture_is_rejected_and_blocks_nothing(server, begin):
     run = begin()
     log(run, 0, 5)
     server.fail("media/images/big", status(413))
@@ -226,7 +226,7 @@ def test_a_refused_picture_is_rejected_and_holds_nothing_up(server, begin):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [403, 413])
-def test_a_table_whose_artifact_fails_is_not_taken_for_delivered(server, begin, code):
+def test_a_table_with_a_failed_artifact_does_not_count_as_delivered(server, begin, code):
     run = begin()
     server.fail("PUT /artifact-file", status(code), times=2)
     log(run, 0, 5)
@@ -239,7 +239,7 @@ def test_a_table_whose_artifact_fails_is_not_taken_for_delivered(server, begin, 
 
 
 @pytest.mark.slow  # W&B's client sends params every five seconds
-def test_refused_params_are_rejected_and_hold_nothing_up(server, begin):
+def test_refused_params_are_rejected_and_block_nothing(server, begin):
     def refuses_large(handler):
         return status(400)(handler) if b"poison" in handler.body else handler.ask()
 
@@ -297,12 +297,12 @@ def sending(offset, lines, **more):
 SENT = '{"msg":"filestream: request sent"}\n'
 
 
-def test_no_log_is_nothing_uploaded(uploads):
+def test_without_a_log_nothing_is_uploaded(uploads):
     uploads.read()
     assert (uploads.rows, uploads.is_complete, uploads.fatal) == (0, False, None)
 
 
-def test_rows_count_when_their_request_was_answered(uploads, write):
+def test_rows_count_after_the_response(uploads, write):
     write(sending(100, 3) + "\n")
     uploads.read()
     assert uploads.rows == 0
@@ -314,7 +314,7 @@ def test_rows_count_when_their_request_was_answered(uploads, write):
     assert (uploads.rows, uploads.is_complete) == (5, True)
 
 
-def test_a_torn_line_is_read_when_it_is_whole(uploads, write):
+def test_a_torn_line_is_read_when_it_is_complete(uploads, write):
     line = sending(0, 4) + "\n" + SENT
     write(line[:30])
     uploads.read()
@@ -326,21 +326,21 @@ def test_a_torn_line_is_read_when_it_is_whole(uploads, write):
     assert uploads.rows == 4
 
 
-def test_of_two_openings_in_one_log_the_last_counts(uploads, write):
+def test_the_last_of_two_sessions_in_one_log_counts(uploads, write):
     write(sending(0, 4) + "\n" + SENT + '{"msg":"filestream: fatal error: gone"}\n')
     write('{"msg":"stream: starting"}\n' + sending(4, 1) + "\n" + SENT)
     uploads.read()
     assert (uploads.rows, uploads.fatal) == (1, None)
 
 
-def test_why_nothing_is_uploaded_any_more(uploads, write):
+def test_the_reason_of_a_fatal_error(uploads, write):
     write('{"msg":"filestream: fatal error: filestream: failed to upload: 404 Not Found"}\n')
     with pytest.raises(UploadError, match="404 Not Found"):
         uploads.read()
     assert uploads.fatal == "filestream: failed to upload: 404 Not Found"
 
 
-def test_which_file_is_not_uploaded(uploads, write):
+def test_the_reason_of_a_failed_upload(uploads, write):
     task = "DefaultUploadTask{FileKind: 3, Path: /a/b, Name: media/a, b.png, Url: http://host/c, Size: 1}"
     write(json.dumps({"msg": "file transfer: upload: failed to upload: status: 413 Large", "task": task}) + "\n")
     write('{"msg":"runupserter: failed to upload changes","error":"returned error 400"}\n')
@@ -352,7 +352,7 @@ def test_which_file_is_not_uploaded(uploads, write):
 # The numbers of rows
 
 
-def test_the_number_of_a_row_is_that_of_its_line_and_of_rows_between():
+def test_the_number_of_a_row_is_its_line_plus_the_shift():
     state = State(shifts=[(5, 2), (9, 7)])
     assert [state.number(line) for line in (0, 4, 5, 8, 9, 50)] == [0, 4, 7, 10, 16, 57]
 
@@ -372,7 +372,7 @@ class ClientRun:
             self._local_step = step + 1
 
 
-def test_rows_of_the_script_move_ours_on_also_when_they_are_delivered_again():
+def test_rows_of_the_script_shift_those_of_the_journal():
     state = State()
     first = ClientRun()
     history = History(first, state, lambda: None)

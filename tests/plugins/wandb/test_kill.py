@@ -95,7 +95,7 @@ def check_everything(server, run_dir):
     assert not reject_list(run_dir, "wandb").exists()
 
 
-def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, training):
+def test_a_courier_continues_when_wandb_core_is_killed(server, training):
     training.start(
         SCRIPT
         + """
@@ -126,7 +126,7 @@ def test_a_courier_goes_on_when_the_program_of_w_and_b_is_killed(server, trainin
     until(lambda: not others(training))
 
 
-def test_the_program_of_w_and_b_ends_with_its_courier(server, training):
+def test_wandb_core_ends_with_its_courier(server, training):
     training.start(
         SCRIPT + "    run.log_metrics({'loss': 0.0}, 0)\n    run.flush(A_WHILE)\n    ready()\n    time.sleep(60)\n"
     )
@@ -156,7 +156,7 @@ def check_mixed(server):
 
 
 @pytest.mark.slow
-def test_rows_that_a_script_logs_itself_do_not_cost_ours_after_a_crash(server, training):
+def test_rows_of_the_script_lose_no_rows_of_the_journal_after_a_crash(server, training):
     training.run(MIXED + DEATH)
     sync(training.run_dir)
     check_mixed(server)
@@ -166,7 +166,7 @@ def test_rows_that_a_script_logs_itself_do_not_cost_ours_after_a_crash(server, t
 
 
 @pytest.mark.slow
-def test_rows_of_a_script_that_arrived_alone_do_not_pass_for_ours(server, training):
+def test_rows_of_the_script_are_not_confused_with_those_of_the_journal(server, training):
     training.run("""
     os.chdir(directory)
     run = rankzero.start("wandb", project="p", dir=directory / "runs", run_id="r1", delivery="thread")
@@ -192,7 +192,7 @@ def test_rows_of_a_script_that_arrived_alone_do_not_pass_for_ours(server, traini
     check_that_nothing_was_sent_twice(server)
 
 
-def test_what_a_killed_courier_leaves_behind_is_ended_by_the_next(server, training):
+def test_wandb_core_of_a_killed_courier_is_killed_by_the_next(server, training):
     training.start(SCRIPT + EVERYTHING + DEATH)
     until(lambda: server.count("CommitArtifact"))
     server.fail("", stalled())

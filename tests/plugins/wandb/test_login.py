@@ -88,13 +88,13 @@ def check_nowhere(key, directory, capsys):
         ("short", r"start\(\): an API key of W&B has at least 40 characters, but this one has 5"),
     ],
 )
-def test_without_a_possible_key_nothing_is_asked(server, user, there, key, match):
+def test_without_a_valid_key_no_request_is_sent(server, user, there, key, match):
     check_refused(user, {**there, "WANDB_API_KEY": key}, match)
     assert not (user.directory / "runs").exists()
     assert server.requests == []
 
 
-def test_a_wrong_key_is_known_before_anything_is_written(server, user, there):
+def test_a_wrong_key_is_found_before_anything_is_written(server, user, there):
     host = server.url.removeprefix("http://")
     check_refused(user, {**there, "WANDB_API_KEY": WRONG}, REFUSED.replace(".*", host))
     assert not (user.directory / "runs").exists()
@@ -118,14 +118,14 @@ def write_netrc(path, server, key):
 
 
 @pytest.mark.parametrize("delivery", ["thread", "process"])
-def test_in_the_environment(server, user, known, key, capsys, delivery):
+def test_a_key_in_the_environment(server, user, known, key, capsys, delivery):
     train(user, known, delivery=delivery)
     check_arrived(server)
     check_nowhere(key, user.directory, capsys)
 
 
 @pytest.mark.parametrize("where", ["home", "NETRC"])
-def test_in_netrc(server, user, home, there, key, tmp_path, capsys, where):
+def test_a_key_in_netrc(server, user, home, there, key, tmp_path, capsys, where):
     path = home / ".netrc" if where == "home" else tmp_path / "my-netrc"
     variables = there if where == "home" else {**there, "NETRC": str(path)}
     write_netrc(path, server, WRONG)
@@ -137,7 +137,7 @@ def test_in_netrc(server, user, home, there, key, tmp_path, capsys, where):
 
 
 @pytest.mark.parametrize("kind", ["dict", "wandb.Settings"])
-def test_in_settings(server, user, there, key, capsys, kind):
+def test_a_key_in_settings(server, user, there, key, capsys, kind):
     def settings(key):
         import wandb
 
@@ -194,12 +194,12 @@ def test_a_server_that_is_down_or_does_not_answer(server, user, known, is_down):
     "variables",
     [{"WANDB_MODE": "offline"}, {"WANDB_MODE": "disabled"}, {"RANKZERO_DELIVERY": "off"}, {"RANKZERO_DISABLED": "1"}],
 )
-def test_who_sends_nothing_needs_no_login(server, user, there, variables):
+def test_no_login_is_needed_if_nothing_is_sent(server, user, there, variables):
     train(user, {**there, **variables}, delivery=None)
     assert server.requests == []
 
 
-def test_delivery_later_says_at_once_who_is_not_let_in(server, user, known):
+def test_a_later_delivery_reports_a_refused_login_at_once(server, user, known):
     def refused(**variables):
         return user.sync(user.run_dir, "--timeout", 600, returns=(1, 2), **{**known, **variables}).stderr
 
@@ -216,7 +216,7 @@ def test_delivery_later_says_at_once_who_is_not_let_in(server, user, known):
     check_arrived(server)
 
 
-def test_delivery_later_asks_the_server_that_the_run_is_for(server, user, colleague, known):
+def test_a_later_delivery_asks_the_server_of_the_run(server, user, colleague, known):
     train(user, known, delivery="off")
     ended = colleague.sync(user.run_dir, "--timeout", 600, returns=(1, 2), WANDB_API_KEY=WRONG)
     assert f"{server.url.removeprefix('http://')} refuses the W&B API key" in ended.stderr

@@ -191,7 +191,7 @@ def test_boxes(stored):
     assert none is None
 
 
-def test_a_key_that_is_no_path(stored):
+def test_a_key_that_is_not_a_path(stored):
     assert np.array_equal(pixels(media(stored, "a/b c.d ü?")[2][0]), GRAY)
 
 
@@ -262,7 +262,7 @@ def test_counts_and_edges_are_exact(stored):
     assert media(stored, "tensor")[1] == {"_type": "histogram", "values": [1, 2, 1], "bins": [0.0, 1.0, 2.0, 3.0]}
 
 
-def test_more_bins_than_w_and_b_takes_are_merged(stored):
+def test_more_bins_than_w_and_b_accepts_are_merged(stored):
     value = media(stored, "fine")[1]
     counts, edges = FINE
     assert len(value["values"]) == 434
@@ -273,7 +273,7 @@ def test_more_bins_than_w_and_b_takes_are_merged(stored):
 # Files
 
 
-def test_what_has_arrived_is_deleted_here(delivered):
+def test_uploaded_files_are_deleted_locally(delivered):
     def log(run):
         run.log_image("a", [COLOURED], step=1, masks=[{"m": {"mask_data": GRAY}}])
         run.log_table("t", ["a"], [[Image.fromarray(COLOURED)]])
@@ -312,7 +312,7 @@ def test_many_pictures_under_one_key(delivered):
 
 
 @pytest.mark.filterwarnings("ignore:W&B cannot show")
-def test_what_w_and_b_cannot_show_is_kept_as_an_artifact(delivered):
+def test_files_that_w_and_b_cannot_show_become_artifacts(delivered):
     def log(run):
         run.log_image("broken", [written(delivered.directory, "c.png", b"broken")], step=1)
         run.log_video("film", [written(delivered.directory, "c.avi", b"RIFF")], step=1)
@@ -323,7 +323,7 @@ def test_what_w_and_b_cannot_show_is_kept_as_an_artifact(delivered):
     assert not rows(stored, "broken") + rows(stored, "film")
 
 
-def test_masks_that_w_and_b_refuses_stand_on_the_reject_list(delivered):
+def test_masks_that_w_and_b_refuses_are_rejected(delivered):
     with delivered.start() as run:
         run.log_image("a", [GRAY], masks=[{"m": {"mask_data": np.full((5, 7), 300)}}], step=1)
         run.log_metrics({"loss": 1}, step=2)
@@ -340,13 +340,13 @@ def logger(delivered, closing, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["log_image", "log_audio", "log_video"])
-def test_direct_use_takes_lists_only(logger, verb, tmp_path):
+def test_direct_use_accepts_only_lists(logger, verb, tmp_path):
     with pytest.raises(TypeError, match=r"must be a list, as in \[image\], not str"):
         getattr(logger, verb)("a", written(tmp_path, "a.gif", GIF))
 
 
 @pytest.mark.parametrize("options", [{"caption": ["one"]}, {"masks": [{}]}, {"boxes": [None] * 3}])
-def test_direct_use_wants_one_entry_for_each(logger, options):
+def test_direct_use_needs_one_entry_for_each_item(logger, options):
     with pytest.raises(ValueError, match=r"has \d entries for 2 items; give one for each"):
         logger.log_image("a", [COLOURED, COLOURED], **options)
 

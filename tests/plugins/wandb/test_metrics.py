@@ -77,7 +77,7 @@ def test_an_empty_name_is_not_lost(delivered):
     assert values(stored, "(no name)")[1][1]["_type"] == "histogram"
 
 
-def test_what_is_no_number_is_kept(delivered):
+def test_other_values_are_kept(delivered):
     def log(run):
         with pytest.warns(UserWarning, match="metric"):
             run.log_metrics({"loss": 1, "none": None, "text": "warm-up", "array": np.arange(3)}, step=4)
@@ -105,7 +105,7 @@ def test_prefix_under_a_run(delivered):
 # Direct use
 
 
-def test_direct_use_hands_over_what_was_given(delivered):
+def test_direct_use_passes_values_unchanged(delivered):
     def log(logger):
         logger.log_metrics({"loss": 0.5, "text": "warm-up", "none": None, "nested": {"a": {"b": 2}}}, step=4)
         logger.log_metrics({"loss": 0.25, "array": np.arange(3), "tensor": torch.tensor([1.5])}, step=2)

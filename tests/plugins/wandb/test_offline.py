@@ -86,7 +86,7 @@ def test_a_script_sends_nothing_until_wandb_sync(server, shell, user, colleague)
 
 
 @pytest.mark.parametrize(("options", "variables"), [({"mode": "offline"}, {}), ({}, {"WANDB_MODE": "offline"})])
-def test_rankzero_sync_brings_it_once(server, user, colleague, options, variables):
+def test_rankzero_sync_delivers_it_once(server, user, colleague, options, variables):
     run_dir = user.train(log_everything, variables, **RUN, **options).dir
     check_nothing_was_sent(server)
     assert load_position(run_dir, "wandb").offline
@@ -102,7 +102,7 @@ def test_rankzero_sync_brings_it_once(server, user, colleague, options, variable
     check_everything(server)
 
 
-def test_both_syncs_bring_a_run_with_an_id_of_its_own_once(server, user):
+def test_both_syncs_deliver_a_run_with_another_id_once(server, user):
     run_dir = user.train(log_steps(0, 5), project="p", id="mine", offline=True).dir
     user.wandb_sync(*own_directories(run_dir, "mine"))
     user.sync(run_dir)
@@ -137,7 +137,7 @@ def test_training_that_is_killed(server, shell, user):
     check_everything(server, exit_code=1)
 
 
-def test_a_run_that_goes_on(server, user):
+def test_a_resumed_run(server, user):
     for first in (0, 10):
         run_dir = user.train(log_steps(first, first + 10), project="p", run_id="r", offline=True).dir
     check_nothing_was_sent(server)
@@ -148,7 +148,7 @@ def test_a_run_that_goes_on(server, user):
     assert values(server) == [(step, step) for step in range(20)]
 
 
-def test_a_run_that_goes_on_after_it_was_delivered(server, user):
+def test_a_run_resumed_after_delivery(server, user):
     for first, is_offline in ((0, True), (10, False), (20, True)):
         run_dir = user.train(log_steps(first, first + 10), project="p", run_id="r", offline=is_offline).dir
         if first == 0:

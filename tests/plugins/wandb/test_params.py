@@ -93,7 +93,7 @@ def test_tags_of_the_option_of_the_run_and_later_ones(stored):
     assert sorted(stored.tags) == ["alone", "given", "late", "option"]
 
 
-def test_what_the_run_is_called(stored):
+def test_the_name_of_the_run(stored):
     assert (stored.display_name, stored.notes) == ("brave-owl", "a run of a test")
     assert (stored.group, stored.job_type) == ("fold", "train")
 
@@ -108,7 +108,7 @@ def test_alerts(stored):
     ]
 
 
-def test_the_notes_and_the_group_of_the_option_count_more(delivered):
+def test_notes_and_group_of_the_options_take_precedence(delivered):
     logger = WandbLogger(notes="option", name="name", group="option")
     _, stored = delivered.run(lambda run: None, logger=logger, notes="run", group="run")
     assert (stored.notes, stored.display_name, stored.group) == ("option", "name", "option")
@@ -120,7 +120,7 @@ def test_the_group_of_the_run(delivered, monkeypatch):
     assert stored.group == "run"
 
 
-def test_params_and_tags_go_on_when_the_run_is_resumed(delivered):
+def test_params_and_tags_are_kept_when_the_run_is_resumed(delivered):
     delivered.run(lambda run: run.log_hyperparams({"a": 1, "b": {"c": 1}}), run_id="resumed", tags=["first"])
 
     def log(run):

@@ -16,7 +16,7 @@ def log_table(**options):
         run.log({"table": wandb.Table(columns=["a"], data=[[1]]), "n": 1})
 
 
-def test_a_fault_concerns_the_requests_it_is_for(server, here):
+def test_a_fault_affects_only_its_requests(server, here):
     for name in ("UpsertBucket", "PUT /artifact-file", "PUT /run-file"):
         server.fail(name, status(500), times=1)
     log_table()
@@ -26,13 +26,13 @@ def test_a_fault_concerns_the_requests_it_is_for(server, here):
     assert server.run("r").state == "finished"
 
 
-def test_media_whose_files_did_not_come_did_not_arrive(server, here):
+def test_media_without_files_did_not_arrive(server, here):
     server.fail("PUT /run-file/tester/p/r/media", status(403))
     log_table()
     tracked = arrived(server.run("r"), server)
     assert (list(tracked.metrics), tracked.items) == (["n"], {})
 
 
-def test_a_run_that_goes_on_has_no_status(server, here):
+def test_a_running_run_has_no_status(server, here):
     log_table(settings=wandb.Settings(x_update_finish_state=False))
     assert (server.run("r").state, arrived(server.run("r"), server).status) == ("running", None)

@@ -59,11 +59,11 @@ def ours(delivered):
 
 
 @pytest.mark.parametrize("kinds", KINDS)
-def test_it_is_what_w_and_b_makes_of_finite_values(ours, of_w_and_b, kinds):
+def test_it_equals_that_of_w_and_b_for_finite_values(ours, of_w_and_b, kinds):
     assert ours.get(key_of(kinds), "nothing") == of_w_and_b.get(key_of(kinds), "nothing")
 
 
-def test_it_is_so_in_direct_use_too(delivered, of_w_and_b):
+def test_it_is_the_same_in_direct_use(delivered, of_w_and_b):
     summary = delivered.directly(define_and_log).summary
     assert {key_of(kinds): summary.get(key_of(kinds)) for kinds in KINDS} == {
         key_of(kinds): of_w_and_b.get(key_of(kinds)) for kinds in KINDS
@@ -131,7 +131,7 @@ def test_without_one_it_is_the_last_value(more, name):
     assert math.isnan(more.summary[name])
 
 
-def test_nothing_is_said_of_values_none_of_which_is_finite(more):
+def test_metrics_without_finite_values_have_no_summary(more):
     assert "never finite" not in more.summary
 
 
@@ -140,7 +140,7 @@ def test_the_axis_of_a_metric(more):
     assert {more.metrics[name].step_metric for name in ("val_accuracy", "val/*", "val/acc", "goal")} == {STEP}
 
 
-def test_direct_use_says_what_it_cannot_do(closing, tmp_path):
+def test_direct_use_warns_of_unsupported_summaries(closing, tmp_path):
     logger = closing(WandbLogger(mode="disabled", save_dir=tmp_path))
 
     def define():
@@ -159,7 +159,7 @@ def test_direct_use_says_what_it_cannot_do(closing, tmp_path):
     ]
 
 
-def test_direct_use_is_not_poisoned_either(delivered):
+def test_nan_does_not_affect_summaries_in_direct_use(delivered):
     def log(logger):
         logger.define_metric("loss", summary="min,max,mean,last,first")
         log_values(logger, [math.nan, 2.0, math.inf, -1.0, -math.inf])
@@ -174,7 +174,7 @@ def test_direct_use_is_not_poisoned_either(delivered):
 # What is known goes on
 
 
-def test_it_goes_on_when_the_run_is_resumed(delivered):
+def test_it_continues_when_the_run_is_resumed(delivered):
     def log_first(run):
         run.define_metric("loss", summary="min,max,mean,first,last")
         run.define_metric("val/*", summary="max")
@@ -204,7 +204,7 @@ def summary_of(server, run_info):
     return summary["loss"], summary["acc"]
 
 
-def test_it_survives_couriers_that_die_without_a_trace(delivered, journal, run_info):
+def test_it_survives_killed_couriers(delivered, journal, run_info):
     with pytest.raises(KilledError):
         journal.deliver(WandbLogger, courier=DyingCourier)
     for path in run_info_files(run_info):
@@ -221,7 +221,7 @@ def run_info_files(run_info):
     return found
 
 
-def test_what_another_courier_delivers_again_counts_once(tmp_path):
+def test_data_that_is_delivered_again_counts_once(tmp_path):
     state = State(definitions=[Definition("loss", STEP, ("min", "mean"))])
     for lines in (range(4), range(2, 6)):
         summaries = Summaries(state)
@@ -232,7 +232,7 @@ def test_what_another_courier_delivers_again_counts_once(tmp_path):
     assert Summaries(state).take_changed() == {"loss": {"min": 0.0, "mean": 2.5}}
 
 
-def test_what_no_float_holds_does_not_harm_the_state(tmp_path):
+def test_numbers_beyond_floats_do_not_damage_the_state(tmp_path):
     state = State(definitions=[Definition("*", STEP, ("min", "mean"))])
     summaries = Summaries(state)
     for value in (1.5e308, 1.5e308, 10**400, 2**70, math.nan):

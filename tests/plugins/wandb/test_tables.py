@@ -92,7 +92,7 @@ def test_plain_values(stored, artifact):
     assert rows(stored, "plain")[0]["trainer/global_step"] == 1
 
 
-def test_nan_and_infinity_leave_a_column_one_of_numbers(stored, artifact):
+def test_a_column_with_nan_and_infinity_stays_numeric(stored, artifact):
     columns, data = table_in(stored, "odd")
     assert (columns, str(data)) == (["x"], "[[nan], [inf], [-inf], [None], [0.5]]")
     assert artifact("odd")[2] == {"x": {"number", "none"}}
@@ -180,7 +180,7 @@ def test_a_long_table(delivered):
     assert rows(stored, "long")[0]["long"]["nrows"] == 12_000
 
 
-def test_no_row_is_left_out_of_a_table_longer_than_w_and_b_takes(delivered, monkeypatch):
+def test_a_table_longer_than_the_limit_of_w_and_b_is_complete(delivered, monkeypatch):
     monkeypatch.setattr(wandb.Table, "MAX_ARTIFACT_ROWS", 3)
     _, stored = delivered.run(lambda run: run.log_table("long", ["n"], [[index] for index in range(10)]))
     assert as_artifact(delivered.server, stored, "long")[1] == [[index] for index in range(10)]
@@ -206,7 +206,7 @@ def test_a_row_with_too_few_cells_ends_with_none(delivered):
     assert (columns, rows) == (["a", "b"], [[1, 2], [3, None]])
 
 
-def test_a_table_is_not_acknowledged_before_its_pictures_are_there(delivered):
+def test_a_table_is_not_acknowledged_before_its_pictures_arrive(delivered):
     server = delivered.server
     with delivered.start() as run:
         server.fail("CommitArtifact", status(500))

@@ -25,7 +25,7 @@ def test_differences_are_found_and_nothing_is_changed(server, environment, use_e
     assert (stored.state, stored.raw_config, lines) == before
 
 
-def test_a_name_that_means_something_else_in_wandb(server, environment, use_environment, verifying, swallowed_warnings):
+def test_a_reserved_name(server, environment, use_environment, verifying, swallowed_warnings):
     use_environment("WANDB_", environment)
     verifying.deliver("wandb", more=["_step"])
     swallowed_warnings.clear()
