@@ -437,7 +437,7 @@ def test_a_process_that_turns_out_to_be_another_rank_draws_no_more(run):
 def test_a_kind_that_does_not_exist(kind, hint):
     with pytest.raises(RecorderError, match="must be 'auto', 'rich', 'tqdm' or None") as caught:
         make_progress(kind, "v")
-    assert str(caught.value).endswith(f"None.{hint}")
+    assert str(caught.value).endswith(f"not {kind!r}.{hint}")
 
 
 # Notebooks: there is none here, so bars are text

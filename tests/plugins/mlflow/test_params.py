@@ -101,11 +101,11 @@ def test_a_resumed_run_logs_its_params_again(attach):
 def test_a_resumed_run_remembers_changed_params(attach):
     first = attach()
     first.log_hyperparams({"lr": 1})
-    with pytest.warns(UserWarning, match="was '1' and is '2'"):
+    with pytest.warns(UserWarning, match="was '1' and is now '2'"):
         first.log_hyperparams({"lr": 2})
     again = attach()
     again.log_hyperparams({"lr": 2})
-    with pytest.warns(UserWarning, match="was '2' and is '3'"):
+    with pytest.warns(UserWarning, match="was '2' and is now '3'"):
         again.log_hyperparams({"lr": 3})
     assert Held(again).params == {"lr": "1"}
     assert Held(again).tags["rankzero.param.lr"] == "3"
