@@ -68,7 +68,7 @@ def test_a_changed_value_is_kept_in_a_tag(logger):
     held = Held(logger)
     assert held.params == {"lr": "0.1", "seed": "7"}
     assert held.tags["rankzero.param.lr"] == "0.2"
-    with pytest.warns(UserWarning, match=r"was '0\.2' and is '0\.3'"):
+    with pytest.warns(UserWarning, match="was '0.2' and is now '0.3'"):
         logger.log_hyperparams({"lr": 0.3})
     assert held.tags["rankzero.param.lr"] == "0.3"
     with pytest.warns(UserWarning, match=r"was '0\.3' and is '0\.1'"):

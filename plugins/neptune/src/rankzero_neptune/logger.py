@@ -100,8 +100,8 @@ class NeptuneLogger(TrackerLogger):
     def _check_run(self, run: Any) -> None:
         if given := sorted(self.options.given):
             raise ConfigError(
-                f"run=... cannot be combined with other arguments: leave out {', '.join(given)}, or leave out run=... to "
-                "let the logger open a run with them"
+                f"run=... cannot be combined with other arguments: leave out {', '.join(given)}, or leave out run=... "
+                "to let the logger open a run with them"
             )
         if not hasattr(run, "get_root_object"):
             raise ConfigError(f"run must be what neptune.init_run returns, or a namespace of it, not {run!r}")
