@@ -71,7 +71,7 @@ def test_a_changed_value_is_kept_in_a_tag(logger):
     with pytest.warns(UserWarning, match="was '0.2' and is now '0.3'"):
         logger.log_hyperparams({"lr": 0.3})
     assert held.tags["rankzero.param.lr"] == "0.3"
-    with pytest.warns(UserWarning, match=r"was '0\.3' and is '0\.1'"):
+    with pytest.warns(UserWarning, match=r"was '0\.3' and is now '0.1'"):
         logger.log_hyperparams({"lr": 0.1})
     assert held.tags["rankzero.param.lr"] == "0.1"
     assert "rankzero.param.seed" not in held.tags
