@@ -66,9 +66,11 @@ def consent(trust: bool) -> Callable[[str], bool] | None:
 
 def runs_directory(directory: Path | None) -> Path:
     """Return ``directory``, or the default directory of runs."""
+    if directory is not None:
+        return directory
     from rankzero.config.resolving import find_runs_directory
 
-    return directory or find_runs_directory()
+    return find_runs_directory()
 
 
 def chosen_run(wanted: str | None) -> Path:

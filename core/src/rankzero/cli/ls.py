@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,20 +43,31 @@ def ls(
     if is_given and not directory.is_dir():
         raise RunNotFoundError(f"there is no directory {directory}; name the directory of your runs: rankzero ls DIR")
     unreadable: dict[Path, Exception] = {}
-    runs = summarize_runs(directory, quick=True, unreadable=unreadable)
-    found = [(run, delivered(run.dir, run.loggers, run.journal.read)) for run in runs]
-    if json:
-        terminal.print_json([as_json(*each) for each in found])
-    elif found:
-        _print(found)
-    else:
-        terminal.say(f"no runs in {directory}", err=True)
+    with _no_garbage_collection():
+        runs = summarize_runs(directory.resolve(), quick=True, unreadable=unreadable)
+        found = [(run, delivered(run.dir, run.loggers, run.journal.read)) for run in runs]
+        if json:
+            terminal.print_json([as_json(*each) for each in found])
+        elif found:
+            _print(found)
+        else:
+            terminal.say(f"no runs in {directory}", err=True)
     for run_dir, error in unreadable.items():
         is_explained = isinstance(error, RankzeroError | OSError)
         why = f"{error}" if is_explained else f"{run_dir} cannot be read: {terminal.error_text(error)}"
         terminal.say(f"rankzero: {why}", err=True)
     if unreadable:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Pause the search for garbage among many new objects, which are all in use."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _print(found: list[_Listed]) -> None:
@@ -78,8 +92,8 @@ def _print(found: list[_Listed]) -> None:
         ],
         "id": [f"[dim]{terminal.escape(each)}[/]" for each in (_suffixes(ids) if is_narrow else ids)],
     }
-    for line in terminal.table_lines(columns, console, droppable=_DROPPABLE, folded="delivered", right="step"):
-        typer.echo(line)
+    lines = terminal.table_lines(columns, console, droppable=_DROPPABLE, folded="delivered", right="step")
+    typer.echo("\n".join(lines))
 
 
 def _suffixes(ids: list[str]) -> list[str]:

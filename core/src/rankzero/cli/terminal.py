@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,58 +81,74 @@ def table_lines(
         folded: heading of the column whose cells may wrap.
         right: heading of the column that is aligned on the right.
     """
-    cells = {heading: _Cells(heading, column, console) for heading, column in columns.items()}
+    shown = {name: _Column(name, cells, console, is_right=name == right) for name, cells in columns.items()}
     for heading in droppable:
-        if _width(cells) <= console.width:
+        if _width(shown) <= console.width:
             break
-        cells.pop(heading, None)
-    if _width(cells) > console.width:
-        return _lines(_table({heading: columns[heading] for heading in cells}, folded, right), console)
+        shown.pop(heading, None)
+    if _width(shown) > console.width:
+        return _lines(_table({heading: columns[heading] for heading in shown}, folded, right), console)
     # rich takes a millisecond for each row
-    rows = zip(*(each.rows(is_right=heading == right) for heading, each in cells.items()), strict=True)
-    return [line for row in rows for line in _side_by_side(row, [each.width for each in cells.values()])]
+    rows = zip(*(each.cells for each in shown.values()), strict=True)
+    widths = [each.width for each in shown.values()]
+    return ["  ".join(line).rstrip() for row in rows for line in zip(*_equally_high(row, widths), strict=True)]
 
 
-class _Cells:
+class _Column:
     """A column of a table, with its heading, as text with escape sequences for colours."""
 
-    def __init__(self, heading: str, cells: Sequence[str], console: Console) -> None:
+    def __init__(self, heading: str, cells: Sequence[str], console: Console, *, is_right: bool) -> None:
         self._console = console
         self._around: dict[str, tuple[str, str]] = {}
-        self._cells = [[self._styled(line) for line in cell.split("\n")] for cell in (f"[bold]{heading}[/]", *cells)]
-        self.width = max(width for lines in self._cells for _, width in lines)
+        cells = [f"[bold]{heading}[/]", *cells]
+        styled = {cell: [self._styled(line) for line in cell.split("\n")] for cell in dict.fromkeys(cells)}
+        self.width = max(width for lines in styled.values() for _, width in lines)
+        padded = {cell: [self._padded(*line, is_right=is_right) for line in lines] for cell, lines in styled.items()}
+        self.cells = [padded[cell] for cell in cells]
+        """The lines of each cell, as wide as the column."""
 
-    def rows(self, *, is_right: bool) -> Iterator[list[tuple[str, int]]]:
-        """Yield the lines of each cell and their widths."""
-        for lines in self._cells:
-            yield [(" " * (self.width - width) + text, self.width) for text, width in lines] if is_right else lines
+    def _padded(self, text: str, width: int, *, is_right: bool) -> str:
+        padding = " " * (self.width - width)
+        return padding + text if is_right else text + padding
 
     def _styled(self, cell: str) -> tuple[str, int]:
-        from rich.cells import cell_len
-
+        """Return a line and its width."""
         found = _ONE_STYLE.fullmatch(cell)
         if not found:  # nested or escaped
-            rich_text = self._console.render_str(cell, emoji=False)
-            return _lines(rich_text, self._console)[0], rich_text.cell_len
+            return self._rendered(cell)
         style, text = found[1] or "", found[2]
         if style not in self._around:
-            before, _, after = _lines(f"[{style}]x[/]", self._console)[0].partition("x") if style else ("", "", "")
+            before, _, after = self._rendered(f"[{style}]x[/]")[0].partition("x") if style else ("", "", "")
             self._around[style] = before, after
         before, after = self._around[style]
-        return before + text + after, cell_len(text)
+        return before + text + after, _cell_len(text)
+
+    def _rendered(self, cell: str) -> tuple[str, int]:
+        text = self._console.render_str(cell, emoji=False)
+        return _lines(text, self._console)[0], text.cell_len
 
 
 _ONE_STYLE = re.compile(r"(?:\[(\w+)\](?=.*\[/\]$))?([^\[\\]*)(?:\[/\])?")
 
 
-def _width(columns: Mapping[str, _Cells]) -> int:
+def _cell_len(text: str) -> int:
+    if text.isascii():  # without control characters
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _width(columns: Mapping[str, _Column]) -> int:
     return sum(each.width for each in columns.values()) + 2 * (len(columns) - 1)
 
 
-def _side_by_side(cells: Sequence[Sequence[tuple[str, int]]], widths: Sequence[int]) -> Iterator[str]:
-    for line in range(max(map(len, cells))):
-        parts = [each[line] if line < len(each) else ("", 0) for each in cells]
-        yield "  ".join(text + " " * (width - has) for (text, has), width in zip(parts, widths, strict=True)).rstrip()
+def _equally_high(cells: Sequence[list[str]], widths: Sequence[int]) -> Sequence[list[str]]:
+    """Return the lines of the cells of a row, with empty lines for those that have fewer."""
+    lines = max(map(len, cells))
+    if lines == 1:
+        return cells
+    return [each + [" " * width] * (lines - len(each)) for each, width in zip(cells, widths, strict=True)]
 
 
 def _table(columns: Mapping[str, Sequence[str]], folded: str, right: str) -> Table:
@@ -181,6 +197,8 @@ def printable(text: str) -> str:
 
 def escape(text: str) -> str:
     """Escape a text of users for rich and for the terminal; it may have several lines."""
+    if text.isprintable() and "[" not in text and "\\" not in text:
+        return text
     from rich.markup import escape
 
     return escape("\n".join(map(printable, text.split("\n"))))

@@ -23,6 +23,7 @@ LATEST = 253402300800.0
 _LONGEST = 255  # bytes of a name in a directory
 _LONGEST_KEY = 200  # suffixes such as .position.json are added
 _DEEPEST = 200  # levels of lists and mappings; a recursive traversal needs a few frames for each
+_CONTAINERS = (dict, list, tuple)
 _UNFIT = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _OURS = re.compile(r"checkpoints/[0-9a-f]{1,32}/[^/\x00]+")
 
@@ -91,7 +92,7 @@ def check_depth(*values: Any) -> None:
     """
     level: list[Any] = list(values)
     for _ in range(_DEEPEST):
-        containers = [each for each in level if isinstance(each, dict | list | tuple)]
+        containers = [each for each in level if isinstance(each, _CONTAINERS)]
         level = [below for each in containers for below in (each.values() if isinstance(each, dict) else each)]
         if not level:
             return

@@ -144,7 +144,7 @@ def read_own(path: str | os.PathLike[str]) -> bytes:
         NotAFileError: the path is a link, a directory, a pipe or a device.
         OSError: the file cannot be read.
     """
-    with open_own(path) as file:
+    with open(open_descriptor(path, os.O_RDONLY), "rb", buffering=0) as file:
         return file.read()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +18,7 @@ from rankzero.events.structs import Finish, Start
 from rankzero.journal.opening import has_journal, open_journal
 from rankzero.journal.tail import Line, read_start
 from rankzero.messages import did_you_mean
-from rankzero.rundir.layout import JOURNAL, JOURNALS
+from rankzero.rundir.layout import COMPRESSED, JOURNAL, JOURNALS
 from rankzero.rundir.positions import Position, is_served, positions
 from rankzero.rundir.writer_lock import Writer, writer_state
 
@@ -57,12 +58,23 @@ def make_runs_directory(directory: Path) -> None:
 
 def find_runs(directory: Path) -> list[Path]:
     """Return the directories of all runs in or below ``directory``, in the order of their paths."""
-    found = []
-    for parent, folders, files in os.walk(directory):
-        if not JOURNALS.isdisjoint(files):
-            found.append(Path(parent))
-            folders.clear()  # a run contains no other run
-    return sorted(found)
+    found, unseen = [], [os.fspath(directory)]
+    while unseen:
+        path = unseen.pop()
+        if _is_run(path):
+            found.append(Path(path))  # a run contains no other run
+            continue
+        with suppress(OSError), os.scandir(path) as entries:
+            unseen += sorted([each.path for each in entries if each.is_dir(follow_symlinks=False)], reverse=True)
+    return found
+
+
+def _is_run(directory: str) -> bool:
+    """Return whether a directory has a journal, which may be one that cannot be read."""
+    for name in (JOURNAL, JOURNAL + COMPRESSED):
+        with suppress(OSError):
+            return not stat.S_ISDIR(os.lstat(os.path.join(directory, name)).st_mode)
+    return False
 
 
 def find_run(wanted: str | None, directory: Path) -> Path:

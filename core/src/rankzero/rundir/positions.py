@@ -66,10 +66,11 @@ def read_position(run_dir: Path, key: str) -> Position:
 
 def _read(run_dir: Path, key: str) -> Position | None:
     try:
-        position = msgspec.json.decode(read_own(_path(run_dir, key)), type=Position)
+        position = msgspec.json.decode(read_own(os.path.join(run_dir, key + POSITION)), type=Position)
     except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, ValueError):
         return None
-    return position if position.place == _resolved_path(run_dir) or _is_sealed(run_dir) else None
+    is_here = position.place == os.fspath(run_dir) or position.place == _resolved_path(run_dir)
+    return position if is_here or _is_sealed(run_dir) else None
 
 
 def _resolved_path(run_dir: Path) -> str:

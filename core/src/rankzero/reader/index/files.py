@@ -51,14 +51,14 @@ class SavedIndex(msgspec.Struct):
 
 def load_summary(run_dir: Path) -> RunSummary | None:
     """Return the summary of a run as it was saved; None if there is none that is intact."""
-    summary: RunSummary | None = _load(run_dir / SUMMARY, _summary_decoder)
+    summary: RunSummary | None = _load(os.path.join(run_dir, SUMMARY), _summary_decoder)
     return summary
 
 
 def load_index(run_dir: Path) -> tuple[SavedIndex, int] | None:
     """Return the index of a run and its size in bytes; None if it or the summary beside it is not intact."""
     summary = load_summary(run_dir)
-    index: SavedIndex | None = _load(run_dir / CURVES, _index_decoder) if summary else None
+    index: SavedIndex | None = _load(os.path.join(run_dir, CURVES), _index_decoder) if summary else None
     if summary is None or index is None or summary.journal != index.summary.journal:
         return None
     return index, os.stat(run_dir / CURVES).st_size
@@ -79,7 +79,7 @@ _summary_decoder = msgspec.msgpack.Decoder(RunSummary)
 _index_decoder = msgspec.msgpack.Decoder(SavedIndex)
 
 
-def _load(path: Path, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+def _load(path: str, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
     try:
         content = read_own(path)
         body = memoryview(content)[len(_header(b"")) :]

@@ -21,6 +21,8 @@ _CHECKED = 4096  # bytes at the beginning and at the end of what was read
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
+_params_decoder = msgspec.json.Decoder(dict[str, Any])
+
 
 class JournalState(msgspec.Struct, frozen=True):
     """How much of a journal was read."""
@@ -119,7 +121,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     @property
     def params(self) -> dict[str, Any]:
         """The hyperparameters."""
-        params: dict[str, Any] = restore_non_finite(msgspec.json.decode(self.params_json, type=dict[str, Any]))
+        params: dict[str, Any] = restore_non_finite(_params_decoder.decode(self.params_json))
         return params
 
     def check(self) -> None:
@@ -128,7 +130,7 @@ class RunSummary(msgspec.Struct, frozen=True):
             check_run(self.info.id, self.info.project)
         for key in self.loggers:
             check_key(key)
-        check_depth(self.params)
+        check_depth(_params_decoder.decode(self.params_json))
 
 
 def goal_of(metric: str, definitions: Iterable[Mapping[str, DefineMetric]]) -> str | None:
