@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 from rankzero.events.structs import Metrics, Rewind
 from rankzero.events.trust import LATEST
 from rankzero.files.writing import open_regular
-from rankzero.importers.event_lines import MetricsLines, ValuesJson, metrics_lines
+from rankzero.importers.event_lines import MetricsLines, metrics_lines, values_of
 from rankzero_tensorboard.event_file import MARK_NUMBER
 from rankzero_tensorboard.importing.records import FEW, SMALL, Block, by_size, read_blocks
 
@@ -49,24 +49,22 @@ class Columns(NamedTuple):
     """An array of float64."""
     steps: Any
     """An array of int64."""
-    starts: Any
-    """`ValuesJson.start` of each record: an array of objects."""
-    ends: Any
-    """The end of each record's JSON, as in `ValuesJson.ends`: an array of objects."""
+    values: Any
+    """The values of each record, from `values_of`: an array of objects."""
     counts: Any
     """The number of values in each record: an array of int64."""
 
     @classmethod
     def empty(cls, count: int) -> Columns:
         """Return columns for ``count`` records, of which none is decoded."""
-        steps, starts, ends, counts = (np.empty(count, kind) for kind in (np.int64, object, object, np.int64))
-        return cls(np.zeros(count, bool), np.empty(count), steps, starts, ends, counts)
+        times, steps, values, counts = (np.empty(count, kind) for kind in (np.float64, np.int64, object, np.int64))
+        return cls(np.zeros(count, bool), times, steps, values, counts)
 
     def lines(self, start: int, end: int) -> MetricsLines:
         """Return the metrics of the records from ``start`` to ``end``, which have numbers."""
         part = slice(start, end)
-        times, steps, starts, ends = (each[part].tolist() for each in (self.times, self.steps, self.starts, self.ends))
-        return metrics_lines(times, steps, starts, ends, int(self.counts[part].sum()))
+        times, steps, values = (each[part].tolist() for each in (self.times, self.steps, self.values))
+        return metrics_lines(times, steps, values, int(self.counts[part].sum()))
 
 
 class ScalarDecoder:
@@ -100,7 +98,8 @@ class ScalarDecoder:
             is_same = form.matches(rows)
             if form.has_numbers:
                 forms.append(form)
-                form.decode(rows[is_same], indices[is_same], columns)
+                if is_same.any():
+                    form.decode(rows[is_same], indices[is_same], columns)
             indices, rows = indices[~is_same], rows[~is_same]
             if not len(indices):
                 break
@@ -147,8 +146,8 @@ class _Form:
         except (ValueError, KeyError, DecodeError):
             self._numbers = {}
             self._same[: len(record)] = 0xFF
-        self._mask = self._same.view(np.uint64)
-        self._pattern = np.frombuffer(record.ljust(width, b"\0"), np.uint64) & self._mask
+        mask = self._same.view(np.uint64)
+        self._same_bits = mask, np.frombuffer(record.ljust(width, b"\0"), np.uint64) & mask
 
     def _read(self, record: bytes, name_of: Callable[[str], str], plugins: dict[str, str]) -> None:
         event = _message(record, slice(0, len(record)), _EVENT)
@@ -182,27 +181,34 @@ class _Form:
         return bool(self._numbers)
 
     def matches(self, rows: Any) -> Any:
-        """Return which rows have this form; each row is a record."""
-        return ~((rows.view(np.uint64) & self._mask) ^ self._pattern).any(axis=1)
+        """Return which records, as `Block.rows` returns them, have this form."""
+        words = rows.view(np.uint64).reshape(len(rows), -1).T
+        bits = zip(words, *self._same_bits, strict=True)
+        return np.logical_and.reduce([word & mask == same for word, mask, same in bits])
 
     def decode(self, rows: Any, indices: Any, columns: Columns) -> None:
         """Write the numbers of records of this form to ``columns``; none if one has an invalid time."""
-        times = _column(rows, self._time, "<f8")
+        times = _column(rows, self._time.start, "<f8")
         if not (np.abs(times) < LATEST).all():
             return
         steps = np.zeros(len(rows), np.uint64)
-        for place, byte in enumerate(rows[:, self._step].T):
+        for place in range(self._step.stop - self._step.start):
+            byte = _column(rows, self._step.start + place, "u1")
             steps |= (byte & 0x7F).astype(np.uint64) << np.uint64(7 * place)
-        numbers = {name: _column(rows, *place).astype(np.float64).tolist() for name, place in self._numbers.items()}
+        numbers = {
+            name: _column(rows, where.start, dtype).astype(np.float64).tolist()
+            for name, (where, dtype) in self._numbers.items()
+        }
         columns.times[indices] = times
         columns.steps[indices] = steps.view(np.int64)
-        columns.starts[indices], columns.ends[indices] = ValuesJson.of(numbers)
+        columns.values[indices] = np.fromiter(values_of(numbers), object, len(rows))
         columns.counts[indices] = len(numbers)
         columns.has_numbers[indices] = True
 
 
-def _column(rows: Any, where: slice, dtype: str) -> Any:
-    return np.ascontiguousarray(rows[:, where]).view(dtype).ravel()
+def _column(rows: Any, start: int, dtype: str) -> Any:
+    """Return what begins at a byte of each record."""
+    return np.ndarray(len(rows), dtype, rows, start, rows.itemsize)
 
 
 def _number_in(record: bytes, tensor: slice) -> tuple[slice, str]:
