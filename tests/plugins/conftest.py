@@ -1,4 +1,4 @@
-"""What the tests of all plugins share: a run to attach loggers to, an environment, and loggers that are closed."""
+"""Fixtures for the tests of all plugins: a run to attach loggers to, an environment, and closed loggers."""
 
 import os
 import uuid
@@ -31,7 +31,7 @@ def capture_environment(monkeypatch):
 
 @pytest.fixture
 def use_environment(monkeypatch, tmp_path):
-    """Give this process the variables of a tracker, and no others of that tracker; it writes to ``tmp_path``."""
+    """Set only these variables of a tracker in this process, which writes to ``tmp_path``."""
 
     def use(prefix, variables):
         monkeypatch.chdir(tmp_path)
@@ -39,14 +39,14 @@ def use_environment(monkeypatch, tmp_path):
             monkeypatch.delenv(name)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setenv("RANKZERO_DOWN_TIMEOUT", str(A_WHILE))  # a tracker that is back is waited for
+        monkeypatch.setenv("RANKZERO_DOWN_TIMEOUT", str(A_WHILE))  # wait for a tracker that recovers
 
     return use
 
 
 @pytest.fixture
 def closing():
-    """Return the loggers that it is given, and close them when the test ends."""
+    """Close the passed loggers when the test ends."""
     loggers = []
 
     def keep(logger):

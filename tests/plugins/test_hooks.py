@@ -1,4 +1,4 @@
-"""Hooks, with a plugin that is installed for real."""
+"""Hooks, with an installed plugin."""
 
 import inspect
 import os
@@ -48,7 +48,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def caught():
-    """Every warning, also one that Python would show only once."""
+    """All warnings, including those that Python shows only once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield caught
@@ -173,7 +173,7 @@ def test_hooks_in_a_real_run(site, tmp_path):
     assert result.returncode == 0, result.stderr
     run = SimpleNamespace(dir=Path(result.stdout.strip()))
     assert sorted(diary(run)) == [
-        "diary-logger: the page is full (given up)",  # by the courier, in its own time
+        "diary-logger: the page is full (given up)",  # by the courier, at any time
         "finished digits: success",
         "started digits",
         "the logger's module was told too",

@@ -1,4 +1,4 @@
-"""The plugins use nothing of core whose name begins with an underscore: what they need, everybody's plugin may use."""
+"""The plugins use no private names of core, so that all plugins have the same API."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from rankzero.loggers.options import Options
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.name for path in (ROOT / "plugins").iterdir() if (path / "src").is_dir())
 BASES = {each.__name__: each for each in (Logger, TrackerLogger, Session, Options)}
-"""The classes that a plugin derives from."""
+"""The base classes of plugins."""
 CORE = ast.Module(
     [
         *ast.parse((ROOT / "core/src/rankzero/loggers/verbs.py").read_text()).body,
@@ -30,7 +30,7 @@ def is_private(name: str) -> bool:
 
 
 def private_names(base: type) -> set[str]:
-    """What a class of core and those above it keep to themselves: methods and attributes."""
+    """Return the private methods and attributes of a class of core and its bases."""
     found: set[str] = set()
     for owner in CORE.body:
         if isinstance(owner, ast.ClassDef) and owner.name in {each.__name__ for each in base.__mro__}:
@@ -43,10 +43,10 @@ def private_names(base: type) -> set[str]:
 
 
 def heirs(modules: Mapping[str, ast.Module]) -> dict[str, set[str]]:
-    """Class of a plugin that derives from one of core, perhaps by way of others → what is private in that."""
+    """Return class of a plugin → private names of its direct and indirect bases in core."""
     found = {name: private_names(base) for name, base in BASES.items()}
     classes = [node for tree in modules.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    for _ in classes:  # each round finds those that are one step further away
+    for _ in classes:  # each round finds one more level of subclasses
         for each in classes:
             inherited = set().union(*(found.get(ast.unparse(base), set()) for base in each.bases))
             if inherited and each.name not in BASES:

@@ -1,4 +1,4 @@
-"""Discovery: what is found, what is imported, and what is said when something is wrong."""
+"""Discovery of plugins: entry points, imports, error messages."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def environment(tmp_path, monkeypatch):
 
 @pytest.fixture
 def install(tmp_path):
-    """Write what an installer would write."""
+    """Write the files of an installed distribution."""
 
     def install(distribution, entry_points, version="1.0", requires=(), place=tmp_path, **modules):
         info = place / f"{distribution.replace('-', '_')}-{version}.dist-info"
@@ -178,8 +178,8 @@ def test_one_distribution_on_two_paths_counts_once(install, tmp_path, monkeypatc
 
 @pytest.fixture
 def installed_from(monkeypatch):
-    """Let an installer have noted where distributions come from."""
-    kind = type(distribution("rankzero"))  # some SDKs bring a finder of distributions of their own
+    """Set the recorded origin of distributions."""
+    kind = type(distribution("rankzero"))  # some SDKs have their own finders of distributions
     read_text = kind.read_text
 
     def note(text):

@@ -1,4 +1,4 @@
-"""Runs that are delivered to a tracker, and compared with it by ``rankzero sync --verify``."""
+"""Runs that are delivered to a tracker, and verified by ``rankzero sync --verify``."""
 
 import math
 import os
@@ -12,7 +12,7 @@ RUN_ID = "a1" * 16
 
 
 class Verifying:
-    """A run, and the tracker that it is delivered to."""
+    """A run, and the tracker to which it is delivered."""
 
     def __init__(self, capsys):
         self.run_dir = Path(os.getcwd(), "runs", "p", RUN_ID)
@@ -20,12 +20,12 @@ class Verifying:
         self._arguments = []
 
     def deliver(self, tracker, *options, more=()):
-        """Deliver the run and verify it; return what was printed.
+        """Deliver the run and verify it; return the output.
 
         Args:
             tracker: the name of the logger.
-            options: of the logger, ``NAME=VALUE``.
-            more: names of metrics that the run has beside others.
+            options: options of the logger, ``NAME=VALUE``.
+            more: names of additional metrics of the run.
         """
         self._arguments = ["--to", tracker, *(part for option in options for part in ("-o", option))]
         with rankzero.start(dir="runs", run_id=RUN_ID, project="p", delivery="off") as run:

@@ -1,4 +1,4 @@
-"""What the server holds of a run, in the words of rankzero."""
+"""The stored data of a run as `Tracked`."""
 
 import csv
 import io

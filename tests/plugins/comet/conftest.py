@@ -1,4 +1,4 @@
-"""A server on loopback, an environment that leads to it, and loggers to test."""
+"""A mock server, an environment for it, and loggers."""
 
 import pytest
 from plugins.comet.direct import QUIET
@@ -7,7 +7,7 @@ from servers.comet_server import CometServer
 from rankzero_comet import CometLogger
 from rankzero_comet.options import load_sdk
 
-load_sdk()  # before a test imports it and lets it change torch
+load_sdk()  # before a test imports it and it patches torch
 
 
 @pytest.fixture
@@ -19,13 +19,13 @@ def server():
 
 @pytest.fixture
 def environment(server, tmp_path):
-    """What a process needs to log to the server."""
+    """Environment variables for a process that logs to the server."""
     return server.environment(tmp_path)
 
 
 @pytest.fixture
 def here(environment, use_environment, monkeypatch, tmp_path):
-    """Have this process log to the server, and keep what it writes to itself."""
+    """Let this process log to the server, and keep its files in the test's directory."""
     use_environment("COMET_", environment)
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -38,14 +38,14 @@ def make_logger(here, closing):
 
 @pytest.fixture
 def make(make_logger):
-    """Make loggers for direct use, of which Comet's client says nothing of this process."""
+    """Make loggers for direct use without automatic logging of this process."""
     import comet_ml
 
-    comet_ml.api.get_instance.cache_clear()  # which knows the servers of other tests
+    comet_ml.api.get_instance.cache_clear()  # it caches the servers of other tests
     return lambda **options: make_logger(**{**QUIET, **options})
 
 
 @pytest.fixture
 def stored(server, run_info):
-    """Return what the server has of the run."""
+    """Return the stored run."""
     return lambda: server.experiment(run_info.id)

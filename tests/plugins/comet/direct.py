@@ -1,4 +1,4 @@
-"""Loggers that are used directly: what Comet's client would find out of this process is left out."""
+"""Direct use, without automatic logging of this process by Comet's client."""
 
 QUIET = {
     "project": "p",
@@ -9,7 +9,7 @@ QUIET = {
 
 
 def logged(stored, *names):
-    """Return (name, step, value) of an experiment's metrics in order, of those names or of all that a user logged."""
+    """Return (name, step, value) of an experiment's metrics in order, with these names or of the user."""
     found = [(each.name, each.step, each.value) for each in stored.metrics]
     return [each for each in found if each[0] in names or (not names and not each[0].startswith(("sys.", "process ")))]
 

@@ -1,4 +1,4 @@
-"""Runs that nobody has delivered yet, couriers that do, and whether Comet has all of it."""
+"""Journals to deliver, couriers that deliver them, and checks that Comet has everything."""
 
 import uuid
 
@@ -17,12 +17,12 @@ FILES = [*["picture_0.png", "picture_1.png", "picture_2.png"] * 2, "table.csv", 
 
 
 def deliver(run_dir, grace_period=30.0, **options):
-    """Deliver a run to where the environment says."""
+    """Deliver a run to the server in the environment."""
     EagerCourier(run_dir, "comet", lambda: CometLogger(**options), follow=False, grace_period=grace_period).run()
 
 
 def journal_of_rows(directory, *rows, run_id=None, finish=True):
-    """Write a run that has metrics; return its directory."""
+    """Write a run with metrics; return its directory."""
     run = rankzero.start(dir=directory / "runs", run_id=run_id or uuid.uuid4().hex, project="p", delivery="off")
     for step, row in enumerate(rows):
         run.log_metrics(row, step, epoch=step // 10)
@@ -31,7 +31,7 @@ def journal_of_rows(directory, *rows, run_id=None, finish=True):
 
 
 def journal_of_everything(directory):
-    """Write a run that has something of each kind; return its directory."""
+    """Write a run with data of each kind; return its directory."""
     run = rankzero.start(
         dir=directory / "runs", run_id=uuid.uuid4().hex, project="p", name="mine", tags=["first"], delivery="off"
     )
@@ -41,7 +41,7 @@ def journal_of_everything(directory):
 
 
 def log_everything(run, directory):
-    """Log something of each kind, what Comet's own client sends in one way each."""
+    """Log data of each kind, for each kind of request of Comet's client."""
     run.log_hyperparams({"lr": 0.1, "net": {"sizes": [1, 2]}})
     for step in range(ROWS):
         run.log_metrics({"loss": step / 3, "steps": step}, step, epoch=step // 10)
@@ -59,7 +59,7 @@ def log_everything(run, directory):
 
 
 def check_everything(server, run_dir, state="finished"):
-    """Check that Comet has what `log_everything` logged, each once, with its own time, step and epoch."""
+    """Check that Comet has all data of `log_everything` once, with time, step and epoch."""
     stored = server.experiment(run_dir.name)
     assert points_in(stored) == points_logged(run_dir)
     assert stored.params == {"lr": 0.1, "net|sizes": [1, 2]}
@@ -75,12 +75,12 @@ def check_everything(server, run_dir, state="finished"):
 
 
 def points_in(stored):
-    """Return (name, value, step, epoch, milliseconds) of all metrics, in the order in which they came."""
+    """Return (name, value, step, epoch, milliseconds) of all metrics, in order of arrival."""
     return [(each.name, each.value, each.step, each.epoch, each.time) for each in stored.metrics]
 
 
 def points_logged(run_dir):
-    """Return the same of a journal."""
+    """Return the same for a journal."""
     rows = [event for _, event in read_events(run_dir / JOURNAL) if isinstance(event, Metrics)]
     return [
         (name, value, row.step, row.epoch, round(row.time * 1000))
@@ -90,5 +90,5 @@ def points_logged(run_dir):
 
 
 def rejected(run_dir):
-    """Return what stands on the reject list."""
+    """Return the entries of the reject list."""
     return runs.rejected(run_dir, "comet")

@@ -6,11 +6,11 @@ from plugins.wandb.scripts import Shell
 
 
 class CometShell(Shell):
-    """A directory and an environment in which processes are run; of this process's none of Comet's is passed on.
+    """Runs processes in a directory and an environment, without Comet's variables of this process.
 
     Args:
-        directory: where scripts are written and run; created, with an empty home beside it.
-        environment: what is added.
+        directory: the directory of scripts; created, with an empty home beside it.
+        environment: additional variables.
     """
 
     def __init__(self, directory, environment):

@@ -1,4 +1,4 @@
-"""Answers that a healthy server does not give: none is fatal, and afterwards Comet has all of it, each once."""
+"""Faulty responses: none is fatal, and afterwards Comet has everything once."""
 
 import json
 import time
@@ -51,7 +51,7 @@ ONCE = {
     "page": status(400, "<html>The plain HTTP request was sent to HTTPS port</html>"),
     "revoked key": refused(90212, "API key is not registered"),
 }
-"""What `DeliveryContract` does not know of, or not of each request that is Comet's own."""
+"""Faults that `DeliveryContract` does not have, or not for each request."""
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_any_request_may_fail_once(server, tmp_path, fault):
 
 
 def test_an_unknown_response_to_the_last_heartbeat_loses_nothing(server, tmp_path):
-    """Comet's client raises a ValueError then, as for data that is wrong."""
+    """Comet's client raises a ValueError, as for invalid data."""
     for fault in (status(500), status(200, "{}"), status(200, PAGE)):
         server.fail("status-report/update", fault, times=2, body='"is_alive": false')
     deliver(run_dir := journal_of_everything(tmp_path))
@@ -101,13 +101,13 @@ ROWS_OF_TEN = [{f"metric_{index}": step + index / 3 for index in range(10)} for 
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    """Have a journal of such rows sent in about eight requests."""
+    """Send a journal in about eight requests."""
     for logger_class in (Logger, CometLogger):
         monkeypatch.setattr(logger_class, "batch_bytes", 4096)
 
 
 def in_turn(*faults):
-    """Have each request meet the next of these, those after them none."""
+    """Apply one fault after the other to the requests, None for no fault."""
     waiting = iter(faults)
 
     def answer(handler):
@@ -120,7 +120,7 @@ def in_turn(*faults):
 @pytest.mark.parametrize("again", ["at once", "by another courier"])
 @pytest.mark.parametrize("fault", [lost, truncated, late(1.5), status(200)], ids=["lost", "truncated", "late", "empty"])
 def test_data_that_arrived_without_a_response_is_not_sent_again(server, tmp_path, small_batches, fault, again):
-    """Of a batch whose answer was late Comet once had 980 values twice, on a busy machine."""
+    """On a busy machine, 980 values of a batch with a late response were sent twice."""
     run_dir = journal_of_rows(tmp_path, *ROWS_OF_TEN)
     failing = status(503)
     server.fail(METRICS, in_turn(None, fault, failing, fault, *[failing] * 5, fault))
@@ -160,7 +160,7 @@ def sampled(answer):
     return answer._replace(body=json.dumps({"metrics": listed}).encode())
 
 
-# An answer that is not Comet's
+# Unknown responses
 
 
 @pytest.mark.parametrize("answer", ["", '"default response"'])

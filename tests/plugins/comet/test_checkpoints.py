@@ -1,4 +1,4 @@
-"""Files, artifacts and checkpoints as a courier delivers them: every byte, versions, aliases, and reading them back."""
+"""Delivery of files, artifacts and checkpoints: content, versions, aliases, download."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ WEIGHTS = bytes(range(256)) * 1000 + b"\r\n--\r\n"
 
 
 def version(server, name):
-    """Return what a version holds, which is complete."""
+    """Return the files of a complete version."""
     found = server.artifact_version(name)
     assert found.state == "CLOSED"
     return found

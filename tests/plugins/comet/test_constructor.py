@@ -1,4 +1,4 @@
-"""What the constructor takes and refuses, and what a logger says of itself before anything is logged."""
+"""The constructor's arguments, and the properties of an unused logger."""
 
 import inspect
 import os
@@ -151,7 +151,7 @@ def test_a_key_in_the_environment_is_enough_to_continue(monkeypatch):
     assert CometLogger(mode="get").options["mode"] == "get"
 
 
-# Nothing done yet
+# Unused loggers
 
 
 def test_no_argument_is_needed():

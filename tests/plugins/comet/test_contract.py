@@ -1,4 +1,4 @@
-"""`CometLogger` keeps the contracts, as a courier has it: with Comet's own client, and a server on loopback."""
+"""The contracts for `CometLogger`, with Comet's client and a mock server."""
 
 from contextlib import contextmanager
 
@@ -11,7 +11,7 @@ from rankzero_comet import CometLogger
 
 
 class Comet:
-    # Params are text there; Comet does not say what it holds, so a batch may come twice; several texts are a table.
+    # Params are texts; after a lost response a batch may be stored twice; several texts are a table.
     capabilities = ALL - {"typed_params", "exactly_once", "define_metric", "text", "pointcloud", "rewind"}
     sdk_module = "comet_ml"
 

@@ -64,7 +64,7 @@ def test_logging_after_the_end_continues_the_experiment(make, server, mode):
     assert logger.version == first
     assert points(server, logger) == [("a", 0, 1), ("a", 1, 2)]
     names = [other.name for other in server.experiment(first).other_history[count:]]
-    assert "Name" not in names, "a person may have changed it meanwhile"
+    assert "Name" not in names, "a user may have changed it"
 
 
 def test_an_experiment_of_a_key(make, server):
@@ -95,7 +95,7 @@ logger.log_image("i", [np.full((300, 300), shade, np.uint8) for shade in range(2
     assert (logged(stored), len(stored.images), stored.state) == ([("a", 0, 1)], 20, "finished")
 
 
-# Files that are gone soon, and servers that fail
+# Deleted files, failing servers
 
 
 def test_a_checkpoint_that_is_deleted_at_once_arrives(make, server, tmp_path):

@@ -1,4 +1,4 @@
-"""Every verb of a `CometLogger` without a Run: Comet's own client sends what is logged."""
+"""Every verb of a `CometLogger` without a Run."""
 
 import io
 import json
@@ -23,7 +23,7 @@ LONG = "x" * 120
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """An experiment to which everything was logged."""
+    """An experiment with data of each verb."""
     directory = tmp_path_factory.mktemp("everything")
     (directory / "data.bin").write_bytes(bytes(range(256)))
     (directory / "a.gif").write_bytes(GIF)

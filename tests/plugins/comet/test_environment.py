@@ -1,6 +1,6 @@
-"""What Comet shows of a process is that of the training process, whoever delivers it and when.
+"""Comet shows the environment of the training process, also after a late delivery on another machine.
 
-A live courier delivers the same; `test_experiment` has one.
+For a live courier see `test_experiment`.
 """
 
 import json
@@ -73,7 +73,7 @@ def patches(stored):
 
 
 class Trained(NamedTuple):
-    """A run that was not delivered, and what its process was like."""
+    """A run that was not delivered, and its environment."""
 
     run_dir: Path
     stdout: str
@@ -85,7 +85,7 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="module")
 def trained_once(tmp_path_factory):
-    """Train in a repository, which then goes on: its code is another by the time of the delivery."""
+    """Train in a repository, and change its code before the delivery."""
     shell = make_repository(tmp_path_factory.mktemp("trained"), {})
     commit = git(shell, "rev-parse", "HEAD").strip()
     ended = shell.train(TRAIN, "--lr", "1")

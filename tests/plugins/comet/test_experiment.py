@@ -1,4 +1,4 @@
-"""`run.experiment`: Comet's own object for a run that a courier delivers, from the process that trains."""
+"""`run.experiment`: Comet's own object in the training process, beside a courier."""
 
 import os
 
@@ -39,7 +39,7 @@ def test_its_data_arrives(server, here, tmp_path, capsys, delivery, status, stat
 
 
 def test_it_is_unavailable_while_the_server_is_down(server, here, tmp_path, monkeypatch):
-    """Left to itself Comet's client would return an experiment that loses everything."""
+    """Comet's client would return an experiment that loses all data."""
     server.stop()
     run = rankzero.start("comet", project="p", dir=tmp_path / "runs", delivery="thread")
     with pytest.raises(DeliveryError, match="cannot be opened in Comet"):

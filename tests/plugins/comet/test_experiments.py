@@ -1,4 +1,4 @@
-"""Several experiments in one process: those of loggers, those of Runs, and the user's own."""
+"""Several experiments in a process: of loggers, of Runs, and of the user."""
 
 import comet_ml
 import pytest
@@ -12,7 +12,7 @@ KEYS = ["a" * 40, "b" * 40]
 
 @pytest.fixture
 def users_own(here):
-    """Start experiments of the user's own, which end with the test."""
+    """Start experiments as a user, which end with the test."""
     started = []
 
     def start(**options):
@@ -69,7 +69,7 @@ def test_a_running_experiment_of_the_user_is_used_and_left_open(make, users_own,
         assert logger.experiment is own
         assert logger.version == KEYS[0]
     loggers[0].close()
-    assert points(server, KEYS[0])[0] == (0, 0), "what was logged was sent"
+    assert points(server, KEYS[0])[0] == (0, 0), "the data was sent"
     assert not own.ended
     loggers[1].log_metrics({"a": 2}, 2)
     loggers[1].close()

@@ -1,4 +1,4 @@
-"""Which experiment a run is in Comet, whoever delivers it and from where, and what a person may change of it."""
+"""The experiment of a run: key, name, project, workspace; changes by the user."""
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
@@ -59,7 +59,7 @@ def test_every_process_finds_the_run_of_an_id(server, here, tmp_path):
     assert len(server.store.experiments) == 2
 
 
-# What it is called
+# The name
 
 
 def test_values_changed_by_the_user_are_not_set_again(server, here, tmp_path):
@@ -93,7 +93,7 @@ def test_an_experiment_that_must_exist(server, here, tmp_path):
     assert (only(server).project, len(only(server).metrics)) == ("there", 1)
 
 
-# Where it is
+# The destination
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_project_and_workspace(server, here, tmp_path, monkeypatch, options, var
 
 @pytest.mark.parametrize("where", ["environment", "file"])
 def test_a_run_is_synced_to_its_original_destination(server, here, tmp_path, monkeypatch, where):
-    """From an environment that says nothing of it, but who the user is."""
+    """Also from an environment with only the user's key."""
     settings = {
         "workspace": "crew",
         "experiment_key": "k" * 32,

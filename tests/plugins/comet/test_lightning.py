@@ -30,7 +30,7 @@ def theirs(make):
 
 
 def use(logger):
-    """Fit, validate and test; return the losses that were logged."""
+    """Fit, validate and test; return the logged losses."""
     seed_everything(1, verbose=False)
     model = Model()
     fitted = trainer(logger, epochs=3, enable_checkpointing=False)
@@ -53,7 +53,7 @@ def check(stored, losses):
 
 
 def all_of(stored):
-    """Return what was logged, without times."""
+    """Return the stored data without times."""
     metrics = [(each.name, each.step, each.epoch, each.value) for each in stored.metrics]
     return sorted(each for each in metrics if not each[0].startswith(("sys.", "process "))), stored.params
 

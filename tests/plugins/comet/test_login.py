@@ -1,4 +1,4 @@
-"""The login to Comet: checked before the first step, found where Comet's client finds it, and stored nowhere."""
+"""The login to Comet: checked at start, found like by Comet's client, and never stored."""
 
 import base64
 import json
@@ -40,10 +40,10 @@ def server():
 
 @pytest.fixture
 def train(server, here, monkeypatch, tmp_path):
-    """Train as a user with an empty home and directory, and these variables of Comet's client."""
+    """Train as a user with an empty home, and with these variables of Comet's client."""
     for name in ("COMET_API_KEY", "COMET_URL_OVERRIDE", "COMET_CONFIG"):
         monkeypatch.delenv(name)
-    # Comet's client remembers the server that the key of another test named.
+    # Comet's client caches the server in the key of another test.
     monkeypatch.setitem(CONFIG_MAP["comet.url_override"], "default", None)
 
     def train(variables, **given):
@@ -64,7 +64,7 @@ def check_arrived(server):
 
 
 def check_nowhere(key, directory, *texts):
-    """Check that a key stands in no file of a run, nor in a text."""
+    """Check that a key is in no file of a run, and in no text."""
     files = [path for path in (directory / "runs").rglob("*") if path.is_file()]
     assert any(path.name == "journal.jsonl" for path in files)
     assert [path for path in files if key.encode() in path.read_bytes()] == []
@@ -104,14 +104,14 @@ def test_a_wrong_key_is_found_before_anything_is_written(server, train, tmp_path
 
 
 def smart_key(url):
-    """Return a key that names its server, as Comet makes them for its own installations."""
+    """Return a key that contains its server, as in Comet's own installations."""
     return f"{KEY}*{base64.b64encode(json.dumps({'baseUrl': url}).encode()).decode()}"
 
 
 @pytest.mark.parametrize("where", ["option", "home", "COMET_CONFIG", "smart", "dotenv"])
 def test_where_the_key_is_found(server, train, tmp_path, monkeypatch, capfd, where):
     variables, given = {"COMET_URL_OVERRIDE": server.url}, {}
-    if where != "dotenv":  # which only Comet's client knows of; it takes seconds to import
+    if where != "dotenv":  # only Comet's client reads it
         monkeypatch.setattr(options, "_key_known_to_client", lambda: pytest.fail("Comet's client was asked"))
     if where == "option":
         variables["MY_KEY"] = KEY
@@ -127,7 +127,7 @@ def test_where_the_key_is_found(server, train, tmp_path, monkeypatch, capfd, whe
         path.write_text(f"[comet]\napi_key = {KEY}\nurl_override = {server.url}\n")
         variables = {} if where == "home" else {"COMET_CONFIG": str(path)}
         (tmp_path / "elsewhere").mkdir()
-        monkeypatch.chdir(tmp_path / "elsewhere")  # the directory is looked at before the home
+        monkeypatch.chdir(tmp_path / "elsewhere")  # the directory is searched before the home
     train(variables, **given)
     check_arrived(server)
     check_nowhere(KEY, tmp_path, *capfd.readouterr())
@@ -137,7 +137,7 @@ def test_where_the_key_is_found(server, train, tmp_path, monkeypatch, capfd, whe
 
 
 def test_training_continues_if_the_server_is_down_or_has_revoked_the_key(server, environment, tmp_path):
-    """Comet's client puts the whole key into the text of its error."""
+    """The text of the error of Comet's client contains the key."""
     shell = CometShell(tmp_path / "work", {**environment, "COMET_API_KEY": WRONG, "COMET_CONFIG": None})
     server.stop()
     ended = shell.train(LOGS)

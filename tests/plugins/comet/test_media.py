@@ -1,4 +1,4 @@
-"""Pictures, sounds, videos, figures, histograms and models as a courier delivers them: every pixel and count."""
+"""Delivery of pictures, sounds, videos, figures, histograms and models."""
 
 import io
 import json
@@ -33,7 +33,7 @@ PICTURES = {
 
 
 class PlotlyFigure:
-    """Is to `log_figure` what a figure of plotly is."""
+    """Replaces a figure of plotly for `log_figure`."""
 
     def write_html(self, file):
         file.write(PAGE)
@@ -51,7 +51,7 @@ def written(directory, name, data):
 
 @pytest.fixture
 def only(stored):
-    """Return the one file that was sent."""
+    """Return the only stored file."""
 
     def find():
         (asset,) = stored().assets
@@ -152,7 +152,7 @@ def test_a_large_page_is_only_kept(attached, only, stored, tmp_path):
 
 
 def read_by_comet(asset):
-    """Return Comet's own `Histogram` of a file."""
+    """Return the file as Comet's own `Histogram`."""
     from comet_ml.data_structure import Histogram as CometHistogram
 
     return CometHistogram.from_json(json.loads(asset.content))

@@ -1,4 +1,4 @@
-"""Metrics as a courier delivers them: every value with its own step, epoch and time, in whichever order."""
+"""Delivery of metrics: each value with its step, epoch and time, in any order."""
 
 import math
 

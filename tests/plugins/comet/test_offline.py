@@ -1,4 +1,4 @@
-"""Offline and switched off: nothing is sent, and of what is offline the journal has everything for later."""
+"""Offline and disabled: nothing is sent, and an offline run can be synced from its journal."""
 
 import pytest
 from plugins.comet.journals import check_everything, log_everything, points_in, points_logged
@@ -10,7 +10,7 @@ from rankzero.rundir.positions import load_position
 
 @pytest.fixture
 def train(here, monkeypatch, tmp_path):
-    """Train with these options of the logger and variables of Comet's client."""
+    """Train with options of the logger and variables of Comet's client."""
 
     def train(variables, log=lambda run: run.log_metrics({"loss": 0.5}, 0), **options):
         given = {"project": "p", "run_id": "r" * 32, "name": "mine", "tags": ["first"], "dir": tmp_path / "runs"}

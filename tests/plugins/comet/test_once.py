@@ -1,4 +1,4 @@
-"""What a failure must not have sent again, and what must not be sent one by one."""
+"""Data that is not sent again after a failure, and data that is sent in batches."""
 
 import pytest
 from plugins.comet.journals import deliver, journal_of_rows, points_in, points_logged
@@ -87,7 +87,7 @@ def test_the_last_lines_arrive_before_the_end(attached, stored, server):
         attached.flush()
         with pytest.raises(TrackerUnavailableError):
             attached.finalize("success")
-        until(lambda: stored().state == "running")  # it is the heartbeat's to say so
+        until(lambda: stored().state == "running")  # the heartbeat reports it
         attached.finalize("success")
     assert ([each.text.strip() for each in stored().output], stored().state) == (["said"], "finished")
 
@@ -99,7 +99,7 @@ def test_an_incomplete_artifact_is_continued(server, here, tmp_path):
     run = rankzero.start(dir=tmp_path / "runs", project="p", delivery="off")
     run.log_checkpoint(tmp_path / "shards", aliases=["best"])
     run.finish()
-    server.fail("fileName=shards%2Fb", dropped, times=4)  # after three the logger is made anew
+    server.fail("fileName=shards%2Fb", dropped, times=4)  # after three the logger is replaced
     deliver(run.dir)
     (key,) = server.store.experiments
     (version,) = server.artifact(f"model-{key}").versions

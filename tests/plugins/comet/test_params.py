@@ -1,4 +1,4 @@
-"""Params, tags, alerts and the name: what describes an experiment, as a courier delivers it."""
+"""Delivery of params, tags, alerts and the name."""
 
 from argparse import Namespace
 from dataclasses import dataclass, field

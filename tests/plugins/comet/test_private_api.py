@@ -1,6 +1,6 @@
-"""What the plugin uses of Comet's client below its public API; one of these fails when a new version changes it.
+"""Private parts of Comet's client that the plugin uses: a test fails if a new version changes them.
 
-What is to be done then stands in `rankzero_comet.server`, the one place that uses it.
+Only `rankzero_comet.server` uses them.
 """
 
 import inspect
@@ -112,7 +112,7 @@ def test_constants_and_exceptions():
 
 
 def test_nothing_else_is_used():
-    """What is new in the files is to be tested here, too."""
+    """New uses in the files must be tested here."""
     tested = {call.__name__ for call in CALLS} | {*METHODS}
     used = set(re.findall(r"self\._(?:logs|rest|life)\.(\w+)", inspect.getsource(ours)))
     used |= set(re.findall(r'"(\w+_experiment_\w+)"', inspect.getsource(ours) + inspect.getsource(courier)))
@@ -127,7 +127,7 @@ def spoken(server, here):
 
 
 def test_no_connection_retries_by_itself(spoken, server):
-    """Also not because a server says when to come again."""
+    """Also not after a response with Retry-After."""
     server.fail("/", status(503, retry_after="3600"))
     for ask in (
         spoken.others,
@@ -143,7 +143,7 @@ def test_no_connection_retries_by_itself(spoken, server):
 
 
 def test_no_traceback_shows_the_key(server, here):
-    """Comet's client puts the key into the text of its error, from which ours is raised."""
+    """The text of the error of Comet's client, which is our error's cause, contains the key."""
     server.fail("logger/add/run", refused(90212))
     with pytest.raises(AccessError, match="refuses the API key") as refusal:
         Server(CometOptions({}), "k" * 32, "p")
@@ -182,7 +182,7 @@ def test_a_metrics_time_is_in_milliseconds_and_packed(spoken, server):
 
 
 def test_a_refused_file_returns_a_response(spoken, server):
-    """Comet's own upload swallows a 429; the function that is used here returns the answer."""
+    """Comet's own upload ignores a 429; the function that is used here returns the response."""
     server.fail("asset/upload", status(429), times=1)
     with pytest.raises(TrackerUnavailableError, match=r"the file 'a.txt' was not accepted: Comet answered 429"):
         spoken.upload(Upload(b"a", ASSET, "a.txt", LogContext(0.0)), "i" * 32)

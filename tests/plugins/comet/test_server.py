@@ -1,4 +1,4 @@
-"""The Comet server of the tests, with the real SDK: what it stores is what was logged, and its faults are felt."""
+"""The mock of Comet's server, with the real SDK."""
 
 import math
 import os
@@ -17,7 +17,7 @@ METRICS = "POST /clientlib/batch/logger/experiment/metric"
 
 @pytest.fixture
 def connection(here, monkeypatch):
-    """The client's own synchronous connection, in this process; it asks once and waits a second."""
+    """The client's synchronous connection, without retries and with a timeout of a second."""
     monkeypatch.setenv("COMET_HTTP_SESSION_RETRY_TOTAL", "0")
     monkeypatch.setenv("COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL", "0")
     monkeypatch.setenv("COMET_TIMEOUT_HTTP", "1")
@@ -129,7 +129,7 @@ def test_an_incomplete_artifact_is_not_returned(server, connection):
 
 
 def test_the_client_resends_after_a_lost_response(server, connection, monkeypatch):
-    """Not the server's doing: the client's own retries do not know that the first was kept."""
+    """The client's retries cannot know that the first request was stored."""
     monkeypatch.setenv("COMET_HTTP_SESSION_RETRY_TOTAL", "1")
     server.fail(METRICS, lost, times=1)
     send_metrics(connected(), 1.0)

@@ -1,4 +1,4 @@
-"""Whether Comet knows that a run goes on, ended or crashed, and when it began and ended."""
+"""The status of a run in Comet, and its start and end."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ def beats_often(monkeypatch):
 
 
 def times_of(run_dir):
-    """Return when a run began and ended, in milliseconds."""
+    """Return the start and end of a run in milliseconds."""
     events = [event for _, event in read_events(run_dir / JOURNAL)]
     started = next(event.run.started for event in events if isinstance(event, Start))
     ended = next(event.time for event in events if isinstance(event, Finish))
@@ -66,7 +66,7 @@ def test_no_heartbeat_is_sent_after_the_end(server, attached, stored, beats_ofte
     attached.finalize("success")
     attached.flush()
     attached.close()
-    time.sleep(1)  # for one that comes late
+    time.sleep(1)  # for a late one
     assert [beat.alive for beat in stored().beats].count(False) == 1
     assert not stored().beats[-1].alive
     assert stored().state == "finished"

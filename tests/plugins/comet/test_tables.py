@@ -1,4 +1,4 @@
-"""Tables and texts as a courier delivers them: every cell, and pictures in cells."""
+"""Delivery of tables and texts: every cell, and pictures in cells."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ FRAME = pd.DataFrame(
 
 @pytest.fixture
 def table(stored):
-    """Return the columns and rows of the one table of a key."""
+    """Return the columns and rows of the only table with a key."""
 
     def find(key):
         (asset,) = stored().files(f"{key}.csv")

@@ -1,4 +1,4 @@
-"""A run with something of each kind, and whether MLflow has all of it exactly once."""
+"""A run with data of each kind, and checks that MLflow has all of it exactly once."""
 
 import random
 import uuid
@@ -19,7 +19,7 @@ REFUSED_NAME = "odd [name]"
 
 
 def journal_of_everything(directory):
-    """Write a run that nobody delivers; return its directory."""
+    """Write a run without delivering it; return its directory."""
     with rankzero.start(dir=directory / "runs", run_id=uuid.uuid4().hex, delivery="off", tags=["early"]) as run:
         log_everything(run, directory)
     return run.dir
@@ -44,7 +44,7 @@ def log_everything(run, directory):
 
 
 def check_everything(uri, run_dir, status="FINISHED"):
-    """Compare MLflow's run with the journal of `log_everything`; return what MLflow holds."""
+    """Compare MLflow's run with the journal of `log_everything`; return MLflow's run."""
     client = MlflowClient(uri)
     mlflow_run = only_run(client, run_dir)
     held = Held(uri, mlflow_run.info.run_id)
@@ -70,7 +70,7 @@ def check_everything(uri, run_dir, status="FINISHED"):
 
 
 def only_run(client, run_dir):
-    """Return MLflow's run of a rankzero run, of which there is to be one."""
+    """Return MLflow's only run of a rankzero run."""
     (run,) = runs_tagged(client, run_dir.name)
     return run
 
@@ -86,13 +86,13 @@ def points_logged(run_dir):
 
 
 def points_in(client, mlflow_run):
-    """Return the same of what MLflow has, sorted."""
+    """Return the same for MLflow, sorted."""
     histories = [client.get_metric_history(mlflow_run.info.run_id, key) for key in mlflow_run.data.metrics]
     return sorted((point.key, point.step, point.timestamp, point.value) for each in histories for point in each)
 
 
 def minima(points):
-    """Return what MLflow is to have as summary."""
+    """Return the expected summary in MLflow."""
     best, found = float("inf"), []
     for name, step, time, value in points:
         if name == SUMMARISED and value < best:

@@ -1,4 +1,4 @@
-"""Loggers to test; one server for all tests, for it takes ten seconds to start."""
+"""Loggers, and one server for all tests, because it takes ten seconds to start."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from rankzero_mlflow import MLFlowLogger
 
 @pytest.fixture(scope="session")
 def shared_directory(tmp_path_factory):
-    """A directory of all workers of pytest-xdist."""
+    """A directory that all workers of pytest-xdist share."""
     base = tmp_path_factory.getbasetemp()
     directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mlflow"
     directory.mkdir(exist_ok=True)
@@ -22,7 +22,7 @@ def shared_directory(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def empty_database(shared_directory):
-    """A database with MLflow's tables, which take it three seconds to make."""
+    """A database with MLflow's tables, whose creation takes three seconds."""
     made, path = shared_directory / "made.db", shared_directory / "mlflow.db"
     with FileLock(f"{path}.lock"):
         if not path.exists():
@@ -46,7 +46,7 @@ def _environment(use_environment):
 
 @pytest.fixture
 def store(empty_database, tmp_path):
-    """A directory with a database that holds no run."""
+    """A directory with a database without runs."""
     directory = tmp_path / "store"
     directory.mkdir()
     shutil.copy(empty_database, directory)
@@ -71,7 +71,7 @@ def logger(make_logger):
 
 @pytest.fixture
 def attach(make_logger, run_info):
-    """Make loggers of one run, as a courier has them."""
+    """Make loggers that are attached to one run."""
 
     def attach(**options):
         logger = make_logger(**options)

@@ -1,4 +1,4 @@
-"""Answers that a healthy server does not give: none is fatal, and afterwards all is there exactly once."""
+"""Faulty responses: none is fatal, and afterwards MLflow has everything exactly once."""
 
 import json
 import uuid
@@ -29,7 +29,7 @@ ONCE = {
     "page": status(400, "<html>The plain HTTP request was sent to HTTPS port</html>"),
     "lost": lost,
 }
-"""What `DeliveryContract` does not know of, or not of each request to MLflow."""
+"""Faults that `DeliveryContract` does not have, or not for each request."""
 
 LOGGED = {
     "params": '"params": [{',
@@ -37,7 +37,7 @@ LOGGED = {
     "definition": '"rankzero.metric.',
     "name": '"rankzero.name.',
     "metrics": '"metrics": [{',
-    "table": '"tables/table/step-1-',  # in the tag that lists them; that of the first one would be mended by it
+    "table": '"tables/table/step-1-',  # in the tag that lists tables; the next table would repair that of the first one
     "image": ".png",
     "thumbnail": ".webp",
     "checkpoint": ".ckpt",
@@ -61,7 +61,7 @@ def one_metric(tmp_path):
 
 
 def journal_of_metrics(directory, *rows):
-    """Write a run that nobody delivers; return its directory."""
+    """Write a run without delivering it; return its directory."""
     with rankzero.start(dir=directory / "runs", run_id=uuid.uuid4().hex, delivery="off") as run:
         for step, row in enumerate(rows):
             run.log_metrics(row, step)
@@ -84,7 +84,7 @@ def check_metrics(server, run_dir):
 def test_any_request_may_fail_once(mlflow_server, proxy, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     for text in LOGGED.values():
-        proxy.fail(text, ONCE[fault], times=2)  # as MLflow's client tries twice by itself
+        proxy.fail(text, ONCE[fault], times=2)  # because MLflow's client itself retries once
     deliver(run_dir := journal_of_everything(tmp_path), proxy.url)
     check_everything(mlflow_server.uri, run_dir)
     assert load_position(run_dir, "mlflow").rejected == 0
@@ -170,7 +170,7 @@ def test_only_the_invalid_row_of_many_is_rejected(mlflow_server, proxy, tmp_path
 
 
 def test_an_experiment_that_mlflow_rejects_loses_no_event(mlflow_server, one_metric):
-    """It is the user who is to blame, and who can mend it."""
+    """The user must and can fix it."""
     with pytest.raises(GaveUpError, match="exceeds the maximum length"):
         deliver(one_metric, mlflow_server.uri, grace_period=0, experiment_name="x" * 600)
     assert load_position(one_metric, "mlflow").rejected == 0
@@ -183,7 +183,7 @@ ANSWERED = ("429", "503", "401", "403", "page with 200", "empty 200", "truncated
 
 @pytest.mark.parametrize("where", ["option", "environment", "token"])
 def test_a_password_is_never_shown(proxy, tmp_path, monkeypatch, caplog, where):
-    """Neither when all goes well nor when nothing does, in any way."""
+    """Neither after success nor after any failure."""
     options = give_password(proxy.url, where, monkeypatch)
     for fault in [*ONCE.values(), *(FAULTS[name] for name in ANSWERED), status(413), stalled(1.5)]:
         with rankzero.start("mlflow", dir=tmp_path / "runs", delivery="off", **options) as run:
@@ -223,7 +223,7 @@ def give_password(url, where, monkeypatch):
 
 
 def log_and_fail(run, proxy, directory, fault):
-    """Log a metric and a file, of which neither arrives."""
+    """Log a metric and a file, which do not arrive."""
     proxy.heal()
     for what in ("log-batch", "PUT"):
         proxy.fail(what, fault)

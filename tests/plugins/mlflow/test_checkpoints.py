@@ -1,4 +1,4 @@
-"""Checkpoints and other files: there whole, found by their aliases, and versions of a registered model if wanted."""
+"""Checkpoints and other files: content, aliases, and versions of a registered model."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the constructor refuses, what pickling keeps, and what a person is told to look at."""
+"""The constructor's arguments, pickling, and the URL or command that shows a run."""
 
 import pickle
 import sys
@@ -52,7 +52,7 @@ def test_a_run_named_by_mlflows_own_tag(store):
 
 
 def test_mlflow_may_be_a_mock(monkeypatch):
-    """As in the test suites of those who log."""
+    """As in the test suites of users."""
     monkeypatch.setitem(sys.modules, "mlflow", MagicMock())
     assert MLFlowLogger(tracking_uri="http://127.0.0.1:1").tracking_uri == "http://127.0.0.1:1"
 
@@ -95,7 +95,7 @@ def test_a_copy_continues_the_run(logger):
 def test_a_run_in_a_database(logger, monkeypatch, tmp_path, store):
     logger.log_metrics({"a": 1}, 0)
     assert logger.how_to_view() == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"
-    monkeypatch.chdir(tmp_path)  # the command is typed anywhere
+    monkeypatch.chdir(tmp_path)  # the command works in any directory
     assert logger.how_to_view() == f"mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db"
 
 

@@ -1,4 +1,4 @@
-"""`MLFlowLogger` keeps the contracts: with a real server, and with the database that is its default."""
+"""The contracts for `MLFlowLogger`, with a real server and with its default database."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from rankzero_mlflow import MLFlowLogger
 
 
 class Server:
-    # Infinity is NaN there; numbers are float64, without the sign of zero; params are text; values are ordered by time.
+    # Infinity becomes NaN; numbers are float64, without signed zero; params are texts; values are ordered by time.
     capabilities = ALL - {"nan", "signed_zero", "big_ints", "typed_params", "earlier_times", "rewind"}
     sdk_module = "mlflow"
 
@@ -72,4 +72,4 @@ class TestDatabase(TestServer):
         return MLFlowLogger(save_dir=tmp_path / "store")
 
     def break_tracker(self, logger):
-        return full_disk()  # it is said at once, and a lock after twenty seconds: see test_faults.py
+        return full_disk()  # it is reported at once, a lock only after twenty seconds: see test_faults.py

@@ -1,4 +1,4 @@
-"""A real server that is killed, or whose database is busy: training does not notice, and nothing is lost or doubled.
+"""A real server that is killed, or whose database is busy: training continues, nothing is lost or duplicated.
 
 `DeliveryContract` and test_answers.py have the same with a proxy in front of a server.
 """
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, empty_database):
-    """A server with two connections to its database, for which it waits half a second instead of half a minute."""
+    """A server with two database connections, which waits for a free one only half a second."""
     directory = tmp_path_factory.mktemp("server")
     (directory / "sitecustomize.py").write_text(
         "from sqlalchemy.pool import QueuePool\nQueuePool.__init__.__defaults__ = (2, 0, 0.5, False)\n"
@@ -40,7 +40,7 @@ def server(tmp_path_factory, empty_database):
 
 @pytest.fixture
 def training(tmp_path, monkeypatch):
-    """Knows the couriers of this process, too, and ends all that is left."""
+    """Also knows the couriers of this process, and kills all processes at the end."""
     monkeypatch.setenv("TRAINING_DIRECTORY", str(tmp_path))
     training = Training(tmp_path)
     yield training
@@ -100,7 +100,7 @@ def test_a_server_that_is_killed_and_restarted(server, begin):
 
 @contextmanager
 def locked(server):
-    """Nobody else can use the database."""
+    """Lock the database."""
     with closing(sqlite3.connect(server.database, timeout=A_WHILE, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         yield
@@ -108,7 +108,7 @@ def locked(server):
 
 
 def test_a_server_without_a_free_connection_to_its_database(server, begin):
-    """What once ended a run of fifteen hours on eight GPUs."""
+    """This once ended a training of fifteen hours on eight GPUs."""
     run = begin(server)
     log(run, 0)
     assert run.flush(A_WHILE)

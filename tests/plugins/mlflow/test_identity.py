@@ -1,4 +1,4 @@
-"""Which run is written to, and what MLflow knows of it: experiment, name, tags, script, parent."""
+"""The MLflow run of a run: experiment, name, tags, script, parent."""
 
 import subprocess
 import sys
@@ -76,7 +76,7 @@ def test_where_artifacts_are(make_logger, store, tmp_path, client):
     logger.log_text("a", ["value"], [["x"]])
     (path,) = Held(logger).files()
     assert (tmp_path / "elsewhere" / logger.run_id / "artifacts" / path).read_text() == "x"
-    default = make_logger("default", tracking_uri=f"sqlite:///{store}/mlflow.db")  # in whatever directory it runs
+    default = make_logger("default", tracking_uri=f"sqlite:///{store}/mlflow.db")  # in any working directory
     default.log_text("a", ["value"], [["x"]])
     (path,) = Held(default).files()
     assert (store / "mlartifacts" / default.run_id / "artifacts" / path).read_text() == "x"

@@ -1,4 +1,4 @@
-"""Pictures, sounds, videos, figures, texts and histograms: each there whole and once, whatever it is called."""
+"""Pictures, sounds, videos, figures, texts and histograms: complete, stored once, with any name."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def written(directory, name, data):
 
 
 def grid(held):
-    """Return key → [(step, PIL image)] of MLflow's grid, whose files say what they are by their names."""
+    """Return key → [(step, PIL image)] of MLflow's image grid, from the names of its files."""
     found = {}
     for path in held.files("images"):
         if path.endswith(".png"):
@@ -117,7 +117,7 @@ def test_options_of_other_trackers_are_ignored_with_a_warning(logger):
     assert set(grid(Held(logger))) == {"a", "b"}
 
 
-# Everything that is a file
+# Files
 
 
 def test_media_delivered_again_are_stored_once(make_logger, run_info, tmp_path):
@@ -201,7 +201,7 @@ def test_figures(logger):
 
 
 class PlotlyFigure:
-    """Is to `log_figure` what a figure of plotly is."""
+    """Replaces a figure of plotly for `log_figure`."""
 
     def write_html(self, file):
         file.write("<html>plot</html>")

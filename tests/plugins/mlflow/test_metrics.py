@@ -1,4 +1,4 @@
-"""Metrics: every value with its own step and time, a thousand a request, and nothing that nobody logged."""
+"""Metrics: each value with its step and time, a thousand in a request, and no other values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Names are made acceptable so that no two become one, and so that one can see what they were."""
+"""Names become valid; different names stay different, and are reversible."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Hyperparameters: each is there as it was logged, and none is cut or changed without being kept whole beside."""
+"""Hyperparameters: none is truncated or changed without being stored completely elsewhere."""
 
 import pytest
 from plugins.mlflow.tracked import Held, requests_counted

@@ -1,6 +1,6 @@
-"""What the plugin uses of MLflow's client below its public API; one of these fails when a new version changes it.
+"""Private parts of MLflow's client that the plugin uses: a test fails if a new version changes them.
 
-What is to be done then stands in `rankzero_mlflow.client`, the one place that uses it.
+Only `rankzero_mlflow.client` uses them.
 """
 
 import inspect

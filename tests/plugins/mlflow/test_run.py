@@ -1,4 +1,4 @@
-"""A Run whose logger is MLflow: everything that it logged arrives, whoever delivers it."""
+"""A Run with the logger MLflow: everything arrives, in each mode of delivery."""
 
 import logging
 from functools import partial

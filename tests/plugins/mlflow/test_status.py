@@ -1,4 +1,4 @@
-"""How a run ends in MLflow: as it was finalized, when it was, and never by staying RUNNING."""
+"""The status and end time of a run in MLflow; none stays RUNNING."""
 
 import signal
 import subprocess
@@ -40,7 +40,7 @@ def test_a_run_ends_at_the_time_of_its_last_event(make_logger, run_info):
     assert (held.info.status, held.info.end_time) == ("FAILED", round((TIME + 60) * 1000))
     journal.add(Start(TIME + 100, run_info, resumed=True), Metrics(TIME + 101, 1, {"a": 2.0}))
     journal.deliver(make_logger)
-    assert held.info.status == "FAILED"  # of a crashed run that nobody goes on with
+    assert held.info.status == "FAILED"  # of a crashed run that is not resumed
     journal.add(Finish(TIME + 160, "success"))
     journal.deliver(make_logger)
     assert (held.info.status, held.info.end_time) == ("FINISHED", round((TIME + 160) * 1000))
@@ -96,7 +96,7 @@ def test_an_unused_logger_creates_nothing(make_logger, store):
     assert not (store / "new").exists()
 
 
-# Scripts that do not say how they end
+# Scripts without finalize
 
 SCRIPT = """
 import os, signal, sys

@@ -1,4 +1,4 @@
-"""System metrics of a run: those of the journal, where MLflow shows them."""
+"""Delivery of system metrics to MLflow's tab for them."""
 
 from plugins.mlflow.tracked import Held
 

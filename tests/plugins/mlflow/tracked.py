@@ -1,4 +1,4 @@
-"""What MLflow holds of a run, read with its own client, in the words of rankzero."""
+"""The data of a run in MLflow as `Tracked`, read with MLflow's client."""
 
 import json
 import tempfile
@@ -22,7 +22,7 @@ FOLDERS = {
 
 
 class Held:
-    """What MLflow holds of a logger's run, read anew each time.
+    """The data of a logger's run in MLflow, read on each access.
 
     Args:
         logger: the logger, or the URI of MLflow with ``run_id``.
@@ -47,7 +47,7 @@ class Held:
 
     @property
     def metrics(self):
-        """The last value of each metric, as MLflow's tables show it."""
+        """The last value of each metric, as in MLflow's tables."""
         return self.client.get_run(self.run_id).data.metrics
 
     def points(self, key):
@@ -78,7 +78,7 @@ class Held:
 
 
 def runs_tagged(client, run_id):
-    """Return MLflow's runs of a rankzero run: there is to be one."""
+    """Return MLflow's runs of a rankzero run."""
     experiments = [each.experiment_id for each in client.search_experiments()]
     return client.search_runs(experiments, f"tags.`rankzero.run_id` = '{run_id}'")
 
@@ -114,7 +114,7 @@ def files_of(client, run_id, folder=None):
 
 
 def add_file(tracked, artifacts, path, tags):
-    """Add one of the downloaded artifacts, recognised by the folder that it is in."""
+    """Add a downloaded artifact; its folder determines its kind."""
     folder, *inner = path.relative_to(artifacts).parts
     key = "/".join(inner[:-1])
     if folder == "images" and "+step+" in path.name:
@@ -153,7 +153,7 @@ def step_of(path):
 
 @contextmanager
 def requests_counted(kind):
-    """Yield a list that gets the number of ``metrics`` or ``params`` of each request."""
+    """Yield a list to which the number of ``metrics`` or ``params`` of each request is added."""
     sizes, log_batch = [], MlflowClient.log_batch
 
     def counting(client, run_id, **batch):

@@ -1,4 +1,4 @@
-"""A server on loopback, an environment that leads to it, and loggers to test."""
+"""A mock server, an environment for it, and loggers."""
 
 import os
 import resource
@@ -11,7 +11,7 @@ from servers.neptune_server import NeptuneServer
 
 from rankzero_neptune import NeptuneLogger
 
-with warnings.catch_warnings():  # of its dependencies, about each other
+with warnings.catch_warnings():  # from its dependencies
     warnings.simplefilter("ignore")
     import neptune  # noqa: F401
 
@@ -31,13 +31,13 @@ def server():
 
 @pytest.fixture
 def here(server, use_environment, tmp_path):
-    """Have this process log to the server, and keep what it writes to itself."""
+    """Let this process log to the server, and keep its files in the test's directory."""
     use_environment("NEPTUNE_", server.environment(tmp_path / ".neptune"))
 
 
 @pytest.fixture
 def few_files():
-    """Allow this process to open only few more files than it has open."""
+    """Limit the number of open files of this process to few more than now."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = max(map(int, os.listdir("/proc/self/fd")))
     resource.setrlimit(resource.RLIMIT_NOFILE, (most + 40, limits[1]))
@@ -47,23 +47,23 @@ def few_files():
 
 @pytest.fixture(scope="session")
 def left_offline(tmp_path_factory):
-    """What Neptune's 1.x client left offline; not to be changed."""
+    """Offline files of Neptune's 1.x client; must not be changed."""
     return told.all_left(tmp_path_factory.mktemp("left"), "offline", "what_cannot_be_taken")
 
 
 @pytest.fixture(scope="session")
 def left_by_scale(tmp_path_factory):
-    """What neptune-scale left offline; not to be changed."""
+    """Offline files of neptune-scale; must not be changed."""
     return told.all_left(tmp_path_factory.mktemp("left"), "scale", "scale_resumed", "scale_conflicts")
 
 
 @pytest.fixture
 def quiet():
-    """Arguments with which Neptune's client looks at nothing around it."""
+    """Arguments with which Neptune's client captures nothing."""
     return QUIET
 
 
 @pytest.fixture
 def make_logger(here, closing):
-    """Make loggers whose clients look at nothing around them, and that are closed at the end."""
+    """Make loggers whose clients capture nothing, and which are closed at the end."""
     return lambda **options: closing(NeptuneLogger(**({} if "run" in options else QUIET), **options))

@@ -1,4 +1,4 @@
-"""What a run of rankzero logged, and what the server has of it."""
+"""The data of a run in its journal and on the server."""
 
 from plugins.neptune.arrived import arrived
 
@@ -16,7 +16,7 @@ def points_logged(run_dir, name="loss"):
 
 
 def points_stored(server, run_id, name="loss"):
-    """Return the same of what the server has."""
+    """Return the same for the server."""
     found = arrived(server.run(run_id)).metrics.get(name, [])
     return [(point.step, point.value, round(point.time * 1000)) for point in found]
 
@@ -27,5 +27,5 @@ def rejected(run_dir, key="neptune"):
 
 
 def problem_of(run_dir):
-    """Return what the courier says that hinders it."""
+    """Return the courier's problem."""
     return load_position(run_dir, "neptune").problem

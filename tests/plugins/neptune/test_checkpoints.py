@@ -1,4 +1,4 @@
-"""Checkpoints: where they are, which is the latest and the best, and that only superseded ones are deleted."""
+"""Checkpoints: paths, aliases, and the deletion of superseded ones only."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ TOP_2 = {"monitor": "loss", "mode": "min", "save_top_k": 2, "save_last": True}
 
 
 class Checkpoint:
-    """Does what Lightning's ModelCheckpoint does with its files, for ``save_top_k`` and ``save_last``."""
+    """Saves and deletes files like Lightning's ModelCheckpoint with ``save_top_k`` and ``save_last``."""
 
     monitor, mode, save_last, save_weights_only = "loss", "min", True, False
     _every_n_train_steps = 0
@@ -29,7 +29,7 @@ class Checkpoint:
         self._saved = 0
 
     def save(self, epoch, score, log):
-        """Save, have it logged, and delete what is superseded, in Lightning's order."""
+        """Save and log a checkpoint, and delete superseded ones, in Lightning's order."""
         self.current_score = score
         new = self.directory / f"epoch={epoch}.ckpt"
         worst = max(self.best_k_models, key=self.best_k_models.get, default=None)
@@ -211,7 +211,7 @@ def test_files_with_the_same_name_in_different_directories_are_all_kept(server, 
 
 
 def test_the_best_is_not_overwritten_by_a_checkpoint_with_its_name(server, attached, tmp_path):
-    """Under a run what is logged is a copy, in a directory of its own."""
+    """Under a Run the logger gets a snapshot in a separate directory."""
     for place, aliases in (("a", ["best", "latest"]), ("b", ["latest"]), ("b", ["latest"])):
         (tmp_path / place).mkdir(exist_ok=True)
         path = tmp_path / place / "score=0.25.ckpt"

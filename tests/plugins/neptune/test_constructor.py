@@ -1,4 +1,4 @@
-"""What `NeptuneLogger` may be given, and what it is before anything is logged."""
+"""The constructor's arguments, and the properties of an unused logger."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""`NeptuneLogger` keeps the contracts, with Neptune's real client and a server on loopback."""
+"""The contracts for `NeptuneLogger`, with Neptune's client and a mock server."""
 
 import uuid
 from contextlib import contextmanager
@@ -16,8 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Neptune accepts only increasing 
 
 
 class Neptune:
-    # What has a late step stands beside its series, and no time is before the last; numbers are float64;
-    # define_metric is unknown there.
+    # Late steps are in another series, and times do not decrease; numbers are float64; define_metric is unsupported.
     capabilities = ALL - {"order", "big_ints", "define_metric", "earlier_times", "pointcloud", "rewind"}
     sdk_module = "neptune"
 
@@ -43,7 +42,7 @@ class TestLogger(Neptune, LoggerContract):
 class TestDelivery(Neptune, DeliveryContract):
     @pytest.fixture
     def server(self):
-        """A server that takes what it gets, so that what is sent twice is there twice."""
+        """A server that stores everything, so that data sent twice is stored twice."""
         with NeptuneServer(api_key=uuid.uuid4().hex) as server:
             yield server
             assert server.problems == []

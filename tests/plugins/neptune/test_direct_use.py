@@ -1,4 +1,4 @@
-"""`NeptuneLogger` used directly: a `neptune.Run`, to which Neptune's client delivers."""
+"""`NeptuneLogger` in direct use, with a `neptune.Run`."""
 
 import copy
 import io
@@ -41,7 +41,7 @@ def test_values_that_a_series_cannot_hold_become_texts(server, logger):
     logger.log_metrics({"loss": 1.0}, step=3)
     with pytest.warns(UserWarning, match="no NaN and infinity in a series: those of 'training/loss'"):
         logger.log_metrics({"loss": math.nan}, step=4)
-    logger.log_metrics({"loss": -math.inf}, step=5)  # said once
+    logger.log_metrics({"loss": -math.inf}, step=5)  # warned of once
     with pytest.warns(UserWarning, match="Neptune accepts only increasing steps"):
         logger.log_metrics({"loss": 2.0}, step=1)
     logger.log_metrics({"loss": 2.5}, step=3)

@@ -1,4 +1,4 @@
-"""What Neptune shows of a process under a Run is that of the training process, not of a courier."""
+"""Under a Run, Neptune shows the environment of the training process, not of the courier."""
 
 import platform
 import shutil
@@ -23,7 +23,7 @@ TRAIN = """
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A script, and the run that it has left."""
+    """A script and its run."""
     training = Training(tmp_path_factory.mktemp("trained"))
     returned, _, errors = training.run(TRAIN)
     assert returned == 0, errors
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def delivered(server, here, trained, tmp_path):
-    """Deliver a copy of the run; return what the server has."""
+    """Deliver a copy of the run; return the stored run."""
 
     def deliver(**options):
         rankzero.deliver(shutil.copytree(trained[1], tmp_path / "runs" / "p" / "r1"), NeptuneLogger(**options))

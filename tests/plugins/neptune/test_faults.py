@@ -1,4 +1,4 @@
-"""What `DeliveryContract` does not know of: limits of an account, hanging logins, deleted runs, late steps."""
+"""Faults that `DeliveryContract` does not have: limits of an account, hanging logins, deleted runs, late steps."""
 
 import time
 from contextlib import nullcontext
@@ -52,7 +52,7 @@ def log_and_flush(logger):
 
 
 def check(server, run, count):
-    """Compare all that arrived with what was logged."""
+    """Compare the stored data with the logged data."""
     logged = points_logged(run.dir)
     assert len(logged) == count
     assert points_stored(server, run.id) == logged
@@ -76,7 +76,7 @@ def test_a_temporary_fault_loses_nothing(server, begin, fault):
 
 
 def test_a_hanging_server_does_not_block_the_courier(server, attached, tmp_path, monkeypatch):
-    """Each of its requests may hang, also those for which Neptune's client would wait for ever."""
+    """Any request may hang, also those for which Neptune's client would wait forever."""
     monkeypatch.setenv("NEPTUNE_REQUEST_TIMEOUT", "0.5")
     (tmp_path / "weights.bin").write_bytes(b"weights")
     hanging = ("swagger.json", "clients/config", "oauth-token", "openid-connect/token", "projects/get", "file/upload")

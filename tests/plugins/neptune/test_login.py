@@ -1,4 +1,4 @@
-"""The login to a Neptune server: checked before the first step, stored nowhere; and the end of the hosted service."""
+"""The login to a Neptune server: checked at start, never stored; and the end of the hosted service."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""Pictures, texts, tables and files under a Run: what the server stores is what was logged."""
+"""Delivery of pictures, texts, tables and files."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ STEP = 7
 
 @pytest.fixture
 def stored(server, attached):
-    """Flush the logger, and return what the server has of its run."""
+    """Flush the logger, and return the stored run."""
 
     def stored():
         attached.flush()

@@ -1,4 +1,4 @@
-"""Where things go in a run when something else is there."""
+"""Paths of new fields in a run with other fields."""
 
 import pytest
 

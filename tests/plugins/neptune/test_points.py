@@ -1,4 +1,4 @@
-"""Which points of a series Neptune takes, and where the others go."""
+"""The points that a series accepts, and the others, which become texts."""
 
 import math
 

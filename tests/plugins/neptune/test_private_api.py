@@ -1,4 +1,4 @@
-"""What this plugin uses of Neptune's client that the client keeps to itself: these fail when it has changed."""
+"""Private parts of Neptune's client that the plugin uses: a test fails if a new version changes them."""
 
 import inspect
 
@@ -56,7 +56,7 @@ def test_the_limits_are_where_they_are_looked_for():
 
 
 class Recorded(NeptuneSession):
-    """Keeps the operations that it would send."""
+    """Keeps the operations instead of sending them."""
 
     def __init__(self):
         super().__init__(NeptuneLogger(), {"old/x": "int"})

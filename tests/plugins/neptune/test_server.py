@@ -1,4 +1,4 @@
-"""The Neptune server of the tests, with the real SDK: what it stores is what was logged, and its faults are felt."""
+"""The mock of Neptune's server, with the real SDK."""
 
 import neptune
 import pytest

@@ -1,4 +1,4 @@
-"""A logger in direct use, which is closed when the test ends."""
+"""Loggers in direct use, which are closed when the test ends."""
 
 import pytest
 

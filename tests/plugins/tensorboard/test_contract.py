@@ -1,4 +1,4 @@
-"""`TensorBoardLogger` keeps the contracts, read back with TensorBoard's own reader."""
+"""The contracts for `TensorBoardLogger`, with TensorBoard's own reader."""
 
 from servers.event_files import tracked
 
@@ -12,7 +12,7 @@ class TensorBoard:
         "float64",
         "big_ints",
         "typed_params",
-        "status",  # there is one only beside hyperparameters: see test_hparams.py
+        "status",  # only with hyperparameters: see test_hparams.py
         "artifact",
         "checkpoint",
         "tags",

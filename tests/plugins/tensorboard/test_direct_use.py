@@ -1,4 +1,4 @@
-"""`TensorBoardLogger` without a Run: where it writes, what it takes, and that nothing waits in memory."""
+"""`TensorBoardLogger` without a Run: directories, values, and that each value is written at once."""
 
 import math
 import os
@@ -88,7 +88,7 @@ def test_how_to_view(tmp_path, monkeypatch):
 
 
 def test_every_value_is_written_at_once(logger):
-    """So whoever looks sees it, and a process that is killed loses none."""
+    """So TensorBoard shows it, and a killed process loses none."""
     for step in range(10):
         logger.log_metrics({"loss": step / 2}, step)
         assert scalars(logger.log_dir)["loss"][-1] == (step, step / 2)

@@ -1,4 +1,4 @@
-"""A run's event file: torn, damaged or on a full disk it holds each line of the journal once, and can be read."""
+"""A run's event file: torn, damaged or on a full disk, it contains each journal line once, and is readable."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def attached(run):
 
 
 def deliver(run):
-    """Do what a courier does: ask where to go on, hand over the rest, flush. Return where it went on."""
+    """Deliver like a courier: read the watermark, write the rest, flush. Return the watermark."""
     logger = attached(run)
     watermark = logger.watermark()
     rows = [
@@ -75,14 +75,14 @@ def test_lines_that_are_in_the_file_are_skipped(run):
 
 
 def test_a_file_torn_at_any_byte_is_completed(run):
-    """Killed in the middle of its write, a courier leaves any part of it."""
+    """A courier that is killed while writing leaves any part of a record."""
     deliver(run)
     path = event_file(run)
     whole = path.read_bytes()
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
         watermark = deliver(run)
-        assert path.read_bytes() == whole, f"torn at byte {size}, gone on from line {watermark}"
+        assert path.read_bytes() == whole, f"torn at byte {size}, continued from line {watermark}"
 
 
 def test_a_file_is_written_again_from_a_damaged_record_on(run):
@@ -96,7 +96,7 @@ def test_a_file_is_written_again_from_a_damaged_record_on(run):
 
 
 def test_zeros_at_the_end_are_removed(run):
-    """A machine that lost power may leave a file longer than what was written."""
+    """After a power failure a file may be longer than its data."""
     deliver(run)
     path = event_file(run)
     whole = path.read_bytes()
@@ -117,8 +117,8 @@ def test_disk_full_in_the_middle_of_a_write(run, room):
     logger.log_metrics_batch(rows)
     with full_disk(size + room), pytest.raises(TrackerUnavailableError, match="cannot be written"):
         logger.flush()
-    assert path.stat().st_size == size, "what fitted is taken back"
-    logger.log_metrics_batch(rows)  # a courier hands them over again
+    assert path.stat().st_size == size, "the written part is removed"
+    logger.log_metrics_batch(rows)  # a courier delivers them again
     logger.flush()
     logger.close()
     assert start == 0
@@ -145,7 +145,7 @@ def fail(*args):
 
 
 def test_a_closed_file_refuses_writes(tmp_path):
-    """The number of its descriptor belongs to another file by then."""
+    """Its file descriptor may be reused for another file."""
     file = EventFile(tmp_path / "closed")
     file.close()
     file.close()
@@ -155,7 +155,7 @@ def test_a_closed_file_refuses_writes(tmp_path):
 
 
 def test_readers_skip_the_mark(run):
-    """It is a field that they do not know; what they do know is all there."""
+    """The mark is an unknown field; all known fields are complete."""
     deliver(run)
     event = events(event_file(run).parent)[1]
     assert event.SerializeToString().endswith(b"\xf9\x7f" + (1).to_bytes(8, "little"))

@@ -1,4 +1,4 @@
-"""`TensorBoardLogger.experiment` is torch's `SummaryWriter`: all of it works, and shares the verbs' file."""
+"""`TensorBoardLogger.experiment` is a complete `SummaryWriter` of torch that shares the file of the verbs."""
 
 from pathlib import Path
 

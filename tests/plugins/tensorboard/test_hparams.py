@@ -1,4 +1,4 @@
-"""The HPARAMS tab of a real TensorBoard, with both of its loaders."""
+"""The HPARAMS tab of a real TensorBoard, with both loaders."""
 
 import pytest
 import yaml
@@ -43,7 +43,7 @@ def test_hp_metric_is_a_placeholder_until_it_is_logged(tmp_path, loader):
 
 
 def test_the_table_shows_the_metrics_that_were_chosen(tmp_path, loader):
-    for number in range(2):  # the second process says nothing of metrics, and takes none away
+    for number in range(2):  # the second process passes no metrics, and removes none
         logger = TensorBoardLogger(tmp_path, version=0, prefix="p")
         logger.log_hyperparams({"lr": 0.1, "deep": True}, {"hp/metric_1": 0, "hp/metric_2": 0} if number == 0 else None)
         logger.log_metrics({"hp/metric_1": 0.5, "loss": 3.0, "grad_norm": 9.0}, step=number)
@@ -66,7 +66,7 @@ def test_calls_merge_across_processes_and_the_last_end_counts(tmp_path, loader):
         logger.finalize(status)
         logger.close()
     names, metrics, rows = table(tmp_path, loader)
-    assert metrics == ["loss"], "under a run, no metric that nobody logged"
+    assert metrics == ["loss"], "under a Run there are only logged metrics"
     values = {"lr": 0.2, "model/layers": 3, "model/act": "relu"}
     values |= {"none": "None", "yes": True, "text": "größe", "list": '[1, "a"]', "nan": "NaN", "large": str(2**60)}
     values |= {"deep/er/x": 1.5, "type": "builtins.dict"}
@@ -107,7 +107,7 @@ def test_an_invalid_yaml_file_is_renamed(tmp_path):
 
 
 def test_the_placeholder_comes_once(tmp_path):
-    """Lightning logs hyperparameters again when testing begins; a value that was reached is not to be covered."""
+    """Lightning logs hyperparameters again for testing, which must not replace a logged value."""
     logger = TensorBoardLogger(tmp_path)
     logger.log_hyperparams({"lr": 0.1})
     logger.log_metrics({"hp_metric": 0.75}, step=3)
@@ -129,7 +129,7 @@ def test_without_the_placeholder(tmp_path, metrics):
 
 
 def test_the_table_can_be_rewritten_while_it_is_read(tmp_path):
-    """The file is replaced as a whole: a reader meets the one or the other."""
+    """The file is replaced as a whole: a reader gets the old or the new one."""
     logger = TensorBoardLogger(tmp_path)
     for number in range(50):
         logger.log_hyperparams({f"p{number}": number})

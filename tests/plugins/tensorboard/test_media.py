@@ -1,4 +1,4 @@
-"""Pictures, sounds, tables and models: what TensorBoard shows is what was logged, and what it cannot show is said."""
+"""Pictures, sounds, tables and models in TensorBoard, and warnings for what it cannot show."""
 
 import io
 

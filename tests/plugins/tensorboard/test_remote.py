@@ -1,4 +1,4 @@
-"""Behind an fsspec URL: uploaded when flushed, continued by the next process, in files that stay small."""
+"""An fsspec URL: files are uploaded when flushed, continued by the next process, and stay small."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""`rankzero.start("tensorboard")`: from the journal, by real couriers, into event files; each value once."""
+"""`rankzero.start("tensorboard")` with real couriers: each value is in the event files once."""
 
 import os
 import random
@@ -79,8 +79,8 @@ def test_a_second_delivery_duplicates_nothing(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("trial", range(2))
 def test_couriers_that_are_killed_at_random_moments(tmp_path, trial):
-    """While training goes on its couriers are killed; what they left is delivered at last."""
-    killed = {0}  # not a process: nobody is there yet
+    """Couriers are killed during training; the rest is delivered in the end."""
+    killed = {0}  # not a process
     with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", config={"lr": 0.1}) as run:
         steps, moment = 0, 0.0
         while len(killed) < 4:
@@ -108,7 +108,7 @@ def picture_steps(run):
 
 @pytest.mark.parametrize("loader", LOADERS)
 def test_a_running_tensorboard_shows_everything_after_a_courier_was_killed(tmp_path, loader):
-    """It may have read a part of a record; the next courier writes the rest of just that record."""
+    """It may have read a part of a record, of which the next courier writes the same rest."""
     with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", delivery="off") as run:
         for step in range(100):
             run.log_metrics({"loss": step / 2}, step)

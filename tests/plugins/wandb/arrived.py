@@ -1,4 +1,4 @@
-"""What the W&B server of the tests holds of a run, in the words of rankzero."""
+"""The stored data of a run as `Tracked`."""
 
 import io
 import json
@@ -19,17 +19,17 @@ KINDS = {
 SHOWN_AS_FIGURE = ("image-file", "plotly-file", "html-file")
 LISTS = {"audio": "audio", "videos": "videos", "html": "html", "object3D": "objects"}
 OTHER_TYPES = ("run_table", "wandb-history", "code")
-"""The types of artifacts that are there because of something else that was logged."""
+"""The types of artifacts that belong to other data."""
 
 
 def arrived(run, server, texts=frozenset(), figures=frozenset()):
-    """Return the `Tracked` of a run; media and artifacts whose files did not come are not in it.
+    """Return the `Tracked` of a run, without media and artifacts whose files are missing.
 
     Args:
         run: the `StoredRun`.
-        server: the `WandbServer` that holds it.
-        texts: the keys of those tables that are texts.
-        figures: the keys of those images, pages and plots that are figures.
+        server: its `WandbServer`.
+        texts: the keys of tables that are texts.
+        figures: the keys of images, pages and plots that are figures.
     """
     tracked = Tracked(tags=list(run.tags), status=STATUSES.get(run.exit_code, "failed"))
     tracked.params = {key: value for key, value in run.config.items() if not key.startswith("_")}
@@ -51,7 +51,7 @@ def arrived(run, server, texts=frozenset(), figures=frozenset()):
 
 
 def add_value(tracked, run, key, value, row, texts, figures):
-    """Add what a row has under a key, if that is anything for rankzero."""
+    """Add the value of a key in a row, unless it is W&B's own."""
     step = row.get(STEP)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         tracked.add_metric(key, step, value, row["_timestamp"])

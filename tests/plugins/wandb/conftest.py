@@ -1,4 +1,4 @@
-"""A server on loopback, an environment that leads to it, and loggers to test."""
+"""A mock server, an environment for it, and loggers."""
 
 import pytest
 import wandb
@@ -19,7 +19,7 @@ def server():
 
 @pytest.fixture
 def environment(server, tmp_path):
-    """What a process needs to log to the server, and to wait at its end for one that was down a moment ago."""
+    """Environment variables for a process that logs to the server, and at its end waits for one that was down."""
     return {**server.environment(tmp_path), "RANKZERO_DOWN_TIMEOUT": str(A_WHILE)}
 
 
@@ -36,16 +36,16 @@ def user(tmp_path, environment):
 
 @pytest.fixture
 def colleague(tmp_path, environment):
-    """Somebody at another machine, who has a key and no other variable."""
+    """A user on another machine, with a key and no other variable."""
     return User(tmp_path / "elsewhere", {**environment, "WANDB_DIR": None, "WANDB_BASE_URL": None})
 
 
 @pytest.fixture
 def here(environment, use_environment, monkeypatch):
-    """Have this process log to the server, and keep what it writes to itself."""
+    """Let this process log to the server, and keep its files in the test's directory."""
     use_environment("WANDB_", environment)
     monkeypatch.delenv("WANDB_DIR")
-    wandb.finish()  # a run that a test of direct use has left open
+    wandb.finish()  # a run left open by a test of direct use
     wandb.teardown()
     yield
     wandb.teardown()

@@ -1,4 +1,4 @@
-"""Runs that were delivered to a server on loopback, and what it has of them."""
+"""Runs that are delivered to a mock server, and their stored data."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from rankzero_wandb import WandbLogger
 
 @contextmanager
 def wandb_server(directory):
-    """Have this process log to a server of its own."""
+    """Let this process log to a new server."""
     with WandbServer() as server, pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
@@ -40,20 +40,20 @@ class Delivered:
         self.directory = directory
 
     def start(self, delivery="thread", logger=None, **options):
-        """Begin a run, or go on with one."""
+        """Start or resume a run."""
         return rankzero.start(
             [logger or WandbLogger()], dir=self.directory / "runs", project="p", delivery=delivery, **options
         )
 
     def run(self, log, **options):
-        """Have ``log(run)`` log to a run; return the run, and what the server has of it."""
+        """Call ``log(run)`` with a run; return the run and the stored run."""
         with self.start(**options) as run:
             log(run)
         assert rejected(run) == []
         return run, self.server.run(run.id)
 
     def directly(self, log, **options):
-        """Have ``log(logger)`` use a logger directly; return what the server has."""
+        """Call ``log(logger)`` with a logger in direct use; return the stored run."""
         logger = WandbLogger(**{"save_dir": self.directory, "project": "p", **options})
         try:
             log(logger)
@@ -64,22 +64,22 @@ class Delivered:
 
 
 def rejected(run):
-    """Return what W&B has refused for good."""
+    """Return the reject list."""
     return [path.read_text() for path in run.dir.glob("*.rejected.jsonl")]
 
 
 def rows(stored, key):
-    """Return the rows that have a key."""
+    """Return the rows with a key."""
     return [row for row in stored.history if key in row]
 
 
 def values(stored, key):
-    """Return (step, value) of each row that has a key."""
+    """Return (step, value) of each row with a key."""
     return [(row.get("trainer/global_step"), row[key]) for row in rows(stored, key)]
 
 
 def table_in(stored, key):
-    """Return (columns, rows) of the one table under a key."""
+    """Return (columns, rows) of the only table with a key."""
     (media,) = stored.media(key)
     (file,) = media.files
     table = json.loads(file)

@@ -30,7 +30,7 @@ class Workplace:
 
     @property
     def run_dir(self):
-        """The directory of the run that was begun without an id, or with one; there is only one."""
+        """The directory of the only run."""
         (journal,) = self.directory.glob("runs/*/*/journal.jsonl")
         return journal.parent
 
@@ -39,12 +39,12 @@ class Shell(Workplace):
     """Runs processes.
 
     Args:
-        directory: where scripts are written and run; created.
-        environment: what is added to this process's, of which no variable of W&B's or rankzero's is passed on.
+        directory: the directory of scripts; created.
+        environment: additional variables; those of W&B and rankzero in this process are not passed on.
     """
 
     def start(self, *command, stdin=subprocess.DEVNULL, **variables):
-        """Start a command; a variable that is None is taken away."""
+        """Start a command; a variable that is None is removed."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "RANKZERO_"))}
         directory = str(self.directory / "runs")
         ours = {"PYTHONPATH": str(TESTS), "RANKZERO_DIR": directory, "RANKZERO_SYSTEM_METRICS": "0"}
@@ -60,7 +60,7 @@ class Shell(Workplace):
         )
 
     def run(self, *command, returns=0, **variables):
-        """Run a command to its end; what it returns says nothing if ``returns`` is None."""
+        """Run a command, which must return ``returns``, unless that is None."""
         with self.start(*command, **variables) as process:
             try:
                 ended = Ended(0, *process.communicate(timeout=A_WHILE))

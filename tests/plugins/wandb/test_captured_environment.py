@@ -1,4 +1,4 @@
-"""What W&B shows of a process, without extra code, is that of the training process, whoever delivers it and when."""
+"""W&B shows the environment of the training process, also after a late delivery on another machine."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def git(shell, *arguments):
 
 
 def begin_repository(shell):
-    """Begin a repository in which ``train.py`` stands in a folder; return the commit."""
+    """Create a repository with ``train.py`` in a folder; return the commit."""
     git(shell, "init", "--quiet", "--initial-branch=trunk", "..")
     git(shell, "remote", "add", "origin", "https://me:s3cret@example.org/digits.git")
     shell.write("pass")
@@ -67,7 +67,7 @@ def only_run(server):
 
 
 def check_code(run, directory, commit, diff):
-    """Check that W&B shows the state of the code that was run."""
+    """Check that W&B shows the state of the executed code."""
     assert run.metadata["git"] == {"commit": commit, "remote": "https://example.org/digits.git"}
     assert (run.commit, run.repo) == (commit, "https://example.org/digits.git")
     assert run.files["diff.patch"].decode() == diff
@@ -75,7 +75,7 @@ def check_code(run, directory, commit, diff):
     assert len(run.history) == 1
 
 
-# While training goes on
+# During training
 
 
 def test_code_machine_command_line_and_system_metrics(server, tmp_path, environment):
@@ -103,12 +103,12 @@ def test_code_machine_command_line_and_system_metrics(server, tmp_path, environm
     assert run.config["rankzero"]["argv"] == [str(script), "300", "--api-key", "***"]
     assert f"psutil=={psutil.__version__}" in run.files["requirements.txt"].decode().splitlines()
     assert own < 300
-    assert measured["system.proc.memory.rssMB"] > 300 + own / 2  # it grows between the sample and its own reading
+    assert measured["system.proc.memory.rssMB"] > 300 + own / 2  # it grows between the sample and this measurement
     assert abs(measured["_timestamp"] - run.history[0]["_timestamp"]) < 60
 
 
 def measured_above(server, megabytes):
-    """Return a sample of memory that holds the child, if there is one."""
+    """Return a sample of memory that includes the child process, if any."""
     samples = only_run(server).events
     return next((each for each in samples if each["system.proc.memory.rssMB"] > megabytes), None)
 
@@ -135,10 +135,10 @@ def test_stop_run_interrupts_only_the_process_that_holds_the_lock(run_info, is_w
 
 
 class Recorded:
-    """A run of a script in a repository, not for W&B, after which the repository and the script went on.
+    """A run of a script in a repository without W&B; then the repository and the script are changed.
 
     Args:
-        shell: of the script's directory.
+        shell: the shell in the script's directory.
     """
 
     def __init__(self, shell):
@@ -165,7 +165,7 @@ def recorded(tmp_path_factory):
 
 @pytest.fixture
 def run_dir(recorded, tmp_path):
-    """A copy of the run, which was delivered nowhere."""
+    """A copy of the run, which was not delivered."""
     return shutil.copytree(recorded.run_dir, tmp_path / "copy" / recorded.run_dir.name)
 
 
@@ -252,7 +252,7 @@ def printed(server):
 
 
 def test_output_of_the_script_arrives_without_that_of_the_courier(server, shell):
-    """Also not where the user wants W&B's client to listen, which listens to the process that it is in."""
+    """Also if W&B's client is set to capture, which would capture its own process."""
     ended = shell.train(PRINTS, PYTHONIOENCODING="utf-8")
     assert "out 1 and more" in ended.stdout
     assert printed(server) == ["WARNING:mine:logged", *PRINTED]

@@ -1,4 +1,4 @@
-"""What a ModelCheckpoint saves, as W&B's artifacts: which versions there are, what they are called, every byte."""
+"""The checkpoints of a ModelCheckpoint as W&B's artifacts: versions, names, content."""
 
 import io
 import os

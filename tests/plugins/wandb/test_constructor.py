@@ -1,4 +1,4 @@
-"""What the constructor takes and refuses, and what a logger says of itself before anything is logged."""
+"""The constructor's arguments, and the properties of an unused logger."""
 
 import inspect
 import os
@@ -13,7 +13,7 @@ from rankzero.errors import ConfigError, UnknownOptionError
 from rankzero_wandb import WandbLogger
 
 LEFT_OUT = {"config_exclude_keys", "config_include_keys"}
-"""What W&B warns of when it is used."""
+"""Warnings of W&B's client."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""`WandbLogger` keeps the contracts, with W&B's real client and a server on loopback."""
+"""The contracts for `WandbLogger`, with W&B's client and a mock server."""
 
 from contextlib import contextmanager
 
@@ -10,12 +10,12 @@ from rankzero.testing.faults import FAULTS, status
 from rankzero_wandb import WandbLogger, confirmation
 
 LIKE_OTHERS = ("500", "gateway 504", "dropped", "lost answer", "other JSON with 200", "hang")
-"""Faults after which W&B's client waits and asks again, as after a 503, or gives up, as after a page with 200."""
+"""Faults after which W&B's client retries, as after a 503, or gives up, as after a page with 200."""
 MARKS = dict.fromkeys(LIKE_OTHERS, pytest.mark.slow)
 
 
 class Wandb:
-    capabilities = ALL - {"signed_zero", "rewind"}  # JSON of the client has -0, which is an int
+    capabilities = ALL - {"signed_zero", "rewind"}  # the client writes -0, which is an int in JSON
     sdk_module = "wandb"
 
     @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ class TestLogger(Wandb, LoggerContract):
 
 
 class TestDelivery(Wandb, DeliveryContract):
-    # W&B's client takes some requests for done whatever their answer with 200 says, and hangs over others.
+    # W&B's client accepts any response with 200 to some requests, and hangs after others.
     faults_of_each_request = DeliveryContract.faults_of_each_request - {
         "redirect",
         "page with 200",

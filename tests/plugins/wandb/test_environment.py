@@ -1,4 +1,4 @@
-"""``WANDB_…`` variables are respected, arguments win over them, and they are kept for a later delivery; sweeps."""
+"""``WANDB_…`` variables: precedence of arguments, recording for a later delivery; sweeps."""
 
 import json
 import os
@@ -161,7 +161,7 @@ def steps_and_values(server, run_id):
 
 
 def test_one_id_for_several_runs(server, user):
-    """A job that begins again under its id, as W&B's users do, goes on in W&B."""
+    """A job that starts again with its id, as is usual with W&B, continues the run in W&B."""
     for first in (0, 3):
         user.train(log_steps(first, first + 3), {"WANDB_RUN_ID": "fixed"}, project="p")
     assert steps_and_values(server, "fixed") == [(step, step) for step in range(6)]
@@ -187,13 +187,13 @@ def test_two_runs_of_a_process(server, user, delivery):
 
 
 def test_two_loggers_of_one_run_in_one_process(server, user, monkeypatch):
-    """W&B's client cannot have an id twice, so one waits until the other has ended."""
+    """W&B's client cannot open an id twice, so one logger waits until the other has ended."""
     happened, open_for_courier = [], courier.open_for_courier
 
     def open_slowly(*arguments, **options):
         happened.append("begin")
         assert both_are_there.wait(A_WHILE)
-        time.sleep(0.5)  # in which the other one would begin, too
+        time.sleep(0.5)  # in which the other one would start, too
         run = open_for_courier(*arguments, **options)
         happened.append("opened")
         return run
@@ -255,7 +255,7 @@ def check_sweep(server, sweep):
 @pytest.mark.filterwarnings("ignore:unclosed file .*config.yaml:ResourceWarning")  # W&B's client leaves it open
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_run_of_a_sweep_as_an_agent_starts_it(server, user, colleague, sweep, tmp_path, is_late):
-    """Delivered at once, or later without the agent's environment and files."""
+    """Delivery at once, or later without the agent's environment and files."""
     parameters = tmp_path / "config.yaml"
     for each in (sweep.command(), sweep.command()):
         parameters.write_text(yaml.safe_dump({"wandb_version": 1, **each["args"]}))
@@ -294,7 +294,7 @@ def test_a_sweep_by_the_command(server, shell):
     wandb = Path(sys.executable).with_name("wandb")
     shell.run(wandb, "sweep", "--project", "p", "sweep.yaml")
     (sweep,) = server.store.sweeps.values()
-    # W&B's agent may abort on its way out, when all is done.
+    # W&B's agent may abort at its exit, when everything is done.
     command = (wandb, "agent", "--count", "2", f"{server.store.entity}/p/{sweep.id}")
     shell.run(*command, returns=None, PATH=path_with_python())
     check_sweep(server, sweep)
@@ -306,7 +306,7 @@ def path_with_python():
 
 @pytest.mark.slow
 def test_a_sweep_of_a_function(server, shell, sweep):
-    """Its parameters come in no command line, and wandb.config is not in this process."""
+    """Its parameters are not on the command line, and wandb.config is not in this process."""
     shell.train(f"""
     import wandb
     from rankzero_wandb import sweep_parameters

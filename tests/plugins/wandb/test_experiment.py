@@ -1,4 +1,4 @@
-"""`WandbLogger.experiment`, while a courier that is a thread delivers to the same run."""
+"""`WandbLogger.experiment`, while a courier thread delivers to the same run."""
 
 import threading
 import time
@@ -40,7 +40,7 @@ def log_ours(run, *steps):
 
 
 def check_ours(stored, steps):
-    """Check that our rows are there, and none twice; a number that is left out is no row of the journal."""
+    """Check that all rows of the journal are stored once; skipped numbers are not rows of the journal."""
     assert values(stored, "loss") == [(step, step / 3) for step in steps]
     numbers = [row["_step"] for row in stored.history]
     assert numbers == sorted(set(numbers))

@@ -1,6 +1,6 @@
-"""A server that refuses, stalls, breaks off or dies: training does not notice, and afterwards W&B has all of it once.
+"""A server that refuses, stalls, disconnects or dies: training continues, and afterwards W&B has everything once.
 
-What W&B never takes stands on the reject list, and holds nothing else up.
+Events that W&B rejects permanently are on the reject list, and block nothing else.
 """
 
 import json
@@ -57,7 +57,7 @@ def problem_of(run):
 
 
 def rejected(run):
-    """The types of the events on the reject list."""
+    """Return the types of the events on the reject list."""
     path = reject_list(run.dir, "wandb")
     return [json.loads(line)["event"]["type"] for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -71,7 +71,7 @@ def times(server, run):
 
 
 def check(server, run, count):
-    """Compare all that arrived with what was logged."""
+    """Compare the stored data with the logged data."""
     assert arrived(server, run) == [(step, step / 3) for step in range(count)]
     logged = [event["time"] for event in journal_of(run) if event["type"] == "metrics"]
     assert times(server, run) == pytest.approx(logged, abs=1e-6)
@@ -82,7 +82,7 @@ def journal_of(run):
     return [json.loads(line) for line in (run.dir / "journal.jsonl").read_text().splitlines()]
 
 
-# Faults that pass
+# Temporary faults
 
 
 def test_a_temporary_410_loses_nothing(server, begin):
@@ -117,17 +117,17 @@ def test_a_fault_of_files_and_artifacts_loses_nothing(server, begin, tmp_path, n
     assert picture.files[0].startswith(b"\x89PNG")
 
 
-# Answers with 200 to what was not taken
+# Responses with 200 that did not store anything
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Have a courier that is a thread wait a short time for rows that W&B's client has sent."""
+    """Let a courier thread wait only a short time for rows that W&B's client has sent."""
     monkeypatch.setattr(confirmation, "_TIMEOUT", 3.0)
 
 
 def accepted(handler):
-    """Say that a request was taken, and do not take it."""
+    """Respond with success without storing anything."""
     return Answer(200, {"Content-Type": "application/json"}, b"{}")
 
 
@@ -207,7 +207,7 @@ def test_events_blocked_by_a_revoked_key_are_synced_with_another(server, begin, 
     check(server, run, 100)
 
 
-# What W&B never takes
+# Permanent rejections
 
 
 @pytest.mark.slow
@@ -266,14 +266,14 @@ def test_a_run_that_could_not_be_opened_on_a_full_disk_is_opened_when_there_is_r
         for _ in range(2):
             with full_disk(), pytest.raises(TrackerUnavailableError):
                 logger.log_metrics({"loss": 0.5}, 0)
-        with suppress(TrackerUnavailableError):  # what is left is cleared away
+        with suppress(TrackerUnavailableError):  # the rest is removed
             logger.log_metrics({"loss": 0.5}, 0)
         logger.log_metrics({"loss": 0.5}, 0)
     logger.flush()
     assert [row["loss"] for row in server.run(run_info.id).history] == [0.5]
 
 
-# What was uploaded
+# Uploads
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ def test_the_number_of_a_row_is_its_line_plus_the_shift():
 
 
 class ClientRun:
-    """Counts steps as W&B's client does."""
+    """Counts steps like W&B's client."""
 
     def __init__(self, starting_step=0):
         self.starting_step = self._local_step = starting_step

@@ -1,4 +1,4 @@
-"""Processes that are killed: training, its couriers, W&B's own program; in the end W&B has all of it once."""
+"""Killed processes: training, couriers, wandb-core; in the end W&B has everything once."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ def training(here, tmp_path, monkeypatch):
 
 
 def others(training):
-    """The couriers and the programs of W&B's client that live."""
+    """Return the running couriers and wandb-core processes."""
     return [process for process in training.processes() if process.pid != os.getpid()]
 
 
@@ -63,7 +63,7 @@ def kill_others(training):
 
 def sync(run_dir):
     assert app.main(["sync", str(run_dir)]) == 0
-    wandb.teardown()  # before its program is killed with the others
+    wandb.teardown()  # before its wandb-core is killed with the others
 
 
 def rows(server, key="loss", run_id="r1"):
@@ -71,7 +71,7 @@ def rows(server, key="loss", run_id="r1"):
 
 
 def check_that_nothing_was_sent_twice(server, run_id="r1"):
-    """A number that is left out is a line of the journal that is no row; one that is there twice is a row too many."""
+    """Skipped numbers are journal lines without a row; a repeated number is a duplicate."""
     numbers = [row["_step"] for row in server.run(run_id).history]
     assert numbers == sorted(set(numbers))
     assert sorted(server.run(run_id).streams[HISTORY]) == list(range(len(numbers)))
@@ -161,7 +161,7 @@ def test_rows_of_the_script_lose_no_rows_of_the_journal_after_a_crash(server, tr
     sync(training.run_dir)
     check_mixed(server)
     own = [row["own"] for row in server.run("r1").history if "own" in row]
-    assert own[:5] == list(range(0, 50, 10))  # what came right before the crash was never written down
+    assert own[:5] == list(range(0, 50, 10))  # the last rows before the crash were never saved
     assert server.run("r1").state == "failed"
 
 
@@ -201,7 +201,7 @@ def test_wandb_core_of_a_killed_courier_is_killed_by_the_next(server, training):
     courier, core = until(lambda: courier_and_core(training))
     state = training.run_dir / "wandb-p-r1.json"
     assert json.loads(state.read_text())["client"] == [platform.node(), courier.pid]
-    core.suspend()  # it would end by itself if it has nothing to send
+    core.suspend()  # it would end by itself without data to send
     courier.kill()
     until(lambda: not courier.is_running() or courier.status() == "zombie")
     assert core.is_running()

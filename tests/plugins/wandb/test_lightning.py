@@ -19,7 +19,7 @@ def points(run, key):
 
 
 def use(logger):
-    """Fit, validate and test; return the losses that were logged."""
+    """Fit, validate and test; return the logged losses."""
     model = Model()
     fitted = trainer(logger, epochs=3, enable_checkpointing=False)
     fitted.fit(model, data(), data())

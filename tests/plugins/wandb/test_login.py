@@ -1,4 +1,4 @@
-"""The login to W&B: checked before the first step, found where W&B's client finds it, and stored nowhere."""
+"""The login to W&B: checked at start, found like by W&B's client, and never stored."""
 
 import time
 
@@ -24,7 +24,7 @@ def home(tmp_path):
 
 @pytest.fixture
 def unset(environment, home):
-    """The variables of a user whose home is empty, and whom W&B's client does not know."""
+    """The variables of a user with an empty home and without a key."""
     return {**environment, "WANDB_API_KEY": None, "WANDB_BASE_URL": None, "WANDB_DIR": None, "HOME": str(home)}
 
 
@@ -40,7 +40,7 @@ def colleague(tmp_path, unset):
 
 @pytest.fixture
 def known(environment):
-    """What a user says who is known."""
+    """The variables of a user with a key."""
     return {name: environment[name] for name in ("WANDB_API_KEY", "WANDB_BASE_URL")}
 
 
@@ -51,7 +51,7 @@ def key(known):
 
 @pytest.fixture
 def there(known):
-    """The server, without a key."""
+    """The variables for the server, without a key."""
     return {"WANDB_BASE_URL": known["WANDB_BASE_URL"]}
 
 
@@ -71,7 +71,7 @@ def check_arrived(server):
 
 
 def check_nowhere(key, directory, capsys):
-    """Check that a key stands in no file, nor in what was printed."""
+    """Check that a key is in no file and in no output."""
     files = [path for path in directory.rglob("*") if path.is_file()]
     assert any(path.name == "debug-internal.log" for path in files)
     assert [path for path in files if key.encode() in path.read_bytes()] == []
@@ -102,7 +102,7 @@ def test_a_wrong_key_is_found_before_anything_is_written(server, user, there):
 
 
 def test_the_key_of_another_server_is_not_sent(server, user, home, there):
-    """A key in .netrc belongs to one server; W&B's client sends no other one it."""
+    """A key in .netrc belongs to one server; W&B's client sends it to no other."""
     with WandbServer() as other:
         write_netrc(home / ".netrc", other, WRONG)
         check_refused(user, there, "not logged in")
@@ -151,7 +151,7 @@ def test_a_key_in_settings(server, user, there, key, capsys, kind):
 
 @pytest.mark.parametrize("where", ["configuration", "here"])
 def test_the_server_in_the_files_of_wandb(server, user, colleague, known, key, tmp_path, where):
-    """It is used, and kept for a delivery from elsewhere."""
+    """It is used, and recorded for a later delivery elsewhere."""
     directory = tmp_path / "config" if where == "configuration" else user.directory / "wandb"
     directory.mkdir()
     file = directory / "settings"
@@ -179,7 +179,7 @@ def test_a_server_that_is_down_or_does_not_answer(server, user, known, is_down):
         run = rankzero.start("wandb", project="p", run_id="r", delivery="process" if is_down else "thread")
         assert (0 if is_down else 2) < time.monotonic() - began < SOON
         log_a_row(run)
-        if is_down:  # a process goes on without the script
+        if is_down:  # a courier process continues without the script
             run.finish(timeout=0)
         server.start() if is_down else server.heal()
         run.finish()

@@ -48,7 +48,7 @@ def delivered(tmp_path_factory):
 
 
 class PlotlyFigure:
-    """Is to `log_figure` what a figure of plotly is."""
+    """Replaces a figure of plotly for `log_figure`."""
 
     def write_html(self, file):
         file.write(PAGE)
@@ -83,7 +83,7 @@ def a_figure():
 
 
 def log_everything(run, directory):
-    """Log what a Run and a logger in direct use take alike."""
+    """Log data that a Run and a logger in direct use accept."""
     log_pictures(run, directory)
     jpeg = written(directory, "a.jpg", encoded(Image.fromarray(COLOURED), "JPEG"))
     run.log_image("paths", [jpeg, Path(written(directory, "b.png", png()))], step=2)
@@ -136,7 +136,7 @@ def stored(request, delivered, tmp_path_factory):
 
 
 def media(stored, key):
-    """Return (step, value, files) of what is under a key."""
+    """Return (step, value, files) of the media with a key."""
     (row,) = rows(stored, key)
     (found,) = stored.media(key)
     return row["trainer/global_step"], row[key], found.files

@@ -1,4 +1,4 @@
-"""Metrics: every value with its own step and time, in whichever order, and nothing that nobody logged."""
+"""Metrics: each value with its step and time, in any order, and no other values."""
 
 import json
 import math

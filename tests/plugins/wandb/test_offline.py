@@ -1,4 +1,4 @@
-"""Offline: nothing is sent, and W&B's own files and the journal each hold everything for later."""
+"""Offline: nothing is sent, and both W&B's files and the journal contain everything."""
 
 import signal
 from pathlib import Path
@@ -42,7 +42,7 @@ def check_nothing_was_sent(server):
 
 
 def check_everything(server, exit_code=0, printed=1):
-    """Check that W&B holds just what was logged, once, and what was printed so many times."""
+    """Check that W&B has all data once, and console output ``printed`` times."""
     run = server.run("r")
     assert [each[:2] for each in run.scalars("loss", "trainer/global_step")] == VALUES
     times = [each.time for each in run.scalars("loss")]
@@ -58,7 +58,7 @@ def check_everything(server, exit_code=0, printed=1):
 
 
 def own_directories(run_dir, run_id="r"):
-    """Return the directories of the run that W&B's client has written."""
+    """Return the run's directories of W&B's client."""
     return sorted(run_dir.glob(f"wandb/offline-run-*-{run_id}"))
 
 
@@ -110,7 +110,7 @@ def test_both_syncs_deliver_a_run_with_another_id_once(server, user):
 
 
 def test_a_courier_that_is_killed(server, user):
-    """The next one begins W&B's files anew, so that they are whole again."""
+    """The next one starts W&B's files again, so that they are complete."""
 
     def log(run):
         log_everything(run)
@@ -127,7 +127,7 @@ def test_a_courier_that_is_killed(server, user):
 
 
 def test_training_that_is_killed(server, shell, user):
-    """W&B's own files hold it, too: the courier ends them."""
+    """W&B's own files are complete, too: the courier ends them."""
     shell.train(
         SCRIPT + "    import os, signal; run.flush(A_WHILE); os.kill(os.getpid(), signal.SIGKILL)\n",
         returns=-signal.SIGKILL,

@@ -1,4 +1,4 @@
-"""Params, tags, notes and alerts: what describes a run."""
+"""Params, tags, notes and alerts."""
 
 import math
 from argparse import Namespace

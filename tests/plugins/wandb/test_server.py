@@ -1,7 +1,4 @@
-"""The W&B server of the tests: what did not come did not arrive, and a fault concerns the requests that it is for.
-
-That it stores what the real SDK logs, and how the SDK fails, the tests of `WandbLogger` show.
-"""
+"""The mock of W&B's server: faults, and missing files. The tests of `WandbLogger` test the rest."""
 
 import json
 

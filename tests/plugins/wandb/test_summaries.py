@@ -1,4 +1,4 @@
-"""Summaries: what W&B's own are for finite values, and right also after NaN, resumption and another delivery."""
+"""Summaries: equal to W&B's own for finite values, and correct after NaN, resuming and repeated delivery."""
 
 import math
 from pathlib import Path
@@ -43,7 +43,7 @@ def define_and_log(logger):
 
 @pytest.fixture(scope="module")
 def of_w_and_b(delivered):
-    """The summary that W&B's client makes itself."""
+    """The summary of W&B's client."""
     with wandb.init(project="p", id="its-own", dir=delivered.directory) as run:
         for kinds in KINDS:
             if kinds is not None:
@@ -171,7 +171,7 @@ def test_nan_does_not_affect_summaries_in_direct_use(delivered):
     assert summary["val/loss"] == {"min": 1.0}
 
 
-# What is known goes on
+# Resuming
 
 
 def test_it_continues_when_the_run_is_resumed(delivered):
@@ -208,14 +208,14 @@ def test_it_survives_killed_couriers(delivered, journal, run_info):
     with pytest.raises(KilledError):
         journal.deliver(WandbLogger, courier=DyingCourier)
     for path in run_info_files(run_info):
-        path.unlink()  # the one that died had not come to saving it
+        path.unlink()  # the killed one had not saved it yet
     journal.add(Finish(TIME, "success"))
     journal.deliver(WandbLogger)
     assert summary_of(delivered.server, run_info) == ({"min": 0.5, "mean": 3.375}, {"max": 8.0})
 
 
 def run_info_files(run_info):
-    """Return what keeps the state, of which there must be something."""
+    """Return the state files, of which there must be at least one."""
     found = list(Path(run_info.dir).glob("wandb-*.json"))
     assert found
     return found

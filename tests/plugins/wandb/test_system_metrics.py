@@ -1,4 +1,4 @@
-"""System metrics of the journal are W&B's system metrics, with their times, and no rows."""
+"""System metrics of the journal become W&B's system metrics with their times, not rows."""
 
 from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero_wandb import WandbLogger
@@ -37,7 +37,7 @@ def test_they_arrive_with_their_times(server, here, closing, run_info):
     with logger.at(LogContext(times[-1], 4)):
         logger.log_metrics_batch([row(0, times[0], {"loss": 1.0}, 0), *rows, row(4, times[-1], {"loss": 0.5}, 1)])
     logger.flush()
-    ((_, run),) = server.store.runs.items()  # before the end, at which W&B's client sends everything
+    ((_, run),) = server.store.runs.items()  # before the end, when W&B's client sends everything
     assert [each["_timestamp"] for each in run.events] == times
     for each in run.events:
         assert {name: value for name, value in each.items() if name.startswith("system.")} == IN_WANDB

@@ -1,4 +1,4 @@
-"""What somebody does with W&B in a directory and an environment, as if in new processes, but in this one."""
+"""Actions of a user in a directory and environment, in this process as if in new ones."""
 
 import io
 import os
@@ -19,16 +19,16 @@ def log_a_row(run):
 
 
 class User(Workplace):
-    """Somebody who trains and delivers runs.
+    """A user who trains and delivers runs.
 
     Args:
-        directory: where they work; created.
-        environment: their variables; no other one of W&B's is there, and one that is None is taken away.
+        directory: the working directory; created.
+        environment: the variables; other variables of W&B, and those that are None, are removed.
     """
 
     @contextmanager
     def at_work(self, **variables):
-        """Have this process be a new one of theirs, which also has these variables."""
+        """Let this process act as a new process of the user, with additional variables."""
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.directory)
             for name in [name for name in os.environ if name.startswith("WANDB_")]:
@@ -39,19 +39,19 @@ class User(Workplace):
                     patch.delenv(name, raising=False)
                 else:
                     patch.setenv(name, value)
-            wandb.finish()  # a run that a test of direct use has left open
+            wandb.finish()  # a run left open by a test of direct use
             wandb.teardown()
             yield
             wandb.teardown()
 
     def train(self, log=log_a_row, variables=None, loggers="wandb", **options):
-        """Have ``log(run)`` log to a run; return the run."""
+        """Call ``log(run)`` with a run; return the run."""
         with self.at_work(**(variables or {})), rankzero.start(loggers, **{"delivery": "thread", **options}) as run:
             log(run)
         return run
 
     def rankzero(self, *arguments, returns=(0,), **variables):
-        """Run the command ``rankzero``; return its status and output."""
+        """Run the command ``rankzero``; return its exit status and output."""
         out, err = io.StringIO(), io.StringIO()
         with self.at_work(**variables), redirect_stdout(out), redirect_stderr(err):
             ended = Ended(app.main([str(each) for each in arguments]), out.getvalue(), err.getvalue())
