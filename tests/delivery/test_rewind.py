@@ -73,10 +73,11 @@ def test_only_what_the_tracker_has_must_be_taken_back(run):
     assert run.deliver() == [0, 1, 2, ("rewind", 1), 2]
 
 
-def test_a_rewind_far_ahead_in_the_journal_is_known_in_advance(run, monkeypatch):
+@pytest.mark.parametrize("fragment", [b"", b'{"type":"metr'])
+def test_a_rewind_far_ahead_in_the_journal_is_known_in_advance(run, monkeypatch, fragment):
     monkeypatch.setattr(Logger, "batch_bytes", 50)
     run.log(*range(10))
-    run.add(Rewind(2.0, 1))
+    run.add(fragment + encode(Rewind(2.0, 1)))
     run.log(2)
     assert run.deliver(KeepsBoth) == [0, 1, 2]
 

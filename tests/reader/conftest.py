@@ -1,12 +1,15 @@
-"""A browser for pages; tests with one are skipped where it is not installed."""
+"""A run of events, and a browser for pages; tests with one are skipped where it is not installed."""
 
 import shutil
 
 import pytest
-from reader.page.scenes import read_for_page
 
-from rankzero.reader.page.html import write_page
+from rankzero.events.run_info import RunInfo
+from rankzero.events.structs import Start, encode
+from rankzero.rundir.layout import JOURNAL
 
+INFO = RunInfo("a1", "amber-otter-12", "digits", "/elsewhere", ("first",), "a note", 100.0)
+START = Start(100.0, INFO, {"csv": {"plugin": "csv", "options": {}}})
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -25,10 +28,14 @@ def chromium():
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a page of run directories, and return its path."""
+    """Append events (or raw lines) to the journal of a run, and return the run's directory."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
 
-    def write(*run_dirs, max_media=50_000_000):
-        return write_page([read_for_page(each) for each in run_dirs], tmp_path / "page.html", max_media).path
+    def write(*events):
+        with open(run_dir / JOURNAL, "ab") as journal:
+            journal.write(b"".join(each if isinstance(each, bytes) else encode(each) for each in events))
+        return run_dir
 
     return write
 

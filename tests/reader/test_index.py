@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reader.conftest import START
 
 import rankzero.reader.index.curves
 import rankzero.reader.index.run_index
-import rankzero.reader.run_data
 from rankzero.errors import RunNotFoundError
-from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import (
     Console,
     DefineMetric,
@@ -24,33 +23,15 @@ from rankzero.events.structs import (
     Metrics,
     Params,
     Rewind,
-    Start,
     Tags,
     Text,
     encode,
 )
-from rankzero.reader.exporting.base import fitting
+from rankzero.reader.exporting.base import RunReader, fitting
 from rankzero.reader.index.files import load_index, load_summary
 from rankzero.reader.index.run_index import index_run, summarize, summarize_runs
 from rankzero.reader.run_data import read_run
 from rankzero.rundir.layout import CURVES, JOURNAL, SUMMARY
-
-INFO = RunInfo("a1", "amber-otter-12", "digits", "/elsewhere", ("first",), "a note", 100.0)
-START = Start(100.0, INFO, {"csv": {"plugin": "csv", "options": {}}})
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Append events (or raw lines) to the journal of a run, and return the run's directory."""
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
-
-    def write(*events):
-        with open(run_dir / JOURNAL, "ab") as journal:
-            journal.write(b"".join(each if isinstance(each, bytes) else encode(each) for each in events))
-        return run_dir
-
-    return write
 
 
 def row(step, time=1.0, epoch=None, **values):
@@ -144,7 +125,7 @@ events = st.one_of(
 @given(st.lists(events, max_size=25), st.lists(st.integers(0, 25), max_size=4), st.booleans())
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_index_that_grew_says_what_the_journal_says(monkeypatch, tmp_path_factory, history, cuts, has_start):
-    monkeypatch.setattr(rankzero.reader.run_data, "_CHUNK", 300)
+    monkeypatch.setattr("rankzero.journal.tail._LINES_AT_ONCE", 300)
     monkeypatch.setattr(rankzero.reader.index.curves, "BUCKETS", 4)
     monkeypatch.setattr(rankzero.reader.index.curves, "_POINTS_AT_ONCE", 7)
     run_dir = tmp_path_factory.mktemp("run")
@@ -287,6 +268,12 @@ def test_a_run_that_goes_on_is_not_written_at_each_reading(write):
     write(Finish(9.0, "success"))
     assert index.update()
     assert load_summary(run_dir).finished == 9.0
+
+
+def test_a_rewind_whose_newline_is_missing_fails_no_command(write):
+    run_dir = write(START, row(5, a=1), encode(Rewind(1.0, 3)).rstrip(), row(4, a=2))
+    assert index_run(run_dir).summary.step == 5
+    assert sum(map(len, RunReader(run_dir).rows())) == 2
 
 
 # Files that are not as they were written

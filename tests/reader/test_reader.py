@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from reader.conftest import INFO, START
 
 import rankzero.media.encoders
 from rankzero.errors import PluginNotInstalledError, RunError, RunNotFoundError
-from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import (
     Alert,
     Artifact,
@@ -38,7 +38,6 @@ from rankzero.events.structs import (
     Text,
     encode,
 )
-from rankzero.journal.append import Journal
 from rankzero.media.store import MediaFile, MediaStore
 from rankzero.reader.index.run_index import index_run
 from rankzero.reader.run_data import JournalReader, read_run
@@ -46,24 +45,6 @@ from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, save_position
 from rankzero.rundir.writer_lock import WriterLock
 from rankzero.values import to_jsonable
-
-INFO = RunInfo("a1", "amber-otter-12", "digits", "/elsewhere", ("first",), "a note", 100.0)
-START = Start(100.0, INFO, {"csv": {"plugin": "csv", "options": {}}})
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Write a journal of events (or raw lines) and return the run's directory."""
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
-
-    def write(*events):
-        journal = Journal(run_dir / "journal.jsonl")
-        for event in events:
-            journal.append(event if isinstance(event, bytes) else encode(event))
-        return run_dir
-
-    return write
 
 
 @pytest.fixture
@@ -109,7 +90,7 @@ def test_starts_and_rewinds_say_where_the_run_was_resumed(write):
 @given(st.lists(st.integers(0, 9) | st.integers(-1, 9).map(lambda step: Rewind(1.0, step)), max_size=30))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_each_rewind_concerns_the_rows_before_it(monkeypatch, tmp_path_factory, history):
-    monkeypatch.setattr(rankzero.reader.run_data, "_CHUNK", 200)
+    monkeypatch.setattr("rankzero.journal.tail._LINES_AT_ONCE", 200)
     journal = tmp_path_factory.mktemp("run") / "journal.jsonl"
     expected = []
     for number, event in enumerate(history):
@@ -219,7 +200,7 @@ def test_arrays_are_read_only_because_metrics_share_them(write):
 
 
 def test_a_journal_of_many_chunks(write, monkeypatch):
-    monkeypatch.setattr("rankzero.reader.run_data._CHUNK", 1000)
+    monkeypatch.setattr("rankzero.journal.tail._LINES_AT_ONCE", 1000)
     events = [row(step, step + 0.5, **{f"m{step % 3}": step, "all": step / 7}) for step in range(500)]
     run = read_run(write(START, *events, row(500, **{"x" * 5000: 1})))
     assert run.metrics["all"].value.tolist() == [step / 7 for step in range(500)]

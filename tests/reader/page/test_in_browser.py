@@ -5,11 +5,31 @@ import math
 import re
 
 import pytest
-from reader.page.scenes import BACKWARDS, BEGAN, HOSTILE, rows, write_full_run, write_rewound_run, write_run
+from reader.page.scenes import (
+    BACKWARDS,
+    BEGAN,
+    HOSTILE,
+    read_for_page,
+    rows,
+    write_full_run,
+    write_rewound_run,
+    write_run,
+)
 
 from rankzero.events.structs import Finish, Metrics, Text
+from rankzero.reader.page.html import write_page
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a page of run directories, and return its path."""
+
+    def write(*run_dirs, max_media=50_000_000):
+        return write_page([read_for_page(each) for each in run_dirs], tmp_path / "page.html", max_media).path
+
+    return write
 
 
 @pytest.fixture

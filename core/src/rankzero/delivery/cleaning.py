@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from rankzero.delivery.destinations import RecordedLoggers, plugin_of
 from rankzero.errors import PluginError, RunInUseError
 from rankzero.journal.opening import JournalStat, compress, stat_journal
+from rankzero.journal.tail import complete_lines
 from rankzero.loggers.base import Logger
 from rankzero.plugins.registry import get_plugins
 from rankzero.reader.index.run_index import summarize
-from rankzero.reader.run_data import complete_lines
 from rankzero.rundir.finding import Delivered, delivered, disk_usage
 from rankzero.rundir.layout import CHECKPOINTS, JOURNAL, MEDIA
 from rankzero.rundir.writer_lock import WriterLock

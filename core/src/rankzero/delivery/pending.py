@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankzero.events.structs import AnyEvent, Checkpoint, Event, Finish, Metrics, Rewind, Start
-from rankzero.journal.tail import Line, Tail, is_superseded, read_events, read_rewinds
+from rankzero.journal.rewinds import is_superseded, read_rewinds
+from rankzero.journal.tail import Line, Tail, read_events
 from rankzero.loggers.base import Logger
 from rankzero.rundir.positions import Position
 

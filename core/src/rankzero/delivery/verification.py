@@ -18,9 +18,10 @@ from rankzero.config.prepared import PreparedLogger
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import TrackedPoint
 from rankzero.events.structs import Params
-from rankzero.journal.tail import read_rewinds
+from rankzero.journal.rewinds import read_rewinds
+from rankzero.journal.tail import complete_lines
 from rankzero.loggers.base import Logger
-from rankzero.reader.run_data import RunData, complete_lines, read_run
+from rankzero.reader.run_data import RunData, read_run
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import as_float
 

@@ -7,9 +7,8 @@ incomplete last line is ignored; damaged lines are counted and skipped.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,8 @@ from rankzero.events.structs import (
     decode_after_fragment,
 )
 from rankzero.files.writing import inside
-from rankzero.journal.opening import has_journal, open_journal, stat_journal
+from rankzero.journal.opening import has_journal
+from rankzero.journal.tail import complete_lines
 from rankzero.media.encoders import Histogram as HistogramValues
 from rankzero.media.store import MediaFile, read_table
 from rankzero.reader import frames
@@ -51,8 +51,6 @@ from rankzero.reader.series import Series, SeriesCollector
 from rankzero.rundir.finding import status_without_end
 from rankzero.rundir.layout import JOURNAL, JOURNALS
 from rankzero.rundir.positions import Position, load_position, positions
-
-_CHUNK = 1 << 17  # fits the cache: larger chunks are slower
 
 _decode_lines = msgspec.json.Decoder(AnyEvent).decode_lines
 
@@ -426,40 +424,6 @@ def completed(run: RunData) -> RunData:
 def known_info(info: RunInfo, run_dir: Path) -> RunInfo:
     """Return the id, name, … of a run; from its directory, if the first line of the journal is damaged."""
     return info if info.id else RunInfo(run_dir.name, run_dir.name, run_dir.parent.name, str(run_dir))
-
-
-def rewind_limits(journal: Path, end: int | None = None) -> list[int]:
-    """Return for each rewind in a journal the last step that survives it and all later ones.
-
-    Nearly always there is none, which is found out quickly.
-    """
-    if not any(b'"rewind"' in chunk for chunk in complete_lines(journal, end)):
-        return []
-    steps = [part.step for part in JournalReader(journal, (), end).read() if isinstance(part, Rewind)]
-    return [*accumulate(reversed(steps), min)][::-1]
-
-
-def surviving(rows: list[Metrics], limits: Sequence[int]) -> list[Metrics]:
-    """Return the rows that survive the next rewind, and so all later ones."""
-    return [row for row in rows if row.step is None or row.step <= limits[0]] if limits else rows
-
-
-def complete_lines(path: Path, end: int | None = None, start: int = 0) -> Iterator[bytes]:
-    """Yield a file, or its bytes from ``start`` to ``end``, in chunks of complete lines.
-
-    An incomplete last line is left out.
-    """
-    with open_journal(path) as file:
-        left = (stat_journal(path).st_size if end is None else end) - start
-        file.seek(start)
-        rest = b""
-        while data := file.read(min(left, max(_CHUNK, len(rest)))):
-            left -= len(data)
-            data = rest + data
-            complete = data.rfind(b"\n") + 1
-            rest = data[complete:]
-            if complete:
-                yield data[:complete]
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

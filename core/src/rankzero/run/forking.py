@@ -13,7 +13,8 @@ from rankzero.events.run_info import are_system_metrics
 from rankzero.events.structs import DefineMetric, MediaEvent, Metrics, Params, Rewind, Table, encode
 from rankzero.events.trust import check_files
 from rankzero.files.writing import inside, link_or_copy, make_directory
-from rankzero.journal.tail import is_superseded, last_step, read_events, read_rewinds, read_start
+from rankzero.journal.rewinds import is_superseded, read_rewinds
+from rankzero.journal.tail import last_step, read_events, read_start
 from rankzero.media.store import MediaFile, read_table
 from rankzero.messages import warn_user
 from rankzero.rundir.layout import JOURNAL

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 
 from rankzero.events.structs import Finish, Metrics, Params, Rewind, Start, Tags
+from rankzero.journal.rewinds import rewind_limits, surviving
 from rankzero.journal.tail import read_start
 from rankzero.reader.index.summary import RunSummary
-from rankzero.reader.run_data import JournalReader, RunData, rewind_limits, surviving
+from rankzero.reader.run_data import JournalReader, RunData
 from rankzero.rundir.finding import complete_size
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
@@ -129,7 +130,7 @@ class RunReader:
         read = 0
         for part in self._journal.read():
             if isinstance(part, Rewind):
-                del limits[0]
+                limits = limits[1:]
                 continue
             part = surviving(part, limits)
             self._points += sum([len(row.values) for row in part])

@@ -13,18 +13,12 @@ from rankzero.errors import RunNotFoundError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Rewind, Start, Tags
 from rankzero.journal.opening import JournalStat, stat_journal
+from rankzero.journal.rewinds import rewind_limits, surviving
+from rankzero.journal.tail import complete_lines
 from rankzero.reader.index.curves import Curves, as_bytes
 from rankzero.reader.index.files import SavedIndex, load_index, load_summary, save
 from rankzero.reader.index.summary import JournalState, MetricSummary, RunSummary, as_step
-from rankzero.reader.run_data import (
-    JournalReader,
-    RunData,
-    complete_lines,
-    find_journal,
-    known_info,
-    rewind_limits,
-    surviving,
-)
+from rankzero.reader.run_data import JournalReader, RunData, find_journal, known_info
 from rankzero.reader.series import Series
 from rankzero.rundir.finding import find_runs, status_without_end
 from rankzero.rundir.layout import JOURNAL
@@ -124,20 +118,20 @@ class RunIndex:
             raise RunNotFoundError(f"{self._journal} contains no readable event")
         return self._summary
 
-    def _read(self, found: JournalStat, known: RunSummary | None, limits: Sequence[int] = ()) -> None:
+    def _read(self, found: JournalStat, known: RunSummary | None, limits: Sequence[int] | None = None) -> None:
         """Read the journal as it was ``found``.
 
         Args:
             found: its size and time.
             known: what was read before; None to begin anew.
-            limits: the `rewind_limits`, when beginning anew.
+            limits: the `rewind_limits`, when beginning anew because a rewind leaves out points that were added.
         """
         self._summary = None  # in case that this fails
         if known is None:
             self._spans, self._curves = array("q"), Curves({}, {})
         step = known.step if known else None
         reader = JournalReader(self._journal, _SUMMARISED, run=_as_run(known, self.dir) if known else None)
-        left, offset = [*limits], known.journal.read if known else 0
+        left, offset = list(limits or ()), known.journal.read if known else 0
         for chunk in complete_lines(self._journal, found.st_size, offset):
             damaged, lines = reader.run.damaged, reader.run.lines
             for part in reader.take(chunk):
@@ -148,7 +142,7 @@ class RunIndex:
                     step = _largest(step, part)
                 elif left:
                     del left[0]
-                elif step is not None and step > part.step:
+                elif limits is None and step is not None and step > part.step:
                     raise _WentBackError
             if reader.run.damaged > damaged:
                 self._note_others(offset, offset + len(chunk))

@@ -13,13 +13,12 @@ from rankzero.errors import RankzeroError
 from rankzero.events.structs import Metrics, Rewind
 from rankzero.files.writing import inside
 from rankzero.journal.opening import stat_journal
-from rankzero.journal.tail import Line
+from rankzero.journal.tail import Line, complete_lines
 from rankzero.reader.index.run_index import RunIndex
 from rankzero.reader.index.summary import goal_of
 from rankzero.reader.page.contents import Files, details
 from rankzero.reader.page.packing import as_json
 from rankzero.reader.page.payload import Page, PageRun, page_run, run_entry, summary_row
-from rankzero.reader.run_data import complete_lines
 from rankzero.rundir.finding import find_runs
 from rankzero.rundir.layout import JOURNAL, MEDIA
 from rankzero.values import to_jsonable

@@ -1,0 +1,51 @@
+"""Find the rewinds of a journal, and what they supersede; nearly always there are none, which is found out quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import msgspec
+
+from rankzero.events.structs import AnyEvent, Event, Metrics, Rewind, decode, decode_after_fragment
+from rankzero.journal.tail import Line, complete_lines
+
+_REWIND = b'"rewind"'
+
+
+def read_rewinds(path: Path, offset: int = 0, end: int | None = None) -> dict[int, Rewind]:
+    """Return end of the line → event of each rewind between two byte offsets of a journal, by default all."""
+    found = {}
+    for chunk in complete_lines(path, end, offset):
+        if _REWIND in chunk:
+            line_end = offset
+            for line in chunk.removesuffix(b"\n").split(b"\n"):
+                line_end += len(line) + 1
+                if _REWIND in line and isinstance(event := _decode(line), Rewind):
+                    found[line_end] = event
+        offset += len(chunk)
+    return found
+
+
+def _decode(line: bytes) -> AnyEvent | None:
+    try:
+        return decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # whoever reads the events reports it
+        return decode_after_fragment(line)
+
+
+def is_superseded(line: Line, event: Event, rewinds: Mapping[int, Rewind]) -> bool:
+    """Return whether one of the rewinds, which are given as `read_rewinds` does, supersedes the event of a line."""
+    return any(line.end < end and rewind.supersedes(event) for end, rewind in rewinds.items())
+
+
+def rewind_limits(path: Path, end: int | None = None) -> list[int]:
+    """Return for each rewind in a journal, up to the offset ``end``, the last step that survives it and later ones."""
+    steps = [rewind.step for rewind in read_rewinds(path, end=end).values()]
+    return [*accumulate(reversed(steps), min)][::-1]
+
+
+def surviving(rows: list[Metrics], limits: Sequence[int]) -> list[Metrics]:
+    """Return the rows that survive the next rewind, and so all later ones; ``limits`` begin with that of the next."""
+    return [row for row in rows if row.step is None or row.step <= limits[0]] if limits else rows
