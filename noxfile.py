@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "typing", "tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-CORE = "./core[clean,data,demo,media,remote,view]"
+CORE = "./core[clean,data,demo,media,remote,top,view]"
 PLUGINS = sorted(path.parent.name for path in Path("plugins").glob("*/pyproject.toml"))
 # Not in pyproject.toml, because uv.lock cannot say which build of torch suits a machine. The pin matters: an
 # unpinned torch may resolve to a build with gigabytes of CUDA.

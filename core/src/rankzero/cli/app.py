@@ -29,6 +29,7 @@ from rankzero.cli import (
     stop,
     sync,
     terminal,
+    top,
     view,
 )
 from rankzero.errors import ConfigError, RankzeroError, RunNotFoundError
@@ -46,7 +47,24 @@ app = typer.Typer(
     help="View, deliver and export training runs.\n\nExit status: 0 success, 1 a problem was found, 2 wrong usage.",
 )
 
-for _module in (demo, ls, show, compare, page, view, query, export, sync, deliver, ps, stop, clean, loggers, check):
+for _module in (
+    demo,
+    ls,
+    top,
+    show,
+    compare,
+    page,
+    view,
+    query,
+    export,
+    sync,
+    deliver,
+    ps,
+    stop,
+    clean,
+    loggers,
+    check,
+):
     app.command()(getattr(_module, _module.__name__.rpartition(".")[2]))
 app.command("import", cls=import_.CommandThatListsImporters)(import_.import_)
 

@@ -87,7 +87,7 @@ def _print(found: list[_Listed]) -> None:
         "step": [terminal.number(run.step) for run, _ in found],
         **({"size": [terminal.size(disk_usage(Path(run.info.dir))) for run, _ in found]} if has_sizes else {}),
         "delivered": [
-            "\n".join(describe(run.info.dir, key, each) for key, each in deliveries.items()) or "[dim]–[/]"
+            "\n".join(describe(key, each, _behind(run, each)) for key, each in deliveries.items()) or "[dim]–[/]"
             for run, deliveries in found
         ],
         "id": [f"[dim]{terminal.escape(each)}[/]" for each in (_suffixes(ids) if is_narrow else ids)],
@@ -102,15 +102,24 @@ def _suffixes(ids: list[str]) -> list[str]:
     return [f"…{each[-length:]}" if len(each) > length + 1 else each for each in ids]
 
 
-def describe(run_dir: str, key: str, delivered: Delivered) -> str:
-    """Return the state of a delivery in rich's markup."""
+def _behind(run: RunSummary, delivered: Delivered) -> int:
     from rankzero.rundir.finding import events_behind
 
+    return events_behind(run.dir, delivered.position) if delivered.behind else 0
+
+
+def describe(key: str, delivered: Delivered, events: int) -> str:
+    """Return the state of a delivery in rich's markup.
+
+    Args:
+        key: the logger's.
+        delivered: how far it is.
+        events: how many events it is behind.
+    """
     rejected = f", [red]{delivered.position.rejected} rejected[/]" if delivered.position.rejected else ""
     if delivered.behind:
         retrying = "retrying, " if delivered.is_retried else ""
-        behind = terminal.counted(events_behind(Path(run_dir), delivered.position), "event")
-        return f"[yellow]{terminal.escape(key)} {retrying}{behind} behind[/]{rejected}"
+        return f"[yellow]{terminal.escape(key)} {retrying}{terminal.counted(events, 'event')} behind[/]{rejected}"
     if delivered.position.disabled:
         return f"[dim]{terminal.escape(key)} disabled[/]"
     if delivered.position.offline:

@@ -16,13 +16,15 @@ from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
 from rankzero.events.run_info import SYSTEM
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, JustifyMethod, RenderableType
 
     from rankzero.reader.index.run_index import RunIndex
     from rankzero.reader.index.summary import MetricSummary
     from rankzero.reader.run_data import RunData
+    from rankzero.reader.series import Series
     from rankzero.rundir.finding import Delivered
 
+METRIC_COLUMNS = ("metric", "last", "at step", "min", "max", "points", "trend")
 _MAX_ROWS = 40
 _UNITS = {"percent": " %", "gb": " GB", "watts": " W", "celsius": " °C"}
 _MAX_TEXT = 401  # characters of a command line or a parameter
@@ -68,13 +70,13 @@ def _parts(
     if data.params:
         yield ""
         yield _params(data)
-    metrics, system = _split_metrics(index)
+    metrics, system = split_metrics(index.summary.metrics)
     if metrics:
         yield ""
         yield metrics_table(index, console.width)
     if system:
         yield ""
-        yield from _system(system)
+        yield from system_lines(system)
     files = files_line(data)
     if files:
         yield ""
@@ -170,35 +172,38 @@ def metrics_table(index: RunIndex, width: int) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric", no_wrap=True, overflow="ellipsis")
-    for heading in ("last", "at step", "min", "max", "points"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("trend", no_wrap=True)
+    for heading in METRIC_COLUMNS:
+        justify: JustifyMethod = "left" if heading in ("metric", "trend") else "right"
+        table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis")
     blocks = max(8, min(40, width - 70))
-    metrics, _ = _split_metrics(index)
+    metrics, _ = split_metrics(index.summary.metrics)
     for name, metric in list(metrics.items())[:_MAX_ROWS]:
-        table.add_row(
-            terminal.escape(name),
-            terminal.number(metric.last),
-            terminal.number(metric.last_step),
-            terminal.number(metric.min),
-            terminal.number(metric.max),
-            f"{metric.count:,}",
-            f"[cyan]{terminal.sparkline(index.curves[name].value, blocks)}[/]",
-        )
+        table.add_row(*metric_cells(name, metric, index.curves[name], blocks))
     if len(metrics) > _MAX_ROWS:
         table.add_row(f"[dim]… {len(metrics) - _MAX_ROWS} more: --json[/]")
     return table
 
 
-def _split_metrics(index: RunIndex) -> tuple[dict[str, MetricSummary], dict[str, MetricSummary]]:
+def metric_cells(name: str, metric: MetricSummary, curve: Series, blocks: int) -> tuple[str, ...]:
+    """Return a row with `METRIC_COLUMNS` in rich's markup, with a trend of at most ``blocks`` characters."""
+    return (
+        terminal.escape(name),
+        terminal.number(metric.last),
+        terminal.number(metric.last_step),
+        terminal.number(metric.min),
+        terminal.number(metric.max),
+        f"{metric.count:,}",
+        f"[cyan]{terminal.sparkline(curve.value, blocks)}[/]",
+    )
+
+
+def split_metrics(metrics: Mapping[str, MetricSummary]) -> tuple[dict[str, MetricSummary], dict[str, MetricSummary]]:
     """Return the metrics of training, and those of the system, which have no step."""
-    metrics = index.summary.metrics
     system = {name: each for name, each in metrics.items() if name.startswith(SYSTEM) and each.last_step is None}
     return {name: each for name, each in metrics.items() if name not in system}, system
 
 
-def _system(metrics: dict[str, MetricSummary]) -> Iterator[str]:
+def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
     """Yield a line for the machine, the training process and each GPU, with the last measurement."""
     groups: dict[str, list[str]] = {}
     for name, metric in metrics.items():

@@ -301,9 +301,10 @@ def _means(values: Sequence[float], width: int) -> list[float | None]:
     means: list[float | None] = []
     for column in range(columns):
         first, last = column * count // columns, (column + 1) * count // columns
-        every = max(1, (last - first) // 1000)  # a thousand points are enough for a mean
+        every = max(1, (last - first) // 30)  # thirty points are enough for a mean
         finite = [float(value) for value in values[first:last:every] if math.isfinite(value)]
-        means.append(sum(value / len(finite) for value in finite) if finite else None)
+        mean = sum(value / len(finite) for value in finite)
+        means.append(min(max(mean, min(finite)), max(finite)) if finite else None)  # not rounded beyond them
     return means
 
 

@@ -1,0 +1,146 @@
+"""What ``rankzero top`` shows of runs, in rich's markup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from rankzero.cli import terminal
+from rankzero.cli.ls import STATUS_STYLES, describe
+from rankzero.cli.show import METRIC_COLUMNS, metric_cells, split_metrics, system_lines
+from rankzero.cli.top_screen import Asked, Contents
+from rankzero.events.run_info import SYSTEM
+from rankzero.reader.index.summary import MetricSummary, goal_of
+from rankzero.reader.watching import LATELY, WatchedRun, WatchedRuns
+
+_MOST_ROWS = 300
+_MAX_NAME = 20
+_MAX_TEXT = 200
+_METRICS = 2  # in the row of a run
+_BLOCKS = 8  # in their trends
+_METRIC_BLOCKS = 24  # in the table of metrics
+
+
+def contents(watched: WatchedRuns, asked: Asked) -> Contents:
+    """Return what the screen shows."""
+    runs = [run for run in watched.runs.values() if run.summary or run.problem]
+    live = sum(run.is_live for run in runs)
+    ended = [run for run in runs if not run.is_live and time.time() < run.written + LATELY]
+    title = f"{live} running · {len(ended)} ended in the last 24 h · {watched.directory}"
+    chosen = [run for run in runs if run.was_live or run.is_live or (asked.has_ended and run in ended)]
+    matching = [run for run in chosen if _matches(asked.runs, _name(run), _project(run))]
+    shown = {str(run.dir): run for run in sorted(matching, key=_started, reverse=True)[:_MOST_ROWS]}
+    if len(matching) > len(shown):
+        title = f"the newest {len(shown)} of {len(matching)} runs · {title}"
+    selected = shown.get(asked.run or "") or next(iter(shown.values()), None)
+    return Contents(
+        terminal.printable(title),
+        {key: _run_cells(run) for key, run in shown.items()},
+        "\n".join(_facts(selected)) if selected else "[dim]no run is running; a shows those that ended lately[/]",
+        dict(_metric_rows(selected, asked.metrics)) if selected else {},
+    )
+
+
+def _matches(words: str, *texts: str) -> bool:
+    return all(any(word in text.lower() for text in texts) for word in words.lower().split())
+
+
+def _name(run: WatchedRun) -> str:
+    return run.summary.info.name if run.summary else run.dir.name
+
+
+def _project(run: WatchedRun) -> str:
+    return run.summary.info.project if run.summary else run.dir.parent.name
+
+
+def _started(run: WatchedRun) -> float:
+    return run.summary.started if run.summary else run.written
+
+
+def _run_cells(run: WatchedRun) -> dict[str, str]:
+    summary = run.summary
+    took = time.time() - summary.started - summary.paused if summary and run.is_live else summary.took if summary else 0
+    gpu, gpu_memory, cpu, memory = _machine(summary.metrics if summary else {})
+    return {
+        "run": _short(_name(run), _MAX_NAME),
+        "step": terminal.number(summary.step if summary else None),
+        "steps/s": _pace(run),
+        "time": terminal.duration(took),
+        "trackers": ", ".join(_trackers(run)) or ("[green]✓[/]" if run.deliveries else "[dim]–[/]"),
+        "metrics": " ".join(_trends(run)),
+        "gpu": gpu,
+        "gpu mem": gpu_memory,
+        "cpu": cpu,
+        "memory": memory,
+        "project": _short(_project(run), _MAX_NAME),
+    }
+
+
+def _short(text: str, length: int = _MAX_TEXT) -> str:
+    return terminal.escape(terminal.cut(terminal.printable(text), length))
+
+
+def _pace(run: WatchedRun) -> str:
+    if run.summary is None:
+        return "[red]unreadable[/]"
+    if not run.is_live:
+        return f"[{STATUS_STYLES.get(run.summary.status, 'red')}]{_short(run.summary.status, _MAX_NAME)}[/]"
+    speed, idle = run.speed()
+    return f"[yellow]idle {terminal.duration(idle // 60 * 60)}[/]" if idle else terminal.number(speed)
+
+
+def _trackers(run: WatchedRun) -> Iterator[str]:
+    """Yield the states of the trackers that do not have everything."""
+    for key, (each, behind) in run.deliveries.items():
+        if behind or each.position.rejected or each.position.offline:
+            yield describe(key, each, behind)
+
+
+def _trends(run: WatchedRun) -> Iterator[str]:
+    """Yield last values and trends: first of metrics with a goal, then of losses."""
+    summary = run.summary
+    metrics = split_metrics(summary.metrics)[0] if summary else {}
+    definitions = [summary.definitions] if summary else []
+    order = sorted(metrics, key=lambda name: (goal_of(name, definitions) is None, "loss" not in name.lower()))
+    for name in order[:_METRICS]:
+        trend = terminal.sparkline(run.curves[name].value, _BLOCKS) if name in run.curves else ""
+        yield f"{_short(name, _MAX_NAME)} {terminal.number(metrics[name].last)} [cyan]{trend:<{_BLOCKS}}[/]"
+
+
+def _machine(metrics: Mapping[str, MetricSummary]) -> tuple[str, str, str, str]:
+    """Return how much of GPUs and their memory is used on average, and CPU and memory of the training process."""
+    gpu, gpu_memory = (
+        [each.last for name, each in metrics.items() if name.startswith(f"{SYSTEM}gpu") and name.endswith(what)]
+        for what in ("/utilization_percent", "/memory_percent")
+    )
+    cpu, memory = metrics.get(f"{SYSTEM}process/cpu_percent"), metrics.get(f"{SYSTEM}process/memory_gb")
+    return (
+        f"{sum(gpu) / len(gpu):.0f} %" if gpu else "",
+        f"{sum(gpu_memory) / len(gpu_memory):.0f} %" if gpu_memory else "",
+        f"{cpu.last:.0f} %" if cpu else "",
+        f"{memory.last:.1f} GB" if memory else "",
+    )
+
+
+def _facts(run: WatchedRun) -> Iterator[str]:
+    """Yield lines about a run: where it is, its trackers, its machine, and what is wrong."""
+    yield f"[bold]{_short(_name(run))}[/] · {_short(_project(run))} · [dim]{_short(str(run.dir))}[/]"
+    for key, (each, behind) in run.deliveries.items():
+        why = f": [red]{_short(terminal.reason(each.position.problem))}[/]" if each.position.problem else ""
+        yield describe(key, each, behind) + why
+    if run.summary:
+        yield from system_lines(split_metrics(run.summary.metrics)[1])
+        if run.summary.damaged:
+            yield f"[red]{terminal.skipped(run.summary.damaged)}[/]"
+    if run.problem:
+        yield f"[red]{_short(terminal.error_text(run.problem))}[/]"
+
+
+def _metric_rows(run: WatchedRun, words: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the name and the cells of the metrics that have the words."""
+    curves = run.load_curves()
+    metrics = split_metrics(run.summary.metrics)[0] if run.summary else {}
+    for name in [name for name in metrics if name in curves and _matches(words, name)][:_MOST_ROWS]:
+        label = terminal.cut(terminal.printable(name), 2 * _MAX_NAME)
+        cells = metric_cells(label, metrics[name], curves[name], _METRIC_BLOCKS)
+        yield name, dict(zip(METRIC_COLUMNS, cells, strict=True))
