@@ -39,8 +39,8 @@ from rankzero.rundir.positions import Position, load_position, save_position, wa
 from rankzero.rundir.writer_lock import WriterLock
 
 COMMANDS = [
-    "demo", "ls", "show", "compare", "query", "export", "sync", "deliver", "ps", "stop", "clean", "import", "loggers",
-    "check",
+    "demo", "ls", "top", "show", "compare", "query", "export", "sync", "deliver", "ps", "stop", "clean", "import",
+    "loggers", "check",
 ]  # fmt: skip
 
 # A tracker that is a file: what arrived stands in it, line by line. It is down while `path`.down exists.

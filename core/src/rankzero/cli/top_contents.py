@@ -32,11 +32,13 @@ def contents(watched: WatchedRuns, asked: Asked) -> Contents:
     shown = {str(run.dir): run for run in sorted(matching, key=_started, reverse=True)[:_MOST_ROWS]}
     if len(matching) > len(shown):
         title = f"the newest {len(shown)} of {len(matching)} runs · {title}"
+    for what, words in (("runs", asked.runs), ("metrics", asked.metrics)):
+        title += f" · {what} with: {words}" if words else ""
     selected = shown.get(asked.run or "") or next(iter(shown.values()), None)
     return Contents(
         terminal.printable(title),
         {key: _run_cells(run) for key, run in shown.items()},
-        "\n".join(_facts(selected)) if selected else "[dim]no run is running; a shows those that ended lately[/]",
+        "\n".join(_facts(selected)) if selected else f"[dim]no {'such ' * bool(asked.runs)}run is running[/]",
         dict(_metric_rows(selected, asked.metrics)) if selected else {},
     )
 

@@ -106,7 +106,8 @@ class Top(App):  # type: ignore[misc]  # to mypy, Textual is Any
     Table { height: 1fr; scrollbar-size-horizontal: 0; }
     Table:focus { height: 2fr; }
     Table > .datatable--header { background: ansi_default; text-style: bold; }
-    Table:blur > .datatable--cursor { background: ansi_bright_black; }
+    #runs:blur > .datatable--cursor { background: ansi_bright_black; }
+    #metrics:blur > .datatable--cursor { background: ansi_default; }
     #title { padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     #facts { max-height: 40%; padding: 1; }
     #words { display: none; }
