@@ -231,7 +231,7 @@ def test_keys(runs):
         await screen.press("escape")
         await screen.shows("calm-owl", "dapper-fox", "\n train/loss", "\n val/acc")
         await screen.press("slash", *"nothing has this")
-        await screen.shows("no such run is running", "runs with: nothing has this", without=["calm-owl"])
+        await screen.shows("no such run is running", "runs with: nothing has this", without=["\n calm-owl"])
         await screen.press("escape", "q")
         assert screen.app.return_code == 0
         assert newest.is_dir()

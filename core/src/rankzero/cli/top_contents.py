@@ -24,10 +24,10 @@ _METRIC_BLOCKS = 24  # in the table of metrics
 def contents(watched: WatchedRuns, asked: Asked) -> Contents:
     """Return what the screen shows."""
     runs = [run for run in watched.runs.values() if run.summary or run.problem]
-    live = sum(run.is_live for run in runs)
+    live = [run for run in runs if run.is_live]
     ended = [run for run in runs if not run.is_live and time.time() < run.written + LATELY]
-    title = f"{live} running · {len(ended)} ended in the last 24 h · {watched.directory}"
-    chosen = [run for run in runs if run.was_live or run.is_live or (asked.has_ended and run in ended)]
+    title = f"{len(live)} running · {len(ended)} ended in the last 24 h · {watched.directory}"
+    chosen = [*live, *(run for run in ended if run.was_live or asked.has_ended)]
     matching = [run for run in chosen if _matches(asked.runs, _name(run), _project(run))]
     shown = {str(run.dir): run for run in sorted(matching, key=_started, reverse=True)[:_MOST_ROWS]}
     if len(matching) > len(shown):
@@ -94,7 +94,7 @@ def _pace(run: WatchedRun) -> str:
 def _trackers(run: WatchedRun) -> Iterator[str]:
     """Yield the states of the trackers that do not have everything."""
     for key, (each, behind) in run.deliveries.items():
-        if behind or each.position.rejected or each.position.offline:
+        if each.behind or each.position.rejected or each.position.offline:
             yield describe(key, each, behind)
 
 

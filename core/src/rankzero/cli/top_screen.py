@@ -18,6 +18,7 @@ from rankzero.reader.watching import WatchedRuns
 
 _EVERY = 2.0  # seconds
 _SHOWN_EVERY = 0.5  # seconds, while many runs are read for the first time
+_MOST_SLACK = 4  # characters
 _LEFT = ("run", "trackers", "metrics", "project", "metric", "trend")
 
 Rows = Mapping[str, Mapping[str, str]]
@@ -67,14 +68,17 @@ class Table(DataTable):  # type: ignore[misc]  # to mypy, Textual is Any
     def fill(self, rows: Rows) -> None:
         """Show these rows."""
         before, selected, self._shown = self._shown, self.selected, rows
-        if [*before] == [*rows]:
+        if [*before] != [*rows]:
+            self._replace(rows, selected)
+        else:
             for key, cells in rows.items():
                 for heading, cell in cells.items():
                     if cell != before[key][heading]:
-                        text = _text(heading, cell)
-                        is_longer = text.cell_len > self.columns[heading].content_width
-                        self.update_cell(key, heading, text, update_width=is_longer)
-            return
+                        self.update_cell(key, heading, _text(heading, cell))
+        if rows:
+            self._fit()
+
+    def _replace(self, rows: Rows, selected: str | None) -> None:
         self.clear()
         for key, cells in rows.items():
             if not self.columns:
@@ -83,6 +87,16 @@ class Table(DataTable):  # type: ignore[misc]  # to mypy, Textual is Any
             self.add_row(*map(_text, cells, cells.values()), key=key)
         if selected in rows:
             self.move_cursor(row=self.get_row_index(selected))
+
+    def _fit(self) -> None:
+        """Make columns as wide as their longest cells, or a little wider, so that they do not jump to and fro."""
+        for heading, column in [(key.value, column) for key, column in self.columns.items()]:
+            key = max(self._shown, key=lambda each: self.get_cell(each, heading).cell_len)
+            text = self.get_cell(key, heading)
+            width = max(text.cell_len, column.label.cell_len)
+            if not 0 <= column.content_width - width <= _MOST_SLACK:
+                column.content_width = width  # Textual may draw before it measures, and keep what it drew
+                self.update_cell(key, heading, text, update_width=True)
 
 
 def _text(heading: str, markup: str) -> Text:
