@@ -1,7 +1,8 @@
 """Training that goes on from a checkpoint goes on with its run."""
 
+import importlib
 import os
-import subprocess
+import runpy
 import sys
 import tomllib
 from pathlib import Path
@@ -102,14 +103,13 @@ def test_other_fits_do_not_rewind_a_run(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
-def test_lightning_adds_the_callback_to_each_trainer(package):
+def test_lightning_adds_the_callback_to_each_trainer(package, monkeypatch):
+    if package != "lightning.pytorch":  # the script imports only the other one
+        monkeypatch.delitem(sys.modules, "lightning.pytorch")
     project = tomllib.loads((Path(__file__).parents[2] / "core" / "pyproject.toml").read_text())["project"]
-    declared = project["entry-points"][f"{package}.callbacks_factory"]
-    program = (
-        f"import {package}, importlib\n"
-        f"module, name = {declared['rankzero']!r}.split(':')\n"
-        "callback = getattr(importlib.import_module(module), name)()\n"
-        f"assert isinstance(callback, {package}.Callback)\n"
-        f"{package}.Trainer(callbacks=[callback], logger=False, enable_checkpointing=False)\n"
-    )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, capture_output=True)
+    module, name = project["entry-points"][f"{package}.callbacks_factory"]["rankzero"].split(":")
+    monkeypatch.delitem(sys.modules, module)  # it has looked for the package when it was imported
+    callback = runpy.run_module(module)[name]()
+    lightning = importlib.import_module(package)
+    assert isinstance(callback, lightning.Callback)
+    lightning.Trainer(callbacks=[callback], logger=False, enable_checkpointing=False)
