@@ -1,6 +1,7 @@
 """The imports of core run one way, nothing heavy is imported with it, and no tracker is named in it."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import re
@@ -44,6 +45,7 @@ def imports(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def graph():
     found = {}
     for module, path in MODULES.items():

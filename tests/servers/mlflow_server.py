@@ -90,6 +90,26 @@ class MlflowServer:
             self._process = None
 
 
+def shared_directory(tmp_path_factory) -> Path:
+    """Return a directory that all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mlflow"
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+def empty_database(directory: Path) -> Path:
+    """Return a database with MLflow's tables, whose creation takes three seconds; it is made once in a directory."""
+    from mlflow import MlflowClient
+
+    made, path = directory / "made.db", directory / "mlflow.db"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            MlflowClient(f"sqlite:///{made}").search_experiments()
+            shutil.copy(made, path)
+    return path
+
+
 @contextmanager
 def shared_server(directory: Path, database: Path) -> Iterator[MlflowServer]:
     """Yield a server that all processes with this directory share: the first starts it, the last kills it.

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("lightning")
 from integrations.drop_in.hosted import CometBench, MlflowBench, WandbBench
 from integrations.drop_in.local import CsvBench, TensorBoardBench
+from servers import mlflow_server
 from servers.comet_server import CometServer
 from servers.wandb_server import WandbServer
 
@@ -23,12 +24,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
-    """A database with MLflow's tables, which take it three seconds to make."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    return mlflow_server.empty_database(mlflow_server.shared_directory(tmp_path_factory))
 
 
 @pytest.fixture(params=TRACKERS)

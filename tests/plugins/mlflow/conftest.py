@@ -1,42 +1,29 @@
 """Loggers, and one server for all tests, because it takes ten seconds to start."""
 
-import os
 import shutil
 import sys
 
 import pytest
-from filelock import FileLock
-from mlflow import MlflowClient
-from servers.mlflow_server import shared_server
+from servers import mlflow_server as servers
 
 from rankzero_mlflow import MLFlowLogger
 
 
 @pytest.fixture(scope="session")
 def shared_directory(tmp_path_factory):
-    """A directory that all workers of pytest-xdist share."""
-    base = tmp_path_factory.getbasetemp()
-    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mlflow"
-    directory.mkdir(exist_ok=True)
-    return directory
+    return servers.shared_directory(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def empty_database(shared_directory):
-    """A database with MLflow's tables, whose creation takes three seconds."""
-    made, path = shared_directory / "made.db", shared_directory / "mlflow.db"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            MlflowClient(f"sqlite:///{made}").search_experiments()
-            shutil.copy(made, path)
-    return path
+    return servers.empty_database(shared_directory)
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(shared_directory, empty_database):
     directory = shared_directory / "server"
     directory.mkdir(exist_ok=True)
-    with shared_server(directory, empty_database) as server:
+    with servers.shared_server(directory, empty_database) as server:
         yield server
 
 
