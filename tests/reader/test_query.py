@@ -2,16 +2,22 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
+from waiting import A_WHILE
 
 import rankzero
 import rankzero.reader.query
 from rankzero.cli.app import main
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Console, Finish, Metrics, Params, Start, Text, encode
+from rankzero.events.structs import Console, Finish, Metrics, Params, Rewind, Start, Text, encode
 from rankzero.reader.query import query
+from rankzero.waiting import wait_until
 
 
 @pytest.fixture
@@ -67,6 +73,27 @@ def test_events_have_everything_else(ask):
     sql = "select type, step, event->>'$.data[0][0]' from events where run = 'a' and type in ('text', 'console')"
     assert ask(sql)[1] == [("text", 7, "it's"), ("console", None, None)]
     assert ask("select count(*) from events")[1] == [(15,)]
+
+
+def test_events_that_a_rewind_superseded_are_left_out(ask, directory):
+    with open(directory / "digits" / "a" / "journal.jsonl", "ab") as file:
+        file.writelines(
+            map(
+                encode,
+                [
+                    Text(9.5, "note", ["text"], [["kept"]], 3),
+                    Rewind(10.0, 5),
+                    Text(11.0, "note", ["text"], [["new"]], 6),
+                ],
+            )
+        )
+    sql = "select event->>'$.data[0][0]' from events where run = 'a' and type = 'text'"
+    assert ask(sql)[1] == [("kept",), ("new",)]
+
+
+def test_times_can_be_converted(ask):
+    ((_, started),) = ask("select run, to_timestamp(started) from runs where run = 'b'")[1]
+    assert started.timestamp() == 1.0
 
 
 def test_journals_are_read_only_if_the_query_needs_them(ask, directory, monkeypatch):
@@ -139,14 +166,34 @@ def test_of_a_table_that_is_too_wide_all_columns_are_printed(directory, capsys, 
 
 
 def test_json_and_csv_are_printed(directory, capsys):
-    sql = "select run, tags, last from runs join summaries using (run) where metric = 'odd' and run = 'a'"
+    sql = "select run, ['x'] as tags, last from runs join summaries using (run) where metric = 'odd' and run = 'a'"
     assert main(["query", sql, str(directory), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == [{"run": "a", "tags": [], "last": "NaN"}]
+    assert json.loads(capsys.readouterr().out) == [{"run": "a", "tags": ["x"], "last": "NaN"}]
     assert main(["query", sql, str(directory), "--csv"]) == 0
-    assert capsys.readouterr().out == "run,tags,last\na,[],nan\n"
+    assert capsys.readouterr().out == 'run,tags,last\na,"[""x""]",nan\n'
 
 
-def test_a_wrong_query_is_one_line(directory, capsys):
+def test_a_wrong_query_is_explained(directory, capsys):
     assert main(["query", "select nme from runs", str(directory)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line, place, caret = capsys.readouterr().err.splitlines()
     assert 'column "nme" not found' in line
+    assert place[caret.index("^") :].startswith("nme")
+    assert main(["query", " ; ", str(directory)]) == 2
+    assert capsys.readouterr().err == "rankzero: the query is empty\n"
+
+
+def test_ctrl_c_ends_a_query(directory):
+    sql = "select count(*) from range(100000000000) each where hash(range) % 7 = 3"
+    command = [sys.executable, "-m", "rankzero.cli.app", "query", sql, str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        wait_until(lambda: sum(psutil.Process(process.pid).cpu_times()[:2]) > 2.5, A_WHILE)  # DuckDB computes
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=A_WHILE) == (b"", None)
+    assert process.returncode == 130
+
+
+def test_a_query_is_about_the_runs_that_are_named(directory, capsys, monkeypatch):
+    monkeypatch.setenv("RANKZERO_DIR", str(directory))
+    for name in ("run-b", str(directory / "digits" / "b")):
+        assert main(["query", "select run from runs", name, "--csv"]) == 0
+        assert capsys.readouterr().out == "run\nb\n"

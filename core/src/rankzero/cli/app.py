@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(args=arguments, standalone_mode=False)
     except RankzeroError as error:
-        return _fail(str(error), USAGE if isinstance(error, ConfigError | RunNotFoundError) else PROBLEM)
+        status = USAGE if isinstance(error, ConfigError | RunNotFoundError) else PROBLEM
+        return _fail(str(error), status, notes=getattr(error, "__notes__", ()))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except OSError as error:
@@ -124,11 +125,13 @@ def _show_warning(
     terminal.say(f"{category.__name__}: {message}", err=True)
 
 
-def _fail(message: str, status: int, hint: str = "") -> int:
+def _fail(message: str, status: int, hint: str = "", notes: Sequence[str] = ()) -> int:
     if message:  # empty if the help was printed
         line = " ".join(message.split()).replace(": Value error, ", ": ")  # pydantic adds this to typer's messages
         stop = "." if hint and line[-1:] not in ".!?" else ""
         terminal.say(f"rankzero: {line}{stop}{hint}", err=True)
+    for note in "\n".join(notes).splitlines():
+        terminal.say(note, err=True)
     return status
 
 

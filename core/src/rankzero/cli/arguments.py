@@ -21,6 +21,7 @@ To = Annotated[
     list[str] | None,
     typer.Option("--to", metavar="NAME", help="A logger to deliver to, instead of the run's loggers; may be repeated."),
 ]
+DIRECTORY_HELP = "A directory with runs, or the directory, id or name of one run."
 RUN_HELP = "The directory, id or name of a run; may be shortened, also with … as ls prints it."
 Trust = Annotated[
     bool,
@@ -71,6 +72,15 @@ def runs_directory(directory: Path | None) -> Path:
     from rankzero.config.resolving import find_runs_directory
 
     return find_runs_directory()
+
+
+def directory_or_run(wanted: str | None) -> Path:
+    """Return a directory with runs, by default that of all runs; or the directory of a run by its id or name.
+
+    Raises:
+        RunNotFoundError: there is neither such a directory nor such a run.
+    """
+    return runs_directory(None) if wanted is None else Path(wanted) if Path(wanted).is_dir() else chosen_run(wanted)
 
 
 def chosen_run(wanted: str | None) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import Json
+from rankzero.cli.arguments import DIRECTORY_HELP, Json, directory_or_run
+from rankzero.values import to_jsonable
 
 _UNLIMITED = 1_000_000
 _EXACT = 1e6  # larger numbers, such as times, are printed in full
@@ -18,7 +19,9 @@ _EXACT = 1e6  # larger numbers, such as times, are printed in full
 
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="The query.")],
-    directory: Annotated[Path | None, typer.Argument(help="By default the directory of runs.")] = None,
+    directory: Annotated[
+        str | None, typer.Argument(metavar="DIR", help=f"{DIRECTORY_HELP} By default the directory of runs.")
+    ] = None,
     json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     allow_files: Annotated[
@@ -35,11 +38,11 @@ def query(
     from rankzero.reader.query import query as ask
     from rankzero.reader.runs import read_runs
 
-    names, rows = ask(sql, read_runs(directory), allow_files=allow_files)
+    names, rows = ask(sql, read_runs(directory_or_run(directory)), allow_files=allow_files)
     if json:
         terminal.print_json([dict(zip(names, row, strict=True)) for row in rows])
     elif as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *(map(_csv_cell, row) for row in rows)])
     elif names:
         _print(names, rows)
 
@@ -63,6 +66,11 @@ def _print(names: list[str], rows: list[tuple[Any, ...]]) -> None:
             typer.echo("\n".join([*terminal.table_lines({"column": [*columns], "value": row}, console), ""]))
     if not rows:
         terminal.say("no rows", err=True)
+
+
+def _csv_cell(value: Any) -> Any:
+    """Return lists and structures as JSON, as exports have them."""
+    return msgspec.json.encode(to_jsonable(value)).decode() if isinstance(value, list | dict) else value
 
 
 def _shown(value: Any) -> str:

@@ -6,20 +6,19 @@ import getpass
 import os
 import socket
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import runs_directory
+from rankzero.cli.arguments import DIRECTORY_HELP, directory_or_run
 
 _PORT = 8265
 
 
 def view(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A run, or a directory with runs. By default that of all runs.")
+        str | None, typer.Argument(metavar="DIR", help=f"{DIRECTORY_HELP} By default the directory of runs.")
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65000, help="The port; if it is taken, the next free one.")] = _PORT,
     open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
@@ -33,15 +32,13 @@ def view(
     import importlib.util
     import secrets
 
-    from rankzero.errors import PluginNotInstalledError, RunNotFoundError
+    from rankzero.errors import PluginNotInstalledError
 
     if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
         raise PluginNotInstalledError('rankzero view needs a web server: pip install "rankzero[view]"')
     from rankzero.reader.view.server import HOST, bind, serve
 
-    found = runs_directory(directory).resolve()
-    if not found.is_dir():
-        raise RunNotFoundError(f"there is no directory {found}")
+    found = directory_or_run(directory).resolve()
     token = secrets.token_urlsafe(24)
     listening = bind(port)
     number = listening.getsockname()[1]

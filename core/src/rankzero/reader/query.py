@@ -7,16 +7,19 @@ from the journals while DuckDB scans them, so that a query which does not name t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from rankzero.errors import ConfigError
+from rankzero.events.structs import MEDIA_EVENTS
 from rankzero.reader.exporting.arrow import as_stream, point_schema, point_tables, run_table
 from rankzero.reader.exporting.base import RunReader, fitting
 from rankzero.reader.frames import import_or_explain
 from rankzero.reader.index.run_index import index_run
-from rankzero.reader.index.summary import MetricSummary, RunSummary
+from rankzero.reader.index.summary import MetricSummary, RunSummary, goal_of
 from rankzero.reader.runs import as_row
 from rankzero.values import flatten, to_jsonable
 
@@ -44,8 +47,9 @@ def query(sql: str, runs: Sequence[RunSummary], *, allow_files: bool = False) ->
         allow_files: whether the query may read and write files of this machine, and load extensions.
 
     Raises:
-        ConfigError: the query is not valid.
+        ConfigError: the query is empty, or not valid.
         PluginNotInstalledError: DuckDB is not installed.
+        KeyboardInterrupt: the user has pressed Ctrl-C.
     """
     duckdb, pa = import_or_explain("duckdb"), import_or_explain("pyarrow")
     is_safe = {"enable_external_access": False, "lock_configuration": True} if not allow_files else {}
@@ -56,10 +60,36 @@ def query(sql: str, runs: Sequence[RunSummary], *, allow_files: bool = False) ->
         database.register("metrics", _Stream(_metric_schema(pa), lambda: _metrics(pa, runs)))
         database.register("events", _Stream(_event_schema(pa), lambda: _events(pa, runs)))
         try:
-            result = database.execute(sql)
-            return [column[0] for column in result.description or ()], result.fetchall()
+            return _interruptible(database, sql)
         except duckdb.Error as error:
-            raise ConfigError(f"the query failed: {error}") from error
+            raise _explained(error) from error
+
+
+def _interruptible(database: Any, sql: str) -> Result:
+    """Run a query in a thread: DuckDB does not look for signals in the thread that runs it."""
+
+    def run() -> Result:
+        result = database.execute(sql)
+        if result is None:
+            raise ConfigError("the query is empty")
+        return [column[0] for column in result.description or ()], result.fetchall()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            database.interrupt()
+            raise
+
+
+def _explained(error: Exception) -> ConfigError:
+    """Return an error with DuckDB's message in one line, and the place in the query as a note."""
+    message, _, place = f"{error}".partition("\n\nLINE ")
+    explained = ConfigError(f"the query failed: {' '.join(message.split())}")
+    if place:
+        explained.add_note(f"LINE {place}")
+    return explained
 
 
 class _Stream:
@@ -81,7 +111,7 @@ def _params(pa: Any, runs: Sequence[RunSummary]) -> Any:
 
 def _summaries(pa: Any, runs: Sequence[RunSummary]) -> Any:
     rows = [(run, name, metric) for run in runs for name, metric in run.metrics.items()]
-    columns = {
+    columns = {"goal": [goal_of(name, [run.definitions]) for run, name, _ in rows]} | {
         field: pa.array([getattr(metric, field) for _, _, metric in rows], pa.float64() if is_value else pa.int64())
         for field in MetricSummary.__struct_fields__
         for is_value in (field in ("last", "last_time", "min", "max"),)
@@ -116,23 +146,31 @@ def _event_schema(pa: Any) -> Any:
 
 
 def _events(pa: Any, runs: Sequence[RunSummary]) -> Iterator[Any]:
-    """Yield all events that are not metrics, as JSON."""
+    """Yield all events that are not metrics, as JSON, without those that a rewind superseded."""
     rows: list[dict[str, Any]] = []
     for run in runs:
         key = {"project": run.info.project, "run": run.info.id}
-        for chunk in index_run(run.dir).other_lines():
-            rows += [key | event for line in chunk.split(b"\n") if (event := _event(line)) is not None]
+        index = index_run(run.dir)
+        with_rewinds = (chunk for chunk in index.other_lines() if b'"rewind"' in chunk)
+        rewinds = [event for chunk in with_rewinds for event in _events_in(chunk) if event["type"] == "rewind"]
+        for chunk in index.other_lines():
+            rows += [key | event for event in _events_in(chunk) if not _is_superseded(event, rewinds)]
             if len(rows) >= _EVENTS_AT_ONCE:
                 yield pa.Table.from_pylist(rows, _event_schema(pa))
                 rows = []
     yield pa.Table.from_pylist(rows, _event_schema(pa))
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
-    try:
-        event, text = _decode_event(line), line.decode()
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-    if event.type == "metrics":
-        return None
-    return {"type": event.type, "time": event.time, "step": fitting(event.step), "event": text}
+def _events_in(lines: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the events in lines of a journal, without metrics and damaged lines."""
+    for line in lines.split(b"\n"):
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            event, text = _decode_event(line), line.decode()
+            if event.type != "metrics":
+                yield {"type": event.type, "time": event.time, "step": fitting(event.step), "event": text}
+
+
+def _is_superseded(event: dict[str, Any], rewinds: Sequence[dict[str, Any]]) -> bool:
+    """Return whether a run was rewound, after it had logged an event, to a step before that of the event."""
+    step = event["step"] if event["type"] in MEDIA_EVENTS else None
+    return step is not None and any(event["time"] <= each["time"] and step > each["step"] for each in rewinds)
