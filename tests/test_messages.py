@@ -1,4 +1,4 @@
-"""What is said to people whose fingers know another tool."""
+"""Messages: the reason why a delivery fails, and what is said to people whose fingers know another tool."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import rankzero
-from rankzero.messages import _OTHER_NAMES
+from rankzero.messages import _OTHER_NAMES, reason
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "coming-from.md"
 
@@ -48,3 +48,24 @@ def test_what_is_recommended_exists(text):
     assert calls or names
     assert [name for name in calls if not hasattr(rankzero.Run, name)] == []
     assert [name for name in names if name not in ("toml", "integrations") and not hasattr(rankzero, name)] == []
+
+
+_POOL = "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url: /api/2.0 (Caused by "
+_REFUSED = f'{_POOL}NewConnectionError("HTTPConnection(...): Failed to establish: [Errno 111] Connection refused"))'
+
+
+@pytest.mark.parametrize(
+    ("problem", "shown"),
+    [
+        (f"TrackerUnavailableError: API request to http://127.0.0.1:9/api/2.0 failed with exception {_REFUSED}",
+         "cannot reach http://127.0.0.1:9: connection refused"),
+        (f"process 7 on a delivers it: requests.ConnectionError: {_REFUSED}",
+         "process 7 on a delivers it: cannot reach 127.0.0.1:9: connection refused"),
+        ("ReadTimeout: https://me:secret@box.org/a timed out", "cannot reach https://box.org: no answer in time"),
+        ("AccessError: no such\nproject; see https://box.org", "AccessError: no such project; see https://box.org"),
+        ("PermissionError: the pin is wrong", "PermissionError: the pin is wrong"),
+        ("x" * 500, "x" * 399 + "…"),
+    ],
+)  # fmt: skip
+def test_reason(problem, shown):
+    assert reason(problem) == shown

@@ -1525,27 +1525,6 @@ def test_duration(seconds, shown):
     assert terminal.duration(seconds) == shown
 
 
-_POOL = "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url: /api/2.0 (Caused by "
-_REFUSED = f'{_POOL}NewConnectionError("HTTPConnection(...): Failed to establish: [Errno 111] Connection refused"))'
-
-
-@pytest.mark.parametrize(
-    ("problem", "shown"),
-    [
-        (f"TrackerUnavailableError: API request to http://127.0.0.1:9/api/2.0 failed with exception {_REFUSED}",
-         "cannot reach http://127.0.0.1:9: connection refused"),
-        (f"process 7 on a delivers it: requests.ConnectionError: {_REFUSED}",
-         "process 7 on a delivers it: cannot reach 127.0.0.1:9: connection refused"),
-        ("ReadTimeout: https://me:secret@box.org/a timed out", "cannot reach https://box.org: no answer in time"),
-        ("AccessError: no such\nproject; see https://box.org", "AccessError: no such project; see https://box.org"),
-        ("PermissionError: the pin is wrong", "PermissionError: the pin is wrong"),
-        ("x" * 500, "x" * 399 + "…"),
-    ],
-)  # fmt: skip
-def test_reason(problem, shown):
-    assert terminal.reason(problem) == shown
-
-
 @pytest.mark.parametrize(("count", "shown"), [(0, "0 events"), (1, "1 event"), (1200, "1,200 events")])
 def test_counted(count, shown):
     assert terminal.counted(count, "event") == shown

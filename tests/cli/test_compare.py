@@ -7,7 +7,7 @@ import pytest
 from rankzero.capture.environment import Environment, Git, write_environment
 from rankzero.cli.app import main
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Start, encode
+from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Start, Tags, encode
 
 
 @pytest.fixture
@@ -81,6 +81,19 @@ def test_a_table_is_printed_with_a_column_for_each_run(two, capsys):
     assert "┤" in out
 
 
+def test_groups_and_tags_are_shown_and_system_metrics_are_counted(write, capsys):
+    runs = [write("a", {}, [1]), write("b", {}, [2])]
+    with open(f"{runs[1]}/journal.jsonl", "ab") as file:
+        file.write(encode(Tags(10.0, ["wide", "old"])) + encode(Metrics(10.0, None, {"system/cpu": 3.0})))
+    assert main(["compare", *runs]) == 0
+    out = capsys.readouterr().out
+    assert "tags wide, old" in " ".join(out.split())
+    assert "group" not in out
+    assert "1 system metric: --json" in out
+    assert "system/cpu" not in out
+    assert compared(runs, capsys)["runs"][1]["tags"] == ["wide", "old"]
+
+
 def test_runs_without_metrics_and_environment_are_compared(write, capsys):
     assert compared([write("a", {}, []), write("b", {}, [1])], capsys)["metrics"]["acc"]["runs"][0] is None
     assert main(["compare", write("c", {}, [], name="[bold]same"), write("d", {}, [], name="[bold]same")]) == 0
@@ -97,7 +110,10 @@ def test_names_and_values_of_others_are_escaped(write, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [([], "name two runs or more"), (["--plot", "val/los"], "there is no metric 'val/los'. Did you mean 'val/loss'")],
+    [
+        ([], "name two or more different runs"),
+        (["--plot", "val/los"], "there is no metric 'val/los'. Did you mean 'val/loss'"),
+    ],
 )
 def test_wrong_usage_is_said(two, capsys, arguments, says):
     runs = two if arguments else two[:1]

@@ -34,6 +34,8 @@ def runs(tmp_path):
 def test_runs_are_in_the_order_of_their_starts_and_broken_ones_are_named(runs, tmp_path):
     assert [run.info.id for run in runs] == ["a", "bb", "ccc"]
     assert [run.info.id for run in runs[1:]] == ["bb", "ccc"]
+    assert list(runs[1:].to_pandas()["run"]) == ["bb", "ccc"]
+    assert len(repr(runs[0])) < 200
     assert [*runs.unreadable] == [tmp_path / "broken"]
     assert repr(runs) == "Runs(3 runs)"
 

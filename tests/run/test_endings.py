@@ -11,6 +11,8 @@ from servers.file_logger import calls, fail, rows
 from servers.training import TESTS, Training
 from waiting import SOON, until
 
+from rankzero.reader.run_data import read_run
+
 
 @pytest.fixture
 def training(tmp_path):
@@ -40,6 +42,9 @@ def test_a_process_that_ends_ends_its_runs(training, ending, exit_status, status
     returned, _, _ = training.run(f"run = begin()\nrun.log_metrics({{'loss': 1.0}})\n{ending}")
     assert (returned, training.statuses(), finalized(training)) == (exit_status, [status], [status])
     assert rows(training.tracker)[0] == (0, {"loss": 1.0})
+    raised = {"ValueError": "ValueError", "SIGINT": "KeyboardInterrupt"}
+    error = next((error for cause, error in raised.items() if cause in ending), "")
+    assert read_run(training.run_dir).error.partition(":")[0] == error
 
 
 def test_what_tests_start_can_be_interrupted_where_sigint_came_ignored():

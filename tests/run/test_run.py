@@ -537,6 +537,23 @@ def test_a_with_block_says_how_the_run_ended(begin, tracker, error, status):
     assert [call["status"] for call in calls(tracker, "finalize")] == [status]
 
 
+def test_a_run_keeps_the_exception_that_ended_it(begin):
+    def work(**options):
+        with begin(**options) as run:
+            raise MemoryError("no memory\nat all" + "!" * 9999)
+        return run
+
+    with pytest.raises(MemoryError):
+        work(run_id="big")
+    run = begin(run_id="big")
+    assert rankzero.read_run(run.dir).error == ""
+    with pytest.raises(MemoryError), run:
+        raise MemoryError("no memory\nat all" + "!" * 9999)
+    error = rankzero.read_run(run.dir).error
+    assert error.startswith("MemoryError: no memory\nat all!!!")
+    assert len(error) == 2000
+
+
 def test_finalize_notes_a_status_and_finish_ends_with_it(run, tracker):
     run.finalize("failed")
     run.log_metrics({"loss": 1.0})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
+
+from rankzero.errors import TrackerUnavailableError
 
 log = logging.getLogger("rankzero.warnings")
 
@@ -75,6 +78,35 @@ def describe(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:
         return type(error).__name__
+
+
+_EXCEPTION = r"(?:^|(?<=\s))(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Timeout)): "
+_URL = r"(\w+://)(?:[^\s/'\"]*@)?([^\s/'\"()<>,;]+)"
+_HOST = r"host='([^']+)', port=(\d+)"
+_CAUSES = {
+    "connection refused": "connection refused",
+    "name or service not known|name resolution|nodename nor servname|getaddrinfo failed": "unknown host name",
+    "network is unreachable|no route to host": "no route to the host",
+    "certificate verify failed": "its certificate is not trusted",
+    "connection reset|connection aborted|remote end closed|server disconnected": "the connection was lost",
+    "timed out|timeout": "no answer in time",
+}
+"""Pattern of an HTTP client's error message → the reason to print."""
+
+
+def reason(problem: str, length: int = 400) -> str:
+    """Shorten the error of a delivery to one readable line; ``courier.log`` and ``--json`` have all of it."""
+    text = " ".join(problem.split())
+    found = re.search(_EXCEPTION, text)
+    before, after = (text[: found.start()], text[found.end() :]) if found else ("", text)
+    url, host = re.search(_URL, after), re.search(_HOST, after)
+    address = "".join(url.groups()) if url else ":".join(host.groups()) if host else ""
+    why = next((short for words, short in _CAUSES.items() if re.search(words, after, re.IGNORECASE)), None)
+    if address and why:
+        text = f"{before}cannot reach {address}: {why}"
+    elif found and found[1] == TrackerUnavailableError.__name__:  # the state says it already
+        text = before + after
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def nearest(word: str, candidates: Iterable[str], similarity: float = SIMILAR) -> str | None:

@@ -16,7 +16,7 @@ from reader.page.scenes import (
     write_run,
 )
 
-from rankzero.events.structs import Finish, Metrics, Text
+from rankzero.events.structs import Finish, Metrics, Params, Rewind, Text
 from rankzero.reader.page.html import write_page
 
 pytestmark = pytest.mark.browser
@@ -259,6 +259,10 @@ def test_the_filter_compares_whole_values_and_each_word_must_fit(open_page, tmp_
         "project=project lr=0.15": "two",
         "lr=0.1[5]": "two",
         "^t seed=1": "two",
+        "lr<0.15": "three one",
+        "lr>=0.1 lr<=0.1 seed<10": "one",
+        "loss>2": "",
+        "loss<2 seed>1": "three",
         "tag=": "",
         "w (": "two",
     }.items():
@@ -502,6 +506,32 @@ def test_resumes_rewinds_and_ends_are_marked_and_rewound_points_are_drawn_on_req
     assert drawing(page) == survived
     plain = write_run(tmp_path / "plain", *rows(60))
     assert open_page(write(plain)).get_by_role("button", name="rewound", exact=True).count() == 0
+
+
+def test_details_say_what_happened_to_a_run(open_page, tmp_path, write):
+    source = write_run(tmp_path, *rows(10), name="source")
+    fork = write_run(
+        tmp_path,
+        *rows(5),
+        Params(BEGAN, {"forked_from": {"run": source.name, "step": 4}}),
+        *(Metrics(BEGAN + 100 + step, step, {"train/loss": 1.0}) for step in range(5, 10)),
+        Rewind(BEGAN + 101, 5),
+        Finish(BEGAN + 102, "failed", "RuntimeError: <b>no memory"),
+        name="fork",
+        number=1,
+    )
+    page = open_page(write(source, fork), "#tab=details")  # of the newest run
+    heading = page.locator(".details .run")
+    text = heading.inner_text()
+    assert "forked from source at step 4" in text
+    assert re.search(r"rewound .* to step 5", text)
+    assert "RuntimeError: <b>no memory" in text
+    page.keyboard.press("1")
+    wait_for_curves(page)
+    page.evaluate(REMEMBER_TEXTS)
+    page.get_by_title("Draw only this run").first.click()
+    page.get_by_label("X-axis").select_option("relative")
+    until(page, "window.texts.includes('46 s')")  # without the copied points, which took no time here
 
 
 def test_dark_and_light(open_page, three):

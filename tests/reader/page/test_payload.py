@@ -220,6 +220,9 @@ def test_the_command_writes_a_page_and_says_where(tmp_path, monkeypatch, capsys)
     (tmp_path / "pages").mkdir()
     assert main(["page", str(run_dir), "-o", "pages"]) == 0
     assert capsys.readouterr().out.startswith("pages/amber-otter.html")
+    (tmp_path / "train.py").write_text("the only copy")
+    assert main(["page", "runs", "-o", "train.py"]) == 2
+    assert "must end in .html" in capsys.readouterr().err
     assert main(["page", "runs", "-o", "pages/all.html"]) == 0
     assert len(as_json(blocks_of(tmp_path / "pages/all.html")["manifest"])["runs"]) == 2
     assert "has 2 runs" in capsys.readouterr().out

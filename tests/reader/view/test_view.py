@@ -126,6 +126,14 @@ def test_new_runs_are_found_and_keep_their_numbers(client, tmp_path, monkeypatch
     assert {key: each["name"] for key, each in news(client).items()} == {"0": "first", "1": "second"}
 
 
+def test_details_have_what_was_logged_since_anyone_asked(client, tmp_path):
+    run_dir = write_run(tmp_path, Text(BEGAN, "note", ["value"], [["first"]], 1))
+    client.get(f"/{TOKEN}/")
+    append(run_dir, Text(BEGAN, "note", ["value"], [["second"]], 2))
+    (note,) = client.get(f"/{TOKEN}/details/0").json()["media"]
+    assert [item["rows"] for item in note["items"]] == [[["first"]], [["second"]]]
+
+
 def test_media_are_sent_in_ranges_and_only_from_the_run(client, tmp_path):
     run_dir = write_full_run(tmp_path)
     (tmp_path / "secret.png").write_bytes(b"secret")

@@ -10,6 +10,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run
 from rankzero.cli.ls import STATUS_STYLES
+from rankzero.events.run_info import SYSTEM
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +41,7 @@ def compare(
 
     directories = list(dict.fromkeys(chosen_run(run).resolve() for run in runs))
     if len(directories) < 2:
-        raise typer.BadParameter("name two runs or more")
+        raise typer.BadParameter("name two or more different runs")
     indexes = [index_run(each) for each in directories]
     found = compared([index.summary for index in indexes])
     if json:
@@ -67,14 +68,21 @@ def _parts(found: Comparison) -> Iterator[RenderableType]:
             yield _table(title, found, {name: [_shown(each) for each in row] for name, row in values.items()})
         if title == "parameter" and found.same_params:
             yield f"[dim]{terminal.counted(found.same_params, 'parameter')} the same[/]"
-    if found.metrics:
+    if metrics := dict(_metrics(found)):
         yield ""
-        yield _table("metric", found, dict(_metrics(found)))
+        yield _table("metric", found, metrics)
+    if system := sum(name.startswith(SYSTEM) for name in found.metrics):
+        yield f"[dim]{terminal.counted(system, 'system metric')}: --json, or --plot NAME[/]"
 
 
 def _facts(found: Comparison) -> dict[str, list[str]]:
+    labels = {
+        "project": [run.info.project for run in found.runs],
+        "group": [run.info.group or "" for run in found.runs],
+        "tags": [", ".join(run.tags) for run in found.runs],
+    }
     return {
-        "project": [terminal.escape(run.info.project) for run in found.runs],
+        **{name: list(map(terminal.escape, each)) for name, each in labels.items() if any(each)},
         "status": [f"[{STATUS_STYLES.get(run.status, 'red')}]{terminal.escape(run.status)}[/]" for run in found.runs],
         "started": [terminal.when(run.started) for run in found.runs],
         "took": [terminal.duration(run.took) for run in found.runs],
@@ -84,6 +92,8 @@ def _facts(found: Comparison) -> dict[str, list[str]]:
 
 def _metrics(found: Comparison) -> Iterator[tuple[str, list[str]]]:
     for name, row in found.metrics.items():
+        if name.startswith(SYSTEM):
+            continue
         yield name, _numbers(row, "last")
         if found.goal(name):
             yield f"{name} (best)", _marked(found.best(name), is_least=found.goal(name) == "minimize")
@@ -138,7 +148,19 @@ def _as_json(found: Comparison) -> dict[str, Any]:
 
     return {
         "runs": [
-            {"id": run.info.id, "name": run.info.name, "dir": str(run.dir), "status": run.status} for run in found.runs
+            {
+                "id": run.info.id,
+                "name": run.info.name,
+                "project": run.info.project,
+                "dir": str(run.dir),
+                "group": run.info.group,
+                "tags": run.tags,
+                "status": run.status,
+                "started": run.started,
+                "took": run.took,
+                "step": run.step,
+            }
+            for run in found.runs
         ],
         "params": found.params,
         "environment": found.environment,

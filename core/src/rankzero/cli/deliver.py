@@ -18,7 +18,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import To, Trust, consent, runs_directory
 from rankzero.cli.sync import deliver_now, poll, progress_bars
-from rankzero.messages import OnceWarner
+from rankzero.messages import OnceWarner, reason
 from rankzero.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Watch:
             bars.remove_task(bar)
             del self._jobs[destination]
             if job.shortfall and (why := job.failure):  # without one, the run was resumed since
-                log.warning("%s: %s; tried again in %.0f s", job.title, terminal.reason(why), _TRY_AGAIN_AFTER)
+                log.warning("%s: %s; tried again in %.0f s", job.title, reason(why), _TRY_AGAIN_AFTER)
                 self._not_before[destination] = time.monotonic() + _TRY_AGAIN_AFTER
             elif left_out := job.rejection or job.damage:
                 log.warning("%s is delivered; %s", job.title, left_out)

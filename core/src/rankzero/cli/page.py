@@ -11,6 +11,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, chosen_runs
 
+_SUFFIXES = (".html", ".htm")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", re.IGNORECASE)
 
 
@@ -22,7 +23,9 @@ def page(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The file or directory to write to. By default a file with the name of the run."
+            "--output",
+            "-o",
+            help="The .html file or directory to write to. By default a file with the name of the run.",
         ),
     ] = None,
     max_media: Annotated[
@@ -48,6 +51,8 @@ def page(
     directory = output if output is not None and output.is_dir() else (output or Path()).parent
     if not directory.is_dir():
         raise typer.BadParameter(f"there is no directory {directory}: make it, or set another --output")
+    if output is not None and output != directory and output.suffix.lower() not in _SUFFIXES:
+        raise typer.BadParameter(f"--output {output} must end in .html, or be a directory that exists")
     found, unreadable = [], []
     for run_dir in chosen_runs(runs):
         try:

@@ -10,6 +10,7 @@ import typer
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import Json, runs_directory
+from rankzero.messages import reason
 
 if TYPE_CHECKING:
     from rankzero.delivery.active_couriers import CourierAtWork
@@ -59,7 +60,7 @@ def _print(couriers: list[CourierAtWork]) -> None:
     for each, row in zip(couriers, rows, strict=True):
         typer.echo(row)
         if each.problem:
-            terminal.say(f"  {terminal.reason(each.problem, console.width - 2)}")
+            terminal.say(f"  {reason(each.problem, console.width - 2)}")
 
 
 def _delivered(each: CourierAtWork) -> str:

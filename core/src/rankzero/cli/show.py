@@ -14,6 +14,7 @@ from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
 from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
 from rankzero.events.run_info import SYSTEM
+from rankzero.messages import reason
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod, RenderableType
@@ -105,6 +106,8 @@ def _heading(data: RunData) -> Iterator[str]:
     ]
     facts = [terminal.when(data.started), terminal.duration(data.took), *filter(None, labels)]
     yield f"[dim]{terminal.escape(' · '.join(facts))}[/]"
+    if data.error:
+        yield f"[red]{terminal.escape(terminal.cut(' '.join(data.error.split()), _MAX_TEXT))}[/]"
     if history := " · ".join(_history(data)):
         yield f"[dim]{history}[/]"
     yield f"[dim]{terminal.escape(str(data.dir))}[/]"
@@ -251,7 +254,7 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
     table.add_column("", overflow="fold")
     run = terminal.escape(terminal.argument(_reference(data)))
     for key, each in deliveries.items():
-        notes = [_red(terminal.reason(each.position.problem))] if each.position.problem else []
+        notes = [_red(reason(each.position.problem))] if each.position.problem else []
         if each.position.rejected:
             notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
         if each.behind and not _has_courier(data, key):
@@ -298,6 +301,7 @@ def _as_json(data: RunData, metrics: Mapping[str, MetricSummary], deliveries: di
         "tags": data.tags,
         "notes": data.info.notes,
         "status": data.status,
+        "error": data.error or None,
         "started": data.started,
         "finished": data.finished,
         "updated": data.updated,

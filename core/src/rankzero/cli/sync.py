@@ -10,6 +10,7 @@ import typer
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import Options, To, Trust, chosen_run, consent, load_hooks, parse_options
+from rankzero.messages import reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +167,7 @@ def poll(job: SyncJob, bars: Any, task: Any) -> bool:
     """Poll a sync job, and show how far it is; return whether it is over."""
     is_over = job.poll()
     position, target = job.position, job.target
-    note = "another courier delivers it" if job.is_elsewhere else terminal.reason(position.problem or "")
+    note = "another courier delivers it" if job.is_elsewhere else reason(position.problem or "")
     bars.update(task, total=target, completed=min(position.offset, target), note=terminal.escape(note))
     return is_over
 
@@ -178,7 +179,7 @@ def _report(job: SyncJob, lines_before: int, hint: str) -> bool:
     why, rejection = job.shortfall, job.rejection
     if why:
         behind = terminal.counted(events_behind(job.run_dir, job.position), "event")
-        terminal.say(f"{job.title}: {behind} not delivered: {terminal.reason(why)}", err=True)
+        terminal.say(f"{job.title}: {behind} not delivered: {reason(why)}", err=True)
     if rejection:
         terminal.say(f"{job.run_name}: {rejection}", err=True)
     if damage := job.damage:

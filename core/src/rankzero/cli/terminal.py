@@ -25,19 +25,6 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\
 """Control characters, characters that change the direction of text, and lone surrogates."""
 _MAX_PLOT_WIDTH = 100
 _UNLIMITED = 10_000
-_MAX_REASON = 400
-_EXCEPTION = re.compile(r"(?:^|(?<=\s))(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Timeout)): ")
-_URL = re.compile(r"(\w+://)(?:[^\s/'\"]*@)?([^\s/'\"()<>,;]+)")
-_HOST = re.compile(r"host='([^']+)', port=(\d+)")
-_CAUSES = {
-    "connection refused": "connection refused",
-    "name or service not known|name resolution|nodename nor servname|getaddrinfo failed": "unknown host name",
-    "network is unreachable|no route to host": "no route to the host",
-    "certificate verify failed": "its certificate is not trusted",
-    "connection reset|connection aborted|remote end closed|server disconnected": "the connection was lost",
-    "timed out|timeout": "no answer in time",
-}
-"""Pattern of an HTTP client's error message → the reason to print."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -160,22 +147,6 @@ def _table(columns: Mapping[str, Sequence[str]], folded: str, right: str) -> Tab
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table
-
-
-def reason(problem: str, length: int = _MAX_REASON) -> str:
-    """Shorten the error of a delivery to one readable line; ``courier.log`` and ``--json`` have all of it."""
-    from rankzero.errors import TrackerUnavailableError
-
-    text = " ".join(problem.split())
-    found = _EXCEPTION.search(text)
-    before, after = (text[: found.start()], text[found.end() :]) if found else ("", text)
-    where = _URL.search(after) or _HOST.search(after)
-    why = next((short for words, short in _CAUSES.items() if re.search(words, after, re.IGNORECASE)), None)
-    if where and why:
-        text = f"{before}cannot reach {(':' if where.re is _HOST else '').join(where.groups())}: {why}"
-    elif found and found[1] == TrackerUnavailableError.__name__:  # the state says it already
-        text = before + after
-    return cut(text, length)
 
 
 def error_text(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import Protocol
 from rankzero.config.prepared import PreparedLogger
 from rankzero.delivery.waiting_progress import WaitingProgress
 from rankzero.journal.opening import open_journal
+from rankzero.messages import reason
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, describe_rejected, load_position, wake
 
@@ -211,7 +212,7 @@ def _describe_undelivered(
         yield describe_rejected(run_dir, key, position.rejected)
     if position.offset >= target:
         return
-    why = f" ({position.problem})" if position.problem else ""
+    why = f" ({reason(position.problem)})" if position.problem else ""
     count = _count_lines(run_dir / JOURNAL, position.offset, target)
     events = f"{count:,} event{'s' * (count != 1)}"
     lacks = f"{key} lacks {events} of the run{why}. Nothing is lost"

@@ -454,6 +454,8 @@ class Finish(Event, frozen=True):
     """The run ended; the courier finalizes and closes the logger."""
 
     status: str
+    error: str = ""
+    """The exception that ended the run, as ``Type: message``."""
 
     is_logged = False
 

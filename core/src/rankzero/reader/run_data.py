@@ -129,6 +129,8 @@ class RunData:
     is on another machine)."""
     finished: float | None = None
     """Unix time in seconds; None if the run did not finish."""
+    error: str = ""
+    """The exception that ended the run, as ``Type: message``."""
     updated: float = 0.0
     """The time of the last event, Unix time in seconds."""
     paused: float = 0.0
@@ -349,7 +351,7 @@ class JournalReader:
             case Start():
                 self._take_start(event)
             case Finish():
-                run.status, run.finished = event.status, event.time
+                run.status, run.finished, run.error = event.status, event.time, event.error
             case Params():
                 _merge(run.params, event.params())
             case Files():
@@ -386,7 +388,7 @@ class JournalReader:
 
     def _take_start(self, start: Start) -> None:
         run = self.run
-        run.finished = None
+        run.finished, run.error = None, ""
         if start.resumed and run.updated:
             run.paused += max(0.0, start.time - run.updated)
         run.starts.append(start)

@@ -33,9 +33,10 @@ class Runs(Sequence[RunSummary]):
     @overload
     def __getitem__(self, index: int) -> RunSummary: ...
     @overload
-    def __getitem__(self, index: slice) -> list[RunSummary]: ...
-    def __getitem__(self, index: int | slice) -> RunSummary | list[RunSummary]:
-        return self._runs[index]
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> RunSummary | Runs:
+        found = self._runs[index]
+        return found if isinstance(found, RunSummary) else Runs(found, {})
 
     def __len__(self) -> int:
         return len(self._runs)

@@ -25,10 +25,10 @@ _STOPS = ("TrialPruned",)  # of Optuna: the study ended a trial that went well
 class Endable(Protocol):
     """A run, as this module uses it."""
 
-    def end_with_process(self, status: str | None, timeout: float) -> None:
+    def end_with_process(self, status: str | None, timeout: float, error: BaseException | None = None) -> None:
         """End the run, waiting at most ``timeout`` seconds for its delivery.
 
-        Without a status, the run uses the last one of `Run.finalize`.
+        Without a status, the run uses the last one of `Run.finalize`. ``error`` is the exception that ends the process.
         """
 
     def after_fork(self) -> None:
@@ -123,23 +123,24 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _at_exit() -> None:
-    _end_all(_status_at_exit(), max(_open_runs.values(), default=_LONGEST))
+    error = _exception_at_exit()
+    _end_all(status_after(error), max(_open_runs.values(), default=_LONGEST), error)
 
 
-def _end_all(status: str | None, timeout: float) -> None:
+def _end_all(status: str | None, timeout: float, error: BaseException | None = None) -> None:
     deadline = time.monotonic() + timeout
     for run in list(_open_runs):
-        run.end_with_process(status, max(0.0, deadline - time.monotonic()))
+        run.end_with_process(status, max(0.0, deadline - time.monotonic()), error)
     while _ended_runs:
         _ended_runs.pop().wait_with_process(max(0.0, deadline - time.monotonic()))
 
 
-def _status_at_exit() -> str | None:
+def _exception_at_exit() -> BaseException | None:
     # The interpreter stores the exception that ended the script; in a notebook it may be an old one. That IPython is
     # imported does not mean that this is a notebook: SDKs import it.
     if hasattr(sys, "ps1") or ipython_shell() is not None:
         return None
-    return status_after(sys.exception() or getattr(sys, "last_value", None))
+    return sys.exception() or getattr(sys, "last_value", None)
 
 
 def _after_fork() -> None:

@@ -90,6 +90,7 @@ _LARGEST_INLINE_ARRAY = 1000
 _DEVICE_TIMEOUT = 30.0
 _FULL_DISK_TIMEOUT = 5.0  # seconds to retry lines that could not be written to the journal
 _LONGEST_TIMEOUT = 1e9  # seconds
+_LONGEST_ERROR = 2000  # characters
 _STATUSES = ("success", "finished", "failed", "aborted", "killed", "crashed")
 _LAST_LOOK = 0.1  # seconds to wait for checkpoints that a thread of the framework is still writing
 _now = time.time
@@ -141,6 +142,7 @@ class Run(Verbs):
         self._loop_step: Callable[[], int | None] | None = None
         self._step = -1
         self._status = "success"
+        self._error = ""
         self._is_ending = False
         self._is_finished = False
         self._waits_at_exit = False
@@ -659,7 +661,7 @@ class Run(Verbs):
         if self._system_metrics is not None:
             self._system_metrics.stop()
         self._status = status
-        self._record(Finish(_now(), status))
+        self._record(Finish(_now(), status, self._error))
         self._is_finished = True
         self._is_plain = False
         try:
@@ -743,13 +745,20 @@ class Run(Verbs):
     ) -> None:
         if self._console is not None and isinstance(error, Exception | KeyboardInterrupt):
             self._console.receive_error(error)
+        self._note_error(error)
         self.finish(endings.status_after(error))
+
+    def _note_error(self, error: BaseException | None) -> None:
+        """Keep the exception that ends the run, for its last event."""
+        if error is not None and endings.status_after(error):
+            self._error = describe(error)[:_LONGEST_ERROR]
 
     # For rankzero.run.endings
 
-    def end_with_process(self, status: str | None, timeout: float) -> None:
+    def end_with_process(self, status: str | None, timeout: float, error: BaseException | None = None) -> None:
         """End the run with the process, in at most ``timeout`` seconds, less if a tracker is unavailable."""
         self.finish_timeout = timeout
+        self._note_error(error)
         self.finish(status)
 
     def is_delivering(self) -> bool:

@@ -111,14 +111,14 @@ class MlflowSession(FileSession):
         if self._is_direct:
             end_at_exit(self)
 
-    def end_with_process(self, status: str | None, timeout: float) -> None:
+    def end_with_process(self, status: str | None, timeout: float, error: BaseException | None = None) -> None:
         """End the run, because the process ends."""
         self.client = CheckedClient(self._uri, has_courier=True)  # it does not retry for minutes
         try:
             self.finish(self._status if status is None else STATUSES.get(status, STATUSES["failed"]), now())
-        except Exception as error:  # the process must still end other runs
+        except Exception as failure:  # the process must still end other runs
             forget(self)
-            rank_zero_warn(f"the run stays RUNNING in MLflow, because ending it failed: {error}")
+            rank_zero_warn(f"the run stays RUNNING in MLflow, because ending it failed: {failure}")
 
     def after_fork(self) -> None:
         """Do nothing: the parent process ends the run."""

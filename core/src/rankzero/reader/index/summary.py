@@ -103,6 +103,9 @@ class RunSummary(msgspec.Struct, frozen=True):
     damaged: _Count
     """How many of them are damaged."""
 
+    def __repr__(self) -> str:
+        return f"RunSummary({self.info.name!r}, {self.status!r}, {len(self.metrics)} metrics, dir={self.info.dir!r})"
+
     @property
     def dir(self) -> Path:
         """The run's directory."""

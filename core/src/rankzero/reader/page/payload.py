@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from rankzero.messages import reason
 from rankzero.reader.index.summary import MetricSummary, goal_of
 from rankzero.reader.page.contents import Files, details, media_keys, read_media
 from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
@@ -123,6 +124,7 @@ def run_entry(run: PageRun) -> dict[str, Any]:
         "tags": contents.tags,
         "notes": info.notes,
         "status": contents.status,
+        "error": contents.error,
         "started": info.started,
         "took": contents.took,
         "params": {name: _param(value) for name, value in flatten(contents.params)},
@@ -190,7 +192,7 @@ def _deliveries(run: RunData) -> Iterator[dict[str, Any]]:
             "state": state,
             "behind": max(0, run.lines - position.line) if each.behind else 0,
             "rejected": position.rejected,
-            "problem": position.problem,
+            "problem": position.problem and reason(position.problem),
             "view": position.view,
         }
 

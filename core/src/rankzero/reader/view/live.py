@@ -75,6 +75,7 @@ class LiveRun:
 
     def details(self) -> bytes:
         """Return the JSON of what is shown when the run is opened."""
+        self.update()
         files = _LinkedFiles(self._index.dir, f"media/{self.number}/")
         return as_json(to_jsonable(details(self.page_run().contents, files)))
 

@@ -68,6 +68,7 @@ function build() {
     h("header", { className: "top" },
       h("h1", {}, named(document.title)),
       h("div", { role: "tablist", className: "tabs", "aria-label": "views" }, Object.values(controls.tabs)),
+      manifest.live ? liveState : null,
       iconButton("Dark or light", "◐", switchTheme),
       iconButton("Keyboard shortcuts", "?", () => help.showModal())),
     h("div", { className: "bar", role: "toolbar", "aria-label": "controls" },
@@ -80,7 +81,7 @@ function build() {
         controls.reset, controls.groups),
       h("span", { className: "for-runs" }, field("Value", controls.stat), h("button", { type: "button", on: { click: chooseAll } }, "Draw all"), h("button", { type: "button", on: { click: () => set({ runs: [] }) } }, "Draw none"))),
     h("div", { className: "body" }, controls.runs, controls.panel),
-    h("footer", { className: "note" }, manifest.live ? liveState : `Written by rankzero ${when(manifest.made)}.`, isThinned() ? ` ${THINNED}` : null),
+    h("footer", { className: "note" }, manifest.live ? null : `Written by rankzero ${when(manifest.made)}.`, isThinned() ? ` ${THINNED}` : null),
     tip, help, viewer);
 }
 
@@ -160,7 +161,7 @@ const ACTIONS = {
   r: () => set({ zoom: null }),
   c: closeGroups,
   a: () => (state.runs?.length === manifest.runs.length ? set({ runs: null }) : chooseAll()),
-  n: () => set({ tab: "details", run: (state.run + 1) % manifest.runs.length }),
+  n: () => set({ tab: "details", run: (detailedRun() + 1) % manifest.runs.length }),
   d: switchTheme,
   "?": () => help.showModal(),
 };

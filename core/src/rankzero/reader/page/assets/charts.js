@@ -317,14 +317,15 @@ function widthOf(u, labels) {
 
 // A curve on the chosen axis: x ascending, and y with null where nothing is drawn.
 function line(curve, axis) {
-  const { started } = manifest.runs[curve.run];
+  const { started, params } = manifest.runs[curve.run];
+  const isCopied = (index) => axis === "relative" && "forked_from/run" in params && curve.time[index] < 0;
   const column = { step: curve.step, epoch: curve.epoch, relative: curve.time, wall: curve.time }[axis];
   const shift = axis === "wall" ? started : 0;
   const points = [];
   if (column) {
     for (let index = 0; index < column.length; index += 1) {
       const x = column[index] + shift;
-      if (Number.isFinite(x) && !(state.logx && axis !== "wall" && x <= 0)) points.push(index);
+      if (Number.isFinite(x) && !isCopied(index) && !(state.logx && axis !== "wall" && x <= 0)) points.push(index);
     }
     const isSorted = points.every((each, index) => !index || column[points[index - 1]] <= column[each]);
     if (!isSorted) points.sort((one, other) => column[one] - column[other] || one - other);

@@ -2,12 +2,14 @@
 
 const detailsPanel = h("div", { className: "details" });
 
+const detailedRun = () => (state.run in manifest.runs ? state.run : manifest.runs.length - 1);
+
 async function showDetails() {
-  const number = state.run in manifest.runs ? state.run : 0;
+  const number = detailedRun();
   const run = manifest.runs[number];
   if (!run) return;
   const found = await loadDetails(number);
-  if (number !== (state.run in manifest.runs ? state.run : 0)) return;
+  if (number !== detailedRun()) return;
   const select = h("select", { "aria-label": "run", on: { change: ({ target }) => set({ run: Number(target.value) }) } },
     manifest.runs.map((each, index) => h("option", { value: index, selected: index === number }, cut(each.name, 60))).reverse());
   fill(detailsPanel,
@@ -31,9 +33,22 @@ function heading(run, index) {
   return h("header", { className: "run" },
     h("h2", {}, swatch(index), named(run.name), " ", statusBadge(run.status)),
     h("p", { className: "note" }, labels.map((each) => [named(cut(each, 80)), " · "]), `${when(run.started)} · ${duration(run.took)}`),
+    pastOf(run).map((each) => h("p", { className: "note" }, each)),
+    run.error ? h("p", { className: "warning" }, named(cut(run.error, 1000), { title: "" })) : null,
     h("p", { className: "note" }, named(run.dir), " · ", named(run.id)),
     run.notes ? h("p", {}, named(run.notes)) : null);
 }
+
+// What happened to a run, besides its end
+function pastOf({ params, marks }) {
+  const source = params["forked_from/run"];
+  return [
+    source && `forked from ${nameOf(source)} at step ${number(params["forked_from/step"])}`,
+    ...marks.map(([kind, time, step]) => kind in HISTORY && `${kind} ${when(time)}${step === null ? "" : ` to step ${number(step)}`}`),
+  ].filter(Boolean);
+}
+
+const HISTORY = { resumed: true, rewound: true };
 
 const nameOf = (id) => manifest.runs.find((run) => run.id === id)?.name ?? id;
 

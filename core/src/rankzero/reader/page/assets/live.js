@@ -3,7 +3,7 @@
 const EVERY = 2000; // milliseconds
 const MOST_APPENDED = 5000; // points of a curve, until it is asked for as a whole, with fewer points
 
-const liveState = h("output", { className: "live", role: "status" }, "live");
+const liveState = h("output", { className: "live note", role: "status" }, "live");
 
 async function follow() {
   for (;;) {
@@ -15,7 +15,9 @@ async function follow() {
       if (!answer.ok) throw new Error(answer.status);
       await take(await answer.json());
       liveState.textContent = `live, ${new Date().toLocaleTimeString()}`;
+      liveState.classList.remove("warning");
     } catch {
+      liveState.classList.add("warning");
       liveState.textContent = "not connected: is rankzero view still running?";
     }
   }
@@ -44,7 +46,7 @@ async function take(news) {
   if (manifest.metrics.length > metrics || manifest.runs.length > runs) refresh();
   else if (state.tab === "charts") {
     for (const chart of charts.values()) if (appended.has(chart.metric) || !loaded.has(`m${chart.metric}`)) chart.show();
-  } else if (state.tab === "runs" || (state.tab === "details" && changed.has(state.run)) || (state.tab === "media" && hasNewMedia)) refresh();
+  } else if (state.tab === "runs" || (state.tab === "details" && changed.has(detailedRun())) || (state.tab === "media" && hasNewMedia)) refresh();
   else if (state.tab === "media") updateMedia(changed);
   if (isNew) showList();
 }

@@ -16,7 +16,7 @@ const DEFAULTS = {
   steps: {}, // kind:key of media → the step that is shown, unless it is the last one
   wide: [], // metrics whose charts have the whole width
   cut: false, // whether rewound points are drawn
-  run: 0, // in the details
+  run: null, // in the details; null for the newest one
   theme: "", // light, dark, or that of the system
 };
 
@@ -57,7 +57,7 @@ const VALID = {
   smooth: (value) => value >= 0 && value < 1,
   zoom: (value) => value === null || (value.length === 2 && value[0] < value[1]),
   runs: (value) => value === null || value.every(Number.isInteger),
-  run: (value) => Number.isInteger(value) && value >= 0,
+  run: (value) => value === null || (Number.isInteger(value) && value >= 0),
   closed: (value) => value.every((each) => typeof each === "string"),
   steps: (value) => value !== null && Object.values(value).every(Number.isInteger),
   wide: (value) => value.every((each) => typeof each === "string"),

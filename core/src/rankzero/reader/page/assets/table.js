@@ -4,34 +4,46 @@ const DRAWN_AT_FIRST = 50;
 const MOST_COLUMNS = 40; // of metrics
 const STATS = { last: "last", min: "min", max: "max", best: "best", all: "all" };
 
-// A color that a run keeps whichever others are drawn: neighbours are far apart on the circle of hues.
+// Hues and differences in lightness: blue, orange, green, red, purple, cyan, pink, olive, brown
+const COLORS = [[255, 0], [62, 0.1], [150, 0.02], [25, -0.02], [305, -0.04], [205, 0.1], [350, 0.12], [108, 0.08], [48, -0.14]];
+
+// A color that a run keeps whichever others are drawn
 function runColor(run) {
   const isDark = document.documentElement.dataset.theme === "dark";
-  const light = (isDark ? 0.74 : 0.58) + (Math.floor(run / 8) % 3) * 0.06 - 0.04;
-  return `oklch(${light} 0.16 ${(255 + run * 137.508) % 360})`;
+  const [hue, lift] = COLORS[run % COLORS.length];
+  const round = Math.floor(run / COLORS.length) % 3;
+  const light = isDark ? 0.74 + lift / 2 : 0.56 + lift;
+  return `oklch(${light + [0, -0.11, 0.08][round]} 0.15 ${hue + 14 * round})`;
 }
 
 const swatch = (run) => h("span", { className: "swatch", color: runColor(run), "aria-hidden": "true" });
 
-// Whether the filter keeps a run. Each word of it must fit: name=value, or a regular expression on all texts.
+// Whether the filter keeps a run. Each word of it must fit: name=value, name<value, or a regular expression on all texts.
 const matches = (run) => wordsOf(state.filter).every((word) => fits(run, word));
 
 const wordsOf = (text) => text.split(/\s+/).filter(Boolean);
 
+const COMPARED = {
+  "<": (one, other) => one < other, "<=": (one, other) => one <= other,
+  ">": (one, other) => one > other, ">=": (one, other) => one >= other,
+};
+
 function fits(run, word) {
-  const place = word.indexOf("=");
-  const values = place > 0 ? valuesOf(run, word.slice(0, place)) : [];
+  const [, name, sign, text] = word.match(/^([^=<>]+)([<>]=?|=)(.*)$/) ?? [];
+  const values = name ? valuesOf(run, name) : [];
+  if (sign in COMPARED) return values.some((value) => typeof value === "number" && COMPARED[sign](value, Number(text)));
   if (!values.length) return pattern(word)?.test(searchText(run)) ?? true;
-  const text = word.slice(place + 1);
   const whole = pattern(`^(?:${text})$`);
   return values.some((value) => (typeof value === "number" && text && value === Number(text)) || !whole || whole.test(String(value)));
 }
 
-// What a run has under a name: parameters, with or without what stands before the last slash, and status, group, …
+// What a run has under a name: parameters, with or without what stands before the last slash, the last value of a
+// metric, and status, group, …
 function valuesOf(run, name) {
-  const params = Object.entries(run.params).filter(([key]) => key === name || key.endsWith(`/${name}`));
+  const byName = (values) => Object.entries(values).filter(([key]) => key === name || key.endsWith(`/${name}`));
   const fixed = { name: [run.name], status: [run.status], group: [run.group ?? ""], project: [run.project], tag: run.tags };
-  return [...params.map(([, value]) => value), ...(Object.hasOwn(fixed, name) ? fixed[name] : [])];
+  const last = byName(run.summary).map(([, summary]) => toNumber(summary[STAT_PLACES.last]));
+  return [...byName(run.params).map(([, value]) => value), ...last, ...(Object.hasOwn(fixed, name) ? fixed[name] : [])];
 }
 
 const searchText = ({ name, id, project, group, status, tags, params }) =>
