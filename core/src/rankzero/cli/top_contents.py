@@ -10,6 +10,7 @@ from rankzero.cli.ls import STATUS_STYLES, describe
 from rankzero.cli.show import METRIC_COLUMNS, metric_cells, split_metrics, system_lines
 from rankzero.cli.top_screen import Asked, Contents
 from rankzero.events.run_info import SYSTEM
+from rankzero.messages import reason
 from rankzero.reader.index.summary import MetricSummary, goal_of
 from rankzero.reader.watching import LATELY, WatchedRun, WatchedRuns
 
@@ -128,7 +129,7 @@ def _facts(run: WatchedRun) -> Iterator[str]:
     """Yield lines about a run: where it is, its trackers, its machine, and what is wrong."""
     yield f"[bold]{_short(_name(run))}[/] · {_short(_project(run))} · [dim]{_short(str(run.dir))}[/]"
     for key, (each, behind) in run.deliveries.items():
-        why = f": [red]{_short(terminal.reason(each.position.problem))}[/]" if each.position.problem else ""
+        why = f": [red]{_short(reason(each.position.problem))}[/]" if each.position.problem else ""
         yield describe(key, each, behind) + why
     if run.summary:
         yield from system_lines(split_metrics(run.summary.metrics)[1])
