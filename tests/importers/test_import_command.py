@@ -179,6 +179,19 @@ def test_wrong_usage(command, arguments, status, says):
     assert says in err
 
 
+def test_an_option_that_is_true_or_false_gets_no_other_value(command):
+    class Choosy(Importer):
+        def __init__(self, strict: bool = False):
+            pass
+
+        find = BrokenImporter.find
+
+    offer({"choosy": Choosy}, "choosy-hooks")
+    assert command("choosy", "x", "-o", "strict=true", "--dry-run")[0] == 1
+    status, _, err = command("choosy", "x", "-o", "strict=1")
+    assert (status, "The option 'strict' of the importer 'choosy' is true or false, not 1" in err) == (2, True)
+
+
 def test_an_importer_that_can_be_installed(command, monkeypatch):
     monkeypatch.setattr(
         "rankzero.importers.registry.known_loggers", lambda: {"abacus": 'pip install "rankzero[abacus]"'}

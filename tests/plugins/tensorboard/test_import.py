@@ -24,7 +24,7 @@ from tensorboard.summary import Writer
 from tensorboard.summary._output import DirectoryOutput
 from torch.utils.tensorboard import SummaryWriter
 
-from rankzero.errors import ConfigError, RunNotFoundError
+from rankzero.errors import RunNotFoundError
 from rankzero.importers.base import Report, SkipRun
 from rankzero.importers.event_lines import one_by_one
 from rankzero.importers.writing import Outcome, import_run
@@ -344,11 +344,9 @@ def test_a_run_keeps_its_id_when_it_is_moved_and_differs_from_others(logs, tmp_p
     assert len({found.identity for found in TensorBoardImporter().find([str(logs), str(tmp_path / "renamed")])}) == 3
 
 
-def test_sources_without_event_files_and_wrong_options_are_refused(tmp_path):
+def test_sources_without_event_files_are_refused(tmp_path):
     with pytest.raises(RunNotFoundError, match="tfevents"):
         TensorBoardImporter().find([str(tmp_path)])
-    with pytest.raises(ConfigError, match="true or false"):
-        TensorBoardImporter(join="yes")
 
 
 # Damage, and files that grow

@@ -157,7 +157,11 @@ class SkippedSource(FoundRun):
 
 
 class Importer(ABC):
-    """Finds the runs of another tool. The parameters of the constructor are the importer's options."""
+    """Finds the runs of another tool.
+
+    The parameters of the constructor are the importer's options. One whose default is True or False is never given
+    another value.
+    """
 
     summary: ClassVar[str] = ""
     """One line about what the importer reads."""

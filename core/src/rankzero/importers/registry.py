@@ -45,12 +45,14 @@ def make_importer(name: str, options: Mapping[str, Any]) -> Importer:
         raise _unknown(name, list(offered))
     importer = only_class(f"the importer {name!r}", offered[name])
     known = inspect.signature(importer).parameters
-    for option in options:
+    for option, value in options.items():
         if option not in known:
             raise UnknownOptionError(
                 f"The importer {name!r} has no option {option!r}.{did_you_mean(option, known)} "
                 f"Its options: {', '.join(known) or 'none'}."
             )
+        if isinstance(known[option].default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"The option {option!r} of the importer {name!r} is true or false, not {value!r}")
     made: Importer = importer(**options)
     return made
 

@@ -35,8 +35,6 @@ class NeptuneImporter(Importer):
     summary: ClassVar[str] = ".neptune directories, neptune-scale's SQLite files, neptune-exporter's Parquet files"
 
     def __init__(self, unsynced_only: bool = False, files: str | None = None) -> None:
-        if not isinstance(unsynced_only, bool):
-            raise ConfigError(f"unsynced_only is true or false, not {unsynced_only!r}")
         if files is not None and not Path(files).is_dir():
             raise ConfigError(f"files={files}: there is no such directory")
         self._unsynced_only = unsynced_only

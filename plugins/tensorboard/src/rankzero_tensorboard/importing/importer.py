@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from tensorboard.plugins.hparams import metadata
 
-from rankzero.errors import ConfigError, RunNotFoundError
+from rankzero.errors import RunNotFoundError
 from rankzero.importers.base import FoundRun, Importer, SkippedSource
 from rankzero.importers.searching import find_files
 from rankzero_tensorboard.importing.run import EventFile, EventRun, first_records
@@ -29,8 +29,6 @@ class TensorBoardImporter(Importer):
     summary: ClassVar[str] = "TensorBoard's event files, of any writer"
 
     def __init__(self, join: bool = True) -> None:
-        if not isinstance(join, bool):
-            raise ConfigError(f"join is true or false, not {join!r}")
         self._join = join
 
     def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from rankzero.errors import ConfigError, RunError, RunNotFoundError
+from rankzero.errors import RunError, RunNotFoundError
 from rankzero.importers.base import FoundRun, Importer, SkippedSource, SkipRun
 from rankzero.importers.searching import find_files
 from rankzero_wandb.importing.record_log import MAGIC, RecordLog
@@ -24,8 +24,6 @@ class WandbImporter(Importer):
     summary: ClassVar[str] = "wandb/offline-run-* and wandb/run-* directories (run-ID.wandb)"
 
     def __init__(self, follow_links: bool = False) -> None:
-        if not isinstance(follow_links, bool):
-            raise ConfigError(f"follow_links is true or false, not {follow_links!r}")
         self._follow_links = follow_links
 
     def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
