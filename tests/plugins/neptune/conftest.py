@@ -54,7 +54,7 @@ def left_offline(tmp_path_factory):
 @pytest.fixture(scope="session")
 def left_by_scale(tmp_path_factory):
     """Offline files of neptune-scale; must not be changed."""
-    return told.all_left(tmp_path_factory.mktemp("left"), "scale", "scale_resumed", "scale_conflicts")
+    return told.all_left(tmp_path_factory.mktemp("left"), "scale", "scale_resumed", "scale_conflicts", "scale_forked")
 
 
 @pytest.fixture

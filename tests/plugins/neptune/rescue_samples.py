@@ -193,6 +193,19 @@ def scale_resumed() -> None:
         run.close()
 
 
+def scale_forked() -> None:
+    """Fork a run of neptune-scale."""
+    from neptune_scale import Run
+
+    for run_id, fork in (("r-4", {}), ("r-5", {"fork_run_id": "r-4", "fork_step": 2})):
+        run = Run(
+            project="team/digits", run_id=run_id, mode="offline", log_directory="logs",
+            enable_console_log_capture=False, source_tracking_config=None, **fork,
+        )  # fmt: skip
+        run.log_metrics({"loss": 0.5}, step=3)
+        run.close()
+
+
 def scale_conflicts() -> None:
     """Tell neptune-scale of a name that is a value and a namespace, and of values that are told again."""
     from neptune_scale import Run

@@ -251,6 +251,13 @@ def test_a_name_that_is_a_value_and_a_namespace_keeps_both(left_by_scale, tmp_pa
     }  # fmt: skip
 
 
+def test_a_fork_says_where_it_is_from(left_by_scale, tmp_path):
+    assert cli.main(["import", "neptune", str(left_by_scale / "scale_forked"), "--dir", str(tmp_path)]) == 0
+    forked, fork = sorted(map(read_run, tmp_path.rglob("journal.jsonl")), key=lambda run: run.info.name)
+    assert "forked_from" not in forked.params
+    assert fork.params["forked_from"] == {"run": forked.info.id, "step": 2}
+
+
 @pytest.fixture(scope="module")
 def resumed(left_by_scale):
     logs = left_by_scale / "scale_resumed" / "logs"

@@ -14,6 +14,7 @@ from waiting import A_WHILE
 
 import rankzero
 from rankzero_wandb import WandbLogger, courier
+from rankzero_wandb.importing.importer import WandbImporter
 from rankzero_wandb.opening import client_settings
 
 VARIABLES = {
@@ -84,6 +85,14 @@ def test_runs_with_a_parent_are_a_group_unless_they_have_one(server, user):
     for name, group in (("grouped", "g"), ("nested", "p1")):
         run = server.run(name)
         assert (run.group, run.config["rankzero"]["parent"]) == (group, "p1")
+
+
+@pytest.mark.parametrize("group", ["g", None])
+def test_the_parent_of_an_offline_run_is_imported(user, group):
+    run = user.train(loggers={"wandb": {"offline": True}}, parent="p1", group=group)
+    (found,) = WandbImporter().find([str(run.dir / "wandb")])
+    header = found.header()
+    assert (header.parent, header.group) == ("p1", group)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 from rankzero.errors import PluginNotInstalledError, RunError
 from rankzero.events.structs import Event
 from rankzero.importers.base import FoundRun, Header, Report
+from rankzero.importers.writing import run_id_of
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaStore
 from rankzero_neptune.importing.scale_database import Row, ScaleDatabase
@@ -23,9 +24,9 @@ class ScaleRun(FoundRun):
     """A run of one or more files."""
 
     def __init__(self, key: tuple[str, ...], databases: list[ScaleDatabase]) -> None:
-        project, self._run_id = key
-        self.identity = f"{project}/{self._run_id}"
-        self.project = project or None
+        self._project, self._run_id = key
+        self.identity = _identity(self._project, self._run_id)
+        self.project = self._project or None
         self.source = str(databases[0].path)
         self.size = sum(each.size for each in databases)
         self._databases = databases
@@ -73,8 +74,11 @@ class ScaleRun(FoundRun):
             elif row.kind != _CREATION:
                 updates.translate(message, row.time)
             elif message.HasField("fork_point"):
-                translator.param("sys/forking/parent", message.fork_point.parent_run_id, row.time)
-                translator.param("sys/forking/step", _step(message.fork_point.step), row.time)
+                fork = message.fork_point
+                parent = _identity(fork.parent_project or self._project, fork.parent_run_id)
+                step = _step(fork.step)
+                translator.param("forked_from/run", run_id_of(parent), row.time)
+                translator.param("forked_from/step", int(step) if step.is_integer() else step, row.time)
             if translator.ready:
                 yield from translator.take()
         yield from translator.finish()
@@ -140,6 +144,10 @@ class _UpdateTranslator:
             return
         moved = self._directory / source.name  # files logged from memory are beside the database, which may have moved
         self._to.file(name, source if source.exists() or not moved.exists() else moved, time, step)
+
+
+def _identity(project: str, run_id: str) -> str:
+    return f"{project}/{run_id}"
 
 
 def _messages() -> Any:

@@ -60,14 +60,16 @@ class LoggedRun(FoundRun):
 
     def header(self) -> Header:
         found = self._found
-        run, first = found[-1].run, found[0].run
+        run, first, parent = found[-1].run, found[0].run, found[0].parent
+        has_group = run.run_group not in ("", parent)  # a nested run without a group gets its parent's id
         return Header(
             name=run.display_name,
             notes=run.notes or None,
             tags=tuple(first.tags),
             started=found[0].started,
             status={0: "success", _INTERRUPTED: "aborted", None: "aborted"}.get(found[-1].exit_code, "failed"),
-            group=run.run_group or None,
+            group=run.run_group if has_group else None,
+            parent=parent or None,
         )
 
     def environment(self, files: MediaStore) -> Environment | None:
@@ -145,8 +147,18 @@ class Description:
     @property
     def started(self) -> float:
         """The start of the run; a run of rankzero is opened by its courier, later."""
+        return valid_time(self._mark.get("started")) if self._mark else self.opened
+
+    @property
+    def parent(self) -> str:
+        """The id of the run of rankzero that this one is nested under; empty if it is not nested."""
+        return str(self._mark.get("parent") or "")
+
+    @property
+    def _mark(self) -> dict[str, Any]:
+        """What rankzero keeps in the config of its runs; empty for other runs."""
         marks = [decode(item.value_json) for item in self.run.config.update if item.key == MARK]
-        return valid_time(marks[0].get("started")) if marks and isinstance(marks[0], dict) else self.opened
+        return marks[0] if marks and isinstance(marks[0], dict) else {}
 
     def environment_in(self, store: MediaStore) -> Environment | None:
         """Return the environment of the process, and store the files that belong to it."""
