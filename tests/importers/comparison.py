@@ -113,7 +113,7 @@ def _values(name):
         for word, change in (("float64", float), ("float32", _as_float32), ("NaN", lambda value: math.nan)):
             if Counter((step, _plain(change(value))) for step, value in logged.elements()) == found:
                 return word
-        return NO
+        return "text" if any(key.startswith(name) for key in imported.run.texts) else NO
 
     return compare
 
@@ -151,7 +151,7 @@ def _field(index, name):
 
 def _params(original, imported):
     logged, others = (dict(flatten(journal.run.params)) for journal in (original, imported))
-    found = {name: others.get(name) for name in logged}  # a tracker may have more
+    found = {name: others.get(name, others.get(f"hyperparams/{name}")) for name in logged}  # a tracker may have more
     if logged == found:
         return YES
     if any(str(logged[name]) != str(found[name]) for name in logged):

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 from importers.comparison import Journal, differences, log_everything
+from plugins.comet.direct import QUIET
 from waiting import A_WHILE
 
 import rankzero
 from rankzero.cli.app import main
+from rankzero.journal.tail import read_events
+from rankzero.loggers.dispatch import dispatch
+from rankzero.plugins.registry import get_plugins
+from rankzero.rundir.layout import JOURNAL
 from rankzero.testing.samples import samples
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "move-history.md"
@@ -20,7 +25,17 @@ TRACKERS = {
 }
 """The column → the logger, its option, and what is imported."""
 
-SLOW = dict.fromkeys(["MLflow", "W&B"], pytest.mark.slow)
+DIRECT = {
+    "Comet": ("comet", {"online": False, "offline_directory": "archives", **QUIET}, "archives"),
+    "Neptune": (
+        "neptune",
+        {"mode": "offline", "prefix": "", "description": "it works", "source_files": [], "git_ref": False},
+        ".neptune",
+    ),
+}
+"""The column → the logger that is used without a run, its options, and what is imported."""
+
+SLOW = dict.fromkeys(["MLflow", "W&B", "Comet"], pytest.mark.slow)
 
 
 def held(tracker):
@@ -33,18 +48,38 @@ def held(tracker):
 
 def round_trip(tracker, log):
     """Deliver a run to a tracker, and import it from there; return the directories of both."""
+    if tracker in DIRECT:
+        return direct_round_trip(*DIRECT[tracker], log)
     logger, option, source = TRACKERS[tracker]
     is_offline = option == "offline=true"
     loggers = {logger: {"offline": True}} if is_offline else "csv"
-    options = {"name": "night-owl-7", "group": "study", "notes": "it works", "tags": ["baseline"]}
-    run = rankzero.start(loggers, dir="runs", project="p", delivery="thread" if is_offline else "off", **options)
-    log(run)
-    run.finish("failed", timeout=A_WHILE)
+    run = logged_run(log, loggers, "thread" if is_offline else "off")
     if not is_offline:
         assert main(["sync", str(run.dir), "--to", logger, "-o", option]) == 0
     main(["import", logger, *(map(str, Path().glob(source)) if "://" not in source else [source]), "--dir", "imported"])
     (journal,) = Path("imported").rglob("journal.jsonl")
     return run.dir, journal.parent
+
+
+def direct_round_trip(name, options, source, log):
+    """Log what a run has with a logger that is used without a run, as `round_trip`."""
+    run = logged_run(log, "csv", "off")
+    logger = get_plugins().load_logger(name)(name=run.name, tags=["baseline"], **options)
+    for _, event in read_events(run.dir / JOURNAL):
+        dispatch(event, logger, run.dir)
+    logger.finalize("failed")
+    logger.close()
+    assert main(["import", name, source, "--dir", "imported"]) == 0
+    (journal,) = Path("imported").rglob("journal.jsonl")
+    return run.dir, journal.parent
+
+
+def logged_run(log, loggers, delivery):
+    options = {"name": "night-owl-7", "group": "study", "notes": "it works", "tags": ["baseline"]}
+    run = rankzero.start(loggers, dir="runs", project="p", delivery=delivery, **options)
+    log(run)
+    run.finish("failed", timeout=A_WHILE)
+    return run
 
 
 def test_a_run_is_the_same_as_itself(undelivered):
@@ -54,7 +89,7 @@ def test_a_run_is_the_same_as_itself(undelivered):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("tracker", [pytest.param(each, marks=SLOW.get(each, ())) for each in TRACKERS])
+@pytest.mark.parametrize("tracker", [pytest.param(each, marks=SLOW.get(each, ())) for each in [*TRACKERS, *DIRECT]])
 def test_what_a_tracker_cannot_hold_is_in_the_documentation(tracker, undelivered, swallowed_warnings):
     original, imported = map(Journal, round_trip(tracker, lambda run: log_everything(run, samples(Path("samples")))))
     swallowed_warnings.clear()
@@ -62,7 +97,7 @@ def test_what_a_tracker_cannot_hold_is_in_the_documentation(tracker, undelivered
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.parametrize("tracker", [*TRACKERS, *DIRECT])
 def test_a_hundred_thousand_points(tracker, undelivered):
     def log(run):
         for step in range(50_000):
