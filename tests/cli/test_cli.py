@@ -1551,5 +1551,6 @@ def test_sparkline():
     assert terminal.sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert terminal.sparkline([1, float("nan"), float("inf"), 2]) == "▁  █"
     assert terminal.sparkline([5, 5, 5]) == "▁▁▁"
+    assert terminal.sparkline([0.001] * 97, 3) == "▁▁▁"
     assert terminal.sparkline([]) == terminal.sparkline([float("nan")]) == ""
     assert len(terminal.sparkline(range(100_000), 40)) == 40

@@ -56,6 +56,21 @@ def test_a_dry_run_changes_nothing_and_says_what_it_would_do(logged, tmp_path, c
     assert "Nothing was changed. To do it, add --yes" in out
 
 
+def test_json_of_what_is_done(logged, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rankzero.CSVLogger, "keeps_files", True)
+    waiting, run_dir = logged(run_id="waiting-run", delivery="off"), logged()
+    size = (run_dir / JOURNAL).stat().st_size
+    for options in ((), ("--yes",)):
+        assert clean(tmp_path / "runs", "--media", "--json", *options) == 0
+        first, second = json.loads(capsys.readouterr().out)
+        assert (first["dir"], first["compress_bytes"], first["in_no_tracker"]) == (str(run_dir), size, [])
+        assert first["delete_bytes"] == {MEDIA: len(png())}
+        assert first["unchanged_because"] is None
+        assert (second["dir"], second["compress_bytes"]) == (str(waiting), 0)
+        assert "not delivered" in second["unchanged_because"]
+        assert (run_dir / MEDIA).exists() == (options == ())
+
+
 def test_a_run_that_was_cleaned_is_read_by_all_commands_and_can_be_resumed(logged, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(rankzero.CSVLogger, "keeps_files", True)
     run_dir = logged()

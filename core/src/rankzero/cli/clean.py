@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import runs_directory
+from rankzero.cli.arguments import Json, runs_directory
 
 if TYPE_CHECKING:
     from rankzero.delivery.cleaning import Cleaning
@@ -34,6 +36,7 @@ def clean(
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Delete snapshots of checkpoints.")] = False,
     rejected: Annotated[bool, typer.Option("--rejected", help="Also runs that a tracker rejected events of.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it. Otherwise only print what would be done.")] = False,
+    json: Json = False,
 ) -> None:
     """Compress the journals of old runs that are delivered everywhere, and delete their media if you want that.
 
@@ -62,16 +65,19 @@ def clean(
             failed = True
             terminal.say(f"{run_dir}: {terminal.error_text(error)}", err=True)
     needed = [each for each in plans if each.is_needed]
-    if not yes:
-        _print(needed, delete)
-    for why, count in Counter(each.why_not for each in plans if each.why_not).items():
-        terminal.say(f"{terminal.counted(count, 'run')} left unchanged: {why}")
-    if not needed:
-        terminal.say(f"nothing to clean in {top}")
+    if json:
+        terminal.print_json([_as_json(each) for each in plans])
     elif not yes:
-        terminal.say("Nothing was changed. To do it, add --yes")
+        _print(needed, delete)
+    say = partial(terminal.say, err=json)
+    for why, count in Counter(each.why_not for each in plans if each.why_not).items():
+        say(f"{terminal.counted(count, 'run')} left unchanged: {why}")
+    if not needed:
+        say(f"nothing to clean in {top}")
+    elif not yes:
+        say("Nothing was changed. To do it, add --yes")
     else:
-        failed |= not _clean(needed)
+        failed |= not _clean(needed, say)
     if failed:
         raise typer.Exit(1)
 
@@ -95,7 +101,18 @@ def _deleted(each: Cleaning, name: str) -> str:
     return terminal.size(each.deleted[name]) if name in each.deleted else "–"
 
 
-def _clean(needed: list[Cleaning]) -> bool:
+def _as_json(each: Cleaning) -> dict[str, Any]:
+    return {
+        "run": each.name,
+        "dir": str(each.run_dir),
+        "compress_bytes": each.journal,
+        "delete_bytes": each.deleted,
+        "in_no_tracker": each.kept,
+        "unchanged_because": each.why_not or None,
+    }
+
+
+def _clean(needed: list[Cleaning], say: Callable[[str], None]) -> bool:
     """Clean the directories; return whether all could be cleaned."""
     from rankzero.errors import RankzeroError
 
@@ -106,7 +123,7 @@ def _clean(needed: list[Cleaning]) -> bool:
             cleaned += 1
         except (RankzeroError, OSError) as error:
             terminal.say(f"{each.run_dir}: not cleaned: {terminal.error_text(error)}", err=True)
-    terminal.say(f"{terminal.counted(cleaned, 'run')} cleaned, {terminal.size(freed)} freed")
+    say(f"{terminal.counted(cleaned, 'run')} cleaned, {terminal.size(freed)} freed")
     for name, count in Counter(name for each in needed for name in each.kept).items():
-        terminal.say(f"{name} of {terminal.counted(count, 'run')} not deleted: in no tracker")
+        say(f"{name} of {terminal.counted(count, 'run')} not deleted: in no tracker")
     return cleaned == len(needed)

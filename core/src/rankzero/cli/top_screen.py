@@ -123,7 +123,7 @@ class Top(App):  # type: ignore[misc]  # to mypy, Textual is Any
     #runs:blur > .datatable--cursor { background: ansi_bright_black; }
     #metrics:blur > .datatable--cursor { background: ansi_default; }
     #title { padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    #facts { max-height: 40%; padding: 1; }
+    #facts { max-height: 50%; padding: 1 1 0 1; }
     #words { display: none; }
     """
     BINDINGS: ClassVar = [
