@@ -166,13 +166,13 @@ def test_runs_appear_resume_crash_and_vanish(runs):
 def test_what_hangs_and_what_other_machines_train(runs):
     long_ago = [Metrics(time.time() - 600 + step, step, {"loss": 1.0}) for step in range(20)]
     runs("hangs", *long_ago)
-    runs("slow", *steps(4, every=120.0))
+    runs("slow", *steps(4, every=120.0)[:-1])
     elsewhere = runs("elsewhere", *steps(50), running=False)
     (elsewhere / "writer.lock").write_text('{"host": "node7", "boot": "another", "pid": 1}')
 
     async def use(screen):
         await screen.shows("3 running", "idle 9 min", "elsewhere")
-        assert re.search(r"slow +3 +0.008333", screen.text)
+        assert re.search(r"slow +2 +0.008333", screen.text)
 
     on_screen(runs.directory, use)
 
@@ -284,6 +284,18 @@ def test_only_what_is_new_is_read(runs, monkeypatch):
         watched._search_at = 0
         list(watched.update())
     assert (sum(read), opened) == (sum(len(encode(event)) for event in new), [])
+
+
+def test_a_courier_has_time_until_the_next_update(runs):
+    run_dir = runs("amber-otter", *steps(3))
+    save_position(run_dir, "csv", Position(offset=(run_dir / JOURNAL).stat().st_size, line=4))
+    watched = WatchedRuns(runs.directory)
+    behind = []
+    for new in ([], steps(2), []):
+        append(run_dir, *new)
+        list(watched.update())
+        behind.append(watched.runs[run_dir].deliveries["csv"][1])
+    assert behind == [0, 0, 2]
 
 
 def run_in_terminal(directory, end):

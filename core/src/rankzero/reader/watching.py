@@ -125,10 +125,8 @@ class WatchedRuns:
         found = self._search() if time.monotonic() >= self._search_at else []
         live = [run for run in self.runs.values() if run.is_live]
         for run in dict.fromkeys([*found, *live]):
-            try:
+            with suppress(FileNotFoundError):  # the next search notices it, too
                 run.update()
-            except FileNotFoundError:
-                del self.runs[run.dir], self._written[run.dir]
             yield
 
     def _search(self) -> list[WatchedRun]:
