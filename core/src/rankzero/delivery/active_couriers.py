@@ -41,7 +41,7 @@ class Note(msgspec.Struct):
     key: str
     process: ProcessId
     is_alone: bool
-    """Whether the courier has a process of its own."""
+    """Whether the courier has a separate process."""
     began: float
     """Unix time in seconds."""
 

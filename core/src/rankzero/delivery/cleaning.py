@@ -71,7 +71,7 @@ class Cleaning:
 
 
 def plan(run_dir: Path, older_than: float, delete: Collection[str], *, rejected: bool = False) -> Cleaning:
-    """Return what there is to clean in the directory of a run.
+    """Return a plan for cleaning the directory of a run.
 
     Args:
         run_dir: the directory.

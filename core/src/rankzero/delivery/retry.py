@@ -23,10 +23,10 @@ _jitter = random.Random()  # not the global generator, which the user has seeded
 
 
 def pause(failures: int) -> float:
-    """Return the seconds to wait after so many failures."""
+    """Return the seconds to wait after a number of failures."""
     return _jitter.uniform(0.1, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(failures - 1, 10)))
 
 
 def pause_at_end(seconds: float) -> float:
-    """Return a shorter pause for a run that is over, when people look for it in the tracker."""
+    """Return a shorter pause for a run that is over, when users look for it in the tracker."""
     return max(min(seconds, 1.0), seconds * _LONGEST_PAUSE_AT_END / _LONGEST_PAUSE)

@@ -114,7 +114,7 @@ class Session:
         raise Unsupported
 
     def alert(self, alert: Alert, context: LogContext) -> None:
-        """Send a message to people."""
+        """Send an alert."""
         raise Unsupported
 
     def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
@@ -502,7 +502,7 @@ class TrackerLogger(Logger):
 
 
 def plain_rows(media: Media, keep: Callable[[MediaFile, int, int], Any]) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns and rows of a table, as JSON can hold them.
+    """Return the columns and rows of a table as JSON values.
 
     Args:
         media: the table, or a text.

@@ -398,7 +398,7 @@ class Logger(Verbs):
         """
 
     def rewind(self, step: int) -> None:
-        """Go back to a step: what was logged before at later steps is superseded. Must be idempotent.
+        """Go back to a step: earlier data of later steps is superseded. Must be idempotent.
 
         A logger whose tracker can delete or hide points overrides it, and has ``rewind`` in `captures`. Metrics, media,
         tables, texts and histograms of later steps are superseded; files stay.

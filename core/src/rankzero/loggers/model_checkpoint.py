@@ -21,7 +21,7 @@ _SETTINGS = (
 
 
 class SavedCheckpoint(NamedTuple):
-    """One checkpoint that a ModelCheckpoint holds on disk."""
+    """A checkpoint of a ModelCheckpoint on disk."""
 
     path: str
     score: float | None
@@ -57,7 +57,7 @@ class SavedCheckpoints:
         self._warner = OnceWarner(rank_zero_warn_user)
 
     def after_save(self, callback: Any) -> list[SavedCheckpoint]:
-        """Return what ``callback`` has just saved, and what is late; takes constant time."""
+        """Return the checkpoints that ``callback`` has just saved, and late ones; takes constant time."""
         found = self.late()
         if not (path := _just_saved(callback)):
             return found + self.left(callback)

@@ -219,7 +219,7 @@ class Verbs(ABC):
         self.log_record(Tags(time.time(), _texts(tags)))
 
     def alert(self, title: str, text: str = "", level: str = "INFO") -> None:
-        """Send a message to people through each tracker that supports alerts.
+        """Send an alert through each tracker that supports alerts.
 
         Args:
             title: the subject.

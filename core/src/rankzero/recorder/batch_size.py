@@ -1,4 +1,4 @@
-"""Infers how many samples a batch holds."""
+"""Infer the number of samples in a batch."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class ShownMetrics:
         self._copy: DeviceCopy | None = None
 
     def read(self) -> None:
-        """Read what can be read now; a number from an accelerator is the one of an earlier call."""
+        """Read the values that are available now; those of an accelerator are from an earlier call."""
         known = self._numbers
         if self._copy is not None and self._copy.ready():
             copy, self._copy = self._copy, None

@@ -1,4 +1,4 @@
-"""The base class of `LoggerContract` and `DeliveryContract`: what a plugin's author provides, and comparisons."""
+"""The base class of `LoggerContract` and `DeliveryContract`: methods that authors provide, and comparisons."""
 
 from __future__ import annotations
 

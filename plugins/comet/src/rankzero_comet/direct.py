@@ -168,8 +168,8 @@ class DirectSession(CometSession):
             logged = self.experiment.get_artifact(artifact, version_or_alias=alias)
         except ArtifactNotFound as error:
             raise LookupError(f"no version of the artifact {artifact!r} has the alias {alias!r}") from error
-        found = logged.download(str(directory), sync_mode=True)
-        return [directory / asset.logical_path for asset in found.assets]
+        downloaded = logged.download(str(directory), sync_mode=True)
+        return [directory / asset.logical_path for asset in downloaded.assets]
 
     def flush(self) -> None:
         experiment = self._experiment

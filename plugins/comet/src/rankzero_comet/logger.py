@@ -145,8 +145,8 @@ class CometLogger(TrackerLogger):
     @property
     def save_dir(self) -> str | None:
         """The directory in which ``comet_ml`` writes archives of offline experiments."""
-        found = self.options["offline_directory"]
-        return None if found is None else os.fspath(found)
+        directory = self.options["offline_directory"]
+        return None if directory is None else os.fspath(directory)
 
     # Login, offline
 
@@ -178,12 +178,12 @@ class CometLogger(TrackerLogger):
         return super().named(MetricsRow(values, row.step, context))
 
     def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
-        known = {metric_name(name): name for name in names}
-        epoch, found = self.prefix + _EPOCH, read_points(self.options, self.options.key_of(run), known)
+        logged_names = {metric_name(name): name for name in names}
+        epoch, values_by_name = self.prefix + _EPOCH, read_points(self.options, self.options.key_of(run), logged_names)
         points: dict[str, list[TrackedPoint] | None] = {
-            known[name]: [(each.step, each.value) for each in values] for name, values in found.items()
+            logged_names[name]: [(each.step, each.value) for each in values] for name, values in values_by_name.items()
         }
-        if epoch in names and any(each.epoch is not None for values in found.values() for each in values):
+        if epoch in names and any(each.epoch is not None for values in values_by_name.values() for each in values):
             points[epoch] = None  # see `named`
         return points
 

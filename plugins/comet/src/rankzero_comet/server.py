@@ -132,8 +132,8 @@ class Server:
     def others(self) -> dict[str, str]:
         """Return name → text of the entries under "Other"."""
         with reading('what is under "Other" cannot be read'):
-            found = self._rest.get_experiment_others_summaries(self._key)
-            return {str(each.get("name")): str(each.get("valueCurrent")) for each in found.get("values") or []}
+            summaries = self._rest.get_experiment_others_summaries(self._key)
+            return {str(each.get("name")): str(each.get("valueCurrent")) for each in summaries.get("values") or []}
 
     def write(self, method: str, *args: Any, rules: Iterable[Rule] = (), **kwargs: Any) -> None:
         """Call a method of Comet's ``RestApiClient`` that writes, with the arguments after the experiment's key."""
@@ -232,8 +232,8 @@ class Server:
 
     def _holds_params(self, values: Sequence[Value]) -> bool:
         with reading("params cannot be read from Comet"):
-            found = (self._rest.get_experiment_parameters_summaries(self._key) or {}).get("values") or []
-            times = {each["name"]: each["timestampCurrent"] for each in found}
+            summaries = (self._rest.get_experiment_parameters_summaries(self._key) or {}).get("values") or []
+            times = {each["name"]: each["timestampCurrent"] for each in summaries}
         return all(times.get(value.name) == value.time for value in values)
 
     # Files
@@ -335,14 +335,14 @@ class Server:
             raise LookupError(f"no version of the artifact {artifact!r} has the alias {alias!r}") from error
         workspace = version["artifact"]["workspaceName"]
         listed = self._rest.get_artifact_files(workspace=workspace, name=artifact, version=version["artifactVersion"])
-        found = []
+        paths = []
         for file in listed["files"]:
             path = (directory / file["fileName"]).resolve()
             if not path.is_relative_to(directory.resolve()):
                 raise ValueError(f"Comet names a file that is not inside {directory}: {file['fileName']!r}")
             self._download(file["assetId"], version["artifactVersionId"], path)
-            found.append(path)
-        return found
+            paths.append(path)
+        return paths
 
     def _download(self, asset: str, version: str, path: Path) -> None:
         answer = self._rest.get_experiment_asset(asset, self._key, version, return_type="response", stream=True)

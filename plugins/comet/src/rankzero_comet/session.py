@@ -76,13 +76,15 @@ class CometSession(Session):
 
     def known_as(self, name: str) -> str:
         """Return the name of a metric or param in Comet; different names stay different."""
-        known = self._names.get(name)
-        if known is None:
-            known = self._names[name] = metric_name(name)
-            if known != name:
-                message = f"Comet accepts names of 1 to {_LONGEST_NAME} characters: {name!r} is called {known!r} there"
+        renamed = self._names.get(name)
+        if renamed is None:
+            renamed = self._names[name] = metric_name(name)
+            if renamed != name:
+                message = (
+                    f"Comet accepts names of 1 to {_LONGEST_NAME} characters: {name!r} is called {renamed!r} there"
+                )
                 self.warner.warn(message)
-        return known
+        return renamed
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
         values = {self.known_as(name): value for name, value in _flat(params)}

@@ -101,11 +101,11 @@ class MLFlowLogger(TrackerLogger):
             Path(self.save_dir).mkdir(parents=True, exist_ok=True)
         client, is_new = CheckedClient(self.tracking_uri, has_courier=run is not None), self._mlflow_id is None
         if is_new:
-            found = Finder(client, self.tracking_uri, self.options, run).find_or_create()
-            self._mlflow_id = found.info.run_id
+            mlflow_run = Finder(client, self.tracking_uri, self.options, run).find_or_create()
+            self._mlflow_id = mlflow_run.info.run_id
         else:
-            found = client.get_run(self._mlflow_id)
-        session = MlflowSession(client, found, self, self.tracking_uri)
+            mlflow_run = client.get_run(self._mlflow_id)
+        session = MlflowSession(client, mlflow_run, self, self.tracking_uri)
         if is_new:
             session.end_with_this_process()
         tags = tags_of(self.options, run)

@@ -51,13 +51,13 @@ class Finder:
 
         # No other process on this machine may create the run after this one has searched for it.
         with FileLock(Path(self._run.dir, "mlflow.lock")):
-            known = _known_ids(ids := Path(self._run.dir, "mlflow.runs.json"))
-            if self._destination in known:
-                return self._reopen(known[self._destination], ids)
+            known_ids = _known_ids(ids_file := Path(self._run.dir, "mlflow.runs.json"))
+            if self._destination in known_ids:
+                return self._reopen(known_ids[self._destination], ids_file)
             experiment_id = self._experiment_id()
-            found = find_run(self._client, experiment_id, self._run.id) or self._create(experiment_id)
-            write_file(ids, msgspec.json.encode({**known, self._destination: found.info.run_id}))
-            return found
+            mlflow_run = find_run(self._client, experiment_id, self._run.id) or self._create(experiment_id)
+            write_file(ids_file, msgspec.json.encode({**known_ids, self._destination: mlflow_run.info.run_id}))
+            return mlflow_run
 
     def find(self) -> str | None:
         """Return MLflow's id of the run without creating it; None if there is none.
@@ -85,17 +85,17 @@ class Finder:
         """Return the run of an earlier delivery."""
         assert self._run is not None
         try:
-            found = self._client.get_run(run_id)
+            mlflow_run = self._client.get_run(run_id)
         except NotThereError as error:
             raise AccessError(
                 f"the run {run_id}, to which this one was delivered, was deleted permanently in MLflow. To deliver "
                 f"all of it to a new run, delete {ids} and then: rankzero sync {shlex.quote(self._run.dir)} "
                 "--again"
             ) from error
-        if found.info.lifecycle_stage == "deleted":
-            _check_experiment(self._client.get_experiment(found.info.experiment_id))
+        if mlflow_run.info.lifecycle_stage == "deleted":
+            _check_experiment(self._client.get_experiment(mlflow_run.info.experiment_id))
             raise _deleted(run_id)
-        return _checked(found)
+        return _checked(mlflow_run)
 
     def _experiment_id(self) -> str:
         if self._options.experiment_id:
@@ -130,13 +130,13 @@ class Finder:
 
     def _parent_id(self, experiment_id: str, run_id: str) -> str:
         """Return MLflow's id of the parent, given by its id in MLflow or rankzero."""
-        found = find_run(self._client, experiment_id, run_id)
-        if found is None:
+        parent = find_run(self._client, experiment_id, run_id)
+        if parent is None:
             try:
-                found = self._client.get_run(run_id)
+                parent = self._client.get_run(run_id)
             except TrackerUnavailableError as error:  # it is retried: the parent's courier may create it later
                 raise TrackerUnavailableError(f"MLflow has no run parent_run_id={run_id!r} (yet): {error}") from error
-        return str(found.info.run_id)
+        return str(parent.info.run_id)
 
 
 def find_run(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
@@ -148,10 +148,10 @@ def find_run(client: CheckedClient, experiment_id: str, run_id: str) -> Any:
     from mlflow.entities import ViewType
 
     query = f"tags.`{RUN_TAG}` = '{run_id}'"
-    found = client.search_runs([experiment_id], query, run_view_type=ViewType.ALL)
-    active = [each for each in found if each.info.lifecycle_stage == "active"]
-    if found and not active:
-        raise _deleted(found[0].info.run_id)
+    runs = client.search_runs([experiment_id], query, run_view_type=ViewType.ALL)
+    active = [each for each in runs if each.info.lifecycle_stage == "active"]
+    if runs and not active:
+        raise _deleted(runs[0].info.run_id)
     return active[0] if active else None
 
 
@@ -160,10 +160,10 @@ def parent_of(run: RunInfo | None, client: CheckedClient, experiment_id: str) ->
     if run is None or run.parent is None:
         return None
     try:
-        found = find_run(client, experiment_id, run.parent)
+        parent = find_run(client, experiment_id, run.parent)
     except AccessError:  # the parent was deleted; this run is delivered without it
         return None
-    return None if found is None else str(found.info.run_id)
+    return None if parent is None else str(parent.info.run_id)
 
 
 def tags_of(options: MlflowOptions, run: RunInfo | None) -> dict[str, str]:

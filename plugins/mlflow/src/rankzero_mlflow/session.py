@@ -146,12 +146,12 @@ class MlflowSession(FileSession):
         defined = find_definition(name, self._kinds)
         for kind in self._kinds[defined] if defined is not None and not math.isnan(value) else ():
             summary = f"{name}.{kind}"
-            known = metric_name(summary)
-            former, last = best.get(known, (math.nan, step))
+            renamed = metric_name(summary)
+            former, last = best.get(renamed, (math.nan, step))
             if value >= former if kind == "min" else value <= former:
                 continue
             # MLflow shows the value of the greatest step, and a resumed run may repeat steps.
-            best[known] = (value, max(step, last))
+            best[renamed] = (value, max(step, last))
             yield summary, max(step, last)
 
     def _storable(self, name: str, number: Number) -> float:
@@ -163,14 +163,14 @@ class MlflowSession(FileSession):
         return value
 
     def _name_in_mlflow(self, name: str) -> str:
-        known = self._names.get(name)
-        if known is None:
-            known = metric_name(name)
-            if known != name:
-                self.warner.warn(f"MLflow refuses the name {name!r}; it is called {known!r} there")
-                self.set_tags({NAME_TAG + known: name})
-            self._names[name] = known
-        return known
+        renamed = self._names.get(name)
+        if renamed is None:
+            renamed = metric_name(name)
+            if renamed != name:
+                self.warner.warn(f"MLflow refuses the name {name!r}; it is called {renamed!r} there")
+                self.set_tags({NAME_TAG + renamed: name})
+            self._names[name] = renamed
+        return renamed
 
     def define_metric(self, definition: DefineMetric, context: LogContext) -> None:
         names = ("name", "step_metric", "summary", "goal")
@@ -202,11 +202,11 @@ class MlflowSession(FileSession):
             stored.update({name: read[name] for name in new if name in read})
         self._params.update(stored)
         for name, value in named.items():
-            known = self._params[name]
-            if known == value:
+            stored_value = self._params[name]
+            if stored_value == value:
                 continue
-            if len(known) >= _SHORT and value.startswith(known):
-                self.write_whole("param", name, value, f"MLflow has {len(known)} characters of it")
+            if len(stored_value) >= _SHORT and value.startswith(stored_value):
+                self.write_whole("param", name, value, f"MLflow has {len(stored_value)} characters of it")
             else:
                 self._write_changed(name, value)
             self._params[name] = value

@@ -104,8 +104,8 @@ class Checkpoints:
         """
         names = self._session.texts_below(self._path("aliases"))
         if named("", alias) not in names:
-            known = ", ".join(sorted(names)) or "none"
-            raise LookupError(f"no checkpoint of the run has the alias {alias!r}; there are: {known}")
+            aliases = ", ".join(sorted(names)) or "none"
+            raise LookupError(f"no checkpoint of the run has the alias {alias!r}; there are: {aliases}")
         name = names[named("", alias)]
         stored = self._path("checkpoints", name)
         local = directory / self._read_details()[name].file

@@ -325,8 +325,8 @@ class RunClient:
         points: list[Point] = []
         while begin and (not points or points[0].time >= since):
             end, begin = begin, max(0, begin - _PAGE)
-            found = page(begin, end - begin).values
-            points = [Point(each.value, each.step, int(each.timestampMillis)) for each in found] + points
+            values = page(begin, end - begin).values
+            points = [Point(each.value, each.step, int(each.timestampMillis)) for each in values] + points
         return points
 
     def download(self, path: str, destination: str) -> None:

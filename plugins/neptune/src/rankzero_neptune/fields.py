@@ -187,10 +187,10 @@ class Tail:
     def _exists(self, point: Point) -> bool:
         """Return whether Neptune has a point, with its own time or a later one of the previous point."""
         alike = self._existing.get(point[:2], [])
-        found = next((each for each in alike if each[0] == max(point.time, each[1])), None)
-        if found is None:
+        times = next((each for each in alike if each[0] == max(point.time, each[1])), None)
+        if times is None:
             return False
-        alike.remove(found)  # an equal point that follows was logged twice
+        alike.remove(times)  # an equal point that follows was logged twice
         if point.step is not None:
             self._found = point
         return True

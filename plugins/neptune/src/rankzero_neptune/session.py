@@ -263,8 +263,8 @@ class NeptuneSession(Session):
                 text = str(rows[0][0]) if len(columns) == len(rows) == 1 else _as_csv(columns, rows)
                 self._write_text(path, text, media.step, context)
             case "histogram":
-                found = media.histogram()
-                bins = zip(found.edges[:-1], found.edges[1:], found.counts, strict=True)
+                histogram = media.histogram()
+                bins = zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True)
                 self.upload_bytes(at, _as_csv(["from", "to", "count"], bins).encode(), "csv")
             case "graph":
                 self.upload(joined(self.prefix, "model/graph"), media.files()[0].path)

@@ -353,8 +353,8 @@ class ReadBack:
 
     def mark(self) -> Mapping[str, Any]:
         """Return rankzero's own data in the run's config."""
-        found = json.loads(self._ask("config") or "{}").get(MARK, {}).get("value")
-        return found if isinstance(found, dict) else {}
+        mark = json.loads(self._ask("config") or "{}").get(MARK, {}).get("value")
+        return mark if isinstance(mark, dict) else {}
 
     def _ask(self, field: str) -> Any:
         query = f"""query RunState($project: String!, $entity: String!, $name: String!) {{

@@ -126,8 +126,10 @@ class WandbLogger(TrackerLogger):
         return session
 
     def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
-        found = ReadBack.unopened(self.options, run).points({name: metric_name(name) for name in names})
-        return {name: points or (None if name.startswith(SYSTEM) else points) for name, points in found.items()}
+        points_by_name = ReadBack.unopened(self.options, run).points({name: metric_name(name) for name in names})
+        return {
+            name: points or (None if name.startswith(SYSTEM) else points) for name, points in points_by_name.items()
+        }
 
     def read_failure(self, error: BaseException) -> Failure:
         return read_failure(error)
@@ -232,10 +234,10 @@ class WandbLogger(TrackerLogger):
         import wandb
 
         if wandb.run is not None and use_artifact:
-            found = wandb.run.use_artifact(artifact, type=artifact_type)
+            version = wandb.run.use_artifact(artifact, type=artifact_type)
         else:
-            found = wandb.Api().artifact(artifact, type=artifact_type)
-        return str(found.download(root=None if save_dir is None else os.fspath(save_dir)))
+            version = wandb.Api().artifact(artifact, type=artifact_type)
+        return str(version.download(root=None if save_dir is None else os.fspath(save_dir)))
 
 
 def _plain(value: Any) -> Any:

@@ -285,16 +285,16 @@ def _relative_program(environment: Environment) -> str | None:
 
 def _save_environment(opened: Any, options: WandbOptions, run_dir: Path, environment: Environment) -> None:
     """Upload the files with which W&B's client describes the environment of a process."""
-    found = {}
+    files = {}
     if options.settings.get("x_save_requirements", True):
-        found["requirements.txt"] = environment.packages
+        files["requirements.txt"] = environment.packages
     if environment.git is not None and options.allows("git") and options.allows("code"):
-        found["diff.patch"] = environment.git.diff
+        files["diff.patch"] = environment.git.diff
     if environment.code and opened.settings.save_code:
-        found[f"code/{_relative_program(environment)}"] = environment.code
+        files[f"code/{_relative_program(environment)}"] = environment.code
     if opened.settings.x_disable_meta and not options.settings.get("x_disable_meta"):
         _save(opened, "wandb-metadata.json", json.dumps(_metadata(options, environment)).encode())
-    for name, path in found.items():
+    for name, path in files.items():
         if path is not None and (run_dir / path).exists():
             _save(opened, name, (run_dir / path).read_bytes())
 

@@ -180,8 +180,8 @@ def sweep_parameters() -> dict[str, Any]:
     import yaml
 
     with open(path, encoding="utf-8") as file:
-        found = yaml.safe_load(file)
-    return {name: each["value"] for name, each in found.items() if isinstance(each, dict) and "value" in each}
+        parameters = yaml.safe_load(file)
+    return {name: each["value"] for name, each in parameters.items() if isinstance(each, dict) and "value" in each}
 
 
 # The login

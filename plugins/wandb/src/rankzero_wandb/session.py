@@ -132,17 +132,17 @@ class WandbSession(Session):
 
     def _media_objects(self, media: Media) -> list[Any]:
         """Return W&B's objects of the items; a file that W&B cannot show becomes an artifact."""
-        found = []
+        converted = []
         for item, options in objects.with_options(media):
             try:
-                found.append(objects.media_object(media, item, options))
+                converted.append(objects.media_object(media, item, options))
             except (OSError, ValueError) as error:
                 if not isinstance(item, MediaFile) or not Path(item.path).exists():
                     raise
                 message = f"W&B cannot show {media.key!r}, so it becomes an artifact: {error}"
                 self.warner.warn(f"odd file {media.key}", message)
                 self.logger.keep_file(media.key, item, media.kind, media.step)
-        return found
+        return converted
 
     def _write_table(self, key: str, media: Media, context: LogContext) -> None:
         """Write a table; a single text becomes a value of a row, because it may be logged at every step."""
@@ -205,12 +205,12 @@ class WandbSession(Session):
 
         name = f"{self._checkpoint_name}:{alias}"
         try:
-            found = ReadBack.of(self.run).checkpoint(name)
+            version = ReadBack.of(self.run).checkpoint(name)
         except wandb.errors.CommError as error:
             if not isinstance(error.exc, ValueError):
                 raise
             raise LookupError(f"W&B has no checkpoint {name}") from error
-        return Path(found.download(root=str(directory)), objects.CHECKPOINT)
+        return Path(version.download(root=str(directory)), objects.CHECKPOINT)
 
     def write_console(self, text: str, stream: str, context: LogContext) -> None:
         if self._is_new(context):
@@ -275,7 +275,7 @@ class DirectSession(WandbSession):
     def open(self) -> None:
         """Open the run if it is not open."""
         if self._run is not None and _has_finished(self._run):
-            self._release()  # somebody else ended it
+            self._release()  # the user ended it
         if self._run is None:
             self._run = self._find_open_run() or self._open_run()
             known_runs[self._run.id] = self._run
