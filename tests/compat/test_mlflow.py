@@ -58,7 +58,7 @@ def script(text, **environment):
     )
 
 
-def test_what_mlflow_logs_is_in_the_journal():
+def test_data_of_mlflow_is_in_the_journal():
     tags = {"team": "vision", "best": "true"}
     experiment_id = mlflow.create_experiment("group/vision")
     with mlflow.start_run(None, experiment_id, "first", tags=tags, description="a note") as run:
@@ -160,7 +160,7 @@ def test_experiments_with_their_own_place_for_artifacts():
 
 
 @pytest.mark.slow
-def test_sklearn_autolog_logs_what_it_logs_to_mlflow(tmp_path, monkeypatch):
+def test_sklearn_autolog_logs_the_same_as_to_mlflow(tmp_path, monkeypatch):
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
@@ -282,7 +282,7 @@ def test_a_client_without_an_active_run_logs_until_the_run_is_terminated():
     assert (client.get_run(run_id).info.status, run_of(run_id).status) == ("KILLED", "aborted")
 
 
-def test_what_is_logged_after_the_end_of_a_run_leaves_its_status_and_is_delivered():
+def test_logging_after_the_end_of_a_run_keeps_its_status_and_is_delivered():
     ended = script(
         "import mlflow\n"
         "with mlflow.start_run() as run: mlflow.log_metric('loss', 1)\n"
@@ -399,7 +399,7 @@ def test_mlflow_as_a_logger_of_runs_in_mlflow_is_refused(monkeypatch):
     assert find_runs(Path("runs")) == []
 
 
-def test_what_is_not_kept_is_refused():
+def test_unsupported_methods_are_refused():
     with pytest.raises(MlflowException, match=r"create_dataset\(\) needs a server of MLflow"):
         tracking_store(URI).create_dataset("d")
     assert mlflow.search_traces(return_type="list") == []

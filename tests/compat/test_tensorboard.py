@@ -324,7 +324,7 @@ def test_the_file_writer_takes_hyperparameters_and_scalars(recwarn):
     assert ["picture is not logged" in str(each.message) for each in recwarn] == [True]
 
 
-def test_a_directory_is_a_run_which_goes_on_after_close():
+def test_a_directory_is_a_run_which_continues_after_close():
     first, second = SummaryWriter("logs/train"), SummaryWriter("logs/val")
     again = SummaryWriter(Path("logs/train").absolute())
     first.add_scalar("loss", 1, 0)
@@ -517,7 +517,7 @@ model.learn(64, callback=Extra(), log_interval=1)
 
 
 @pytest.mark.slow
-def test_stable_baselines_logs_what_it_writes_itself():
+def test_stable_baselines_logs_its_own_values():
     pytest.importorskip("stable_baselines3")
     run_script(STABLE_BASELINES)
     run_script(STABLE_BASELINES, RANKZERO_INTEGRATIONS="tensorboard")

@@ -116,7 +116,7 @@ def test_the_x_axis_of_all_metrics_has_the_steps():
     assert texts(data) == {"text": [(10, [["between"]])]}
 
 
-def test_a_run_goes_on_where_it_ended():
+def test_a_run_continues_after_its_last_step():
     ended(wandb.init(id="r").__enter__())
     first = wandb.init(id="again")
     first.log({"a": 1.0})
@@ -296,7 +296,7 @@ def test_wrong_charts_are_refused():
         wandb.plot.confusion_matrix(preds=[2], y_true=[0], class_names=["a", "b"])
 
 
-def test_what_cannot_be_logged_is_a_warning(said):
+def test_invalid_data_causes_a_warning(said):
     class Broken:
         def __iter__(self):
             raise RuntimeError("broken")
@@ -441,7 +441,7 @@ def test_saved_files():
 # Runs
 
 
-def test_what_a_run_is_called_and_what_the_environment_says(monkeypatch, said):
+def test_the_name_of_a_run_and_environment_variables(monkeypatch, said):
     for name in ("PROJECT", "NAME", "RUN_GROUP", "NOTES", "RUN_ID"):
         monkeypatch.setenv(f"WANDB_{name}", f"env-{name.lower()}")
     monkeypatch.setenv("WANDB_TAGS", "t,u")
@@ -542,7 +542,7 @@ def test_modes(monkeypatch, said):
     assert wandb.run is None
 
 
-def test_watch_alert_and_what_does_nothing():
+def test_watch_alert_and_methods_that_do_nothing():
     model = torch.nn.Sequential(torch.nn.Linear(2, 1))
 
     def log(run):
@@ -574,7 +574,7 @@ def test_before_init():
         wandb.config.lr  # noqa: B018
 
 
-def test_refusals_say_what_to_use(said):
+def test_refusals_name_an_alternative(said):
     for call in (wandb.Api, wandb.sweep, wandb.agent, wandb.restore, wandb.controller, wandb.init().use_artifact):
         with pytest.raises(wandb.UsageError, match=r"does not read from W&B.*rankzero.read_run"):
             call("x")

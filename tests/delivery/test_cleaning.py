@@ -45,7 +45,7 @@ def clean(runs, *options):
     return cli.main(["clean", str(runs), "--older-than", "0h", *options])
 
 
-def test_a_dry_run_changes_nothing_and_says_what_it_would_do(logged, tmp_path, capsys):
+def test_a_dry_run_changes_nothing_and_prints_the_plan(logged, tmp_path, capsys):
     run_dir = logged()
     assert cli.main(["ls", str(tmp_path / "runs")]) == 0  # which makes the index
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}

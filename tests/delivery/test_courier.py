@@ -301,7 +301,7 @@ def test_a_tracker_that_is_down_for_a_while_loses_and_doubles_nothing(run_dir, t
     assert len(calls(tracker, "close")) >= 1
 
 
-def test_while_the_tracker_is_down_the_position_says_why(run_dir, tracker):
+def test_while_the_tracker_is_down_the_position_has_the_reason(run_dir, tracker):
     write(run_dir, *metrics(0))
     fail(tracker, "log_metrics", "unavailable")
     with running(courier(run_dir, tracker, follow=True, grace_period=60)):
@@ -617,7 +617,7 @@ def test_a_resumed_run_that_is_still_running_is_not_closed(run_dir, tracker):
     assert [call["status"] for call in calls(tracker, "finalize")] == ["success", "failed"]
 
 
-def test_a_resumed_run_that_is_delivered_late_gets_a_logger_of_its_own_after_the_finish(run_dir, tracker):
+def test_a_resumed_run_that_is_delivered_late_gets_a_new_logger_after_the_finish(run_dir, tracker):
     write(run_dir, *metrics(0), Finish(2.0, "failed"), start(), *metrics(1), Finish(3.0, "success"))
     deliver(run_dir, tracker)
     assert verbs(tracker) == 2 * ["log_metrics", "flush", "finalize", "flush", "close"]
@@ -790,7 +790,7 @@ def test_a_resumed_run_sweeps_the_snapshots_of_its_former_processes(run_dir, tra
     assert [path.read_text() for path in run_dir.glob("checkpoints/*/*")] == ["weights 2"]
 
 
-def test_a_file_that_was_overwritten_is_not_taken_for_a_former_checkpoint(run_dir, tracker, tmp_path):
+def test_an_overwritten_file_is_not_confused_with_an_earlier_checkpoint(run_dir, tracker, tmp_path):
     source = tmp_path / "last.pt"
     source.write_text("weights 1")
     write(run_dir, Checkpoint(1.0, "checkpoints/0/last.pt", str(source)), Finish(2.0, "success"))
@@ -807,7 +807,7 @@ def test_a_checkpoint_that_is_gone_is_refused_and_nothing_else(run_dir, tracker)
 
 
 @pytest.mark.parametrize("log_model", [True, False])
-def test_a_superseded_checkpoint_is_no_failure_of_a_logger_that_would_not_upload_it(
+def test_a_superseded_checkpoint_is_not_an_error_of_a_logger_that_does_not_upload_it(
     run_dir, tracker, tmp_path, log_model
 ):
     class Choosy(FileLogger):

@@ -64,7 +64,7 @@ def test_superseded_events_that_are_not_delivered_yet_are_skipped(run, recwarn, 
     assert not recwarn.list, "nothing that the tracker has was superseded"
 
 
-def test_only_what_the_tracker_has_must_be_taken_back(run):
+def test_only_points_in_the_tracker_must_be_removed(run):
     run.log(0, 1, 2)
     assert run.deliver() == [0, 1, 2]
     run.log(3)
@@ -91,7 +91,7 @@ def test_media_are_superseded_and_files_and_events_without_a_step_stay(run):
     assert delivered == [("log_text", None), ("log_checkpoint", 5)]
 
 
-def test_a_tracker_that_cannot_follow_keeps_both_and_says_it_once(run):
+def test_a_tracker_that_cannot_rewind_keeps_both_with_one_warning(run):
     run.log(0, 1)
     run.deliver(KeepsBoth)
     run.add(Rewind(2.0, 0))

@@ -83,7 +83,7 @@ def test_a_delivery_is_verified(metrics_file, capsys):
     assert "csv: verified 31 values of 4 metrics: no difference\n" in out
 
 
-def test_what_differs_is_named(metrics_file, capsys):
+def test_differences_are_described(metrics_file, capsys):
     header, *rows = metrics_file.read_text().splitlines(keepends=True)
     rows[3] = rows[3].replace(str(1 / 6), "0.25")
     metrics_file.write_text(header + "".join(rows[:7] + rows[8:] + rows[:1]))

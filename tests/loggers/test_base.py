@@ -240,7 +240,7 @@ def test_aggregation_waits_for_a_new_step():
 
 
 @pytest.mark.parametrize("end", ["save", "close", "finalize"])
-def test_last_step_is_not_lost_whatever_the_subclass_overrides(end):
+def test_the_last_step_is_not_lost_with_any_overridden_method(end):
     class Careless(MemoryLogger):
         def save(self):
             """Forgets ``super().save()``."""

@@ -399,7 +399,7 @@ def test_a_key_whose_name_is_too_long_in_bytes_is_kept_under_a_shorter_one(tmp_p
     assert (tmp_path / "lightning_logs" / "version_0" / row["path"]).read_bytes() == png()
 
 
-def test_a_copy_that_breaks_off_is_not_taken_for_the_file(tmp_path, monkeypatch):
+def test_an_interrupted_copy_is_not_confused_with_the_file(tmp_path, monkeypatch):
     """On another file system there are no hard links."""
 
     class Breaking(io.BytesIO):
@@ -904,7 +904,7 @@ def test_system_metrics_have_a_file_of_their_own(run):
     assert found["system/gpu0/power_watts"] == [(None, 700.0)]
 
 
-def test_batch_is_taken_without_writing(run, monkeypatch):
+def test_a_batch_is_accepted_without_writing(run, monkeypatch):
     """A batch becomes one write: what makes delivery fast."""
     for step in range(1000):
         run.log({"a": float(step)})

@@ -69,7 +69,7 @@ def test_only_401_is_a_refusal(status, refused):
     ("answer", "refused"),
     [(b'{"user": null}', True), (b"<html>", False), (b"[]", False), (b"{}", False), (b"null", False)],
 )
-def test_a_tracker_may_refuse_in_an_answer_of_its_own(answer, refused):
+def test_a_tracker_may_refuse_in_a_response_with_status_200(answer, refused):
     with server(200, answer) as (url, _):
         assert is_refused(url) is refused
 
@@ -98,7 +98,7 @@ def test_a_missing_answer_does_not_reject_the_login(url):
 
 
 @pytest.mark.parametrize("key", [None, ""])
-def test_a_user_without_a_key_is_told_how_to_log_in(key):
+def test_the_error_for_a_missing_key_describes_the_login(key):
     assert LOGIN.require("secret") == "secret"
     with pytest.raises(ConfigError) as raised:
         LOGIN.require(key)

@@ -37,7 +37,7 @@ def test_the_step_is_that_of_the_newest_metrics(tmp_path, steps, step):
     assert (found.step, found.score, found.aliases) == (step, 0.5, ("best", "latest"))
 
 
-def test_a_directory_that_comes_late_is_taken_when_nothing_changes_in_it_any_longer(tmp_path):
+def test_a_late_directory_is_logged_when_it_no_longer_changes(tmp_path):
     path = tmp_path / "sharded"
     saved = SavedCheckpoints()
     assert saved.after_save(callback(path)) == []

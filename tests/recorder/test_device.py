@@ -59,7 +59,7 @@ def counts_of_batches(rec, kernels, values, **options):
     return counts
 
 
-def test_a_step_value_costs_one_kernel_until_it_is_due(run, kernels):
+def test_a_step_value_takes_one_kernel_until_it_is_written(run, kernels):
     """It is copied, as the script may overwrite its tensor."""
     counts = counts_of_batches(run.recorder(), kernels, [torch.tensor(float(step)) for step in range(150)])
     assert [step for step, count in enumerate(counts) if count != {"clone": 1}] == [49, 99, 149]
@@ -71,7 +71,7 @@ def test_a_step_value_costs_one_kernel_until_it_is_due(run, kernels):
 @pytest.mark.parametrize(
     ("reduce_fx", "kernel"), [("mean", "add_"), ("sum", "add_"), ("max", "maximum"), ("min", "minimum")]
 )
-def test_an_accumulated_value_costs_one_kernel(run, kernels, dtype, reduce_fx, kernel):
+def test_an_accumulated_value_takes_one_kernel(run, kernels, dtype, reduce_fx, kernel):
     values = [torch.tensor(step, dtype=dtype) for step in range(49)]
     options = {"on_step": False, "on_epoch": True, "reduce_fx": reduce_fx}
     counts = counts_of_batches(run.recorder(), kernels, values, **options)
@@ -79,7 +79,7 @@ def test_an_accumulated_value_costs_one_kernel(run, kernels, dtype, reduce_fx, k
     assert not SYNCHRONISING & counts[0].keys()
 
 
-def test_a_forked_value_costs_two_kernels_and_waits_once_in_fifty_steps(run, kernels):
+def test_a_value_on_step_and_epoch_takes_two_kernels_and_waits_once_in_fifty_steps(run, kernels):
     values = [torch.tensor(float(step), requires_grad=True) * 2 for step in range(100)]
     counts = counts_of_batches(run.recorder(), kernels, values, on_epoch=True, prog_bar=True)
     ordinary = [count for step, count in enumerate(counts) if step not in (0, 49, 99)]
@@ -140,7 +140,7 @@ def test_all_of_a_row_is_handed_over_at_once(tmp_path, monkeypatch):
     run.finish()
 
 
-def test_a_gradient_norm_costs_nothing_until_it_is_due(run, kernels):
+def test_a_gradient_norm_takes_nothing_until_it_is_written(run, kernels):
     rec = run.recorder(log_every_n_steps=10)
     model = torch.nn.Linear(2, 1)
     model(BATCH).sum().backward()

@@ -22,7 +22,7 @@ def batches(count):
 # Steps
 
 
-def test_what_has_no_step_gets_that_of_the_loop(run):
+def test_data_without_a_step_gets_that_of_the_loop(run):
     rec = run.recorder(log_every_n_steps=3, accumulate_grad_batches=2)
     for _ in rec.epochs(2):
         for _ in rec.train(range(4)):

@@ -332,7 +332,7 @@ def test_prints_of_several_threads(run, kind):
 
 
 @KINDS
-def test_redirected_standard_output_gets_only_what_is_printed(run, tmp_path, kind):
+def test_redirected_standard_output_gets_only_printed_text(run, tmp_path, kind):
     with open(tmp_path / "out", "w") as file:
         done = run('loop(progress, "epoch 0", 3, body=lambda n: print("out", n))\nprogress.close()', kind, stdout=file)
     assert (tmp_path / "out").read_text() == "".join(f"out {n}\n" for n in range(3))
@@ -340,7 +340,7 @@ def test_redirected_standard_output_gets_only_what_is_printed(run, tmp_path, kin
 
 
 @KINDS
-def test_a_stream_of_the_programs_own_still_gets_what_is_printed(run, kind):
+def test_a_replaced_stream_still_gets_printed_text(run, kind):
     body = """
         class Tee:
             def __init__(self, stream):

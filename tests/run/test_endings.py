@@ -47,7 +47,7 @@ def test_a_process_that_ends_ends_its_runs(training, ending, exit_status, status
     assert read_run(training.run_dir).error.partition(":")[0] == error
 
 
-def test_what_tests_start_can_be_interrupted_where_sigint_came_ignored():
+def test_processes_of_tests_can_be_interrupted_if_sigint_was_ignored():
     """As a background job and many CI runners have it, and would pass it on."""
     child = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     script = f"""

@@ -141,7 +141,7 @@ def test_files_outside_of_the_other_run_are_left_out(begin, parent, tmp_path):
         ({"fork_from": 5}, ConfigError, "'fork_from' must be a run, its id or its directory"),
     ],
 )
-def test_what_cannot_be_forked_begins_no_run(begin, parent, options, error, message):
+def test_a_failed_fork_starts_no_run(begin, parent, options, error, message):
     before = sorted(parent.dir.parent.iterdir())
     with pytest.raises(error, match=message):
         begin(**options)

@@ -77,7 +77,7 @@ def test_ids_from_the_name_of_a_launch_differ_by_run_and_launch(launch):
     assert len(ids) == 10
 
 
-def test_taken_ids_are_passed_over(launch):
+def test_used_ids_are_skipped(launch):
     launch()
     taken = set()
     for _ in range(3):

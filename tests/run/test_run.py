@@ -522,7 +522,7 @@ def test_statuses_may_be_anything(run, delivered):
     ],
     ids=lambda each: getattr(type(each), "__name__", each),
 )  # fmt: skip
-def test_a_with_block_says_how_the_run_ended(begin, tracker, error, status):
+def test_a_with_block_sets_the_status(begin, tracker, error, status):
     def work():
         with begin() as run:
             run.log_metrics({"loss": 1.0})
@@ -650,7 +650,7 @@ def test_a_wrong_call_of_flush_or_finalize_causes_a_warning(run, tracker):
     assert [call["status"] for call in calls(tracker, "finalize")] == ["success"]
 
 
-def test_finish_says_how_to_view_the_run(tmp_path, caplog):
+def test_finish_prints_how_to_view_the_run(tmp_path, caplog):
     loggers = [Viewed(tmp_path / "1"), FileLogger(tmp_path / "2"), ViewedElsewhere(tmp_path / "3")]
     with caplog.at_level("INFO", "rankzero"):
         run = rankzero.start(loggers, dir=tmp_path / "runs", delivery="thread")
@@ -746,7 +746,7 @@ def test_a_run_is_rewound_to_the_step_of_the_checkpoint(begin):
 
 
 @pytest.mark.parametrize("step", [None, "three", 2.5, float("nan")])
-def test_a_rewind_to_what_is_no_step_warns(begin, step):
+def test_a_rewind_to_an_invalid_step_warns(begin, step):
     run = begin()
     run.log_metrics({"loss": 1.0}, 4)
     with pytest.warns(UserWarning, match="whole number"):
@@ -927,7 +927,7 @@ def test_dataloader_workers_log(begin):
     assert len(events(run, Finish)) == 1
 
 
-def test_a_run_that_was_pickled_away_from_its_directory_says_so(begin, tmp_path):
+def test_a_run_unpickled_without_its_directory_warns(begin, tmp_path):
     run = begin()
     state = pickle.dumps(run)
     run.finish()

@@ -82,7 +82,7 @@ odd = st.sampled_from(sorted(ODD))
 
 
 @pytest.mark.parametrize("filters", ["error", "ignore"])
-def test_no_verb_raises_and_what_is_valid_arrives(tmp_path, swallowed_warnings, filters):
+def test_no_verb_raises_and_valid_data_arrives(tmp_path, swallowed_warnings, filters):
     run = rankzero.start("csv", dir=tmp_path, delivery="off")
     tail, numbered = Tail(run.dir / JOURNAL), count()
     tail.read()
