@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings and fixtures for all tests."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes more than 200 ms for anything
 hypothesis.settings.load_profile("any machine")
 
-# Each costs a process for each run that a test starts; the tests that are about them have them on.
+# Each takes a process for each run of a test; their own tests turn them on.
 os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
 os.environ["RANKZERO_SYSTEM_METRICS"] = "0"
 
@@ -26,7 +26,7 @@ os.environ["KERAS_BACKEND"] = "torch"  # the default, TensorFlow, is not install
 
 @pytest.fixture(scope="session", autouse=True)
 def state(tmp_path_factory):
-    """Keep the key by which one's own runs are recognised out of the home directory."""
+    """Keep the key that identifies own runs out of the home directory."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 

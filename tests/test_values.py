@@ -504,7 +504,7 @@ def test_values_that_are_not_a_single_number(value):
 
 
 class Model:
-    """As pydantic's models are."""
+    """Like models of pydantic."""
 
     model_fields: ClassVar = {"lr": None, "batch": None}
     model_fields_set: ClassVar = {"lr"}

@@ -1,4 +1,4 @@
-"""The tracking store for MLflow gives the answers that MLflow's own store of files gives."""
+"""The tracking store for MLflow responds like MLflow's own file store."""
 
 import math
 import re
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 class Answers:
-    """Calls a client, and keeps what it answers, with ids as they first appeared and without times of our own."""
+    """Calls a client, and keeps its responses, with ids numbered by first appearance and without times."""
 
     def __init__(self, client):
         self.client = client

@@ -1,4 +1,4 @@
-"""`SummaryWriter` beside torch's own: the same calls, and what each has written."""
+"""`SummaryWriter` compared with torch's: the same calls, and the data that each has written."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("undelivered")
 
 
 def both(calls):
-    """Do the same with each writer; return what is read of ours, and the directory of torch's."""
+    """Do the same with each writer; return the data of ours, and the directory of torch's."""
     for writer in (SummaryWriter("ours"), TorchWriter("theirs")):
         with writer:
             calls(writer)
@@ -446,7 +446,7 @@ def test_other_ranks_log_nothing(monkeypatch):
     assert list(Path("rankzero-runs").glob("*/*/*")) == []
 
 
-# Scripts that nobody changes
+# Unchanged scripts
 
 
 def run_script(script, **variables):

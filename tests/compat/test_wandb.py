@@ -1,4 +1,4 @@
-"""rankzero.compat.wandb: the calls of wandb reach a run, and W&B itself gets the same through it."""
+"""rankzero.compat.wandb: the calls of wandb log to a run, which delivers the same data to W&B."""
 
 import argparse
 import importlib
@@ -30,7 +30,7 @@ PIXELS = (np.arange(72).reshape(4, 6, 3) * 3).astype(np.uint8)
 
 @pytest.fixture(autouse=True)
 def here(undelivered, monkeypatch):
-    """Log in an empty directory, without W&B's variables, and end what a test has begun."""
+    """Log in an empty directory, without W&B's variables, and end the runs of a test."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     yield
@@ -39,7 +39,7 @@ def here(undelivered, monkeypatch):
 
 @pytest.fixture
 def said(monkeypatch):
-    """What users are warned of."""
+    """Warnings for users."""
     messages = []
     monkeypatch.setattr("rankzero.messages.warn_user", messages.append)
     monkeypatch.setattr("rankzero.compat.wandb.warn_user", messages.append)
@@ -563,7 +563,7 @@ def test_watch_alert_and_methods_that_do_nothing():
     assert [(each.text, each.level) for each in data.alerts] == [("text", "WARN"), ("third", "INFO")]
 
 
-# What is refused
+# Refused calls
 
 
 def test_before_init():
@@ -598,7 +598,7 @@ def test_refusals_name_an_alternative(said):
     ]
 
 
-# In the place of the package
+# Replacing the package
 
 
 def python(code, **variables):
@@ -690,7 +690,7 @@ def test_accelerate_transformers_and_trl_log_through_it():
     assert len(rows) == 2
 
 
-# What W&B gets
+# Data in W&B
 
 
 @contextmanager

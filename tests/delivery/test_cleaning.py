@@ -1,4 +1,4 @@
-"""`rankzero clean`: which runs are cleaned, what is deleted, and that the runs are then as good as before."""
+"""`rankzero clean`: which runs are cleaned, what is deleted, and that the runs stay readable."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The courier, in this process: what reaches a logger, what is saved when, and what becomes of each kind of failure."""
+"""The courier, in this process: delivered events, saved positions, and each kind of failure."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def running(courier):
 
 @contextmanager
 def alive(run_dir):
-    """Be the process that writes the journal."""
+    """Act as the process that writes the journal."""
     lock = WriterLock(run_dir)
     try:
         yield
@@ -369,7 +369,7 @@ def test_a_rejected_event_goes_to_the_reject_list_and_the_others_are_delivered(r
 
 @pytest.mark.parametrize("kind", [FileLogger, BatchFileLogger])
 def test_an_event_that_flush_refuses_is_found_and_set_aside(run_dir, tracker, kind):
-    """An SDK that takes everything: the tracker's refusal shows only when it is to acknowledge."""
+    """An SDK that accepts everything: the tracker's refusal is known only at a flush."""
 
     class Lazy(kind):
         def flush(self):
@@ -388,7 +388,7 @@ def test_an_event_that_flush_refuses_is_found_and_set_aside(run_dir, tracker, ki
 @pytest.mark.parametrize("where", ["log_metrics", "flush"])
 @pytest.mark.parametrize("deed", ["type", "possibly", "permission"])
 def test_nothing_is_rejected_when_the_tracker_refused_everything_for_a_while(run_dir, tracker, deed, where, tries):
-    """No event that follows is taken, so none is to blame."""
+    """All later events fail, too, so no event is the cause."""
     write(run_dir, *metrics(0, 1, 2), Console(1.0, "no proof"), DefineMetric(1.0, "loss"), Finish(2.0, "success"))
     for verb in (where, "define_metric", "finalize"):
         fail(tracker, verb, deed)
@@ -632,7 +632,7 @@ def test_events_after_the_finish_are_delivered_and_the_run_closed_again_with_its
 
 
 def test_events_written_just_before_the_writer_died_are_delivered(run_dir, tracker, monkeypatch):
-    """A writer may append and die between the courier's look at the journal and its look at the lock."""
+    """A writer may append and die after the courier has read the journal, and before it checks the lock."""
     gone = WriterWatch.is_gone
 
     def write_and_die(self):

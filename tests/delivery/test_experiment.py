@@ -1,4 +1,4 @@
-"""`run.experiment` beside a courier's process: joined when it is used, and left when the run ends."""
+"""`run.experiment` beside a courier process: joined on first use, closed when the run ends."""
 
 import os
 import threading
@@ -98,5 +98,5 @@ def test_a_run_leaves_when_it_finishes(tmp_path, monkeypatch):
 
 
 def mine(tracker, verb):
-    """Return the calls of this process; the courier is another one."""
+    """Return the calls of this process, not of the courier."""
     return [call for call in calls(tracker, verb) if call["pid"] == os.getpid()]

@@ -1,4 +1,4 @@
-"""Loggers whose finalize() acknowledges, and that put a flush off."""
+"""Loggers whose finalize() acknowledges, and loggers that postpone a flush."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from rankzero.rundir.writer_lock import WriterLock
 
 
 class Slow(Logger):
-    """Keeps what is called; a flush may be put off."""
+    """Records calls; a flush may be postponed."""
 
     finalize_acknowledges = True
     name = version = "slow"
@@ -140,7 +140,7 @@ def test_the_error_is_one_of_delivery():
 
 
 class Keeping(Slow):
-    """Uploads what a ModelCheckpoint has left at the end."""
+    """Uploads the final checkpoints of a ModelCheckpoint."""
 
     log_model = True
 

@@ -1,4 +1,4 @@
-"""A run's directory that somebody else made does no harm: to files, to secrets, to other runs, to the terminal.
+"""A run's directory of another user cannot damage files, secrets, other runs or the terminal.
 
 Each row of `HOSTILE` prepares one. It is then shown, listed, exported, cleaned and delivered as a user would. Nothing
 outside of it may change, and nothing that is only the user's may reach a logger.
@@ -58,7 +58,7 @@ ESCAPE = "\x1b]0;owned\x07\x1b[2J\u202e"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """The user's directory: files that are nobody else's, and secrets in the environment."""
+    """The user's directory: private files, and secrets in the environment."""
     home = tmp_path / "home"
     (home / "work").mkdir(parents=True)
     (home / ".bashrc").write_text("# mine\n")
@@ -85,7 +85,7 @@ def start(loggers=None, **info):
 
 
 def write(run_dir, *events):
-    """Write lines as they are, without what checks them when rankzero writes them."""
+    """Write unchanged lines, without rankzero's checks."""
     with open(run_dir / "journal.jsonl", "ab") as file:
         for event in events:
             if isinstance(event, dict):
@@ -96,7 +96,7 @@ def write(run_dir, *events):
 
 
 class Grabber(Logger):
-    """Reads every file that it is handed, as an SDK would, and everything in directories."""
+    """Reads every file that it gets, and all files in directories, as an SDK does."""
 
     def __init__(self):
         self.seen = []
@@ -142,7 +142,7 @@ class Grabber(Logger):
 
 
 def snapshot_of(directory, *, without):
-    """Return what is in a directory, links and contents, apart from one below it."""
+    """Return the links and contents of a directory, except one directory below it."""
     found = {}
     for parent, folders, names in os.walk(directory):
         folders[:] = [each for each in folders if Path(parent, each) != without]
@@ -280,7 +280,7 @@ HOSTILE = {
 
 
 def blocks_of(page):
-    """Yield what is embedded in a page."""
+    """Yield the embedded data of a page."""
     for block in re.findall(r">([A-Za-z0-9+/=]+)</script>", page.read_text()):
         yield (data := base64.b64decode(block))
         with suppress(zlib.error):
@@ -367,7 +367,7 @@ def test_the_position_of_a_run_that_its_owner_moved_counts(tmp_path):
     assert load_position(moved, "csv").closed
 
 
-# Where it goes
+# The destination
 
 
 ELSEWHERE = {"tracking_uri": "http://elsewhere/${CANARY}"}
@@ -536,7 +536,7 @@ def test_watching_warns_once_of_a_run_that_needs_consent(run_dir, tmp_path, capl
     assert not (tmp_path / "out").exists()
 
 
-# What surrounds it
+# The environment
 
 
 def test_an_environment_names_only_files_of_the_run(run_dir, home):

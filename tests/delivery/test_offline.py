@@ -1,4 +1,4 @@
-"""Loggers that are asked whether the user may log in, that the environment decides for, and that stay offline."""
+"""Loggers with a login check, with options from the environment, and offline loggers."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from rankzero.journal.tail import read_start
 from rankzero.plugins.registry import get_plugins
 from rankzero.rundir.positions import load_position
 
-# A tracker that is a file; what is kept offline stands in another one.
+# A tracker that is a file, and another file for offline data.
 VAULT = """
 import json, os
 from rankzero.errors import AccessError, ConfigError
@@ -214,7 +214,7 @@ def test_options_from_the_environment_are_recorded_for_a_logger_instance(monkeyp
 
 
 class Card:
-    """As pydantic's models are."""
+    """Like models of pydantic."""
 
     def __init__(self):
         self.api_key, self.colour = "secret-of-the-card", "red"

@@ -1,4 +1,4 @@
-"""A rewind supersedes what was logged at later steps: some of it may be delivered already, and some of it is not."""
+"""A rewind supersedes data of later steps, whether it is delivered already or not."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rankzero.testing import MemoryLogger
 
 
 class KeepsBoth(MemoryLogger):
-    """Stands for a tracker that cannot delete anything."""
+    """A tracker that cannot delete anything."""
 
     captures = frozenset()
     rewind = Logger.rewind

@@ -1,4 +1,4 @@
-"""What a run says about its delivery: an outage of a tracker during training, and a long wait at the end."""
+"""Messages about delivery: an outage of a tracker during training, and a long wait at the end."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ def run(tmp_path):
 
 
 def log_until(run, condition):
-    """Log as training does, a look at the couriers at each step."""
+    """Log like training, and check the couriers at each step."""
     deadline = time.monotonic() + A_WHILE
     while not condition():
         assert time.monotonic() < deadline, "this did not come about"

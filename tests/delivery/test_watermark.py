@@ -1,4 +1,4 @@
-"""The courier goes where the tracker says that it is, and never in circles."""
+"""The courier continues at the tracker's watermark, and never loops."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from rankzero.rundir.layout import JOURNAL
 from rankzero.testing import MemoryLogger
 
 RUN = RunInfo("a" * 32, "happy-run", "project", "")
-pytestmark = pytest.mark.timeout(20)  # a courier that goes in circles never ends
+pytestmark = pytest.mark.timeout(20)  # a courier that loops never ends
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_tracker_that_lost_acknowledged_events(deliver):
 
 
 def test_tracker_that_counts_no_endings(deliver):
-    """It says that it holds everything up to the end of the first part, for it does not see the Finish."""
+    """Its watermark is the end of the first part, because it does not get the Finish."""
     deliver(Start(1.0, RUN), *metrics(0), Finish(2.0, "success"), watermark=lambda: 0)
     assert deliver(Start(3.0, RUN, resumed=True), *metrics(1), watermark=lambda: 2) == [0, 1]
 

@@ -1,4 +1,4 @@
-"""Launching real jobs: torchrun and plain processes, each ended by force when it takes too long."""
+"""Launch real jobs: torchrun and plain processes, which are killed after a timeout."""
 
 import json
 import os
@@ -24,7 +24,7 @@ OF_OTHERS = ("torchelastic_", "torchinductor_", "tester")  # the last is W&B's c
 
 @dataclass
 class Job:
-    """A job's directory, what its ranks reported and the runs that it left."""
+    """A job's directory, the reports of its ranks, and its runs."""
 
     directory: Path
     environment: dict[str, str]
@@ -34,7 +34,7 @@ class Job:
 
     @classmethod
     def in_directory(cls, directory):
-        """A job whose working directory, home and temporary directory are its own."""
+        """A job with a separate working directory, home and temporary directory."""
         for place in PLACES:
             (directory / place).mkdir()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(LAUNCHER_PREFIXES)}
@@ -70,12 +70,12 @@ class Job:
         return [event.status for event in self.events(run_dir, Finish)]
 
     def litter(self):
-        """What lies in the working directory, the home and the temporary directory, and is not torch's or W&B's."""
+        """The files in the working directory, home and temporary directory, except those of torch and W&B."""
         found = [path for place in PLACES for path in (self.directory / place).iterdir()]
         return [path for path in found if not path.name.startswith(OF_OTHERS)]
 
     def reports(self):
-        """What each rank told `report`, by rank."""
+        """Rank → its arguments of `report`."""
         found = {int(path.stem): json.loads(path.read_text()) for path in self.directory.glob("*.json")}
         return [found[rank] for rank in sorted(found)]
 
@@ -111,7 +111,7 @@ class Job:
         return (self.directory / "output.txt").read_text()
 
     def processes(self):
-        """All processes that this job started, couriers and ranks in sessions of their own included."""
+        """All processes of this job, including couriers and ranks in separate sessions."""
         for process in psutil.process_iter():
             try:
                 if process.environ().get("RANKZERO_DIR") == self.environment["RANKZERO_DIR"]:
@@ -136,7 +136,7 @@ def job(tmp_path):
 
 @pytest.fixture(scope="module")
 def make_job():
-    """Make jobs that several tests look at."""
+    """Create jobs that several tests use."""
     made = []
 
     def make(directory):

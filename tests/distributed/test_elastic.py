@@ -1,4 +1,4 @@
-"""Runs of ranks that torchrun starts again after a failure."""
+"""Runs of ranks that torchrun restarts after a failure."""
 
 import socket
 

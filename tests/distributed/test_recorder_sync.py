@@ -27,13 +27,13 @@ def told(job, scene):
 
 
 def rows(job, scene):
-    """What the run of a scene has, as (step, epoch, stage, values)."""
+    """Return the rows of the run of a scene, as (step, epoch, stage, values)."""
     (run,) = (run for run in job.runs if job.events(run, Start)[0].run.name == scene)
     return [(each.step, each.epoch, each.stage, each.values) for each in job.events(run, Metrics)]
 
 
 def logged(ranks, counts, epoch=0):
-    """Return the values that some ranks log in an epoch, and the sizes of their batches."""
+    """Return the values of some ranks in an epoch, and the sizes of their batches."""
     found = [(value, size) for rank in ranks for size, value in data(rank, counts[rank], epoch)]
     return np.array(found).reshape(-1, 2).T
 

@@ -21,14 +21,14 @@ def wandb_server():
 
 
 def with_wandb(job, server):
-    """Let the job's processes log to W&B, and write nothing of its client's where they should leave nothing."""
+    """Let the job's processes log to W&B, with the files of its client elsewhere."""
     job.environment |= server.environment(job.directory)
     del job.environment["WANDB_DIR"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, make_job, wandb_server):
-    """A training of four ranks that has gone well."""
+    """A successful training of four ranks."""
     job = make_job(tmp_path_factory.mktemp("trained"))
     with_wandb(job, wandb_server)
     job.torchrun("train.py", "rank zero first", "csv", "wandb")

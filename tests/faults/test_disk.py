@@ -98,7 +98,7 @@ def test_full_disk(tmp_path, room, most_bytes):
 
 @pytest.fixture
 def limit(tmp_path):
-    """Set how long a file may be in this process: further writes are cut, then refused."""
+    """Limit the size of files in this process: further writes are truncated, then refused."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (before[1] if size is None else size, before[1]))
@@ -118,7 +118,7 @@ def kept_and_lost(path):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Let only so many bytes wait in memory."""
+    """Limit the bytes that wait in memory."""
     return lambda size: monkeypatch.setattr("rankzero.journal.backlog.MOST_BYTES", size)
 
 
@@ -148,7 +148,7 @@ def test_full_twice_counts_every_loss_once(tmp_path, limit, small, more, most_by
 
 
 def fill(journal):
-    """Let the journal's file take nothing any more; return what mends it."""
+    """Make writes to the journal's file fail; return a function that repairs it."""
     disk, full = os.dup(journal._fd), os.open("/dev/full", os.O_RDWR)
     os.dup2(full, journal._fd)
     os.close(full)
@@ -161,7 +161,7 @@ def fill(journal):
 
 
 def test_no_space_left_on_device(tmp_path, caplog, small):
-    """/dev/full takes nothing; when it does, what waited is written, in order, and what did not fit is counted."""
+    """While /dev/full refuses writes, events wait in memory; then they are written in order, and lost ones counted."""
     small(10 * len(line(1)))
     path = tmp_path / JOURNAL
     journal = Journal(path)
@@ -199,7 +199,7 @@ def test_a_second_full_disk_is_warned_of_again(tmp_path, limit, caplog):
 
 @pytest.mark.parametrize("has_newline", [False, True])
 def test_another_process_that_writes_behind_a_fragment_loses_nothing(tmp_path, limit, has_newline):
-    """Of two writers one tears its line; the other never met a full disk."""
+    """One of two writers tears its line; the other never had a full disk."""
     path = tmp_path / JOURNAL
     torn, other = Journal(path), Journal(path)
     torn.append(line(0))
@@ -309,7 +309,7 @@ def test_a_disk_that_is_nearly_full_is_warned_of_once(tmp_path, monkeypatch):
     journal = Journal(tmp_path / JOURNAL)
     journal.check()
     free = 300 << 20
-    journal.check()  # it looks only now and then
+    journal.check()  # it checks only now and then
     monkeypatch.setattr(append, "_LOOK_EVERY", 0.0)
     journal = Journal(tmp_path / JOURNAL)
     with pytest.warns(UserWarning, match=r"nearly full: 300 MiB are free\..*rankzero clean"):
@@ -326,7 +326,7 @@ def test_deleted_journal_is_warned_of_once(tmp_path):
     journal.check()
 
 
-# Nowhere to write to
+# Unwritable directories
 
 
 @pytest.mark.parametrize("place", ["file", "below a file", "/proc", "/dev/full"])

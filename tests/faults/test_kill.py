@@ -1,4 +1,4 @@
-"""What a log call returned from survives SIGKILL, and a resumed run goes on behind it."""
+"""Data of completed log calls survives SIGKILL, and a resumed run continues after it."""
 
 import inspect
 import json
@@ -19,7 +19,7 @@ from rankzero.rundir.layout import JOURNAL
 
 
 def values(step):
-    """What is logged at a step, in the killed process and in the one that looks at its journal."""
+    """The values of a step, in the killed process and in the one that reads its journal."""
     return {
         "loss": 1 / (step + 1),
         "count": step * 10**20,
@@ -79,7 +79,7 @@ def rows(directory):
 
 
 def check(found, reported):
-    """Every step up to the reported one is there once and in order, value by value; one more may be."""
+    """All steps up to the reported one are stored once and in order; one more step may be stored."""
     steps = [row.step for row in found]
     assert steps == list(range(len(steps)))
     assert reported <= steps[-1] <= reported + 1

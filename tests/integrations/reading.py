@@ -1,4 +1,4 @@
-"""Read what a training below the working directory has logged."""
+"""Read the data of a training below the working directory."""
 
 from pathlib import Path
 

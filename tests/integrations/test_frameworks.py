@@ -1,4 +1,4 @@
-"""Callbacks of small frameworks, beside what each framework itself keeps of the same training."""
+"""Callbacks of small frameworks, compared with the framework's own record of the training."""
 
 import copy
 import gc
@@ -152,7 +152,7 @@ def framework(kind):
 each_framework = pytest.mark.parametrize("kind", TRAININGS, ids=framework)
 
 
-# What holds for all of them
+# All frameworks
 
 
 @each_framework
@@ -246,7 +246,7 @@ def test_other_ranks_log_nothing(kind, monkeypatch):
     assert not Path("rankzero-runs").exists()
 
 
-# What each of them logs
+# Each framework
 
 
 def test_keras_counts_batches():

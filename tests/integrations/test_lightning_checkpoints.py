@@ -1,4 +1,4 @@
-"""What ModelCheckpoint saves reaches the loggers whole, however soon its rotation deletes the files."""
+"""Checkpoints of ModelCheckpoint reach the loggers completely, even if its rotation deletes the files at once."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Frameworks log to wandb, as in scripts that know nothing of rankzero: Accelerate as diffusers uses it, and TRL."""
+"""Frameworks log to wandb in unchanged scripts: Accelerate as used by diffusers, and TRL."""
 
 import numpy as np
 import wandb

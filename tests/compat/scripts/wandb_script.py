@@ -1,4 +1,4 @@
-"""What people write with wandb: run with the package, and with rankzero.compat.wandb in its place."""
+"""Typical scripts for wandb, run with the package and with rankzero.compat.wandb."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ranks of which the last fails the first time that torchrun starts them."""
+"""Ranks of which the last one fails in the first attempt of torchrun."""
 
 import os
 import sys

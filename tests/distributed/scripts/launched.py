@@ -1,4 +1,4 @@
-"""A rank that only environment variables tell; without torch."""
+"""A rank that is known only from environment variables; without torch."""
 
 import sys
 import time

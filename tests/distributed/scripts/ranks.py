@@ -1,4 +1,4 @@
-"""What the scripts here share; without torch, which not every launcher needs."""
+"""Functions for the scripts here, without torch, which not every launcher needs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What each rank logs to a recorder with ``sync_dist``, and what it reads; the test knows the same data."""
+"""Each rank logs to a recorder with ``sync_dist``, and reads from it; the test has the same data."""
 
 import math
 import sys
@@ -33,7 +33,7 @@ def taken():
 
 
 def batches(rank, count, epoch=0):
-    """Yield batches and what is to be logged of them."""
+    """Yield batches and the values to log."""
     return ((torch.zeros(size, 2), value) for size, value in data(rank, count, epoch))
 
 
@@ -85,7 +85,7 @@ def reading(run, rank, ranks):
 
 
 def uneven(run, rank, ranks):
-    """Steps that only some ranks have: who is at the end takes part in those of the others."""
+    """Steps that only some ranks have: ranks at their end take part in the steps of others."""
     rec = run.recorder(log_every_n_steps=1, sync_dist=True, progress_bar=None)
     for epoch in rec.epochs(3):
         for _, value in rec.train(batches(rank, BATCHES[rank], epoch)):
@@ -115,7 +115,7 @@ def some(run, rank, ranks):
 
 
 def differing(run, rank, ranks):
-    """Ranks that reduce a metric differently are told so, all of them."""
+    """If ranks reduce a metric differently, all of them get an error."""
     rec = run.recorder(log_every_n_steps=0, progress_bar=None)
     said = ""
     try:

@@ -1,4 +1,4 @@
-"""Rank zero fails in the middle of an epoch, and the others find out when the process group gives up."""
+"""Rank zero fails in an epoch, and the others get an error when the process group times out."""
 
 import time
 from datetime import timedelta

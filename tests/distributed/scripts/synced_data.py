@@ -1,7 +1,7 @@
-"""What each rank logs in `recorder_sync.py`; the tests compute from it what must come out."""
+"""The data of each rank in `recorder_sync.py`, from which the tests compute the expected values."""
 
 BATCHES = [3, 5, 0, 2]
-"""How many batches each rank has where they differ."""
+"""The number of batches of each rank if they differ."""
 
 
 def data(rank, count, epoch=0):

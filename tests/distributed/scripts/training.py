@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def train(run, steps=20, each_step=lambda step: None, each_loss=lambda loss: None):
-    """Train a small model with all ranks, log each step, and return for how many seconds that was waited for."""
+    """Train a small model with all ranks, log each step, and return the seconds of waiting."""
     logging = 0.0
     torch.manual_seed(0)
     model = DistributedDataParallel(torch.nn.Linear(8, 1))

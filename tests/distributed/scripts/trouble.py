@@ -1,4 +1,4 @@
-"""DDP training in which something goes wrong: what, and which rank it strikes, say the arguments."""
+"""DDP training with an error; the arguments are its kind and its rank."""
 
 import os
 import signal

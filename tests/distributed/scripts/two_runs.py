@@ -1,4 +1,4 @@
-"""Two runs, one after the other; some ranks ask late."""
+"""Two runs, one after the other; some ranks read the id late."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What the tests need of a tracker: both classes, a place for what they log, and what arrived there."""
+"""A tracker for the tests: both classes, a directory for their data, and the stored data."""
 
 import abc
 
@@ -43,11 +43,11 @@ class Bench(abc.ABC):
         return text
 
     def begun(self):
-        """Return how many runs the tracker knows."""
+        """Return the number of runs in the tracker."""
         return 0
 
     def parts_of(self, logger):
-        """Return what the tracker calls the logger's run."""
+        """Return the tracker's name of the logger's run."""
         return []
 
     @abc.abstractmethod
@@ -55,7 +55,7 @@ class Bench(abc.ABC):
         """Return the arguments that lead a logger to its place."""
 
     def end(self, logger):
-        """Do what the end of the process does."""
+        """Simulate the end of the process."""
 
     @abc.abstractmethod
     def arrived(self, logger):

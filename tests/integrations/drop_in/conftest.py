@@ -15,7 +15,7 @@ TRACKERS = ("csv", "tensorboard", "mlflow", "wandb", "comet")
 
 
 def pytest_collection_modifyitems(items):
-    """Lightning's and the SDKs' own warnings, which no change here can mend."""
+    """Warnings of Lightning and the SDKs, which cannot be fixed here."""
     for item in items:
         if "drop_in" in item.path.parts:
             for text in ("ignore::DeprecationWarning", "ignore:.*isinstance.treespec"):
@@ -34,7 +34,7 @@ def tracker(request):
 
 @pytest.fixture
 def bench(tracker, request, tmp_path, monkeypatch):
-    """A `Bench` of the tracker that is tested, in a process that knows no other."""
+    """A `Bench` of the tested tracker, in a process without others."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("WANDB_", "COMET_", "MLFLOW_"))]:
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""What a call comes to."""
+"""The outcomes of calls."""
 
 import warnings
 
@@ -6,7 +6,7 @@ _NAMED = (ModuleNotFoundError, ValueError, TypeError, AttributeError, RuntimeErr
 
 
 def outcome(call, *args, **options):
-    """Return what a call raises: the name of a built-in exception that says as much; None if it raises nothing."""
+    """Return the name of the exception of a call, as a built-in one; None if it raises nothing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What only Comet's logger has: staying offline, several experiments in one process, a server that is down."""
+"""Features of Comet's logger: offline use, several experiments in a process, a server that is down."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""Arguments that make no sense: ours says so at the latest where Lightning's does, and never by a worse error."""
+"""Invalid arguments: ours raises at the latest where Lightning's does, and never a worse error."""
 
 import pytest
 from integrations.drop_in.outcomes import outcome

@@ -1,4 +1,4 @@
-"""Who a logger says that it is, and where it writes: before and after the first use, on another rank, as a copy."""
+"""Name, version and directories of a logger: before and after the first use, on another rank, in a copy."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""Pictures, tables, sounds, videos and artifacts: what only W&B's logger has, of Lightning's."""
+"""Pictures, tables, sounds, videos and artifacts, which only Lightning's logger for W&B has."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What only MLflow's logger has: a place by default, and one for artifacts."""
+"""Features of MLflow's logger: a default database, and artifact locations."""
 
 from pathlib import Path
 

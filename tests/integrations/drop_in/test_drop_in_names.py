@@ -1,4 +1,4 @@
-"""What a script may write: arguments, methods, properties."""
+"""The API: arguments, methods, properties."""
 
 import inspect
 

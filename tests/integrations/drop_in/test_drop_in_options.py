@@ -1,4 +1,4 @@
-"""Going on with a run, staying offline, how a run has ended."""
+"""Options: resuming a run, offline use, the final status."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page says what is different, and nothing else: each row is what a test here has found out."""
+"""The page lists exactly the differences: each row has a test here."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What only TensorBoard's logger has: its table of hyperparameters, graphs, a directory below the version's."""
+"""Features of TensorBoard's logger: hyperparameters, graphs, a directory below the version's."""
 
 import os
 import warnings

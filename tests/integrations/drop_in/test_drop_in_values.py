@@ -1,4 +1,4 @@
-"""What arrives of the same metrics and hyperparameters, and what is raised at those that make no sense."""
+"""The stored data of the same metrics and hyperparameters, and the errors for invalid ones."""
 
 import warnings
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""What only W&B's logger has: staying offline, several runs in one process, names that W&B reserves."""
+"""Features of W&B's logger: offline use, several runs in a process, reserved names."""
 
 import os
 from pathlib import Path

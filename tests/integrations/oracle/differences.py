@@ -1,4 +1,4 @@
-"""Where the recorder differs from Lightning on purpose, and nowhere else; and the comparison of everything else.
+"""The deliberate differences between the recorder and Lightning, and the comparison of everything else.
 
 1. The epoch is a field of each row and not a metric of its own. Lightning leaves it out of rows of which it knows the
    step (evaluation's step values) and of rows with a metric ``step``; the recorder's rows always have it.

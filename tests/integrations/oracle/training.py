@@ -193,7 +193,7 @@ class Point:
 
 @dataclass
 class Outcome:
-    """What came of a training."""
+    """The result of a training."""
 
     points: list[Point] = field(default_factory=list)
     metrics: list[dict[str, float]] = field(default_factory=list)
