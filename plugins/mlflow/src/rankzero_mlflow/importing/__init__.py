@@ -1,4 +1,4 @@
-"""Import runs of MLflow; this module is imported whenever a run starts: it imports little."""
+"""Import runs of MLflow. Every run imports this module, so it imports little."""
 
 from __future__ import annotations
 

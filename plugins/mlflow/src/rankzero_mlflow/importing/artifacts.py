@@ -38,7 +38,7 @@ class StoredFile(msgspec.Struct, frozen=True):
     """A file in a folder."""
 
     path: str
-    """Relative to the folder, with ``/``."""
+    """The path in the folder, with ``/``."""
     size: int | None = None
     modified: float | None = None
     """Unix time in seconds; None if unknown."""
@@ -85,7 +85,7 @@ class LocalFolder(Folder):
                 state = os.stat(path) if os.path.isfile(path) else None
                 relative = os.path.relpath(path, self.directory)
                 yield StoredFile(relative, state and state.st_size, state and state.st_mtime)
-        # Opening these tells the reason.
+        # Opening them raises the error.
         yield from (StoredFile(os.path.relpath(path, self.directory)) for path in unreadable if os.path.exists(path))
 
     def open(self, path: str) -> BinaryIO:
@@ -95,12 +95,12 @@ class LocalFolder(Folder):
 def local_folder(
     uri: str, end: str, roots: Sequence[Path], leave_out: Callable[[str, str], None]
 ) -> LocalFolder | None:
-    """Return the directory of artifacts; its path must have the id of the run or model, so that it is no other one.
+    """Return the directory of artifacts; its path must contain the id of the run or model.
 
     Args:
-        uri: the address that MLflow has of it.
-        end: what the path ends in.
-        roots: directories in which it is if it was moved.
+        uri: its URI in MLflow.
+        end: the required end of the path.
+        roots: directories to search if it was moved.
         leave_out: called if the artifacts cannot be read.
     """
     scheme, path = ("", uri) if uri.startswith("/") else (urlsplit(uri).scheme, unquote(urlsplit(uri).path))
@@ -121,16 +121,16 @@ def local_folder(
 
 
 class Artifacts:
-    """Yields events for files that are not ``known``; adds them to it.
+    """Yields events for files that are not ``known``, and adds the files to ``known``.
 
     Args:
         files: stores the files.
-        report: gets what cannot be read.
+        report: for unreadable files.
         known: the files that were imported.
         tags: the tags of the run.
         versions: the versions of registered models.
-        start: of the run, Unix time in seconds; 0 if unknown.
-        end: of the run, Unix time in seconds; 0 if unknown.
+        start: the start of the run, Unix time in seconds; 0 if unknown.
+        end: the end of the run, Unix time in seconds; 0 if unknown.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Artifacts:
         yield Artifact(self._time(found), self._files.put_directory(kept), name, "model", aliases, metadata)
 
     def _time(self, found: Iterable[StoredFile]) -> float:
-        """Return when the files were written, but within the time of the run: copies of them are younger."""
+        """Return the time of the files, limited to that of the run, because copies are newer."""
         times = (file.modified for file in found if file.modified is not None)
         time = max(self._start, max(times, default=self._end))
         return min(time, self._end or time)
@@ -208,7 +208,7 @@ class Artifacts:
             yield self._own_event(folder, file, stored, time) or Artifact(time, stored.path, file.path)
 
     def _own_event(self, folder: Folder, file: StoredFile, stored: MediaFile, time: float) -> Event | None:
-        """Return what rankzero's plugin wrote the file for."""
+        """Return the event for which rankzero's plugin wrote the file; None for other files."""
         if not self._is_own:
             return None
         content = b""
@@ -227,7 +227,7 @@ class Artifacts:
             try:
                 content = stack.enter_context(folder.open(file.path))
             except TrackerUnavailableError:
-                raise  # the next import tries again
+                raise  # the next import retries
             except (OSError, ValueError, RankzeroError) as error:
                 self._report.leave_out(name, str(getattr(error, "strerror", None) or error))
                 return None
@@ -238,7 +238,7 @@ class Artifacts:
         return stored
 
     def _put_table(self, content: BinaryIO, name: str) -> MediaFile:
-        """Store a table that MLflow wrote as JSON, or the file as it is."""
+        """Store a table from MLflow's JSON, or the unchanged file if it is not a table."""
         data = content.read()
         try:
             table = json.loads(data)

@@ -33,9 +33,9 @@ _NEEDED = {
     "params": {"key", "value", "run_uuid"},
     "tags": {"key", "value", "run_uuid"},
 }
-_BATCH = 10_000  # rows of a statement, for which a process that writes to the database waits
+_BATCH = 10_000  # rows of a statement, during which other processes cannot write
 _DAMAGED_BATCH = 500
-_MOST_ROWS = 1 << 24  # that are looked for in a damaged database
+_MAX_ROWS = 1 << 24  # to search for in a damaged database
 _RUNS = """
     SELECT r.run_uuid, r.name, e.name, r.status, r.start_time, r.end_time, r.artifact_uri, r.lifecycle_stage = 'deleted'
     FROM runs r LEFT JOIN experiments e USING (experiment_id) ORDER BY r.start_time, r.run_uuid"""
@@ -54,7 +54,7 @@ _VERSIONS = """
     LEFT JOIN registered_model_aliases a ON a.name = v.name AND a.version = v.version
     WHERE v.run_id = ? GROUP BY v.name, v.version ORDER BY v.name, v.version"""
 _ARTIFACTS = ("mlartifacts", "mlruns", "artifacts")
-"""Directories beside a database that may have the artifacts of its runs."""
+"""Directories beside a database that may contain its artifacts."""
 
 
 class MlflowDatabase:
@@ -62,7 +62,7 @@ class MlflowDatabase:
 
     Args:
         path: the SQLite file.
-        artifacts: a directory with EXPERIMENT/RUN/artifacts, if they are not where the database says.
+        artifacts: a directory with EXPERIMENT/RUN/artifacts, if the artifacts were moved.
     """
 
     def __init__(self, path: Path, artifacts: Path | None) -> None:
@@ -75,7 +75,7 @@ class MlflowDatabase:
         """Open the database.
 
         Raises:
-            RunError: it is damaged.
+            RunError: the database is damaged.
         """
         try:
             with self._file.open() as database:
@@ -84,10 +84,10 @@ class MlflowDatabase:
             raise RunError(f"the database {self.path} cannot be read: {error}") from error
 
     def is_mlflow(self) -> bool:
-        """Return whether there are tables of MLflow.
+        """Return whether the database has MLflow's tables.
 
         Raises:
-            RunError: they are those of a version of MLflow that is too old.
+            RunError: the tables are of a version of MLflow that is too old.
         """
         with self.open() as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -105,7 +105,7 @@ class MlflowDatabase:
         return True
 
     def runs(self) -> Iterator[DatabaseRun]:
-        """Yield the runs, also deleted ones."""
+        """Yield the runs, including deleted ones."""
         with self.open() as database:
             for run, name, project, status, started, ended, artifacts, is_deleted in database.execute(_RUNS).fetchall():
                 details = Details(
@@ -160,7 +160,7 @@ class DatabaseRun(MlflowRun):
                 return []
 
     def can_resume(self, known: Any) -> bool:
-        """Return whether there are as many points as before up to the last row: the numbers of rows may change."""
+        """Return whether the number of points up to the last row is the same as before: row numbers may change."""
         query = "SELECT count(*) FROM metrics WHERE run_uuid = ? AND rowid <= ?"
         match known:
             case {"row": int(row), "points": int(points)}:
@@ -189,9 +189,9 @@ class DatabaseRun(MlflowRun):
             except sqlite3.DatabaseError as error:
                 _check_damaged(error)
                 report.leave_out("metrics", f"the database is damaged: {error}")
-            # What is not damaged, without the indexes, in small parts.
+            # Read undamaged rows in small parts, without indexes.
             (end,) = database.execute("SELECT max(rowid) FROM metrics NOT INDEXED").fetchone()
-            for first in range(last + 1, min(end or 0, last + _MOST_ROWS) + 1, _DAMAGED_BATCH):
+            for first in range(last + 1, min(end or 0, last + _MAX_ROWS) + 1, _DAMAGED_BATCH):
                 with suppress(sqlite3.DatabaseError):
                     yield from database.execute(
                         f"{_POINTS} {_BETWEEN}", [run, first, first + _DAMAGED_BATCH - 1]
@@ -199,11 +199,11 @@ class DatabaseRun(MlflowRun):
 
 
 def _check_damaged(error: sqlite3.DatabaseError) -> None:
-    """Raise an error again that is no damage, as of a database that another process has locked."""
+    """Raise an error again that is not damage, such as a lock of another process."""
     if isinstance(error, sqlite3.OperationalError):
         raise error
 
 
 def finite_as_logged(value: float) -> float:
-    """Return infinity for the largest float, which MLflow's databases store in its place."""
+    """Return infinity for the largest float, as which MLflow's databases store it."""
     return math.copysign(math.inf, value) if abs(value) == sys.float_info.max else value

@@ -1,4 +1,4 @@
-"""Read runs of MLflow's file store, ``mlruns``, without its client, also if files in it are damaged or missing."""
+"""Read runs of MLflow's file store, ``mlruns``, without its client; files may be damaged or missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRASH = ".trash"
 
 
 class FileStores:
-    """Reads what several runs share, once."""
+    """Reads data that several runs share, once."""
 
     def __init__(self) -> None:
         self.experiment = functools.cache(_experiment)
@@ -38,7 +38,7 @@ class FileRun(MlflowRun):
         is_deleted = meta.get("lifecycle_stage") == "deleted" or TRASH in directory.parts[-3:]
         self._is_described = isinstance(meta.get("status"), int)
         if not self._is_described:
-            meta = {}  # if it was cut off, its last value may have been, too
+            meta = {}  # in a truncated file the last value may be truncated, too
         name, started = meta.get("run_name"), meta.get("start_time")
         details = Details(
             id=directory.name,
@@ -116,7 +116,7 @@ class FileRun(MlflowRun):
                     report.leave_out(name, "a line of its file is damaged")
 
     def _lines(self, name: str, path: Path, report: Report) -> Iterator[bytes]:
-        """Yield the complete lines from where the last import ended."""
+        """Yield the complete lines after the last import."""
         offset = self.ended_at.get(name, 0)
         try:
             with open_own(path) as file:
@@ -134,7 +134,7 @@ class FileRun(MlflowRun):
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
-    """Return the content of ``meta.yaml``, nothing if it is damaged or missing."""
+    """Return the content of ``meta.yaml``; an empty dictionary if it is damaged or missing."""
     import yaml
 
     try:
@@ -165,7 +165,7 @@ def _versions(root: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _first_time(run: Path) -> int | None:
-    """Return the time of the first point, in milliseconds; without points that of the oldest file."""
+    """Return the time of the first point in milliseconds, or else of the oldest file."""
     times = []
     for path in _files_in(run / "metrics").values():
         try:

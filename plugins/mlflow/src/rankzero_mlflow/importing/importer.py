@@ -22,7 +22,7 @@ _DATABASES = (".db", ".sqlite", ".sqlite3")
 _RUN = re.compile(r"[0-9a-f]{32}")
 _IN_RUN = ("meta.yaml", "metrics", "params", "tags")
 _OTHERS = ("datasets", "inputs")
-"""Directories that contain directories with names like those of runs."""
+"""Directories with subdirectories whose names are like those of runs."""
 
 
 class MlflowImporter(Importer):
@@ -36,7 +36,7 @@ class MlflowImporter(Importer):
 
     def __init__(self, artifacts: str | None = None) -> None:
         if artifacts is not None and not Path(artifacts).is_dir():
-            raise ConfigError(f"artifacts={artifacts}: there is no such directory")
+            raise ConfigError(f"artifacts={artifacts}: the directory does not exist")
         self._artifacts = None if artifacts is None else Path(artifacts).absolute()
 
     def find(self, sources: Sequence[str]) -> Iterable[FoundRun]:
@@ -82,7 +82,7 @@ class MlflowImporter(Importer):
 
 
 def _local_path(source: str) -> str | None:
-    """Return the path of a directory or database; None for the address of a server or of another database."""
+    """Return the path of a directory or SQLite database; None for the URI of a server or another database."""
     parts = urlsplit(source)
     if parts.scheme == "sqlite":  # sqlite:///relative, sqlite:////absolute
         return unquote(parts.path).removeprefix("/")
@@ -93,7 +93,7 @@ def _local_path(source: str) -> str | None:
 
 
 def _is_wanted(runs: set[Path]) -> Callable[[Path], bool]:
-    """Return what chooses a file of each run, which is added to ``runs``, and files that may be databases."""
+    """Return a filter for a file of each run, which it adds to ``runs``, and for possible databases."""
 
     def is_wanted(file: Path) -> bool:
         run = _run_of(file)
@@ -107,7 +107,7 @@ def _is_wanted(runs: set[Path]) -> Callable[[Path], bool]:
 
 
 def _run_of(file: Path) -> Path | None:
-    """Return the run's directory of a file store that a file is in, but for artifacts."""
+    """Return the run's directory of a file in a file store; None for artifacts."""
     parts = file.parts
     for index, (above, name, below) in enumerate(zip(parts, parts[1:], parts[2:], strict=False), 1):
         if _RUN.fullmatch(name) and above not in _OTHERS:

@@ -1,4 +1,4 @@
-"""Give the artifacts that rankzero's MLflow logger wrote their kinds back; see `rankzero_mlflow.media`."""
+"""Convert artifacts of rankzero's MLflow logger back to events; see `rankzero_mlflow.media`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HAS_CONTENT = re.compile(r"(?:tables|texts|histograms)/.+/step-[^/]+")
 
 
 def own_event(path: str, stored: MediaFile, content: bytes, time: float, files: MediaStore) -> Event | None:
-    """Return what was logged; None if the file is an artifact.
+    """Return the event of a file; None if it is an artifact.
 
     Args:
-        path: its path among the artifacts.
+        path: its artifact path.
         stored: the file in the run's directory.
         content: its content, if its path is one of `HAS_CONTENT`.
         time: Unix time in seconds.

@@ -1,4 +1,4 @@
-"""Sort the points of a run by time, and put those of one step and time together."""
+"""Sort the points of a run by time, and combine those with one step and time to rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORGET = """
 
 
 def rows(points: Iterable[Point], imported: Iterable[Point]) -> Iterator[Metrics]:
-    """Yield the points without those that were imported, by time; any number of them, for they are sorted on disk."""
+    """Yield rows of the new points, by time; the points are sorted on disk, so their number is unlimited."""
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:  # a temporary file
         scratch.execute("PRAGMA journal_mode = OFF")
         scratch.execute("CREATE TABLE points (time INTEGER, step INTEGER, name TEXT, value REAL)")
@@ -49,7 +49,7 @@ def rows(points: Iterable[Point], imported: Iterable[Point]) -> Iterator[Metrics
 def checked(
     points: Iterable[Point], name_of: Callable[[str], str], left_out: Collection[str], report: Report
 ) -> Iterator[Point]:
-    """Yield the points with the names that rankzero has for them; report those that cannot be imported."""
+    """Yield the points with their names in rankzero; report invalid points."""
     names: dict[str, str] = {}
     for time, step, known_as, value in points:
         name = names.get(known_as)

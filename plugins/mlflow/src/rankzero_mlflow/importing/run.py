@@ -1,4 +1,4 @@
-"""`MlflowRun`: the events of a run of MLflow, wherever MLflow keeps it."""
+"""`MlflowRun`: the events of an MLflow run, from any store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAME, _NOTES, _PARENT = "mlflow.runName", "mlflow.note.content", "mlflow.parent
 _HIDDEN = (_NAME, _NOTES, "mlflow.logged", "mlflow.log-model.history", "rankzero.")
 _LITERALS = ("[", "{", "True", "False", "None", "nan", "inf")
 _DEEPEST = 50
-"""Brackets in a param that is still parsed."""
+"""The maximum number of brackets in a param to parse."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Details:
 
     @property
     def start(self) -> float:
-        """Unix time in seconds; 0 if it is unknown or damaged."""
+        """Unix time in seconds; 0 if unknown or damaged."""
         return _seconds(self.started)
 
     @property
     def end(self) -> float:
-        """Unix time in seconds; 0 if it is unknown or damaged."""
+        """Unix time in seconds; 0 if unknown or damaged."""
         return _seconds(self.ended)
 
 
@@ -64,22 +64,22 @@ class Content:
     """Name, digest, source, …"""
     artifacts: Folder | None = None
     models: list[Folder] = field(default_factory=list)
-    """The logged models of MLflow 3, which are not among the artifacts of the run."""
+    """The logged models of MLflow 3, which are not artifacts of the run."""
     versions: list[dict[str, Any]] = field(default_factory=list)
     """The versions of registered models: ``name``, ``version``, ``aliases`` and ``source``."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
-    """What cannot be read, and why."""
+    """Unreadable data, and the reasons."""
 
     def leave_out(self, what: str, why: str) -> None:
-        """Note what cannot be read."""
+        """Record unreadable data."""
         self.left_out.append((what, why))
 
 
 class Position(msgspec.Struct):
-    """What of a run was imported."""
+    """The imported part of a run."""
 
     points: Any = None
-    """Where reading the metrics ended, as the kind of store says it."""
+    """The end of the imported metrics, in a form of the store."""
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
     datasets: list[dict[str, str]] = []
@@ -103,17 +103,17 @@ class MlflowRun(FoundRun):
 
     @abstractmethod
     def points(self, known: Any, report: Report) -> Iterator[Point]:
-        """Yield the points that are not ``known``; store in `ended_at` where reading ended."""
+        """Yield the points that are not ``known``; set `ended_at` for the next import."""
 
     rereads = False
-    """Whether `points` also yields points that were imported."""
+    """Whether `points` also yields imported points."""
     ended_at: Any = None
     """The value of ``known`` for the next import."""
     is_deleted = False
     """Whether the run is in MLflow's trash."""
 
     def can_resume(self, known: Any) -> bool:
-        """Return whether the points that are ``known`` are still there."""
+        """Return whether the ``known`` points still exist."""
         return True
 
     def header(self) -> Header:
@@ -161,11 +161,11 @@ class MlflowRun(FoundRun):
         self.position = msgspec.to_builtins(now)
 
     def name_of(self, name: str) -> str:
-        """Return the name that a metric, param or tag had before rankzero's plugin made it one that MLflow takes."""
+        """Return the original name of a metric, param or tag that rankzero's plugin has renamed for MLflow."""
         return self._content.tags.get(NAME_TAG + name, name)
 
     def _params(self, time: float) -> Iterator[Event]:
-        """Yield the params, tags and datasets that are new."""
+        """Yield the new params, tags and datasets."""
         content, known = self._content, self._known
         new = {name: text for name, text in content.params.items() if known.params.get(name) != text}
         tags = {name: text for name, text in content.tags.items() if known.tags.get(name) != text}
@@ -189,7 +189,7 @@ def _seconds(milliseconds: Any) -> float:
 
 
 def parsed(text: str) -> Any:
-    """Return the value of a param if MLflow's text of that value is the same, otherwise the text.
+    """Return the value of a param, if MLflow would convert it to the same text; otherwise the text.
 
     >>> [parsed(text) for text in ("0.1", "1e-3", "[64, 10]", "None", "adam")]
     [0.1, '1e-3', [64, 10], None, 'adam']
@@ -210,12 +210,12 @@ def _survives(value: Any) -> bool:
 
 
 def _is_label(name: str, text: str) -> bool:
-    """Return whether a tag of MLflow, which has a name and a text, stands for a tag without a text."""
+    """Return whether an MLflow tag, a name and a text, represents a tag without text."""
     return text == "true" and not name.startswith(("mlflow.", "rankzero."))
 
 
 def _about(tags: Mapping[str, str], datasets: Iterable[Mapping[str, str]]) -> dict[str, Any]:
-    """Return what becomes the param ``mlflow``."""
+    """Return the value of the param ``mlflow``."""
     texts = {each: text for each, text in tags.items() if not each.startswith(_HIDDEN) and not _is_label(each, text)}
     if RUN_TAG in tags:
         texts[RUN_TAG] = tags[RUN_TAG]

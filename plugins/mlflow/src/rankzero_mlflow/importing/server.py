@@ -27,7 +27,7 @@ _ENDED = ("FINISHED", "FAILED", "KILLED")
 
 
 class MlflowServer:
-    """A server; what several runs share is read once."""
+    """A server; data that several runs share is read once."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -35,7 +35,7 @@ class MlflowServer:
         self.models = functools.cache(self._models)
 
     def runs(self) -> Iterator[ServerRun]:
-        """Yield the runs, also deleted ones."""
+        """Yield the runs, including deleted ones."""
         from mlflow.entities import ViewType
 
         every = {"run_view_type": ViewType.ALL, "order_by": ["attributes.start_time"]}
@@ -60,7 +60,7 @@ class MlflowServer:
 
 
 class ServerRun(MlflowRun):
-    """A run of a server, which tells no order in which points arrived."""
+    """A run on a server, which does not return the order of arrival of points."""
 
     rereads = True
 
@@ -118,7 +118,7 @@ class ServerRun(MlflowRun):
 
 @dataclass
 class ServerFolder(Folder):
-    """Artifacts that a server or a storage service has."""
+    """Artifacts on a server or a storage service."""
 
     uri: str = field(kw_only=True)
     tracking_uri: str = field(kw_only=True)
@@ -161,7 +161,7 @@ def _pages(search: Callable[..., Any], **arguments: Any) -> Iterator[Any]:
 
 
 def _if_known(search: Callable[[], list[Any]]) -> list[Any]:
-    """Return what is found; nothing if the server is too old to know of it."""
+    """Return the result of a search; an empty list if the server is too old for it."""
     try:
         return search()
     except RankzeroError as error:
