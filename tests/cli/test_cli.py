@@ -326,6 +326,8 @@ def test_show_says_where_a_run_belongs_and_what_happened_to_it(command):
     add(run_dir, Metrics(3703.0, 21, {"loss": 0.5}), Finish(3704.5, "success"))
     heading = command("show", "a1")[1].splitlines()[1:3]
     assert heading[0].endswith(" · 4.5 s · group grid · part of a0")
+    make_run("a0", name="the-sweep")
+    assert command("show", "a1")[1].splitlines()[1].endswith(" · group grid · part of the-sweep")
     assert re.fullmatch(r"resumed at \S+ \S+ after a pause of 1 h · rewound to step 20", heading[1])
     found = json.loads(command("show", "a1", "--json")[1])
     assert (found["parent"], found["took"], found["resumed"]) == ("a0", 4.5, [3701.0])

@@ -1,8 +1,10 @@
 """`rankzero clean`: which runs are cleaned, what is deleted, and that the runs stay readable."""
 
 import csv
+import io
 import json
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,55 @@ def test_a_run_that_was_cleaned_is_read_by_all_commands_and_can_be_resumed(logge
     assert not (run_dir / (JOURNAL + COMPRESSED)).exists()
     assert rankzero.read_run(run_dir).metrics["loss"].step.tolist() == [*range(60)]
     assert steps(tmp_path / "csv") == [*range(60)]
+
+
+def printed(*arguments):
+    """Return what a command prints."""
+    with redirect_stdout(io.StringIO()) as out:
+        assert cli.main([*map(str, arguments)]) == 0
+    return out.getvalue()
+
+
+def in_mlflow(runs):
+    client = pytest.importorskip("mlflow").MlflowClient(f"rankzero:{runs}")
+    from rankzero.compat.mlflow import store
+
+    store._metrics.cache_clear()
+    found = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    history = [each.to_dictionary() for run in found for each in client.get_metric_history(run.info.run_id, "loss")]
+    return [each.to_dictionary() for each in found], history
+
+
+def in_browser(runs):
+    testclient = pytest.importorskip("starlette.testclient")
+    from rankzero.reader.view.server import make_app
+
+    with testclient.TestClient(make_app(runs, "token"), base_url="http://127.0.0.1:8265") as client:
+        return [client.get(f"/token/{part}").content for part in ("", "curves?name=loss", "details/0")][1:]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda runs: printed("compare", *sorted((runs / "project").iterdir())),
+        lambda runs: printed("query", "select step, value from metrics", runs),
+        lambda runs: printed("query", "select * from events", runs),
+        lambda runs: rankzero.read_runs(runs).to_arrow().to_pylist(),
+        lambda runs: printed("sync", runs / "project" / "first-run", "--verify"),
+        in_mlflow,
+        in_browser,
+    ],
+    ids=["compare", "query metrics", "query events", "read_runs", "sync --verify", "mlflow", "view"],
+)
+def test_a_compressed_journal_gives_the_same_answer(logged, tmp_path, answer):
+    for run_id in ("first-run", "second-run"):
+        run_dir = logged(run_id=run_id)
+    before = answer(tmp_path / "runs")
+    assert clean(tmp_path / "runs", "--yes") == 0
+    assert not (run_dir / JOURNAL).exists()
+    for index in (tmp_path / "runs").rglob("index.*"):
+        index.unlink()
+    assert answer(tmp_path / "runs") == before
 
 
 def test_show_and_tables_say_that_files_were_deleted(tmp_path, capsys, monkeypatch):

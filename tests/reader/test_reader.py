@@ -389,8 +389,14 @@ def test_an_alias_points_to_the_newest_checkpoint_that_got_it(write):
         )
     )
     assert [each.aliases for each in run.checkpoints] == [[], ["best"], ["latest"]]
+    for path in ("checkpoints/2/b.pt", "checkpoints/3/c.pt"):
+        (run.dir / path).parent.mkdir(parents=True)
+        (run.dir / path).touch()
     assert (run.checkpoint("best").step, run.checkpoint("latest").score) == (2, 0.6)
     assert run.checkpoint("best").path == str(run.dir / "checkpoints/2/b.pt")
+    (run.dir / "checkpoints/2/b.pt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"'best' was deleted, .*clean --checkpoints.*b\.pt"):
+        run.checkpoint("best")
     with pytest.raises(RunError, match=r"'worst'.*best, latest"):
         run.checkpoint("worst")
 

@@ -12,10 +12,12 @@ import logging
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -59,6 +61,11 @@ class Git(msgspec.Struct, frozen=True, omit_defaults=True):
     Relative to the run's directory, like all paths here.
     """
 
+    def described(self) -> str:
+        """Return the commit, the branch and whether there are changes, for people."""
+        state = ", ".join(filter(None, (self.branch, "with changes" if self.dirty else "")))
+        return f"{self.commit[:10]} ({state})" if state else self.commit[:10]
+
 
 class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
     """The environment of one start of a run."""
@@ -95,6 +102,23 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True):
     """The file with a copy of the script."""
     is_complete: bool = True
     """Whether git, the packages, the machine and the user's name are included."""
+
+    def described(self) -> dict[str, str]:
+        """Return label → text for people: command, directory, git, …; without what is unknown."""
+        interpreter = ["python"] if self.argv and self.argv[0].endswith(".py") else []
+        gpus = [f"{count} × {name}" if count > 1 else name for name, count in Counter(self.gpus).items()]
+        texts = {
+            "command": shlex.join([*interpreter, *self.argv]),
+            "directory": self.cwd,
+            "git": self.git.described() if self.git else "",
+            "Python": self.python,
+            "torch": self.torch,
+            "machine": self.host,
+            "processor": f"{self.cpus} × {self.cpu}" if self.cpus and self.cpu else self.cpu,
+            "memory": f"{self.memory / 1e9:.1f} GB" if self.memory else "",
+            "GPU": ", ".join(gpus),
+        }
+        return {label: text for label, text in texts.items() if text}
 
 
 class _ProgramInput(msgspec.Struct):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
 from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
-from rankzero.events.run_info import SYSTEM
+from rankzero.events.run_info import SYSTEM, RunInfo
 from rankzero.messages import reason
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _heading(data: RunData) -> Iterator[str]:
     yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
     labels = [
         f"group {info.group}" if info.group is not None else "",
-        f"part of {info.parent}" if info.parent is not None else "",
+        f"part of {_parent(info)}" if info.parent is not None else "",
         ", ".join(data.tags),
     ]
     facts = [terminal.when(data.started), terminal.duration(data.took), *filter(None, labels)]
@@ -113,6 +114,21 @@ def _heading(data: RunData) -> Iterator[str]:
     yield f"[dim]{terminal.escape(str(data.dir))}[/]"
     if info.notes:
         yield terminal.escape(info.notes)
+
+
+def _parent(info: RunInfo) -> str | None:
+    """Return the name of the run that this one is part of; its id, if it is not in the same directory of runs."""
+    from rankzero.errors import RankzeroError
+    from rankzero.journal.tail import read_start
+    from rankzero.rundir.finding import find_runs
+    from rankzero.rundir.layout import JOURNAL
+
+    for run_dir in find_runs(Path(info.runs_dir)):
+        if run_dir.name == info.parent:
+            with suppress(RankzeroError, OSError):
+                if start := read_start(run_dir / JOURNAL):
+                    return start.run.name
+    return info.parent
 
 
 def _history(data: RunData) -> Iterator[str]:
@@ -135,26 +151,14 @@ def _environment(data: RunData) -> Iterator[str]:
     found = read_environment(data.dir)
     if found is None:
         return
-    started_by = ["python"] if found.argv and found.argv[0].endswith(".py") else []
-    command = shlex.join([*started_by, *found.argv])
-    cut = terminal.cut(command, _MAX_TEXT)
-    git = found.git
-    state = ", ".join(filter(None, (git.branch, "with changes" if git.dirty else ""))) if git else ""
-    versions = [
-        f"git {git.commit[:10]}{f' ({state})' if state else ''}" if git else "",
-        f"Python {found.python}" if found.python else "",
-        f"torch {found.torch}" if found.torch else "",
-    ]
-    gpus = [f"{count} × {name}" if count > 1 else name for name, count in Counter(found.gpus).items()]
-    machine = [
-        found.host,
-        f"{found.cpus} × {found.cpu}" if found.cpus and found.cpu else "",
-        terminal.size(found.memory) if found.memory else "",
-        *gpus,
-    ]
-    for line in (f"$ {cut}" if cut else "", " · ".join(filter(None, versions)), " · ".join(filter(None, machine))):
-        if line:
-            yield f"[dim]{terminal.escape(line)}[/]"
+    texts = found.described()
+    lines = (
+        f"$ {terminal.cut(texts['command'], _MAX_TEXT)}" if "command" in texts else "",
+        " · ".join(f"{label} {texts[label]}" for label in ("git", "Python", "torch") if label in texts),
+        " · ".join(texts[label] for label in ("machine", "processor", "memory", "GPU") if label in texts),
+    )
+    for line in filter(None, lines):
+        yield f"[dim]{terminal.escape(line)}[/]"
 
 
 def _params(data: RunData) -> RenderableType:

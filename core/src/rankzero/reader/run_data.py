@@ -6,6 +6,7 @@ incomplete last line is ignored; damaged lines are counted and skipped.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -183,9 +184,14 @@ class RunData:
 
         Raises:
             RunError: no checkpoint has that alias.
+            FileNotFoundError: its file was deleted, for example by ``rankzero clean``; `checkpoints` has its step and
+                score.
         """
         for each in self.checkpoints:
             if alias in each.aliases:
+                if not os.path.exists(each.path):
+                    message = f"the checkpoint {alias!r} was deleted, for example by rankzero clean --checkpoints"
+                    raise FileNotFoundError(errno.ENOENT, message, each.path)
                 return each
         known = sorted({alias for each in self.checkpoints for alias in each.aliases})
         raise RunError(

@@ -23,6 +23,7 @@ from rankzero.rundir.positions import Position, is_served, positions
 from rankzero.rundir.writer_lock import Writer, writer_state
 
 _TAIL = 1 << 16
+_LAST_LINES = 10  # at least
 _CHUNK = 1 << 20
 _MOST_CANDIDATES = 5
 
@@ -266,10 +267,21 @@ def disk_usage(directory: Path) -> int:
 
 def _status_at_end(journal: Path) -> str | None:
     """Return the status of the finish event among the last lines of a journal; None if the run did not end there."""
-    with open_journal(journal) as file:
-        start = max(0, file.seek(0, os.SEEK_END) - _TAIL)
-        file.seek(start)
-        lines = file.read().split(b"\n")[1 if start else 0 : -1]
+    lines = _last_lines(journal)
     candidates = (Line(0, 0, line).decode() for line in lines if b'"finish"' in line or b'"start"' in line)
     ends = [event for event in candidates if isinstance(event, Finish | Start)]
     return ends[-1].status if ends and isinstance(ends[-1], Finish) else None
+
+
+def _last_lines(journal: Path) -> list[bytes]:
+    """Return the last lines of a journal, as many as are in a few kilobytes; more, if they are long."""
+    span = _TAIL
+    with open_journal(journal) as file:
+        size = file.seek(0, os.SEEK_END)
+        while True:
+            start = max(0, size - span)
+            file.seek(start)
+            lines = file.read(size - start).split(b"\n")[1 if start else 0 : -1]
+            if not start or len(lines) >= _LAST_LINES:
+                return lines
+            span *= 8

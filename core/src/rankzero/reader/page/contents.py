@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -231,25 +229,8 @@ def _console(events: Sequence[Console]) -> tuple[list[list[str]], int]:
 
 def _environment(run_dir: Path) -> Iterator[list[str]]:
     with suppress(OSError, ValueError):
-        found = read_environment(run_dir)
-        if found is None:
-            return
-        git = found.git
-        gpus = [f"{count} × {name}" if count > 1 else name for name, count in Counter(found.gpus).items()]
-        lines = {
-            "command": shlex.join(found.argv),
-            "directory": found.cwd,
-            "git": " ".join(filter(None, (git.commit[:10], git.branch, "with changes" if git.dirty else "")))
-            if git
-            else "",
-            "Python": found.python,
-            "torch": found.torch,
-            "machine": found.host,
-            "processor": f"{found.cpus} × {found.cpu}" if found.cpus else found.cpu,
-            "memory": f"{found.memory / 1e9:.1f} GB" if found.memory else "",
-            "GPU": ", ".join(gpus),
-        }
-        yield from ([label, text] for label, text in lines.items() if text)
+        if found := read_environment(run_dir):
+            yield from map(list, found.described().items())
 
 
 def _relative(path: str, directory: Path) -> str:
