@@ -66,7 +66,7 @@ class CourierSession(CometSession):
         self._experiment: Any = None
         self._may_repeat = False  # the next data may be in Comet already, because only the response was lost
         self._has_failed = False  # the last write; a flush then only acknowledges those before it
-        self._held: set[str] | None = set()  # ids of files that Comet has; None: ask Comet
+        self._stored_files: set[str] | None = set()  # ids of files that Comet has; None: ask Comet
         self._console = _unsent.setdefault(run.dir, [])
         self._has_sent = False  # data since the last flush, which must not be sent again
 
@@ -106,7 +106,7 @@ class CourierSession(CometSession):
         run, others = self._run, server.others()
         started = run.started or time.time()
         if others.get(RUN_ID) == run.id:
-            self._may_repeat, self._held = True, None  # a killed courier may have sent the next events
+            self._may_repeat, self._stored_files = True, None  # a killed courier may have sent the next events
         else:
             named = {"Name": self._options["name"] or run.name, "notes": run.notes, "group": run.group}
             for name, value in {**named, "parent": run.parent, "Created from": CREATED_FROM}.items():
@@ -140,7 +140,7 @@ class CourierSession(CometSession):
 
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
         values = [
-            Value(self.known_as(name), number, round(row.context.time * 1000), row.step, row.context.epoch)
+            Value(self.name_in_comet(name), number, round(row.context.time * 1000), row.step, row.context.epoch)
             for row in rows
             for name, number in row.values.items()
         ]
@@ -158,7 +158,7 @@ class CourierSession(CometSession):
             yield
         except TrackerUnavailableError:
             self._has_failed = self._may_repeat = True
-            self._held = None
+            self._stored_files = None
             raise
 
     def alert(self, alert: Alert, context: LogContext) -> None:
@@ -174,9 +174,9 @@ class CourierSession(CometSession):
         )  # Comet has the upload time only
         file_id = server.id_of(file)
         with self._noting_failure():
-            if self._held is None:
-                self._held = server.held_files()
-            if file_id not in self._held:
+            if self._stored_files is None:
+                self._stored_files = server.stored_files()
+            if file_id not in self._stored_files:
                 server.upload(file, file_id)
 
     def send_version(self, version: Version) -> None:
@@ -225,7 +225,7 @@ class CourierSession(CometSession):
                 raise
         self._has_sent = False
         if not self._has_failed:
-            self._may_repeat, self._held = False, set()
+            self._may_repeat, self._stored_files = False, set()
 
     def finish(self, status: str, time: float) -> None:
         self._send_console()

@@ -120,7 +120,7 @@ class DirectSession(CometSession):
 
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
         for row in rows:
-            values = {self.known_as(name): value for name, value in row.values.items()}
+            values = {self.name_in_comet(name): value for name, value in row.values.items()}
             self.experiment.log_metrics(values, step=row.step, epoch=row.context.epoch)
 
     def alert(self, alert: Alert, context: LogContext) -> None:

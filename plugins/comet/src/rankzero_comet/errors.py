@@ -130,17 +130,17 @@ def sending(what: str, *rules: Rule) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def writing(what: str, *rules: Rule, is_held: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def writing(what: str, *rules: Rule, is_stored: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Translate the errors of a request that writes.
 
-    After an unknown response ``is_held`` tells whether Comet has the data. If it does not know, the response counts as
+    After an unknown response ``is_stored`` tells whether Comet has the data. If it cannot tell, the response counts as
     success in the end, because all later events would wait forever.
     """
     try:
         with sending(what, *rules):
             yield
     except UnconfirmedError as error:
-        if is_held():
+        if is_stored():
             return
         if not error.is_lasting:
             raise

@@ -106,7 +106,7 @@ class Server:
         """Where Comet shows the experiment."""
 
     def _connect(self, options: CometOptions) -> None:
-        self._api_key, address = _access(options)
+        self._api_key, address = _key_and_address(options)
         from comet_ml.config import get_config
         from comet_ml.connection.connection_factory import get_rest_api_client, get_rest_server_connection
 
@@ -192,28 +192,28 @@ class Server:
                 each["name"]: _point(each["timestampCurrent"], each["stepCurrent"], each["valueCurrent"])
                 for each in summaries
             }
-            held = {
-                name: iter(self._are_held(name, latest[name], points))
+            stored = {
+                name: iter(self._are_stored(name, latest[name], points))
                 for name, points in sent.items()
                 if name in latest and latest[name][0] >= min(points)[0]
             }
-        return [value for value in values if value.name not in held or not next(held[value.name])]
+        return [value for value in values if value.name not in stored or not next(stored[value.name])]
 
-    def _are_held(self, name: str, latest: _Point, sent: Sequence[_Point]) -> list[bool]:
+    def _are_stored(self, name: str, latest: _Point, sent: Sequence[_Point]) -> list[bool]:
         """Return for each point of a metric whether Comet has it; each listed point matches one that was sent."""
         listed = (self._rest.get_experiment_metric(self._key, name) or {}).get("metrics") or []
         points = Counter(_point(each["timestamp"], each["step"], each["metricValue"]) for each in listed)
         is_sample = len(listed) >= _MAX_LISTED
         if is_sample:
             points[latest] = points[latest] or 1
-        held = []
+        stored = []
         for point in sent:
             points[point] -= 1
-            held.append(points[point] >= 0)
-        if is_sample and True in held:  # Comet accepts values in order: with one it has all before it
-            last = len(held) - held[::-1].index(True)
-            held[:last] = [True] * last
-        return held
+            stored.append(points[point] >= 0)
+        if is_sample and True in stored:  # Comet accepts values in order: with one it has all before it
+            last = len(stored) - stored[::-1].index(True)
+            stored[:last] = [True] * last
+        return stored
 
     def log_params(self, values: Sequence[Value]) -> None:
         """Send params."""
@@ -227,10 +227,10 @@ class Server:
 
         for start in range(0, len(values), _MAX_PARAMS):
             batch = values[start : start + _MAX_PARAMS]
-            with writing("params were not accepted", is_held=partial(self._holds_params, batch)):
+            with writing("params were not accepted", is_stored=partial(self._has_params, batch)):
                 self._logs.log_parameters_batch([message(each) for each in batch])
 
-    def _holds_params(self, values: Sequence[Value]) -> bool:
+    def _has_params(self, values: Sequence[Value]) -> bool:
         with reading("params cannot be read from Comet"):
             summaries = (self._rest.get_experiment_parameters_summaries(self._key) or {}).get("values") or []
             times = {each["name"]: each["timestampCurrent"] for each in summaries}
@@ -245,7 +245,7 @@ class Server:
         seed = self._key, file.context.line, file.name, file.step, dict(file.metadata)
         return uuid.uuid5(uuid.NAMESPACE_OID, repr(seed)).hex
 
-    def held_files(self) -> set[str]:
+    def stored_files(self) -> set[str]:
         """Return the ids of the files that Comet has."""
         with reading("Comet's list of the files cannot be read"):
             listed: Any = self._rest.get_experiment_asset_list(self._key, "all")
@@ -254,7 +254,7 @@ class Server:
     def upload(self, file: Upload, file_id: str, version: str | None = None) -> None:
         """Send a file, which gets this id in Comet; ``version`` is the id of its artifact version."""
         what = f"the file {file.name!r} was not accepted"
-        with writing(what, is_held=lambda: file_id in self.held_files()):
+        with writing(what, is_stored=lambda: file_id in self.stored_files()):
             self._send_file(file, file_id, version)
 
     def _send_file(self, file: Upload, file_id: str, version: str | None) -> None:
@@ -358,7 +358,7 @@ def read_points(options: CometOptions, key: str, names: Iterable[str]) -> dict[s
     Raises:
         TrackerUnavailableError: Comet cannot be read, or lists only a sample of a metric.
     """
-    api_key, address = _access(options)
+    api_key, address = _key_and_address(options)
     from comet_ml.connection.connection_factory import get_rest_api_client
     from comet_ml.exceptions import CometRestApiException
 
@@ -384,7 +384,7 @@ def read_points(options: CometOptions, key: str, names: Iterable[str]) -> dict[s
     return found
 
 
-def _access(options: CometOptions) -> tuple[str, str]:
+def _key_and_address(options: CometOptions) -> tuple[str, str]:
     """Return the API key and the address of the server."""
     load_sdk()
     from comet_ml.config import get_api_key, get_backend_address, get_config

@@ -74,7 +74,7 @@ class CometSession(Session):
 
     # Names, params, tags
 
-    def known_as(self, name: str) -> str:
+    def name_in_comet(self, name: str) -> str:
         """Return the name of a metric or param in Comet; different names stay different."""
         renamed = self._names.get(name)
         if renamed is None:
@@ -87,7 +87,7 @@ class CometSession(Session):
         return renamed
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
-        values = {self.known_as(name): value for name, value in _flat(params)}
+        values = {self.name_in_comet(name): value for name, value in _flat(params)}
         long = {
             name: str(value)
             for name, value in values.items()

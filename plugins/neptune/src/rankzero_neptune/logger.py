@@ -121,7 +121,7 @@ class NeptuneLogger(TrackerLogger):
     @property
     def version(self) -> str | None:
         """Neptune's short id of the run, ``RUN-1``; ``OFFLINE`` for an offline run, None before it is opened."""
-        return "OFFLINE" if self._is_kept_here else self._short_id
+        return "OFFLINE" if self._is_not_sent else self._short_id
 
     @property
     def save_dir(self) -> str:
@@ -154,7 +154,7 @@ class NeptuneLogger(TrackerLogger):
         return self.options.mode == "debug"
 
     @property
-    def _is_kept_here(self) -> bool:
+    def _is_not_sent(self) -> bool:
         return self.run_info is not None and (self.is_offline or self.is_disabled)
 
     def go_online(self) -> None:
@@ -202,7 +202,7 @@ class NeptuneLogger(TrackerLogger):
         return session
 
     def open_experiment(self) -> Any:
-        if self.run_info is None or self._is_kept_here:
+        if self.run_info is None or self._is_not_sent:
             return super().open_experiment()
         with _joining, self.translated():
             if self._live is None:

@@ -76,7 +76,7 @@ class Confirmation:
         self._wait_for_rows()
         self._wait_for_artifacts()
         self._wait_for_files_and_settings()
-        self._history.note_acknowledged()
+        self._history.acknowledge()
         self._is_postponed = False
 
     def wait_before_finish(self) -> None:
@@ -99,7 +99,7 @@ class Confirmation:
         is_last = self._run.settings.x_update_finish_state and not self._run.settings._shared
         if is_last and not wait_until(self._read_back.has_ended, _TIMEOUT, _ASK_EVERY):
             raise TrackerUnavailableError(f"W&B still shows the run as running, {_TIMEOUT:.0f} s after its end")
-        self._history.note_acknowledged()
+        self._history.acknowledge()
 
     # Rows
 

@@ -104,7 +104,7 @@ def _image(item: Any, options: dict[str, Any]) -> Any:
 
     for kind in ("masks", "boxes"):
         if options.get(kind):
-            options[kind] = {name: _labelled(each) for name, each in options[kind].items()}
+            options[kind] = {name: _with_labels(each) for name, each in options[kind].items()}
     return wandb.Image(_picture(item), **options)
 
 
@@ -118,7 +118,7 @@ def _picture(item: Any) -> Any:
         return item
 
 
-def _labelled(given: Any) -> Any:
+def _with_labels(given: Any) -> Any:
     """Return a mask or boxes with arrays and class numbers; a journal has lists and texts."""
     if not isinstance(given, Mapping):
         return given

@@ -237,7 +237,7 @@ class History:
             self._run._local_step = self.next_number = number + 1
             self.logged += 1
 
-    def note_acknowledged(self) -> None:
+    def acknowledge(self) -> None:
         """Record in the state that W&B has all rows."""
         self.state.next_number = max(self.state.next_number, self.next_number)
         self.state.has_gaps = False
