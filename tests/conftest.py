@@ -1,5 +1,6 @@
 """Settings and fixtures for all tests."""
 
+import gc
 import logging
 import os
 import signal
@@ -22,6 +23,12 @@ os.environ["RANKZERO_CAPTURE_ENVIRONMENT"] = "0"
 os.environ["RANKZERO_SYSTEM_METRICS"] = "0"
 
 os.environ["KERAS_BACKEND"] = "torch"  # the default, TensorFlow, is not installed
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from what tests import: frameworks and SDKs that it searches in each of its rounds."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
