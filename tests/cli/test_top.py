@@ -33,7 +33,7 @@ from rankzero.rundir.writer_lock import WriterLock
 
 pytest.importorskip("textual")
 
-HOSTILE = "[red]mark[/]up\x1b[2J\x1b]0;title\x07\u202e:smile:" + "x" * 10_000
+HOSTILE = "[red]:ok:[/]up\x1b[2J\x1b]0;title\x07\u202e:joy:" + "x" * 10_000
 TEXT, CELL = re.compile(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>'), 12.2  # in Textual's pictures
 
 
@@ -182,10 +182,10 @@ def test_no_name_can_draw_on_the_screen(runs):
     runs("harmless", *steps(3))
 
     async def use(screen):
-        await screen.shows("harmless", r"[red]mark[/]up\x1b[…")
+        await screen.shows("harmless", r"[red]:ok:[/]up\x1b[…")
         await screen.press("down")
-        shown = r"[red]mark[/]up\x1b[2J\x1b]0;title\x07\u"
-        await screen.shows(f"{shown}202e:smile:xxx", f"{shown}…")
+        shown = r"[red]:ok:[/]up\x1b[2J\x1b]0;title\x07\u"
+        await screen.shows(f"{shown}202e:joy:xxx", f"{shown}…")
         assert not re.search("[\x00-\x09\x0b-\x1f\u202e]", screen.text)
 
     on_screen(runs.directory, use)
