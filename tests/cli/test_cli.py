@@ -250,7 +250,7 @@ def test_ls_json(command):
     (run,) = json.loads(out)
     assert status == 0
     assert (run["id"], run["name"], run["project"], run["status"]) == ("a1", "amber-otter-12", "digits", "success")
-    assert (run["started"], run["updated"], run["step"]) == (100.0, 110.0, 2)
+    assert (run["started"], run["updated"], run["took"], run["step"]) == (100.0, 110.0, 10.0, 2)
     assert run["deliveries"]["box"]["behind_bytes"] == (run_dir / "journal.jsonl").stat().st_size
 
 
@@ -328,6 +328,8 @@ def test_show_says_where_a_run_belongs_and_what_happened_to_it(command):
     assert heading[0].endswith(" · 4.5 s · group grid · part of a0")
     make_run("a0", name="the-sweep")
     assert command("show", "a1")[1].splitlines()[1].endswith(" · group grid · part of the-sweep")
+    add(run_dir, Params(111.0, {"forked_from": {"run": "a0", "step": 40}}))
+    assert "forked from the-sweep at step 40 · resumed" in command("show", "a1")[1]
     assert re.fullmatch(r"resumed at \S+ \S+ after a pause of 1 h · rewound to step 20", heading[1])
     found = json.loads(command("show", "a1", "--json")[1])
     assert (found["parent"], found["took"], found["resumed"]) == ("a0", 4.5, [3701.0])

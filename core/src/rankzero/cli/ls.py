@@ -139,6 +139,7 @@ def as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]
         "status": run.status,
         "started": run.started,
         "updated": run.finished or run.updated,
+        "took": run.took,
         "step": run.step,
         "deliveries": {key: delivery_as_json(each) for key, each in deliveries.items()},
     }

@@ -102,7 +102,7 @@ def _heading(data: RunData) -> Iterator[str]:
     yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
     labels = [
         f"group {info.group}" if info.group is not None else "",
-        f"part of {_parent(info)}" if info.parent is not None else "",
+        f"part of {_name_of(info.parent, info)}" if info.parent is not None else "",
         ", ".join(data.tags),
     ]
     facts = [terminal.when(data.started), terminal.duration(data.took), *filter(None, labels)]
@@ -116,23 +116,26 @@ def _heading(data: RunData) -> Iterator[str]:
         yield terminal.escape(info.notes)
 
 
-def _parent(info: RunInfo) -> str | None:
-    """Return the name of the run that this one is part of; its id, if it is not in the same directory of runs."""
+def _name_of(run_id: str, info: RunInfo) -> str:
+    """Return the name of another run; its id, if it is not in the same directory of runs."""
     from rankzero.errors import RankzeroError
     from rankzero.journal.tail import read_start
     from rankzero.rundir.finding import find_runs
     from rankzero.rundir.layout import JOURNAL
 
     for run_dir in find_runs(Path(info.runs_dir)):
-        if run_dir.name == info.parent:
+        if run_dir.name == run_id:
             with suppress(RankzeroError, OSError):
                 if start := read_start(run_dir / JOURNAL):
                     return start.run.name
-    return info.parent
+    return run_id
 
 
 def _history(data: RunData) -> Iterator[str]:
-    """Yield what happened to the run after its first start."""
+    """Yield what the run began with, and what happened to it after its first start."""
+    match data.params.get("forked_from"):
+        case {"run": str(source), "step": int(step)}:
+            yield f"forked from {terminal.escape(_name_of(source, data.info))} at step {terminal.number(step)}"
     if resumed := [each.time for each in data.starts if each.resumed]:
         paused = f" after a pause of {terminal.duration(data.paused)}" if len(resumed) == 1 else ""
         yield _last("resumed", f"at {terminal.when(resumed[-1])}{paused}", len(resumed))

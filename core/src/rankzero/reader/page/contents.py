@@ -97,7 +97,12 @@ def details(run: RunData, files: Files) -> dict[str, Any]:
         "environment": list(_environment(run.dir)),
         "artifacts": [[each.name, each.kind or "", _relative(each.path, run.dir)] for each in run.artifacts],
         "checkpoints": [
-            [each.step, to_jsonable(each.score), each.aliases, _relative(each.path, run.dir)]
+            [
+                each.step,
+                to_jsonable(each.score),
+                each.aliases,
+                _relative(each.path, run.dir) if os.path.exists(each.path) else "deleted",
+            ]
             for each in run.checkpoints
         ],
         "alerts": [[each.level, each.time, each.title, each.text] for each in run.alerts],
