@@ -328,8 +328,6 @@ def test_show_says_where_a_run_belongs_and_what_happened_to_it(command):
     assert heading[0].endswith(" · 4.5 s · group grid · part of a0")
     make_run("a0", name="the-sweep")
     assert command("show", "a1")[1].splitlines()[1].endswith(" · group grid · part of the-sweep")
-    add(run_dir, Params(111.0, {"forked_from": {"run": "a0", "step": 40}}))
-    assert "forked from the-sweep at step 40 · resumed" in command("show", "a1")[1]
     assert re.fullmatch(r"resumed at \S+ \S+ after a pause of 1 h · rewound to step 20", heading[1])
     found = json.loads(command("show", "a1", "--json")[1])
     assert (found["parent"], found["took"], found["resumed"]) == ("a0", 4.5, [3701.0])
@@ -337,6 +335,8 @@ def test_show_says_where_a_run_belongs_and_what_happened_to_it(command):
     add(run_dir, Start(3800.0, info, resumed=True), Rewind(3801.0, 5))
     heading = command("show", "a1")[1].splitlines()[2]
     assert re.fullmatch(r"resumed 2 times, last at \S+ \S+ · rewound 2 times, last to step 5", heading)
+    add(run_dir, Params(111.0, {"forked_from": {"run": "a0", "step": 40}}))
+    assert "forked from the-sweep at step 40 · resumed" in command("show", "a1")[1]
 
 
 @pytest.mark.parametrize(
