@@ -337,6 +337,20 @@ def test_the_terminal_is_left_as_it_was(runs, end):
     assert b"\x1b[?1000l" in written  # the mouse is the terminal's
 
 
+def test_it_ends_when_its_terminal_is_gone(runs):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "rankzero.cli.app", "top", str(runs.directory)]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen(command, **streams, env={**os.environ, "TERM": "xterm"}, start_new_session=True)
+    os.close(theirs)
+    assert os.read(ours, 1)
+    os.close(ours)
+    try:
+        assert process.wait(A_WHILE) == 1
+    finally:
+        process.kill()
+
+
 def test_a_mistake_in_the_program_ends_it(runs, monkeypatch):
     from rankzero.cli.top_screen import Top
 

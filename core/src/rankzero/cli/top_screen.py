@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 import time
@@ -206,6 +207,8 @@ class Top(App):  # type: ignore[misc]  # to mypy, Textual is Any
             due = 0.0
             while not self._is_over.is_set():
                 self._is_asked.clear()
+                if not self.is_headless and not os.isatty(0):  # the terminal is gone, and Textual would not end
+                    os._exit(1)
                 if time.monotonic() >= due:
                     self._update()
                     due = time.monotonic() + _EVERY
