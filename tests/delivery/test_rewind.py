@@ -7,10 +7,11 @@ from kept_files import snapshot
 
 import rankzero
 from rankzero.delivery.courier import Courier
+from rankzero.delivery.refusals import rejected_lines
 from rankzero.delivery.verification import compare
-from rankzero.errors import PossiblyRejectedError
+from rankzero.errors import PossiblyRejectedError, RejectedError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Checkpoint, Metrics, Rewind, Start, Text, encode
+from rankzero.events.structs import Checkpoint, Metrics, Params, Rewind, Start, Text, encode
 from rankzero.journal.append import Journal
 from rankzero.loggers.base import Logger
 from rankzero.rundir.layout import JOURNAL
@@ -23,6 +24,19 @@ class KeepsBoth(MemoryLogger):
 
     captures = frozenset()
     rewind = Logger.rewind
+
+
+class DeletesTheRest(MemoryLogger):
+    """Stands for a tracker that can only delete everything after a point; it takes no text twice."""
+
+    def rewind(self, step):
+        super().rewind(step)
+        return 2
+
+    def log_text(self, *args, **kwargs):
+        if any(call.verb == "log_text" for call in self.calls):
+            raise RejectedError("deleted")
+        super().log_text(*args, **kwargs)
 
 
 class RunOnDisk:
@@ -129,6 +143,21 @@ def test_a_rewind_that_a_tracker_ignores_does_not_show_that_it_accepts_data(run,
     run.deliver(Down, grace_period=60)
     assert arrived == [0]
     assert not reject_list(run.dir, "memory").exists()
+
+
+def test_what_a_tracker_deleted_and_is_not_superseded_is_logged_again(run):
+    run.log(0, 5, 1)
+    run.add(Params(2.0, {"lr": 0.1}, {"accuracy": 0.5}), Text(2.0, "notes", ["text"], [["a"]]))
+    run.deliver(DeletesTheRest)
+    run.calls[:-1] = [call for call in run.calls[:-1] if call.verb == "log_text"]
+    run.log(0)
+    run.add(Rewind(2.0, 3))
+    run.log(4)
+    assert run.deliver(DeletesTheRest) == [("log_text", None), 0, ("rewind", 3), 1, 0, 0, 4]
+    verbs = [call.verb for call in run.calls]
+    assert verbs[verbs.index("rewind") - 1] == "flush", "the tracker has everything that was logged before"
+    (rejected,) = rejected_lines(run.dir, "memory")
+    assert rejected == 5
 
 
 def test_verification_allows_superseded_points_that_a_tracker_keeps():

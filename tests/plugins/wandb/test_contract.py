@@ -15,7 +15,7 @@ MARKS = dict.fromkeys(LIKE_OTHERS, pytest.mark.slow)
 
 
 class Wandb:
-    capabilities = ALL - {"signed_zero", "rewind"}  # the client writes -0, which is an int in JSON
+    capabilities = ALL - {"signed_zero"}  # the client writes -0, which is an int in JSON
     sdk_module = "wandb"
 
     @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ class Wandb:
         self.server = server
 
     def make_logger(self, tmp_path):
-        return WandbLogger(save_dir=tmp_path, log_model="all")
+        return WandbLogger(save_dir=tmp_path, log_model="all", rewind=True)
 
     def read_back(self, logger):
         return arrived(self.server.run(logger.run_info.id), self.server, texts={"val/text"}, figures={"val/figure"})

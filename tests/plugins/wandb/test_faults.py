@@ -388,3 +388,6 @@ def test_rows_of_the_script_shift_those_of_the_journal():
     for line, value in ((1, "a"), (2, "b"), (6, "c"), (7, "d")):
         history.log({"v": value}, line)
     assert second.rows == [(9, "c"), (10, "d")]
+    assert not state.has_late_rows
+    history.log({"v": "refused"}, None)
+    assert state.has_late_rows

@@ -47,6 +47,8 @@ class Handler(LoopbackHandler):
         sent = json.loads(self.body).get("variables") or {}
         try:
             data = _OPERATIONS[name](self.server.owner.store, sent, f"http://{self.headers['Host']}")
+        except run_operations.RefusedError as error:
+            return _json(400, {"errors": [{"message": str(error)}], "data": None})
         except LookupError as error:
             self.server.owner.problems.append(f"{name}({sent}): {error!r}")
             return _json(400, {"errors": [{"message": f"{name}: {error!r}"}]})

@@ -116,6 +116,12 @@ class StoredRun:
         self.preempting = bool(body.get("preempting"))
         self.exit_code = body.get("exitcode", 0) if body.get("complete") else None
 
+    def rewind(self, number: int) -> None:
+        """Delete the rows after a number, all system metrics and the console; compute the summary again."""
+        rows = [row for row in self.history if row["_step"] <= number]
+        summary = {key: value for row in rows for key, value in row.items()}
+        self.streams = {HISTORY: dict(enumerate(map(json.dumps, rows))), SUMMARY: {0: json.dumps(summary)}}
+
     def line_count(self, name: str) -> int:
         """The number of the next line of a stream."""
         return max(self.streams.get(name, {}), default=-1) + 1

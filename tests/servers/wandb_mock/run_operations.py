@@ -16,6 +16,11 @@ from urllib.parse import quote
 from servers.wandb_mock.run import CONSOLE, EVENTS, HISTORY, SUMMARY, Alert, StoredRun
 from servers.wandb_mock.store import Store
 
+
+class RefusedError(Exception):
+    """The server refuses an operation, with the status 400 and a reason."""
+
+
 Operation = Callable[[Store, dict[str, Any], str], dict[str, Any]]
 """Answers an operation with variables; the last argument is the server's URL."""
 
@@ -45,6 +50,19 @@ def upsert_run(store: Store, variables: dict[str, Any], url: str) -> dict[str, A
     run = found or store.add_run(*where)
     run.update(variables)
     return {"upsertBucket": {"bucket": node(run), "inserted": found is None}}
+
+
+def rewind_run(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    """Delete the rows after a step."""
+    run = store.find_run(variables["entity"], variables["project"], variables["runName"])
+    assert run is not None
+    assert variables["metricName"] == "_step"
+    if not store.can_rewind:
+        raise RefusedError('Cannot query field "rewindRun" on type "Mutation".')
+    if run.state == "running":
+        raise RefusedError("cannot rewind a run that is not in a terminal state")
+    run.rewind(variables["metricValue"])
+    return {"rewindRun": {"rewoundRun": node(run)}}
 
 
 def resume_status(store: Store, variables: dict[str, Any], url: str) -> dict[str, Any]:
@@ -202,6 +220,7 @@ OPERATIONS: dict[str, Operation] = {
     "OrganizationCoreWeaveOrganizationID": nothing,
     "FetchOrgEntityFromEntity": nothing,
     "UpsertBucket": upsert_run,
+    "RewindRun": rewind_run,
     "RunResumeStatus": resume_status,
     "Run": run_state,
     "RunState": run_state,

@@ -23,6 +23,8 @@ class Store:
     runs: dict[tuple[str, str, str], StoredRun] = field(default_factory=dict)
     artifacts: Artifacts = field(default_factory=Artifacts)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
+    can_rewind: bool = True
+    """Whether the server has the preview feature of rewinding runs."""
     unknown_entities: set[str] = field(default_factory=set)
     """Accounts that do not exist; all others do."""
 

@@ -45,6 +45,7 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Checkpoint, Event, Finish, Metrics, Rewind, Start, encode
 from rankzero.events.trust import check_files
 from rankzero.files.writing import lock_permissions
+from rankzero.journal.rewinds import read_rows
 from rankzero.journal.tail import read_start
 from rankzero.loggers.base import Logger
 from rankzero.loggers.dispatch import dispatch
@@ -250,13 +251,22 @@ class Courier:
         with logger.at(context):  # for all events: a logger may keep count of the lines
             if isinstance(event, Finish):
                 self._end(logger, event.status)
+            elif isinstance(event, Rewind):
+                if self._is_for(logger, batch[0]) or line.end not in self._pending.foreseen:
+                    self._log_again(logger, logger.rewind(event.step), line.number)
             elif self._is_for(logger, batch[0]):
                 self._check_files(event)
                 dispatch(event, logger, self.run_dir)
-            elif isinstance(event, Rewind) and line.end not in self._pending.foreseen:
-                logger.rewind(event.step)  # warns that the tracker cannot follow
         if isinstance(event, Checkpoint):
             self._sweeper.note(line.number, event)  # a Finish before the next flush uploads final checkpoints
+
+    def _log_again(self, logger: Logger, first: int | None, end: int) -> None:
+        """Write rows and media that the tracker deleted because of a rewind, although they are not superseded."""
+        for line, event in () if first is None else read_rows(self.run_dir / JOURNAL, first, end):
+            try:
+                self._hand_over(logger, [Item(line, event)])
+            except RejectedError as error:  # its file was deleted since
+                self._add_to_reject_list(line.number, line.data, error)
 
     def _is_for(self, logger: Logger, item: Item) -> bool:
         """Return whether a logger gets an event; not if the tracker rejected it before a watermark led back to it."""

@@ -135,12 +135,12 @@ def before_flush(items: Sequence[Item]) -> Sequence[Item]:
     """Return the first items, to write before the next flush: with a limited number of files, and no Finish.
 
     A Finish is written alone: the tracker must acknowledge everything before it, and the events after it belong to a
-    resumed run, for which the logger is opened again.
+    resumed run, for which the logger is opened again. So is a Rewind, for which a logger may end the tracker's run.
     """
     with_files = [index for index, item in enumerate(items) if item.event.has_files]
     items = items[: with_files[_MOST_FILES] if len(with_files) > _MOST_FILES else len(items)]
-    finish = next((index for index, item in enumerate(items) if isinstance(item.event, Finish)), len(items))
-    return items[: max(1, finish)]
+    alone = next((index for index, item in enumerate(items) if isinstance(item.event, Finish | Rewind)), len(items))
+    return items[: max(1, alone)]
 
 
 def batches(items: Sequence[Item], logger: Logger) -> Iterator[list[Item]]:

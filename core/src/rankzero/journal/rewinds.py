@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 import msgspec
 
-from rankzero.events.structs import AnyEvent, Event, Metrics, Rewind, decode, decode_after_fragment
-from rankzero.journal.tail import Line, complete_lines
+from rankzero.events.structs import AnyEvent, Event, MediaEvent, Metrics, Params, Rewind, decode, decode_after_fragment
+from rankzero.journal.tail import Line, complete_lines, read_events
 
 _REWIND = b'"rewind"'
 
@@ -38,6 +38,21 @@ def _decode(line: bytes) -> AnyEvent | None:
 def is_superseded(line: Line, event: Event, rewinds: Mapping[int, Rewind]) -> bool:
     """Return whether one of the rewinds, which are given as `read_rewinds` does, supersedes the event of a line."""
     return any(line.end < end and rewind.supersedes(event) for end, rewind in rewinds.items())
+
+
+def read_rows(path: Path, first: int, end: int) -> Iterator[tuple[Line, AnyEvent]]:
+    """Yield the metrics and media of the lines ``first`` to ``end - 1``, except for those that a rewind superseded.
+
+    Initial values that came with hyperparameters are metrics at step 0.
+    """
+    rewinds = read_rewinds(path)
+    for line, event in read_events(path):
+        if not first <= line.number < end or is_superseded(line, event, rewinds):
+            continue
+        if isinstance(event, Metrics | MediaEvent):
+            yield line, event
+        elif isinstance(event, Params) and event.metrics:
+            yield line, Metrics(event.time, 0, dict(event.metrics))
 
 
 def rewind_limits(path: Path, end: int | None = None) -> list[int]:

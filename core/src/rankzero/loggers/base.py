@@ -397,17 +397,22 @@ class Logger(Verbs):
             stream: ``stdout`` or ``stderr``.
         """
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int) -> int | None:
         """Go back to a step: earlier data of later steps is superseded. Must be idempotent.
 
         A logger whose tracker can delete or hide points overrides it, and has ``rewind`` in `captures`. Metrics, media,
         tables, texts and histograms of later steps are superseded; files stay.
+
+        Returns:
+            The line of the journal from which on the courier logs metrics and media again, except for superseded ones:
+            for a tracker that can only delete everything after a point. None if the tracker has everything else.
         """
         self.warner.warn(
             "rewind",
             f"{self._kind} cannot take back what it has: of the steps after {step}, what was logged before the run "
             "was rewound stays beside what is logged again",
         )
+        return None
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters during training. A Run does this for every logger."""

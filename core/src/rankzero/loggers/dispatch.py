@@ -16,7 +16,6 @@ from rankzero.events.structs import (
     MediaEvent,
     Metrics,
     Params,
-    Rewind,
     Tags,
 )
 from rankzero.loggers.base import Logger
@@ -58,8 +57,6 @@ def dispatch(event: Event, logger: Logger, run_dir: Path) -> None:
             logger.alert(event.title, event.text, event.level)
         case Console() if event.is_for(logger.captures):
             logger.log_console(event.text, event.stream)
-        case Rewind():
-            logger.rewind(event.step)
 
 
 def upload(checkpoint: Checkpoint, logger: Logger, run_dir: Path) -> None:

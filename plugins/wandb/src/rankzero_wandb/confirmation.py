@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from rankzero.errors import FlushPostponedError, TrackerUnavailableError
+from rankzero.errors import FlushPostponedError, RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo, TrackedPoint
 from rankzero.rundir.writer_lock import Writer, writer_state
 from rankzero.values import NON_FINITE, to_int, to_number
@@ -35,6 +35,15 @@ _ARTIFACT_TIMEOUT = 3600
 _POLL = 0.02  # seconds between reads of the client's log
 _ASK_EVERY = 2.0  # seconds between queries to W&B
 _ASK_AGAIN_AFTER = 0.5  # if the client has uploaded a file since
+_NO_REFUSAL = (401, 408, 429)  # HTTP statuses that are about the login or the load
+_REWIND = """mutation RewindRun(
+    $entity: String, $project: String, $runName: String!, $metricName: String!, $metricValue: Float!
+) {
+    rewindRun(input: {
+        entityName: $entity, projectName: $project, runName: $runName,
+        metricName: $metricName, metricValue: $metricValue
+    }) { rewoundRun { id } }
+}"""
 _ASK_ROWS_EVERY = (0.25, 4.0)  # first and longest pause: W&B may need a moment to count rows
 
 
@@ -363,6 +372,32 @@ class ReadBack:
         variables = {"entity": self._entity, "project": self.project, "name": self.run_id}
         found = self._api._service_api.execute_graphql(query, variables)
         return ((found.get("project") or {}).get("run") or {}).get(field)
+
+    def rewind(self, number: int) -> None:
+        """Delete the rows after a number, as ``resume_from`` of W&B's client does. The run must have ended.
+
+        Raises:
+            RejectedError: W&B refuses, or does not have this feature.
+        """
+        run = {"entity": self._entity, "project": self.project, "runName": self.run_id}
+        found, reason = None, ""
+        try:
+            found = self._api._service_api.execute_graphql(
+                _REWIND, {**run, "metricName": "_step", "metricValue": number}
+            )
+        except Exception as error:
+            status = getattr(getattr(error, "response", None), "http_status", 0)
+            is_refusal = 400 <= status < 500 and status not in _NO_REFUSAL
+            if not is_refusal and not str(error).startswith("input:"):  # an error of GraphQL
+                raise
+            reason = f": {error}"
+        if not found or not found.get("rewindRun"):
+            raise RejectedError(f"W&B refused to rewind the run{reason}")
+
+    def numbers(self, first: int, end: int) -> Iterator[int]:
+        """Yield those of the numbers ``first`` to ``end - 1`` that have a row."""
+        for row in self._run.scan_history(min_step=first, max_step=end, use_cache=False):
+            yield int(row["_step"])
 
     def sizes(self, names: Collection[str]) -> dict[str, int]:
         """Return path → size in bytes of the files that W&B has, for up to 50 paths in the run."""

@@ -14,15 +14,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankzero.errors import TrackerUnavailableError
+from rankzero.errors import RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
+from rankzero.events.structs import Graph, Metrics, Rewind
+from rankzero.journal.rewinds import read_rows
+from rankzero.journal.tail import read_events
 from rankzero.loggers.adapter import OfflineSession
+from rankzero.loggers.dispatch import dispatch
+from rankzero.loggers.sdk_errors import translated
 from rankzero.processes import start_time
+from rankzero.rundir.layout import JOURNAL
 from rankzero_wandb.confirmation import Confirmation, ReadBack
-from rankzero_wandb.opening import define_step, mark_as_synced, open_for_courier, opening
+from rankzero_wandb.opening import (
+    OPENING_ERRORS,
+    define_step,
+    mark_as_synced,
+    open_for_courier,
+    opening,
+    read_failure,
+)
 from rankzero_wandb.options import WandbOptions
 from rankzero_wandb.rows import History, State, Summaries
-from rankzero_wandb.session import WandbSession, known_runs, our_runs
+from rankzero_wandb.session import WandbSession, known_runs, metric_name, our_runs
 from rankzero_wandb.system_metrics import send_system_metrics
 
 if TYPE_CHECKING:
@@ -67,7 +80,9 @@ class CourierSession(WandbSession):
         self._options = logger.options
         self._id = str(self._options.id_of(info))
         self._state_file = state_file(self._options, info)
+        self._journal = Path(info.dir, JOURNAL)
         self._opened_with = line
+        self._rewound_at: int | None = None  # the line of the rewind after which the session was opened
         known = State.load(self._state_file)
         if known is not None and known.client is not None:
             _kill_orphan(*known.client)
@@ -148,6 +163,64 @@ class CourierSession(WandbSession):
         if context.line is None or context.line != self._opened_with:
             super().write_params(params, context)
 
+    # Rewinds
+
+    def rewind(self, step: int, line: int) -> int | None:
+        """Delete from W&B what the rewind of a journal line superseded, and all later rows; continue in a new session.
+
+        If the courier is killed before W&B has confirmed the rows that are logged again, the next one repeats it.
+
+        Returns:
+            The journal line from which on rows must be logged again; None if none was deleted.
+        """
+        interrupted = self.state.rewound_from
+        first = self._first_superseded(step, line) if interrupted is None else interrupted
+        if first is None or line == self._rewound_at:
+            return None
+        if self._run.settings._shared or self.state.is_shared or self.state.has_late_rows:
+            self.logger.warn_of_rewind(step, ": its rows are not only those of the journal, in its order")
+            return None
+        try:
+            with translated(OPENING_ERRORS, "the run cannot be rewound in W&B", read=read_failure):
+                self._end_run(0)  # W&B rewinds only a run that has ended
+                self.state.rewound_from = first
+                self._save_state()
+                ReadBack.of(self._run).rewind(self.state.number(first) - 1)
+        except RejectedError as error:
+            self.state.rewound_from = interrupted
+            self._save_state()
+            self.logger.warn_of_rewind(step, f": {error}")
+            return interrupted
+        finally:
+            self._reopen_later()
+        self.logger.session.continue_rewound(first, line)
+        return first
+
+    def _first_superseded(self, step: int, line: int) -> int | None:
+        """Return the first line before a rewind that it superseded and whose row is in W&B; None if there is none."""
+        rewind = Rewind(0.0, step)
+        superseded = {
+            self.state.number(each.number): each.number
+            for each, event in read_events(self._journal)
+            if each.number < line and rewind.supersedes(event)
+        }
+        found = ReadBack.of(self._run).numbers(min(superseded), max(superseded) + 1) if superseded else ()
+        return next((superseded[number] for number in found if number in superseded), None)
+
+    def continue_rewound(self, first: int, line: int) -> None:
+        """Restore summaries and graphs from the lines before ``first``, after the rewind of a line has deleted them."""
+        if self._run.starting_step > self.state.number(first):
+            raise TrackerUnavailableError("W&B still has the rows that it was asked to delete")
+        self._rewound_at = line
+        self.state.line, self.state.values = 0, {}
+        for each, event in read_rows(self._journal, 0, first):
+            if isinstance(event, Metrics) and not (row := event.row(each.number)).is_system:
+                values = self.logger.named(row).values
+                self._summaries.add({metric_name(name): value for name, value in values.items()}, each.number)
+            elif isinstance(event, Graph):
+                with suppress(RejectedError):  # its file was deleted
+                    dispatch(event, self.logger, Path(self._info.dir))
+
     # Confirmation, end
 
     def flush(self) -> None:
@@ -168,12 +241,8 @@ class CourierSession(WandbSession):
 
     def finish(self, status: int, time: float) -> None:
         try:
-            self._push_summaries()
+            self._end_run(status)
             if self._confirmation is not None:
-                self._confirmation.wait_before_finish()
-            self._run.finish(exit_code=status)
-            if self._confirmation is not None:
-                self._confirmation.check_after_finish()
                 mark_as_synced(self._options, self._info)
             elif (line := self.logger.context.line) is not None:
                 self.state.ended = line + 1
@@ -181,6 +250,14 @@ class CourierSession(WandbSession):
             self._run = None
         finally:
             self._reopen_later()
+
+    def _end_run(self, status: int) -> None:
+        self._push_summaries()
+        if self._confirmation is not None:
+            self._confirmation.wait_before_finish()
+        self._run.finish(exit_code=status)
+        if self._confirmation is not None:
+            self._confirmation.check_after_finish()
 
     def close(self) -> None:
         if self._confirmation is not None and self._confirmation.has_lost_data:

@@ -45,6 +45,8 @@ class WandbLogger(TrackerLogger):
         checkpoint_name: the name of the artifact with the checkpoints; ``model-RUN_ID`` if not given.
         add_file_policy: in direct use, whether W&B copies a checkpoint before uploading it (``mutable``), or expects
             that the file does not change (``immutable``).
+        rewind: under a Run, delete superseded rows from W&B when the Run is rewound; see `Run.rewind`. W&B then forgets
+            the console lines and system metrics from before, and not every server can do it. Otherwise W&B keeps both.
         environment: ``WANDB_…`` variables that take precedence over those of this process; a run that is delivered
             later has those of the training process.
         **kwargs: further arguments of ``wandb.init``: entity, group, job_type, tags, notes, config, settings, …
@@ -85,6 +87,7 @@ class WandbLogger(TrackerLogger):
         prefix: str = "",
         checkpoint_name: str | None = None,
         add_file_policy: Literal["mutable", "immutable"] = "mutable",
+        rewind: bool = False,
         environment: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -103,14 +106,15 @@ class WandbLogger(TrackerLogger):
             project=project,
             checkpoint_name=checkpoint_name,
             add_file_policy=add_file_policy,
+            rewind=rewind,
             environment=environment,
             **kwargs,
         )
         self._direct = DirectSession(self, experiment)
         self._url: str | None = None
         self._first_params: tuple[int | None, dict[str, Any]] | None = None
-        if not self.options.sends_console:
-            self.captures = type(self).captures - {"console"}
+        wanted = {"console": self.options.sends_console, "rewind": rewind}
+        self.captures = frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
     def open(self, run: RunInfo | None) -> Session:
         if run is None:
@@ -199,6 +203,23 @@ class WandbLogger(TrackerLogger):
             given = vars(params) if isinstance(params, Namespace) else params or {}
             self._first_params = None if self._first_params else (self.context.line, to_jsonable(given))
         super().log_hyperparams(params, metrics)
+
+    def rewind(self, step: int) -> int | None:
+        """Delete from W&B what was logged before at later steps, if the option ``rewind`` is set."""
+        if not self.options["rewind"] or self.run_info is None:
+            self.warn_of_rewind(step, "; with WandbLogger(rewind=True) a Run deletes it")
+        elif self.is_offline:
+            self.warn_of_rewind(step, ": the files of an offline run cannot be rewound")
+        elif not self.is_disabled and self.context.line is not None:
+            with self.writing() as session:
+                first: int | None = session.rewind(step, self.context.line)
+                return first
+        return None
+
+    def warn_of_rewind(self, step: int, reason: str) -> None:
+        """Warn once that W&B keeps what a rewind superseded."""
+        message = f"of the steps after {step}, W&B keeps what was logged before the run was rewound{reason}"
+        self.warner.warn("rewind", message)
 
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters during training, with hooks of W&B's client."""

@@ -77,7 +77,7 @@ ERRORS = (
     Rule(TrackerUnavailableError, error=_SDK_ERRORS, text=_UNKNOWN_USER, advice=_ADVICE),
     Rule(TrackerUnavailableError, error=_SDK_ERRORS),
 )
-_OPENING_ERRORS = (  # never RejectedError: no event is the cause
+OPENING_ERRORS = (  # never RejectedError: no event is the cause
     Rule(AccessError, text=_UNKNOWN_USER, advice=_ADVICE),
     Rule(AccessError, text=r"\b40[34]\b"),
     Rule(TrackerUnavailableError),
@@ -98,7 +98,7 @@ def opening(run_id: str) -> Iterator[None]:
 
     After an error, such as a timeout or a full disk, W&B's client believes that the run is open.
     """
-    with translated(_OPENING_ERRORS, "the run cannot be opened in W&B", read=read_failure):
+    with translated(OPENING_ERRORS, "the run cannot be opened in W&B", read=read_failure):
         try:
             yield
         except TrackerUnavailableError:

@@ -55,6 +55,7 @@ class WandbOptions(Options):
         Option("save_code", variable="WANDB_SAVE_CODE", kept=True),
         Option("save_dir", variable="WANDB_DIR", local=True),
         Option("offline", bool),
+        Option("rewind", bool),
         Option("resume", choices=("allow", "never", "must", "auto", True, False)),
         Option("add_file_policy", choices=("mutable", "immutable")),
         *map(Option, ("anonymous", "checkpoint_name", "dir", "environment", "experiment", "version")),

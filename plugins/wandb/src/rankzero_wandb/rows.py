@@ -80,6 +80,10 @@ class State(msgspec.Struct, omit_defaults=True):
     """The journal lines before this one are in complete files of an offline run."""
     shifts: list[tuple[int, int]] = []
     """(line, shift): from this journal line on, the number of a row is its line plus the shift."""
+    has_late_rows: bool = False
+    """Whether rows were logged after those of later journal lines."""
+    rewound_from: int | None = None
+    """The rows from this journal line on are being deleted and logged again because of a rewind."""
 
     def number(self, line: int) -> int:
         """Return the number of the row of a journal line."""
@@ -201,6 +205,7 @@ class History:
                 self._run.log(dict(values))
                 self.logged += 1
                 self.next_number = self._run._local_step
+                self.state.has_late_rows = True
             elif line >= self._next_line:  # earlier lines were passed to the client, and await confirmation
                 self._log(values, line, has_files)
                 self._next_line = line + 1
@@ -241,3 +246,4 @@ class History:
         """Record in the state that W&B has all rows."""
         self.state.next_number = max(self.state.next_number, self.next_number)
         self.state.has_gaps = False
+        self.state.rewound_from = None
