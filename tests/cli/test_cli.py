@@ -735,6 +735,8 @@ def test_check_really_writes(command):
     assert command("check", "box", "--option", "path=box.jsonl", "-o", "greeting=hi") == (0, "box: ok\n", "")
     kinds = [(each[1], *each[2:][:2]) for each in in_box()]
     assert kinds == [("params", {"check": True}, "hi"), ("metrics", {"check": 1.0}, 0), ("end", "success")]
+    status, out, _ = command("check", "box", "--option", "path=box.jsonl", "--json")
+    assert (status, json.loads(out)) == (0, {"name": "box", "ok": True, "problem": None, "hooks": []})
 
 
 def test_check_keeps_its_run_where_start_would(command, monkeypatch):

@@ -21,6 +21,7 @@ from waiting import A_WHILE
 
 import rankzero
 from rankzero.cli import app as cli
+from rankzero.delivery.active_couriers import at_work, stop
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric, Finish, Metrics, Start, encode
 from rankzero.journal.opening import compress
@@ -137,6 +138,8 @@ def test_the_states_of_trackers(runs, monkeypatch):
             await screen.shows("csv ✓, 3 rejected, down retrying, 20 events behind")
 
         on_screen(runs.directory, use)
+    for courier in at_work(run.dir):
+        assert stop(courier, A_WHILE)
 
 
 def test_runs_appear_resume_crash_and_vanish(runs):

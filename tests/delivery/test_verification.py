@@ -1,5 +1,6 @@
 """``rankzero sync --verify``: metrics are read back from a tracker, and compared with the journal."""
 
+import json
 import math
 from pathlib import Path
 
@@ -94,6 +95,19 @@ def test_differences_are_described(metrics_file, capsys):
         "  loss: 1 of 10 missing (step 7), 1 more often than logged (step 0), "
         f"1 different (at step 3 {1 / 6} was logged, and 0.25 is there)\n" in err
     )
+
+
+def test_results_are_printed_as_json(metrics_file, capsys):
+    status, out, _ = verify(capsys, "--json")
+    (found,) = json.loads(out)
+    assert (status, found["logger"], found["behind"], found["problem"]) == (0, "csv", 0, None)
+    assert found["verified"] == {
+        "problem": None, "metrics": 4, "values": 31, "not_comparable": [], "differences": {},
+    }  # fmt: skip
+    metrics_file.write_text(metrics_file.read_text().replace(str(1 / 6), "0.25"))
+    status, out, _ = verify(capsys, "--json")
+    assert status == 1
+    assert list(json.loads(out)[0]["verified"]["differences"]) == ["loss"]
 
 
 def test_a_prefix_belongs_to_the_tracker(undelivered, capsys):

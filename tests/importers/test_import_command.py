@@ -1,6 +1,7 @@
 """``rankzero import``: choosing an importer, what is said, and the exit status."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,11 @@ def test_without_a_name_importers_are_listed(command):
     assert ["diary", "diaries,", "one", "line", "a", "day"] in [line.split() for line in out.splitlines()]
 
 
+def test_importers_are_listed_as_json(command):
+    assert {"name": "diary", "reads": "diaries, one line a day"} in json.loads(command("--json")[1])
+    assert command("diary", "diary.txt", "--json", "--to", "csv")[0] == 2
+
+
 def test_help_has_an_example_and_lists_importers(command):
     status, out, _ = command("--help")
     assert status == 0
@@ -152,6 +158,15 @@ def test_a_run_that_cannot_be_read_does_not_stop_the_others(command):
     status, _, err = command("both", "x")
     assert (status, days("both")) == (1, ["sunny", "rainy"])
     assert "broken.txt: not imported: ValueError: page 2 is missing\n" in err
+    status, out, _ = command("both", "x", "--json", "--dir", "others")
+    broken, found = json.loads(out)
+    assert status == 1
+    assert broken == {"source": "broken.txt", "outcome": None, "problem": "ValueError: page 2 is missing"}
+    assert rankzero.read_run(found.pop("dir")).info.id == found.pop("id")
+    assert found == {
+        "source": "diary.txt", "outcome": "imported", "problem": None, "name": "diary of 2000", "project": "both",
+        "values": 2, "files": 0, "left_out": [],
+    }  # fmt: skip
     assert not list(Path("rankzero-runs/team/old").rglob("journal.*"))
 
 

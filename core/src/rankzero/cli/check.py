@@ -8,14 +8,14 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import Options, parse_options
+from rankzero.cli.arguments import Json, Options, parse_options
 
 if TYPE_CHECKING:
     from rankzero.loggers.base import Logger
@@ -27,6 +27,7 @@ def check(
     name: Annotated[str, typer.Argument(help="The logger, as in: rankzero loggers")],
     option: Options = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the tracker.")] = 60.0,
+    json: Json = False,
 ) -> None:
     """Try a logger for real.
 
@@ -47,7 +48,7 @@ def check(
     act_as_rank_zero()
     info = get_plugins().available().get(name)
     if info is not None and info.kind == "hooks":
-        _check_hooks(name, timeout, bool(option))
+        _check_hooks(name, timeout, bool(option), json=json)
         return
     spec = logger_from_config(name, parse_options(option))
     secrets: list[str] = []
@@ -62,13 +63,13 @@ def check(
         except Exception as error:
             problem = error
     if problem is None:
-        terminal.console().print(f"[green]{terminal.escape(name)}: ok[/]")
+        _pass(name, json=json)
         return
     text = str(problem) if isinstance(problem, RankzeroError) else f"{type(problem).__name__}: {problem}"
-    _fail(name, _one_line(text, secrets), is_hanging=isinstance(problem, TimeoutError))
+    _fail(name, _one_line(text, secrets), is_hanging=isinstance(problem, TimeoutError), json=json)
 
 
-def _check_hooks(name: str, timeout: float, has_options: bool) -> None:
+def _check_hooks(name: str, timeout: float, has_options: bool, *, json: bool) -> None:
     from rankzero.errors import ConfigError
     from rankzero.plugins.registry import get_plugins
 
@@ -78,20 +79,32 @@ def _check_hooks(name: str, timeout: float, has_options: bool) -> None:
     try:
         _in_time(timeout, plugins.load_hooks)
     except TimeoutError as error:
-        _fail(name, str(error), is_hanging=True)
+        _fail(name, str(error), is_hanging=True, json=json)
     info = plugins.available()[name]
     if info.problem:
-        _fail(name, _one_line(info.problem, []))
+        _fail(name, _one_line(info.problem, []), json=json)
     module = plugins.manager.get_plugin(name)
     hooks = sorted(caller.name for caller in plugins.manager.get_hookcallers(module) or ())
     if not hooks:
-        _fail(name, f"{info.target} has no hooks; mark its functions with @rankzero.hookimpl")
-    terminal.console().print(f"[green]{terminal.escape(name)}: ok[/], it has {', '.join(hooks)}")
+        _fail(name, f"{info.target} has no hooks; mark its functions with @rankzero.hookimpl", json=json)
+    _pass(name, hooks, json=json)
 
 
-def _fail(name: str, message: str, *, is_hanging: bool = False) -> NoReturn:
-    typer.echo(f"{name}: {message}", err=True)
+def _pass(name: str, hooks: Sequence[str] = (), *, json: bool) -> None:
+    if json:
+        terminal.print_json({"name": name, "ok": True, "problem": None, "hooks": hooks})
+    else:
+        has = f", it has {', '.join(hooks)}" if hooks else ""
+        terminal.console().print(f"[green]{terminal.escape(name)}: ok[/]{has}")
+
+
+def _fail(name: str, message: str, *, is_hanging: bool = False, json: bool) -> NoReturn:
+    if json:
+        terminal.print_json({"name": name, "ok": False, "problem": message, "hooks": ()})
+    else:
+        typer.echo(f"{name}: {message}", err=True)
     if is_hanging:  # an SDK that hangs would keep this process from ending
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
     raise typer.Exit(1)

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import load_hooks, parse_options
+from rankzero.cli.arguments import Json, load_hooks, parse_options
 from rankzero.cli.sync import progress_bars, sync
 from rankzero.messages import OnceWarner
 
@@ -53,6 +53,7 @@ def import_(
         list[str] | None,
         typer.Option("--to", metavar="NAME", help="A logger to deliver the runs to at once; may be repeated."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Import runs of another tool.
 
@@ -72,12 +73,17 @@ def import_(
 
     offered = _load_importers()
     if name is None:
-        _list(offered)
+        if json:
+            terminal.print_json([{"name": each, "reads": summary} for each, summary in offered.items()])
+        else:
+            _list(offered)
         return
     if not sources:
         raise typer.BadParameter(f"name the files or directories to read: rankzero import {name} SOURCE")
     if dry_run and (follow or to):
         raise typer.BadParameter("--dry-run writes nothing that --follow or --to could deliver")
+    if json and (follow or to):
+        raise typer.BadParameter("--json is for imports without --follow and --to")
     if project is not None and project_name(project) != project:
         raise ConfigError(f"--project {project!r} cannot be used as the name of a directory")
     for logger in to or ():  # a wrong name after a long import would come too late
@@ -92,7 +98,7 @@ def import_(
     if follow:
         importing.open_runs = OpenRuns()
     try:
-        is_complete = importing.run(found)
+        is_complete = importing.run(found, json=json)
         if follow:
             _follow(f"{name} in {', '.join(sources)}", partial(importer.find, sources), importing, to)
     finally:
@@ -171,16 +177,20 @@ class _Importing:
         self.run_dirs: dict[str, Path] = {}
         """Id → directory of the imported runs."""
 
-    def run(self, found: Sequence[FoundRun]) -> bool:
-        """Import runs with a progress bar each; return whether everything was imported."""
-        is_complete = True
+    def run(self, found: Sequence[FoundRun], *, json: bool) -> bool:
+        """Import runs with a progress bar each, and print the results; return whether everything was imported."""
+        results = []
         for number, each in enumerate(found, 1):
             name = terminal.cut(Path(each.source).name, _MAX_NAME)
             with progress_bars() as bars:  # removed before the result is printed
                 task = bars.add_task(f"{number}/{len(found)} {name}", total=each.size or None, note="")
                 result = self.import_(each, partial(bars.advance, task))
-            is_complete &= _print_result(each, result, self._dry_run)
-        return is_complete
+            if not json:
+                _print_result(each, result, self._dry_run)
+            results.append((each, result))
+        if json:
+            terminal.print_json([_as_json(*each) for each in results])
+        return all(_is_complete(result) for _, result in results)
 
     def import_(self, found: FoundRun, on_progress: Callable[[int], None] | None = None) -> Imported | Exception:
         """Import a run; return the error if it cannot be imported."""
@@ -229,19 +239,46 @@ def _follow(what: str, find: Callable[[], Iterable[FoundRun]], importing: _Impor
     Watch(what, look, to or (), end=importing.open_runs.close if importing.open_runs else None).run()
 
 
-def _print_result(found: FoundRun, result: Imported | Exception, dry_run: bool) -> bool:
-    """Print the result of an import; return whether all of the run was imported."""
+def _is_complete(result: Imported | Exception) -> bool:
+    """Return whether all of a run was imported, or it was skipped."""
+    from rankzero.importers.base import SkipRun
+
+    if isinstance(result, Exception):
+        return isinstance(result, SkipRun)
+    return _refusal(result) is None and not result.report.left_out
+
+
+def _print_result(found: FoundRun, result: Imported | Exception, dry_run: bool) -> None:
     from rankzero.importers.base import SkipRun
 
     if isinstance(result, SkipRun):
         terminal.say(f"{found.source}: skipped: {result}")
-        return True
-    refusal = terminal.error_text(result) if isinstance(result, Exception) else _refusal(result)
-    if isinstance(result, Exception) or refusal is not None:
+    elif isinstance(result, Exception):
+        terminal.say(f"{found.source}: not imported: {terminal.error_text(result)}", err=True)
+    elif refusal := _refusal(result):
         terminal.say(f"{found.source}: not imported: {refusal}", err=True)
-        return False
-    _print_imported(result, dry_run)
-    return not result.report.left_out
+    else:
+        _print_imported(result, dry_run)
+
+
+def _as_json(found: FoundRun, result: Imported | Exception) -> dict[str, Any]:
+    """Return the result of an import for ``--json``."""
+    if isinstance(result, Exception):
+        return {"source": str(found.source), "outcome": None, "problem": terminal.error_text(result)}
+    return {
+        "source": str(found.source),
+        "outcome": result.outcome.value,
+        "problem": _refusal(result),
+        "id": result.info.id,
+        "name": result.info.name,
+        "project": result.info.project,
+        "dir": result.info.dir,
+        "values": result.values,
+        "files": result.files,
+        "left_out": [
+            {"what": what, "why": why, "count": count} for (what, why), count in result.report.left_out.items()
+        ],
+    }
 
 
 def _refusal(result: Imported) -> str | None:

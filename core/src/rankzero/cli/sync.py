@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import Options, To, Trust, chosen_run, consent, load_hooks, parse_options
+from rankzero.cli.arguments import Json, Options, To, Trust, chosen_run, consent, load_hooks, parse_options
 from rankzero.messages import reason
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from rankzero.config.prepared import PreparedLogger
     from rankzero.delivery.sync_job import SyncJob
+    from rankzero.delivery.verification import Comparison
 
 _POLL = 0.1
 
@@ -33,6 +36,7 @@ def sync(
         bool, typer.Option("--verify", help="Read the metrics back from the trackers, and compare them.")
     ] = False,
     trust: Trust = False,
+    json: Json = False,
 ) -> None:
     """Deliver runs now.
 
@@ -83,46 +87,108 @@ def sync(
         for run_dir, logger in prepared:
             reset_position(run_dir, logger.key)
     jobs = [SyncJob(run_dir, logger, timeout=timeout) for run_dir, logger in prepared]
-    is_complete = deliver_now(jobs, "; --again sends it once more") and not problems
-    if verify:
-        for run_dir, logger in prepared:
-            is_complete &= _verify(run_dir, logger)
+    is_complete = deliver_now(jobs, "; --again sends it once more", is_silent=json) and not problems
+    compared = [_compare(run_dir, logger) for run_dir, logger in prepared] if verify else []
+    is_complete &= all(each.is_equal for each in compared)
+    if json:
+        rows = (_as_json(job, each) for job, each in zip_longest(jobs, compared))
+        terminal.print_json(list(rows))
+    else:
+        for each in compared:
+            each.print()
     if not is_complete:
         raise typer.Exit(1)
 
 
-def _verify(run_dir: Path, logger: PreparedLogger) -> bool:
-    """Compare a run with its tracker and print the result; return whether they are equal."""
+@dataclass(frozen=True)
+class _Verified:
+    """The comparison of a run with its tracker."""
+
+    logger: str
+    comparisons: Sequence[Comparison] = ()
+    problem: str | None = None
+    """Why they cannot be compared."""
+
+    @property
+    def comparable(self) -> list[Comparison]:
+        return [each for each in self.comparisons if each.is_comparable]
+
+    @property
+    def unequal(self) -> list[Comparison]:
+        return [each for each in self.comparable if not each.is_equal]
+
+    @property
+    def others(self) -> list[str]:
+        """The metrics that the tracker has in a form that cannot be compared."""
+        return [each.name for each in self.comparisons if not each.is_comparable]
+
+    @property
+    def values(self) -> int:
+        return sum(each.count for each in self.comparable)
+
+    @property
+    def is_equal(self) -> bool:
+        return self.problem is None and not self.unequal
+
+    def print(self) -> None:
+        """Print the result."""
+        if self.problem is not None:
+            terminal.say(f"{self.logger}: cannot be verified: {self.problem}", err=True)
+            return
+        if self.others:
+            terminal.say(f"{self.logger}: the tracker has {', '.join(self.others)} in a form that cannot be compared")
+        verified = f"{terminal.counted(self.values, 'value')} of {terminal.counted(len(self.comparable), 'metric')}"
+        if self.is_equal:
+            terminal.say(f"{self.logger}: verified {verified}: no difference")
+            return
+        terminal.say(f"{self.logger}: verified {verified}: differences in {len(self.unequal):,}:", err=True)
+        for each in self.unequal:
+            terminal.say(f"  {each.describe()}", err=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result for ``--json``."""
+        return {
+            "problem": self.problem,
+            "metrics": len(self.comparable),
+            "values": self.values,
+            "not_comparable": self.others,
+            "differences": {each.name: each.describe() for each in self.unequal},
+        }
+
+
+def _compare(run_dir: Path, logger: PreparedLogger) -> _Verified:
+    """Read the metrics of a run back from its tracker."""
     from rankzero.delivery.verification import verify_delivery
-    from rankzero.errors import RankzeroError
 
     try:
-        comparisons = verify_delivery(run_dir, logger)
+        return _Verified(logger.key, verify_delivery(run_dir, logger))
     except Exception as error:  # whatever is wrong with one tracker, the others are verified
-        why = str(error) if isinstance(error, RankzeroError) else f"{type(error).__name__}: {error}"
-        terminal.say(f"{logger.key}: cannot be verified: {why}", err=True)
-        return False
-    if others := [each.name for each in comparisons if not each.is_comparable]:
-        comparisons = [each for each in comparisons if each.is_comparable]
-        terminal.say(f"{logger.key}: the tracker has {', '.join(others)} in a form that cannot be compared")
-    values = terminal.counted(sum(each.count for each in comparisons), "value")
-    metrics = terminal.counted(len(comparisons), "metric")
-    unequal = [each for each in comparisons if not each.is_equal]
-    if not unequal:
-        terminal.say(f"{logger.key}: verified {values} of {metrics}: no difference")
-        return True
-    terminal.say(f"{logger.key}: verified {values} of {metrics}: differences in {len(unequal):,}:", err=True)
-    for each in unequal:
-        terminal.say(f"  {each.describe()}", err=True)
-    return False
+        return _Verified(logger.key, problem=terminal.error_text(error))
 
 
-def deliver_now(jobs: Sequence[SyncJob], hint: str = "") -> bool:
+def _as_json(job: SyncJob, verified: _Verified | None) -> dict[str, Any]:
+    from rankzero.rundir.finding import events_behind
+
+    return {
+        "run": job.run_name,
+        "dir": str(job.run_dir),
+        "logger": job.key,
+        "events": job.position.line,
+        "behind": events_behind(job.run_dir, job.position),
+        "problem": job.shortfall,
+        "rejected": job.position.rejected,
+        "view": job.position.view,
+        "verified": verified and verified.as_json(),
+    }
+
+
+def deliver_now(jobs: Sequence[SyncJob], hint: str = "", *, is_silent: bool = False) -> bool:
     """Run sync jobs with a progress bar each; return whether everything arrived.
 
     Args:
         jobs: what to deliver.
         hint: what to say where there was nothing to deliver.
+        is_silent: print nothing.
     """
     from rankzero.delivery.sync_job import act_as_rank_zero
 
@@ -141,8 +207,10 @@ def deliver_now(jobs: Sequence[SyncJob], hint: str = "") -> bool:
             job.stop()
         for job in jobs:
             job.join()
-    arrived = [_report(job, lines, hint) for job, lines in zip(jobs, before, strict=True)]
-    return all(arrived)
+    if not is_silent:
+        for job, lines in zip(jobs, before, strict=True):
+            _report(job, lines, hint)
+    return not any(job.shortfall or job.rejection or job.damage for job in jobs)
 
 
 def progress_bars() -> Any:
@@ -172,8 +240,8 @@ def poll(job: SyncJob, bars: Any, task: Any) -> bool:
     return is_over
 
 
-def _report(job: SyncJob, lines_before: int, hint: str) -> bool:
-    """Print how a sync job ended; return whether everything arrived."""
+def _report(job: SyncJob, lines_before: int, hint: str) -> None:
+    """Print how a sync job ended."""
     from rankzero.rundir.finding import events_behind
 
     why, rejection = job.shortfall, job.rejection
@@ -185,7 +253,7 @@ def _report(job: SyncJob, lines_before: int, hint: str) -> bool:
     if damage := job.damage:
         terminal.say(f"{job.run_name}: {damage}", err=True)
     if why or rejection or damage:
-        return False
+        return
     if job.had_all:
         terminal.say(f"{job.run_name}: {job.key} has all of it already{hint}")
     else:
@@ -193,4 +261,3 @@ def _report(job: SyncJob, lines_before: int, hint: str) -> bool:
         terminal.say(f"{job.title}: delivered, {terminal.counted(position.line - lines_before, 'event')}")
         if position.view:
             terminal.say(f"view it in {job.key}: {position.view}")
-    return True

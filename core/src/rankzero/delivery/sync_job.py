@@ -6,6 +6,7 @@ progress.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -253,7 +254,7 @@ class SyncJob:
         count = self.position.rejected
         return describe_rejected(self.run_dir, self.key, count) if count else None
 
-    @property
+    @functools.cached_property
     def damage(self) -> str | None:
         """A sentence about unreadable lines of the journal; None if there are none."""
         count = count_damaged(self.run_dir / JOURNAL)
