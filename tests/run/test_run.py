@@ -745,6 +745,18 @@ def test_a_run_is_rewound_to_the_step_of_the_checkpoint(begin):
     assert rankzero.read_run(resumed.dir).metrics["loss"].value.tolist() == [0, 1, 2]
 
 
+def test_a_rewind_looks_at_all_steps_not_at_the_last_one(begin):
+    first = begin(run_id="r1", delivery="off")
+    for step in range(6):
+        first.log_metrics({"loss": step}, step)
+    first.log_metrics({"val/loss": 1.0}, 2)
+    first.finish()
+    for _ in range(2):
+        begin(run_id="r1", resume_step=3, delivery="off").finish()
+    assert [event.step for event in events(first, Rewind)] == [3]
+    assert rankzero.read_run(first.dir).metrics["loss"].step.tolist() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("step", [None, "three", 2.5, float("nan")])
 def test_a_rewind_to_an_invalid_step_warns(begin, step):
     run = begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import msgspec
 
 from rankzero.events.structs import AnyEvent, Event, MediaEvent, Metrics, Params, Rewind, decode, decode_after_fragment
+from rankzero.journal.opening import stat_journal
 from rankzero.journal.tail import Line, complete_lines, read_events
 
 _REWIND = b'"rewind"'
+_STEP = re.compile(rb'"step":(\d+)')  # also of what is nested: a rewind too many supersedes nothing
+_NEWEST = 1 << 24  # bytes
 
 
 def read_rewinds(path: Path, offset: int = 0, end: int | None = None) -> dict[int, Rewind]:
@@ -26,6 +30,13 @@ def read_rewinds(path: Path, offset: int = 0, end: int | None = None) -> dict[in
                     found[line_end] = event
         offset += len(chunk)
     return found
+
+
+def has_later_steps(path: Path, step: int) -> bool:
+    """Return whether a step above ``step`` stands in the newest lines of a journal, since the last rewind."""
+    size = stat_journal(path).st_size
+    newest = b"".join(complete_lines(path, size, max(0, size - _NEWEST)))
+    return any(int(found) > step for found in _STEP.findall(newest, max(0, newest.rfind(_REWIND))))
 
 
 def _decode(line: bytes) -> AnyEvent | None:

@@ -44,6 +44,7 @@ from rankzero.events.structs import (
     encode_lines,
 )
 from rankzero.journal.append import Journal
+from rankzero.journal.rewinds import has_later_steps
 from rankzero.loggers import lightning
 from rankzero.loggers.aggregate import StepAggregator
 from rankzero.loggers.experiment import DummyExperiment
@@ -407,7 +408,7 @@ class Run(Verbs):
         """Go back to the step of the checkpoint from which training resumes; `step` is then this step.
 
         `rankzero.read_run` leaves out what was logged before at later steps, which the training logs again. Trackers
-        that can take it back do so; the journal keeps it. If the step is not below the last one, the call does nothing.
+        that can take it back do so; the journal keeps it. If there are no later steps, the call does nothing.
 
         Args:
             step: the last step to keep; -1 keeps none.
@@ -416,7 +417,7 @@ class Run(Verbs):
         if last is None or last != to_number(step):
             raise ValueError("the step is not a whole number")
         self._log_aggregated()
-        if last < self._step:
+        if last < self._step or (self._journal is not None and has_later_steps(self._journal.path, last)):
             self._device_rows.drain(_DEVICE_TIMEOUT)  # rows that are written later would count as logged again
             self._record(Rewind(_now(), last))
             self._step = last
