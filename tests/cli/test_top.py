@@ -378,7 +378,7 @@ def test_without_a_terminal_or_a_directory(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, name, SimpleNamespace(isatty=lambda: True))
     monkeypatch.setenv("TERM", "xterm")
     assert cli.main(["top", str(tmp_path / "none")]) == 2
-    assert "there is no directory" in capsys.readouterr().err
+    assert "there is no run" in capsys.readouterr().err
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert cli.main(["top"]) == 1
     assert 'rankzero top needs textual: pip install "rankzero[top]"' in capsys.readouterr().err

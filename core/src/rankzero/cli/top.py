@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rankzero.cli.arguments import runs_directory
+from rankzero.cli.arguments import DIRECTORY_HELP, directory_or_run
 
 
 def top(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A run, or a directory with runs. By default that of all runs.")
+        str | None, typer.Argument(metavar="DIR", help=f"{DIRECTORY_HELP} By default the directory of runs.")
     ] = None,
 ) -> None:
     """Watch runs in the terminal while they train, also over SSH.
@@ -26,20 +25,19 @@ def top(
     """
     import importlib.util
 
-    from rankzero.errors import PluginNotInstalledError, RankzeroError, RunNotFoundError
+    from rankzero.errors import PluginNotInstalledError, RankzeroError
 
     if importlib.util.find_spec("textual") is None:
         raise PluginNotInstalledError('rankzero top needs textual: pip install "rankzero[top]"')
     streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
     if not all(each and each.isatty() for each in streams) or os.environ.get("TERM", "dumb") == "dumb":
         raise RankzeroError("rankzero top needs a terminal; to print runs once, use: rankzero ls")
-    if directory is not None and not directory.is_dir():
-        raise RunNotFoundError(f"there is no directory {directory}")
+    found = directory_or_run(directory)
     from rankzero.cli.top_contents import contents
     from rankzero.cli.top_screen import Top
     from rankzero.reader.watching import WatchedRuns
 
-    screen = Top(WatchedRuns(runs_directory(directory)), contents)
+    screen = Top(WatchedRuns(found), contents)
     screen.run()
     if screen.failure:
         raise screen.failure
