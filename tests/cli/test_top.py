@@ -78,6 +78,9 @@ class Screen:
         self.app, self.press = app, pilot.press
         self._pilot = pilot
 
+    async def resize(self, width, height):
+        await self._pilot.resize_terminal(width, height)
+
     @property
     def text(self):
         lines = {}
@@ -124,6 +127,26 @@ def test_a_run_as_it_trains(runs):
         await screen.shows("failed", "0 running", "1 ended")
 
     on_screen(runs.directory, use)
+
+
+def test_a_narrow_screen_has_what_matters_most(runs):
+    loggers = {"tensorboard": {"plugin": "tensorboard"}}
+    run_dir = runs("a-very-long-name-of-a-run", *steps(41, 0.5, accuracy=0.123456), loggers=loggers)
+
+    async def use(screen):
+        await screen.shows("a-very-long-n… ", " tensorboard ", "train/loss 0.02439 █▃▂▁", "42 events behind")
+        assert "accuracy 0.1235" not in screen.text
+        assert "gpu" not in screen.text
+        await screen.resize(160, 40)
+        await screen.shows("a-very-long-name-of… ", "train/loss 0.02439", "accuracy 0.1235")
+        append(run_dir, Finish(time.time(), "failed", "RuntimeError: [no] memory"))
+        await screen.shows("RuntimeError: [no] memory")
+        await screen.resize(80, 24)
+        await screen.shows("a-very-long-n… ", "failed")
+        await screen.press("slash", *"failed")
+        await screen.shows("runs with: failed", "a-very-long-n… ")
+
+    on_screen(runs.directory, use, size=(80, 24))
 
 
 def test_the_states_of_trackers(runs, monkeypatch):
@@ -234,7 +257,7 @@ def test_keys(runs):
         await screen.press("escape")
         await screen.shows("calm-owl", "dapper-fox", "\n train/loss", "\n val/acc")
         await screen.press("slash", *"nothing has this")
-        await screen.shows("no such run is running", "runs with: nothing has this", without=["\n calm-owl"])
+        await screen.shows("no run has these words", "runs with: nothing has this", without=["\n calm-owl"])
         await screen.press("escape", "q")
         assert screen.app.return_code == 0
         assert newest.is_dir()

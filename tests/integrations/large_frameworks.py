@@ -53,7 +53,8 @@ compile: false
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:invalid escape sequence"),
-    pytest.mark.filterwarnings(r"ignore:::(composer|deepspeed|fastai|ray|torch|torchao|torchtitan|torchvision)\b"),
+    pytest.mark.filterwarnings(r"ignore:::(composer|deepspeed|fastai|mcli|ray|torch|torchao|torchtitan|torchvision)\b"),
+    pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated"),  # MosaicML's client uses it
     pytest.mark.filterwarnings("ignore:unclosed file .*ds_config:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Exception ignored in.*ds_config"),
 ]

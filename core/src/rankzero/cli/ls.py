@@ -137,6 +137,7 @@ def as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]
         "group": run.info.group,
         "tags": run.tags,
         "status": run.status,
+        "error": run.error or None,
         "started": run.started,
         "updated": run.finished or run.updated,
         "took": run.took,

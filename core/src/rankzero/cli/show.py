@@ -220,8 +220,10 @@ def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
         group, _, what = name.removeprefix(SYSTEM).rpartition("/")
         words, _, unit = what.rpartition("_")
         words = words.replace("_", " ") if unit in _UNITS else what
-        value = f"{words} {terminal.number(metric.last)}{_UNITS.get(unit, '')}"
-        groups.setdefault(group or "machine", []).append(value)
+        value = (
+            terminal.size(metric.last * 1e9) if unit == "gb" else terminal.number(metric.last) + _UNITS.get(unit, "")
+        )
+        groups.setdefault(group or "machine", []).append(f"{words} {value}")
     for group, values in groups.items():
         yield f"[dim]{terminal.escape(terminal.cut(f'{group}: ' + ' · '.join(values), _MAX_TEXT))}[/]"
 

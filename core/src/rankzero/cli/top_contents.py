@@ -19,6 +19,8 @@ _MAX_NAME = 20
 _MAX_TEXT = 200
 _METRICS = 2  # in the row of a run
 _BLOCKS = 8  # in their trends
+_NARROW = 100  # characters of a screen; on a narrower one a row has one metric and the names of trackers
+_SHORT_NAME = 14
 _METRIC_BLOCKS = 24  # in the table of metrics
 
 
@@ -27,21 +29,34 @@ def contents(watched: WatchedRuns, asked: Asked) -> Contents:
     runs = [run for run in watched.runs.values() if run.summary or run.problem]
     live = [run for run in runs if run.is_live]
     ended = [run for run in runs if not run.is_live and time.time() < run.written + LATELY]
+    is_narrow = asked.width < _NARROW
     title = f"{len(live)} running · {len(ended)} ended in the last 24 h · {watched.directory}"
     chosen = [*live, *(run for run in ended if run.was_live or asked.has_ended)]
-    matching = [run for run in chosen if _matches(asked.runs, _name(run), _project(run))]
+    matching = [run for run in chosen if _matches(asked.runs, _name(run), _project(run), _status(run))]
     shown = {str(run.dir): run for run in sorted(matching, key=_started, reverse=True)[:_MOST_ROWS]}
     if len(matching) > len(shown):
         title = f"the newest {len(shown)} of {len(matching)} runs · {title}"
-    for what, words in (("runs", asked.runs), ("metrics", asked.metrics)):
-        title += f" · {what} with: {words}" if words else ""
+    for what, words in (("metrics", asked.metrics), ("runs", asked.runs)):
+        title = f"{what} with: {words} · {title}" if words else title
     selected = shown.get(asked.run or "") or next(iter(shown.values()), None)
     return Contents(
         terminal.printable(title),
-        {key: _run_cells(run) for key, run in shown.items()},
-        "\n".join(_facts(selected)) if selected else f"[dim]no {'such ' * bool(asked.runs)}run is running[/]",
+        _used({key: _run_cells(run, is_narrow=is_narrow) for key, run in shown.items()}),
+        "\n".join(_facts(selected)) if selected else _nothing(asked),
         dict(_metric_rows(selected, asked.metrics)) if selected else {},
     )
+
+
+def _nothing(asked: Asked) -> str:
+    if asked.runs:
+        return "[dim]no run has these words in its name, project or status[/]"
+    return "[dim]no run is running" + ("" if asked.has_ended else "; a shows those that ended lately") + "[/]"
+
+
+def _used(rows: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Leave out the columns that are empty in all rows, such as those of GPUs."""
+    used = {heading for cells in rows.values() for heading, cell in cells.items() if cell}
+    return {key: {heading: cell for heading, cell in cells.items() if heading in used} for key, cells in rows.items()}
 
 
 def _matches(words: str, *texts: str) -> bool:
@@ -56,27 +71,33 @@ def _project(run: WatchedRun) -> str:
     return run.summary.info.project if run.summary else run.dir.parent.name
 
 
+def _status(run: WatchedRun) -> str:
+    return run.summary.status if run.summary else "unreadable"
+
+
 def _started(run: WatchedRun) -> float:
     return run.summary.started if run.summary else run.written
 
 
-def _run_cells(run: WatchedRun) -> dict[str, str]:
+def _run_cells(run: WatchedRun, *, is_narrow: bool) -> dict[str, str]:
     summary = run.summary
     took = time.time() - summary.started - summary.paused if summary and run.is_live else summary.took if summary else 0
     gpu, gpu_memory, cpu, memory = _machine(summary.metrics if summary else {})
-    return {
-        "run": _short(_name(run), _MAX_NAME),
+    cells = {
+        "run": _short(_name(run), _SHORT_NAME if is_narrow else _MAX_NAME),
         "step": terminal.number(summary.step if summary else None),
         "steps/s": _pace(run),
         "time": terminal.duration(took),
-        "trackers": ", ".join(_trackers(run)) or ("[green]✓[/]" if run.deliveries else "[dim]–[/]"),
-        "metrics": " ".join(_trends(run)),
+        "trackers": ", ".join(_trackers(run, is_narrow=is_narrow))
+        or ("[green]✓[/]" if run.deliveries else "[dim]–[/]"),
+        "metrics": " ".join(_trends(run, is_narrow=is_narrow)),
         "gpu": gpu,
         "gpu mem": gpu_memory,
         "cpu": cpu,
         "memory": memory,
         "project": _short(_project(run), _MAX_NAME),
     }
+    return cells | {"time": cells.pop("time")} if is_narrow else cells
 
 
 def _short(text: str, length: int = _MAX_TEXT) -> str:
@@ -92,22 +113,23 @@ def _pace(run: WatchedRun) -> str:
     return f"[yellow]idle {terminal.duration(idle // 60 * 60)}[/]" if idle else terminal.number(speed)
 
 
-def _trackers(run: WatchedRun) -> Iterator[str]:
-    """Yield the states of the trackers that do not have everything."""
+def _trackers(run: WatchedRun, *, is_narrow: bool) -> Iterator[str]:
+    """Yield the states of the trackers that do not have everything; on a narrow screen only their names."""
     for key, (each, behind) in run.deliveries.items():
         if each.behind or each.position.rejected or each.position.offline:
-            yield describe(key, each, behind)
+            yield f"[yellow]{_short(key, _SHORT_NAME)}[/]" if is_narrow else describe(key, each, behind)
 
 
-def _trends(run: WatchedRun) -> Iterator[str]:
+def _trends(run: WatchedRun, *, is_narrow: bool) -> Iterator[str]:
     """Yield last values and trends: first of metrics with a goal, then of losses."""
     summary = run.summary
     metrics = split_metrics(summary.metrics)[0] if summary else {}
     definitions = [summary.definitions] if summary else []
     order = sorted(metrics, key=lambda name: (goal_of(name, definitions) is None, "loss" not in name.lower()))
-    for name in order[:_METRICS]:
+    for name in order[: 1 if is_narrow else _METRICS]:
         trend = terminal.sparkline(run.curves[name].value, _BLOCKS) if name in run.curves else ""
-        yield f"{_short(name, _MAX_NAME)} {terminal.number(metrics[name].last)} [cyan]{trend:<{_BLOCKS}}[/]"
+        label = _short(name, _SHORT_NAME if is_narrow else _MAX_NAME)
+        yield f"{label} {terminal.number(metrics[name].last)} [cyan]{trend:<{_BLOCKS}}[/]"
 
 
 def _machine(metrics: Mapping[str, MetricSummary]) -> tuple[str, str, str, str]:
@@ -121,7 +143,7 @@ def _machine(metrics: Mapping[str, MetricSummary]) -> tuple[str, str, str, str]:
         f"{sum(gpu) / len(gpu):.0f} %" if gpu else "",
         f"{sum(gpu_memory) / len(gpu_memory):.0f} %" if gpu_memory else "",
         f"{cpu.last:.0f} %" if cpu else "",
-        f"{memory.last:.1f} GB" if memory else "",
+        terminal.size(memory.last * 1e9) if memory else "",
     )
 
 
@@ -131,6 +153,8 @@ def _facts(run: WatchedRun) -> Iterator[str]:
     for key, (each, behind) in run.deliveries.items():
         why = f": [red]{_short(reason(each.position.problem))}[/]" if each.position.problem else ""
         yield describe(key, each, behind) + why
+    if run.summary and run.summary.error:
+        yield f"[red]{_short(run.summary.error)}[/]"
     if run.summary:
         yield from system_lines(split_metrics(run.summary.metrics)[1])
         if run.summary.damaged:

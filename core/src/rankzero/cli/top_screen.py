@@ -37,6 +37,8 @@ class Asked(NamedTuple):
     """Words that a metric must have."""
     has_ended: bool = False
     """Whether to show runs that ended lately, too."""
+    width: int = 80
+    """The width of the screen in characters."""
 
 
 class Contents(NamedTuple):
@@ -69,6 +71,10 @@ class Table(DataTable):  # type: ignore[misc]  # to mypy, Textual is Any
     def fill(self, rows: Rows) -> None:
         """Show these rows."""
         before, selected, self._shown = self._shown, self.selected, rows
+        headings = [*next(iter(rows.values()), ())]
+        if headings and headings != [key.value for key in self.columns]:
+            self.clear(columns=True)
+            before = {}
         if [*before] != [*rows]:
             self._replace(rows, selected)
         else:
@@ -168,6 +174,10 @@ class Top(App):  # type: ignore[misc]  # to mypy, Textual is Any
         """Show the metrics of another run."""
         if message.data_table.id == "runs":
             self._ask(run=message.data_table.selected)
+
+    def on_resize(self, event: Any) -> None:
+        """Show what fits."""
+        self._ask(width=event.size.width)
 
     def action_ended(self) -> None:
         """Show the runs that ended lately, or hide them."""

@@ -84,6 +84,8 @@ class RunSummary(msgspec.Struct, frozen=True):
     """The same as `RunData.status`."""
     finished: float | None
     """Unix time in seconds; None if the run did not finish."""
+    error: str
+    """The same as `RunData.error`."""
     updated: float
     """The time of the last event, Unix time in seconds."""
     paused: float

@@ -34,7 +34,7 @@ class Chart {
   }
 
   emptyText(curves) {
-    if (!curves.length) return "none of the drawn runs has this metric";
+    if (!curves.length) return drawnRuns().size ? "none of the drawn runs has this metric" : "no run is drawn";
     return this.x === "epoch" ? "logged without epochs" : "no points to draw on these axes";
   }
 

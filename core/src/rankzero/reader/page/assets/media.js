@@ -55,7 +55,7 @@ function mediaCard(kind, key, runs) {
     drawn = wantedItems;
     at.textContent = step === null ? "without step" : `step ${number(step)}`;
     slider.setAttribute("aria-valuetext", at.textContent);
-    fill(shown, logged.map(({ run, items, leftOut }) => runItems(run, items, step, runs.length > 1, leftOut)),
+    fill(shown, logged.map(({ run, items, leftOut }) => runItems(run, items, step, manifest.runs.length > 1, leftOut)),
       runs.length > MOST_RUNS ? h("p", { className: "note" }, `and ${counted(runs.length - MOST_RUNS, "more run")}: draw fewer runs to see them`) : null);
   };
   card.update = (changed) => logged.some(({ run }) => changed.has(run)) && card.load();

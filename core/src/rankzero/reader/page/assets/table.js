@@ -21,7 +21,7 @@ const swatch = (run) => h("span", { className: "swatch", color: runColor(run), "
 // Whether the filter keeps a run. Each word of it must fit: name=value, name<value, or a regular expression on all texts.
 const matches = (run) => wordsOf(state.filter).every((word) => fits(run, word));
 
-const wordsOf = (text) => text.split(/\s+/).filter(Boolean);
+const wordsOf = (text) => text.replace(/\s*([<>]=?|=)\s*/g, "$1").split(/\s+/).filter(Boolean);
 
 const COMPARED = {
   "<": (one, other) => one < other, "<=": (one, other) => one <= other,
