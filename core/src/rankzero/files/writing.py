@@ -14,12 +14,14 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from rankzero.errors import NotAFileError, UnsafePathError
 
 _CHUNK = 1 << 20
+_SMALL = 1 << 16
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not wait for its other end
 
@@ -144,8 +146,11 @@ def read_own(path: str | os.PathLike[str]) -> bytes:
         NotAFileError: the path is a link, a directory, a pipe or a device.
         OSError: the file cannot be read.
     """
-    with open(open_descriptor(path, os.O_RDONLY), "rb", buffering=0) as file:
-        return file.read()
+    descriptor = open_descriptor(path, os.O_RDONLY)
+    try:  # a file object takes twice as long, and `rankzero ls` reads two small files of each run
+        return b"".join(iter(partial(os.read, descriptor, _SMALL), b""))
+    finally:
+        os.close(descriptor)
 
 
 def check_own(path: Path) -> Path:

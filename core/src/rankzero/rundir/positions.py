@@ -45,6 +45,9 @@ class Position(msgspec.Struct, omit_defaults=True):
     """Unix time in seconds."""
 
 
+_decode_position = msgspec.json.Decoder(Position).decode
+
+
 def load_position(run_dir: Path, key: str) -> Position:
     """Return the position of the logger ``key``; the beginning if there is none or it cannot be read."""
     try:
@@ -66,7 +69,7 @@ def read_position(run_dir: Path, key: str) -> Position:
 
 def _read(run_dir: Path, key: str) -> Position | None:
     try:
-        position = msgspec.json.decode(read_own(os.path.join(run_dir, key + POSITION)), type=Position)
+        position = _decode_position(read_own(os.path.join(run_dir, key + POSITION)))
     except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, ValueError):
         return None
     is_here = position.place == os.fspath(run_dir) or position.place == _resolved_path(run_dir)
