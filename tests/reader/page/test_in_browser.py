@@ -322,7 +322,7 @@ def test_runs_are_chosen_in_the_list_and_keep_their_colors(open_page, three):
     page.get_by_role("button", name="only").first.click()
     assert page.locator(".list input:checked").count() == 1
     page.get_by_role("button", name="none").click()
-    assert page.get_by_text("none of the drawn runs has this metric").count() > 0
+    assert page.get_by_text("no run is drawn").count() > 0
     page.get_by_role("button", name="all", exact=True).click()
     assert drawing(page) == whole
 
