@@ -21,7 +21,13 @@ To = Annotated[
     list[str] | None,
     typer.Option("--to", metavar="NAME", help="A logger to deliver to, instead of the run's loggers; may be repeated."),
 ]
-DIRECTORY_HELP = "A directory with runs, or the directory, id or name of one run."
+Directory = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DIR",
+        help="A directory with runs, or the directory, id or name of one run. By default the directory of runs.",
+    ),
+]
 RUN_HELP = "The directory, id or name of a run; may be shortened, also with … as ls prints it."
 Trust = Annotated[
     bool,

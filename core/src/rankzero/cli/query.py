@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import DIRECTORY_HELP, Json, directory_or_run
+from rankzero.cli.arguments import Directory, Json, directory_or_run
 from rankzero.values import to_jsonable
 
 _UNLIMITED = 1_000_000
@@ -19,9 +19,7 @@ _EXACT = 1e6  # larger numbers, such as times, are printed in full
 
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="The query.")],
-    directory: Annotated[
-        str | None, typer.Argument(metavar="DIR", help=f"{DIRECTORY_HELP} By default the directory of runs.")
-    ] = None,
+    directory: Directory = None,
     json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     allow_files: Annotated[

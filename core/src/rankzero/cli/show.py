@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 METRIC_COLUMNS = ("metric", "last", "at step", "min", "max", "points", "trend")
 _MAX_ROWS = 40
-_UNITS = {"percent": " %", "gb": " GB", "watts": " W", "celsius": " °C"}
+_UNITS: dict[str, Callable[[float], str]] = {
+    "percent": lambda value: f"{terminal.number(value)} %",
+    "gb": lambda value: terminal.size(value * 1e9),
+    "watts": lambda value: f"{terminal.number(value)} W",
+    "celsius": lambda value: f"{terminal.number(value)} °C",
+}
+"""End of a system metric's name → how its value is printed."""
 _MAX_TEXT = 401  # characters of a command line or a parameter
 
 
@@ -220,9 +226,7 @@ def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
         group, _, what = name.removeprefix(SYSTEM).rpartition("/")
         words, _, unit = what.rpartition("_")
         words = words.replace("_", " ") if unit in _UNITS else what
-        value = (
-            terminal.size(metric.last * 1e9) if unit == "gb" else terminal.number(metric.last) + _UNITS.get(unit, "")
-        )
+        value = _UNITS.get(unit, terminal.number)(metric.last)
         groups.setdefault(group or "machine", []).append(f"{words} {value}")
     for group, values in groups.items():
         yield f"[dim]{terminal.escape(terminal.cut(f'{group}: ' + ' · '.join(values), _MAX_TEXT))}[/]"

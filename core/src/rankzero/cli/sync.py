@@ -88,14 +88,15 @@ def sync(
             reset_position(run_dir, logger.key)
     jobs = [SyncJob(run_dir, logger, timeout=timeout) for run_dir, logger in prepared]
     is_complete = deliver_now(jobs, "; --again sends it once more", is_silent=json) and not problems
-    compared = [_compare(run_dir, logger) for run_dir, logger in prepared] if verify else []
+    compared = []
+    for run_dir, logger in prepared if verify else ():
+        compared.append(_compare(run_dir, logger))
+        if not json:
+            compared[-1].print()
     is_complete &= all(each.is_equal for each in compared)
     if json:
         rows = (_as_json(job, each) for job, each in zip_longest(jobs, compared))
         terminal.print_json(list(rows))
-    else:
-        for each in compared:
-            each.print()
     if not is_complete:
         raise typer.Exit(1)
 

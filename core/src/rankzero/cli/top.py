@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
 
 import typer
 
-from rankzero.cli.arguments import DIRECTORY_HELP, directory_or_run
+from rankzero.cli.arguments import Directory, directory_or_run
 
 
 def top(
-    directory: Annotated[
-        str | None, typer.Argument(metavar="DIR", help=f"{DIRECTORY_HELP} By default the directory of runs.")
-    ] = None,
+    directory: Directory = None,
 ) -> None:
     """Watch runs in the terminal while they train, also over SSH.
 

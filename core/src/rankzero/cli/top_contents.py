@@ -153,9 +153,9 @@ def _facts(run: WatchedRun) -> Iterator[str]:
     for key, (each, behind) in run.deliveries.items():
         why = f": [red]{_short(reason(each.position.problem))}[/]" if each.position.problem else ""
         yield describe(key, each, behind) + why
-    if run.summary and run.summary.error:
-        yield f"[red]{_short(run.summary.error)}[/]"
     if run.summary:
+        if run.summary.error:
+            yield f"[red]{_short(run.summary.error)}[/]"
         yield from system_lines(split_metrics(run.summary.metrics)[1])
         if run.summary.damaged:
             yield f"[red]{terminal.skipped(run.summary.damaged)}[/]"

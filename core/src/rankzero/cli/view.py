@@ -11,15 +11,13 @@ from typing import Annotated
 import typer
 
 from rankzero.cli import terminal
-from rankzero.cli.arguments import DIRECTORY_HELP, directory_or_run
+from rankzero.cli.arguments import Directory, directory_or_run
 
 _PORT = 8265
 
 
 def view(
-    directory: Annotated[
-        str | None, typer.Argument(metavar="DIR", help=f"{DIRECTORY_HELP} By default the directory of runs.")
-    ] = None,
+    directory: Directory = None,
     port: Annotated[int, typer.Option(min=0, max=65000, help="The port; if it is taken, the next free one.")] = _PORT,
     open: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
