@@ -45,7 +45,7 @@ def ls(
     unreadable: dict[Path, Exception] = {}
     with _no_garbage_collection():
         runs = summarize_runs(directory.resolve(), quick=True, unreadable=unreadable)
-        found = [(run, delivered(run.dir, run.loggers, run.journal.read)) for run in runs]
+        found = [(run, delivered(run.info.dir, run.loggers, run.journal.read)) for run in runs]
         if json:
             terminal.print_json([as_json(*each) for each in found])
         elif found:
@@ -103,9 +103,11 @@ def _suffixes(ids: list[str]) -> list[str]:
 
 
 def _behind(run: RunSummary, delivered: Delivered) -> int:
+    if not delivered.behind:
+        return 0
     from rankzero.rundir.finding import events_behind
 
-    return events_behind(run.dir, delivered.position) if delivered.behind else 0
+    return events_behind(run.dir, delivered.position)
 
 
 def describe(key: str, delivered: Delivered, events: int) -> str:

@@ -90,12 +90,12 @@ def check_depth(*values: Any) -> None:
     Raises:
         ValueError: they are.
     """
-    level: list[Any] = list(values)
+    level = [each for each in values if isinstance(each, _CONTAINERS)]
     for _ in range(_DEEPEST):
-        containers = [each for each in level if isinstance(each, _CONTAINERS)]
-        level = [below for each in containers for below in (each.values() if isinstance(each, dict) else each)]
         if not level:
             return
+        below = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [value for each in below for value in each if isinstance(value, _CONTAINERS)]
     raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
 
 

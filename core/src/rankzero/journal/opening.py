@@ -36,7 +36,7 @@ def file_of(journal: Path) -> Path:
     return compressed if not journal.exists() and compressed.exists() else journal
 
 
-def open_journal(journal: Path) -> BinaryIO:
+def open_journal(journal: str | os.PathLike[str]) -> BinaryIO:
     """Open a journal for reading.
 
     Args:
@@ -51,7 +51,7 @@ def open_journal(journal: Path) -> BinaryIO:
         return open_regular(journal)
     except FileNotFoundError:
         with suppress(FileNotFoundError):
-            return _open_compressed(_compressed(journal))
+            return _open_compressed(_compressed(Path(journal)))
         return open_regular(journal)  # it may just have been restored
 
 
@@ -64,17 +64,17 @@ class JournalStat(NamedTuple):
     """When it was changed; compressing it is no change."""
 
 
-def stat_journal(journal: Path) -> JournalStat:
+def stat_journal(journal: str | os.PathLike[str]) -> JournalStat:
     """Return the size and time of a journal.
 
     Raises:
         OSError: as in `open_journal`.
     """
     with suppress(FileNotFoundError):
-        found = journal.stat()
+        found = os.stat(journal)
         return JournalStat(found.st_size, found.st_mtime_ns)
     with open_journal(journal) as file:
-        return JournalStat(file.seek(0, os.SEEK_END), file_of(journal).stat().st_mtime_ns)
+        return JournalStat(file.seek(0, os.SEEK_END), file_of(Path(journal)).stat().st_mtime_ns)
 
 
 def compress(journal: Path) -> None:

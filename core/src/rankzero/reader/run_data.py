@@ -429,9 +429,12 @@ def completed(run: RunData) -> RunData:
     return replace(run, info=info, status=status, tags=list(dict.fromkeys((*info.tags, *run.tags))))
 
 
-def known_info(info: RunInfo, run_dir: Path) -> RunInfo:
+def known_info(info: RunInfo, run_dir: str | os.PathLike[str]) -> RunInfo:
     """Return the id, name, … of a run; from its directory, if the first line of the journal is damaged."""
-    return info if info.id else RunInfo(run_dir.name, run_dir.name, run_dir.parent.name, str(run_dir))
+    if info.id:
+        return info
+    path = Path(run_dir)
+    return RunInfo(path.name, path.name, path.parent.name, str(path))
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -67,22 +67,22 @@ def read_position(run_dir: Path, key: str) -> Position:
     return _read(run_dir, key) or Position()
 
 
-def _read(run_dir: Path, key: str) -> Position | None:
+def _read(run_dir: str | os.PathLike[str], key: str) -> Position | None:
     try:
-        position = _decode_position(read_own(os.path.join(run_dir, key + POSITION)))
+        position = _decode_position(read_own(f"{run_dir}/{key}{POSITION}"))
     except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, ValueError):
         return None
     is_here = position.place == os.fspath(run_dir) or position.place == _resolved_path(run_dir)
     return position if is_here or _is_sealed(run_dir) else None
 
 
-def _resolved_path(run_dir: Path) -> str:
+def _resolved_path(run_dir: str | os.PathLike[str]) -> str:
     return os.fsencode(os.path.realpath(run_dir)).decode(errors="backslashreplace")
 
 
-def _is_sealed(run_dir: Path) -> bool:
+def _is_sealed(run_dir: str | os.PathLike[str]) -> bool:
     try:
-        start = read_start(run_dir / JOURNAL)
+        start = read_start(Path(run_dir, JOURNAL))
     except (FileNotFoundError, NotAFileError):  # there is no journal
         return False
     return start is not None and start.is_sealed()
@@ -95,7 +95,7 @@ def save_position(run_dir: Path, key: str, position: Position) -> None:
     write_file(_path(run_dir, key), msgspec.json.encode(position))
 
 
-def positions(run_dir: Path) -> dict[str, Position]:
+def positions(run_dir: str | os.PathLike[str]) -> dict[str, Position]:
     """Return the positions of all loggers that a courier has served."""
     keys = sorted(name.removesuffix(POSITION) for name in os.listdir(run_dir) if name.endswith(POSITION))
     found = {}

@@ -49,16 +49,16 @@ class SavedIndex(msgspec.Struct):
         return from_bytes("q", self.others)
 
 
-def load_summary(run_dir: Path) -> RunSummary | None:
+def load_summary(run_dir: str | os.PathLike[str]) -> RunSummary | None:
     """Return the summary of a run as it was saved; None if there is none that is intact."""
-    summary: RunSummary | None = _load(os.path.join(run_dir, SUMMARY), _summary_decoder)
+    summary: RunSummary | None = _load(f"{run_dir}/{SUMMARY}", _summary_decoder)
     return summary
 
 
 def load_index(run_dir: Path) -> tuple[SavedIndex, int] | None:
     """Return the index of a run and its size in bytes; None if it or the summary beside it is not intact."""
     summary = load_summary(run_dir)
-    index: SavedIndex | None = _load(os.path.join(run_dir, CURVES), _index_decoder) if summary else None
+    index: SavedIndex | None = _load(f"{run_dir}/{CURVES}", _index_decoder) if summary else None
     if summary is None or index is None or summary.journal != index.summary.journal:
         return None
     return index, os.stat(run_dir / CURVES).st_size

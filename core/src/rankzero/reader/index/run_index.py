@@ -20,7 +20,7 @@ from rankzero.reader.index.files import SavedIndex, load_index, load_summary, sa
 from rankzero.reader.index.summary import JournalState, MetricSummary, RunSummary, as_step
 from rankzero.reader.run_data import JournalReader, RunData, find_journal, known_info
 from rankzero.reader.series import Series
-from rankzero.rundir.finding import find_runs, status_without_end
+from rankzero.rundir.finding import run_paths, status_without_end
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
 
@@ -193,16 +193,16 @@ def summarize_runs(
         unreadable: gets the directories of the runs that cannot be read, and why.
     """
     summaries = []
-    for run_dir in find_runs(Path(directory)):
+    for path in run_paths(Path(directory)):
         try:
-            summaries.append(summarize(run_dir, quick=quick))
+            summaries.append(summarize(path, quick=quick))
         except Exception as error:  # whatever is wrong with one run, the others are read
             if unreadable is not None:
-                unreadable[run_dir] = error
+                unreadable[Path(path)] = error
     return sorted(summaries, key=lambda each: each.started)
 
 
-def summarize(run_dir: Path, *, quick: bool = False) -> RunSummary:
+def summarize(run_dir: str | os.PathLike[str], *, quick: bool = False) -> RunSummary:
     """Return the summary of a run.
 
     Args:
@@ -214,13 +214,13 @@ def summarize(run_dir: Path, *, quick: bool = False) -> RunSummary:
         RunNotFoundError: the journal contains no event.
         OSError: it cannot be read.
     """
-    journal = run_dir / JOURNAL
+    journal = f"{run_dir}/{JOURNAL}"
     found, known = stat_journal(journal), load_summary(run_dir)
     has_grown = known.journal.has_grown(journal, found) if known else None
     if known is not None and has_grown is False:
         return _completed(known, run_dir)
     if quick and found.st_size - (known.journal.read if known and has_grown else 0) > _MOST_UNREAD:
-        return _glimpse(run_dir, found, known if has_grown else None)
+        return _glimpse(Path(run_dir), found, known if has_grown else None)
     return index_run(run_dir).summary
 
 
@@ -283,9 +283,9 @@ def _as_run(summary: RunSummary, run_dir: Path) -> RunData:
     )
 
 
-def _completed(summary: RunSummary, run_dir: Path) -> RunSummary:
+def _completed(summary: RunSummary, run_dir: str | os.PathLike[str]) -> RunSummary:
     """Return the summary with the status that the run has now."""
-    info = msgspec.structs.replace(known_info(summary.info, run_dir), dir=str(run_dir))
-    status = status_without_end(run_dir) if summary.finished is None else summary.status
+    info = msgspec.structs.replace(known_info(summary.info, run_dir), dir=os.fspath(run_dir))
+    status = status_without_end(Path(run_dir)) if summary.finished is None else summary.status
     tags = list(dict.fromkeys((*info.tags, *summary.tags)))
     return msgspec.structs.replace(summary, info=info, status=status, tags=tags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -40,14 +41,14 @@ class JournalState(msgspec.Struct, frozen=True):
         """Return the state of a journal of which ``read`` bytes were read after ``found``."""
         return cls(read, found.st_size, found.st_mtime_ns, _check(journal, read))
 
-    def has_grown(self, journal: Path, found: JournalStat) -> bool | None:
+    def has_grown(self, journal: str | os.PathLike[str], found: JournalStat) -> bool | None:
         """Return whether the journal has grown since; None if it is another one, or was changed."""
         if (found.st_size, found.st_mtime_ns) == (self.size, self.mtime):
             return False
         return True if found.st_size >= self.read and self.check == _check(journal, self.read) else None
 
 
-def _check(journal: Path, read: int) -> int:
+def _check(journal: str | os.PathLike[str], read: int) -> int:
     with open_journal(journal) as file:
         first = file.read(min(_CHECKED, read))
         file.seek(max(0, read - _CHECKED))
