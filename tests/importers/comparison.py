@@ -1,4 +1,4 @@
-"""Compare a run with what a tracker gave back of it, event by event."""
+"""Compare a run with the same run imported from a tracker, event by event."""
 
 import math
 import struct
@@ -36,7 +36,7 @@ class Journal:
         ]
 
     def content(self, event):
-        """Return what an event is about, without its key, step and time."""
+        """Return the content of an event, without its key, step and time."""
         match event:
             case structs.Table():
                 return read_table(self.dir / event.file.path)
@@ -61,7 +61,7 @@ KEPT = (structs.MediaEvent, structs.Artifact, structs.Checkpoint)
 
 
 def differences(original, imported):
-    """Return (what was logged) → ✓, –, or what has become of it, for everything that may be lost."""
+    """Return logged data → ✓, –, or its new form, for all data that a tracker may lose."""
     points = {
         "number": _values("loss"),
         "whole number above 2⁵³": _values("large"),
@@ -135,7 +135,7 @@ def _times(original, imported):
 
 
 def _field(index, name):
-    """Compare the epochs or stages of values; some trackers have them as metrics of their own."""
+    """Compare the epochs or stages of values; some trackers store them as metrics."""
 
     def compare(original, imported):
         logged, found = (
@@ -240,7 +240,7 @@ def _alerts(journal):
 
 
 def log_everything(run, samples):
-    """Log everything that a run can hold."""
+    """Log data of every kind."""
     for step in range(20):
         run.log_metrics({"loss": 1 / (step + 3)}, step=step)
     run.log_metrics({"nan": math.nan, "large": 2**53 + 12345}, step=20)
@@ -258,7 +258,7 @@ def log_everything(run, samples):
 
 
 def _animation():
-    """Return a GIF of two pictures, which the sample of a video lacks."""
+    """Return a GIF of two pictures; the sample of a video has only one."""
     from PIL import Image
 
     first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))

@@ -1,4 +1,4 @@
-"""What the tests of importers read back."""
+"""Import runs in tests, and read their data."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ def import_all(importer, *sources, runs="runs"):
 
 
 def import_one(importer, *sources):
-    """Import one run; return what it holds, and what was left out."""
+    """Import one run; return it, and the data that was left out."""
     (imported,) = import_all(importer, *sources)
     return rankzero.read_run(imported.info.dir), imported.report.left_out
 

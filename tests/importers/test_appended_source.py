@@ -1,4 +1,4 @@
-"""Importing again what has grown: texts and prints that were half there, and what is said of the run as a whole."""
+"""Import a source again after it has grown: partial texts and console lines, and the header of the run."""
 
 import pytest
 from importers.test_writing import ID, Diary, lines, write
@@ -10,7 +10,7 @@ from rankzero.importers.writing import Outcome, import_run
 
 
 def table(*rows, key="notes"):
-    """What an importer gathers at most 5 of: the time and step are those of the first."""
+    """Return texts as an importer collects them, with the time and step of the first."""
     return Text(1.0, key, ["value"], [[row] for row in rows], 1)
 
 

@@ -1,4 +1,4 @@
-"""``rankzero import csv``: tables of other tools, and what people make of them."""
+"""``rankzero import csv``: tables of other tools, also after people have edited them."""
 
 import csv
 import gzip
@@ -138,7 +138,7 @@ def test_dvclive_has_a_table_for_each_metric():
     assert (run.params, run.info.name) == ({"lr": 0.1}, "dvclive")
 
 
-def test_what_rankzero_writes(tmp_path):
+def test_tables_of_rankzero(tmp_path):
     with rankzero.start("csv", save_dir=tmp_path / "logs", dir=tmp_path / "own") as run:
         for step in range(3):
             run.log_metrics({"loss": math.nan if step else 0.1, "acc": step}, step)
@@ -152,7 +152,7 @@ def test_what_rankzero_writes(tmp_path):
             assert np.array_equal(getattr(exported.metrics[name], column), getattr(series, column), equal_nan=True)
 
 
-def test_the_media_of_rankzeros_logger_are_no_runs():
+def test_the_media_of_rankzeros_logger_are_not_runs():
     with rankzero.start("csv", save_dir="logs", dir="own") as run:
         run.log_metrics({"loss": 0.5}, 1)
         run.log_table("samples", ["step", "loss"], [[1, 0.5]], step=1)
@@ -195,7 +195,7 @@ def test_odd_tables(kind):
     assert run.metrics["loss"].time[0] == 1.7e9
 
 
-def test_bytes_that_are_no_utf8_are_read_as_windows_1252():
+def test_bytes_that_are_not_utf8_are_read_as_windows_1252():
     run, _ = import_one(CsvImporter(), write("step,größe,note\n1,0.5,5 €\n", encoding="cp1252"))
     assert (points(run), texts(run)) == ({"größe": [(1, 0.5)]}, {"note": [(1, "5 €")]})
 
@@ -230,13 +230,13 @@ def test_epoch_and_stage():
     assert lines[1].endswith('"step":1,"values":{"loss":2},"epoch":1,"stage":"train"}')
 
 
-def test_a_quote_that_is_never_closed_spoils_one_row():
+def test_a_quote_that_is_never_closed_damages_one_row():
     rows = "".join(f"{step},{step / 8},x\n" for step in range(20_000))
     run, _ = import_one(CsvImporter(), write('step,loss,note\n7,1,"y\n' + rows))
     assert len(run.metrics["loss"]) == 20_001
 
 
-def test_a_quote_that_is_missing_in_the_last_column_spoils_one_row():
+def test_a_quote_that_is_missing_in_the_last_column_damages_one_row():
     run, _ = import_one(CsvImporter(), write('step,loss,note\n0,1,"y\n1,2,x\n2,3,"z\n3,4,x\n'))
     assert points(run) == {"loss": [(0, 1), (1, 2), (2, 3), (3, 4)]}
 
@@ -270,7 +270,7 @@ def test_a_named_column_that_does_not_exist(capsys):
     assert "not imported: there is no column 'N'; the columns are 'n', 'loss'" in capsys.readouterr().err
 
 
-def test_durations_are_no_times():
+def test_durations_are_not_times():
     run, _ = import_one(CsvImporter(), write("epoch,time,loss\n1,12.5,0.5\n"))
     assert points(run)["time"] == [(1, 12.5)]
 
@@ -284,7 +284,7 @@ def test_a_row_that_is_being_written_is_imported_later():
     assert points(run) == {"loss": [(1, 0.5), (2, 0.25)]}
 
 
-def test_only_what_is_new_is_read():
+def test_only_new_rows_are_read():
     write("step,loss\n" + "1,2\n" * 10_000)
     import_one(CsvImporter(), "log.csv")
     with open("log.csv", "a") as file:
@@ -303,10 +303,10 @@ def test_a_directory_of_runs_can_be_moved(tmp_path):
     assert (second.info.id, second.outcome) == (first.info.id, Outcome.UNCHANGED)
 
 
-def test_tables_that_are_no_logs_are_skipped_in_a_directory():
+def test_tables_that_are_not_logs_are_skipped_in_a_directory():
     write("age,height\n1,2\n", "people.csv")
     write("", "empty.csv")
-    reasons = ("it has no rows", "no column is known as a step or a time")
+    reasons = ("it has no rows", "no column has a known name of a step or time")
     for found, reason in zip(CsvImporter().find(["."]), reasons, strict=True):
         with pytest.raises(SkipRun, match=reason):
             found.header()

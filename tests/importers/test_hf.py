@@ -1,4 +1,4 @@
-"""``rankzero import hf``: what Hugging Face's Trainer logged, from its checkpoints."""
+"""``rankzero import hf``: the log in the checkpoints of Hugging Face's Trainer."""
 
 import json
 import math
@@ -40,7 +40,7 @@ class Tiny(PreTrainedModel):
 
 
 def train(directory, steps, resume=None, **options):
-    """Train; the checkpoints are written long ago, so that their times are known."""
+    """Train, and set the times of the checkpoints."""
     arguments = TrainingArguments(
         str(directory / "out"), max_steps=steps, logging_steps=2, save_steps=4, eval_strategy="steps", eval_steps=4,
         report_to=[], use_cpu=True, disable_tqdm=True, per_device_train_batch_size=1, **options,
@@ -102,7 +102,7 @@ def test_a_training(tmp_path):
     assert run.info.name == "out"
 
 
-def test_a_training_that_is_resumed_goes_on(tmp_path):
+def test_a_training_that_was_resumed_is_continued(tmp_path):
     train(tmp_path, 4)
     first, left_out = import_one(HfImporter(), ".")
     assert left_out == {PICKLE: 1}
@@ -122,7 +122,7 @@ def test_a_log_that_was_superseded_is_counted(tmp_path):
     log = [entry for entry in state["log_history"] if entry["step"] <= 4]
     old.write_text(json.dumps({**state, "global_step": 6, "log_history": [*log, {"step": 6, "loss": math.nan}]}))
     run, left_out = import_one(HfImporter(), "out")
-    superseded = "entries of checkpoint-6/trainer_state.json", "the training was resumed before them"
+    superseded = "entries of checkpoint-6/trainer_state.json", "the training was resumed from an earlier checkpoint"
     assert left_out == {PICKLE: 1, superseded: 1}
     assert points(run) == expected(state["log_history"])
 

@@ -1,4 +1,4 @@
-"""``rankzero import``: choosing an importer, what is said, and the exit status."""
+"""``rankzero import``: the choice of the importer, the output and the exit status."""
 
 import io
 import json
@@ -38,7 +38,7 @@ class Broken(FoundRun):
 
 
 class BrokenImporter(Importer):
-    summary = "what cannot be read"
+    summary = "unreadable runs"
 
     def find(self, paths):
         return [Broken()]
@@ -129,7 +129,7 @@ def test_data_that_is_left_out_is_named(command):
     Path("diary.txt").write_text("sunny\nsecret\n")
     status, _, err = command("diary", "diary.txt")
     assert (status, days()) == (1, ["sunny"])
-    assert "diary of 2000: left out: day 2: it is nobody's business\n" in err
+    assert "diary of 2000: left out: day 2: it is private\n" in err
 
 
 def test_a_source_that_changed_is_refused(command):
@@ -331,7 +331,7 @@ def test_a_run_that_another_process_imports_is_refused(command):
     assert err.endswith("is being imported or written by another process; wait for it to end and import again\n")
 
 
-def test_a_dry_run_says_what_would_be_imported(command):
+def test_a_dry_run_only_prints_the_result(command):
     status, out, err = command("diary", "diary.txt", "--project", "p", "--dry-run")
     assert (status, err) == (0, "")
     assert out.startswith("diary of 2000: would be imported: 2 values, 0 files; into ")
@@ -391,8 +391,8 @@ def follow():
         process.communicate()
 
 
-def told():
-    """How many texts CSV has got, and how often the run has ended."""
+def delivered():
+    """Return how many texts CSV has, and how often the run has ended."""
     journals = list(Path("rankzero-runs/p").glob("*/journal.jsonl"))
     if not journals:
         return 0, 0
@@ -411,45 +411,45 @@ def end(process):
     return out, err
 
 
-def test_a_source_is_followed_until_a_signal_comes(follow):
+def test_a_source_is_followed_until_a_signal(follow):
     process = follow(1e12)
-    until(lambda: told()[0] == 2)
+    until(lambda: delivered()[0] == 2)
     write("sunny", "rainy", "foggy")
-    until(lambda: told() == (3, 0))
+    until(lambda: delivered() == (3, 0))
     out, err = end(process)
     assert out.startswith("diary of 2000: imported: 2 values, 0 files; it is in ")
     assert "watching diary in diary.txt; end with Ctrl-C" in err
     assert "→ csv is delivered: 5 events" in err
-    assert (told(), days("p")) == ((3, 1), ["sunny", "rainy", "foggy"])
+    assert (delivered(), days("p")) == ((3, 1), ["sunny", "rainy", "foggy"])
     (run_dir,) = Path("rankzero-runs/p").iterdir()
     assert rankzero.read_run(run_dir).status == "success"
 
 
 def test_a_run_without_new_data_ends_and_is_continued(follow):
     process = follow(0.0)
-    until(lambda: told() == (2, 1))
+    until(lambda: delivered() == (2, 1))
     write("sunny", "rainy", "foggy")
-    until(lambda: told() == (3, 2))
+    until(lambda: delivered() == (3, 2))
     end(process)
-    assert (told(), days("p")) == ((3, 2), ["sunny", "rainy", "foggy"])
+    assert (delivered(), days("p")) == ((3, 2), ["sunny", "rainy", "foggy"])
 
 
-def test_a_source_can_be_followed_before_it_is_there(follow):
+def test_a_source_can_be_followed_before_it_exists(follow):
     Path("diary.txt").unlink()
     process = follow(1e12)
     assert process.stderr.readline().startswith("waiting: ")
     write("sunny", "rainy")
-    until(lambda: told()[0] == 2)
+    until(lambda: delivered()[0] == 2)
     end(process)
 
 
-def test_a_problem_of_a_followed_source_is_said_once(follow):
+def test_a_problem_of_a_followed_source_is_printed_once(follow):
     process = follow(1e12)
-    until(lambda: told()[0] == 2)
+    until(lambda: delivered()[0] == 2)
     Path("diary.txt").unlink()
     for line in process.stderr:
         if "there is no diary" in line:
             break
     write("sunny", "rainy", "foggy")
-    until(lambda: told()[0] == 3)
+    until(lambda: delivered()[0] == 3)
     assert "there is no diary" not in end(process)[1]

@@ -71,7 +71,7 @@ def test_values_of_each_type():
     assert (texts(run), left_out) == ({"f": [(3, '[1,"x"]')]}, {})
 
 
-def test_lines_without_a_step_have_that_of_the_line_before():
+def test_lines_without_a_step_have_the_step_of_the_previous_line():
     run, _ = import_one(
         JsonLinesImporter(), write('{"step": 7, "loss": 1}', '{"epoch": 1, "val": 2}', '{"step": 8, "loss": 3}')
     )
@@ -87,12 +87,12 @@ def test_a_line_for_each_value():
 
 
 @pytest.mark.parametrize("line", ["starting …", "[1, 2]", '{"a": ', "[" * 20_000, '{"a": ' + "9" * 5000 + "}", "\0"])
-def test_lines_that_are_no_objects_are_counted(line):
+def test_lines_that_are_not_objects_are_counted(line):
     run, left_out = import_one(JsonLinesImporter(), write(line, '{"loss": 1}', "", line, line))
     assert (points(run), left_out) == ({"loss": [(0, 1)]}, {("a line", "it is not a JSON object"): 3})
 
 
-def test_a_file_of_something_else_is_skipped_with_the_reason():
+def test_other_files_are_skipped_with_a_reason():
     Path("main.csv").write_text("step,loss\n0,1\n")
     (found,) = JsonLinesImporter().find(["main.csv"])
     with pytest.raises(SkipRun, match="no line is a JSON object"):
@@ -109,4 +109,4 @@ def test_the_last_line_may_be_incomplete():
         assert (run.metrics["loss"].value.tolist(), left_out) == (expected, {})
     os.utime("log.jsonl", (1.7e9, 1.7e9))
     _, left_out = import_one(JsonLinesImporter(), "log.jsonl")
-    assert left_out == {("a line", "it is not a JSON object"): 1}  # nobody writes it any more
+    assert left_out == {("a line", "it is not a JSON object"): 1}  # no program writes to it any more

@@ -1,4 +1,4 @@
-"""Runs that were delivered to a tracker, and imported from it, are the same, but for what the tracker cannot hold."""
+"""Deliver runs to a tracker and import them: only data that the tracker cannot hold is lost."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ TRACKERS = {
     "MLflow": ("mlflow", "save_dir=store", "sqlite:///store/mlflow.db"),
     "W&B": ("wandb", "offline=true", "runs/p/*/wandb"),
 }
-"""The column → the logger, its option, and what is imported."""
+"""Column → the logger, its option, and the source to import."""
 
 DIRECT = {
     "Comet": ("comet", {"online": False, "offline_directory": "archives", **QUIET}, "archives"),
@@ -33,13 +33,13 @@ DIRECT = {
         ".neptune",
     ),
 }
-"""The column → the logger that is used without a run, its options, and what is imported."""
+"""Column → the logger that is used without a run, its options, and the source to import."""
 
 SLOW = dict.fromkeys(["MLflow", "W&B", "Comet"], pytest.mark.slow)
 
 
 def held(tracker):
-    """Return the column of the table in the documentation: what was logged → what the tracker holds."""
+    """Return a column of the table in the documentation: logged data → what the tracker holds."""
     section = PAGE.read_text().partition("## What each tracker cannot hold\n")[2].partition("\n## ")[0]
     header, *rows = re.findall(r"^\| (.*) \|$", section, re.MULTILINE)
     column = header.split(" | ").index(tracker)
@@ -62,7 +62,7 @@ def round_trip(tracker, log):
 
 
 def direct_round_trip(name, options, source, log):
-    """Log what a run has with a logger that is used without a run, as `round_trip`."""
+    """Do the same with a logger that is used without a run."""
     run = logged_run(log, "csv", "off")
     logger = get_plugins().load_logger(name)(name=run.name, tags=["baseline"], **options)
     for _, event in read_events(run.dir / JOURNAL):
@@ -82,7 +82,7 @@ def logged_run(log, loggers, delivery):
     return run
 
 
-def test_a_run_is_the_same_as_itself(undelivered):
+def test_a_run_equals_itself(undelivered):
     with rankzero.start(dir="runs") as run:
         log_everything(run, samples(Path("samples")))
     assert set(differences(Journal(run.dir), Journal(run.dir)).values()) == {"✓"}

@@ -1,4 +1,4 @@
-"""An SQLite file is read without a change in its directory, whatever its writer has left."""
+"""SQLite files are read without changes to their directories, also after their writers were killed."""
 
 import sqlite3
 import subprocess
@@ -39,7 +39,7 @@ def state(directory):
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
-def test_a_finished_database_is_read_where_it_is(path, mode):
+def test_a_finished_database_is_read_in_place(path, mode):
     database = sqlite3.connect(path)
     database.execute(f"PRAGMA journal_mode = {mode}")
     database.close()
@@ -49,7 +49,7 @@ def test_a_finished_database_is_read_where_it_is(path, mode):
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
-def test_what_a_killed_writer_left_is_completed_in_a_copy(path, mode):
+def test_the_changes_of_a_killed_writer_are_completed_in_a_copy(path, mode):
     database = sqlite3.connect(path)
     database.execute(f"PRAGMA journal_mode = {mode}")
     if mode == "WAL":
@@ -65,7 +65,7 @@ def test_what_a_killed_writer_left_is_completed_in_a_copy(path, mode):
     database.close()
 
 
-def test_a_truncated_database_is_read_as_far_as_it_is_there(path):
+def test_a_truncated_database_is_read_up_to_its_end(path):
     path.write_bytes(path.read_bytes()[:500_000])
     with SqliteFile(path).open() as database:
         rows = database.execute("SELECT text FROM rows")

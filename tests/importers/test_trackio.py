@@ -61,7 +61,7 @@ trackio.finish()
 
 
 def trackio(directory, code):
-    """Run code with Trackio, in a process of its own: it reads TRACKIO_DIR when it is imported."""
+    """Run code with Trackio in a new process, because Trackio reads TRACKIO_DIR when it is imported."""
     environment = {"TRACKIO_DIR": str(directory / "trackio"), "HF_HUB_OFFLINE": "1", "HOME": str(directory)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=directory, stdout=subprocess.DEVNULL)
 
@@ -104,7 +104,7 @@ def test_metrics(project):
     assert left_out == {}
 
 
-def test_what_is_known_about_the_run(project):
+def test_the_id_name_params_and_start(project):
     run, _ = import_one(TrackioImporter(), project.parent)
     with sqlite3.connect(project) as database:
         ((run_id, config),) = database.execute("SELECT run_id, config FROM configs").fetchall()
@@ -168,18 +168,20 @@ def test_files_that_are_missing_or_elsewhere_are_left_out(project):
             )
 
 
-def test_other_databases_are_no_projects(tmp_path):
+def test_other_databases_are_not_projects(tmp_path):
     with closing(sqlite3.connect("other.db")) as database:
         database.execute("CREATE TABLE metrics (a)")
         database.execute("CREATE VIEW configs AS SELECT 1")
     Path("text.db").write_text("text")
     for source in (".", "other.db", "text.db"):
-        with pytest.raises(RunNotFoundError, match="has no run of Trackio, which are in SQLite files with the tables "):
+        with pytest.raises(
+            RunNotFoundError, match=r"has no runs of Trackio\. They are in SQLite files with the tables "
+        ):
             list(TrackioImporter().find([source]))
 
 
-def test_a_file_that_is_no_project_is_named_beside_a_project(project):
+def test_a_named_file_must_be_a_project(project):
     Path("text.db").write_text("text")
-    with pytest.raises(RunNotFoundError, match=r"text\.db has no run of Trackio"):
+    with pytest.raises(RunNotFoundError, match=r"text\.db has no runs of Trackio"):
         list(TrackioImporter().find([str(project), "text.db"]))
     assert len(list(TrackioImporter().find([str(project), "."]))) == 1

@@ -1,4 +1,4 @@
-"""Importing a found run: its journal, importing again, what has grown, and what is torn by a kill."""
+"""Import a found run: the journal, repeated imports, sources that have grown, and killed imports."""
 
 import math
 import signal
@@ -113,7 +113,7 @@ def test_the_same_source_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:CSVLogger has no tags")
-def test_what_is_new_is_appended_and_delivered(tmp_path):
+def test_new_events_are_appended_and_delivered(tmp_path):
     write(Diary(*EVENTS[:3]), tmp_path)
     before = lines(tmp_path)
     run_dir = tmp_path / "runs" / "digits" / ID
@@ -132,7 +132,7 @@ def test_what_is_new_is_appended_and_delivered(tmp_path):
     assert written.count(str(0.1 + 0.2)) == 1
 
 
-def test_values_that_join_an_event_are_appended_alone(tmp_path):
+def test_new_values_of_an_event_are_appended_alone(tmp_path):
     write(Diary(Params(6.0, {"a": {"b": 1}}), Metrics(7.0, 1, {"loss": math.nan})), tmp_path)
     grown = Diary(Params(6.0, {"a": {"b": 1}}), Metrics(7.0, 1, {"loss": math.nan, "acc": math.inf, "n": 3}))
     assert write(grown, tmp_path).outcome is Outcome.APPENDED
@@ -255,7 +255,7 @@ def test_two_imports_of_a_run_do_not_mix(tmp_path):
         lock.release()
 
 
-def test_text_that_is_not_unicode_is_kept_readable(tmp_path):
+def test_lone_surrogates_are_escaped(tmp_path):
     done = write(Diary(Params(1.0, {"s": "\ud800"}), Text(2.0, "t\ud800", ["value"], [["x"]])), tmp_path)
     run = rankzero.read_run(done.info.dir)
     assert run.params == {"s": "\\ud800"}

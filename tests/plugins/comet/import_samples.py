@@ -1,4 +1,4 @@
-"""What Comet's client leaves on disk: the functions here run in another process, in an empty directory.
+"""Write files with Comet's client: the functions here run in another process, in an empty directory.
 
 What they log stands in the constants, so that tests compare what was imported with it.
 """
@@ -20,7 +20,7 @@ PARAMS = {"lr": 0.1 + 0.2, "layers": 3, "deep": {"amp": True, "sizes": [1, 2]}, 
 LOSS = [1 / (step + 3) for step in range(40)]
 ODD = [math.nan, math.inf, -math.inf, 2.0**70]
 LATER = 100
-"""The first step of the experiment that goes on."""
+"""The first step of the continued experiment."""
 POINTS = [[0.0, 1.0, 2.0], [3.0, 4.0, 5.5]]
 WEIGHTS = bytes(range(256)) * 40
 VALUES = [-2.5, 0.0, 0.25, 1e-3, 7.0, 7.0]
@@ -52,7 +52,7 @@ def start(**options):
 
 
 def everything() -> None:
-    """Log something of each kind."""
+    """Log data of each kind."""
     import matplotlib.pyplot as plt
     import numpy as np
     from PIL import Image
@@ -104,7 +104,7 @@ def everything() -> None:
 
 
 def later() -> None:
-    """Go on with the same experiment, in another archive."""
+    """Continue the same experiment in another archive."""
     import comet_ml
 
     experiment = start(kind=comet_ml.ExistingOfflineExperiment, experiment_key=KEY)
@@ -122,7 +122,7 @@ def crashed() -> None:
 
 
 def killed() -> None:
-    """Log a few things, and be killed before the archive is written."""
+    """Log a few values, and get killed before the archive is written."""
     experiment = start(experiment_key=KILLED, log_code=False, auto_output_logging=False)
     experiment.set_name("killed")
     experiment.log_asset_data("kept", name="note.txt")
@@ -136,7 +136,7 @@ def killed() -> None:
 
 
 def ours() -> None:
-    """Log with rankzero's own logger, which leaves an archive of Comet's client."""
+    """Log with rankzero's logger, which writes an archive of Comet's client."""
     import numpy as np
     from plugins.comet.direct import QUIET
 

@@ -1,4 +1,4 @@
-"""Importing what Comet's own client wrote: offline archives, damaged ones, and what a killed process left."""
+"""Import the archives of Comet's client, also damaged ones, and the directories of killed processes."""
 
 import atexit
 import functools
@@ -43,7 +43,7 @@ def written():
 
 @pytest.fixture
 def samples(tmp_path, monkeypatch):
-    """A copy of what was written, which is the working directory."""
+    """A copy of these, which is the working directory."""
     for name in ("archives", "killed"):
         shutil.copytree(written() / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -86,7 +86,7 @@ def test_everything_is_imported(take):
     status, runs, said = take(ZIP)
     run = runs["brave try"]
     assert (status, run.info.id, run.info.project, run.status) == (1, sample.KEY, "digits", "success")
-    assert "described: camera: rankzero has no such metadata" in said  # and nothing else
+    assert "described: camera: media in rankzero have no such metadata" in said  # and nothing else
     assert said.count("left out") == 1
     assert sorted(run.tags) == ["kept", "later"]
     assert {name: run.params[name] for name in sample.PARAMS} == sample.PARAMS
@@ -151,7 +151,7 @@ def test_a_histogram_has_the_bins_of_comet(take):
 
 
 def only_metrics(name, content):
-    """Leave out messages that the server here does not know."""
+    """Leave out messages that the mock server does not know."""
     lines = content.splitlines(keepends=True)
     return b"".join(line for line in lines if b'"metric_msg"' in line) if name == "messages.json" else content
 
@@ -202,7 +202,7 @@ def events(run):
     return [event for _, event in read_events(run.dir / JOURNAL)][1:]
 
 
-def test_archives_that_were_packed_anew_are_the_same(take):
+def test_repacked_archives_are_the_same(take):
     expected = events(take(ZIP)[1]["brave try"])
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
         shutil.rmtree("runs")
@@ -210,7 +210,7 @@ def test_archives_that_were_packed_anew_are_the_same(take):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_what_an_archive_that_was_cut_off_still_has_is_imported(take, method):
+def test_the_rest_of_a_truncated_archive_is_imported(take, method):
     torn = Path(f"{sample.KEY}.zip")
     order = ["messages.json", "experiment.json"]
     with zipfile.ZipFile(ZIP) as old, zipfile.ZipFile(torn, "w", method) as new:
@@ -234,7 +234,7 @@ def test_what_an_archive_that_was_cut_off_still_has_is_imported(take, method):
     assert former == len(LOSSES)
 
 
-def test_a_bit_that_flipped_in_a_number_is_reported(take):
+def test_a_flipped_bit_in_a_number_is_reported(take):
     damaged = Path("flipped.zip")
     damaged.write_bytes(Path(ZIP).read_bytes().replace(b'"metricValue":0.75', b'"metricValue":0.77'))
     status, runs, said = take(damaged)
@@ -254,7 +254,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(take):
     assert "bytes of the archive unpack to 1,099,511,627,776" in take("bomb.zip")[2]
 
 
-def test_what_a_killed_process_left_is_imported_and_goes_on(take):
+def test_the_directory_of_a_killed_process_is_imported_and_continued(take):
     status, runs, said = take("killed")
     run = runs["killed"]
     assert (status, run.status, points(run)) == (1, "aborted", LOSSES)
@@ -295,7 +295,7 @@ def unpacked():
     return messages, [json.loads(line) for line in messages.read_text().splitlines()]
 
 
-def test_no_path_leads_out_of_an_archive(take):
+def test_paths_outside_an_archive_are_refused(take):
     messages, lines = unpacked()
     Path("secret").write_text("s3cret")
     os.symlink(Path("secret").absolute(), "unpacked/link")
@@ -356,14 +356,14 @@ def test_messages_of_old_clients_are_imported(take):
     assert [each.text for each in run.console] == ["printed"]
 
 
-def test_an_archive_of_our_own_logger_comes_back_as_it_was_logged(take, here, server):
+def test_an_archive_of_rankzeros_logger_gives_the_logged_data(take, here, server):
     _, runs, _ = take("archives")
     (run,) = (run for run in runs.values() if run.info.id.startswith("ours"))
     assert (run.params, points(run)) == ({"net": {"depth": 3}}, [(3, 0.5)])
     assert (run.tables["table"][0].read(), run.texts["note"][0].data) == ((["a"], [[1]]), [["said"]])
     assert run.media["picture"][0].caption == "small"
     assert isinstance(run.histograms["weights"][0].values, Histogram)
-    assert len(run.histograms["weights"][0].values.counts) == 64  # ours, not Comet's
+    assert len(run.histograms["weights"][0].values.counts) == 64  # those of rankzero, not Comet's
     assert cli.main(["sync", str(run.dir), "--to", "comet"]) == 0
     stored = server.experiment(run.info.id)
     assert (stored.params, next(iter(points_in(stored)))[:3]) == ({"net|depth": 3}, ("loss", 0.5, 3))
@@ -371,7 +371,7 @@ def test_an_archive_of_our_own_logger_comes_back_as_it_was_logged(take, here, se
 
 
 class TestContract(ImporterContract):
-    """The tests of every importer, with an archive and what a killed process left."""
+    """The contract of importers, with an archive and the directory of a killed process."""
 
     def make_importer(self):
         return CometImporter()

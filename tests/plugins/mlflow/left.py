@@ -1,4 +1,4 @@
-"""What MLflow's own client leaves in a file store, a database or on a server.
+"""Log with MLflow's client to a file store, a database or a server.
 
 ``left_at(uri, directory)`` calls `everything` in a process of its own. What it logs stands in the constants.
 """
@@ -16,15 +16,15 @@ TESTS = Path(__file__).parents[2]
 NOT_FINITE = [float("nan"), float("inf"), float("-inf")]
 POINTS = [("loss", 1_700_000_000_000 + 250 * step, step, 1 / (step + 3)) for step in range(40)]
 SAME = [("train/acc", time, step, step / 7) for _, time, step, _ in POINTS[::2]]
-"""At the steps and times of the loss."""
+"""They have the steps and times of the loss."""
 ODD = [("odd", 1_700_000_000_000 + step, step, value) for step, value in enumerate(NOT_FINITE)]
 LATE = [("loss", 1_600_000_000_000, 7, 0.7), ("loss", 1_800_000_000_000, 50, 0.5), ("new", 1_800_000_000_000, 50, 5.0)]
-"""What comes later; the first has an earlier time than all others."""
+"""Points that are logged later; the first has an earlier time than all others."""
 PARAMS = {"lr": "0.1", "layers": "[64, 10]", "model/name": "net", "text": "1e-3"}
 
 
 def left_at(uri, directory):
-    """Have MLflow's client log to ``uri``."""
+    """Log to ``uri`` with MLflow's client."""
     done = subprocess.run(
         [sys.executable, "-m", "plugins.mlflow.left", uri],
         cwd=directory,
@@ -61,7 +61,7 @@ def log_points(client, run_id, points):
 
 
 def go_on(uri):
-    """Log more to the run that is not over, and end it."""
+    """Log more to the unfinished run, and end it."""
     with client_of(uri) as client:
         (experiment,) = client.search_experiments(filter_string="name = 'digits'")
         (run,) = client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
@@ -73,7 +73,7 @@ def go_on(uri):
 
 
 def everything(uri):
-    """A run with something of each kind, a nested one that goes on, and a deleted one."""
+    """Log a run with data of each kind, an unfinished nested run, and a deleted one."""
     import mlflow
     import numpy as np
     import pandas as pd

@@ -1,4 +1,4 @@
-"""Runs of MLflow are imported from file stores, databases and servers, as MLflow's own client reads them."""
+"""Import runs of MLflow from file stores, databases and servers, with the same data that MLflow's client reads."""
 
 import math
 import os
@@ -74,7 +74,7 @@ def on_server(mlflow_server, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["file_store", "database", "on_server"])
 def source(request):
-    """Where everything was logged; not to be changed."""
+    """The store with all runs, which tests must not change."""
     return str(request.getfixturevalue(request.param))
 
 
@@ -85,7 +85,7 @@ def imported(source, tmp_path_factory):
 
 
 def take(source, runs, outcome=Outcome.NEW, left_out=(), **options):
-    """Import the runs of the experiment; return what was written."""
+    """Import the runs of the experiment; return the written runs."""
     taken = []
     for found in MlflowImporter(**options).find([str(source)]):
         if found.project == "digits":
@@ -143,13 +143,13 @@ def test_params_tags_notes_and_datasets_arrive(imported):
     assert (run.tags, run.info.notes, run.info.project) == (["kept"], "why not", "digits")
 
 
-def test_a_nested_run_knows_its_parent(imported):
+def test_a_nested_run_has_a_parent(imported):
     parent, child = imported["brave try"], imported["child"]
     assert (child.info.parent, child.info.group, parent.info.parent) == (parent.info.id, None, None)
     assert (parent.status, child.status) == ("success", "aborted")
 
 
-def test_artifacts_arrive_as_what_they_are(imported):
+def test_artifacts_become_media_models_and_files(imported):
     run = imported["brave try"]
     (picture,) = run.media["pictures/cat"]
     assert (picture.step, picture.path.read_bytes()[:4]) == (2, b"\x89PNG")
@@ -166,7 +166,7 @@ def test_deleted_runs_are_left_out_and_counted(source):
         MlflowImporter().find([source])[-1].header()
 
 
-def test_a_server_gives_what_came_later_with_earlier_times(on_server, tmp_path):
+def test_later_points_with_earlier_times_are_imported_from_a_server(on_server, tmp_path):
     with left.client_of(on_server) as client:
         experiment = client.create_experiment("later")
         run = client.create_run(experiment).info.run_id
@@ -188,7 +188,7 @@ def take_it(source, runs, project, outcome):
     return read_run(result.info.dir)
 
 
-def test_a_server_that_fails_meanwhile_is_asked_again_by_the_next_import(on_server, tmp_path, monkeypatch):
+def test_the_next_import_retries_a_server_that_failed(on_server, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with FaultyProxy(on_server) as proxy:
         found = [each for each in MlflowImporter().find([proxy.url]) if each.project == "digits"]
@@ -204,7 +204,7 @@ def test_a_server_that_fails_meanwhile_is_asked_again_by_the_next_import(on_serv
 
 
 def content(logged):
-    """Return what is the same of a logged item and of its import."""
+    """Return the fields that a logged item and its import have in common."""
     match logged:
         case LoggedFile():
             return logged.kind, logged.step, logged.path.read_bytes()
@@ -216,7 +216,7 @@ def content(logged):
 
 
 @pytest.mark.filterwarnings("ignore:MLflow refuses the name", "ignore:the param 'long' is whole in")
-def test_a_run_that_rankzero_delivered_gives_back_what_was_logged(store, tmp_path):
+def test_a_run_that_rankzero_delivered_gives_the_logged_data(store, tmp_path):
     original = journal_of_everything(tmp_path)
     rankzero.deliver(original, MLFlowLogger(save_dir=store))
     (found,) = MlflowImporter().find([str(store)])
@@ -261,7 +261,7 @@ def test_a_run_without_its_description_is_imported(damaged, tmp_path):
 
 
 @pytest.mark.parametrize("before", ["status", "000", "run_name"])
-def test_a_description_that_was_cut_off_is_not_trusted(damaged, tmp_path, before):
+def test_a_truncated_description_is_ignored(damaged, tmp_path, before):
     run = directory_of(damaged, "brave try")
     shutil.rmtree(run / "metrics")
     for path in filter(Path.is_file, run.rglob("*")):
@@ -292,7 +292,7 @@ def test_artifacts_have_times_within_those_of_the_run(damaged, tmp_path):
         assert times == {min(max(modified, 1_700_000_000), 1_900_000_000)}
 
 
-def test_lines_that_are_no_points_are_left_out(damaged, tmp_path):
+def test_lines_that_are_not_points_are_left_out(damaged, tmp_path):
     child = directory_of(damaged, "child")
     with open(child / "metrics" / "loss", "a") as file:
         file.write("no point\n99999999999999999 1.0 1\n1700000100000 0.5 4")
@@ -358,7 +358,7 @@ def test_artifacts_that_were_moved_are_found(changed, database, tmp_path):
     assert "notes/hello.txt" in [each.name for each in run.artifacts]
 
 
-def test_a_database_of_an_old_mlflow_is_not_changed_and_its_user_is_told_what_to_do(changed, tmp_path):
+def test_a_database_of_an_old_mlflow_is_refused_with_instructions(changed, tmp_path):
     path = changed("DROP TABLE metrics", "CREATE TABLE metrics (key, value, timestamp, run_uuid)")
     before = path.read_bytes()
     (found,) = MlflowImporter().find([str(path)])
@@ -376,7 +376,7 @@ def test_a_process_that_writes_to_the_database_does_not_wait(changed, tmp_path):
             connection.execute("UPDATE experiments SET last_update_time = 1")
 
 
-def test_what_is_nowhere_is_named(tmp_path):
+def test_sources_without_runs_are_refused(tmp_path):
     for source in (tmp_path / "gone", tmp_path):
         with pytest.raises(RunNotFoundError):
             MlflowImporter().find([str(source)])

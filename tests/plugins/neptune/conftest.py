@@ -6,7 +6,7 @@ import uuid
 import warnings
 
 import pytest
-from plugins.neptune import rescue_samples as told
+from plugins.neptune import rescue_samples as samples
 from servers.neptune_server import NeptuneServer
 
 from rankzero_neptune import NeptuneLogger
@@ -48,13 +48,15 @@ def few_files():
 @pytest.fixture(scope="session")
 def left_offline(tmp_path_factory):
     """Offline files of Neptune's 1.x client; must not be changed."""
-    return told.all_left(tmp_path_factory.mktemp("left"), "offline", "what_cannot_be_taken")
+    return samples.all_left(tmp_path_factory.mktemp("left"), "offline", "what_cannot_be_taken")
 
 
 @pytest.fixture(scope="session")
 def left_by_scale(tmp_path_factory):
     """Offline files of neptune-scale; must not be changed."""
-    return told.all_left(tmp_path_factory.mktemp("left"), "scale", "scale_resumed", "scale_conflicts", "scale_forked")
+    return samples.all_left(
+        tmp_path_factory.mktemp("left"), "scale", "scale_resumed", "scale_conflicts", "scale_forked"
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Writes Parquet files as neptune-exporter does: its columns, one file or more a run, and the files it downloads."""
+"""Write Parquet files as neptune-exporter does: its columns, one or more files for each run, and downloaded files."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime

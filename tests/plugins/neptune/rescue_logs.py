@@ -1,4 +1,4 @@
-"""Writes logs as a Neptune 1.x client does, for what the real client does only in hours, or when its clock is wrong."""
+"""Write logs as a Neptune 1.x client does, for cases that take the real client hours, or a wrong clock."""
 
 import json
 from datetime import UTC, datetime

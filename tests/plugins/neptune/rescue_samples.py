@@ -1,7 +1,7 @@
-"""What the real clients leave on disk: the functions here run in another process, each in an empty directory.
+"""Write files with the real clients: the functions here run in another process, each in an empty directory.
 
-``leave(directory, "offline")`` calls ``offline`` in ``directory/offline``. What the functions log stands in the
-constants, so that tests compare what arrived with it.
+``leave(directory, "offline")`` calls ``offline`` in ``directory/offline``. The constants have the logged
+values, to which tests compare the imported ones.
 """
 
 import base64
@@ -20,7 +20,7 @@ DAY = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 PARAMS = {"lr": 0.1 + 0.2, "layers": 3, "deep": {"amp": True, "name": "späte"}, "big": 2**31 - 1, "since": DAY}
 LOSS = [(step, 1_700_000_000.25 + step, 1 / (step + 3)) for step in range(40)]
 ACC = [(0, 1_700_000_000.25, 0.1), (1, 1_700_000_001.25, 0.2)]
-"""At steps and times of the loss."""
+"""They have the steps and times of the loss."""
 WITHOUT_STEP = [5.0, 6.0, 7.0]
 HALVES = [(0.5, 1.0), (1.0, 2.0), (1.5, 3.0)]
 NOTES = [(1, 1_700_000_001.5, "first"), (2, 1_700_000_002.5, "söcond")]
@@ -30,7 +30,7 @@ PICTURE = base64.b64decode(
 )
 CHECKPOINT = bytes(range(256)) * 40
 SYNCED, UNSYNCED = range(50), range(50, 400)
-"""Steps that are logged while the server is there, and when it is gone."""
+"""Steps that are logged before and after the server is stopped."""
 
 
 def leave(directory: Path, *functions: str, **environment: str) -> subprocess.Popen[str]:
@@ -56,7 +56,7 @@ def all_left(directory: Path, *functions: str) -> Path:
 
 
 def offline() -> None:
-    """Everything that a Neptune 1.x client can be told."""
+    """Log data of every kind with a Neptune 1.x client."""
     import neptune
     from neptune.types import File
 
@@ -106,14 +106,14 @@ def offline() -> None:
 
 
 def picture() -> object:
-    """The picture as an image of PIL."""
+    """Return the picture as a PIL image."""
     from PIL import Image
 
     return Image.open(io.BytesIO(PICTURE))
 
 
 def what_cannot_be_taken() -> None:
-    """What an offline client does not keep."""
+    """Log data that an offline client does not store."""
     import neptune
 
     run = neptune.init_run(mode="offline", **quiet())
@@ -127,7 +127,7 @@ def what_cannot_be_taken() -> None:
 
 
 def unsynced() -> None:
-    """Log while the server is there, then when it is gone, and die; ``stdin`` says when."""
+    """Log before and after the server is stopped, and die; a line on ``stdin`` reports the stop."""
     import neptune
 
     known = os.environ.get("WITH_ID")
@@ -144,13 +144,13 @@ def unsynced() -> None:
 
 
 def quiet() -> dict[str, object]:
-    """Arguments with which a client logs nothing by itself."""
+    """Return arguments with which a client logs nothing by itself."""
     captured = ("capture_hardware_metrics", "capture_stdout", "capture_stderr", "capture_traceback")
     return {"source_files": [], "git_ref": False, **dict.fromkeys(captured, False)}
 
 
 def scale() -> None:
-    """Everything that neptune-scale can be told."""
+    """Log data of every kind with neptune-scale."""
     from neptune_scale import Run
     from neptune_scale.types import File, Histogram
 
@@ -180,7 +180,7 @@ def scale() -> None:
 
 
 def scale_resumed() -> None:
-    """Log to one run with neptune-scale twice, and end neither time by itself."""
+    """Log to one run with neptune-scale in two processes that do not end the run."""
     from neptune_scale import Run
 
     for part in (range(10), range(10, 20)):
@@ -207,7 +207,7 @@ def scale_forked() -> None:
 
 
 def scale_conflicts() -> None:
-    """Tell neptune-scale of a name that is a value and a namespace, and of values that are told again."""
+    """Log a name that is a value and a namespace, and repeated values, with neptune-scale."""
     from neptune_scale import Run
 
     run = Run(

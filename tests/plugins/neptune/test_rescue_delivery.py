@@ -1,9 +1,9 @@
-"""A rescued run in trackers: what they hold is what Neptune's client was told."""
+"""Deliver a rescued run: trackers have the data that was logged with Neptune's client."""
 
 import struct
 
 import pytest
-from plugins.neptune import rescue_samples as told
+from plugins.neptune import rescue_samples as samples
 from plugins.wandb.arrived import arrived
 from servers.event_files import events, scalars
 from servers.wandb_server import WandbServer
@@ -26,14 +26,14 @@ def test_weights_and_biases(run_dir, use_environment, tmp_path):
         tracked = arrived(run, server, texts={"notes", "lines"})
     assert server.problems == []
     points = {name: [(step, time, value) for step, value, time in each] for name, each in tracked.metrics.items()}
-    assert (points["training/loss"], points["training/acc"]) == (told.LOSS, told.ACC)
+    assert (points["training/loss"], points["training/acc"]) == (samples.LOSS, samples.ACC)
     assert [value for *_, value in points["halves/step"]] == [0.5, 1.5]
-    assert tracked.params["params"] == {**told.PARAMS, "since": told.DAY.isoformat()}
+    assert tracked.params["params"] == {**samples.PARAMS, "since": samples.DAY.isoformat()}
     assert (run.display_name, run.notes) == ("brave try", "why not")
     assert (sorted(tracked.tags), tracked.status) == (["kept", "late"], "failed")
     pictures = {(item.key, item.step, item.content) for item in tracked.items["image"] if item.key == "picture"}
-    assert told.PICTURE in {content for *_, content in pictures}
-    assert told.CHECKPOINT in {item.content for item in tracked.items["artifact"]}
+    assert samples.PICTURE in {content for *_, content in pictures}
+    assert samples.CHECKPOINT in {item.content for item in tracked.items["artifact"]}
 
 
 @pytest.mark.filterwarnings("ignore:TensorBoardLogger ")
@@ -41,8 +41,8 @@ def test_tensorboard(run_dir):
     assert cli.main(["sync", str(run_dir), "--to", "tensorboard"]) == 0
     (log_dir,) = (run_dir.parents[1] / "tensorboard" / "neptune").iterdir()
     got = scalars(log_dir)
-    for name, points in (("training/loss", told.LOSS), ("training/acc", told.ACC)):
+    for name, points in (("training/loss", samples.LOSS), ("training/acc", samples.ACC)):
         assert got[name] == [(step, struct.unpack("f", struct.pack("f", value))[0]) for step, _, value in points]
     tagged = [(each, value.tag) for each in events(log_dir) for value in each.summary.value]
     times = {(each.step, each.wall_time) for each, tag in tagged if tag == "training/loss"}
-    assert times == {(step, time) for step, time, _ in told.LOSS}
+    assert times == {(step, time) for step, time, _ in samples.LOSS}

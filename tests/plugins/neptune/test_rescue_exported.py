@@ -1,4 +1,4 @@
-"""Importing what neptune-exporter wrote: Parquet files in its layout, and the files that it downloaded."""
+"""Import the Parquet files of neptune-exporter, and the files that it downloaded."""
 
 import hashlib
 import shutil
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from plugins.neptune import rescue_logs as logs
-from plugins.neptune import rescue_samples as told
+from plugins.neptune import rescue_samples as samples
 from plugins.neptune.rescue_exports import export, row
 
 from rankzero.cli import app as cli
@@ -32,18 +32,18 @@ def rows():
     yield row("params/lr", "float", 0.1 + 0.2)
     yield row("params/n", "int", 2**60)
     yield row("params/amp", "bool", True)
-    yield row("params/since", "datetime", told.DAY)
+    yield row("params/since", "datetime", samples.DAY)
     yield row("params/colours", "string_set", ["red", "blue"])
     yield row("params/of another run", "int", None)
     for name, sign in (("loss", 1), ("neg", -1)):
-        for step, time, value in told.LOSS:
+        for step, time, value in samples.LOSS:
             yield row(f"train/{name}", "float_series", sign * value, step, time)
-    for step, value in told.HALVES:
+    for step, value in samples.HALVES:
         yield row("halves", "float_series", value, step, 1_700_000_000.0)
     for step in FRACTIONS:
         yield row("fractions", "float_series", 1.0, step, 1_700_000_000.0)
     yield row("odd", "float_series", float("nan"), 123_456, 1_700_000_000.0)
-    for step, time, text in told.NOTES:
+    for step, time, text in samples.NOTES:
         yield row("notes", "string_series", text, step, time)
     yield row("counts", "histogram_series", HISTOGRAM, 1, 1_700_000_001.0)
     yield row("densities", "histogram_series", DENSITIES, 1, 1_700_000_001.0)
@@ -61,7 +61,7 @@ def exports(tmp_path):
     export(directory / "data" / PROJECT / "DIG-1_part_10.parquet", everything[30:])
     files = directory / "files" / PROJECT / "team/digits/DIG-1"
     for name, content in {
-        "model.ckpt": told.CHECKPOINT, "pictures/2.png": told.PICTURE, "code/a.py": b"# a", "code/b/c.py": b"# c",
+        "model.ckpt": samples.CHECKPOINT, "pictures/2.png": samples.PICTURE, "code/a.py": b"# a", "code/b/c.py": b"# c",
     }.items():  # fmt: skip
         (files / name).parent.mkdir(parents=True, exist_ok=True)
         (files / name).write_bytes(content)
@@ -90,15 +90,15 @@ def test_every_kind_of_value(exports, take):
     assert (run.info.name, run.info.notes, run.info.project) == ("exp", "why not", "team/digits")
     assert (run.tags, run.status, run.started) == (["b", "a"], "failed", CREATED.timestamp())
     assert run.params["params"] == {
-        "lr": 0.1 + 0.2, "n": 2**60, "amp": True, "since": told.DAY.isoformat(), "colours": ["red", "blue"],
+        "lr": 0.1 + 0.2, "n": 2**60, "amp": True, "since": samples.DAY.isoformat(), "colours": ["red", "blue"],
     }  # fmt: skip
     assert run.params["sys"] == {"id": "DIG-1", "creation_time": CREATED.isoformat()}
-    assert points(run, "train/loss") == told.LOSS
-    assert points(run, "train/neg") == [(step, time, -value) for step, time, value in told.LOSS]
+    assert points(run, "train/loss") == samples.LOSS
+    assert points(run, "train/neg") == [(step, time, -value) for step, time, value in samples.LOSS]
     assert [(step, value) for step, _, value in points(run, "halves/step")] == [(0, 0.5), (1, 1.5)]
     assert [value for *_, value in points(run, "fractions/step")] == FRACTIONS
     assert repr(points(run, "odd")) == "[(123456, 1700000000.0, nan)]"
-    assert [(text.step, text.time, text.data[0][0]) for text in run.texts["notes"]] == told.NOTES
+    assert [(text.step, text.time, text.data[0][0]) for text in run.texts["notes"]] == samples.NOTES
     assert run.histograms["counts"][0].values.counts == [3.0, 4.0]
     assert run.histograms["densities"][0].values.counts == [0.5, 0.5]
 
@@ -109,8 +109,8 @@ def test_files(exports, take):
     for each in run.artifacts:
         with open(each.path, "rb") as file:
             found[each.name] = file.read()
-    assert found == {"model": told.CHECKPOINT, "code/a.py": b"# a", "code/b/c.py": b"# c"}
-    assert [(file.step, file.path.read_bytes()) for file in run.media["pictures"]] == [(2, told.PICTURE)]
+    assert found == {"model": samples.CHECKPOINT, "code/a.py": b"# a", "code/b/c.py": b"# c"}
+    assert [(file.step, file.path.read_bytes()) for file in run.media["pictures"]] == [(2, samples.PICTURE)]
 
 
 def test_files_in_another_directory(exports, take, tmp_path):
@@ -218,8 +218,8 @@ def test_an_unknown_kind_is_named(take, tmp_path):
     assert "left out: y: the type smell is unknown" in err
 
 
-def test_the_directory_of_the_project_is_looked_into_first(take, tmp_path):
-    """A project's own directory in files/ is looked into before files/ itself, and nowhere else."""
+def test_the_directory_of_the_project_is_searched_first(take, tmp_path):
+    """Files are searched in the project's directory in files/, then in files/, and nowhere else."""
     for place, content in ((PROJECT, b"right"), ("", b"wrong"), ("other_0a1b2c3d", b"other")):
         path = tmp_path / "e" / "files" / place / "team/digits/DIG-1/model"
         path.parent.mkdir(parents=True)
@@ -231,8 +231,8 @@ def test_the_directory_of_the_project_is_looked_into_first(take, tmp_path):
         assert stored.read() == b"right"
 
 
-def test_null_where_a_point_should_be(take, tmp_path):
-    """Pandas makes null of NaN."""
+def test_null_instead_of_a_point(take, tmp_path):
+    """Pandas writes NaN as null."""
     points_of = [row("loss", "float_series", value, step, 1e9 + step) for step, value in enumerate([0.5, None, 0.25])]
     table = [
         *points_of,
@@ -284,7 +284,7 @@ def test_runs_of_two_projects_in_one_file(take, tmp_path):
     assert sorted((run.info.project, run.params["n"]) for run in runs) == [("a/b", 0), ("c/d", 1), ("neptune", 2)]
 
 
-def test_a_set_of_strings_that_is_given_again_is_replaced(take, tmp_path):
+def test_a_repeated_set_of_strings_is_replaced(take, tmp_path):
     table = [row("colours", "string_set", colours) for colours in (["red", "blue"], ["green"])]
     export(tmp_path / "e" / "part_0.parquet", table)
     assert take(tmp_path / "e")[1][0].params["colours"] == ["green"]

@@ -1,4 +1,4 @@
-"""Importing logs of a Neptune 1.x client: what the samples of the real client do not hold."""
+"""Import logs of a Neptune 1.x client: cases that the samples of the real client do not contain."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ T = 1_700_000_000.0
 
 @pytest.fixture
 def take(tmp_path, capsys):
-    """Import ``tmp_path/project``; returns the status, the run if there is one, and what was said."""
+    """Import ``tmp_path/project``; returns the status, the run if there is one, and the output."""
 
     def take(*options):
         capsys.readouterr()
@@ -86,7 +86,7 @@ def test_a_progress_bar_without_newlines_needs_little_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [each.text for each in printed.partial()] == ["Epoch 0:  19999/20000 [00:12<00:34, 12.3it/s]"]
-    assert peak < 100_000  # bytes: no piece is handled together with all before it
+    assert peak < 100_000  # bytes: a piece is not joined with all previous pieces
 
 
 def test_newlines_of_windows_are_newlines(take, tmp_path):
@@ -249,7 +249,7 @@ def test_unreadable_files_are_named_and_do_not_affect_others(take, tmp_path, mon
 
 
 def refusing(function, part):
-    """What ``function`` does for a user who may not read what has ``part`` in its path; root may read everything."""
+    """Return ``function`` for a user who may not read paths with ``part`` in them; root may read everything."""
 
     def refuse(path=".", *arguments, **options):
         if isinstance(path, str | bytes) or hasattr(path, "__fspath__"):
@@ -291,7 +291,7 @@ def test_a_run_without_unsynced_data_is_skipped(take, tmp_path):
     (log / "last_ack_version").write_text("4")
     status, run, said = take("-o", "unsynced_only=true")
     assert (status, run) == (0, None)
-    assert f"{log}: skipped: Neptune had all of it" in said
+    assert f"{log}: skipped: Neptune has all of its data" in said
     assert take()[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""Importing what a Neptune 1.x client kept offline: value by value what it was told, then delivered."""
+"""Import the offline data of a Neptune 1.x client, value by value, and deliver it."""
 
 import csv
 import hashlib
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from plugins.neptune import rescue_samples as told
+from plugins.neptune import rescue_samples as samples
 
 import rankzero
 from rankzero.cli import app as cli
@@ -24,7 +24,7 @@ def project(left_offline):
 
 @pytest.fixture(scope="module")
 def imported(project, tmp_path_factory):
-    """The run, imported."""
+    """The imported run."""
     runs = tmp_path_factory.mktemp("runs")
     assert cli.main(["import", "neptune", str(project), "--dir", str(runs)]) == 0
     return read_run(next((runs / "neptune").iterdir()))
@@ -58,8 +58,8 @@ def test_header_of_the_run(imported, project):
 
 
 def test_params(imported):
-    since = told.DAY.isoformat()
-    assert imported.params["params"] == {**told.PARAMS, "since": since}
+    since = samples.DAY.isoformat()
+    assert imported.params["params"] == {**samples.PARAMS, "since": since}
     assert isinstance(imported.params["params"]["layers"], int)
     assert imported.params["params"]["deep"]["amp"] is True
     assert (imported.params["epoch"], imported.params["colours"]) == (2, ["blue"])
@@ -67,8 +67,8 @@ def test_params(imported):
 
 
 def test_series(imported):
-    assert points(imported, "training/loss") == told.LOSS
-    assert points(imported, "training/acc") == told.ACC
+    assert points(imported, "training/loss") == samples.LOSS
+    assert points(imported, "training/acc") == samples.ACC
     assert [(step, value) for step, _, value in points(imported, "auto")] == [(0, 5.0), (1, 6.0), (2, 7.0)]
     assert points(imported, "extended") == [(7, 1_700_000_007.0, 1.5), (9, 1_700_000_009.0, 2.5)]
     assert "erased" not in imported.metrics
@@ -88,14 +88,14 @@ def test_fractions_of_steps_are_kept_beside_the_values(imported):
 
 def test_texts(imported):
     got = [(text.step, text.time, text.data[0][0]) for text in imported.texts["notes"]]
-    assert got == told.NOTES
+    assert got == samples.NOTES
 
 
 def test_many_texts_become_few_tables(imported):
     single, table = imported.texts["lines"][:100], imported.texts["lines"][100:]
     rows = [(text.step, text.data[0][0]) for text in single]
     rows += [(step, text) for each in table for step, _, text in each.data]
-    assert rows == list(enumerate(told.LINES))
+    assert rows == list(enumerate(samples.LINES))
     assert len(table) == 1
 
 
@@ -108,7 +108,7 @@ def test_console(imported):
 
 def test_files(imported):
     assert artifacts(imported) == {
-        "model/checkpoint": told.CHECKPOINT,
+        "model/checkpoint": samples.CHECKPOINT,
         "readme": "hällo".encode(),
         "code/a.py": b"# code/a.py\n",
         "code/sub/b.py": b"# code/sub/b.py\n",
@@ -116,12 +116,12 @@ def test_files(imported):
 
 
 def test_pictures(imported):
-    assert [file.path.read_bytes() for file in imported.media["picture"]] == [told.PICTURE]
+    assert [file.path.read_bytes() for file in imported.media["picture"]] == [samples.PICTURE]
     (picture,) = imported.media["pictures"]
     assert (picture.step, picture.caption) == (3, "cat: a cat")
     numpy = pytest.importorskip("numpy")
     pixels = numpy.asarray(picture.file)
-    assert (pixels == numpy.asarray(told.picture())).all()
+    assert (pixels == numpy.asarray(samples.picture())).all()
 
 
 def test_the_source_is_not_changed_and_importing_again_changes_nothing(project, tmp_path, capsys):
@@ -146,7 +146,7 @@ def test_paths_that_can_be_imported(project, where, tmp_path):
     # Twice the same is once.
     assert cli.main(["import", "neptune", str(paths[where]), str(project), "--dir", str(tmp_path)]) == 0
     (run_dir,) = (tmp_path / "neptune").iterdir()
-    assert points(read_run(run_dir), "training/loss") == told.LOSS
+    assert points(read_run(run_dir), "training/loss") == samples.LOSS
 
 
 @pytest.mark.filterwarnings("ignore:CSVLogger has no tags")
@@ -157,7 +157,7 @@ def test_it_can_be_delivered(imported, tmp_path):
     (metrics,) = (tmp_path / "csv").rglob("metrics.csv")
     with open(metrics, newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["training/loss"]]
-    assert [(int(row["step"]), float(row["time"]), float(row["training/loss"])) for row in rows] == told.LOSS
+    assert [(int(row["step"]), float(row["time"]), float(row["training/loss"])) for row in rows] == samples.LOSS
 
 
 def test_data_that_cannot_be_imported_is_named(left_offline, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Importing what neptune-scale kept offline: value by value what it was told, and damaged files."""
+"""Import the offline data of neptune-scale, value by value, and damaged files."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 
 import pytest
-from plugins.neptune import rescue_samples as told
+from plugins.neptune import rescue_samples as samples
 
 from rankzero.cli import app as cli
 from rankzero.importers.base import Report
@@ -38,7 +38,7 @@ def points(run, name):
 
 
 def everything(directory):
-    """What is in the files, and when something was last made or deleted in each directory."""
+    """Return the contents of the files, and the times of changes of the directories."""
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.stat().st_mtime_ns
         for path in [directory, *directory.rglob("*")]
@@ -54,15 +54,15 @@ def test_header_of_the_run(imported):
 def test_params(imported):
     params = {key: value for key, value in imported.params.items() if key != "sys"}
     assert params == {
-        "lr": 0.1 + 0.2, "n": 3, "amp": True, "s": "späte", "since": told.DAY.isoformat(), "deep": {"x": 1},
+        "lr": 0.1 + 0.2, "n": 3, "amp": True, "s": "späte", "since": samples.DAY.isoformat(), "deep": {"x": 1},
         "set": ["a", "b"],
     }  # fmt: skip
     assert isinstance(params["n"], int)
 
 
 def test_series(imported):
-    assert points(imported, "train/loss") == told.LOSS
-    assert points(imported, "train/neg") == [(step, time, -value) for step, time, value in told.LOSS]
+    assert points(imported, "train/loss") == samples.LOSS
+    assert points(imported, "train/neg") == [(step, time, -value) for step, time, value in samples.LOSS]
     assert [value for *_, value in points(imported, "halves")] == [1.0, 2.0, 3.0]
     assert [value for *_, value in points(imported, "halves/step")] == [0.5, 1.5]
     assert repr([points(imported, name)[0][2] for name in ("inf", "nan")]) == "[inf, nan]"
@@ -70,7 +70,7 @@ def test_series(imported):
 
 
 def test_texts_and_console(imported):
-    assert [(text.step, text.time, text.data[0][0]) for text in imported.texts["notes"]] == told.NOTES
+    assert [(text.step, text.time, text.data[0][0]) for text in imported.texts["notes"]] == samples.NOTES
     assert "a line" in [line for each in imported.console for line in each.text.split("\n")]
 
 
@@ -85,9 +85,9 @@ def test_files(imported):
     for each in imported.artifacts:
         with open(each.path, "rb") as file:
             found[each.name] = file.read()
-    assert found == {"model": told.CHECKPOINT, "bytes": b"raw"}
+    assert found == {"model": samples.CHECKPOINT, "bytes": b"raw"}
     (picture,) = imported.media["pictures"]
-    assert (picture.step, picture.path.read_bytes()) == (2, told.PICTURE)
+    assert (picture.step, picture.path.read_bytes()) == (2, samples.PICTURE)
 
 
 def test_data_that_is_left_out_is_named(logs, tmp_path, capsys):
@@ -118,7 +118,7 @@ def test_a_database_in_use_is_read_with_its_log_and_not_changed(logs, tmp_path):
         _, run = take(tmp_path / "logs", tmp_path / "runs")
         assert everything(tmp_path / "logs") == before
     connection.close()
-    assert 0 < len(points(run, "train/loss")) < len(told.LOSS)
+    assert 0 < len(points(run, "train/loss")) < len(samples.LOSS)
 
 
 def test_files_beside_a_database_that_was_moved(logs, tmp_path):
@@ -182,7 +182,7 @@ def test_a_damaged_message_is_counted(logs, tmp_path, capsys):
     connection.close()
     status, run = take(tmp_path / "logs", tmp_path / "runs")
     assert "left out: the operation 4: its content is damaged" in capsys.readouterr().err
-    assert (status, len(points(run, "train/loss"))) == (1, len(told.LOSS) - 1)
+    assert (status, len(points(run, "train/loss"))) == (1, len(samples.LOSS) - 1)
 
 
 def test_a_file_that_is_not_a_database_is_named(tmp_path, capsys):
@@ -197,13 +197,13 @@ def test_a_file_that_is_not_a_database_is_named(tmp_path, capsys):
 def test_large_gaps_in_numbers_are_skipped_quickly(logs, tmp_path, number):
     change(logs, tmp_path, f"UPDATE run_operations SET sequence_id = {number} WHERE sequence_id = 1")
     _, run = take(tmp_path / "logs", tmp_path / "runs")
-    assert len(points(run, "train/loss")) == len(told.LOSS)
+    assert len(points(run, "train/loss")) == len(samples.LOSS)
 
 
 def test_text_that_is_not_utf_8_is_imported(logs, tmp_path):
     change(logs, tmp_path, "UPDATE metadata SET project = CAST(x'ff41' AS TEXT)")
     _, run = take(tmp_path / "logs", tmp_path / "runs")
-    assert len(points(run, "train/loss")) == len(told.LOSS)
+    assert len(points(run, "train/loss")) == len(samples.LOSS)
 
 
 def test_a_view_is_not_read(logs, tmp_path):
@@ -230,7 +230,7 @@ def test_other_databases_are_ignored(logs, tmp_path):
         connection.execute("CREATE TABLE cats (name TEXT)")
     connection.close()
     _, run = take(tmp_path / "logs", tmp_path / "runs")
-    assert points(run, "train/loss") == told.LOSS
+    assert points(run, "train/loss") == samples.LOSS
 
 
 def test_rows_are_read_in_order(logs):
@@ -251,7 +251,7 @@ def test_a_name_that_is_a_value_and_a_namespace_keeps_both(left_by_scale, tmp_pa
     }  # fmt: skip
 
 
-def test_a_fork_says_where_it_is_from(left_by_scale, tmp_path):
+def test_a_fork_names_its_parent(left_by_scale, tmp_path):
     assert cli.main(["import", "neptune", str(left_by_scale / "scale_forked"), "--dir", str(tmp_path)]) == 0
     forked, fork = sorted(map(read_run, tmp_path.rglob("journal.jsonl")), key=lambda run: run.info.name)
     assert "forked_from" not in forked.params
@@ -299,7 +299,7 @@ def test_a_copy_of_a_database_is_imported_once(resumed, tmp_path, capsys, is_par
 
 
 def in_use(database):
-    """Leave the log of a database beside it, as a process does that was killed."""
+    """Leave the log of a database beside it, as a killed process does."""
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE IF NOT EXISTS more (name TEXT)")

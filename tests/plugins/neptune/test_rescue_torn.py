@@ -1,21 +1,21 @@
-"""Importing logs of a Neptune 1.x client that are torn, damaged or in pieces; made from what the real client left."""
+"""Import torn, damaged and incomplete logs of a Neptune 1.x client; they are copies of real ones."""
 
 import json
 import os
 import shutil
 
 import pytest
-from plugins.neptune import rescue_samples as told
+from plugins.neptune import rescue_samples as samples
 
 from rankzero.cli import app as cli
 from rankzero.reader.run_data import read_run
 
-LOSS = [(step, value) for step, _, value in told.LOSS]
+LOSS = [(step, value) for step, _, value in samples.LOSS]
 
 
 @pytest.fixture
 def log(left_offline, tmp_path):
-    """A copy of the directory of the run, to be damaged; ``.neptune`` is above."""
+    """A copy of the directory of the run below ``.neptune``, which tests damage."""
     shutil.copytree(left_offline / "offline" / ".neptune", tmp_path / "project" / ".neptune")
     (directory,) = (tmp_path / "project" / ".neptune" / "offline").iterdir()
     return directory
@@ -95,7 +95,7 @@ def test_a_damaged_line_in_the_middle_is_reported(log, take, damage):
 def test_damaged_lines_far_apart_are_numbered(log, take):
     lines = lines_of(log)
     point = lines[number_of(lines, b'"training", "loss"')]
-    lines += [point] * 6000  # more than is read at once
+    lines += [point] * 6000  # more than one read returns
     numbers = [len(lines) - 5900, len(lines) - 5800, len(lines) - 2000, len(lines) - 1]
     for number in numbers:
         lines[number] = b"damage\n"
@@ -206,7 +206,7 @@ def test_a_log_whose_first_files_were_deleted(log, take):
     status, run, said, _ = take()
     assert status == 1
     assert losses(run) == LOSS[-len(losses(run)) :]
-    assert [each.data[0][0] for each in run.texts["notes"]] == [text for *_, text in told.NOTES]
+    assert [each.data[0][0] for each in run.texts["notes"]] == [text for *_, text in samples.NOTES]
     assert [line.partition("left out: ")[2] for line in said] == [
         f"the operations 1 to {start + 9}: the client deleted them when Neptune had them"
     ]
@@ -234,7 +234,7 @@ def test_source_that_grows_is_imported_in_parts(log, take):
     assert "nothing is new" in take()[3]
 
 
-def test_a_deletion_of_what_was_imported_is_refused(log, take):
+def test_a_deletion_of_imported_data_is_refused(log, take):
     take()
     with open(log / "data-1.log", "a") as file:
         erase = {"type": "DeleteAttribute", "path": ["training", "loss"]}

@@ -1,10 +1,10 @@
-"""Importing what clients were killed with before a server had it."""
+"""Import the data of killed clients that no server has."""
 
 import json
 from pathlib import Path
 
 import pytest
-from plugins.neptune import rescue_samples as told
+from plugins.neptune import rescue_samples as samples
 from servers.neptune_server import NeptuneServer
 from waiting import A_WHILE
 
@@ -22,7 +22,7 @@ def left(tmp_path):
         for each in ({}, {"WITH_ID": "first", "METRIC": "acc"}):
             if each:
                 each["WITH_ID"] = next(iter(server.store.runs.values())).sys_id
-            process = told.leave(project, "unsynced", **environment, **each)
+            process = samples.leave(project, "unsynced", **environment, **each)
             for line in process.stdout:
                 if line == "synced\n":
                     break
@@ -40,7 +40,7 @@ def take(project, runs, *options):
 
 
 def on_disk(project, metric):
-    """The steps whose line is whole in the logs."""
+    """Return the steps whose lines in the logs are complete."""
     steps = []
     for log in project.rglob("data-*.log"):
         for line in log.read_text().splitlines():
@@ -75,7 +75,7 @@ def test_operations_on_disk_are_imported_by_time_and_the_others_counted(left, tm
         for line in Path(run.dir, "journal.jsonl").read_bytes().splitlines()
         if line.startswith(b'{"type":"metrics"')
     ]
-    assert names == sorted(names, reverse=True)  # the first process, "loss", was over when the second began
+    assert names == sorted(names, reverse=True)  # the first process, "loss", ended before the second began
     _, run = take(left, tmp_path / "unsynced", "-o", "unsynced_only=true")
     for metric in ("loss", "acc"):
-        assert run.metrics[metric].step.tolist() == on_disk(left, metric)[len(told.SYNCED) :]
+        assert run.metrics[metric].step.tolist() == on_disk(left, metric)[len(samples.SYNCED) :]

@@ -1,4 +1,4 @@
-"""Importing event files of torch, tensorboardX, Lightning, TensorBoard and our own logger."""
+"""Import event files of torch, tensorboardX, Lightning, TensorBoard and rankzero's logger."""
 
 import io
 import itertools
@@ -82,7 +82,7 @@ class TestTensorBoardImporter(ImporterContract):
 
 @pytest.fixture
 def take(tmp_path):
-    """Import the only run of a directory; return it as it is read, and what was left out."""
+    """Import the only run of a directory; return it, and the data that was left out."""
 
     def take(directory, name=None, **options):
         runs = [
@@ -117,7 +117,7 @@ def without_metadata(summary):
 
 
 def names(directory, **options):
-    """The names of the runs that are found in a directory and have data."""
+    """Return the names of the runs with data that are found in a directory."""
 
     def name(found):
         try:
@@ -179,7 +179,7 @@ def test_numbers_in_tensors_of_tensorboards_own_writer(take, logs):
     assert points(run) == {"loss": [(step, float(np.float32(step / 3))) for step in range(50)]}
 
 
-def test_metadata_may_stand_only_in_the_first_record_of_a_tag(take, logs):
+def test_only_the_first_record_of_a_tag_may_have_metadata(take, logs):
     write_events(logs, [text_pb("note", "first"), *[without_metadata(text_pb("note", "next"))] * 2])
     run, left_out = take(logs)
     assert [text.data for text in run.texts["note"]] == [[["first"]], [["next"]], [["next"]]]
@@ -255,7 +255,7 @@ def summary_of(plugin, strings, shape):
     return summary
 
 
-def test_what_our_own_logger_wrote_comes_back_as_it_was_logged(take, logs):
+def test_files_of_rankzeros_logger_give_the_logged_data(take, logs):
     logger = TensorBoardLogger(logs, name="", version="")
     params = {"lr": 0.1, "layers": 3, "optimizer": {"name": "adam"}, "sizes": [1, 2]}
     logger.log_hyperparams(params)
@@ -291,7 +291,7 @@ def test_hyperparameters_and_metrics_of_lightning(take, logs):
     assert not left_out
 
 
-def test_what_a_writer_purged_is_superseded(take, logs):
+def test_data_that_a_writer_purged_is_superseded(take, logs):
     for steps, purge_step in ((range(10), None), (range(5, 8), 5)):
         with SummaryWriter(str(logs), purge_step=purge_step, filename_suffix=f".{len(steps)}") as writer:
             for step in steps:
@@ -325,7 +325,7 @@ def test_trials_of_add_hparams_are_runs(logs):
     assert names(logs) == ["trial0", "trial1", "trial2"]
 
 
-def test_a_directory_is_a_run_also_below_another(logs):
+def test_a_directory_below_another_is_a_separate_run(logs):
     for name in ("", "loss_a", "train"):
         with SummaryWriter(str(logs / name), filename_suffix=name) as writer:
             writer.add_scalar("accuracy", 0.5, 1)
@@ -352,14 +352,14 @@ def test_sources_without_event_files_are_refused(tmp_path):
 # Damage, and files that grow
 
 
-def test_damage_is_reported_and_what_follows_it_is_imported(take, logs):
+def test_damage_is_reported_and_the_records_after_it_are_imported(take, logs):
     write_torch(logs, range(40))
     (path,) = logs.glob("events*")
     ends = [end for end, _ in read_records(path)]
     data = bytearray(path.read_bytes())
     data[ends[19] + 20] ^= 1  # content
-    data[ends[29] + 3] ^= 1  # length: this is lost, and nothing else
-    del data[ends[39] + 15 : ends[39] + 25]  # shorter than it says
+    data[ends[29] + 3] ^= 1  # length: only this record is lost
+    del data[ends[39] + 15 : ends[39] + 25]  # shorter than its length
     path.write_bytes(data)
     run, left_out = take(logs, "logs", join=False)
     assert sum(map(len, points(run).values())) == 80 - 3
@@ -421,7 +421,7 @@ def test_a_torn_record_is_reported_and_imported_when_it_is_complete(take, logs, 
     assert take.outcome is Outcome.DIFFERENT
 
 
-def test_only_what_is_new_is_read_again(logs, tmp_path):
+def test_only_new_records_are_read_again(logs, tmp_path):
     write_torch(logs, range(40))
     (found,) = TensorBoardImporter().find([str(logs)])
     store = MediaStore(tmp_path)

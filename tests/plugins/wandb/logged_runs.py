@@ -1,4 +1,4 @@
-"""Runs that W&B's client logs offline, to import them; each script is a process of its own."""
+"""Scripts that log runs offline with W&B's client, for tests of the importer; each runs in a new process."""
 
 import os
 import subprocess
@@ -108,7 +108,7 @@ with begin("plainrun", settings={"console": "off"}) as run:
 
 
 def log(directory, script, **variables):
-    """Run a script in a directory, and return it; the client keeps everything below it."""
+    """Run a script in a directory, below which the client keeps all files; return the directory."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "RANKZERO_"))}
     places = {name: str(directory / "client") for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")}
     lines = [f"{name} = {value!r}" for name, value in variables.items()]

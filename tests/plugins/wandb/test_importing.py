@@ -1,4 +1,4 @@
-"""Importing what W&B's client left on disk: logged by the client, damaged, resumed, hostile."""
+"""Import the logs of W&B's client, also resumed, damaged and hostile ones."""
 
 import json
 import math
@@ -40,7 +40,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def everything(work, tmp_path_factory):
-    """The run that has everything, imported."""
+    """The imported run with data of every kind."""
     return imported(tmp_path_factory.mktemp("imported"), only(work, "everyth1ng"))
 
 
@@ -203,14 +203,14 @@ def test_artifacts_are_directories(everything):
     assert (run.dir / kept["molecule"].path).read_text() == "ATOM"
 
 
-def test_what_is_left_out_is_named(everything):
+def test_data_that_is_left_out_is_named(everything):
     found = reasons(everything)
     assert set(found) == {"the chart curve", "saved.txt", "gone/gone.txt"}
     assert "-o follow_links=true" in found["saved.txt"]
     assert "changed" in found["gone/gone.txt"]
 
 
-def test_links_out_of_the_run_are_followed_if_asked_for(work, tmp_path):
+def test_links_out_of_the_run_are_followed_on_request(work, tmp_path):
     done = imported(tmp_path, only(work, "everyth1ng"), follow_links=True)
     (saved,) = [each for each in read(done).artifacts if each.name == "saved.txt"]
     assert Path(done.info.dir, saved.path).read_text() == "S"
@@ -258,7 +258,7 @@ def test_a_run_of_rankzero_has_its_own_steps_and_files(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_the_client_took_from_tensorboard_is_in_its_history(tmp_path):
+def test_values_that_the_client_took_from_tensorboard_are_in_its_history(tmp_path):
     log(tmp_path, SYNCED)
     done = imported(tmp_path, tmp_path / "wandb")
     run = read(done)
@@ -322,7 +322,7 @@ def test_a_copy_is_imported_once(work, tmp_path):
 
 
 def damaged(work, tmp_path, damage, run_id="plainrun"):
-    """Import a copy of a run, of whose log ``damage(bytearray)`` made something else."""
+    """Import a copy of a run after ``damage(bytearray)`` has changed its log."""
     source = shutil.copytree(only(work, run_id), tmp_path / f"offline-run-20260101_000000-{run_id}")
     path = source / f"run-{run_id}.wandb"
     data = bytearray(path.read_bytes())
@@ -345,7 +345,7 @@ def test_a_torn_tail_is_reported(work, tmp_path):
     assert read(done).status == "aborted"
 
 
-def test_everything_before_and_after_a_damaged_block_arrives(work, tmp_path):
+def test_records_before_and_after_a_damaged_block_are_imported(work, tmp_path):
     def damage(data):
         assert len(data) > 2 * BLOCK
         data[BLOCK : 2 * BLOCK] = os.urandom(BLOCK)
@@ -360,7 +360,7 @@ def test_everything_before_and_after_a_damaged_block_arrives(work, tmp_path):
     assert count > ROWS - len(found)  # a row has more records than one
 
 
-def test_a_damaged_record_costs_only_itself(work, tmp_path):
+def test_only_the_damaged_record_is_lost(work, tmp_path):
     def damage(data):
         for step in (10, 20, 30):
             data[last_byte(data, step)] ^= 1
@@ -410,7 +410,7 @@ def frame(*written):
         (MAGIC + b"torn", RunError, "its log has no complete record"),
     ],
 )
-def test_a_process_that_logged_nothing_makes_no_run(tmp_path, log, error, reason):
+def test_a_process_without_data_makes_no_run(tmp_path, log, error, reason):
     for name, written in (("run-20260101_000000", log), ("run-20260102_000000", frame(row(loss="1")))):
         directory = tmp_path / "wandb" / f"{name}-plainrun"
         directory.mkdir(parents=True)
@@ -424,7 +424,7 @@ def test_a_process_that_logged_nothing_makes_no_run(tmp_path, log, error, reason
 
 
 def hostile(tmp_path, *written):
-    """Import a run with these records, in whose directory a file is a link out of it."""
+    """Import a run with these records, with a link in its directory to a file outside."""
     (tmp_path / "secret.txt").write_text("classified")
     files = tmp_path / "offline-run-20260101_000000-hostile1" / "files"
     files.mkdir(parents=True)
@@ -439,7 +439,7 @@ def row(**values):
 
 
 @pytest.mark.parametrize("path", ["link.txt", "../../secret.txt", "/etc/passwd", "", "a\0b", "."])
-def test_no_path_leads_out_of_the_run(tmp_path, path):
+def test_paths_outside_the_run_are_refused(tmp_path, path):
     image = json.dumps({"_type": "image-file", "path": path})
     table = json.dumps({"_type": "table-file", "path": path})
     digest = "XrY7u+Ae7tCTyyK7j1rNww=="  # of other content
@@ -498,7 +498,7 @@ class TestContract(ImporterContract):
         return WandbImporter()
 
     def make_source(self, directory):
-        """Keep the beginning of a log; the rest comes when it grows."""
+        """Keep the beginning of a log; `grow_source` adds the rest."""
         shutil.copytree(only(log(directory / "made", PLAIN, rows=60), "plainrun"), directory / "offline-run-1-plainrun")
         shutil.rmtree(directory / "made")
         path = directory / "offline-run-1-plainrun" / "run-plainrun.wandb"

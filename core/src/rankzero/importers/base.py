@@ -131,7 +131,7 @@ class FoundRun(ABC):
 
 
 class SkippedSource(FoundRun):
-    """Stands for a file or directory that is not imported; `header` raises the reason.
+    """A file or directory that is not imported; `header` raises the reason.
 
     Args:
         source: the file or directory.
@@ -146,7 +146,7 @@ class SkippedSource(FoundRun):
 
     @classmethod
     def unreadable(cls, source: object, error: OSError) -> SkippedSource:
-        """Return what stands for a file or directory that cannot be read."""
+        """Return a skipped source for a file or directory that cannot be read."""
         return cls(source, RunError(f"it cannot be read: {error.strerror or error}"))
 
     def header(self) -> Header:
@@ -159,7 +159,7 @@ class SkippedSource(FoundRun):
 class Importer(ABC):
     """Finds the runs of another tool.
 
-    The parameters of the constructor are the importer's options. One whose default is True or False is never given
+    The parameters of the constructor are the importer's options. An option whose default is True or False never gets
     another value.
     """
 
@@ -171,7 +171,7 @@ class Importer(ABC):
         """Return the runs in ``sources``; each run once, always in the same order.
 
         Args:
-            sources: files and directories, or what else names the data of the tool, as the user wrote it. See
+            sources: files, directories or other names of the tool's data, as the user wrote them. See
                 `rankzero.importers.searching.find_files`.
 
         Raises:

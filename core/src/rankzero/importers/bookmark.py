@@ -1,4 +1,4 @@
-"""How far the source of an imported run has been read, kept beside its journal."""
+"""Save the position up to which the source of an imported run has been read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bookmark(msgspec.Struct):
 
 
 def read_bookmark(run_dir: Path) -> Bookmark | None:
-    """Return the bookmark of a run; None if there is none, or it is not valid."""
+    """Return the bookmark of a run; None if it is missing or invalid."""
     try:
         bookmark = msgspec.json.decode((run_dir / IMPORT).read_bytes(), type=Bookmark)
         return bookmark if bookmark.journal == _size(run_dir) else None
@@ -35,7 +35,7 @@ def read_bookmark(run_dir: Path) -> Bookmark | None:
 
 
 def write_bookmark(run_dir: Path, bookmark: Bookmark) -> None:
-    """Write a bookmark for the journal as it is now, unless it is there already."""
+    """Write a bookmark for the current journal, unless it is already there."""
     bookmark = msgspec.structs.replace(bookmark, journal=_size(run_dir))
     content = msgspec.json.encode(bookmark)
     if (found := read_bookmark(run_dir)) is None or msgspec.json.encode(found) != content:

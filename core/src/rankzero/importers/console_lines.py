@@ -1,4 +1,4 @@
-"""Console output that another tool stored in pieces: join them to lines."""
+"""Join the pieces in which another tool stored console output to lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _PartialLine:
 class ConsoleLines:
     """Joins the pieces of each stream to lines, and drops text that a carriage return overwrote.
 
-    Progress bars print such text, often without ever ending the line: a piece costs the same however many came before.
+    Progress bars print such text, often without ever ending the line. Each piece takes the same time.
     """
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ _metrics_decoder = msgspec.json.Decoder(Metrics)
 
 
 class MetricsLines(NamedTuple):
-    """The journal lines of consecutive `Metrics`: they take less time than the events."""
+    """The journal lines of consecutive `Metrics`; writing them takes less time than writing events."""
 
     lines: bytes
     values: int
@@ -43,7 +43,7 @@ def values_of(columns: Mapping[str, list[float]]) -> Iterator[Any]:
 
 @lru_cache(256)
 def _values_type(*names: str) -> Callable[..., Any]:
-    """Return a function of numbers that makes what is encoded faster than a dict."""
+    """Return a function that puts numbers into an object that is encoded faster than a dict."""
     fields = {f"value{place}": name for place, name in enumerate(names)}
     try:
         return msgspec.defstruct("Values", fields, rename=fields, gc=False)

@@ -22,7 +22,7 @@ def find_files(
 
     Args:
         source: the path of a file or directory.
-        is_wanted: whether a file in a directory is yielded, judged by its path.
+        is_wanted: called with the path of a file in a directory; returns whether to yield it.
         unreadable: called with a file or directory that cannot be read, and the error.
 
     Raises:

@@ -84,7 +84,7 @@ class Imported:
 
 
 class OpenRuns:
-    """Runs whose import goes on: they stay locked, and have no end, until they are closed."""
+    """Runs that are imported again and again: until they are closed, they stay locked and have no `Finish`."""
 
     def __init__(self) -> None:
         self._runs: dict[str, tuple[WriterLock, Imported]] = {}
@@ -127,7 +127,7 @@ def import_run(
         project: the project of the run.
         on_progress: called with the number of bytes read since the last call.
         known: id → directory of the runs in ``runs_dir``; if None, they are searched.
-        options: those of the importer; after an import with others, all events are compared with the run.
+        options: the options of the importer; if the last import had others, all events are compared with the run.
         dry_run: only count; write nothing.
         open_runs: keeps the run open for the next import of it.
 
@@ -218,16 +218,16 @@ def _finish(imported: Imported) -> None:
 
 
 class _Import:
-    """Writes what is new of a run.
+    """Writes the new events of a run.
 
     Args:
         found: the run.
-        imported: what is said of the import.
-        bookmark: where the events of ``found`` begin; None if at the beginning.
-        options: those of the importer.
+        imported: the result, which is updated.
+        bookmark: the position at which the events of ``found`` begin; None for the beginning.
+        options: the options of the importer.
         dry_run: whether nothing is written.
         was_open: whether the run was kept open since the last import.
-        stays_open: whether the run gets no end.
+        stays_open: whether the run gets no `Finish` yet.
     """
 
     def __init__(
@@ -345,7 +345,7 @@ def _media(run_dir: Path) -> set[Path]:
 
 
 def _track_time(events: Iterable[Event | MetricsLines], imported: Imported) -> Iterator[Event | MetricsLines]:
-    """Yield the events, and keep the latest of their times in ``imported.until``."""
+    """Yield the events, and keep their latest time in ``imported.until``."""
     for event in events:
         if event.time > imported.until:
             imported.until = event.time

@@ -1,4 +1,4 @@
-"""The columns of metrics that have a meaning of their own: found by their names and values."""
+"""Find the columns of steps, times, epochs, stages and names of metrics, by their names and values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = (1, 1e3, 1e6, 1e9)  # seconds, milliseconds, microseconds, nanoseconds
 
 
 class Columns(msgspec.Struct):
-    """The columns with a meaning of their own; None where there is none."""
+    """The names of the columns with a special meaning; None if there is no such column."""
 
     step: str | None = None
     time: str | None = None
@@ -36,7 +36,7 @@ class Columns(msgspec.Struct):
 
 
 def find_columns(sample: Mapping[str, Any], step: str | None = None, time: str | None = None) -> Columns:
-    """Find the columns by their names and first values; ``step`` and ``time`` were named by the user.
+    """Find the columns by their names and first values; the user may have named those of ``step`` and ``time``.
 
     Raises:
         RunError: a named column does not exist.

@@ -27,7 +27,7 @@ _TENSOR = re.compile(r"tensor\(([^,()]+)[,)]")
 
 
 class CsvImporter(RowImporter):
-    """Imports a run from each table; those of DVCLive's directory are one run."""
+    """Imports a run from each table, and one run from all tables in a directory of DVCLive."""
 
     summary: ClassVar[str] = "CSV and TSV files of metrics: of Lightning, Keras, pandas, DVCLive, rankzero and others"
 
@@ -45,7 +45,7 @@ class CsvImporter(RowImporter):
 def _is_table(path: Path) -> bool:
     if not path.name.lower().endswith(_SUFFIXES) or path.name == MEDIA:
         return False
-    # Below the directory of rankzero's CSVLogger other tables are media.
+    # In the directory of rankzero's CSVLogger, other tables are media.
     return path.name == "metrics.csv" or not any((above / MEDIA).is_file() for above in path.parents[1:3])
 
 
@@ -92,7 +92,7 @@ class CsvFile(RowFile):
                 yield numbers, texts
 
     def _set_header(self, cells: Sequence[str]) -> None:
-        """Use these cells as names of the columns; a name that is repeated gets a number."""
+        """Use these cells as names of the columns; a repeated name gets a number."""
         counts: dict[str, int] = {}
         names: dict[str, None] = {}
         for cell in cells:
@@ -142,7 +142,7 @@ class CsvFile(RowFile):
 
 
 def _dvclive(path: Path) -> tuple[Path | None, str]:
-    """Return DVCLive's directory, and the beginning of the metric's name; (None, "") for other files."""
+    """Return DVCLive's directory and the prefix of the metric's name; (None, "") for other files."""
     *above, plots, metrics = path.parts[: path.parts.index("metrics") + 1] if "metrics" in path.parts[:-1] else ("", "")
     if (plots, metrics) != ("plots", "metrics"):
         return None, ""
@@ -165,7 +165,7 @@ def _is_header(cells: Sequence[str], header: Sequence[str]) -> bool:
 
 
 def _number(cell: str, delimiter: str) -> Number | None:
-    """Return the number in a cell, in the spellings that ``float`` does not know, too; None if there is none."""
+    """Return the number in a cell, also in spellings that ``float`` does not accept; None if it is not a number."""
     text = cell.strip()
     if (word := _WORDS.get(text.casefold())) is not None:
         return word

@@ -64,7 +64,7 @@ class _State(NamedTuple):
 
 
 class TrainerRun(FoundRun):
-    """A training: the log of its last checkpoint, which repeats those of the checkpoints from which it was resumed.
+    """A training. The log of its last checkpoint contains the logs of the checkpoints from which it was resumed.
 
     Raises:
         RunError: no file can be read.
@@ -106,7 +106,7 @@ class TrainerRun(FoundRun):
         self.position = {"entries": len(log), "log": digest_of(log), "params": digest_of(params)}
 
     def _times(self, report: Report) -> list[float]:
-        """Return the time of each entry of the log: when the first checkpoint that has it was written."""
+        """Return the time of each entry of the log: that of the first checkpoint that contains it."""
         log, written = self._last.log, {len(self._last.log): self._last.modified}
         for path in self._paths:
             state = _read(path)
@@ -117,7 +117,9 @@ class TrainerRun(FoundRun):
                 written[len(state.log)] = min(written.get(len(state.log), state.modified), state.modified)
             else:
                 superseded = len(set(map(json.dumps, state.log)) - set(map(json.dumps, log)))
-                report.leave_out(f"entries of {name}", "the training was resumed before them", superseded)
+                report.leave_out(
+                    f"entries of {name}", "the training was resumed from an earlier checkpoint", superseded
+                )
             report.progress(path.stat().st_size)
         times: list[float] = []
         for count in sorted(written):
@@ -125,7 +127,7 @@ class TrainerRun(FoundRun):
         return times
 
     def _params(self, report: Report) -> dict[str, Any]:
-        """Return the model's config, and what the state says about the training."""
+        """Return the model's config, and the arguments of the training in the state."""
         directories = [self._last.path.parent, *(path.parent for path in reversed(self._paths))]
         with_model = next((each for each in directories if (each / _CONFIG).exists()), directories[0])
         params = read_params(with_model, [_CONFIG], report)

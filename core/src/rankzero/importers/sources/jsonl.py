@@ -63,7 +63,7 @@ class JsonLines(RowFile):
 
 
 def _decoded(line: str) -> dict[str, Any] | None:
-    """Return the object in a line, which is empty for an empty line; None if there is none."""
+    """Return the object in a line, an empty one for an empty line; None if the line is not an object."""
     if line.isspace():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Lines of a text file that a program may still be appending to, from where an earlier import ended."""
+"""Read the lines of a text file that a program may still be writing, from the end of the last import on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hyperparameters from files beside the metrics. Nothing in them is executed."""
+"""Read hyperparameters from files beside the metrics, without executing any code in them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_params(directory: Path, names: Iterable[str], report: Report) -> dict[s
         except (OSError, NotAFileError) as error:
             report.leave_out(name, f"it cannot be read: {error}")
         except Exception as error:  # of a damaged file, PyYAML raises errors of many kinds
-            report.leave_out(name, f"it has no parameters that can be read: {' '.join(str(error).split())}")
+            report.leave_out(name, f"its parameters cannot be read: {' '.join(str(error).split())}")
     return params
 
 
@@ -74,7 +74,7 @@ def _checked(read: Any) -> dict[str, Any]:
 
 
 def _without_unknown(values: Any, path: str, report: Report) -> Any:
-    """Return nested values without those that are not loaded, which are reported."""
+    """Return nested values without those that are not loaded, and report them."""
     if isinstance(values, list):
         return [_without_unknown(each, path, report) for each in values if not _is_unknown(each, path, report)]
     if isinstance(values, dict):

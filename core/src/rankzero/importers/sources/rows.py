@@ -1,4 +1,4 @@
-"""Runs from files with a row for each log call, such as tables and JSON lines."""
+"""Import runs from files with a row for each log call, such as tables and JSON lines."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RowFile(ABC):
         path: the file.
         step: the name of the column with the step, or None to find it.
         time: the same for the time.
-        prefix: begins the names of its metrics.
+        prefix: the beginning of the names of its metrics.
     """
 
     no_rows: ClassVar[str] = "it has no rows"
@@ -67,7 +67,7 @@ class RowFile(ABC):
 
     @abstractmethod
     def rows(self, report: Report) -> Iterator[tuple[Numbers, Texts]]:
-        """Yield the rows from the position on; the position follows each."""
+        """Yield the rows after the position, and move it after each row."""
 
     def sample(self) -> dict[str, Any]:
         """Find the columns, and return the first row; it is empty if there is none."""
@@ -111,7 +111,7 @@ class RowFile(ABC):
                 yield Text(time, prefix + name, ["value"], [[text]], step)
 
     def _step(self, numbers: Numbers, texts: Texts, report: Report) -> int | None:
-        """Remove and return the step of a row: by default that of the row before, or the number of the row."""
+        """Remove and return the step of a row: by default that of the previous row, or the number of the row."""
         name = self.columns.step
         if name is None:
             self._rows += 1
@@ -125,7 +125,7 @@ class RowFile(ABC):
         return self._last_step if self.columns.name is None else step
 
     def _time(self, numbers: Numbers, texts: Texts, report: Report) -> float:
-        """Remove and return the time of a row: by default that of the row before."""
+        """Remove and return the time of a row: by default that of the previous row."""
         name = self.columns.time
         given = None if name is None else numbers.pop(name, texts.pop(name, None))
         if name is not None and given is not None:
@@ -141,7 +141,7 @@ class RowFile(ABC):
         columns: dict[str, Any] = {**numbers, **texts}
         name, value = columns.pop(self.columns.name or "", None), columns.pop(self.columns.value or "", None)
         for other in columns:
-            report.leave_out(other, "it is a further column of a table with a row for each value")
+            report.leave_out(other, "the table has a row for each value, and this column is not a part of the value")
         numbers.clear()
         texts.clear()
         if isinstance(value, str):
@@ -177,7 +177,7 @@ class RowsRun(FoundRun):
             raise SkipRun(files[0].no_rows)
         columns, first = files[0].columns, samples[0]
         if not is_named and not _is_log(columns) and not any((self._directory / name).exists() for name in _PARAMS):
-            raise SkipRun("no column is known as a step or a time; if it is a log, name the file itself")
+            raise SkipRun("no column has a known name of a step or time; if it is a log, name the file itself")
         time = to_time(first.get(columns.time)) if columns.time else None
         self._started = time or float(int(files[0].file.modified))
         self.identity = identity_of(path, None if directory else sorted(first.items()))
@@ -225,7 +225,7 @@ def _is_log(columns: Columns) -> bool:
 
 
 def _name_of(path: Path) -> str:
-    """Return a name for people: of the file, or of its directory if every file has that name."""
+    """Return the name to show: that of the file, or of its directory if the file has a common name."""
     stem = path.name.split(".")[0]
     if stem not in _COMMON_NAMES:
         return stem

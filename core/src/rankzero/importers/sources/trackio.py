@@ -28,8 +28,8 @@ _COLUMNS = {
     "alerts": ("timestamp", "title", "text", "level"),
     "traces": (),
 }
-_NO_RUN = "{} has no run of Trackio, which are in SQLite files with the tables metrics and configs"
-_BATCH = 500  # rows: a program that writes to the file does not wait for long
+_NO_RUN = "{} has no runs of Trackio. They are in SQLite files with the tables metrics and configs"
+_BATCH = 500  # rows; few, so that a program that writes to the file waits only briefly
 _ARTIFACTS = """
     SELECT v.id, v.created_at, a.name, a.type, v.manifest, v.metadata, (
         SELECT json_group_array(alias) FROM artifact_aliases WHERE artifact_version_id = v.id
@@ -121,7 +121,7 @@ class TrackioRun(FoundRun):
                 self._time(row), to_text(row["title"]), to_text(row["text"] or ""), to_text(row["level"]).upper()
             )
         if traces := sum(1 for _ in self._rows("traces", report)):
-            report.leave_out("traces", "they have no counterpart", traces)
+            report.leave_out("traces", "rankzero has no traces", traces)
         yield from self._artifacts(files, report)
         report.progress(self.size)
 
@@ -193,7 +193,7 @@ class _Values:
     Args:
         media: the directory with the files.
         files: stores them in the run's directory.
-        report: gets what cannot be imported.
+        report: records what cannot be imported.
     """
 
     def __init__(self, media: Path, files: MediaStore, report: Report) -> None:
@@ -236,7 +236,7 @@ class _Values:
             case "html" | "object3d":
                 return Artifact(time, self._file(value).path, name, kind)
             case "trace":
-                raise ValueError("traces have no counterpart")
+                raise ValueError("rankzero has no traces")
         return Text(
             time, name, ["value"], [[value if isinstance(value, str) else msgspec.json.encode(value).decode()]], step
         )

@@ -1,4 +1,4 @@
-"""Import Comet's offline experiments; this module is imported whenever a run starts: it imports little."""
+"""Import Comet's offline experiments. Every run imports this module, so it imports little."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @rankzero.hookimpl
 def rankzero_importers() -> dict[str, type[Importer]]:
-    """Return the importer of what Comet's client left on disk."""
+    """Return the importer of Comet's offline experiments."""
     from rankzero_comet.importing.importer import CometImporter
 
     return {"comet": CometImporter}

@@ -1,6 +1,6 @@
-"""`Archive`: the files of an offline experiment, in a zip archive or in the directory that a killed process left.
+"""Read the files of an offline experiment: a zip archive, or the directory that a killed process left.
 
-A zip archive that was cut off has no list of its files at the end; then the header before each file is read.
+A truncated zip archive has no list of its files at its end; then the header before each file is read.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from rankzero.files.writing import inside, open_regular
 from rankzero.importers.base import Report
 
 MESSAGES = "messages.json"
-"""What was logged, one message a line."""
+"""The logged messages, one in each line."""
 EXPERIMENT = "experiment.json"
-"""Key, project, tags and times of the experiment; written when it ends."""
+"""The key, project, tags and times of the experiment; the client writes it when the experiment ends."""
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-"""What reading a damaged file in a zip archive raises."""
+"""The exceptions that reading a damaged file in a zip archive raises."""
 
 _HEADER = struct.Struct("<4s2xHH4xLLLHH")
-"""The header before each file: signature, flags, method, checksum, sizes (packed, unpacked, name, extra)."""
+"""The header before each file: signature, flags, method, checksum, and the sizes of the compressed data,
+the data, the name and the extra field."""
 _ENCRYPTED, _SIZES_FOLLOW = 1, 8
-_EMPTY = 22  # bytes of an archive without files
+_EMPTY = 22  # the size of an archive without files, in bytes
 _CHUNK = 1 << 18
 _LONGEST_LINE = 1 << 26
 _MAX_UNPACKED = 1 << 30
@@ -43,11 +44,11 @@ class Archive(ABC):
     """The files of an offline experiment."""
 
     problem: str | None = None
-    """What is wrong with the archive as a whole."""
+    """Why files of the archive may be missing; None if it is complete."""
     checksum: int | None = None
-    """The CRC-32 of the messages when they were written, if it is known."""
+    """The CRC-32 of the messages in the archive; None if unknown."""
     offset = 0
-    """The bytes of messages that were read."""
+    """The number of bytes of messages that have been read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,16 +67,16 @@ class Archive(ABC):
 
     @abstractmethod
     def size(self, name: str | None = None) -> int:
-        """Return the size of a file that exists, or of all."""
+        """Return the size of a file in bytes, 0 if it does not exist; without a name, that of all files."""
 
     @property
     def key_in_name(self) -> str | None:
-        """The key of the experiment in the name of its archive."""
+        """The key of the experiment in the name of the archive; None if the name has no key."""
         match = _NAME.fullmatch(self.path.name)
         return match[1] if match else None
 
     def lines(self, report: Report, offset: int = 0) -> Iterator[bytes]:
-        """Yield the lines of the messages after ``offset``; damage and an incomplete last line are reported."""
+        """Yield the messages after ``offset``, one line each; report damage and an incomplete last line."""
         self.offset, rest, checksum = offset, b"", 0
         try:
             with self.open(MESSAGES) as file:
@@ -93,7 +94,7 @@ class Archive(ABC):
             report.leave_out(MESSAGES, reason(error))
             return
         except DAMAGE as error:
-            report.leave_out(MESSAGES, f"the rest of it is missing or damaged: {reason(error)}")
+            report.leave_out(MESSAGES, f"the rest is missing or damaged: {reason(error)}")
         if rest.endswith(b"}"):
             self.offset += len(rest)
             yield rest
@@ -121,7 +122,7 @@ class ArchiveDirectory(Archive):
 
 
 class ZipArchive(Archive):
-    """A zip archive, possibly without its end.
+    """A zip archive, which may be truncated.
 
     Raises:
         OSError: the archive cannot be read.
@@ -138,7 +139,7 @@ class ZipArchive(Archive):
         self._files = {info.filename: info for info in found}
         if (messages := self._files.get(MESSAGES)) is not None:
             self.checksum = messages.CRC
-            del messages.CRC  # or a damaged line would lose the last ones, too
+            del messages.CRC  # otherwise a wrong checksum loses the last chunk
 
     def __contains__(self, name: str) -> bool:
         return name in self._files
@@ -161,7 +162,7 @@ class ZipArchive(Archive):
         file.seek(name_size + extra_size, os.SEEK_CUR)
         try:
             return zipfile.ZipExtFile(file, "r", info, close_fileobj=True)  # type: ignore[return-value]
-        except DAMAGE as error:  # a method of packing that Python does not know
+        except DAMAGE as error:  # an unknown compression method
             file.close()
             raise OSError(reason(error)) from None
 
@@ -198,7 +199,7 @@ def _found_by_headers(file: BinaryIO) -> Iterator[zipfile.ZipInfo]:
 
 
 def _read1(file: BinaryIO) -> bytes:
-    """Read what there is: unlike ``read`` this loses nothing before damage."""
+    """Read the next bytes; unlike ``read``, this also returns those directly before damage."""
     return file.read1(_CHUNK) if isinstance(file, io.BufferedIOBase) else file.read(_CHUNK)
 
 

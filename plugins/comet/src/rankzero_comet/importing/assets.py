@@ -1,4 +1,4 @@
-"""Convert the files that Comet's client collected, which Comet calls assets, to events."""
+"""Convert the assets of an experiment, as Comet calls logged files, to events."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from rankzero_comet.server import ASSET, IMAGE
 from rankzero_comet.session import ANNOTATIONS, AUDIO, HISTOGRAM, TEXT, VIDEO
 
 POINTS, CURVE, CONFUSION_MATRIX, MODEL, CODE = "points", "curve", "confusion-matrix", "model-element", "source_code"
-"""More of Comet's types of files."""
+"""More of Comet's types of assets."""
 
 _MEDIA = {IMAGE: Image, AUDIO: Audio, VIDEO: Video}
 _SHOWN = ("caption", ANNOTATIONS, "sample_rate")
 _KINDS = {ASSET: None, MODEL: "model", CODE: "code"}
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_EMBEDDING = re.compile(r"(vectors|metadata)-\d+\.tsv")  # is for Comet's projector, and not a table
+_EMBEDDING = re.compile(r"(vectors|metadata)-\d+\.tsv")  # for Comet's embedding projector, not a table
 _NOT_PLAIN = re.compile(r"-?[+0]\d|.*_|\s|.*\s$")
 
 
@@ -37,12 +37,12 @@ class Asset(NamedTuple):
     """Comet's type of the file."""
     name: str
     path: str
-    """The file in the archive."""
+    """Its path in the archive."""
     time: float
     step: int | None
     metadata: Mapping[str, Any]
     is_made: bool = False
-    """Whether the client made the file, for instance from a table."""
+    """Whether the client created the file, for example from a table."""
 
     @property
     def suffix(self) -> str:
@@ -56,12 +56,12 @@ class Asset(NamedTuple):
 
     @property
     def ignored_metadata(self) -> list[str]:
-        """The names of metadata that the event of the file cannot have."""
+        """The names of metadata that the event of the file has no field for."""
         return [name for name in self.metadata if name not in _SHOWN] if self.kind in _MEDIA else []
 
 
 def converter_of(asset: Asset) -> Callable[[Asset, bytes, MediaStore], Event] | None:
-    """Return the function that converts the content of a file, None if it stays a file."""
+    """Return the function that converts the content of a file; None if the file is stored as it is."""
     if asset.kind == ASSET:
         is_table = asset.is_made and asset.suffix in _DELIMITERS and not _EMBEDDING.fullmatch(asset.name)
         return _table if is_table else None
@@ -92,7 +92,7 @@ def _table(asset: Asset, content: bytes, files: MediaStore) -> Event:
 
 
 def _cell(text: str) -> Any:
-    """Return the number that was written as ``text``, None for an empty cell."""
+    """Return the number in a cell, or its text if it is not a number; None for an empty cell."""
     if not text:
         return None
     for type in (int, float):
@@ -136,7 +136,7 @@ def _histogram(asset: Asset, content: bytes, files: MediaStore) -> Event:
 
 
 def _counts(histogram: Mapping[str, Any]) -> Counts:
-    """Return the counts in Comet's bins: around ``offset``, each ``step`` times as far away as the one before."""
+    """Return the counts in Comet's bins: around ``offset``, each ``step`` times as far away as the previous one."""
     offset, start, stop, step = (float(histogram[name]) for name in ("offset", "start", "stop", "step"))
     if not (step >= 1.001 and 0 < start < stop):
         raise ValueError("the bins are invalid")

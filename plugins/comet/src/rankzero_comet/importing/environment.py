@@ -1,4 +1,4 @@
-"""What an archive has on the experiment as a whole: its name, and the machine, program and git state of the process."""
+"""Read the name of an experiment, and the machine, program and git state of its process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`CometImporter`: find offline experiments of Comet; the archives of one experiment are one run."""
+"""`CometImporter`: find offline experiments of Comet. All archives of an experiment become one run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from rankzero_comet.importing.translator import INVALID, Translator, decoded, se
 
 _CRASHED = "Unexpected error detected in the user script"
 _EMPTY = (
-    "it is empty, because its process was killed. What the process logged is in a directory with a messages.json, "
-    "named tmp… in the directory of temporary files of its machine: import that one"
+    "it is empty, because its process was killed. The data of the process is in a directory with a messages.json, "
+    "named tmp… in the directory of temporary files of its machine: import that directory"
 )
 
 
@@ -71,7 +71,7 @@ def _sessions(source: str, skipped: dict[Path, FoundRun]) -> Iterator[_Session]:
 
 
 class _Session:
-    """What one process logged to an experiment."""
+    """The archive in which one process logged to an experiment."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -97,13 +97,13 @@ class _Session:
             self.problem = "it is damaged"
         except (OSError, *DAMAGE) as error:
             is_killed = isinstance(error, FileNotFoundError) and isinstance(self.archive, ArchiveDirectory)
-            self.problem = "the process was killed before it wrote it" if is_killed else reason(error)
+            self.problem = "the process was killed before it wrote this file" if is_killed else reason(error)
         except (ValueError, RecursionError):
             self.problem = "it is damaged"
         return {}
 
     def _first_message(self) -> tuple[bytes | None, float | None]:
-        """Return the first message with a time, and this time."""
+        """Return the first message with a time, and its time."""
         for line in self.archive.lines(Report()):
             try:
                 _, payload = decoded(line)
@@ -140,7 +140,7 @@ class _Session:
 
 
 class OfflineRun(FoundRun):
-    """An experiment, from what one or more processes logged to it."""
+    """An experiment to which one or more processes logged."""
 
     def __init__(self, sessions: list[_Session]) -> None:
         self._sessions = sorted(sessions, key=lambda session: (session.started, session.id))
@@ -153,7 +153,7 @@ class OfflineRun(FoundRun):
         self._described: dict[str, Any] = {}
 
     def resume(self, position: Any) -> bool:
-        """Read only new messages, and those of processes that are not in ``position``, if they are older, too."""
+        """Read only the messages after ``position``, and all messages of processes that are not in it."""
         for session in self._sessions if isinstance(position, dict) else ():
             read = position.get(session.id, 0)
             if not isinstance(read, int) or read > session.archive.size(MESSAGES):

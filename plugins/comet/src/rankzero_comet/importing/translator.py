@@ -31,7 +31,7 @@ INVALID = (
     AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, RankzeroError,
     msgspec.MsgspecError,
 )  # fmt: skip
-"""What data of an unexpected form raises."""
+"""The exceptions that data of an unexpected form raises."""
 _IGNORED_PARAMS = frozenset({"curr_step", "curr_epoch"})
 _IGNORED_OTHERS = frozenset({"Name", "offline_experiment", "hasNestedParams", "Created from"})
 _DESCRIPTIONS = frozenset({"file_name", "git_metadata", "gpu_static_info", "installed_packages"})
@@ -87,8 +87,8 @@ class Translator:
     Args:
         archive: the archive.
         files: stores files in the run's directory.
-        report: gets what cannot be imported.
-        time: the time of messages before the first one that has a time, Unix time in seconds.
+        report: records what cannot be imported.
+        time: the time of messages before the first message with a time, Unix time in seconds.
     """
 
     def __init__(self, archive: Archive, files: MediaStore, report: Report, time: float) -> None:
@@ -117,7 +117,7 @@ class Translator:
         yield from self._take()
 
     def finish(self, others: dict[str, Any]) -> Iterator[Event]:
-        """Yield more of what describes the experiment, at the time of the last message."""
+        """Yield ``others`` as params, at the time of the last message."""
         self._describe("other", others)
         self._flush()
         yield from self._take()
@@ -157,7 +157,7 @@ class Translator:
         self._pending = Metrics(time, step, {name: value}, epoch, stage)
 
     def _whole_step(self, name: str, step: Any, time: float) -> int | None:
-        """Return an int step; a fraction becomes a metric with the int below."""
+        """Return the step as an int. A step with a fraction is rounded down, and also becomes a metric."""
         whole = _whole(step)
         if whole is not None and whole != step:
             self._number(time, whole, None, None, f"{name}/step", step)
@@ -248,7 +248,7 @@ class Translator:
                 self._report.leave_out(f"messages of the type {type}", "this version of rankzero does not know them")
 
     def _describe(self, namespace: str, values: dict[str, Any]) -> None:
-        """Add what describes the process, its machine or its code to the parameters."""
+        """Add the values that are not empty to the params."""
         for name, value in values.items():
             if value and name != "message_id":
                 self._param(f"{namespace}|{name}", value)
@@ -272,7 +272,7 @@ class Translator:
 
     def _asset(self, asset: Asset) -> None:
         for name in asset.ignored_metadata:
-            self._report.leave_out(f"{asset.name}: {name}", "rankzero has no such metadata of media")
+            self._report.leave_out(f"{asset.name}: {name}", "media in rankzero have no such metadata")
         try:
             self._archive.open(asset.path).close()
         except OSError as error:
@@ -287,7 +287,7 @@ class Translator:
         self._report.progress(self._archive.size(asset.path))
 
     def _convert(self, asset: Asset) -> bool:
-        """Put the event of a file that rankzero has another form for; return whether it has."""
+        """Convert a file to an event; return False if it stays a file."""
         convert = converter_of(asset)
         if convert is None or self._archive.size(asset.path) > _LARGEST_CONVERTED:
             return False
@@ -302,7 +302,7 @@ class Translator:
     # Collecting
 
     def _put(self, event: Event) -> None:
-        encode(event)  # raises if it could not be read again
+        encode(event)  # raises an error if the journal could not be read again
         self._flush()
         self._ready.append(event)
 
@@ -323,19 +323,19 @@ def seconds(milliseconds: Any) -> float | None:
 
 
 def _whole(value: Any) -> int | None:
-    """Return the int at or below a number; None for other values."""
+    """Round a number down to an int; return None for other values."""
     if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) >= _LARGEST_INT:
         return None
     return math.floor(value)
 
 
 def _relative(name: str) -> str:
-    """Return a name without what leads out of a directory."""
+    """Return a name without a leading slash and ``..``."""
     return "/".join(part for part in PurePosixPath(name).parts if part not in ("/", "..", "//")) or "asset"
 
 
 def _of_old_client(message: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the type and payload of a message that has several kinds of data, as in archives of old clients."""
+    """Return the type and payload of a message of an old client, which used one type for several kinds of data."""
     if "metric" in message:
         return "metric_msg", message
     if "param" in message or "params" in message:

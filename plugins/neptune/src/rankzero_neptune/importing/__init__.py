@@ -1,6 +1,6 @@
-"""Import runs of Neptune's clients and exporter, and offer the format of the latter to ``rankzero export``.
+"""Import runs of Neptune's clients and of neptune-exporter, and export runs in the format of neptune-exporter.
 
-This module is imported whenever a run starts: it imports little.
+Every run imports this module, so it imports little.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @rankzero.hookimpl
 def rankzero_importers() -> dict[str, type[Importer]]:
-    """Return the importer of what Neptune's clients left on disk."""
+    """Return the importer of the runs that Neptune's clients and exporter left on disk."""
     from rankzero_neptune.importing.importer import NeptuneImporter
 
     return {"neptune": NeptuneImporter}

@@ -1,4 +1,4 @@
-"""Import a run from the logs of a Neptune 1.x client: one directory for each of its processes."""
+"""Import a run from the logs of a Neptune 1.x client: one directory for each process of the run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ClientRun(FoundRun):
 
     def header(self) -> Header:
         if self._unsynced_only and all(log.last_version <= log.acknowledged for log in self._logs):
-            raise SkipRun("Neptune had all of it, nothing is unsynced")
+            raise SkipRun("Neptune has all of its data")
         entries: list[Entry] = []
         for process, log in enumerate(self._logs):
             at = log.started
@@ -179,11 +179,11 @@ class ClientRun(FoundRun):
                 return f"Neptune stores the paths of these files, not the files: {tracked}"
             case "CopyAttribute":
                 source = "/".join(operation.source_path)
-                return f"it is a copy of {source} of {operation.container_id}, which is only on Neptune's server"
+                return f"it is a copy of {source} in {operation.container_id}, which is only on Neptune's server"
             case "ConfigFloatSeries":
                 settings = {"min": operation.min, "max": operation.max, "unit": operation.unit}
                 if given := ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None):
-                    return f"rankzero has no settings of series: {given}"
+                    return f"metrics in rankzero have no such settings: {given}"
         return None
 
     def _file_set(self, entry: Entry, to: Translator) -> str | None:

@@ -83,7 +83,7 @@ class ExportedRun(FoundRun):
                     self._translate_value(name, kind, value, step, at, to, report)
                 except (ValueError, TypeError, KeyError) as error:  # e.g. a path with NUL, a histogram without edges
                     report.leave_out(name, f"the export contains an invalid {kind}: {error}")
-            elif is_point:  # otherwise only other runs in the export have this attribute
+            elif is_point:  # otherwise the attribute belongs to other runs in the export
                 report.leave_out(name, "the export contains a point without a value")
             yield
 

@@ -1,4 +1,4 @@
-"""Group files by run, and leave out copies and files that cannot be read."""
+"""Group files by run, and skip copies and unreadable files."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _without_copies(run: tuple[str, ...], sources: list[S]) -> tuple[list[S], li
         original = largest[each.name]
         if original is not each:
             reason: Exception = RunError(
-                f"{original.path} has the same name and is larger, but has other data; import this one by itself, into "
+                f"{original.path} has the same name and is larger, but has other data; import this file alone, into "
                 "another directory with --dir"
             )
             if each.is_beginning_of(original, run):

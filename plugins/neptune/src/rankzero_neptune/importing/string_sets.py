@@ -1,4 +1,4 @@
-"""The sets of strings of a run in Neptune, such as its tags."""
+"""Track the sets of strings of a run in Neptune."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ class Translator:
 
         Args:
             files: stores files in the run's directory.
-            report: gets the data that cannot be imported.
-            tags: the tags that the run has at its end; other tags were removed again.
+            report: records the data that cannot be imported.
+            tags: the tags that the run has at its end; the others were removed.
         """
         self.ready: list[Event] = []
         self._files = files
@@ -92,7 +92,7 @@ class Translator:
         self._row = Metrics(time, whole, {name: value})
 
     def _whole_step(self, name: str, step: float | None, time: float) -> int:
-        """Return an int step: the next one without a step; the int below a fraction, which becomes a metric."""
+        """Return the step as an int. Without a step it is the next one; one with a fraction also becomes a metric."""
         if step is None:
             step = self._next_steps.get(name, 0)
         else:
@@ -244,6 +244,6 @@ def header_of(about: Mapping[str, Any], name: str, started: float) -> Header:
 
 
 def shares_of_bins(densities: Iterable[float], edges: Sequence[float]) -> list[float]:
-    """Convert densities to the share of each bin; the counts are unknown."""
+    """Convert densities to the share of values in each bin; the counts are unknown."""
     widths = (high - low for low, high in pairwise(edges))
     return [density * width for density, width in zip(densities, widths, strict=False)]

@@ -1,4 +1,4 @@
-"""Import runs from TensorBoard's event files; this module is imported whenever a run starts: it imports little."""
+"""Import runs from TensorBoard's event files. Every run imports this module, so it imports little."""
 
 from __future__ import annotations
 

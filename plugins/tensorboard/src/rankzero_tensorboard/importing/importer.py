@@ -19,11 +19,11 @@ _WRITER = re.compile(r"tfevents\.\d+\.(.+?\.\d+(?=\.\d)|.+)")
 
 
 class TensorBoardImporter(Importer):
-    """Imports runs from event files; each directory that has some is a run.
+    """Imports a run from each directory with event files.
 
     Args:
-        join: what `SummaryWriter.add_scalars` and ``add_hparams`` write into subdirectories belongs to the run of the
-            directory above. Otherwise each subdirectory is a run of its own, as TensorBoard shows it.
+        join: add the subdirectories that `SummaryWriter.add_scalars` and ``add_hparams`` create to the run of the
+            parent directory. Otherwise each subdirectory is a separate run, as in TensorBoard.
     """
 
     summary: ClassVar[str] = "TensorBoard's event files, of any writer"
@@ -39,8 +39,8 @@ class TensorBoardImporter(Importer):
             paths = list(find_files(source, _is_event_file, unreadable.__setitem__))
             if not paths and not unreadable:
                 raise RunNotFoundError(
-                    f"{source} has no event files. Name a directory that TensorBoard shows, or an event file: it has "
-                    "'tfevents' in its name"
+                    f"{source} has no event files. Name a directory that TensorBoard shows, or a file with 'tfevents' "
+                    "in its name"
                 )
             root = Path(source) if Path(source).is_dir() else Path(source).parent
             for path in paths:
@@ -76,7 +76,7 @@ def _runs(runs: Mapping[Path, list[EventFile]], names: Mapping[Path, str]) -> It
 
 
 def _join(runs: dict[Path, list[EventFile]]) -> None:
-    """Add the files of subdirectories that `SummaryWriter` has made to the files of the directory above."""
+    """Add the files of subdirectories that `SummaryWriter` created to the run of the parent directory."""
     trials: dict[Path, list[Path]] = {}
     for path, files in list(runs.items()):
         above = next((each for each in path.parents if each in runs and _have_one_writer(runs[each], files)), None)
@@ -89,18 +89,18 @@ def _join(runs: dict[Path, list[EventFile]]) -> None:
     for above, paths in trials.items():
         hparams = _hparams(runs[min(paths, key=lambda path: runs[path][0].began)])
         for path in paths:
-            if _hparams(runs[path]) == hparams:  # otherwise it is a trial of its own
+            if _hparams(runs[path]) == hparams:  # otherwise it is a separate trial
                 runs[above] += [file._replace(top=above) for file in runs.pop(path)]
 
 
 def _have_one_writer(above: Iterable[EventFile], below: Iterable[EventFile]) -> bool:
-    """Return whether one process wrote files of both."""
+    """Return whether the same process wrote files in both."""
     writers = [match[1] for file in below if (match := _WRITER.search(file.path.name))]
     return any(f".{writer}." in f"{file.path.name}." for writer in writers for file in above)
 
 
 def _series_of(relative: str, files: Iterable[EventFile]) -> str:
-    """Return the name of the series to which ``add_scalars`` gave a directory; "" if it is none.
+    """Return the name of the series for which ``add_scalars`` created a directory; "" for other directories.
 
     Args:
         relative: the path of the directory, relative to that of the writer.
@@ -112,7 +112,7 @@ def _series_of(relative: str, files: Iterable[EventFile]) -> str:
 
 
 def _hparams(files: Iterable[EventFile]) -> Mapping[str, Any] | None:
-    """Return the hyperparameters, if the first values are those that ``add_hparams`` writes."""
+    """Return the hyperparameters if ``add_hparams`` wrote the first values, otherwise None."""
     for value in _first_values(files):
         if value.tag == metadata.SESSION_START_INFO_TAG:
             return dict(metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content).hparams)

@@ -1,7 +1,7 @@
-"""Read the records of an event file in blocks; damaged ones are skipped and reported.
+"""Read the records of an event file in blocks; skip and report damaged records.
 
-A block is what one read of the file returns. Its records are found and checked together with numpy, which takes a fifth
-of the time of one call for each.
+A block is the result of one read. Numpy finds and checks its records together, in a fifth of the time that a call for
+each record takes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from rankzero_tensorboard.event_file import CHECKSUM_BYTES, HEADER_BYTES, masked_checksum
 
 Damage = Callable[[str], None]
-"""Called with what is wrong where data cannot be read."""
+"""Called with the reason why data cannot be read."""
 
 SMALL = 256
 """The size in bytes up to which records of the same size are decoded together."""
@@ -25,14 +25,14 @@ FEW = 16
 
 _BLOCK = 1 << 20
 _SMALLEST_READ = 1 << 12
-"""How much is read at first, and after damage, since more may follow; each further read is larger."""
+"""The size of the first read, and of the first one after damage, in bytes; each further read is larger."""
 _DAMAGED = "a record is damaged"
 _FRAME = HEADER_BYTES + CHECKSUM_BYTES
 _MOST_KNOWN = 10_000
 _SAMPLE = 512
-"""The number of records of which the sizes are read one by one, to see whether they repeat."""
+"""The number of records whose sizes are read one by one, to find out whether they repeat."""
 _AHEAD = 8192
-"""The number of records that are then read at once."""
+"""The number of records that are then read together."""
 
 
 class Block(NamedTuple):
@@ -58,17 +58,17 @@ class Block(NamedTuple):
         return self.data[start : start + self.sizes[index]]
 
     def rows(self, indices: Any, width: int) -> Any:
-        """Return the first ``width`` bytes of records as an array of void; behind a content follow other bytes."""
+        """Return ``width`` bytes from the start of the content of each record, as an array of void."""
         return _at_all(self.padded, f"V{width}")[self.starts[indices]]
 
 
 def read_blocks(file: BinaryIO, offset: int, on_damage: Damage) -> Iterator[Block]:
-    """Yield the records from ``offset`` on, up to an incomplete or damaged end, which is reported.
+    """Yield the records from ``offset`` on; report damaged records and an incomplete end.
 
     Args:
         file: an event file.
         offset: where a record begins.
-        on_damage: called for damaged records, and for an end that is no complete record.
+        on_damage: called for damaged records and for an incomplete end.
     """
     wanted = _SMALLEST_READ
     sizes: dict[bytes, int] = {}
@@ -127,13 +127,13 @@ def _walk_short(data: bytes) -> Any:
 
 
 def _walk_repeated(first_bytes: Any, sizes: Any, position: int) -> Any:
-    """Return where records begin, and where the last one ends, as long as their sizes repeat those before.
+    """Return where records begin, and where the last one ends, as long as their sizes repeat.
 
-    Training logs the same metrics again and again.
+    They often do: training logs the same metrics again and again.
 
     Args:
         first_bytes: the data; where a record begins, its size.
-        sizes: those of the records before.
+        sizes: the sizes of the previous records.
         position: where the first record begins.
     """
     period = sizes.tobytes().find(sizes[: _SAMPLE // 2].tobytes(), 1)
@@ -147,7 +147,7 @@ def _walk_repeated(first_bytes: Any, sizes: Any, position: int) -> Any:
 
 
 def _at_all(data: Any, dtype: str) -> Any:
-    """Return an array of what begins at each position of an array of bytes."""
+    """Return the value of type ``dtype`` that begins at each position of an array of bytes."""
     kind = np.dtype(dtype)
     return np.ndarray(max(0, len(data) - kind.itemsize + 1), kind, data, strides=1)
 
@@ -199,8 +199,8 @@ def _check(data: bytes, offset: int, bounds: Any, on_damage: Damage) -> Block:
 def _is_intact(data: bytes, bounds: Any) -> bool:
     """Return whether the checksums of all records between boundaries are right, from one checksum of all data.
 
-    The CRC of the XOR of texts of the same size is the XOR of their CRCs. So after the XOR of each record with a valid
-    record of zeros, the CRC of all data is that of zeros, if that of each record is right.
+    The CRC of the XOR of texts of the same size is the XOR of their CRCs. So if all checksums are right, the
+    XOR of each record with a valid record of zeros gives data with the same CRC as zeros.
     """
     sizes = np.diff(bounds) - _FRAME
     crcs_of_zeros = _CRCS_OF_ZEROS[np.minimum(sizes, SMALL)]

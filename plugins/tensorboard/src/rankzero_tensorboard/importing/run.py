@@ -32,9 +32,9 @@ from rankzero_tensorboard.importing.translator import Translator
 _BATCH = 1000  # so few that they stay in the processor's cache until they are written
 _FIRST_RECORDS = 4  # the version, and the three records of add_hparams
 _BEGINNING = 64
-"""The size of what identifies a file, in bytes: the first record has the time at which the file was begun."""
+"""The number of bytes that identify a file: its first record contains the time of its creation."""
 _END = 1 << 16
-"""How much of the end of a file is searched for the status of the run, in bytes."""
+"""The number of bytes at the end of a file that are searched for the status of the run."""
 
 
 class EventFile(NamedTuple):
@@ -54,12 +54,12 @@ class EventFile(NamedTuple):
 
     @property
     def began(self) -> float:
-        """When it was begun, Unix time in seconds; 0 if it has no complete record."""
+        """When it was created, Unix time in seconds; 0 if it has no complete record."""
         return self.first_records[0].wall_time if self.first_records else 0.0
 
     @property
     def has_data(self) -> bool:
-        """Whether something was logged."""
+        """Whether it contains logged data."""
         about = ("file_version", "source_metadata", None)
         return any(record.WhichOneof("what") not in about for record in self.first_records)
 
@@ -88,7 +88,7 @@ def first_records(path: Path) -> list[Record]:
 
 
 class EventRun(FoundRun):
-    """A run; `position` has how far each file was read.
+    """A run; `position` contains the position in each file.
 
     Args:
         name: the name of the run.
@@ -169,13 +169,13 @@ def _checksum(file: BinaryIO, size: int | None = None) -> int:
 
 
 def _is_continued(path: Path, offset: int, checksum: int) -> bool:
-    """Return whether a file is the one that was read up to ``offset``, and may have more now."""
+    """Return whether a file begins like the one that was read up to ``offset``, and is not shorter."""
     with open_regular(path) as file:
         return os.fstat(file.fileno()).st_size >= offset and _checksum(file, min(offset, _BEGINNING)) == checksum
 
 
 def _status_in(path: Path) -> str | None:
-    """Return how the run ended, as the end of a file says; None if it does not say it."""
+    """Return the status of the run that the end of a file contains; None if it contains none."""
     tag = hparams_metadata.SESSION_END_INFO_TAG
     status = None
     with open_regular(path) as file:

@@ -1,7 +1,7 @@
-"""Decode records that contain only numbers, those of the same form together.
+"""Decode records that contain only numbers; those of the same form together.
 
-Records of the same form differ only in time, step and numbers. One of them is decoded field by field; then all bytes
-that must be the same are compared, and the others are read as columns, with numpy.
+Records of the same form differ only in time, step and numbers. One of them is decoded field by field. Then numpy
+compares the bytes that must be the same in all records, and reads the others as columns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_FORMS = 256
 _MOST_NEW_FORMS = 32
 """The number of forms of the same size that are added for one block."""
 
-# Numbers of fields, with the kind in which the wire format has them
+# Field numbers → kinds in the wire format
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _TIME, _STEP, _SUMMARY = 1, 2, 5
 _EVENT = {_TIME: _EIGHT_BYTES, _STEP: _VARINT, _SUMMARY: _BYTES, MARK_NUMBER: _EIGHT_BYTES}
@@ -41,10 +41,10 @@ _DTYPES = {b"\1": "<f4", b"\2": "<f8"}
 
 
 class Columns(NamedTuple):
-    """What a block of records contains; each column has an item for each record."""
+    """The data of a block of records; each column has an item for each record."""
 
     has_numbers: Any
-    """Whether the record was decoded: an array of bool. If not, it has other data, or its form is rare."""
+    """Whether the record was decoded: an array of bool. Records with other data, or of a rare form, are not."""
     times: Any
     """An array of float64."""
     steps: Any
@@ -72,7 +72,7 @@ class ScalarDecoder:
 
     Args:
         name_of: returns the metric's name for a tag.
-        plugins: tag → the name of TensorBoard's plugin that it belongs to; is added to.
+        plugins: tag → the name of its plugin of TensorBoard; new tags are added.
     """
 
     def __init__(self, name_of: Callable[[str], str], plugins: dict[str, str]) -> None:
@@ -107,7 +107,7 @@ class ScalarDecoder:
 
 
 def read_numbers(path: Path) -> Iterator[Metrics | Rewind]:
-    """Yield the numbers in an event file that rankzero wrote, and rewinds; what is damaged is skipped."""
+    """Yield the numbers and rewinds in an event file that rankzero wrote; damaged records are skipped."""
     decoder = ScalarDecoder(str, {})
     with open_regular(path) as file:
         for block in read_blocks(file, 0, lambda why: None):
@@ -127,7 +127,7 @@ def _numbers_of(event: Event) -> Metrics | Rewind:
 
 
 class _Form:
-    """The form of a record; if it is not one of numbers, it is the form of this record alone, and has no values.
+    """The form of a record. One that does not contain only numbers has no values, and matches only itself.
 
     Args:
         record: the content of a record.
@@ -207,7 +207,7 @@ class _Form:
 
 
 def _column(rows: Any, start: int, dtype: str) -> Any:
-    """Return what begins at a byte of each record."""
+    """Return the value of type ``dtype`` that begins at a byte of each record."""
     return np.ndarray(len(rows), dtype, rows, start, rows.itemsize)
 
 
@@ -223,7 +223,7 @@ def _number_in(record: bytes, tensor: slice) -> tuple[slice, str]:
 
 
 def _message(data: bytes, where: slice, kinds: Mapping[int, int]) -> dict[int, slice]:
-    """Return number → place of the fields of a message.
+    """Return number → position of the fields of a message.
 
     Raises:
         ValueError: a field is repeated, missing in ``kinds``, or of another kind.
@@ -237,7 +237,7 @@ def _message(data: bytes, where: slice, kinds: Mapping[int, int]) -> dict[int, s
 
 
 def _fields(data: bytes, where: slice) -> Iterator[tuple[int, int, slice]]:
-    """Yield the number, kind and place of each field of a message.
+    """Yield the number, kind and position of each field of a message.
 
     Raises:
         ValueError: the message is invalid.

@@ -1,4 +1,4 @@
-"""`Translator`: records of an event file → rankzero's events, exactly and one by one."""
+"""`Translator`: translate records of an event file to rankzero's events, one by one."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Translator:
 
     Args:
         files: stores media.
-        report: gets what cannot be imported.
+        report: records what cannot be imported.
         name_of: returns the metric's name for a tag.
-        plugins: tag → the name of TensorBoard's plugin that it belongs to; is added to, since some writers name it
+        plugins: tag → the name of its plugin of TensorBoard; new tags are added, since some writers write the name
             only once.
-        known_params: the names of hyperparameters that are in a file beside, where nested ones are not flattened.
+        known_params: the names of hyperparameters that are known from a file, where nested ones are not flattened.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Translator:
 
 
 def _joined(media: Sequence[structs.Event]) -> Iterator[structs.Event]:
-    """Yield the media of a record that rankzero wrote: files of one key together, with their captions."""
+    """Yield the media of a record that rankzero wrote: the files of one key as one event, with their captions."""
     files = [each for each in media if isinstance(each, structs.Files)]
     if not files:
         yield from media
@@ -216,7 +216,11 @@ def _number(value: Summary.Value, plugin: str) -> float | None:
 
 
 def _checked(tensor: TensorProto) -> TensorProto:
-    """Return a tensor whose array fits into memory: one number may stand for many equal ones."""
+    """Return the tensor if its array fits into memory: one number may stand for many equal ones.
+
+    Raises:
+        ValueError: it is too large.
+    """
     if math.prod(each.size for each in tensor.tensor_shape.dim) > _LARGEST_TENSOR:
         raise ValueError("a tensor is too large")
     return tensor
@@ -245,7 +249,7 @@ def _whole(value: Any) -> Any:
 
 
 def _text(time: float, name: str, tensor: TensorProto, step: int) -> structs.Event:
-    """Return a text, or a table of texts: its columns are named by a first row in bold, as rankzero writes it."""
+    """Return a text or a table of texts. A first row in bold, as rankzero writes it, has the names of the columns."""
     cells = [text.decode(errors="replace") for text in tensor.string_val]
     width = tensor.tensor_shape.dim[-1].size if len(tensor.tensor_shape.dim) > 1 else 1
     rows = [cells[start : start + width] for start in range(0, len(cells), max(width, 1))]

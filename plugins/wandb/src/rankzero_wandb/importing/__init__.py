@@ -1,4 +1,4 @@
-"""Import runs of W&B's client; this module is imported whenever a run starts: it imports little."""
+"""Import runs of W&B's client. Every run imports this module, so it imports little."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @rankzero.hookimpl
 def rankzero_importers() -> dict[str, type[Importer]]:
-    """Return the importer of what W&B's client left on disk."""
+    """Return the importer of the runs that W&B's client left on disk."""
     from rankzero_wandb.importing.importer import WandbImporter
 
     return {"wandb": WandbImporter}

@@ -1,4 +1,4 @@
-"""Translate artifacts: their files, as far as they lie on disk."""
+"""Translate artifacts whose files are on disk."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rankzero_wandb.importing.files import RunFiles, artifact_file
 
 
 def artifact_events(artifact: Any, time: float, files: RunFiles, report: Report, is_ours: bool) -> Iterator[Event]:
-    """Yield the event of an artifact, which is a directory.
+    """Yield the event of an artifact.
 
     Args:
         artifact: the client's record.
         time: the time of the event.
         files: the files of the run.
-        report: gets the files that cannot be taken.
-        is_ours: whether rankzero's logger wrote it, which makes an artifact of each file and checkpoint.
+        report: records the files that cannot be imported.
+        is_ours: whether rankzero's logger wrote it; the logger makes an artifact for each file and checkpoint.
     """
     stored, references = {}, {}
     for entry in artifact.manifest.contents:
@@ -39,7 +39,7 @@ def artifact_events(artifact: Any, time: float, files: RunFiles, report: Report,
         metadata["references"] = references
         if not stored:
             stored["references.json"] = files.store.put_bytes((json.dumps(references).encode(), ".json"))
-    aliases = [alias for alias in artifact.aliases if alias != "latest"]  # which W&B gives to each
+    aliases = [alias for alias in artifact.aliases if alias != "latest"]  # each artifact in W&B has it
     if not stored:
         return
     path = next(iter(stored.values())).path if is_ours and len(stored) == 1 else files.store.put_directory(stored)

@@ -1,4 +1,4 @@
-"""The files of a run: those in its directory, and those that its artifacts name."""
+"""Store the files of a run: those in its directory, and those of its artifacts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunFiles:
     Args:
         directory: the directory of W&B's client, with ``files/`` in it.
         store: where files are stored.
-        report: gets what cannot be stored.
+        report: records what cannot be stored.
         follow_links: whether links may lead out of ``directory``.
     """
 
@@ -49,7 +49,7 @@ class RunFiles:
         except UnsafePathError:
             target = os.path.realpath(self._directory / name)
             raise UnsafePathError(
-                f"it is a link to {target}, out of the run's directory; take such files with -o follow_links=true"
+                f"it is a link to {target}, outside the run's directory; import such files with -o follow_links=true"
             ) from None
 
     def put(self, items: Iterable[tuple[str, Any]], what: str) -> list[MediaFile]:
@@ -68,7 +68,7 @@ class RunFiles:
         return read_json(self.path(name))
 
     def leave_out(self, what: str, error: Exception) -> None:
-        """Report something whose file cannot be stored."""
+        """Report that a file cannot be stored."""
         reason = getattr(error, "strerror", None)
         self._report.leave_out(what, f"{getattr(error, 'filename', None)}: {reason}" if reason else f"{error}")
 
@@ -80,15 +80,15 @@ def read_json(path: Path) -> Any:
 
 
 def artifact_file(entry: Any) -> Path:
-    """Return the file of an artifact: where the client staged it, or in the client's cache.
+    """Return the path of an artifact's file: where the client staged it, or in the client's cache.
 
-    It may lie anywhere, so it must have the content that the log states.
+    The log may name any path, so the content of the file is checked.
 
     Raises:
-        FileNotFoundError: no such file has this content.
+        FileNotFoundError: no such file has the logged content.
     """
     digest = base64.b64decode(entry.digest)
-    for path in _places(entry.local_path, digest.hex()):
+    for path in _candidates(entry.local_path, digest.hex()):
         try:
             with open_regular(path) as file:
                 md5 = hashlib.md5(usedforsecurity=False)
@@ -101,7 +101,7 @@ def artifact_file(entry: Any) -> Path:
     raise FileNotFoundError("the file was uploaded, or has changed or been deleted since it was logged")
 
 
-def _places(local: str, digest: str) -> Iterator[Path]:
+def _candidates(local: str, digest: str) -> Iterator[Path]:
     from wandb.env import get_cache_dir
 
     if local:

@@ -17,8 +17,8 @@ class WandbImporter(Importer):
     """Imports runs that W&B's client logged, offline or online.
 
     Args:
-        follow_links: also take files out of a run's directory to which links in it lead, as ``wandb.save`` makes them.
-            Only for runs of your own.
+        follow_links: also import files outside a run's directory to which links in it point, as ``wandb.save`` creates
+            them. Use it only for your own runs.
     """
 
     summary: ClassVar[str] = "wandb/offline-run-* and wandb/run-* directories (run-ID.wandb)"

@@ -1,4 +1,4 @@
-"""Translate media in the history: a dictionary with ``_type`` and the paths of files."""
+"""Translate the media in the history: dictionaries with ``_type`` and the paths of files."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _PLOT = """<!DOCTYPE html>
 """
 
 Artifacts = Mapping[str, Mapping[str, Any]]
-"""The client's id of an artifact → path in it → where the file lies."""
+"""The client's id of an artifact → path in the artifact → path on disk."""
 
 
 def media_events(
     name: str, value: Mapping[str, Any], time: float, step: int | None, files: RunFiles, tables: Artifacts
 ) -> Iterator[Event]:
-    """Yield the events of media logged under a name; what is unknown becomes an artifact, or a text.
+    """Yield the events of logged media; an unknown type becomes an artifact or a text.
 
     Raises:
         OSError: a file cannot be read.
@@ -85,7 +85,7 @@ def _artifacts(name: str, kind: str, stored: list[MediaFile], time: float, step:
 
 
 def _items(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the paths and captions of one file, or of several."""
+    """Return the path and caption of each file."""
     if isinstance(path := value.get("path"), str):
         return [(path, value.get("caption"))]
     lists = [each for each in value.values() if isinstance(each, list)]
@@ -108,7 +108,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _attached(value: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
-    """Return name → file of the masks or boxes of each image."""
+    """Return the masks or boxes of each image, as name → file."""
     found = [value[kind]] if kind in value else _list(value.get(f"all_{kind}"))
     return [each if isinstance(each, dict) else {} for each in found]
 
@@ -137,14 +137,14 @@ def _histogram(value: Mapping[str, Any]) -> Histogram:
     if isinstance(packed, dict) and isinstance(counts, list):
         edges = [packed["min"] + packed["size"] * index for index in range(len(counts) + 1)]
     if not (isinstance(counts, list) and isinstance(edges, list) and len(edges) == len(counts) + 1):
-        raise ValueError("it is not a histogram with one more edge than counts")
+        raise ValueError("the histogram does not have one more edge than counts")
     if not all(isinstance(each, int | float) and math.isfinite(each) for each in (*counts, *edges)):
         raise ValueError("the histogram has bins that are not finite numbers")
     return Histogram(counts, [float(edge) for edge in edges])
 
 
 def _objects(name: str, value: Mapping[str, Any], time: float, step: int | None, files: RunFiles) -> Iterator[Event]:
-    """Yield point clouds as such, and other objects in space as artifacts."""
+    """Yield an event of all point clouds, and other 3D objects as artifacts."""
     clouds = []
     for path, caption in _items(value):
         try:
@@ -161,7 +161,7 @@ def _objects(name: str, value: Mapping[str, Any], time: float, step: int | None,
 
 
 def _table(value: Mapping[str, Any], files: RunFiles, tables: Artifacts) -> MediaFile:
-    """Store a table. The client writes it twice: without media, and without NaN as an artifact, which has all rows."""
+    """Store a table. The client writes a file without media, and an artifact that has all rows but no NaN."""
     client_id, _, path = str(value.get("artifact_path", "")).removeprefix("wandb-client-artifact://").partition("/")
     inner = tables.get(client_id, {})
     try:

@@ -29,19 +29,19 @@ class RecordLog:
         self.path = path
         self.size = path.stat().st_size
         self.end = len(MAGIC)
-        """The offset behind the last record that was read."""
+        """The offset after the last record that was read."""
         self.is_damaged = False
-        """Whether something before the next record is damaged; for the reader to reset."""
+        """Whether data before the next record is damaged; the reader resets it."""
         self.is_torn = False
         """Whether the log ends in the middle of a record."""
 
     @property
     def name(self) -> str:
-        """The name of the process's directory, which has the time of its start."""
+        """The name of the process's directory, which contains the time of its start."""
         return self.path.parent.name
 
     def tail(self) -> int:
-        """Return an offset near the end, from which records can be read."""
+        """Return an offset near the end at which reading can begin."""
         return max(len(MAGIC), (self.size // _BLOCK - 1) * _BLOCK)
 
     def records(self, start: int, on_progress: Callable[[int], None] = lambda size: None) -> Iterator[bytes]:
@@ -61,7 +61,7 @@ class RecordLog:
         self.is_torn |= bool(parts)
 
     def _fragments(self, start: int, on_progress: Callable[[int], None]) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (offset of the end, kind, content) of each fragment; the kind 0 where some are damaged."""
+        """Yield (offset of the end, kind, content) of each fragment; the kind 0 stands for damaged fragments."""
         block = start - start % _BLOCK
         at = start - block
         with open_regular(self.path) as file:

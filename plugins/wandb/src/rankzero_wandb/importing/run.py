@@ -1,4 +1,4 @@
-"""Import a run from the logs of W&B's client: one for each process that wrote the run."""
+"""Import a run from the logs of W&B's client: one log for each process of the run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rankzero_wandb.importing.record_log import MAGIC, RecordLog
 from rankzero_wandb.importing.translator import State, Translator, decode, seconds, valid_time
 from rankzero_wandb.opening import MARK
 
-_MOST_DESCRIPTION = 1 << 18  # bytes at the beginning of a log, in which the run is described
+_MOST_DESCRIPTION = 1 << 18  # bytes at the beginning of a log that are searched for the description of the run
 _INTERRUPTED = 255
 _ID = re.compile(r"run-(.+)\.wandb")
 
 
 class LoggedRun(FoundRun):
-    """A run that was logged by one or more processes, one after the other.
+    """A run that one or more processes logged, one after the other.
 
     Args:
         run_id: W&B's id of the run.
@@ -76,7 +76,7 @@ class LoggedRun(FoundRun):
         return self._found[0].environment_in(files)
 
     def events(self, files: MediaStore, report: Report) -> Iterator[Event]:
-        described = () if self._state.ends else self._found[0].run.tags  # those of an import stay as they are
+        described = () if self._state.ends else self._found[0].run.tags  # the run keeps the tags of the first import
         translator = Translator(self._state, report, described)
         for log in self._logs:
             translator.files = RunFiles(log.path.parent, files, report, self._follow_links)
@@ -108,7 +108,7 @@ class LoggedRun(FoundRun):
 
 
 class Description:
-    """What a log says of its run: at the beginning of the log, or, as of its end, in the last records."""
+    """The description of a run, from the first and the last records of a log."""
 
     def __init__(self, log: RecordLog) -> None:
         self.run = RunRecord()
@@ -146,7 +146,7 @@ class Description:
 
     @property
     def started(self) -> float:
-        """The start of the run; a run of rankzero is opened by its courier, later."""
+        """When the run started, Unix time in seconds; rankzero's courier opens a run later than it started."""
         return valid_time(self._mark.get("started")) if self._mark else self.opened
 
     @property
@@ -156,12 +156,12 @@ class Description:
 
     @property
     def _mark(self) -> dict[str, Any]:
-        """What rankzero keeps in the config of its runs; empty for other runs."""
+        """The data that rankzero's logger adds to the config of its runs; empty for other runs."""
         marks = [decode(item.value_json) for item in self.run.config.update if item.key == MARK]
         return marks[0] if marks and isinstance(marks[0], dict) else {}
 
     def environment_in(self, store: MediaStore) -> Environment | None:
-        """Return the environment of the process, and store the files that belong to it."""
+        """Return the environment of the process, and store its files."""
         known = self._environment
         if not known.python:
             return None

@@ -23,13 +23,14 @@ from rankzero_wandb.importing.files import RunFiles, artifact_file
 from rankzero_wandb.importing.media import media_events
 from rankzero_wandb.opening import MARK, STEP
 
-_SPECIAL = {**NON_FINITE, "-0": -0.0}  # a decoder reads the int 0
+_SPECIAL = {**NON_FINITE, "-0": -0.0}  # JSON decoders return the int 0
 _INVALID = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OSError, msgspec.MsgspecError)
-"""Raised by records that no client writes."""
+"""The exceptions that invalid records raise."""
 _OF_CLIENT = ("_runtime", "_step", "_timestamp", "_wandb")
 _STDOUT, _OTHER = 1, 0  # numbers of W&B's enumerations
 _NOT_SAVED = re.compile(r"media/|code/|requirements\.txt|wandb-metadata\.json|diff\.patch|.*\.tfevents\.")
-"""Paths of files that the user did not save: rows have media and TensorBoard's values, the rest is the environment."""
+"""Paths of files that the user did not save: media and TensorBoard's files, which are in the history, and files of the
+environment."""
 _MOST_TABLES = 100
 _LONG = 100  # characters
 _ALERT_LEVELS = ("INFO", "WARN", "ERROR")
@@ -38,7 +39,7 @@ _TABLES = ("run_table", "wandb-run-incremental-table")
 
 
 class State(msgspec.Struct, omit_defaults=True):
-    """What has been read of a run, so that the next import continues there."""
+    """The imported part of a run, after which the next import continues."""
 
     ends: dict[str, int] = {}
     """Log → the offset at which the next record begins."""
@@ -50,29 +51,29 @@ class State(msgspec.Struct, omit_defaults=True):
     history: dict[str, str | None] = {}
     """Name → last value, in JSON; None for long values and for nested ones."""
     summary: dict[str, str] = {}
-    """Summaries that the user set → value, in JSON."""
+    """Name of a summary that the user set → value, in JSON."""
     is_ours: bool = False
     """Whether rankzero's logger wrote the run."""
 
 
 class _Undecoded(str):
-    """A value in JSON: of a summary that the next record probably replaces."""
+    """A summary in JSON. It is decoded at the end, because the next record probably replaces it."""
 
 
 class Translator:
-    """Translates records one after the other.
+    """Translates records to events.
 
     Args:
-        state: what has been read before; updated by `finish`.
-        report: gets what cannot be imported.
-        described: the tags that the run gets anyway.
+        state: the part that has been imported; updated by `finish`.
+        report: records what cannot be imported.
+        described: the tags in the header of the run.
     """
 
     def __init__(self, state: State, report: Report, described: Iterable[str]) -> None:
         self.files: RunFiles
         """The files of the process whose records are translated."""
         self.is_damaged = False
-        """Whether records are missing, so that the last values of the history are not known."""
+        """Whether records are missing, so that the last values of the history are unknown."""
         self._state = state
         self._report = report
         self._tags = dict.fromkeys([*state.tags, *described])
@@ -108,7 +109,7 @@ class Translator:
         yield from self._valid(f"a record of the type {kind}", translate(getattr(record, kind)))
 
     def _valid(self, what: str, events: Iterable[Event]) -> Iterator[Event]:
-        """Yield the events until one cannot be read from a journal again, or the data is invalid."""
+        """Yield the events up to the first invalid one, and report it."""
         try:
             for event in events:
                 if event.__class__ is not Metrics:  # which has only names and numbers
@@ -118,7 +119,7 @@ class Translator:
             self._report.leave_out(what, f"it is invalid: {error}")
 
     def finish(self) -> Iterator[Event]:
-        """Yield what is complete only at the end, and update the state."""
+        """Yield the events that are complete only at the end, and update the state."""
         yield from self._valid("the console", self._console.partial())
         yield from self._valid("the summary", self._set_summaries())
         self._state.tags = list(self._tags)
@@ -148,7 +149,7 @@ class Translator:
             if keys[0] == MARK:
                 self._state.is_ours = True
             elif keys[:2] == ["_wandb", "visualize"]:
-                reason = "rankzero has no charts of the user's own; their data is imported as a table"
+                reason = "rankzero has no custom charts; the data of this one is imported as a table"
                 self._report.leave_out(f"the chart {'.'.join(keys[2:])}", reason)
             elif keys[0] != "_wandb":
                 name, value = ".".join(keys), decode(item.value_json)
@@ -191,7 +192,7 @@ class Translator:
         time = self._note_time(row.pop("_timestamp", None))
         row.pop("_runtime", None)
         step = row.pop("_step", history.step.num)
-        yield from self._values(row, time, row.pop(STEP, step))  # the step of Lightning's logger, and of rankzero's
+        yield from self._values(row, time, row.pop(STEP, step))  # where Lightning's and rankzero's loggers put the step
 
     def _values(self, values: Mapping[str, Any], time: float, step: Any) -> Iterator[Event]:
         """Yield one event with all numbers in nested values, and one for each other value."""
@@ -321,7 +322,7 @@ def decode(text: str) -> Any:
 
 
 def _typed(item: Any) -> Any:
-    """Return a value that the client wrote without JSON."""
+    """Return a value that the client did not write as JSON."""
     kind = item.WhichOneof("value")
     if kind in (None, "none"):
         return None

@@ -32,6 +32,6 @@ class Diary(FoundRun):
     def events(self, files, report):
         for day, line in enumerate(self.lines, 1):
             if line == "secret":
-                report.leave_out(f"day {day}", "it is nobody's business")
+                report.leave_out(f"day {day}", "it is private")
             else:
                 yield Text(float(day), "diary", ["value"], [[line]], day)
