@@ -20,13 +20,12 @@ from reader.page.scenes import (
     read_for_page,
     rows,
     write_full_run,
-    write_rewound_run,
     write_run,
 )
 
 import rankzero
 from rankzero.cli.app import main
-from rankzero.events.structs import Graph, Metrics, Pointcloud
+from rankzero.events.structs import Graph, Metrics, Pointcloud, Rewind
 from rankzero.media.store import MediaStore
 from rankzero.reader.page.html import write_page
 from rankzero.reader.page.notebook import as_html
@@ -136,8 +135,11 @@ def test_thin_curves_keep_every_extreme_and_every_gap(values, most):
     assert curve.step == sorted(set(curve.step))
 
 
-def test_points_that_a_rewind_superseded_are_a_line_of_their_own(write, tmp_path):
-    (survived, cut) = unpack(write(write_rewound_run(tmp_path))["m0"])
+@pytest.mark.parametrize("clock", [60, -60])  # seconds that it jumps at the rewind
+def test_points_that_a_rewind_superseded_are_a_line_of_their_own(write, tmp_path, clock):
+    first = [Metrics(BEGAN + step, step, {"train/loss": 100.0 - step}) for step in range(80)]
+    later = [Metrics(BEGAN + clock + step, step, {"train/loss": 50.0 - step}) for step in range(41, 60)]
+    (survived, cut) = unpack(write(write_run(tmp_path, *first, Rewind(BEGAN + 79 + clock, 40), *later))["m0"])
     assert (survived[1], survived[2].step) == (False, [*range(60)])
     assert (cut[1], cut[2].step) == (True, [*range(41, 80)])
 

@@ -77,7 +77,7 @@ class PendingEvents:
 
     def _as_delivered(self, item: Item) -> Item:
         line, event = item
-        return Item(line, Superseded(event.time)) if is_superseded(line, event, self._rewinds) else item
+        return Item(line, Superseded(event.time)) if is_superseded(line.end, event, self._rewinds) else item
 
     def get(self, number: int) -> Item | None:
         """Return the item at an index, reading more lines if necessary; None if there are too few."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import msgspec
 
 from rankzero.events.structs import AnyEvent, Event, MediaEvent, Metrics, Params, Rewind, decode, decode_after_fragment
 from rankzero.journal.opening import stat_journal
-from rankzero.journal.tail import Line, complete_lines, read_events
+from rankzero.journal.tail import Line, chunks_of_lines, complete_lines, read_events, split_lines
 
 _REWIND = b'"rewind"'
 _STEP = re.compile(rb'"step":(\d+)')  # also of what is nested: a rewind too many supersedes nothing
@@ -20,16 +20,18 @@ _NEWEST = 1 << 24  # bytes
 
 def read_rewinds(path: Path, offset: int = 0, end: int | None = None) -> dict[int, Rewind]:
     """Return end of the line → event of each rewind between two byte offsets of a journal, by default all."""
-    found = {}
-    for chunk in complete_lines(path, end, offset):
-        if _REWIND in chunk:
-            line_end = offset
-            for line in chunk.removesuffix(b"\n").split(b"\n"):
-                line_end += len(line) + 1
-                if _REWIND in line and isinstance(event := _decode(line), Rewind):
-                    found[line_end] = event
-        offset += len(chunk)
-    return found
+    return find_rewinds(chunks_of_lines(path, end, offset))
+
+
+def find_rewinds(chunks: Iterable[tuple[int, bytes]]) -> dict[int, Rewind]:
+    """Return the same as `read_rewinds` of chunks of lines, given with their byte offsets."""
+    return {
+        end: event
+        for offset, chunk in chunks
+        if _REWIND in chunk
+        for end, line in split_lines(offset, chunk)
+        if _REWIND in line and isinstance(event := _decode(line), Rewind)
+    }
 
 
 def has_later_steps(path: Path, step: int) -> bool:
@@ -46,9 +48,12 @@ def _decode(line: bytes) -> AnyEvent | None:
         return decode_after_fragment(line)
 
 
-def is_superseded(line: Line, event: Event, rewinds: Mapping[int, Rewind]) -> bool:
-    """Return whether one of the rewinds, which are given as `read_rewinds` does, supersedes the event of a line."""
-    return any(line.end < end and rewind.supersedes(event) for end, rewind in rewinds.items())
+def is_superseded(line_end: int, event: Event, rewinds: Mapping[int, Rewind]) -> bool:
+    """Return whether one of the rewinds, which are given as `read_rewinds` does, supersedes the event of a line.
+
+    Only the places of lines in the journal count, because clocks are set back.
+    """
+    return any(line_end < end and rewind.supersedes(event) for end, rewind in rewinds.items())
 
 
 def read_rows(path: Path, first: int, end: int) -> Iterator[tuple[Line, AnyEvent]]:
@@ -58,7 +63,7 @@ def read_rows(path: Path, first: int, end: int) -> Iterator[tuple[Line, AnyEvent
     """
     rewinds = read_rewinds(path)
     for line, event in read_events(path):
-        if not first <= line.number < end or is_superseded(line, event, rewinds):
+        if not first <= line.number < end or is_superseded(line.end, event, rewinds):
             continue
         if isinstance(event, Metrics | MediaEvent):
             yield line, event
@@ -70,6 +75,11 @@ def rewind_limits(path: Path, end: int | None = None) -> list[int]:
     """Return for each rewind in a journal, up to the offset ``end``, the last step that survives it and later ones."""
     steps = [rewind.step for rewind in read_rewinds(path, end=end).values()]
     return [*accumulate(reversed(steps), min)][::-1]
+
+
+def superseded(rows: list[Metrics], limits: Sequence[int]) -> list[Metrics]:
+    """Return the rows that `surviving` leaves out."""
+    return [row for row in rows if row.step is not None and row.step > limits[0]] if limits else []
 
 
 def surviving(rows: list[Metrics], limits: Sequence[int]) -> list[Metrics]:

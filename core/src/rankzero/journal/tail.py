@@ -111,6 +111,11 @@ def complete_lines(path: Path, end: int | None = None, start: int = 0) -> Iterat
 
     An incomplete last line is left out.
     """
+    return (chunk for _, chunk in chunks_of_lines(path, end, start))
+
+
+def chunks_of_lines(path: Path, end: int | None = None, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield the same as `complete_lines`, each chunk with its byte offset."""
     with open_journal(path) as file:
         left = (stat_journal(path).st_size if end is None else end) - start
         file.seek(start)
@@ -121,7 +126,15 @@ def complete_lines(path: Path, end: int | None = None, start: int = 0) -> Iterat
             complete = data.rfind(b"\n") + 1
             rest = data[complete:]
             if complete:
-                yield data[:complete]
+                yield start, data[:complete]
+                start += complete
+
+
+def split_lines(offset: int, chunk: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a chunk of complete lines, each with the byte offset of the next one."""
+    for line in chunk.removesuffix(b"\n").split(b"\n"):
+        offset += len(line) + 1
+        yield offset, line
 
 
 def count_damaged(path: Path) -> int:

@@ -6,7 +6,7 @@ from the journals while DuckDB scans them, so that a query which does not name t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import ConfigError
-from rankzero.events.structs import MEDIA_EVENTS
+from rankzero.events.structs import MEDIA_EVENTS, Rewind, decode
+from rankzero.journal.rewinds import find_rewinds, is_superseded
+from rankzero.journal.tail import split_lines
 from rankzero.reader.exporting.arrow import as_stream, point_schema, point_tables, run_table
 from rankzero.reader.exporting.base import RunReader, fitting
 from rankzero.reader.frames import import_or_explain
@@ -151,26 +153,20 @@ def _events(pa: Any, runs: Sequence[RunSummary]) -> Iterator[Any]:
     for run in runs:
         key = {"project": run.info.project, "run": run.info.id}
         index = index_run(run.dir)
-        with_rewinds = (chunk for chunk in index.other_lines() if b'"rewind"' in chunk)
-        rewinds = [event for chunk in with_rewinds for event in _events_in(chunk) if event["type"] == "rewind"]
-        for chunk in index.other_lines():
-            rows += [key | event for event in _events_in(chunk) if not _is_superseded(event, rewinds)]
+        rewinds = find_rewinds(index.other_lines())
+        for offset, chunk in index.other_lines():
+            rows += [key | event for event in _events_in(offset, chunk, rewinds)]
             if len(rows) >= _EVENTS_AT_ONCE:
                 yield pa.Table.from_pylist(rows, _event_schema(pa))
                 rows = []
     yield pa.Table.from_pylist(rows, _event_schema(pa))
 
 
-def _events_in(lines: bytes) -> Iterator[dict[str, Any]]:
-    """Yield the events in lines of a journal, without metrics and damaged lines."""
-    for line in lines.split(b"\n"):
+def _events_in(offset: int, chunk: bytes, rewinds: Mapping[int, Rewind]) -> Iterator[dict[str, Any]]:
+    """Yield the events in lines of a journal, without metrics, damaged lines, and what a rewind superseded."""
+    for end, line in split_lines(offset, chunk):
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
             event, text = _decode_event(line), line.decode()
-            if event.type != "metrics":
+            is_gone = rewinds and event.type in MEDIA_EVENTS and is_superseded(end, decode(line), rewinds)
+            if event.type != "metrics" and not is_gone:
                 yield {"type": event.type, "time": event.time, "step": fitting(event.step), "event": text}
-
-
-def _is_superseded(event: dict[str, Any], rewinds: Sequence[dict[str, Any]]) -> bool:
-    """Return whether a run was rewound, after it had logged an event, to a step before that of the event."""
-    step = event["step"] if event["type"] in MEDIA_EVENTS else None
-    return step is not None and any(event["time"] <= each["time"] and step > each["step"] for each in rewinds)

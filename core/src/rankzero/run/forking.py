@@ -37,7 +37,8 @@ def forked_lines(source: Path, step: int, run_dir: Path) -> Iterator[bytes]:
     for line, event in read_events(journal):
         if isinstance(event, Metrics) and are_system_metrics(event.step, event.values):
             continue  # measured while the other run was open
-        if isinstance(event, Metrics | MediaEvent | Params | DefineMetric) and not is_superseded(line, event, rewinds):
+        is_copied = isinstance(event, Metrics | MediaEvent | Params | DefineMetric)
+        if is_copied and not is_superseded(line.end, event, rewinds):
             try:
                 if isinstance(event, MediaEvent):
                     _take_files(event, source, run_dir)

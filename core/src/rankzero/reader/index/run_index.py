@@ -14,7 +14,7 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Rewind, Start, Tags
 from rankzero.journal.opening import JournalStat, stat_journal
 from rankzero.journal.rewinds import rewind_limits, surviving
-from rankzero.journal.tail import complete_lines
+from rankzero.journal.tail import chunks_of_lines, complete_lines, split_lines
 from rankzero.reader.index.curves import Curves, as_bytes
 from rankzero.reader.index.files import SavedIndex, load_index, load_summary, save
 from rankzero.reader.index.summary import JournalState, MetricSummary, RunSummary, as_step
@@ -82,7 +82,7 @@ class RunIndex:
         """Return everything but the metrics, as `read_run` does; only those lines of the journal are read."""
         so_far = self._as_read()
         reader = JournalReader(self._journal, run=RunData(self.dir, RunInfo("", "", "", "")))
-        for chunk in self.other_lines():
+        for _, chunk in self.other_lines():
             for part in reader.take(chunk):
                 if isinstance(part, Rewind):
                     reader.rewind(part.step)
@@ -90,10 +90,13 @@ class RunIndex:
         run.lines, run.updated, run.paused = so_far.lines, so_far.updated, so_far.paused
         return run
 
-    def other_lines(self) -> Iterator[bytes]:
-        """Yield the lines of the journal that are not metrics, many together; some may be damaged."""
+    def other_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the lines of the journal that are not metrics, many together, with their byte offset.
+
+        Some may be damaged.
+        """
         for start, end in zip(self._spans[::2], self._spans[1::2], strict=True):
-            yield from complete_lines(self._journal, end, start)
+            yield from chunks_of_lines(self._journal, end, start)
 
     def update(self) -> bool:
         """Read what the journal has grown by, or all of it if it was changed; return whether anything is new.
@@ -157,8 +160,7 @@ class RunIndex:
 
     def _note_others_in(self, chunk: bytes, offset: int) -> None:
         """Note where the lines of a chunk are that are not metrics."""
-        for line in chunk.removesuffix(b"\n").split(b"\n"):
-            end = offset + len(line) + 1
+        for end, line in split_lines(offset, chunk):
             if not line.startswith(_METRICS):
                 self._note_others(offset, end)
             offset = end

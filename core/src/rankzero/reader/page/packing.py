@@ -7,7 +7,7 @@ import json
 import math
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from operator import sub
 from typing import Any, NamedTuple, Protocol
 
@@ -38,10 +38,6 @@ class Curve(NamedTuple):
     epoch: list[float]
     """NaN where unknown; empty if no point has an epoch."""
     value: list[float]
-
-    def only(self, kept: Sequence[bool]) -> Curve:
-        """Return the points that are to be kept."""
-        return Curve(*([each for each, keep in zip(column, kept, strict=False) if keep] for column in self))
 
 
 def thin(points: Points, most: int) -> Curve:

@@ -11,12 +11,17 @@ from typing import Any
 
 import msgspec
 
+from rankzero.events.structs import Rewind
+from rankzero.journal.opening import stat_journal
+from rankzero.journal.rewinds import rewind_limits, superseded
 from rankzero.messages import reason
 from rankzero.reader.index.summary import MetricSummary, goal_of
 from rankzero.reader.page.contents import Files, details, media_keys, read_media
 from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
-from rankzero.reader.run_data import RunData, read_run
+from rankzero.reader.run_data import JournalReader, RunData
+from rankzero.reader.series import SeriesCollector
 from rankzero.rundir.finding import delivered
+from rankzero.rundir.layout import JOURNAL
 from rankzero.values import flatten, to_jsonable
 
 _MOST_POINTS = 1_000_000  # on a page; they take about 7 MB
@@ -32,8 +37,8 @@ class PageRun:
     curves: Mapping[str, Points]
     summaries: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Metric → `summarize`, if the curves are not all of its points."""
-    rewound: Mapping[str, Points] = field(default_factory=dict)
-    """All points, also those that rewinds have superseded, if the run was rewound."""
+    superseded: Mapping[str, Points] = field(default_factory=dict)
+    """The points that rewinds have superseded."""
 
 
 def summarize(points: Points) -> list[Any]:
@@ -54,8 +59,20 @@ def summary_row(each: MetricSummary) -> list[Any]:
 def page_run(data: RunData, curves: Mapping[str, Points], summaries: Mapping[str, MetricSummary]) -> PageRun:
     """Return a run whose metrics are known by an index only."""
     rows = {name: summary_row(each) for name, each in summaries.items()}
-    rewound = read_run(data.dir, keep_rewound=True).metrics if data.rewinds else {}
-    return PageRun(data, curves, rows, rewound)
+    return PageRun(data, curves, rows, _superseded(data.dir / JOURNAL) if data.rewinds else {})
+
+
+def _superseded(journal: Path) -> Mapping[str, Points]:
+    """Return the points of a journal that rewinds have superseded."""
+    size = stat_journal(journal).st_size
+    limits = rewind_limits(journal, size)
+    collector = SeriesCollector()
+    for part in JournalReader(journal, (), size).read():
+        if isinstance(part, Rewind):
+            limits = limits[1:]
+        else:
+            collector.add(superseded(part, limits))
+    return collector.finish()
 
 
 class Page:
@@ -138,18 +155,11 @@ def run_entry(run: PageRun) -> dict[str, Any]:
 
 
 def _lines(run: PageRun, name: str, most: int) -> Iterator[tuple[bool, Curve]]:
-    """Yield the surviving curve of a metric and, if the run was rewound, the points that were superseded."""
+    """Yield the surviving curve of a metric, and the points that rewinds have superseded, if there are some."""
     if name in run.curves:
         yield False, thin(run.curves[name], most)
-    if name in run.rewound:
-        rewinds = run.contents.rewinds
-        all_points = thin(run.rewound[name], len(run.rewound[name].value))
-        cut = [
-            any(each.time >= time and step > each.step for each in rewinds)
-            for time, step in zip(all_points.time, all_points.step, strict=True)
-        ]
-        if any(cut):
-            yield True, all_points.only(cut)
+    if name in run.superseded:
+        yield True, thin(run.superseded[name], most)
 
 
 def _param(value: Any) -> Any:
