@@ -367,6 +367,11 @@ def test_last_step_looks_past_other_events_and_long_ones(path):
     assert last_step(path) == 4
 
 
+def test_last_step_behind_a_fragment(path):
+    path.write_bytes(encode(ROWS[0]) + b'{"type":"metr' + encode(ROWS[3]))
+    assert last_step(path) == 3
+
+
 def test_the_last_step_of_a_run_that_was_rewound(path):
     assert last_step(write(path, [*ROWS, Rewind(0.0, 1), Tags(0.0, [])])) == 1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
 from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
-from rankzero.events.run_info import SYSTEM, RunInfo
+from rankzero.events.run_info import SYSTEM
 from rankzero.messages import reason
 
 if TYPE_CHECKING:
@@ -103,12 +102,14 @@ def _parts(
 
 
 def _heading(data: RunData) -> Iterator[str]:
+    from rankzero.rundir.finding import name_of
+
     info, style = data.info, STATUS_STYLES.get(data.status, "red")
     status = f"[{style}]{terminal.escape(data.status)}[/]"
     yield f"[bold]{terminal.escape(info.name)}[/] · {terminal.escape(info.project)} · {status}"
     labels = [
         f"group {info.group}" if info.group is not None else "",
-        f"part of {_name_of(info.parent, info)}" if info.parent is not None else "",
+        f"part of {name_of(info.parent, Path(info.runs_dir))}" if info.parent is not None else "",
         ", ".join(data.tags),
     ]
     facts = [terminal.when(data.started), terminal.duration(data.took), *filter(None, labels)]
@@ -122,26 +123,14 @@ def _heading(data: RunData) -> Iterator[str]:
         yield terminal.escape(info.notes)
 
 
-def _name_of(run_id: str, info: RunInfo) -> str:
-    """Return the name of another run; its id, if it is not in the same directory of runs."""
-    from rankzero.errors import RankzeroError
-    from rankzero.journal.tail import read_start
-    from rankzero.rundir.finding import find_runs
-    from rankzero.rundir.layout import JOURNAL
-
-    for run_dir in find_runs(Path(info.runs_dir)):
-        if run_dir.name == run_id:
-            with suppress(RankzeroError, OSError):
-                if start := read_start(run_dir / JOURNAL):
-                    return start.run.name
-    return run_id
-
-
 def _history(data: RunData) -> Iterator[str]:
     """Yield what the run began with, and what happened to it after its first start."""
+    from rankzero.rundir.finding import name_of
+
     match data.params.get("forked_from"):
         case {"run": str(source), "step": int(step)}:
-            yield f"forked from {terminal.escape(_name_of(source, data.info))} at step {terminal.number(step)}"
+            name = name_of(source, Path(data.info.runs_dir))
+            yield f"forked from {terminal.escape(name)} at step {terminal.number(step)}"
     if resumed := [each.time for each in data.starts if each.resumed]:
         paused = f" after a pause of {terminal.duration(data.paused)}" if len(resumed) == 1 else ""
         yield _last("resumed", f"at {terminal.when(resumed[-1])}{paused}", len(resumed))

@@ -168,14 +168,12 @@ def _compare(run_dir: Path, logger: PreparedLogger) -> _Verified:
 
 
 def _as_json(job: SyncJob, verified: _Verified | None) -> dict[str, Any]:
-    from rankzero.rundir.finding import events_behind
-
     return {
         "run": job.run_name,
         "dir": str(job.run_dir),
         "logger": job.key,
         "events": job.position.line,
-        "behind": events_behind(job.run_dir, job.position),
+        "behind": job.events_behind,
         "problem": job.shortfall,
         "rejected": job.position.rejected,
         "view": job.position.view,
@@ -243,11 +241,9 @@ def poll(job: SyncJob, bars: Any, task: Any) -> bool:
 
 def _report(job: SyncJob, lines_before: int, hint: str) -> None:
     """Print how a sync job ended."""
-    from rankzero.rundir.finding import events_behind
-
     why, rejection = job.shortfall, job.rejection
     if why:
-        behind = terminal.counted(events_behind(job.run_dir, job.position), "event")
+        behind = terminal.counted(job.events_behind, "event")
         terminal.say(f"{job.title}: {behind} not delivered: {reason(why)}", err=True)
     if rejection:
         terminal.say(f"{job.run_name}: {rejection}", err=True)

@@ -23,7 +23,7 @@ from rankzero.files.writing import lock_permissions
 from rankzero.journal.tail import count_damaged, read_start
 from rankzero.loggers.base import Logger
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
-from rankzero.rundir.finding import Delivered, complete_size, delivered, find_run
+from rankzero.rundir.finding import Delivered, complete_size, delivered, events_behind, find_run
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import (
     Position,
@@ -201,6 +201,11 @@ class SyncJob:
         """The current position."""
         position = self.position
         return Delivered(position, max(0, self.target - position.offset))
+
+    @property
+    def events_behind(self) -> int:
+        """The number of events that are not delivered yet."""
+        return events_behind(self.run_dir, self.position)
 
     def poll(self) -> bool:
         """Start the courier if no other serves the logger, stop it if it hangs; return whether the job is done."""

@@ -181,7 +181,7 @@ def last_step(path: Path) -> int:
             lines = file.read(span).split(b"\n")
         # The first piece may be the end of a line; the last one follows the last newline.
         for data in reversed(lines[1 if start else 0 : -1]):
-            if data.startswith(_WITH_STEP):
+            if any(beginning in data for beginning in _WITH_STEP):  # perhaps behind a fragment
                 event = Line(0, 0, data).decode()
                 if isinstance(event, Metrics | Rewind) and event.step is not None:
                     return event.step

@@ -134,6 +134,12 @@ def choose_run(wanted: str, runs: list[Path], where: str, command: str) -> Path:
     return matching[0]
 
 
+def name_of(run_id: str, directory: Path) -> str:
+    """Return the name of the run with an id; the id, if there is no such run in or below ``directory``."""
+    infos = _infos([run for run in find_runs(directory) if run.name == run_id])
+    return next((info.name for info in infos.values()), run_id)
+
+
 def _newest_run(directory: Path) -> Path:
     known = _infos(find_runs(directory))
     if not known:
