@@ -34,7 +34,7 @@ int nvmlDeviceGetMemoryInfo(void *device, Memory *memory) {
 }
 int nvmlDeviceGetPowerUsage(void *device, unsigned int *milliwatts) {
     ONLY_FIRST_TWO(device);
-    *milliwatts = 100500 + 1000 * NUMBER(device);
+    *milliwatts = 100000 + 1000 * NUMBER(device);
     return 0;
 }
 int nvmlDeviceGetTemperature(void *device, int sensor, unsigned int *celsius) {

@@ -1,7 +1,9 @@
 """System metrics: measured by a process that ends with the run, and that training does not notice."""
 
+import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +22,6 @@ from rankzero.testing.full_disk import full_disk
 
 MACHINE = {"cpu_percent", "memory_percent", "disk_free_gb", "network_sent_gb", "network_received_gb"}
 PROCESS = {f"process/{name}" for name in ("cpu_percent", "memory_gb", "disk_read_gb", "disk_written_gb")}
-GPU = {"utilization_percent", "memory_gb", "memory_percent", "power_watts", "temperature_celsius"}
 OFTEN = 0.05
 
 
@@ -143,16 +144,53 @@ def test_a_machine_without_a_gpu_is_not_worth_a_message(tmp_path):
     assert (run.dir / "courier.log").read_text() == ""
 
 
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory):
-    """Compile a library that stands in for NVIDIA's driver: three GPUs, of which the last one measures little."""
+def compile_library(directory, name, *sources):
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler")
-    library = tmp_path_factory.mktemp("driver") / "libnvidia-ml.so.1"
+    command = [compiler, "-shared", "-fPIC", "-o", directory / name, *sources]
+    subprocess.run(command, check=True, timeout=A_WHILE)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def nvidia(tmp_path_factory):
+    """A library that stands in for NVIDIA's driver: three GPUs, of which the last one measures little."""
     source = Path(__file__).with_name("nvml_stub.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=A_WHILE)
-    return library.parent
+    return compile_library(tmp_path_factory.mktemp("nvidia"), "libnvidia-ml.so.1", source)
+
+
+@pytest.fixture(scope="session")
+def amd(tmp_path_factory):
+    """A library that stands in for AMD's, with the same GPUs."""
+    source, directory = Path(__file__).with_name("amdsmi_stub.c"), tmp_path_factory.mktemp("amd")
+    (package,) = importlib.util.find_spec("amdsmi").submodule_search_locations
+    used = set(re.findall(r"_libraries\['libamd_smi.so'\]\.(\w+)", Path(package, "amdsmi_wrapper.py").read_text()))
+    rest = directory / "rest.c"  # the package looks for all functions when it is imported
+    rest.write_text(
+        "\n".join(f"int {name}() {{ return 2; }}" for name in used if f" {name}(" not in source.read_text())
+    )
+    return compile_library(directory, "libamd_smi.so", source, rest)
+
+
+def measured_gpus(tmp_path):
+    with begin(tmp_path) as run:
+        found = until(lambda: samples(run.dir))[0]
+    assert (run.dir / "courier.log").read_text() == ""
+    return {name: value for name, value in found.items() if name.startswith("gpu")}
+
+
+def expected_gpus(numbers):
+    expected = {f"gpu{number}/temperature_celsius": 40 + number for number in numbers}
+    for number in numbers - {2}:
+        percent = 10 * (number + 1)
+        expected |= {
+            f"gpu{number}/utilization_percent": percent,
+            f"gpu{number}/memory_gb": 0.8 * percent,
+            f"gpu{number}/memory_percent": percent,
+            f"gpu{number}/power_watts": 100 + number,
+        }
+    return expected
 
 
 @pytest.mark.parametrize(
@@ -168,24 +206,34 @@ def driver(tmp_path_factory):
         ("", set()),
     ],
 )
-def test_visible_gpus_are_measured(tmp_path, monkeypatch, driver, visible, numbers):
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(driver))
+def test_visible_gpus_of_nvidia_are_measured(tmp_path, monkeypatch, nvidia, visible, numbers):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(nvidia))
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with begin(tmp_path) as run:
-        found = until(lambda: samples(run.dir))[0]
-    measured = {name: value for name, value in found.items() if name.startswith("gpu")}
-    expected = {}
-    for number in numbers:
-        expected[f"gpu{number}/temperature_celsius"] = 40 + number
-        if number < 2:
-            values = [10 * (number + 1), 8.0 * (number + 1), 10.0 * (number + 1), 100.5 + number]
-            expected |= dict(zip((f"gpu{number}/{name}" for name in sorted(GPU - {"temperature_celsius"})), [
-                values[1], values[2], values[3], values[0]], strict=True))  # fmt: skip
-    assert measured == expected
-    assert (run.dir / "courier.log").read_text() == ""
+    assert measured_gpus(tmp_path) == expected_gpus(numbers)
+
+
+@pytest.mark.parametrize(
+    ("visible", "numbers"),
+    [
+        ({}, {0, 1, 2}),
+        ({"HIP": "0"}, {1}),
+        ({"HIP": "", "CUDA": "1"}, {0}),
+        ({"HIP": "0", "CUDA": "1"}, {1}),
+        ({"ROCR": "GPU-aaaa1,GPU-cccc3"}, {0, 2}),
+        ({"ROCR": "2,0", "HIP": "0"}, {2}),
+        ({"ROCR": ""}, set()),
+    ],
+)
+def test_visible_gpus_of_amd_are_measured(tmp_path, monkeypatch, amd, visible, numbers):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(amd))
+    for name in ("ROCR", "HIP", "CUDA"):
+        monkeypatch.delenv(f"{name}_VISIBLE_DEVICES", raising=False)
+    for name, value in visible.items():
+        monkeypatch.setenv(f"{name}_VISIBLE_DEVICES", value)
+    assert measured_gpus(tmp_path) == expected_gpus(numbers)
 
 
 # Beginning and end
@@ -336,7 +384,7 @@ def test_nothing_is_imported_into_the_training_process(tmp_path):
     script = """
 import sys, rankzero
 with rankzero.start([], dir=sys.argv[1], system_metrics=0.05):
-    print(sorted({"psutil", "pynvml", "rankzero.capture.hardware"} & sys.modules.keys()))
+    print(sorted({"psutil", "pynvml", "amdsmi", "rankzero.capture.hardware"} & sys.modules.keys()))
 """
     command = [sys.executable, "-c", script, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=A_WHILE, check=True)

@@ -1,10 +1,9 @@
-"""Measure CPU, memory, disk, network and NVIDIA GPUs; only for the process of `rankzero.capture.system_metrics`."""
+"""Measure CPU, memory, disk, network and GPUs; only for the process of `rankzero.capture.system_metrics`."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from rankzero.capture.gpus import Gpu, visible_gpus
 from rankzero.processes import is_module_of_rankzero
 
 log = logging.getLogger("rankzero.system_metrics")
@@ -35,7 +35,7 @@ class Hardware:
         self._processes = _ProcessTree(pid)
         self._network_before: Any = None
         self._reported: set[str] = set()
-        gpus = [functools.partial(_measure_gpu, index, gpu) for index, gpu in _visible_gpus().items()]
+        gpus = [functools.partial(_measure_gpu, gpu) for gpu in visible_gpus()]
         self._parts: list[Callable[[], Measured]] = [
             self._machine, self._disk, self._network, self._processes.measure, *gpus
         ]  # fmt: skip
@@ -120,46 +120,8 @@ def _used(process: psutil.Process) -> tuple[float, ...]:
     return _NOTHING
 
 
-def _visible_gpus() -> dict[int, Any]:
-    """Return the NVIDIA GPUs that the training process may use: number in ``nvidia-smi`` → handle."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        ids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
-    except Exception as error:  # no GPU, or no driver
-        log.debug("no GPU is measured: %s", error)
-        return {}
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return dict(enumerate(handles))
-    found: dict[int, Any] = {}
-    for wanted in map(str.strip, chosen.split(",")):
-        meant = [
-            index
-            for index, uuid in enumerate(ids)
-            if wanted == str(index) or (wanted.startswith("GPU-") and uuid.startswith(wanted))
-        ]
-        if len(meant) != 1:  # CUDA stops here, too
-            break
-        found[meant[0]] = handles[meant[0]]
-    return found
-
-
-def _measure_gpu(index: int, gpu: Any) -> Measured:
-    import pynvml
-
-    with suppress(pynvml.NVMLError):  # some GPUs, or parts of one, cannot measure everything
-        yield f"gpu{index}/utilization_percent", pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu
-    with suppress(pynvml.NVMLError):
-        memory = pynvml.nvmlDeviceGetMemoryInfo(gpu)
-        yield f"gpu{index}/memory_gb", _gb(memory.used)
-        yield f"gpu{index}/memory_percent", round(100 * memory.used / memory.total, 1)
-    with suppress(pynvml.NVMLError):
-        yield f"gpu{index}/power_watts", pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000
-    with suppress(pynvml.NVMLError):
-        yield f"gpu{index}/temperature_celsius", pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)
+def _measure_gpu(gpu: Gpu) -> Measured:
+    return ((f"gpu{gpu.number}/{name}", value) for name, value in gpu.measure())
 
 
 def _gb(count: float) -> float:
