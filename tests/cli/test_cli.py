@@ -244,6 +244,28 @@ def test_ls(command):
     assert [word for word in ("[bold]bracket", "crashed", "behind", "b2") if word not in second] == []
 
 
+@pytest.mark.parametrize(
+    ("width", "states"),
+    [
+        ("80", "wandb retrying, 5 behind · …"),
+        ("90", "wandb retrying, 5 behind · comet 2 rejected · …"),
+        ("200", "wandb retrying, 5 behind · comet 2 rejected · csv, tensorboard ✓"),
+    ],
+)
+def test_ls_has_one_line_for_a_run_with_several_loggers(command, monkeypatch, width, states):
+    monkeypatch.setenv("COLUMNS", width)
+    keys = ("csv", "wandb", "tensorboard", "comet")
+    run_dir = make_run("a" * 32, loggers={key: {"plugin": "box", "options": {}} for key in keys}).resolve()
+    journal = (run_dir / "journal.jsonl").read_bytes()
+    for key in keys:
+        save_position(run_dir, key, Position(offset=len(journal), closed=True, rejected=2 * (key == "comet")))
+    save_position(run_dir, "wandb", Position(offset=journal.index(b"\n") + 1, problem="the box is locked"))
+    with FileLock(run_dir / "wandb.courier.lock"):
+        heading, line = command("ls")[1].splitlines()
+    assert line[heading.index("delivered") :].partition("  ")[0] == states
+    assert len(line) <= int(width)
+
+
 def test_ls_json(command):
     run_dir = make_run()
     status, out, _ = command("ls", "--json")
@@ -857,7 +879,7 @@ def test_sync_counts_delivered_events_and_says_how_to_view_them(command, monkeyp
     run_dir = make_run()
     first = (run_dir / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
     save_position(run_dir, "box", Position(offset=len(first), line=1))
-    assert "box 5 events behind" in command("ls")[1]
+    assert "box 5 behind" in command("ls")[1]
     assert "5 events behind" in command("show", "a1")[1]
     assert command("sync", "a1")[1] == "amber-otter-12 → box: delivered, 5 events\nview it in box: open box\n"
 

@@ -134,7 +134,7 @@ def test_a_narrow_screen_has_what_matters_most(runs):
     run_dir = runs("a-very-long-name-of-a-run", *steps(41, 0.5, accuracy=0.123456), loggers=loggers)
 
     async def use(screen):
-        await screen.shows("a-very-long-n… ", " tensorboard ", "train/loss 0.02439 █▃▂▁", "42 events behind")
+        await screen.shows("a-very-long-n… ", " tensorboard ", "train/loss 0.02439 █▃▂▁", "42 behind")
         assert "accuracy 0.1235" not in screen.text
         assert "gpu" not in screen.text
         await screen.resize(160, 40)
@@ -156,9 +156,9 @@ def test_the_states_of_trackers(runs, monkeypatch):
             run.log_metrics({"loss": step}, step)
 
         async def use(screen):
-            await screen.shows("down retrying, 20 events behind", "csv ✓", "connection refused")
+            await screen.shows("down retrying, 20 behind", "csv ✓", "connection refused")
             save_position(run.dir, "csv", Position(offset=1 << 30, rejected=3))
-            await screen.shows("csv ✓, 3 rejected, down retrying, 20 events behind")
+            await screen.shows("csv 3 rejected · down retrying, 20 behind")
 
         on_screen(runs.directory, use)
     for courier in at_work(run.dir):

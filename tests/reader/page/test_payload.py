@@ -87,7 +87,7 @@ def test_a_run_in_the_manifest(write, tmp_path):
     count, last, last_step, low, low_step, high, high_step = run["summary"]["train/loss"]
     assert (count, last_step, low_step, high, high_step) == (60, 59, 59, 7.5, 30)
     assert last == low == pytest.approx(math.exp(-59 / 60))
-    assert [(each["key"], each["state"]) for each in run["deliveries"]] == [("csv", "behind")]
+    assert [(each["logger"], each["status"]) for each in run["deliveries"]] == [("csv", "behind")]
     assert [kind for kind, *_ in run["marks"]] == ["crashed"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,8 +22,12 @@ _MAX_NAME = 20
 _MOST_SIZED = 1000  # finding out the size of a directory takes as long as the rest of its line
 _Listed = tuple["RunSummary", dict[str, "Delivered"]]
 _DROPPABLE = ("size", "took", "project", "step", "started")
+_GAPS = 6  # characters between the columns that are never left out
+_LEAST_ROOM, _MOST_ROOM = 20, 72  # characters for the states of deliveries
 
 STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
+_COMPLETE, _BETWEEN, _MORE = "✓", " · ", " · …"
+_DELIVERY_STYLES = {"delivered": "green", "failed": "red", "disabled": "dim"}
 
 
 def ls(
@@ -77,9 +81,13 @@ def _print(found: list[_Listed]) -> None:
     is_narrow = console.width < 120
     has_sizes = not is_narrow and len(found) <= _MOST_SIZED
     length = _MAX_NAME if is_narrow else 2 * _MAX_NAME
+    names = [terminal.argument(terminal.cut(run.info.name, length)) for run, _ in found]
     ids = [run.info.id for run, _ in found]
+    ids = _suffixes(ids) if is_narrow else ids
+    others = sum(max(map(len, each)) for each in (names, [run.status for run, _ in found], ids))
+    room = min(max(console.width - others - _GAPS, _LEAST_ROOM), _MOST_ROOM)
     columns = {
-        "run": [terminal.escape(terminal.argument(terminal.cut(run.info.name, length))) for run, _ in found],
+        "run": [*map(terminal.escape, names)],
         "project": [terminal.escape(run.info.project) for run, _ in found],
         "status": [f"[{STATUS_STYLES.get(run.status, 'red')}]{terminal.escape(run.status)}[/]" for run, _ in found],
         "started": [terminal.when(run.started) for run, _ in found],
@@ -87,10 +95,10 @@ def _print(found: list[_Listed]) -> None:
         "step": [terminal.number(run.step) for run, _ in found],
         **({"size": [terminal.size(disk_usage(Path(run.info.dir))) for run, _ in found]} if has_sizes else {}),
         "delivered": [
-            "\n".join(describe(key, each, _behind(run, each)) for key, each in deliveries.items()) or "[dim]–[/]"
+            in_one_line({key: (each, _behind(run, each)) for key, each in deliveries.items()}, room) or "[dim]–[/]"
             for run, deliveries in found
         ],
-        "id": [f"[dim]{terminal.escape(each)}[/]" for each in (_suffixes(ids) if is_narrow else ids)],
+        "id": [f"[dim]{terminal.escape(each)}[/]" for each in ids],
     }
     lines = terminal.table_lines(columns, console, droppable=_DROPPABLE, folded="delivered", right="step")
     typer.echo("\n".join(lines))
@@ -110,23 +118,35 @@ def _behind(run: RunSummary, delivered: Delivered) -> int:
     return events_behind(run.dir, delivered.position)
 
 
-def describe(key: str, delivered: Delivered, events: int) -> str:
-    """Return the state of a delivery in rich's markup.
+def in_one_line(deliveries: Mapping[str, tuple[Delivered, int]], room: int) -> str:
+    """Return the states of deliveries in rich's markup, first of those that are not complete.
 
     Args:
-        key: the logger's.
-        delivered: how far it is.
-        events: how many events it is behind.
+        deliveries: the key of each logger → how far it is, and how many events it is behind.
+        room: the number of characters; what does not fit is replaced by an ellipsis.
     """
-    rejected = f", [red]{delivered.position.rejected} rejected[/]" if delivered.position.rejected else ""
-    if delivered.behind:
-        retrying = "retrying, " if delivered.is_retried else ""
-        return f"[yellow]{terminal.escape(key)} {retrying}{terminal.counted(events, 'event')} behind[/]{rejected}"
-    if delivered.position.disabled:
-        return f"[dim]{terminal.escape(key)} disabled[/]"
-    if delivered.position.offline:
-        return f"[yellow]{terminal.escape(key)} offline[/]{rejected}"
-    return f"[green]{terminal.escape(key)} ✓[/]{rejected}"
+    states = {key: describe(*each) for key, each in deliveries.items()}
+    complete = ", ".join(key for key, (words, _) in states.items() if words == _COMPLETE)
+    parts = [(f"{key} {words}", style) for key, (words, style) in states.items() if words != _COMPLETE]
+    parts += [(f"{complete} {_COMPLETE}", _DELIVERY_STYLES["delivered"])] if complete else []
+    shown: list[str] = []
+    for number, (text, style) in enumerate(parts, 1):
+        left = room if number == len(parts) else room - len(_MORE)
+        if shown and len(text) > left:
+            return _BETWEEN.join(shown) + _MORE
+        shown.append(f"[{style}]{terminal.escape(terminal.cut(text, left))}[/]")
+        room -= len(text) + len(_BETWEEN)
+    return _BETWEEN.join(shown)
+
+
+def describe(delivered: Delivered, events: int) -> tuple[str, str]:
+    """Return the state of a delivery, which is this many events behind, in words, and their style."""
+    rejected, status = delivered.position.rejected, delivered.status
+    words = [] if status in ("behind", "delivered") else [status]
+    words += [f"{events:,} behind"] if events else []
+    words += [f"{rejected:,} rejected"] if rejected else []
+    style = "red" if rejected else _DELIVERY_STYLES.get(status, "yellow") if words else _DELIVERY_STYLES["delivered"]
+    return ", ".join(words) or _COMPLETE, style
 
 
 def as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]:

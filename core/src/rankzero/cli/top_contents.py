@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from rankzero.cli import terminal
-from rankzero.cli.ls import STATUS_STYLES, describe
+from rankzero.cli.ls import STATUS_STYLES, describe, in_one_line
 from rankzero.cli.show import METRIC_COLUMNS, metric_cells, split_metrics, system_lines
 from rankzero.cli.top_screen import Asked, Contents
 from rankzero.events.run_info import SYSTEM
@@ -21,6 +21,7 @@ _METRICS = 2  # in the row of a run
 _BLOCKS = 8  # in their trends
 _NARROW = 100  # characters of a screen; on a narrower one a row has one metric and the names of trackers
 _SHORT_NAME = 14
+_MOST_TRACKERS = 48  # characters of their states
 _METRIC_BLOCKS = 24  # in the table of metrics
 
 
@@ -88,8 +89,7 @@ def _run_cells(run: WatchedRun, *, is_narrow: bool) -> dict[str, str]:
         "step": terminal.number(summary.step if summary else None),
         "steps/s": _pace(run),
         "time": terminal.duration(took),
-        "trackers": ", ".join(_trackers(run, is_narrow=is_narrow))
-        or ("[green]✓[/]" if run.deliveries else "[dim]–[/]"),
+        "trackers": _trackers(run, is_narrow=is_narrow) or ("[green]✓[/]" if run.deliveries else "[dim]–[/]"),
         "metrics": " ".join(_trends(run, is_narrow=is_narrow)),
         "gpu": gpu,
         "gpu mem": gpu_memory,
@@ -113,11 +113,12 @@ def _pace(run: WatchedRun) -> str:
     return f"[yellow]idle {terminal.duration(idle // 60 * 60)}[/]" if idle else terminal.number(speed)
 
 
-def _trackers(run: WatchedRun, *, is_narrow: bool) -> Iterator[str]:
-    """Yield the states of the trackers that do not have everything; on a narrow screen only their names."""
-    for key, (each, behind) in run.deliveries.items():
-        if each.behind or each.position.rejected or each.position.offline:
-            yield f"[yellow]{_short(key, _SHORT_NAME)}[/]" if is_narrow else describe(key, each, behind)
+def _trackers(run: WatchedRun, *, is_narrow: bool) -> str:
+    """Return the states of the trackers that do not have everything; on a narrow screen only their names."""
+    late = {key: each for key, each in run.deliveries.items() if describe(*each)[1] in ("yellow", "red")}
+    if is_narrow:
+        return ", ".join(f"[yellow]{_short(key, _SHORT_NAME)}[/]" for key in late)
+    return in_one_line(late, _MOST_TRACKERS)
 
 
 def _trends(run: WatchedRun, *, is_narrow: bool) -> Iterator[str]:
@@ -152,7 +153,7 @@ def _facts(run: WatchedRun) -> Iterator[str]:
     yield f"[bold]{_short(_name(run))}[/] · {_short(_project(run))} · [dim]{_short(str(run.dir))}[/]"
     for key, (each, behind) in run.deliveries.items():
         why = f": [red]{_short(reason(each.position.problem))}[/]" if each.position.problem else ""
-        yield describe(key, each, behind) + why
+        yield in_one_line({key: (each, behind)}, _MAX_TEXT) + why
     if run.summary:
         if run.summary.error:
             yield f"[red]{_short(run.summary.error)}[/]"

@@ -39,6 +39,17 @@ class Delivered:
     """Whether a courier failed to deliver them and retries."""
 
     @property
+    def status(self) -> str:
+        """``delivered``, ``behind``, ``retrying`` (after a failure), ``failed``, ``offline`` or ``disabled``."""
+        if self.position.disabled:
+            return "disabled"
+        if self.position.problem:
+            return "retrying" if self.is_retried else "failed"
+        if self.behind:
+            return "behind"
+        return "offline" if self.position.offline else "delivered"
+
+    @property
     def is_complete(self) -> bool:
         """Whether the tracker has everything, and the run in the tracker is closed."""
         return self.behind <= 0 and self.position.closed and not self.position.offline
@@ -224,8 +235,8 @@ def delivered(run_dir: str | os.PathLike[str], keys: list[str], size: int | None
     return {
         key: Delivered(
             position,
-            behind := max(0, size - position.offset),
-            is_retried=bool(behind and position.problem) and is_served(Path(run_dir), key),
+            max(0, size - position.offset),
+            is_retried=bool(position.problem) and is_served(Path(run_dir), key),
         )
         for key, position in found.items()
     }

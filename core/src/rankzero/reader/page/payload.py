@@ -186,20 +186,9 @@ def _deliveries(run: RunData) -> Iterator[dict[str, Any]]:
         return
     for key, each in states.items():
         position = each.position
-        state = (
-            "disabled"
-            if position.disabled
-            else "failing"
-            if position.problem
-            else "behind"
-            if each.behind
-            else "offline"
-            if position.offline
-            else "delivered"
-        )
         yield {
-            "key": key,
-            "state": state,
+            "logger": key,
+            "status": each.status,
             "behind": max(0, run.lines - position.line) if each.behind else 0,
             "rejected": position.rejected,
             "problem": position.problem and reason(position.problem),

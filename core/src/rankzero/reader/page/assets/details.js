@@ -65,9 +65,9 @@ function rows(heads, found) {
 
 function deliveries(run) {
   if (!run.deliveries.length) return null;
-  return h("ul", { className: "plain" }, run.deliveries.map(({ key, state: now, behind, rejected, problem, view }) =>
+  return h("ul", { className: "plain" }, run.deliveries.map(({ logger, status, behind, rejected, problem, view }) =>
     h("li", {},
-      h("span", { className: `status ${now}` }, now), " ", named(key),
+      h("span", { className: `status ${status}` }, status), " ", named(logger),
       behind ? ` ${counted(behind, "event")} behind` : null,
       rejected ? ` ${counted(rejected, "event")} rejected` : null,
       problem ? h("div", { className: "note" }, named(cut(problem, 400))) : null,
