@@ -57,7 +57,6 @@ class CourierSession(CometSession):
     """Writes to a run's experiment, which is opened on the first write."""
 
     def __init__(self, options: CometOptions, run: RunInfo) -> None:
-        super().__init__()
         self.key = options.key_of(run)
         self._options, self._run = options, run
         self._server: Server | None = None

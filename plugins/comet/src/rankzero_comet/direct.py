@@ -100,7 +100,6 @@ class DirectSession(CometSession):
     """
 
     def __init__(self, start: Callable[[], Any]) -> None:
-        super().__init__()
         self._start = start
         self._experiment = start()
 

@@ -45,9 +45,6 @@ class CometSession(Session):
     key: str
     """The experiment's key."""
 
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
-
     def call(self, method: str, value: Any, *more: Any, context: LogContext) -> None:
         """Call a method of Comet's ``Experiment``, or the equivalent of ``RestApiClient``."""
         raise NotImplementedError
@@ -76,14 +73,10 @@ class CometSession(Session):
 
     def name_in_comet(self, name: str) -> str:
         """Return the name of a metric or param in Comet; different names stay different."""
-        renamed = self._names.get(name)
-        if renamed is None:
-            renamed = self._names[name] = metric_name(name)
-            if renamed != name:
-                message = (
-                    f"Comet accepts names of 1 to {_LONGEST_NAME} characters: {name!r} is called {renamed!r} there"
-                )
-                self.warner.warn(message)
+        renamed = metric_name(name)
+        if renamed != name:
+            message = f"Comet accepts names of 1 to {_LONGEST_NAME} characters: {name!r} is called {renamed!r} there"
+            self.warner.warn(message)
         return renamed
 
     def write_params(self, params: dict[str, Any], context: LogContext) -> None:
