@@ -267,13 +267,14 @@ def test_ls_has_one_line_for_a_run_with_several_loggers(command, monkeypatch, wi
 
 
 def test_ls_json(command):
-    run_dir = make_run()
+    make_run()
     status, out, _ = command("ls", "--json")
     (run,) = json.loads(out)
     assert status == 0
     assert (run["id"], run["name"], run["project"], run["status"]) == ("a1", "amber-otter-12", "digits", "success")
     assert (run["started"], run["updated"], run["took"], run["step"]) == (100.0, 110.0, 10.0, 2)
-    assert run["deliveries"]["box"]["behind_bytes"] == (run_dir / "journal.jsonl").stat().st_size
+    box = run["deliveries"]["box"]
+    assert (box["status"], box["events"], box["behind"], box["problem"]) == ("behind", 0, 6, None)
 
 
 def test_ls_shows_the_largest_step(command):
@@ -498,8 +499,11 @@ def test_show_json(command):
     run = json.loads(out)
     assert status == 0
     assert (run["params"], run["status"], run["finished"]) == ({"lr": 0.1}, "success", 110.0)
-    assert run["metrics"]["loss"] == {"last": 1 / 3, "step": 2, "time": 103.0, "points": 3, "min": 1 / 3, "max": 1.0}
-    assert (run["metrics"]["odd"]["last"], run["metrics"]["odd"]["step"]) == ("-Infinity", None)
+    assert run["metrics"]["loss"] == {
+        "count": 3, "first_step": 0, "last_step": 2, "last": 1 / 3, "last_time": 103.0,
+        "min": 1 / 3, "min_step": 2, "max": 1.0, "max_step": 0,
+    }  # fmt: skip
+    assert (run["metrics"]["odd"]["last"], run["metrics"]["odd"]["last_step"]) == ("-Infinity", None)
 
 
 def test_show_says_how_to_view_the_run(command):
@@ -717,7 +721,7 @@ def test_loggers(command):
 
 def test_loggers_json(command):
     status, out, _ = command("loggers", "--json")
-    box = next(each for each in json.loads(out) if each["name"] == "box")
+    box = next(each for each in json.loads(out) if each["logger"] == "box")
     assert status == 0
     assert (box["state"], box["package"], box["version"]) == ("ok", "rankzero-box", "1.5")
 
@@ -744,7 +748,7 @@ def test_states_of_loggers(command, tmp_path, metadata, entry_point, state, todo
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: rankzero-worse\nVersion: 1\n{metadata}")
     (info / "entry_points.txt").write_text(f"[rankzero]\n{entry_point}\n")
     status, out, _ = command("loggers", "--json")
-    row = next(each for each in json.loads(out) if each["name"] == entry_point.split()[0])
+    row = next(each for each in json.loads(out) if each["logger"] == entry_point.split()[0])
     assert row["state"] == state
     assert todo in (row["what_to_do"] or "")
     assert status == (0 if state == "hooks" else 1)
@@ -758,7 +762,7 @@ def test_check_really_writes(command):
     kinds = [(each[1], *each[2:][:2]) for each in in_box()]
     assert kinds == [("params", {"check": True}, "hi"), ("metrics", {"check": 1.0}, 0), ("end", "success")]
     status, out, _ = command("check", "box", "--option", "path=box.jsonl", "--json")
-    assert (status, json.loads(out)) == (0, {"name": "box", "ok": True, "problem": None, "hooks": []})
+    assert (status, json.loads(out)) == (0, {"logger": "box", "ok": True, "problem": None, "hooks": []})
 
 
 def test_check_keeps_its_run_where_start_would(command, monkeypatch):

@@ -95,7 +95,7 @@ _CAUSES = {
 
 
 def reason(problem: str, length: int = 400) -> str:
-    """Shorten the error of a delivery to one readable line; ``courier.log`` and ``--json`` have all of it."""
+    """Shorten the error of a delivery to one readable line; ``courier.log`` has all of it."""
     text = " ".join(problem.split())
     found = re.search(_EXCEPTION, text)
     before, after = (text[: found.start()], text[found.end() :]) if found else ("", text)

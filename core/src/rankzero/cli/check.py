@@ -92,7 +92,7 @@ def _check_hooks(name: str, timeout: float, has_options: bool, *, json: bool) ->
 
 def _pass(name: str, hooks: Sequence[str] = (), *, json: bool) -> None:
     if json:
-        terminal.print_json({"name": name, "ok": True, "problem": None, "hooks": hooks})
+        terminal.print_json({"logger": name, "ok": True, "problem": None, "hooks": hooks})
     else:
         has = f", it has {', '.join(hooks)}" if hooks else ""
         terminal.console().print(f"[green]{terminal.escape(name)}: ok[/]{has}")
@@ -100,7 +100,7 @@ def _pass(name: str, hooks: Sequence[str] = (), *, json: bool) -> None:
 
 def _fail(name: str, message: str, *, is_hanging: bool = False, json: bool) -> NoReturn:
     if json:
-        terminal.print_json({"name": name, "ok": False, "problem": message, "hooks": ()})
+        terminal.print_json({"logger": name, "ok": False, "problem": message, "hooks": ()})
     else:
         typer.echo(f"{name}: {message}", err=True)
     if is_hanging:  # an SDK that hangs would keep this process from ending

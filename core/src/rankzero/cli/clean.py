@@ -86,7 +86,7 @@ def _print(needed: list[Cleaning], delete: list[str]) -> None:
     if not needed:
         return
     columns = {
-        "run": [terminal.escape(each.name) for each in needed],
+        "run": [terminal.escape(each.info.name) for each in needed],
         "compress": [terminal.size(each.journal) if each.journal else "–" for each in needed],
         **{f"delete {name}": [_deleted(each, name) for each in needed] for name in delete},
         "directory": [f"[dim]{terminal.escape(str(each.run_dir))}[/]" for each in needed],
@@ -103,7 +103,8 @@ def _deleted(each: Cleaning, name: str) -> str:
 
 def _as_json(each: Cleaning) -> dict[str, Any]:
     return {
-        "run": each.name,
+        "id": each.info.id,
+        "name": each.info.name,
         "dir": str(each.run_dir),
         "compress_bytes": each.journal,
         "delete_bytes": each.deleted,

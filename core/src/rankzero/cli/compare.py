@@ -9,7 +9,7 @@ import typer
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run
-from rankzero.cli.ls import STATUS_STYLES
+from rankzero.cli.ls import STATUS_STYLES, run_as_json
 from rankzero.events.run_info import SYSTEM
 
 if TYPE_CHECKING:
@@ -147,21 +147,7 @@ def _as_json(found: Comparison) -> dict[str, Any]:
         return None if each is None else msgspec.structs.asdict(each)
 
     return {
-        "runs": [
-            {
-                "id": run.info.id,
-                "name": run.info.name,
-                "project": run.info.project,
-                "dir": str(run.dir),
-                "group": run.info.group,
-                "tags": run.tags,
-                "status": run.status,
-                "started": run.started,
-                "took": run.took,
-                "step": run.step,
-            }
-            for run in found.runs
-        ],
+        "runs": [run_as_json(run) for run in found.runs],
         "params": found.params,
         "environment": found.environment,
         "packages": found.packages,

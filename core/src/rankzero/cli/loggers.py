@@ -30,7 +30,7 @@ def loggers(json: Json = False) -> None:
     from rankzero.plugins.registry import get_plugins, known_loggers
 
     class Row(msgspec.Struct):
-        name: str
+        logger: str
         state: str
         package: str | None = None
         version: str | None = None
@@ -60,7 +60,7 @@ def loggers(json: Json = False) -> None:
             style = _STYLES.get(row.state, "yellow" if row.state == "hooks" else "red")
             package = f"{row.package} {row.version}" if row.package else "–"
             todo = terminal.escape(row.what_to_do or "")
-            table.add_row(row.name, f"[{style}]{row.state}[/]", package, row.sdk or "–", todo)
+            table.add_row(row.logger, f"[{style}]{row.state}[/]", package, row.sdk or "–", todo)
         terminal.show(table, terminal.console())
     if any(row.state not in ("ok", "hooks", "not installed") for row in rows):
         raise typer.Exit(1)

@@ -51,7 +51,7 @@ def ls(
         runs = summarize_runs(directory.resolve(), quick=True, unreadable=unreadable)
         found = [(run, delivered(run.info.dir, run.loggers, run.journal.read)) for run in runs]
         if json:
-            terminal.print_json([as_json(*each) for each in found])
+            terminal.print_json([_as_json(*each) for each in found])
         elif found:
             _print(found)
         else:
@@ -149,7 +149,12 @@ def describe(delivered: Delivered, events: int) -> tuple[str, str]:
     return ", ".join(words) or _COMPLETE, style
 
 
-def as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]:
+def _as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]:
+    states = {key: each.as_json(_behind(run, each)) for key, each in deliveries.items()}
+    return run_as_json(run) | {"deliveries": states}
+
+
+def run_as_json(run: RunSummary) -> dict[str, Any]:
     """Return the summary of a run for ``--json``."""
     return {
         "id": run.info.id,
@@ -157,27 +162,13 @@ def as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]
         "project": run.info.project,
         "dir": run.info.dir,
         "group": run.info.group,
+        "parent": run.info.parent,
         "tags": run.tags,
         "status": run.status,
         "error": run.error or None,
         "started": run.started,
-        "updated": run.finished or run.updated,
+        "finished": run.finished,
+        "updated": run.updated,
         "took": run.took,
         "step": run.step,
-        "deliveries": {key: delivery_as_json(each) for key, each in deliveries.items()},
-    }
-
-
-def delivery_as_json(delivered: Delivered) -> dict[str, Any]:
-    """Return the state of a delivery for ``--json``."""
-    position = delivered.position
-    return {
-        "behind_bytes": delivered.behind,
-        "closed": position.closed,
-        "offline": position.offline,
-        "disabled": position.disabled,
-        "rejected": position.rejected,
-        "retrying": delivered.is_retried,
-        "problem": position.problem,
-        "view": position.view,
     }

@@ -90,15 +90,14 @@ def _state(each: CourierAtWork) -> str:
 
 
 def _as_json(each: CourierAtWork) -> dict[str, Any]:
-    return {
-        "run": each.run_name,
-        "id": each.run_id,
-        "dir": str(each.run_dir),
-        "logger": each.key,
-        "pid": each.pid or None,
-        "host": each.host or None,
-        "since": each.note.began if each.note else None,
-        "bytes": each.size,
-        "behind_bytes": each.behind,
-        "problem": each.problem,
-    }
+    import msgspec
+
+    from rankzero.rundir.finding import Delivered, events_behind
+    from rankzero.rundir.positions import load_position
+
+    run = {"id": each.run_id, "name": each.run_name, "dir": str(each.run_dir), "logger": each.key}
+    position = msgspec.structs.replace(load_position(each.run_dir, each.key), problem=each.problem)
+    delivered = Delivered(position, each.behind, is_retried=True)
+    since = each.note.began if each.note else None
+    process = {"pid": each.pid or None, "host": each.host or None, "since": since}
+    return run | delivered.as_json(events_behind(each.run_dir, position)) | process

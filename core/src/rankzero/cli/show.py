@@ -12,7 +12,7 @@ import typer
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
-from rankzero.cli.ls import STATUS_STYLES, delivery_as_json
+from rankzero.cli.ls import STATUS_STYLES, run_as_json
 from rankzero.events.run_info import SYSTEM
 from rankzero.messages import reason
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod, RenderableType
 
     from rankzero.reader.index.run_index import RunIndex
-    from rankzero.reader.index.summary import MetricSummary
+    from rankzero.reader.index.summary import MetricSummary, RunSummary
     from rankzero.reader.run_data import RunData
     from rankzero.reader.series import Series
     from rankzero.rundir.finding import Delivered
@@ -57,7 +57,7 @@ def show(
     data = index.data()
     deliveries = delivered(data.dir, list(data.loggers))
     if json:
-        terminal.print_json(_as_json(data, index.summary.metrics, deliveries))
+        terminal.print_json(_as_json(data, index.summary, deliveries))
     else:
         console = terminal.console()
         for part in _parts(data, index, deliveries, console):
@@ -263,12 +263,16 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
             notes.append(f"[yellow]no courier is running; deliver with: rankzero sync {run}[/]")
         if each.position.offline:
             notes.append(f"[yellow]offline, only on this machine; send with: rankzero sync {run}[/]")
-        lines = max(0, data.lines - each.position.line)
-        behind = f"[yellow]{terminal.counted(lines, 'event')} behind[/]" if each.behind else "[green]✓ all[/]"
+        events = terminal.counted(_behind(data, each), "event")
+        behind = f"[yellow]{events} behind[/]" if each.behind else "[green]✓ all[/]"
         if each.position.disabled:
             behind, notes = "[dim]disabled[/]", []
         table.add_row(terminal.escape(key), behind, "; ".join(notes))
     return table
+
+
+def _behind(data: RunData, delivered: Delivered) -> int:
+    return max(0, data.lines - delivered.position.line) if delivered.behind else 0
 
 
 def _reference(data: RunData) -> str:
@@ -287,42 +291,19 @@ def _has_courier(data: RunData, key: str) -> bool:
     return is_served(data.dir, key)
 
 
-def _as_json(data: RunData, metrics: Mapping[str, MetricSummary], deliveries: dict[str, Delivered]) -> dict[str, Any]:
+def _as_json(data: RunData, summary: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]:
     import msgspec
 
     from rankzero.capture.environment import read_environment
 
     environment = read_environment(data.dir)
-    return {
-        "id": data.info.id,
-        "name": data.info.name,
-        "project": data.info.project,
-        "dir": str(data.dir),
-        "group": data.info.group,
-        "parent": data.info.parent,
-        "tags": data.tags,
+    return run_as_json(summary) | {
         "notes": data.info.notes,
-        "status": data.status,
-        "error": data.error or None,
-        "started": data.started,
-        "finished": data.finished,
-        "updated": data.updated,
-        "took": data.took,
         "resumed": [each.time for each in data.starts if each.resumed],
         "rewinds": [{"step": each.step, "time": each.time} for each in data.rewinds],
         "environment": msgspec.to_builtins(environment) if environment else None,
         "params": data.params,
-        "metrics": {
-            name: {
-                "last": metric.last,
-                "step": metric.last_step,
-                "time": metric.last_time,
-                "points": metric.count,
-                "min": metric.min,
-                "max": metric.max,
-            }
-            for name, metric in metrics.items()
-        },
+        "metrics": {name: msgspec.structs.asdict(metric) for name, metric in summary.metrics.items()},
         "media": {key: len(files) for key, files in data.media.items()},
         "tables": {key: len(tables) for key, tables in data.tables.items()},
         "histograms": {key: len(histograms) for key, histograms in data.histograms.items()},
@@ -337,7 +318,7 @@ def _as_json(data: RunData, metrics: Mapping[str, MetricSummary], deliveries: di
             }
             for each in data.checkpoints
         ],
-        "deliveries": {key: delivery_as_json(each) for key, each in deliveries.items()},
+        "deliveries": {key: each.as_json(_behind(data, each)) for key, each in deliveries.items()},
         "lost": sum(loss.count for loss in data.losses),
         "damaged": data.damaged,
     }

@@ -168,17 +168,10 @@ def _compare(run_dir: Path, logger: PreparedLogger) -> _Verified:
 
 
 def _as_json(job: SyncJob, verified: _Verified | None) -> dict[str, Any]:
-    return {
-        "run": job.run_name,
-        "dir": str(job.run_dir),
-        "logger": job.key,
-        "events": job.position.line,
-        "behind": job.events_behind,
-        "problem": job.shortfall,
-        "rejected": job.position.rejected,
-        "view": job.position.view,
-        "verified": verified and verified.as_json(),
-    }
+    run = {"id": job.run_id, "name": job.run_name, "dir": str(job.run_dir), "logger": job.key}
+    problem = reason(job.shortfall) if job.shortfall else None
+    outcome = {"problem": problem, "verified": verified and verified.as_json()}
+    return run | job.delivered.as_json(job.events_behind) | outcome
 
 
 def deliver_now(jobs: Sequence[SyncJob], hint: str = "", *, is_silent: bool = False) -> bool:

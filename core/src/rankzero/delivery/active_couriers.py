@@ -53,8 +53,6 @@ class CourierAtWork(NamedTuple):
     key: str
     run_name: str
     run_id: str
-    size: int
-    """The size of the journal in bytes."""
     behind: int
     """The bytes of the journal that are not delivered yet."""
     problem: str | None
@@ -174,15 +172,13 @@ def _notes() -> Iterator[Note]:
 def _active_courier(run_dir: Path, key: str, note: Note | None) -> CourierAtWork:
     position = load_position(run_dir, key)
     start = read_start(run_dir / JOURNAL)
-    size = complete_size(run_dir)
     is_old = note is not None and position.updated < note.began
     return CourierAtWork(
         run_dir,
         key,
         start.run.name if start else run_dir.name,
         run_dir.name,
-        size,
-        max(0, size - position.offset),
+        max(0, complete_size(run_dir) - position.offset),
         None if is_old else position.problem,
         writer_state(run_dir) is Writer.ALIVE,
         note.process.pid if note else position.pid,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rankzero.delivery.destinations import RecordedLoggers, plugin_of
 from rankzero.errors import PluginError, RunInUseError
+from rankzero.events.run_info import RunInfo
 from rankzero.journal.opening import JournalStat, compress, stat_journal
 from rankzero.journal.tail import complete_lines
 from rankzero.loggers.base import Logger
@@ -32,7 +33,7 @@ class Cleaning:
     """A plan for cleaning the directory of a run."""
 
     run_dir: Path
-    name: str
+    info: RunInfo
     why_not: str = ""
     """Why the run is left unchanged; empty if it can be cleaned."""
     journal: int = 0
@@ -87,7 +88,7 @@ def plan(run_dir: Path, older_than: float, delete: Collection[str], *, rejected:
     state, seen = stat_journal(journal), summarize(run_dir, quick=True)
     found = Cleaning(
         run_dir,
-        seen.info.name,
+        seen.info,
         journal=state.st_size if journal.exists() else 0,
         deleted={name: size for name in delete if (size := disk_usage(run_dir / name))},
         state=state,
@@ -95,14 +96,14 @@ def plan(run_dir: Path, older_than: float, delete: Collection[str], *, rejected:
     if not found.is_needed:
         return found
     if seen.status in _GOING_ON:
-        return Cleaning(run_dir, seen.info.name, "not ended")
+        return Cleaning(run_dir, seen.info, "not ended")
     if time.time() - seen.updated < older_than:
-        return Cleaning(run_dir, seen.info.name, "too new")
+        return Cleaning(run_dir, seen.info, "too new")
     recorded = RecordedLoggers(run_dir).update()
     deliveries = delivered(run_dir, [*recorded])
     for each in deliveries.values():
         if why := _why_needed(each, rejected):
-            return Cleaning(run_dir, seen.info.name, why)
+            return Cleaning(run_dir, seen.info, why)
     trackers = [tracker for key, each in deliveries.items() if (tracker := _tracker(key, each, recorded))]
     kept = tuple(name for name in found.deleted if not _HELD[name](run_dir, trackers))
     found = replace(found, deleted={name: size for name, size in found.deleted.items() if name not in kept}, kept=kept)

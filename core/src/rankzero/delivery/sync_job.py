@@ -156,6 +156,8 @@ class SyncJob:
         self.run_dir = run_dir
         self.key = prepared.key
         start = read_start(self.run_dir / JOURNAL)
+        self.run_id = start.run.id if start else self.run_dir.name
+        """The id of the run."""
         self.run_name = start.run.name if start else self.run_dir.name
         """The name of the run."""
         self.title = f"{self.run_name} → {self.key}"
@@ -200,7 +202,7 @@ class SyncJob:
     def delivered(self) -> Delivered:
         """The current position."""
         position = self.position
-        return Delivered(position, max(0, self.target - position.offset))
+        return Delivered(position, max(0, self.target - position.offset), is_retried=self.is_elsewhere)
 
     @property
     def events_behind(self) -> int:

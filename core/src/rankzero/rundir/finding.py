@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Finish, Start
 from rankzero.journal.opening import has_journal, open_journal
 from rankzero.journal.tail import Line, read_start
-from rankzero.messages import did_you_mean
+from rankzero.messages import did_you_mean, reason
 from rankzero.rundir.layout import COMPRESSED, JOURNAL, JOURNALS
 from rankzero.rundir.positions import Position, is_served, positions
 from rankzero.rundir.writer_lock import Writer, writer_state
@@ -48,6 +49,22 @@ class Delivered:
         if self.behind:
             return "behind"
         return "offline" if self.position.offline else "delivered"
+
+    def as_json(self, behind: int) -> dict[str, Any]:
+        """Return the state for the JSON of commands and pages.
+
+        Args:
+            behind: the number of events that are not delivered yet.
+        """
+        position = self.position
+        return {
+            "status": self.status,
+            "events": position.line,
+            "behind": behind,
+            "rejected": position.rejected,
+            "problem": reason(position.problem) if position.problem else None,
+            "view": position.view,
+        }
 
     @property
     def is_complete(self) -> bool:

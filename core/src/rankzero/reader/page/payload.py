@@ -14,7 +14,6 @@ import msgspec
 from rankzero.events.structs import Rewind
 from rankzero.journal.opening import stat_journal
 from rankzero.journal.rewinds import rewind_limits, superseded
-from rankzero.messages import reason
 from rankzero.reader.index.summary import MetricSummary, goal_of
 from rankzero.reader.page.contents import Files, details, media_keys, read_media
 from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
@@ -185,15 +184,7 @@ def _deliveries(run: RunData) -> Iterator[dict[str, Any]]:
     except OSError:  # the run was moved or deleted since it was read
         return
     for key, each in states.items():
-        position = each.position
-        yield {
-            "logger": key,
-            "status": each.status,
-            "behind": max(0, run.lines - position.line) if each.behind else 0,
-            "rejected": position.rejected,
-            "problem": position.problem and reason(position.problem),
-            "view": position.view,
-        }
+        yield {"logger": key} | each.as_json(max(0, run.lines - each.position.line) if each.behind else 0)
 
 
 def title(runs: Sequence[PageRun]) -> str:
