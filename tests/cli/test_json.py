@@ -73,5 +73,3 @@ def test_a_problem_is_in_the_words_of_the_text(printed, run_dirs):
         deliveries += printed("ps", "rankzero-runs") + printed("sync", "one", "--timeout", 0)
     words = "cannot reach far:80: connection refused"
     assert [each["problem"].rpartition("retry: ")[2] for each in deliveries] == [words] * 3
-        "cannot reach far:80: connection refused"
-    ] * 3
