@@ -34,6 +34,8 @@ FRAMEWORKS = [
     "xgboost-cpu>=3",
 ]
 
+PLAYWRIGHT = "playwright>=1.50"  # tests with a browser are skipped where Chromium is not installed
+
 # More than a gigabyte, and torchtitan needs older versions of what others need.
 LARGE_FRAMEWORKS = [
     *FRAMEWORKS[:1],
@@ -100,19 +102,8 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that are not slow, or those named: nox -s tests -- tests/journal."""
-    run_tests(session, "not slow and not browser")
-
-
-@nox.session
-def slow(session: nox.Session) -> None:
-    """Run the slow tests: processes killed at random moments, and what takes more than ten seconds."""
-    run_tests(session, "slow and not browser")
-
-
-def run_tests(session: nox.Session, marked: str) -> None:
-    """Run the tests that have these markers, in several processes."""
-    session.install(*editable(packages()), *group("test"), *FRAMEWORKS)
+    """Run the quick tests, the slow ones, or those named: nox -s tests -- -m slow; nox -s tests -- tests/journal."""
+    session.install(*editable(packages()), *group("test"), *FRAMEWORKS, PLAYWRIGHT)
     # Neptune's client requires it, no test needs it, and where it is installed Comet's and Neptune's client take 1.6
     # seconds longer to import, in each of hundreds of processes.
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "rfc3987-syntax")
@@ -121,17 +112,15 @@ def run_tests(session: nox.Session, marked: str) -> None:
     workers = str(min(8, 2 * (os.cpu_count() or 2)))
     # When something that all need is broken, tests wait in vain: the run ends early, and says what failed.
     limits = ["--maxfail=30", "--session-timeout=2400"]
-    session.run("pytest", "-n", workers, "--dist", "worksteal", "-m", marked, *limits, *session.posargs, env=TEST_ENV)
+    default = ["-m", "not slow"]  # another -m replaces it
+    session.run("pytest", "-n", workers, "--dist", "worksteal", *limits, *default, *session.posargs, env=TEST_ENV)
 
 
 @nox.session
-def browser(session: nox.Session) -> None:
-    """Use the page of runs in Chromium, and draw its picture for the documentation: nox -s browser -- --picture."""
-    session.install(*editable([CORE, "./plugins/tensorboard"]), *group("test"), *FRAMEWORKS[:1], "playwright>=1.50")
-    if "--picture" in session.posargs:
-        session.run("python", "docs/pictures/draw_page.py", env=TEST_ENV)
-    else:
-        session.run("pytest", "-m", "browser", "tests/reader/page", "tests/reader/view", *session.posargs, env=TEST_ENV)
+def picture(session: nox.Session) -> None:
+    """Draw the picture of the page of runs for the documentation, in Chromium."""
+    session.install(*editable([CORE, "./plugins/tensorboard"]), *group("test"), *FRAMEWORKS[:1], PLAYWRIGHT)
+    session.run("python", "docs/pictures/draw_page.py", env=TEST_ENV)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Draw pictures/page.png: the page of three runs of the demo, in Chromium. Run by: nox -s browser -- --picture."""
+"""Draw pictures/page.png: the page of three runs of the demo, in Chromium. Run by: nox -s picture."""
 
 import os
 import shutil

@@ -16,7 +16,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 @pytest.fixture(scope="session")
 def chromium():
     """Start a headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: nox -s browser installs it")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: nox installs it")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("there is no Chromium: apt-get install chromium")

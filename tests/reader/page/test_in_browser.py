@@ -19,7 +19,7 @@ from reader.page.scenes import (
 from rankzero.events.structs import Finish, Metrics, Params, Rewind, Text
 from rankzero.reader.page.html import write_page
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

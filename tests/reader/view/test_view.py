@@ -221,7 +221,7 @@ def test_without_the_web_server_the_command_says_what_to_install(monkeypatch, tm
     assert main(["view", str(tmp_path / "nothing")]) == 2
 
 
-@pytest.mark.browser
+@pytest.mark.slow
 def test_curves_grow_in_the_browser(server, tmp_path, open_page):
     run_dir = write_full_run(tmp_path, name="growing")
     _, address, _ = server()
@@ -245,7 +245,7 @@ def test_curves_grow_in_the_browser(server, tmp_path, open_page):
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
 
 
-@pytest.mark.browser
+@pytest.mark.slow
 def test_media_appear_in_the_browser(server, tmp_path, open_page):
     run_dir = write_run(tmp_path, Text(BEGAN, "note", ["value"], [["first"]], 1), name="talking")
     _, address, _ = server()
