@@ -486,6 +486,7 @@ json_like = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), json_like))
 def test_any_hyperparams_can_be_read_back(params):

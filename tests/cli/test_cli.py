@@ -1301,6 +1301,7 @@ def test_sync_of_a_run_that_is_still_written_ends(command):
     lock.release()
 
 
+@pytest.mark.slow
 def test_sync_shows_a_progress_bar_on_a_terminal():
     import pty
 
@@ -1357,6 +1358,7 @@ def watching():
     process.communicate()
 
 
+@pytest.mark.slow
 def test_deliver_watches_for_runs_that_appear_and_grow(watching):
     make_run("a1")
     until(lambda: len(in_box()) == 5)
@@ -1428,6 +1430,7 @@ def test_deliver_goes_on_at_once_with_a_run_that_is_resumed_when_it_was_just_del
     assert in_box()[-1] == ["a1", "end", "aborted"]
 
 
+@pytest.mark.slow
 def test_deliver_watches_a_tracker_that_is_down(watching):
     Path("box.jsonl.down").touch()
     run_dir = make_run("a1")

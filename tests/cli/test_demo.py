@@ -140,6 +140,7 @@ def test_several_loggers_and_how_to_view_the_run_in_each(demo, tmp_path, monkeyp
     assert look == f"  viewer --path '{run.dir}' {'x' * 80}\n      in viewed\n"
 
 
+@pytest.mark.slow
 def test_without_torch_scikit_learn_trains(demo, tmp_path):
     done = demo("--epochs", "3", "--dir", "here", hidden="torch")
     assert (done.returncode, done.stderr) == (0, "")
@@ -166,6 +167,7 @@ def test_without_scikit_learn_one_line_says_what_to_install(demo):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_logger_that_does_not_exist(demo, tmp_path):
     done = demo("--logger", "cvs", hidden="torch")
     assert done.returncode == 2
@@ -173,6 +175,7 @@ def test_a_logger_that_does_not_exist(demo, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_logger_that_is_not_installed(demo, tmp_path):
     missing = sorted(known_loggers())[0]
     done = demo("--logger", "csv", "--logger", missing, hidden=f"torch,{missing}")

@@ -165,6 +165,7 @@ def test_the_states_of_trackers(runs, monkeypatch):
         assert stop(courier, A_WHILE)
 
 
+@pytest.mark.slow
 def test_runs_appear_resume_crash_and_vanish(runs):
     ended = runs("ended", *steps(3), Finish(time.time(), "success"), running=False)
     old = runs("old", *steps(3), Finish(time.time(), "success"), running=False)
@@ -217,6 +218,7 @@ def test_no_name_can_draw_on_the_screen(runs):
     on_screen(runs.directory, use)
 
 
+@pytest.mark.slow
 def test_damaged_compressed_and_unreadable_runs(runs):
     damaged = runs("damaged", *steps(3))
     with open(damaged / JOURNAL, "ab") as file:
@@ -240,6 +242,7 @@ def test_damaged_compressed_and_unreadable_runs(runs):
     on_screen(runs.directory, use)
 
 
+@pytest.mark.slow
 def test_keys(runs):
     runs("brisk-heron", *steps(3, **{"val/acc": 0.5}), run_id="a")
     runs("calm-owl", *steps(3), run_id="b")
@@ -265,6 +268,7 @@ def test_keys(runs):
     on_screen(runs.directory, use)
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_on_a_small_terminal(runs):
     for number in range(100):
         runs(f"run-{number:02}", *steps(3, **{f"metric-of-{number:02}": 1.0}))

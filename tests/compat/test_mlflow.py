@@ -212,6 +212,7 @@ def test_nested_runs_know_their_parent():
 # Runs of several processes
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_all_that_it_logged():
     killed = script(
         "import mlflow, os\n"
@@ -234,6 +235,7 @@ def test_a_killed_process_leaves_all_that_it_logged():
     assert len(run_of(run.info.run_id).metrics["loss"]) == 101
 
 
+@pytest.mark.slow
 def test_an_exception_that_ends_the_script_ends_the_run_as_failed():
     """MLflow would say FINISHED."""
     failed = script("import mlflow\nmlflow.start_run()\nmlflow.log_metric('loss', 1)\nraise ValueError")
@@ -242,6 +244,7 @@ def test_an_exception_that_ends_the_script_ends_the_run_as_failed():
     assert (run.info.status, run_of(run.info.run_id).status) == ("FAILED", "failed")
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_writes_can_be_tagged_and_renamed_and_gets_artifacts_but_no_metrics():
     writing = "import mlflow\nrun = mlflow.start_run()\nprint(run.info.run_id, flush=True)\ninput()"
     with subprocess.Popen(
@@ -282,6 +285,7 @@ def test_a_client_without_an_active_run_logs_until_the_run_is_terminated():
     assert (client.get_run(run_id).info.status, run_of(run_id).status) == ("KILLED", "aborted")
 
 
+@pytest.mark.slow
 def test_logging_after_the_end_of_a_run_keeps_its_status_and_is_delivered():
     ended = script(
         "import mlflow\n"

@@ -484,6 +484,7 @@ def test_a_script_gets_this_class(package, before):
     assert (points(data), data.info.name) == ({"loss": [(3, 1)]}, "runs/script")
 
 
+@pytest.mark.slow
 def test_the_tracker_gets_it_with_the_real_class():
     script = SCRIPT.format(package="torch.utils.tensorboard") + "import torch\n"
     script += "from rankzero_tensorboard import TensorBoardLogger\nlogger = TensorBoardLogger('direct')\n"

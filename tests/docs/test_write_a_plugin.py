@@ -89,6 +89,7 @@ def test_the_page_has_the_signature_of_every_verb():
     assert sorted(listed.splitlines()) == sorted(each for each in verbs(Logger) if not each.startswith(tools))
 
 
+@pytest.mark.slow
 def test_the_logger_that_buffers_keeps_the_contract(installed, tmp_path):
     (logger,) = (content for info, content in blocks(PAGE) if caption_of(content) == "rankzero_rows.py")
     (tmp_path / "rankzero_rows.py").write_text(logger.partition("\n")[2])

@@ -49,6 +49,7 @@ def a_run(**options):
     return {"class_path": "rankzero.start", "init_args": {"project": "p", "delivery": "off", "dir": "runs", **options}}
 
 
+@pytest.mark.slow
 def test_a_run(here):
     used = cli(
         "fit", "--config", config_file(here, a_run(loggers=["csv"], name="from-yaml", config={"seed": {"a": 1}}))
@@ -69,6 +70,7 @@ def test_a_run(here):
     assert saved["trainer"]["logger"]["init_args"]["name"] == "from-yaml"
 
 
+@pytest.mark.slow
 def test_the_same_by_the_saved_config(here):
     first = cli("fit", "--config", config_file(here, a_run())).trainer.logger
     second = cli("fit", "--config", str(first.dir / "config.yaml")).trainer.logger
@@ -78,6 +80,7 @@ def test_the_same_by_the_saved_config(here):
     assert first.dir.parent == second.dir.parent
 
 
+@pytest.mark.slow
 def test_going_on_with_a_run(here):
     config = config_file(here, a_run(run_id="r1"))
     for resumed in (False, True):

@@ -70,6 +70,7 @@ def kept_by_lightning(logger):
     return [(int(row.pop("step")), by_name(row)) for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -90,6 +90,7 @@ def test_functions_are_added_and_the_default_replaced_if_given():
     assert aggregator.take() == (0, {"a": 2.0, "b": 2.0, "c": 1.0})
 
 
+@pytest.mark.slow
 def test_tensors_without_a_value_are_not_added_up():
     """That would import torch's compiler, which took a log call 6 seconds."""
     code = """if True:

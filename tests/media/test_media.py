@@ -699,6 +699,7 @@ print("\\n".join(said))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("missing", "suffix"), [("PIL", ".npy"), ("PIL,numpy", ".json")])
 def test_without_pillow_or_numpy_the_numbers_are_kept(tmp_path, missing, suffix):
     command = [sys.executable, "-c", WITHOUT, tmp_path, missing]

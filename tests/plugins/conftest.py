@@ -8,19 +8,26 @@ from plugins.verifying import Verifying
 from waiting import A_WHILE
 
 from rankzero.events.run_info import RunInfo
+from rankzero.testing import DeliveryContract
 
+QUICK_FAULTS = ("503", "lost answer")  # the slow session has the others
 SLOW = (  # they start many processes, and each imports an SDK for seconds
     "test_a_courier_that_is_killed_again_and_again",
+    "test_a_courier_that_is_killed_while_training_goes_on",
+    "test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing",
     "test_training_and_couriers_that_are_killed_at_random_moments",
+    "test_training_that_is_killed",
 )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Put some tests of `DeliveryContract` into the slow session."""
+    """Put most tests of `DeliveryContract` into the slow session; core's own logger has them in the quick one."""
     for item in items:
-        if item.originalname in SLOW and "plugins" in item.path.parts:
-            item.add_marker(pytest.mark.slow)
+        if "plugins" in item.path.parts and item.cls is not None and issubclass(item.cls, DeliveryContract):
+            fault = item.callspec.params.get("fault") if hasattr(item, "callspec") else None
+            if item.originalname in SLOW or fault not in (None, *QUICK_FAULTS):
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def diary(run):
     return (run.dir / "diary.txt").read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.slow
 def test_installed_plugin_is_listed_without_being_imported(plugins):
     found = plugins.available()
     assert (found["diary"].kind, found["diary-logger"].kind) == ("hooks", "logger")

@@ -182,6 +182,7 @@ def test_a_wrong_query_is_explained(directory, capsys):
     assert capsys.readouterr().err == "rankzero: the query is empty\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_query(directory):
     sql = "select count(*) from range(100000000000) each where hash(range) % 7 = 3"
     command = [sys.executable, "-m", "rankzero.cli.app", "query", sql, str(directory)]

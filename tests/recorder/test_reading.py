@@ -295,6 +295,7 @@ with rankzero.start(dir=sys.argv[1], run_id="r1", delivery="off") as run:
 """
 
 
+@pytest.mark.slow
 def test_continuing_in_another_process(tmp_path):
     for epochs in ("1", "3"):
         environment = {**os.environ, "PYTHONWARNINGS": "error"}

@@ -79,6 +79,7 @@ def test_the_end_of_the_process_waits_for_runs_that_ended_in_the_background(trai
     assert finalized(training) == ["success"] * 3
 
 
+@pytest.mark.slow
 def test_several_runs_share_the_time_that_an_exit_may_take(training):
     fail(training.tracker, "log_metrics", "unavailable")
     began = time.monotonic()
@@ -92,6 +93,7 @@ def test_several_runs_share_the_time_that_an_exit_may_take(training):
     assert [path.read_text().count('"finish"') for path in journals] == [1] * 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_down", [False, True], ids=["tracker up", "tracker down"])
 def test_sigterm_aborts_the_run_and_loses_nothing(training, is_down):
     training.start("""
@@ -173,6 +175,7 @@ def test_a_forked_child_that_exits_ends_nothing(training):
     assert sorted(rows(training.tracker)) == [(0, {"parent": 1.0}), (1, {"child": 1.0}), (2, {"parent": 1.0})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 @pytest.mark.parametrize(("ending", "status"), [("pass", "success"), ("raise ValueError", "failed")])
 def test_a_run_that_a_child_of_multiprocessing_began(training, method, ending, status):

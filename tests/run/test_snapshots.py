@@ -396,6 +396,7 @@ def training(tmp_path):
     training.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "exit_status", "status"),
     [

@@ -67,6 +67,7 @@ class OfMlflow:
 HOLDERS = {"wandb": OfWandb, "mlflow": OfMlflow}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", HOLDERS)
 def test_what_is_uploaded(bench):
     found = []

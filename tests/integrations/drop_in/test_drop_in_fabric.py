@@ -63,6 +63,7 @@ def test_a_graph(tmp_path):
     compare("fabric", *found)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, of its own trace
 def test_the_graph_is_of_the_model_that_fabric_has_set_up(tmp_path):
     model = Fabric(accelerator="cpu", devices=1).setup(torch.compile(torch.nn.Sequential(torch.nn.Linear(2, 1))))

@@ -35,6 +35,7 @@ def test_before_and_after_the_first_use(bench):
     compare(bench.tracker, *found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["wandb", "comet"])
 def test_identity_without_a_given_id(bench):
     found = []

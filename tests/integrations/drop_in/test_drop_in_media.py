@@ -86,6 +86,7 @@ def test_bad_media(bench):
     compare(bench.tracker, *found)
 
 
+@pytest.mark.slow
 def test_watch_and_artifacts(bench, tmp_path):
     import wandb
 

@@ -45,6 +45,7 @@ def test_arguments(bench):
     compare(bench.tracker, *found)
 
 
+@pytest.mark.slow
 def test_a_second_logger(bench):
     """As in cross-validation, with and without an end of the first."""
     found = []

@@ -86,6 +86,7 @@ def test_an_unknown_response_to_the_last_heartbeat_loses_nothing(server, tmp_pat
     check_everything(server, run_dir)
 
 
+@pytest.mark.slow
 def test_a_hanging_server_delays_delivery_only_for_the_timeout(server, tmp_path, monkeypatch):
     monkeypatch.setenv("COMET_TIMEOUT_FILE_UPLOAD", "1")
     for what in ("creation", "what is there", "metrics", "text", "artifact", "end"):

@@ -67,6 +67,7 @@ def test_logging_after_the_end_continues_the_experiment(make, server, mode):
     assert "Name" not in names, "a user may have changed it"
 
 
+@pytest.mark.slow
 def test_an_experiment_of_a_key(make, server):
     for step in range(2):
         logger = make(experiment_key=KEY)
@@ -80,6 +81,7 @@ def test_an_experiment_of_a_key(make, server):
     assert len(points(server, logger)) == 3
 
 
+@pytest.mark.slow
 def test_a_process_without_finalize_sends_everything(server, tmp_path):
     code = f"""
 import numpy as np

@@ -31,6 +31,7 @@ def points(server, key):
     return [(step, value) for _, step, value in logged(server.experiment(key), "a")]
 
 
+@pytest.mark.slow
 def test_a_second_logger_does_not_end_the_first(make, server):
     loggers = [make(), make(), make(project="q"), make(experiment_key=KEYS[0])]
     opened = [logger.experiment for logger in loggers]

@@ -181,6 +181,7 @@ def test_an_experiment_that_mlflow_rejects_loses_no_event(mlflow_server, one_met
 ANSWERED = ("429", "503", "401", "403", "page with 200", "empty 200", "truncated answer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["option", "environment", "token"])
 def test_a_password_is_never_shown(proxy, tmp_path, monkeypatch, caplog, where):
     """Neither after success nor after any failure."""
@@ -197,6 +198,7 @@ def test_a_password_is_never_shown(proxy, tmp_path, monkeypatch, caplog, where):
     assert SECRET not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_password_is_never_shown_with_a_courier(proxy, tmp_path, monkeypatch):
     options = give_password(proxy.url, "option", monkeypatch)
     run = rankzero.start("mlflow", dir=tmp_path / "runs", run_id=uuid.uuid4().hex, **options)

@@ -55,12 +55,6 @@ class TestDelivery(Server, DeliveryContract):
     def make_logger(self, tmp_path):
         return MLFlowLogger("contract", tracking_uri=self.url)
 
-    @pytest.mark.parametrize(
-        "fault", ["hang", *(pytest.param(each, marks=pytest.mark.slow) for each in ("refuse", "503"))]
-    )
-    def test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing(self, faulty_server, begin, tmp_path, fault):
-        super().test_a_fault_at_the_end_does_not_delay_the_exit_and_loses_nothing(faulty_server, begin, tmp_path, fault)
-
 
 class TestDatabase(TestServer):
     @pytest.fixture(autouse=True)

@@ -144,6 +144,7 @@ def test_a_given_run(make_logger):
 # Parents
 
 
+@pytest.mark.slow
 def test_a_parent_by_either_id(make_logger, run_info, tmp_path):
     parent = make_logger("e")
     parent.attach(run_info)

@@ -112,6 +112,7 @@ def uri_of(source):
     return f"sqlite:///{source}" if str(source).endswith(".db") else source
 
 
+@pytest.mark.slow
 def test_metrics_are_those_that_the_client_reads(source, imported):
     run = imported["brave try"]
     with left.client_of(uri_of(source)) as client:

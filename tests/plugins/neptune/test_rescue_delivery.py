@@ -18,6 +18,7 @@ def run_dir(left_offline, tmp_path_factory):
     return next((runs / "neptune").iterdir())
 
 
+@pytest.mark.slow
 def test_weights_and_biases(run_dir, use_environment, tmp_path):
     with WandbServer() as server:
         use_environment("WANDB_", server.environment(tmp_path))

@@ -6,12 +6,8 @@ import pytest
 from plugins.wandb.arrived import arrived
 
 from rankzero.testing import ALL, DeliveryContract, LoggerContract
-from rankzero.testing.faults import FAULTS, status
+from rankzero.testing.faults import status
 from rankzero_wandb import WandbLogger, confirmation
-
-LIKE_OTHERS = ("500", "gateway 504", "dropped", "lost answer", "other JSON with 200", "hang")
-"""Faults after which W&B's client retries, as after a 503, or gives up, as after a page with 200."""
-MARKS = dict.fromkeys(LIKE_OTHERS, pytest.mark.slow)
 
 
 class Wandb:
@@ -53,10 +49,6 @@ class TestDelivery(Wandb, DeliveryContract):
         monkeypatch.setenv("WANDB_BASE_URL", url)
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "4")
         monkeypatch.setattr(confirmation, "_TIMEOUT", 3.0)
-
-    @pytest.mark.parametrize("fault", [pytest.param(each, marks=MARKS.get(each, ())) for each in FAULTS])
-    def test_a_fault_at_first_and_later_loses_nothing(self, faulty_server, begin, tmp_path, fault):
-        super().test_a_fault_at_first_and_later_loses_nothing(faulty_server, begin, tmp_path, fault)
 
 
 @contextmanager

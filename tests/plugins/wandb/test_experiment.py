@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from plugins.wandb.delivered import rows, values
 from servers.wandb_mock.run import HISTORY
 from waiting import A_WHILE, SOON
@@ -47,6 +48,7 @@ def check_ours(stored, steps):
     assert sorted(stored.streams[HISTORY]) == list(range(len(numbers)))
 
 
+@pytest.mark.slow
 def test_rows_of_the_script_are_between_those_of_the_journal(server, user):
     def log(run):
         for first in range(0, 60, 10):

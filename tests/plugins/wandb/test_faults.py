@@ -131,6 +131,7 @@ def accepted(handler):
     return Answer(200, {"Content-Type": "application/json"}, b"{}")
 
 
+@pytest.mark.slow
 def test_missing_rows_are_sent_again(server, begin, impatient):
     run = begin()
     log(run, 0, 10)
@@ -144,6 +145,7 @@ def test_missing_rows_are_sent_again(server, begin, impatient):
     assert server.run(run.id).state == "finished"
 
 
+@pytest.mark.slow
 def test_a_missing_end_is_sent_again(server, begin, impatient):
     run = begin()
     log(run, 0, 10)
@@ -191,6 +193,7 @@ def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monk
 # A key
 
 
+@pytest.mark.slow
 def test_events_blocked_by_a_revoked_key_are_synced_with_another(server, begin, monkeypatch):
     run = begin("process")
     log(run, 0, 50)

@@ -95,6 +95,7 @@ def check_everything(server, run_dir):
     assert not reject_list(run_dir, "wandb").exists()
 
 
+@pytest.mark.slow
 def test_a_courier_continues_when_wandb_core_is_killed(server, training):
     training.start(
         SCRIPT
@@ -126,6 +127,7 @@ def test_a_courier_continues_when_wandb_core_is_killed(server, training):
     until(lambda: not others(training))
 
 
+@pytest.mark.slow
 def test_wandb_core_ends_with_its_courier(server, training):
     training.start(
         SCRIPT + "    run.log_metrics({'loss': 0.0}, 0)\n    run.flush(A_WHILE)\n    ready()\n    time.sleep(60)\n"
@@ -192,6 +194,7 @@ def test_rows_of_the_script_are_not_confused_with_those_of_the_journal(server, t
     check_that_nothing_was_sent_twice(server)
 
 
+@pytest.mark.slow
 def test_wandb_core_of_a_killed_courier_is_killed_by_the_next(server, training):
     training.start(SCRIPT + EVERYTHING + DEATH)
     until(lambda: server.count("CommitArtifact"))

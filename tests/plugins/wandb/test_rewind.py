@@ -154,6 +154,7 @@ def test_rows_that_w_and_b_has_not_deleted_yet_are_not_taken_for_new_ones(rewoun
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_confirmed_in_time_are_not_deleted_again(rewound, monkeypatch):
     rewound.first()
     monkeypatch.setattr(confirmation, "_TIMEOUT", 1.0)

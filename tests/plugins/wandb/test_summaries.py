@@ -204,6 +204,7 @@ def summary_of(server, run_info):
     return summary["loss"], summary["acc"]
 
 
+@pytest.mark.slow
 def test_it_survives_killed_couriers(delivered, journal, run_info):
     with pytest.raises(KilledError):
         journal.deliver(WandbLogger, courier=DyingCourier)

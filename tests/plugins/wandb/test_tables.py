@@ -206,6 +206,7 @@ def test_a_row_with_too_few_cells_ends_with_none(delivered):
     assert (columns, rows) == (["a", "b"], [[1, 2], [3, None]])
 
 
+@pytest.mark.slow
 def test_a_table_is_not_acknowledged_before_its_pictures_arrive(delivered):
     server = delivered.server
     with delivered.start() as run:
