@@ -1,6 +1,7 @@
 """``rankzero compare``: what differs between runs."""
 
 import json
+import re
 
 import pytest
 
@@ -79,6 +80,17 @@ def test_a_table_is_printed_with_a_column_for_each_run(two, capsys):
     assert ["acc", "(max)", "2", "1"] in lines
     assert "1 run-a · 2 run-b" in out
     assert "┤" in out
+
+
+def test_curves_are_drawn_in_colors_if_the_terminal_has_them(two, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert main(["compare", *two, "--plot", "val/loss"]) == 0
+    out = capsys.readouterr().out
+    first, second = re.search("\x1b\\[(.*?)m━━\x1b\\[0m run-a · \x1b\\[(.*?)m━━\x1b\\[0m run-b", out).groups()
+    assert first != second
+    assert all(re.search(f"\x1b\\[{color}m[\u2801-\u28ff]", out) for color in (first, second))
 
 
 def test_groups_and_tags_are_shown_and_system_metrics_are_counted(write, capsys):

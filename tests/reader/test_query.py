@@ -178,8 +178,14 @@ def test_a_wrong_query_is_explained(directory, capsys):
     line, place, caret = capsys.readouterr().err.splitlines()
     assert 'column "nme" not found' in line
     assert place[caret.index("^") :].startswith("nme")
-    assert main(["query", " ; ", str(directory)]) == 2
-    assert capsys.readouterr().err == "rankzero: the query is empty\n"
+    for sql, problem in (
+        (" ; ", "the query is empty"),
+        ("select 1; select 2", "the query has several results; ask one query at a time"),
+    ):
+        assert main(["query", sql, str(directory)]) == 2
+        assert capsys.readouterr().err == f"rankzero: {problem}\n"
+    assert main(["query", "create temp table t as select 7 as seven; from t;", str(directory)]) == 0
+    assert capsys.readouterr().out == "seven\n7\n"
 
 
 @pytest.mark.slow

@@ -246,6 +246,18 @@ def test_curves_grow_in_the_browser(server, tmp_path, open_page):
 
 
 @pytest.mark.slow
+def test_the_page_says_that_the_server_has_ended(server, tmp_path, open_page):
+    write_run(tmp_path, *rows(5))
+    process, address, _ = server()
+    page = open_page(address)
+    process.kill()
+    page.get_by_text("rankzero view has ended or cannot be reached").wait_for()
+    assert page.get_by_text("open the new address that it prints").is_visible()
+    assert all("ERR_CONNECTION_REFUSED" in problem for problem in open_page.problems)
+    open_page.problems.clear()
+
+
+@pytest.mark.slow
 def test_media_appear_in_the_browser(server, tmp_path, open_page):
     run_dir = write_run(tmp_path, Text(BEGAN, "note", ["value"], [["first"]], 1), name="talking")
     _, address, _ = server()

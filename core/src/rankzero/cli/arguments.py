@@ -71,9 +71,17 @@ def consent(trust: bool) -> Callable[[str], bool] | None:
     return lambda what: typer.confirm(f"rankzero: {terminal.printable(what)}. Deliver it there?", err=True)
 
 
-def runs_directory(directory: Path | None) -> Path:
-    """Return ``directory``, or the default directory of runs."""
+def runs_directory(directory: Path | None, *, may_be_missing: bool = False) -> Path:
+    """Return ``directory``, or the default directory of runs, which need not exist.
+
+    Raises:
+        RunNotFoundError: there is no such directory.
+    """
     if directory is not None:
+        if not (may_be_missing or directory.is_dir()):
+            from rankzero.errors import RunNotFoundError
+
+            raise RunNotFoundError(f"there is no directory {directory}; name the directory of your runs")
         return directory
     from rankzero.config.resolving import find_runs_directory
 

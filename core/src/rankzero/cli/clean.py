@@ -48,15 +48,13 @@ def clean(
     The exit status is 1 if a run could not be cleaned.
     """
     from rankzero.delivery.cleaning import plan
-    from rankzero.errors import RankzeroError, RunNotFoundError
+    from rankzero.errors import RankzeroError
     from rankzero.rundir.finding import find_runs
     from rankzero.rundir.layout import CHECKPOINTS, MEDIA
 
     age = _seconds(older_than)
     delete = [name for name, wanted in ((MEDIA, media), (CHECKPOINTS, checkpoints)) if wanted]
     top = runs_directory(directory)
-    if directory is not None and not directory.is_dir():
-        raise RunNotFoundError(f"there is no directory {directory}; name the directory of your runs")
     plans, failed = [], False
     for run_dir in find_runs(top):
         try:

@@ -55,7 +55,7 @@ def deliver(
     """
     from rankzero.errors import RankzeroError, RunNotFoundError
 
-    directory = runs_directory(directory)
+    directory = runs_directory(directory, may_be_missing=watch)
     if watch:  # perhaps before the first run
         from rankzero.rundir.finding import find_runs
 

@@ -51,6 +51,8 @@ def export(
     """
     from rankzero.reader.exporting.registry import TABLES, make_exporter
 
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {output.parent}: make it, or set another --output")
     name = format or _format_of(output)
     is_file = name in TABLES and (output is None or bool(output.suffix and not output.is_dir()))
     if not is_file:
@@ -87,7 +89,6 @@ def _export_one(found: Sequence[Path], tables: Tables, output: Path | None) -> N
         run.summary()
         _say_damaged(run.damaged)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as file:
         tables.write_points(run, file)
         points = run.summary().points

@@ -38,14 +38,11 @@ def ls(
 
     Example: rankzero ls rankzero-runs/digits
     """
-    from rankzero.errors import RankzeroError, RunNotFoundError
+    from rankzero.errors import RankzeroError
     from rankzero.reader.index.run_index import summarize_runs
     from rankzero.rundir.finding import delivered
 
-    is_given = directory is not None
     directory = runs_directory(directory)
-    if is_given and not directory.is_dir():
-        raise RunNotFoundError(f"there is no directory {directory}; name the directory of your runs: rankzero ls DIR")
     unreadable: dict[Path, Exception] = {}
     with _no_garbage_collection():
         runs = summarize_runs(directory.resolve(), quick=True, unreadable=unreadable)

@@ -24,6 +24,8 @@ _PIPE_WIDTH = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, characters that change the direction of text, and lone surrogates."""
 _MAX_PLOT_WIDTH = 100
+_PLOT_COLORS = (37, 33, 208, 35, 161, 99)
+"""Cyan, blue, orange, green, red and violet, which can be read on black and on white."""
 _UNLIMITED = 10_000
 
 
@@ -305,20 +307,25 @@ def show_plot(name: str, curves: Mapping[str, Series], known: Iterable[str], con
         raise PluginNotInstalledError("--plot needs plotext: pip install plotext")
     if not curves:
         raise ConfigError(f"there is no metric {name!r}.{did_you_mean(name, known)}")
-    drawing = plot({name: curves}, console.width)
+    drawing = plot({name: curves}, console.width, is_colored=bool(console.color_system) and not console.no_color)
     if drawing is None:
         raise RankzeroError(f"{name!r} cannot be drawn: it has no finite values, or plotext is older than version 6")
+    from rich.text import Text
+
     console.print()
-    console.print(drawing, markup=False)
+    console.print(Text.from_ansi(drawing))
 
 
-def plot(panels: Mapping[str, Mapping[str, Series]], width: int, height: int = 12) -> str | None:
+def plot(
+    panels: Mapping[str, Mapping[str, Series]], width: int, height: int = 12, *, is_colored: bool = False
+) -> str | None:
     """Draw panels side by side, with curves over steps, or over seconds if there are none.
 
     Args:
-        panels: the title of each panel, and its curves by name; several are drawn with digits, over each other.
+        panels: the title of each panel, and its curves by name; several are drawn over each other.
         width: of the terminal.
         height: in lines.
+        is_colored: whether several curves have colors, with escape sequences; otherwise they are drawn with digits.
 
     Returns:
         The drawing; None if plotext fails or is missing.
@@ -339,9 +346,14 @@ def plot(panels: Mapping[str, Mapping[str, Series]], width: int, height: int = 1
             points = {name: found for name, each in curves.items() if (found := _points(each))[0]}
             panel.ruler("x").ticks(*_ticks([x for xs, _ in points.values() for x in xs]))
             for number, (name, (x, y)) in enumerate(points.items(), 1):
-                panel.draw(panel.signal(x, y, marker=str(number % 10) if len(curves) > 1 else "braille").lines())
-                names += [f"{number % 10} {printable(name)}"] if len(curves) > 1 else []
-        drawing: str = figure.build().string(colorless=True)
+                color = _PLOT_COLORS[number % len(_PLOT_COLORS)]
+                digit = str(number % 10)
+                has_dots = is_colored or len(curves) == 1
+                marker = plotext.marker("braille", color if len(curves) > 1 else None) if has_dots else digit
+                panel.draw(panel.signal(x, y, marker=marker).lines())
+                sample = f"\x1b[38;5;{color}m━━\x1b[0m" if is_colored else digit
+                names += [f"{sample} {printable(name)}"] if len(curves) > 1 else []
+        drawing: str = figure.build().string(colorless=not is_colored)
         figure.clear()
         return "\n".join([drawing.rstrip("\n"), *([" · ".join(names)] if names else [])])
     except Exception:  # a failed plot must not fail the command

@@ -49,7 +49,7 @@ def query(sql: str, runs: Sequence[RunSummary], *, allow_files: bool = False) ->
         allow_files: whether the query may read and write files of this machine, and load extensions.
 
     Raises:
-        ConfigError: the query is empty, or not valid.
+        ConfigError: the query is empty, not valid, or has several results.
         PluginNotInstalledError: DuckDB is not installed.
         KeyboardInterrupt: the user has pressed Ctrl-C.
     """
@@ -71,9 +71,12 @@ def _interruptible(database: Any, sql: str) -> Result:
     """Run a query in a thread: DuckDB does not look for signals in the thread that runs it."""
 
     def run() -> Result:
-        result = database.execute(sql)
-        if result is None:
+        statements = database.extract_statements(sql)
+        if not statements:
             raise ConfigError("the query is empty")
+        if any(_only_selects(each) for each in statements[:-1]):
+            raise ConfigError("the query has several results; ask one query at a time")
+        result = database.execute(sql)
         return [column[0] for column in result.description or ()], result.fetchall()
 
     with ThreadPoolExecutor(1) as pool:
@@ -83,6 +86,10 @@ def _interruptible(database: Any, sql: str) -> Result:
         except KeyboardInterrupt:
             database.interrupt()
             raise
+
+
+def _only_selects(statement: Any) -> bool:
+    return [each.name for each in statement.expected_result_type] == ["QUERY_RESULT"]
 
 
 def _explained(error: Exception) -> ConfigError:

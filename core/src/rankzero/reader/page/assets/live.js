@@ -18,7 +18,7 @@ async function follow() {
       liveState.classList.remove("warning");
     } catch {
       liveState.classList.add("warning");
-      liveState.textContent = "not connected: is rankzero view still running?";
+      liveState.textContent = "rankzero view has ended or cannot be reached; when you start it again, open the new address that it prints";
     }
   }
 }
