@@ -29,6 +29,32 @@ def test_a_checkpoint_that_never_comes_is_awaited_once(tmp_path):
     assert time.monotonic() - began < SOON
 
 
+def test_a_checkpoint_that_its_callback_deleted_unseen_is_not_awaited(tmp_path, recwarn):
+    first, second = tmp_path / "epoch=0.ckpt", tmp_path / "epoch=1.ckpt"
+    keeper, saved = callback(first), SavedCheckpoints()
+    keeper.save_top_k = 1
+    assert saved.after_save(keeper) == []
+    vars(keeper).update(vars(callback(second)))  # a thread writes the first, and the callback deletes it at once
+    assert saved.after_save(keeper) == []
+    second.write_bytes(b"2")
+    began = time.monotonic()
+    assert [each.path for each in saved.late(30.0)] == [str(second)]
+    assert time.monotonic() - began < SOON
+    assert not recwarn.list
+
+
+def test_a_checkpoint_that_its_callback_keeps_no_longer_is_logged_if_it_is_there(tmp_path):
+    first, second = tmp_path / "epoch=0.ckpt", tmp_path / "epoch=1.ckpt"
+    keeper, saved = callback(first), SavedCheckpoints()
+    keeper.save_top_k = 1
+    assert saved.after_save(keeper) == []
+    vars(keeper).update(vars(callback(second)))  # before a thread has written the first
+    assert saved.after_save(keeper) == []
+    for path in (first, second):
+        path.write_bytes(b"x")
+    assert [each.path for each in saved.late(30.0)] == [str(first), str(second)]
+
+
 @pytest.mark.parametrize(("steps", "step"), [(20, 19), (0, None), (None, None)])
 def test_the_step_is_that_of_the_newest_metrics(tmp_path, steps, step):
     path = tmp_path / "epoch=0.ckpt"

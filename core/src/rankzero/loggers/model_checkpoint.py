@@ -52,15 +52,20 @@ class SavedCheckpoints:
         self._seen: dict[str, _Stamp] = {}
         self._steps: dict[str, int | None] = {}  # path → step at which it was saved
         self._awaited: dict[str, SavedCheckpoint] = {}
+        self._savers: dict[str, Any] = {}  # awaited path → its callback
         self._looked: dict[str, _Stamp] = {}  # awaited directory → its stamp at the last check
         self._is_rewritten: dict[str, bool] = {}  # path → whether it is saved in place; unknown for most
         self._warner = OnceWarner(rank_zero_warn_user)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_savers": {}}  # weak proxies
 
     def after_save(self, callback: Any) -> list[SavedCheckpoint]:
         """Return the checkpoints that ``callback`` has just saved, and late ones; takes constant time."""
         found = self.late()
         if not (path := _just_saved(callback)):
             return found + self.left(callback)
+        self._savers[path] = callback
         return found + self._new([_called_latest(_describe(callback, path))], awaited=path)
 
     def left(self, callback: Any) -> list[SavedCheckpoint]:
@@ -79,6 +84,8 @@ class SavedCheckpoints:
     def late(self, timeout: float = 0.0) -> list[SavedCheckpoint]:
         """Return checkpoints that were announced earlier and are complete now: a thread of Lightning may write them.
 
+        Those that their callback has deleted before they were found are not waited for.
+
         Args:
             timeout: for how many seconds to wait for missing ones.
         """
@@ -89,16 +96,31 @@ class SavedCheckpoints:
             for saved in there:
                 del self._awaited[saved.path]
             found.extend(there)
-            return not self._awaited
+            return all(map(self._is_deleted, self._awaited))
 
-        wait_until(is_all_there, timeout)
+        is_complete = wait_until(is_all_there, timeout)
         if timeout and self._awaited:
-            rank_zero_warn(
-                f"a ModelCheckpoint has announced {', '.join(self._awaited)}, which does not exist after "
-                f"{timeout:.0f} s: not logged"
-            )
+            if not is_complete:
+                missing = ", ".join(path for path in self._awaited if not self._is_deleted(path))
+                rank_zero_warn(
+                    f"a ModelCheckpoint has announced {missing}, which does not exist after {timeout:.0f} s: not logged"
+                )
             self._awaited.clear()
+        if not self._awaited:
+            self._savers.clear()
         return found
+
+    def _is_deleted(self, path: str) -> bool:
+        """Return whether a callback keeps an awaited checkpoint no longer, and a later one of it was found.
+
+        A thread of Lightning writes checkpoints one after the other: if the later one is there, this one was, too.
+        """
+        callback = self._savers.get(path)
+        try:
+            is_kept = getattr(callback, "save_top_k", -1) == -1 or path in _paths(callback)
+            return not is_kept and _just_saved(callback) in self._seen
+        except ReferenceError:  # a weak proxy of a deleted object
+            return False
 
     def _new(self, known: Iterable[SavedCheckpoint], *, awaited: str = "") -> list[SavedCheckpoint]:
         found = []
