@@ -122,11 +122,15 @@ def in_one_line(deliveries: Mapping[str, tuple[Delivered, int]], room: int) -> s
         deliveries: the key of each logger → how far it is, and how many events it is behind.
         room: the number of characters; what does not fit is replaced by an ellipsis.
     """
-    states = {key: describe(*each) for key, each in deliveries.items()}
-    complete = ", ".join(key for key, (words, _) in states.items() if words == _COMPLETE)
-    parts = [(f"{key} {words}", style) for key, (words, style) in states.items() if words != _COMPLETE]
-    parts += [(f"{complete} {_COMPLETE}", _DELIVERY_STYLES["delivered"])] if complete else []
-    shown: list[str] = []
+    parts, complete, shown = [], [], list[str]()
+    for key, each in deliveries.items():
+        words, style = describe(*each)
+        if words == _COMPLETE:
+            complete.append(key)
+        else:
+            parts.append((f"{key} {words}", style))
+    if complete:
+        parts.append((f"{', '.join(complete)} {_COMPLETE}", _DELIVERY_STYLES["delivered"]))
     for number, (text, style) in enumerate(parts, 1):
         left = room if number == len(parts) else room - len(_MORE)
         if shown and len(text) > left:

@@ -102,27 +102,27 @@ class _Column:
 
     def _styled(self, cell: str) -> tuple[str, int]:
         """Return a line and its width."""
-        plain, *styled = _STYLED.split(cell)  # plain, style, text, plain, style, text, plain, …
-        texts = [plain, *styled[1::3], *styled[2::3]]
-        if any("[" in each or "\\" in each for each in texts):  # nested or escaped
-            return self._rendered(cell)
-        parts = (self._in_style(*each) for each in zip(styled[::3], styled[1::3], styled[2::3], strict=True))
-        return plain + "".join(parts), sum(map(_cell_len, texts))
-
-    def _in_style(self, style: str, text: str, following: str) -> str:
-        """Return a text in a style, and the plain text that follows."""
+        found = _ONE_STYLE.fullmatch(cell)
+        if not found:
+            parts = _IN_ONE_STYLE.findall(cell)
+            if "".join(parts) != cell:  # nested or escaped
+                return self._rendered(cell)
+            texts, widths = zip(*map(self._styled, parts), strict=True)
+            return "".join(texts), sum(widths)
+        style, text = found[1] or "", found[2]
         if style not in self._around:
-            before, _, after = self._rendered(f"[{style}]x[/]")[0].partition("x")
+            before, _, after = self._rendered(f"[{style}]x[/]")[0].partition("x") if style else ("", "", "")
             self._around[style] = before, after
         before, after = self._around[style]
-        return before + text + after + following
+        return before + text + after, _cell_len(text)
 
     def _rendered(self, cell: str) -> tuple[str, int]:
         text = self._console.render_str(cell, emoji=False)
         return _lines(text, self._console)[0], text.cell_len
 
 
-_STYLED = re.compile(r"\[(\w+)\]([^\[\\]*)\[/\]")
+_ONE_STYLE = re.compile(r"(?:\[(\w+)\](?=.*\[/\]$))?([^\[\\]*)(?:\[/\])?")
+_IN_ONE_STYLE = re.compile(r"\[\w+\][^\[\\]*\[/\]|[^\[\\]+")
 
 
 def _cell_len(text: str) -> int:
