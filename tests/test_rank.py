@@ -19,10 +19,14 @@ from rankzero.rank import (
     rank_zero_info,
     rank_zero_only,
     rank_zero_warn,
+    this_node,
     torchrun_store,
 )
 
 LAUNCH_VARIABLES = [
+    "GROUP_RANK",
+    "CROSS_RANK",
+    "SLURM_NODEID",
     "SLURM_JOB_ID",
     "SLURM_STEP_ID",
     "SLURM_STEP_NUM_TASKS",
@@ -196,6 +200,30 @@ STEP = {"SLURM_PROCID": "1", "SLURM_JOB_ID": "47", "SLURM_STEP_ID": "0", "SLURM_
 def test_launch_key(environment, variables, key):
     environment(**variables)
     assert launch_key() == key
+
+
+TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2"}
+TASK = STEP | {"SLURM_NODEID": "1", "SLURM_STEP_NUM_NODES": "2", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "node"),
+    [
+        ({}, None),
+        (TORCHRUN, (1, 2, 1)),
+        (TORCHRUN | {"GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1"}, None),
+        ({"RANK": "8", "LOCAL_RANK": "0", "CROSS_RANK": "2", "CROSS_SIZE": "4"}, (2, 4, 0)),
+        (TASK, (1, 2, 0)),
+        (TASK | TORCHRUN | {"GROUP_WORLD_SIZE": "1"}, None),
+        # ranks that a task or mpirun starts all have its variables
+        (TASK | {"RANK": "3"}, None),
+        (TASK | {"OMPI_COMM_WORLD_RANK": "1"}, None),
+        (TASK | {"SLURM_STEP_NUM_TASKS": "1"}, None),
+    ],
+)
+def test_node(environment, variables, node):
+    environment(**variables)
+    assert this_node() == node
 
 
 def test_store_of_the_process_group(distributed):

@@ -352,17 +352,30 @@ def test_a_run_whose_directory_is_deleted_is_not_made_again(tmp_path):
 # Training does not notice
 
 
-@pytest.mark.parametrize("how", ["start()", "environment", "file", "disabled", "another rank"])
-def test_it_can_be_turned_off(tmp_path, monkeypatch, how):
+NODE = {"RANK": "2", "LOCAL_RANK": "0", "GROUP_RANK": "1", "GROUP_WORLD_SIZE": "2"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, {"system_metrics": False}),
+        ({"RANKZERO_SYSTEM_METRICS": "0"}, {}),
+        ({}, None),  # a config file does it
+        ({"RANKZERO_DISABLED": "1"}, {}),
+        ({"RANK": "1"}, {}),
+        (NODE, {"system_metrics": False}),
+        (NODE | {"RANKZERO_DISABLED": "1"}, {}),
+        (NODE | {"RANK": "3", "LOCAL_RANK": "1"}, {}),
+    ],
+)
+def test_it_can_be_turned_off(tmp_path, monkeypatch, variables, options):
     monkeypatch.chdir(tmp_path)
-    options = {"system_metrics": False} if how == "start()" else {}
-    if how == "file":
+    if options is None:
         Path("rankzero.toml").write_text("system_metrics = false\n")
-    variable = {"environment": "RANKZERO_SYSTEM_METRICS", "disabled": "RANKZERO_DISABLED", "another rank": "RANK"}
-    if how in variable:
-        monkeypatch.setenv(variable[how], "0" if how == "environment" else "1")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     before = psutil.Process().children()
-    with rankzero.start([], dir=tmp_path, capture_environment=False, **options):
+    with rankzero.start([], dir=tmp_path, capture_environment=False, **(options or {})):
         assert psutil.Process().children() == before
 
 

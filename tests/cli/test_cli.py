@@ -540,9 +540,15 @@ def test_show_has_the_last_system_metrics_apart_from_the_others(command):
         Metrics(105.0, None, {"system/disk_free_gb": 812.4, "system/odd": 3, "system/gpu0/power_watts": watts})
         for watts in (100, 700.5)
     ]
-    make_run("a1", *measured)
+    of_nodes = [{f"system/node{node}/gpu0/power_watts": node} for node in range(1, 41)]
+    make_run(
+        "a1", *measured, *(Metrics(106.0, None, {"system/node1/cpu_percent": 9.5} | values) for values in of_nodes)
+    )
     _, out, _ = command("show", "a1", "--plot", "system/gpu0/power_watts")
-    assert "\nmachine: disk free 812.4 GB · odd 3\ngpu0: power 700.5 W\n" in out
+    assert (
+        "\nmachine: disk free 812.4 GB · odd 3\ngpu0: power 700.5 W\nnode1: cpu 9.5 %\nnode1 gpu0: power 1 W\n" in out
+    )
+    assert "\nnode37 gpu0: power 37 W\n… 3 more: --json\n" in out
     assert "\nloss " in out
     assert out.count("system/") == out.count("system/gpu0/power_watts") == 1  # the title of the plot
 

@@ -112,7 +112,7 @@ def on_screen(directory, use, size=(160, 40)):
 
 def test_a_run_as_it_trains(runs):
     system = {"process/cpu_percent": 250.0, "process/memory_gb": 3.25, "cpu_percent": 41.0}
-    gpus = {"gpu0/utilization_percent": 90, "gpu1/utilization_percent": 70, "gpu0/memory_percent": 55.0}
+    gpus = {"gpu0/utilization_percent": 90, "node1/gpu0/utilization_percent": 70, "gpu0/memory_percent": 55.0}
     measured = Metrics(time.time(), None, {f"system/{name}": value for name, value in (system | gpus).items()})
     rows = steps(41, 0.5, accuracy=0.75)
     run_dir = runs("amber-otter", DefineMetric(0.0, "accuracy", goal="maximize"), *rows, measured)

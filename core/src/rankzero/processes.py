@@ -50,7 +50,7 @@ def environment_of(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def start_module(module: str, given: bytes, output: Path) -> subprocess.Popen[bytes]:
+def start_module(module: str, given: bytes, output: Path | None) -> subprocess.Popen[bytes]:
     """Start a module of rankzero as a program in its own session, and return at once.
 
     A Ctrl-C in the terminal and the end of this process do not affect it.
@@ -58,18 +58,19 @@ def start_module(module: str, given: bytes, output: Path) -> subprocess.Popen[by
     Args:
         module: the full name of the module.
         given: its standard input, so that no secret is in its arguments or on disk.
-        output: the file to which its output is appended.
+        output: the file to which its output is appended. If None, its standard output is a pipe, and its standard error
+            is dropped.
 
     Raises:
         OSError: the process cannot be started, or ``output`` cannot be written.
     """
     reap()
     environment = {key: value for key, value in os.environ.items() if key not in {*RANK_VARIABLES, INTEGRATIONS}}
-    with open_own(output, "ab") as file:
+    with open(os.devnull, "ab") if output is None else open_own(output, "ab") as file:
         process = subprocess.Popen(
             _command(module),
             stdin=subprocess.PIPE,
-            stdout=file,
+            stdout=subprocess.PIPE if output is None else file,
             stderr=file,
             start_new_session=True,
             env=environment,

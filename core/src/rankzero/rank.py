@@ -9,9 +9,10 @@ import functools
 import logging
 import os
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from rankzero.messages import warn, warn_user
 
@@ -39,6 +40,11 @@ RANK_VARIABLES: Mapping[str, str] = {
 _FIRST_RESERVED_STEP = 0xFFFFFFF0  # from here on SLURM's step ids mean batch scripts and interactive shells
 _CLUSTER_VARIABLES = ("SLURM_CLUSTER_NAME", "SLURM_STEP_LAUNCHER_PORT")  # two clusters may use the same job id
 _CONNECT_TIMEOUT = 2.0  # seconds
+_NODE_VARIABLES = (  # the number of the node, the number of nodes, the rank of the process on its node
+    ("GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK"),  # torchrun, Accelerate
+    ("CROSS_RANK", "CROSS_SIZE", "LOCAL_RANK"),  # DeepSpeed
+    ("SLURM_NODEID", "SLURM_STEP_NUM_NODES", "SLURM_LOCALID"),
+)
 
 
 def _process_group_rank() -> int | None:
@@ -151,6 +157,33 @@ def _agrees_with_rank(variable: str) -> bool:
     return not (rank.isdecimal() and other.isdecimal()) or int(rank) == int(other)
 
 
+class Node(NamedTuple):
+    """The place of this process in a job on several nodes."""
+
+    number: int
+    """The number of its node, from 0."""
+    total: int
+    """The number of nodes."""
+    local_rank: int
+    """Its rank among the processes of its node."""
+
+
+def this_node() -> Node | None:
+    """Return the place of this process, None in a job on one node, or if the launcher does not say it."""
+    for variables in _NODE_VARIABLES:
+        values = [os.environ.get(name, "") for name in variables]
+        if all(map(str.isdecimal, values)) and (not variables[0].startswith("SLURM_") or _is_task_of_job_step()):
+            node = Node(*map(int, values))
+            return node if node.total > 1 else None
+    return None
+
+
+def _is_task_of_job_step() -> bool:
+    """Return whether this is a task that srun started, and not a process that a task started as another rank."""
+    is_of_mpirun = "OMPI_COMM_WORLD_RANK" in os.environ
+    return _is_in_job_step() and not is_of_mpirun and os.environ["SLURM_PROCID"] == str(get_rank())
+
+
 def group_store() -> Any | None:
     """Return the key-value store of the process group, or None before the group is initialised.
 
@@ -159,6 +192,49 @@ def group_store() -> Any | None:
     if _process_group_rank() is None:
         return None
     return sys.modules["torch.distributed"].distributed_c10d._get_default_store()
+
+
+class GroupConnection:
+    """A separate connection to the store of the process group: training and its user never wait for each other."""
+
+    def __init__(self) -> None:
+        self._shared: Callable[[], Any] = lambda: None
+        self._own: Any = None
+
+    def store(self) -> Any | None:
+        """Return the store; None without a process group, and after `close` until there is another process group.
+
+        Raises:
+            Exception: the store does not answer, or PyTorch is older than 2.8.
+        """
+        shared = group_store()
+        if shared is None:
+            self._own = None
+        elif shared is not self._shared():
+            # A reference would keep the port of the store open after the process group is destroyed.
+            self._shared, self._own = weakref.ref(shared), None
+            self._own = shared.clone()
+        if self._own is not None:
+            _check_answers(self._own)
+        return self._own
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._own = None
+
+
+def _check_answers(store: Any) -> None:
+    # The store prints a long warning if its server is gone.
+    while hasattr(store, "underlying_store"):
+        store = store.underlying_store
+    if hasattr(store, "port"):
+        _check_port(store.host, store.port)
+
+
+def _check_port(address: str, port: int) -> None:
+    import socket
+
+    socket.create_connection((address, port), _CONNECT_TIMEOUT).close()
 
 
 def torchrun_store() -> Any | None:
@@ -170,10 +246,7 @@ def torchrun_store() -> Any | None:
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
-    import socket
-
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    # TCPStore retries a refused connection until its timeout, so test the connection first.
-    socket.create_connection((address, port), _CONNECT_TIMEOUT).close()
+    _check_port(address, port)  # TCPStore would retry a refused connection until its timeout
     timeout = timedelta(seconds=_CONNECT_TIMEOUT)
     return distributed.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timeout)

@@ -12,6 +12,8 @@ SAMPLE = {
     "system/gpu1/utilization_percent": 97,
     "system/gpu1/memory_gb": 61.5,
     "system/gpu1/temperature_celsius": 70,
+    "system/node2/cpu_percent": 3.5,
+    "system/node2/gpu1/memory_gb": 5.0,
 }
 IN_WANDB = {
     "system.cpu_percent": 12.5,
@@ -22,6 +24,8 @@ IN_WANDB = {
     "system.gpu.1.gpu": 97,
     "system.gpu.1.memoryAllocatedBytes": 61_500_000_000,
     "system.gpu.1.temp": 70,
+    "system.cpu_percent/l:node2": 3.5,
+    "system.gpu.1.memoryAllocatedBytes/l:node2": 5_000_000_000,
 }
 
 

@@ -271,16 +271,18 @@ def test_the_filter_compares_whole_values_and_each_word_must_fit(open_page, tmp_
 
 
 def test_system_metrics_come_last(open_page, tmp_path, write):
-    run = write_run(tmp_path, Metrics(BEGAN, None, {"system/cpu": 3.0}), *rows(9), params={"lr": 1})
+    measured = [Metrics(BEGAN, None, {name: 3.0}) for name in ("system/node1/gpu0/power", "system/cpu")]
+    run = write_run(tmp_path, *measured, *rows(9), params={"lr": 1})
     page = open_page(write(run))
     assert [each.split("\n")[0] for each in page.locator(".group > summary bdi").all_inner_texts()] == [
         "train",
         "val",
+        "system/node1",
         "system",
     ]
     page.get_by_role("tab", name="Runs").click()
     heads = page.locator("thead th button bdi").all_inner_texts()
-    assert heads[-1] == "system/cpu"
+    assert heads[-2:] == ["system/node1/gpu0/power", "system/cpu"]
     assert "train/loss" in heads
 
 

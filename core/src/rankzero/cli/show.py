@@ -209,7 +209,7 @@ def split_metrics(metrics: Mapping[str, MetricSummary]) -> tuple[dict[str, Metri
 
 
 def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
-    """Yield a line for the machine, the training process and each GPU, with the last measurement."""
+    """Yield a line for each machine, process and GPU of the training, with the last measurement."""
     groups: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         group, _, what = name.removeprefix(SYSTEM).rpartition("/")
@@ -217,8 +217,11 @@ def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
         words = words.replace("_", " ") if unit in _UNITS else what
         value = _UNITS.get(unit, terminal.number)(metric.last)
         groups.setdefault(group or "machine", []).append(f"{words} {value}")
-    for group, values in groups.items():
-        yield f"[dim]{terminal.escape(terminal.cut(f'{group}: ' + ' · '.join(values), _MAX_TEXT))}[/]"
+    for group, values in list(groups.items())[:_MAX_ROWS]:
+        line = f"{group.replace('/', ' ')}: {' · '.join(values)}"
+        yield f"[dim]{terminal.escape(terminal.cut(line, _MAX_TEXT))}[/]"
+    if len(groups) > _MAX_ROWS:
+        yield f"[dim]… {len(groups) - _MAX_ROWS} more: --json[/]"
 
 
 def files_line(data: RunData) -> str:

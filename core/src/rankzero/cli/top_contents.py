@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 
@@ -134,10 +135,10 @@ def _trends(run: WatchedRun, *, is_narrow: bool) -> Iterator[str]:
 
 
 def _machine(metrics: Mapping[str, MetricSummary]) -> tuple[str, str, str, str]:
-    """Return how much of GPUs and their memory is used on average, and CPU and memory of the training process."""
+    """Return how much of all GPUs and their memory is used on average, and CPU and memory of the training process."""
     gpu, gpu_memory = (
-        [each.last for name, each in metrics.items() if name.startswith(f"{SYSTEM}gpu") and name.endswith(what)]
-        for what in ("/utilization_percent", "/memory_percent")
+        [each.last for name, each in metrics.items() if re.fullmatch(rf"{SYSTEM}(node\d+/)?gpu\d+/{what}", name)]
+        for what in ("utilization_percent", "memory_percent")
     )
     cpu, memory = metrics.get(f"{SYSTEM}process/cpu_percent"), metrics.get(f"{SYSTEM}process/memory_gb")
     return (

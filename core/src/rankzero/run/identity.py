@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import time
+import weakref
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -115,7 +116,7 @@ class Announcement:
         self._key = _key(start)
         self._identity = identity
         self._may_ask_torchrun = True
-        self._published: Any = None
+        self._published: Callable[[], Any] = lambda: None
 
     def publish(self) -> None:
         """Write the identity to the stores that are new since the last call; never raises or waits for a rank.
@@ -131,8 +132,9 @@ class Announcement:
                 self._may_ask_torchrun = False  # the store will not appear later, and trying costs seconds
         with suppress(Exception):
             store = group_store()
-            if store is not self._published and self._put(store):
-                self._published = store
+            if store is not self._published() and self._put(store):
+                # A reference would keep the port of the store open after the process group is destroyed.
+                self._published = weakref.ref(store)
 
     def _put(self, store: Any) -> bool:
         if store is None:

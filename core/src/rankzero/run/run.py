@@ -21,7 +21,7 @@ import msgspec
 from rankzero.capture.console import Capture
 from rankzero.capture.device_values import DeviceCopy, DeviceRows
 from rankzero.capture.model_watch import ModelWatch
-from rankzero.capture.system_metrics import SystemMetrics
+from rankzero.capture.nodes import Measuring, measure_nodes
 from rankzero.delivery.experiment import LiveExperiment
 from rankzero.delivery.supervisor import Supervisor
 from rankzero.events.run_info import RunInfo
@@ -137,7 +137,7 @@ class Run(Verbs):
         self._owner_pid = 0
         self._keys: tuple[str, ...] = ()
         self._console: Capture | None = None
-        self._system_metrics: SystemMetrics | None = None
+        self._measuring: list[Measuring] = []
         self._experiment: LiveExperiment | None = None
         self._closing: list[Callable[[str], object]] = []
         self._loop_step: Callable[[], int | None] | None = None
@@ -630,6 +630,8 @@ class Run(Verbs):
                 ``down_timeout`` for a tracker that is known to be unavailable. A courier that needs longer continues in
                 the background; a message says so, and names files that are not copied yet.
         """
+        if not self._is_active:
+            self._stop_measuring()  # of another node
         if self._is_finished or os.getpid() != self._owner_pid or not self._may_log():
             return
         assert self._journal is not None
@@ -659,8 +661,7 @@ class Run(Verbs):
             )  # fmt: skip
         if self._console is not None:
             self._console.close()
-        if self._system_metrics is not None:
-            self._system_metrics.stop()
+        self._stop_measuring()
         self._status = status
         self._record(Finish(_now(), status, self._error))
         self._is_finished = True
@@ -880,12 +881,22 @@ class Run(Verbs):
 
         self._console = Capture(record)
 
-    def measure_system(self, every: float | bool) -> None:
-        """Measure the system every so many seconds, until the run ends; called by `rankzero.start`."""
+    def measure_system(self, every: float | bool, start: int) -> None:
+        """Measure the system of all nodes until the run ends; called by `rankzero.start` on all ranks.
+
+        Args:
+            every: the seconds between two measurements; True for the default.
+            start: the number of the run, the same on all ranks.
+        """
         try:
-            self._system_metrics = SystemMetrics(self.dir, every)
+            self._measuring = measure_nodes(lambda: self.dir, start, every, lambda line: self._append(line))
         except Exception as error:
             log.debug("the system is not measured: %s", error)
+
+    def _stop_measuring(self) -> None:
+        for each in self._measuring:
+            each.stop()
+        self._measuring = []
 
     @_never_raises
     def record(self, event: Event) -> None:

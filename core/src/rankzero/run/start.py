@@ -99,7 +99,8 @@ def start(
             command line without secrets, script, git commit and changes, installed packages, user and machine. True by
             default; trackers that show the environment get it from there.
         system_metrics: the seconds between two measurements of CPU, memory, disk, network and GPUs, in a separate
-            process; 10 by default. False measures nothing. The metrics have names ``system/…``, and no step.
+            process; 10 by default. False measures nothing. The metrics have names ``system/…``, for other nodes
+            ``system/node1/…``, and no step.
         **options: options for the logger, if there is exactly one.
 
     Raises:
@@ -119,7 +120,10 @@ def start(
     _check_run_id(asked)
     if not is_rank_zero():
         _warn_of_rank()
-        return Run(_info_elsewhere(asked, number), is_active=False)
+        elsewhere = Run(_info_elsewhere(asked, number), is_active=False)
+        if asked.system_metrics and not asked.disabled:
+            elsewhere.measure_system(asked.system_metrics, number)
+        return elsewhere
     if asked.disabled:
         info = _new_info(asked, number)
         Announcement(number, Identity(info.id, info.name, info.dir)).publish()
@@ -172,7 +176,7 @@ def start(
     if "console" in captures:
         run.record_console(secrets)
     if asked.system_metrics:
-        run.measure_system(asked.system_metrics)
+        run.measure_system(asked.system_metrics, number)
     if asked.resume_step is not None:
         run.rewind(asked.resume_step)
     if params:

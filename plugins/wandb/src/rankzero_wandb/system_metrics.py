@@ -32,6 +32,9 @@ def send_system_metrics(run: Any, row: MetricsRow) -> None:
 
 def _in_wandb(name: str, value: float) -> tuple[str, float]:
     name = name.removeprefix(SYSTEM)
+    if match := re.fullmatch(r"(node\d+)/(.+)", name):
+        known, value = _in_wandb(match[2], value)
+        return f"{known}/l:{match[1]}", value  # as W&B's client does for nodes that have labels
     for pattern, (known, units) in _NAMES.items():
         if match := re.fullmatch(pattern, name):
             return match.expand(known), value * units

@@ -418,12 +418,12 @@ const nearScreen = new IntersectionObserver(
 
 const resized = new ResizeObserver(() => charts.forEach((chart) => chart.resize()));
 
-const groupOf = (name) => (name.includes("/") ? name.slice(0, name.indexOf("/")) : "");
+const isSystem = (name) => name.startsWith("system/");
+const groupOf = (name) => name.match(/^system\/node\d+(?=\/)/)?.[0] ?? (name.includes("/") ? name.slice(0, name.indexOf("/")) : "");
 
 // Metrics of the machine come after those of training, whichever were measured first.
 function systemLast(metrics) {
-  const isSystem = ([name]) => groupOf(name) === "system";
-  return [...metrics.filter((each) => !isSystem(each)), ...metrics.filter(isSystem)];
+  return [...metrics.filter(([name]) => !isSystem(name)), ...metrics.filter(([name]) => isSystem(name))];
 }
 
 const grid = h("div", { className: "groups" });

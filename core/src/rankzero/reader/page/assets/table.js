@@ -107,10 +107,9 @@ function columns() {
     key, head: key, value: (run) => String(run[key] ?? ""), cell: (run) => named(cut([run[key] ?? ""].flat().join(", "), 60)),
   }));
   const metrics = metricColumns();
-  const isSystem = ({ head }) => groupOf(head) === "system";
   return [
-    ...fixed, ...paramColumns(true), ...metrics.filter((each) => !isSystem(each)), ...later.filter(isUsed),
-    ...paramColumns(false), ...metrics.filter(isSystem),
+    ...fixed, ...paramColumns(true), ...metrics.filter(({ head }) => !isSystem(head)), ...later.filter(isUsed),
+    ...paramColumns(false), ...metrics.filter(({ head }) => isSystem(head)),
   ];
 }
 
