@@ -64,6 +64,7 @@ def test_all_names_are_documented(printed, run_dirs):
         "clean": printed("clean", "rankzero-runs")[0],
         "loggers": printed("loggers")[0],
     }
+    assert all(Path(result["dir"]).is_absolute() for result in results.values() if "dir" in result)
     assert {command: set(result) for command, result in results.items()} == {each: names_of(each) for each in results}
 
 

@@ -103,7 +103,7 @@ def _as_json(each: Cleaning) -> dict[str, Any]:
     return {
         "id": each.info.id,
         "name": each.info.name,
-        "dir": str(each.run_dir),
+        "dir": str(each.run_dir.resolve()),
         "compress_bytes": each.journal,
         "delete_bytes": each.deleted,
         "in_no_tracker": each.kept,

@@ -168,7 +168,7 @@ def _compare(run_dir: Path, logger: PreparedLogger) -> _Verified:
 
 
 def _as_json(job: SyncJob, verified: _Verified | None) -> dict[str, Any]:
-    run = {"id": job.run_id, "name": job.run_name, "dir": str(job.run_dir), "logger": job.key}
+    run = {"id": job.run_id, "name": job.run_name, "dir": str(job.run_dir.resolve()), "logger": job.key}
     problem = reason(job.shortfall) if job.shortfall else None
     outcome = {"problem": problem, "verified": verified and verified.as_json()}
     return run | job.delivered.as_json(job.events_behind) | outcome
