@@ -111,7 +111,7 @@ def tests(session: nox.Session) -> None:
     # they share what takes long to import and to start.
     workers = str(min(8, 2 * (os.cpu_count() or 2)))
     # When something that all need is broken, tests wait in vain: the run ends early, and says what failed.
-    limits = ["--maxfail=30", "--session-timeout=2400"]
+    limits = ["--maxfail=30", "--session-timeout=2400", "--durations=20"]
     default = ["-m", "not slow"]  # another -m replaces it
     session.run("pytest", "-n", workers, "--dist", "worksteal", *limits, *default, *session.posargs, env=TEST_ENV)
 
