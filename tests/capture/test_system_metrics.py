@@ -1,6 +1,6 @@
 """System metrics: measured by a process that ends with the run, and that training does not notice."""
 
-import importlib.util
+import importlib.metadata
 import json
 import os
 import re
@@ -164,8 +164,8 @@ def nvidia(tmp_path_factory):
 def amd(tmp_path_factory):
     """A library that stands in for AMD's, with the same GPUs."""
     source, directory = Path(__file__).with_name("amdsmi_stub.c"), tmp_path_factory.mktemp("amd")
-    (package,) = importlib.util.find_spec("amdsmi").submodule_search_locations
-    used = set(re.findall(r"_libraries\['libamd_smi.so'\]\.(\w+)", Path(package, "amdsmi_wrapper.py").read_text()))
+    wrapper = importlib.metadata.distribution("amdsmi").locate_file("amdsmi/amdsmi_wrapper.py")
+    used = set(re.findall(r"_libraries\['libamd_smi.so'\]\.(\w+)", wrapper.read_text()))
     rest = directory / "rest.c"  # the package looks for all functions when it is imported
     rest.write_text(
         "\n".join(f"int {name}() {{ return 2; }}" for name in used if f" {name}(" not in source.read_text())
