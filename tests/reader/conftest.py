@@ -13,9 +13,9 @@ START = Start(100.0, INFO, {"csv": {"plugin": "csv", "options": {}}})
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """Start a headless Chromium."""
+    """Start a headless Chromium; for a module only, because other tests cannot run an event loop meanwhile."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: nox installs it")
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
