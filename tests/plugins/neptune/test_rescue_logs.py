@@ -138,6 +138,7 @@ def test_an_invalid_value_does_not_affect_others(take, tmp_path):
             operation("LogImages", "dot", 7, T, values=[{"value": {"data": "é"}, "ts": T, "step": 1}]),
             value("loss", 0.5, 8, T, 3),
             value("huge", 0.25, 9, T, 1e300),
+            value("late", 0.5, 10, 1e300, 1),
         ],
     )
     status, run, said = take()
@@ -146,6 +147,7 @@ def test_an_invalid_value_does_not_affect_others(take, tmp_path):
     assert sorted(each.name for each in run.artifacts) == ["long", "odd/ext"]
     for name in ("far", "early", "nul", "nuls", "dot"):
         assert f"left out: {name}: " in said
+    assert "left out: late: data-1.log, line 10: the operation LogFloats is invalid" in said
     assert all(path.is_relative_to(run.dir / "media") for path in run.dir.rglob("*") if path.suffix == ".y")
 
 

@@ -1,7 +1,6 @@
 """Import the offline data of a Neptune 1.x client, value by value, and deliver it."""
 
 import csv
-import hashlib
 import json
 import shutil
 import subprocess
@@ -28,14 +27,6 @@ def imported(project, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     assert cli.main(["import", "neptune", str(project), "--dir", str(runs)]) == 0
     return read_run(next((runs / "neptune").iterdir()))
-
-
-def fingerprint(directory):
-    return {
-        str(path): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
 
 
 def points(run, name):
@@ -122,18 +113,6 @@ def test_pictures(imported):
     numpy = pytest.importorskip("numpy")
     pixels = numpy.asarray(picture.file)
     assert (pixels == numpy.asarray(samples.picture())).all()
-
-
-def test_the_source_is_not_changed_and_importing_again_changes_nothing(project, tmp_path, capsys):
-    before = fingerprint(project)
-    assert cli.main(["import", "neptune", str(project), "--dir", str(tmp_path)]) == 0
-    capsys.readouterr()
-    first = fingerprint(tmp_path)
-    assert cli.main(["import", "neptune", str(project / ".neptune"), "--dir", str(tmp_path)]) == 0
-    assert "already imported, nothing is new" in capsys.readouterr().out
-    journals = [name for name in first if name.endswith("journal.jsonl")]
-    assert {name: first[name] for name in journals} == {name: fingerprint(tmp_path)[name] for name in journals}
-    assert fingerprint(project) == before
 
 
 @pytest.mark.parametrize("where", ["project", ".neptune", "offline", "run", "file"])

@@ -96,16 +96,6 @@ def test_data_that_is_left_out_is_named(logs, tmp_path, capsys):
     assert said == ["exp: left out: soon: it is a preview of a value that was still being computed"]
 
 
-def test_the_source_is_not_changed_and_importing_again_changes_nothing(logs, tmp_path, capsys):
-    before = everything(logs)
-    _, run = take(logs, tmp_path)
-    journal = (run.dir / "journal.jsonl").read_bytes()
-    take(logs, tmp_path)
-    assert "nothing is new" in capsys.readouterr().out
-    assert (run.dir / "journal.jsonl").read_bytes() == journal
-    assert everything(logs) == before
-
-
 def test_a_database_in_use_is_read_with_its_log_and_not_changed(logs, tmp_path):
     shutil.copytree(logs, tmp_path / "logs")
     (database,) = tmp_path.rglob("*.sqlite3")
@@ -182,6 +172,13 @@ def test_a_damaged_message_is_counted(logs, tmp_path, capsys):
     connection.close()
     status, run = take(tmp_path / "logs", tmp_path / "runs")
     assert "left out: the operation 4: its content is damaged" in capsys.readouterr().err
+    assert (status, len(points(run, "train/loss"))) == (1, len(samples.LOSS) - 1)
+
+
+def test_an_impossible_time_is_counted(logs, tmp_path, capsys):
+    change(logs, tmp_path, f"UPDATE run_operations SET timestamp = {1 << 60} WHERE sequence_id = 4")
+    status, run = take(tmp_path / "logs", tmp_path / "runs")
+    assert "the file is damaged: an operation is incomplete" in capsys.readouterr().err
     assert (status, len(points(run, "train/loss"))) == (1, len(samples.LOSS) - 1)
 
 
@@ -273,15 +270,6 @@ def test_a_run_that_was_resumed(resumed, tmp_path):
     status, run = take(resumed, tmp_path)
     assert (status, run.info.name) == (0, "r-2")
     assert steps(run) == [(step, step / 3) for step in range(20)]
-
-
-def test_a_run_that_was_resumed_after_an_import(resumed, tmp_path, capsys):
-    first = min(resumed.iterdir(), key=lambda path: int(path.name.rpartition("_")[2]))
-    _, run = take(first, tmp_path)
-    assert steps(run) == [(step, step / 3) for step in range(10)]
-    status, run = take(resumed, tmp_path)
-    assert (status, steps(run)) == (0, [(step, step / 3) for step in range(20)])
-    assert "imported what is new" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("is_partial", [False, True])

@@ -17,7 +17,14 @@ from typing import Any
 import msgspec
 
 from rankzero.files.writing import open_regular
-from rankzero_neptune.importing.operations import Record, UnknownRecord, decode_record, decode_records, to_record
+from rankzero_neptune.importing.operations import (
+    KNOWN,
+    Record,
+    UnknownRecord,
+    decode_record,
+    decode_records,
+    to_record,
+)
 from rankzero_neptune.importing.sources import Source, is_file_beginning
 
 LeaveOut = Callable[[str, str], None]
@@ -208,7 +215,8 @@ def _report_damage(line: bytes, where: str, is_torn: bool, leave_out: LeaveOut) 
     except (msgspec.MsgspecError, ValueError):
         leave_out(where, "the process died while it wrote this line" if is_torn else "the line is damaged")
     else:
-        leave_out("/".join(unknown.obj.path), f"{where}: the operation {unknown.obj.type} is unknown")
+        problem = "invalid" if unknown.obj.type in KNOWN else "unknown"
+        leave_out("/".join(unknown.obj.path), f"{where}: the operation {unknown.obj.type} is {problem}")
 
 
 def _decode(line: bytes) -> tuple[Record | None, bool]:

@@ -13,6 +13,7 @@ from rankzero.importers.base import FoundRun, Header, Report
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaStore
 from rankzero_neptune.importing.exported_table import ExportedTable, seconds, steps
+from rankzero_neptune.importing.sources import is_time
 from rankzero_neptune.importing.translator import TAGS, Translator, header_of, shares_of_bins
 
 _LEVELS_UP = 3  # from exports/data/PROJECT/RUN_part_0.parquet to exports/files
@@ -46,13 +47,13 @@ class ExportedRun(FoundRun):
         earliest: list[float] = []
         for table in self._tables:
             for batch in table.batches(self._key, [*_ROW, *_ABOUT], Report()):
-                earliest += [time for time in seconds(batch.column("timestamp")) if time is not None]
+                earliest += [time for time in seconds(batch.column("timestamp")) if time is not None and is_time(time)]
                 earliest = [min(earliest)] if earliest else []
                 for index, name in enumerate(batch.column("attribute_path").to_pylist()):
                     if name is not None and name.startswith("sys/"):
                         about[name] = _value(batch, batch.column("attribute_type")[index].as_py(), index)
         created = about.get("sys/creation_time")
-        self._started = created if isinstance(created, float) else min(earliest, default=0.0)
+        self._started = created if isinstance(created, float) and is_time(created) else min(earliest, default=0.0)
         self._tags = list(about.get(TAGS) or ())
         return header_of(about, self._key[1], self._started)
 
@@ -76,6 +77,8 @@ class ExportedRun(FoundRun):
             is_point = time is not None or step is not None
             if name is None:
                 report.leave_out("an attribute", "the export does not contain its name")
+            elif not is_time(at):
+                report.leave_out(name, "its time is out of range")
             elif kind == "float_series" and (is_point or number is not None):
                 to.number(name, math.nan if number is None else number, step, at)  # pandas writes NaN as null
             elif (value := _value(batch, kind, index)) is not None or kind not in _COLUMN_OF_TYPE:

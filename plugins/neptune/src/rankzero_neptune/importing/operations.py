@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
 
+from rankzero.events.trust import LATEST
+
 T = TypeVar("T")
+Time = Annotated[float, msgspec.Meta(ge=0.0, lt=LATEST)]
+"""Unix time in seconds."""
 
 
 class Point(msgspec.Struct, Generic[T], gc=False):
     """A value of a series."""
 
     value: T
-    ts: float
-    """Unix time in seconds."""
+    ts: Time
     step: float | None = None
 
 
@@ -69,6 +72,8 @@ _FIELDS: dict[str, list[tuple[str, Any] | tuple[str, Any, Any]]] = {
     "CopyAttribute": [("container_id", str), ("source_path", list[str])],
 }
 _TYPES = {name: msgspec.defstruct(name, fields, bases=(Operation,), tag=name) for name, fields in _FIELDS.items()}
+KNOWN = frozenset(_TYPES)
+"""The types of operations."""
 LogFloats: Any = _TYPES["LogFloats"]
 DELETING = frozenset(name for name in _FIELDS if name.startswith(("Clear", "Delete"))) - {"DeleteFiles"}
 """The types that delete everything that was logged before to the same path."""
@@ -85,8 +90,8 @@ class Record(msgspec.Struct, gc=False):
     obj: AnyOperation
     version: int
     """The number of the operation in its process, from 1."""
-    at: float | None = None
-    """Unix time in seconds; older clients did not write it."""
+    at: Time | None = None
+    """None in the logs of older clients."""
 
     @property
     def type(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankzero.importers.sqlite_file import SqliteFile
-from rankzero_neptune.importing.sources import Source, is_sequence_beginning
+from rankzero_neptune.importing.sources import Source, is_sequence_beginning, is_time
 
 _BATCH = 500  # rows
 _MAX_DAMAGED = 1_000_000  # rows in succession: the number of the last row may be damaged, too
@@ -126,6 +126,6 @@ def _read(database: sqlite3.Connection, first: int, last: int = _MAX_NUMBER) -> 
         "WHERE sequence_id BETWEEN ? AND ? ORDER BY sequence_id LIMIT ?",
         (first, last, _BATCH),
     ).fetchall()
-    if not all(isinstance(time, int) and isinstance(data, bytes) for _, time, _, data in rows):
+    if not all(isinstance(time, int) and is_time(time / 1000) and isinstance(data, bytes) for _, time, _, data in rows):
         raise sqlite3.DatabaseError("an operation is incomplete")
     return [Row(number, time / 1000, kind, data) for number, time, kind, data in rows]

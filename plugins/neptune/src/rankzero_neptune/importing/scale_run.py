@@ -14,6 +14,7 @@ from rankzero.importers.writing import run_id_of
 from rankzero.media.encoders import Histogram
 from rankzero.media.store import MediaStore
 from rankzero_neptune.importing.scale_database import Row, ScaleDatabase
+from rankzero_neptune.importing.sources import is_time
 from rankzero_neptune.importing.string_sets import StringSets
 from rankzero_neptune.importing.translator import TAGS, Translator, header_of, shares_of_bins
 
@@ -39,7 +40,8 @@ class ScaleRun(FoundRun):
         started: list[float] = []
         for row in self._rows(Report()):
             if row.kind == _CREATION and (run := _decode(messages.Run, row)) is not None:
-                started.append(_seconds(run.creation_time) if run.HasField("creation_time") else row.time)
+                created = _seconds(run.creation_time)
+                started.append(created if run.HasField("creation_time") and is_time(created) else row.time)
                 about["sys/name"] = run.experiment_id or about.get("sys/name")
             elif b"sys/" in row.data and (update := _decode(messages.UpdateRunSnapshot, row)) is not None:
                 for name, value in update.assign.items():
@@ -101,6 +103,9 @@ class _UpdateTranslator:
     def translate(self, update: Any, written: float) -> None:
         """Translate an update that was written at a time."""
         time = _seconds(update.timestamp) if update.HasField("timestamp") else written
+        if not is_time(time):
+            self._report.leave_out("an operation", "its time is out of range")
+            return
         step = _step(update.step) if update.HasField("step") else None
         for name in sorted(update.assign):
             self._value(name, update.assign[name], None, time, is_point=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rankzero.errors import RankzeroError, RunError
+from rankzero.events.trust import LATEST
 from rankzero.importers.base import FoundRun, SkippedSource, SkipRun
 
 _CHUNK = 1 << 20
@@ -102,6 +103,11 @@ def is_file_beginning(part: Path, whole: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_time(seconds: float) -> bool:
+    """Return whether a Unix time in seconds can be the time of an event."""
+    return 0 <= seconds < LATEST
 
 
 def is_sequence_beginning(part: Iterator[object], whole: Iterator[object]) -> bool:
