@@ -6,12 +6,13 @@ from contextlib import nullcontext
 import pytest
 from plugins.neptune.delivered import points_logged, points_stored, problem_of, rejected
 from servers.neptune_mock.attributes import Value
-from waiting import A_MOMENT, A_WHILE, SOON, until
+from waiting import A_WHILE, SOON, until
 
 import rankzero
 from rankzero.errors import RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, RunInfo
 from rankzero.testing.faults import late, lost, stalled, status
+from rankzero.testing.runs import log_rows
 
 OPERATIONS = "attributes/operations"
 FAULTS = {
@@ -36,16 +37,6 @@ def begin(here, tmp_path, monkeypatch):
         run.finish(timeout=0)
 
 
-def log(run, first, last):
-    """Log a row for each step; no call may take long."""
-    slowest = 0.0
-    for step in range(first, last):
-        began = time.perf_counter()
-        run.log_metrics({"loss": step / 3}, step)
-        slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < A_MOMENT
-
-
 def log_and_flush(logger):
     logger.log_metrics({"loss": 2.0}, step=1)
     logger.flush()
@@ -64,12 +55,12 @@ def check(server, run, count):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_temporary_fault_loses_nothing(server, begin, fault):
     run = begin()
-    log(run, 0, 50)
+    log_rows(run, *range(50))
     assert run.flush(A_WHILE)
     server.fail(OPERATIONS, FAULTS[fault])
-    log(run, 50, 100)
+    log_rows(run, *range(50, 100))
     until(lambda: problem_of(run.dir))
-    log(run, 100, 150)
+    log_rows(run, *range(100, 150))
     server.heal()
     run.finish(timeout=A_WHILE)
     check(server, run, 150)
@@ -101,11 +92,11 @@ def test_a_hanging_server_does_not_block_the_courier(server, attached, tmp_path,
 
 def test_a_revoked_token_loses_nothing(server, begin):
     run = begin()
-    log(run, 0, 50)
+    log_rows(run, *range(50))
     assert run.flush(A_WHILE)
     sessions = server.store.sessions
     sessions.revoke(server.api_key)
-    log(run, 50, 100)
+    log_rows(run, *range(50, 100))
     assert "NEPTUNE_API_TOKEN" in until(lambda: problem_of(run.dir))
     assert server.api_token not in problem_of(run.dir)
     sessions.keys.add(server.api_key)
@@ -135,10 +126,10 @@ def somebody_puts_a_text_at(run, path):
 
 def test_an_expired_token_loses_nothing(server, begin):
     run = begin()
-    log(run, 0, 50)
+    log_rows(run, *range(50))
     assert run.flush(A_WHILE)
     server.store.sessions.expire()
-    log(run, 50, 100)
+    log_rows(run, *range(50, 100))
     run.finish(timeout=A_WHILE)
     check(server, run, 100)
 

@@ -4,13 +4,12 @@ Events that W&B rejects permanently are on the reject list, and block nothing el
 """
 
 import json
-import time
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import wandb
-from waiting import A_MOMENT, A_WHILE, until
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.cli import app
@@ -20,7 +19,7 @@ from rankzero.rundir.positions import load_position, reject_list, wake
 from rankzero.testing.faults import status
 from rankzero.testing.full_disk import full_disk
 from rankzero.testing.loopback import Answer
-from rankzero.testing.runs import EagerCourier
+from rankzero.testing.runs import EagerCourier, log_rows
 from rankzero_wandb import WandbLogger, confirmation
 from rankzero_wandb.confirmation import UploadLog
 from rankzero_wandb.opening import UploadError
@@ -40,16 +39,6 @@ def begin(here, tmp_path):
     yield begin
     for run in runs:
         run.finish(timeout=0)
-
-
-def log(run, first, last):
-    """Log a row for each step; no call may take long."""
-    slowest = 0.0
-    for step in range(first, last):
-        began = time.perf_counter()
-        run.log_metrics({"loss": step / 3}, step)
-        slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < A_MOMENT
 
 
 def problem_of(run):
@@ -88,13 +77,13 @@ def journal_of(run):
 def test_a_temporary_410_loses_nothing(server, begin):
     server.fail("UpsertBucket", status(410))
     run = begin()
-    log(run, 0, 50)
+    log_rows(run, *range(50))
     assert "cannot be opened" in until(lambda: problem_of(run))
     server.heal()
     wake(run.dir, "wandb")
     assert run.flush(A_WHILE)
     server.fail("file_stream", status(410))
-    log(run, 50, 100)
+    log_rows(run, *range(50, 100))
     assert "410" in until(lambda: problem_of(run))
     server.heal()
     run.finish(timeout=A_WHILE)
@@ -109,7 +98,7 @@ def test_a_fault_of_files_and_artifacts_loses_nothing(server, begin, tmp_path, n
     (tmp_path / "weights.bin").write_bytes(b"weights")
     run.log_artifact(tmp_path / "weights.bin", name="weights")
     run.log_image("picture", [np.zeros((4, 4, 3), np.uint8)], step=0)
-    log(run, 0, 10)
+    log_rows(run, *range(10))
     run.finish(timeout=A_WHILE)
     check(server, run, 10)
     assert list(server.artifact("weights", "p").files.values()) == [b"weights"]
@@ -134,10 +123,10 @@ def accepted(handler):
 @pytest.mark.slow
 def test_missing_rows_are_sent_again(server, begin, impatient):
     run = begin()
-    log(run, 0, 10)
+    log_rows(run, *range(10))
     assert run.flush(A_WHILE)
     server.fail("file_stream", accepted, body="wandb-history")
-    log(run, 10, 20)
+    log_rows(run, *range(10, 20))
     assert "has not accepted rows" in until(lambda: problem_of(run))
     server.heal()
     run.finish(timeout=A_WHILE)
@@ -148,7 +137,7 @@ def test_missing_rows_are_sent_again(server, begin, impatient):
 @pytest.mark.slow
 def test_a_missing_end_is_sent_again(server, begin, impatient):
     run = begin()
-    log(run, 0, 10)
+    log_rows(run, *range(10))
     server.fail("file_stream", accepted, times=1, body='"complete":true')
     run.finish(timeout=A_WHILE)
     assert arrived(server, run) == [(step, step / 3) for step in range(10)]
@@ -162,7 +151,7 @@ def test_rows_that_w_and_b_counts_late_are_not_sent_again(server, begin):
 
     server.fail("RunState", late, times=3)
     run = begin()
-    log(run, 0, 1)
+    log_rows(run, *range(1))
     assert run.flush(A_WHILE)
     assert server.count("RunState") == 4
     assert server.count("RunResumeStatus") == 1
@@ -180,12 +169,12 @@ def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monk
 
     lost = []
     run = begin()
-    log(run, 0, 10)
+    log_rows(run, *range(10))
     assert run.flush(A_WHILE)
     monkeypatch.setattr(History, "_log_numbered", in_two_requests)
     sent = server.count("file_stream")
     server.fail("file_stream", status(200), times=1)
-    log(run, 10, 20)
+    log_rows(run, *range(10, 20))
     run.finish(timeout=A_WHILE)
     assert sorted(arrived(server, run)) == [(step, step / 3) for step in range(20)]
 
@@ -196,10 +185,10 @@ def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monk
 @pytest.mark.slow
 def test_events_blocked_by_a_revoked_key_are_synced_with_another(server, begin, monkeypatch):
     run = begin("process")
-    log(run, 0, 50)
+    log_rows(run, *range(50))
     assert run.flush(A_WHILE)
     revoked, server.api_key = server.api_key, "e" * 40
-    log(run, 50, 100)
+    log_rows(run, *range(50, 100))
     assert "wandb login" in until(lambda: problem_of(run))
     courier_log = (run.dir / "courier.log").read_text()
     assert "wandb login" in courier_log
@@ -216,11 +205,11 @@ def test_events_blocked_by_a_revoked_key_are_synced_with_another(server, begin, 
 @pytest.mark.slow
 def test_a_refused_picture_is_rejected_and_blocks_nothing(server, begin):
     run = begin()
-    log(run, 0, 5)
+    log_rows(run, *range(5))
     server.fail("media/images/big", status(413))
     run.log_image("big", [np.zeros((4, 4, 3), np.uint8)], step=0)
     run.log_image("small", [np.ones((4, 4, 3), np.uint8)], step=0)
-    log(run, 5, 10)
+    log_rows(run, *range(5, 10))
     run.finish(timeout=A_WHILE)
     assert arrived(server, run) == [(step, step / 3) for step in range(10)]
     assert rejected(run) == ["image"]
@@ -232,9 +221,9 @@ def test_a_refused_picture_is_rejected_and_blocks_nothing(server, begin):
 def test_a_table_with_a_failed_artifact_does_not_count_as_delivered(server, begin, code):
     run = begin()
     server.fail("PUT /artifact-file", status(code), times=2)
-    log(run, 0, 5)
+    log_rows(run, *range(5))
     run.log_table("table", ["a"], [[np.zeros((2, 2, 3), np.uint8)]])
-    log(run, 5, 10)
+    log_rows(run, *range(5, 10))
     run.finish(timeout=A_WHILE)
     assert len(arrived(server, run)) == 10
     if server.store.artifacts.find("tester", "p", f"run-{run.id}-table") is None:
@@ -250,7 +239,7 @@ def test_refused_params_are_rejected_and_block_nothing(server, begin):
     run = begin("off")
     run.log_hyperparams({"poison": 1})
     run.log_hyperparams({"lr": 0.1})
-    log(run, 0, 10)
+    log_rows(run, *range(10))
     run.finish()
     EagerCourier(run.dir, "wandb", WandbLogger, follow=False, grace_period=A_WHILE).run()
     assert len(arrived(server, run)) == 10
