@@ -100,12 +100,6 @@ def test_two_names_of_one_argument(tmp_path):
     assert (logger.version, logger.save_dir) == ("v", str(tmp_path / "save"))
 
 
-def test_creating_a_logger_opens_and_imports_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(wandb, "init", None)
-    WandbLogger("name", tmp_path / "new", "v", project="p", log_model="all", prefix="x")
-    assert not list(tmp_path.iterdir())
-
-
 def test_arguments_of_wandb_init_reach_the_run(make_logger, server):
     logger = make_logger(
         "named", id="r", entity="tester", group="folds", job_type="train", tags="one", notes="why",

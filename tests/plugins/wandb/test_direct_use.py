@@ -3,7 +3,6 @@
 import copy
 import math
 import pickle
-import sys
 import warnings
 from argparse import Namespace
 
@@ -231,10 +230,3 @@ def test_nothing_happens_on_other_ranks(make_logger, server, monkeypatch, tmp_pa
     assert isinstance(logger.experiment, DummyExperiment)
     assert (logger.name, logger.version, logger.save_dir) == ("p", "r", str(tmp_path))
     assert (wandb.run, server.requests, list(tmp_path.iterdir())) == (None, [], [])
-
-
-def test_the_client_is_imported_when_it_is_needed(server, tmp_path):
-    shell = Shell(tmp_path / "script", server.environment(tmp_path))
-    shell.run(
-        sys.executable, "-c", "import sys, rankzero_wandb as w; w.WandbLogger(); assert 'wandb' not in sys.modules"
-    )

@@ -33,7 +33,10 @@ from rankzero.testing.samples import ARRAYS, KINDS, Sample, array_sample, sample
 from rankzero.testing.tracked import Item, Point, Tracked
 from rankzero.values import Number
 
-NAMES = ["train/loss", "val/loss", "a b", "a:b", "a.b-c_d", "loss (mean)", "精度", "größe", "[x]", "50%", "'", "=", ","]
+NAMES = [
+    *("train/loss", "val/loss", "a b", "a:b", "a.b-c_d", "loss (mean)", "精度", "größe", "🦉", "x" * 100),
+    *("[x]", "50%", "*", "'", '"', "=", "|", "a\\b", ","),
+]
 PARAMS: dict[str, Any] = {
     "lr": 0.1,
     "layers": 3,
