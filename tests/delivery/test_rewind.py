@@ -15,7 +15,7 @@ from rankzero.events.structs import Checkpoint, Metrics, Params, Rewind, Start, 
 from rankzero.journal.append import Journal
 from rankzero.loggers.base import Logger
 from rankzero.rundir.layout import JOURNAL
-from rankzero.rundir.positions import reject_list
+from rankzero.rundir.positions import load_position, reject_list
 from rankzero.testing import MemoryLogger
 
 
@@ -158,6 +158,47 @@ def test_what_a_tracker_deleted_and_is_not_superseded_is_logged_again(run):
     assert verbs[verbs.index("rewind") - 1] == "flush", "the tracker has everything that was logged before"
     (rejected,) = rejected_lines(run.dir, "memory")
     assert rejected == 5
+
+
+class ContinuesInNewRun(MemoryLogger):
+    """Stands for a tracker that can only delete runs; the first one refuses a row, perhaps permanently."""
+
+    def log_metrics(self, metrics, step=None):
+        if step == 2 and not self.is_new:
+            raise PossiblyRejectedError("perhaps down")
+        super().log_metrics(metrics, step)
+
+    def rewind(self, step):
+        is_first = not self.is_new
+        super().rewind(step)
+        return 0 if is_first else None
+
+    @property
+    def is_new(self):
+        return any(call.verb == "rewind" for call in self.calls)
+
+
+def test_a_new_run_gets_the_journal_from_the_beginning(run, monkeypatch):
+    """The first event is handed over only when the position is saved: a killed courier must not skip it."""
+    monkeypatch.setattr("rankzero.delivery.courier.pause", lambda _: 0.0)
+    positions = []
+
+    class SeesPosition(ContinuesInNewRun):
+        def log_hyperparams(self, params, *args):
+            positions.append(load_position(run.dir, "memory").line)
+            super().log_hyperparams(params)
+
+    run.add(Params(2.0, {"lr": 0.1}))
+    run.log(0, 5)
+    run.deliver(SeesPosition)
+    run.log(1, 2)
+    run.add(Rewind(2.0, 3))
+    run.log(4)
+    again = [0, 1, 2, ("rewind", 3), 4]
+    params = ("log_hyperparams", None)
+    assert run.deliver(SeesPosition, grace_period=60) == [params, 0, 5, 1, ("rewind", 3), params, *again]
+    assert positions == [0, 0]
+    assert not reject_list(run.dir, "memory").exists()
 
 
 def test_verification_allows_superseded_points_that_a_tracker_keeps():

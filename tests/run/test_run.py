@@ -750,6 +750,7 @@ def test_a_rewind_looks_at_all_steps_not_at_the_last_one(begin):
     for step in range(6):
         first.log_metrics({"loss": step}, step)
     first.log_metrics({"val/loss": 1.0}, 2)
+    first.log_hyperparams({"an option": "rewind"})  # as in the options of loggers
     first.finish()
     for _ in range(2):
         begin(run_id="r1", resume_step=3, delivery="off").finish()

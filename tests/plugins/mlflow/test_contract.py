@@ -57,13 +57,15 @@ class TestDelivery(Server, DeliveryContract):
 
 
 class TestDatabase(TestServer):
+    capabilities = Server.capabilities | {"rewind"}
+
     @pytest.fixture(autouse=True)
     def _database(self, empty_database, tmp_path):
         (tmp_path / "store").mkdir()
         shutil.copy(empty_database, tmp_path / "store")
 
     def make_logger(self, tmp_path):
-        return MLFlowLogger(save_dir=tmp_path / "store")
+        return MLFlowLogger(save_dir=tmp_path / "store", rewind=True)
 
     def break_tracker(self, logger):
         return full_disk()  # it is reported at once, a lock only after twenty seconds: see test_faults.py

@@ -127,6 +127,7 @@ class Courier:
         self._closed_at = 0  # the line after the last Finish: no watermark may move the position back before it
         self._failed_makings = 0  # the logger rejected its arguments, which no retry fixes
         self._is_view_known = False  # for the open logger
+        self._starts_over = False  # because of a rewind, the tracker's run is a new one
 
     def stop(self) -> None:
         """Make `run` return after the batch that it is sending; safe in other threads and signal handlers."""
@@ -253,7 +254,9 @@ class Courier:
                 self._end(logger, event.status)
             elif isinstance(event, Rewind):
                 if self._is_for(logger, batch[0]) or line.end not in self._pending.foreseen:
-                    self._log_again(logger, logger.rewind(event.step), line.number)
+                    first = logger.rewind(event.step)
+                    self._starts_over = first == 0
+                    self._log_again(logger, first or None, line.number)
             elif self._is_for(logger, batch[0]):
                 self._check_files(event)
                 dispatch(event, logger, self.run_dir)
@@ -290,6 +293,10 @@ class Courier:
         self._position.closed = isinstance(event, Finish)
         if self._position.closed:
             self._closed_at = self._position.line
+        if self._starts_over:
+            log.info("%s gets the whole run again, without what the rewind superseded", self.key)
+            self._position.offset, self._position.line = self._pending.seek_line(0)
+            self._starts_over = self._is_view_known = False
         save_position(self.run_dir, self.key, self._position)
         for line, event in items:
             if isinstance(event, Checkpoint):
@@ -328,7 +335,7 @@ class Courier:
                     return
                 refused.append((item, error))
             else:
-                still_refused = self._retry_once(refused)
+                still_refused = [] if self._starts_over else self._retry_once(refused)
                 if isinstance(item.event, Finish):
                     self._hand_over(self.logger or self._open(believes=False), [item])
                 self._reject(still_refused, self._pending.first(number))

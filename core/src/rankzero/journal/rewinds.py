@@ -13,7 +13,7 @@ from rankzero.events.structs import AnyEvent, Event, MediaEvent, Metrics, Params
 from rankzero.journal.opening import stat_journal
 from rankzero.journal.tail import Line, chunks_of_lines, complete_lines, read_events, split_lines
 
-_REWIND = b'"rewind"'
+_REWIND = b'"type":"rewind"'
 _STEP = re.compile(rb'"step":(\d+)')  # also of what is nested: a rewind too many supersedes nothing
 _NEWEST = 1 << 24  # bytes
 
@@ -69,6 +69,14 @@ def read_rows(path: Path, first: int, end: int) -> Iterator[tuple[Line, AnyEvent
             yield line, event
         elif isinstance(event, Params) and event.metrics:
             yield line, Metrics(event.time, 0, dict(event.metrics))
+
+
+def read_superseded(path: Path, end: int) -> Iterator[tuple[Line, AnyEvent]]:
+    """Yield the events of the lines before ``end`` that a rewind of the journal superseded."""
+    rewinds = read_rewinds(path)
+    for line, event in read_events(path):
+        if line.number < end and is_superseded(line.end, event, rewinds):
+            yield line, event
 
 
 def rewind_limits(path: Path, end: int | None = None) -> list[int]:

@@ -121,6 +121,10 @@ class Session:
         """Define the x-axis and the summary of a metric, whose name has the prefix."""
         raise Unsupported
 
+    def rewind(self, step: int, context: LogContext) -> int | None:
+        """Take back earlier data of later steps, because the option ``rewind`` is set; see `Logger.rewind`."""
+        raise Unsupported
+
     def flush(self) -> None:
         """Return only when the tracker has acknowledged everything that was written; raise otherwise."""
 
@@ -142,7 +146,7 @@ class OfflineSession(Session):
         pass
 
     write_metrics = write_params = write_media = write_artifact = write_checkpoint = _write_nothing
-    write_tags = write_console = alert = define_metric = _write_nothing
+    write_tags = write_console = alert = define_metric = rewind = _write_nothing
 
     def read_checkpoint(self, alias: str, directory: Path) -> Path:
         raise LookupError(f"nothing was sent to the tracker, so no checkpoint has the alias {alias!r} there")
@@ -470,6 +474,22 @@ class TrackerLogger(Logger):
     def log_console(self, text: str, stream: str) -> None:
         with self.writing() as session:
             session.write_console(text, stream, self.context)
+
+    def rewind(self, step: int) -> int | None:
+        """Take back earlier data of later steps, if there is an option ``rewind`` and it is set."""
+        if "rewind" not in self.options.names():
+            return super().rewind(step)
+        if not self.options["rewind"] or self.run_info is None:
+            self.warn_of_rewind(step, f"; with {type(self).__name__}(rewind=True) a Run deletes it")
+            return None
+        with self.writing() as session:
+            first: int | None = session.rewind(step, self.context)
+            return first
+
+    def warn_of_rewind(self, step: int, reason: str) -> None:
+        """Warn once that the tracker keeps what a rewind superseded."""
+        kept = f"of the steps after {step}, {self.tracker} keeps what was logged before the run was rewound"
+        self.warner.warn("rewind", kept + reason)
 
     def download_checkpoint(self, alias: str = "best", directory: str | os.PathLike[str] | None = None) -> str:
         """Download the checkpoint with an alias, and return the path of the copy.

@@ -404,8 +404,10 @@ class Logger(Verbs):
         tables, texts and histograms of later steps are superseded; files stay.
 
         Returns:
-            The line of the journal from which on the courier logs metrics and media again, except for superseded ones:
-            for a tracker that can only delete everything after a point. None if the tracker has everything else.
+            None if the tracker still has everything else. The line of the journal from which on the courier logs
+            metrics and media again, except for superseded ones: for a tracker that can only delete everything after a
+            point. 0 if the courier is to deliver the whole journal again: for a tracker that can delete only runs, so
+            that the logger continues with a new one.
         """
         self.warner.warn(
             "rewind",

@@ -44,6 +44,8 @@ class MLFlowLogger(TrackerLogger):
         description: a description of the run; the Run's notes if not given.
         parent_run_id: MLflow's or rankzero's id of the parent run.
         registered_model_name: the registered model; each checkpoint becomes a version of it.
+        rewind: under a Run, replace the MLflow run by a new one without superseded steps when the Run is rewound; see
+            `Run.rewind`. Otherwise MLflow keeps both.
 
     Raises:
         PluginNotInstalledError: a package is missing.
@@ -77,6 +79,7 @@ class MLFlowLogger(TrackerLogger):
         description: str | None = None,
         parent_run_id: str | None = None,
         registered_model_name: str | None = None,
+        rewind: bool = False,
     ) -> None:
         super().__init__(
             prefix=prefix,
@@ -92,17 +95,20 @@ class MLFlowLogger(TrackerLogger):
             description=description,
             parent_run_id=parent_run_id,
             registered_model_name=registered_model_name,
+            rewind=rewind,
         )
         self.tags = dict(tags or {})
         self._mlflow_id = run_id
+        self._rewound_at: int | None = None  # the line of a rewind, for which the next session creates a new run
+        self.captures = frozenset(["rewind"] if rewind and run_id is None else [])
 
     def open(self, run: RunInfo | None) -> MlflowSession:
         if self.save_dir is not None:
             Path(self.save_dir).mkdir(parents=True, exist_ok=True)
         client, is_new = CheckedClient(self.tracking_uri, has_courier=run is not None), self._mlflow_id is None
         if is_new:
-            mlflow_run = Finder(client, self.tracking_uri, self.options, run).find_or_create()
-            self._mlflow_id = mlflow_run.info.run_id
+            mlflow_run = Finder(client, self.tracking_uri, self.options, run).find_or_create(self._rewound_at)
+            self._mlflow_id, self._rewound_at = mlflow_run.info.run_id, None
         else:
             mlflow_run = client.get_run(self._mlflow_id)
         session = MlflowSession(client, mlflow_run, self, self.tracking_uri)
@@ -129,6 +135,14 @@ class MLFlowLogger(TrackerLogger):
 
     def read_failure(self, error: BaseException) -> Failure:
         return read_failure(error)
+
+    def rewind(self, step: int) -> int | None:
+        first = super().rewind(step)
+        if first is not None:
+            # Only after the courier has saved that it starts over: so a new run gets everything.
+            self.discard()
+            self._mlflow_id, self._rewound_at = None, self.context.line
+        return first
 
     # Identity
 

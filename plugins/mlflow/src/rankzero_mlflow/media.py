@@ -44,6 +44,9 @@ T = TypeVar("T")
 CHECKPOINT_TAG = "rankzero.checkpoint."
 """The tag ``rankzero.checkpoint.best`` contains the path of the checkpoint with that alias."""
 
+CELLS = "tables/media/"
+"""The folder of the pictures in tables."""
+
 MAX_TAGS = 100  # in a request
 _FOLDERS = {"audio": "audio", "video": "videos", "figure": "figures", "pointcloud": "pointclouds"}
 _TABLES_TAG = "mlflow.loggedArtifacts"  # the JSON files that MLflow shows as tables
@@ -178,7 +181,7 @@ class FileSession(Session):
             self._tables = tables
 
     def _write_cell(self, picture: MediaFile, row: int, column: int) -> Any:
-        path = f"tables/media/{Path(picture.path).name}"
+        path = f"{CELLS}{Path(picture.path).name}"
         self._upload(picture, path)
         return {"type": "image", "filepath": path, "compressed_filepath": path}
 

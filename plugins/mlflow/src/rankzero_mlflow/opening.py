@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rankzero.files.writing import read_own, write_file
 from rankzero_mlflow.client import AlreadyThereError, CheckedClient, NotThereError
 from rankzero_mlflow.names import LONGEST_TAG, metric_name
 from rankzero_mlflow.options import MlflowOptions, artifacts_beside, without_password
+from rankzero_mlflow.rewinding import REWOUND_TO, find_successor
 
 RUN_TAG = "rankzero.run_id"
 """The tag with the id of the rankzero run, by which its MLflow run is found."""
@@ -39,8 +41,11 @@ class Finder:
         self._run = run
         self._name = options["experiment_name"] or (run.project if run is not None else "lightning_logs")
 
-    def find_or_create(self) -> Any:
-        """Return MLflow's ``Run``.
+    def find_or_create(self, rewound_at: int | None = None) -> Any:
+        """Return MLflow's ``Run``, or the one that is to replace it.
+
+        Args:
+            rewound_at: the journal line of a rewind for which to create a run that is to replace the existing one.
 
         Raises:
             AccessError: the run of an earlier delivery, or its experiment, was deleted.
@@ -51,13 +56,14 @@ class Finder:
 
         # No other process on this machine may create the run after this one has searched for it.
         with FileLock(Path(self._run.dir, "mlflow.lock")):
-            known_ids = _known_ids(ids_file := Path(self._run.dir, "mlflow.runs.json"))
-            if self._destination in known_ids:
-                return self._reopen(known_ids[self._destination], ids_file)
-            experiment_id = self._experiment_id()
-            mlflow_run = find_run(self._client, experiment_id, self._run.id) or self._create(experiment_id)
-            write_file(ids_file, msgspec.json.encode({**known_ids, self._destination: mlflow_run.info.run_id}))
-            return mlflow_run
+            if (known_id := _known_ids(self._ids_file).get(self._destination)) is not None:
+                mlflow_run = self._reopen(known_id)
+            else:
+                experiment_id = self._experiment_id()
+                mlflow_run = find_run(self._client, experiment_id, self._run.id) or self._create(experiment_id)
+                self._save_id(mlflow_run.info.run_id)
+            successor = find_successor(self._client, mlflow_run, rewound_at) if self._options["rewind"] else None
+            return mlflow_run if successor is None else _checked(successor)
 
     def find(self) -> str | None:
         """Return MLflow's id of the run without creating it; None if there is none.
@@ -66,7 +72,7 @@ class Finder:
             AccessError: the run was deleted.
         """
         assert self._run is not None
-        if known := _known_ids(Path(self._run.dir, "mlflow.runs.json")).get(self._destination):
+        if known := _known_ids(self._ids_file).get(self._destination):
             return known
         experiment_id = self._options.experiment_id
         if not experiment_id:
@@ -81,7 +87,16 @@ class Finder:
         assert self._run is not None
         return f"{without_password(self._uri)} {self._options.experiment_id or self._name} {self._run.id}"
 
-    def _reopen(self, run_id: str, ids: Path) -> Any:
+    @property
+    def _ids_file(self) -> Path:
+        assert self._run is not None
+        return Path(self._run.dir, "mlflow.runs.json")
+
+    def _save_id(self, run_id: str) -> None:
+        ids = {**_known_ids(self._ids_file), self._destination: run_id}
+        write_file(self._ids_file, msgspec.json.encode(ids))
+
+    def _reopen(self, run_id: str) -> Any:
         """Return the run of an earlier delivery."""
         assert self._run is not None
         try:
@@ -89,9 +104,11 @@ class Finder:
         except NotThereError as error:
             raise AccessError(
                 f"the run {run_id}, to which this one was delivered, was deleted permanently in MLflow. To deliver "
-                f"all of it to a new run, delete {ids} and then: rankzero sync {shlex.quote(self._run.dir)} "
+                f"all of it to a new run, delete {self._ids_file} and then: rankzero sync {shlex.quote(self._run.dir)} "
                 "--again"
             ) from error
+        if REWOUND_TO in mlflow_run.data.tags:  # the saved id is that of a copy of the run's directory
+            return self._reopen(mlflow_run.data.tags[REWOUND_TO])
         if mlflow_run.info.lifecycle_stage == "deleted":
             _check_experiment(self._client.get_experiment(mlflow_run.info.experiment_id))
             raise _deleted(run_id)
@@ -127,6 +144,18 @@ class Finder:
             tags, name = _context_of(run) | tags | {RUN_TAG: run.id}, name or run.name
             started = round(run.started * 1000) or None
         return _checked(self._client.create_run(experiment_id, start_time=started, tags=tags, run_name=name))
+
+    def replace(self, old: Any, run_id: str) -> None:
+        """Have the run with MLflow's id ``run_id`` found instead of the ``Run`` ``old``; may be repeated."""
+        from filelock import FileLock
+
+        assert self._run is not None
+        self._client.set_tag(run_id, RUN_TAG, self._run.id)
+        with FileLock(Path(self._run.dir, "mlflow.lock")):
+            self._save_id(run_id)
+        if RUN_TAG in old.data.tags and old.info.lifecycle_stage == "active":
+            with suppress(NotThereError):  # deleted, but the answer was lost
+                self._client.delete_tag(old.info.run_id, RUN_TAG)
 
     def _parent_id(self, experiment_id: str, run_id: str) -> str:
         """Return MLflow's id of the parent, given by its id in MLflow or rankzero."""

@@ -25,6 +25,7 @@ class MlflowOptions(Options):
         Option("tracking_uri", str, variable="MLFLOW_TRACKING_URI", early=True),
         *map(Option, ("run_id", "run_name", "tags", "save_dir", "artifact_location", "synchronous", "description")),
         *map(Option, ("parent_run_id", "registered_model_name")),
+        Option("rewind", bool),
     )
 
     def check(self, logger: str, others: Iterable[str] = ()) -> None:

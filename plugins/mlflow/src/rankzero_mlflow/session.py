@@ -6,6 +6,8 @@ import functools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from time import time as now
 from typing import Any
 
@@ -13,17 +15,20 @@ import msgspec
 
 from rankzero.errors import RejectedError
 from rankzero.events.run_info import LogContext, MetricsRow
-from rankzero.events.structs import DefineMetric
+from rankzero.events.structs import DefineMetric, MediaEvent, Metrics
+from rankzero.journal.rewinds import read_superseded
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.summaries import find_definition, kinds_of
 from rankzero.rank import rank_zero_warn
 from rankzero.run.endings import end_at_exit, forget, is_open
+from rankzero.rundir.layout import JOURNAL
 from rankzero.values import Number, as_float, flatten
-from rankzero_mlflow.client import CheckedClient, client_of_run
+from rankzero_mlflow.client import CheckedClient, NotThereError, client_of_run
 from rankzero_mlflow.media import MAX_TAGS, FileSession, batches
 from rankzero_mlflow.names import NAME_TAG, metric_name
-from rankzero_mlflow.opening import parent_of
+from rankzero_mlflow.opening import Finder, parent_of
 from rankzero_mlflow.options import how_to_view
+from rankzero_mlflow.rewinding import REWOUND_AT, REWOUND_FROM, Superseded, retire
 
 DEFINITION_TAG = "rankzero.metric."
 """The tag ``rankzero.metric.<name>`` contains the arguments of `define_metric`."""
@@ -55,8 +60,11 @@ class MlflowSession(FileSession):
         super().__init__(client, run, logger)
         self.url = how_to_view(uri, self.experiment_id, self.id)
         self._uri = uri
+        self._logger = logger
         self._is_direct = logger.run_info is None
         self._run_info = logger.run_info
+        self._rewound_from = run.data.tags.get(REWOUND_FROM)
+        self._rewound_at = run.data.tags.get(REWOUND_AT)
         self._is_nested = _PARENT_TAG in run.data.tags
         self._has_ended = run.info.status != "RUNNING"
         self._status = STATUSES["success"]
@@ -230,6 +238,41 @@ class MlflowSession(FileSession):
             f"value; the newest is in the tag {CHANGED_TAG + name!r}"
         )
         self.set_tags({metric_name(CHANGED_TAG + name): value})
+
+    # Rewinds
+
+    def rewind(self, step: int, context: LogContext) -> int | None:
+        """Return 0 if a new run is to replace this one. If this is such a run, and complete, replace the old one."""
+        line = context.line
+        if self._options["run_id"] or line is None:
+            self._logger.warn_of_rewind(step, ": a run that was chosen with run_id is not replaced")
+        elif self._rewound_at is None:
+            return 0 if self._superseded_before(line).is_in(self.client, self.id) else None
+        elif line >= int(self._rewound_at):
+            self._replace_old(line)
+            return self.rewind(step, context)
+        return None
+
+    def _superseded_before(self, end: int) -> Superseded:
+        assert self._run_info is not None
+        superseded = Superseded()
+        for line, event in read_superseded(Path(self._run_info.dir, JOURNAL), end):
+            if isinstance(event, Metrics):
+                superseded.add_points(self._points(self._logger.named(event.row(line.number)), {}))
+            elif isinstance(event, MediaEvent):
+                superseded.add_media(event, line.number)
+        return superseded
+
+    def _replace_old(self, line: int) -> None:
+        old = self.client.get_run(self._rewound_from)
+        is_there = old.info.lifecycle_stage == "active"
+        lacking = self._superseded_before(line).names_only_in(self.client, old, self.id) if is_there else []
+        Finder(self.client, self._uri, self._options, self._run_info).replace(old, self.id)
+        if is_there:
+            retire(self.client, old, self.id, lacking, self.warner)
+        with suppress(NotThereError):  # deleted, but the answer was lost
+            self.client.delete_tag(self.id, REWOUND_AT)
+        self._rewound_at = None
 
     # Requests
 

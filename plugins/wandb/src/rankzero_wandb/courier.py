@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from rankzero.errors import RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
-from rankzero.events.structs import Graph, Metrics, Rewind
-from rankzero.journal.rewinds import read_rows
-from rankzero.journal.tail import read_events
+from rankzero.events.structs import Graph, Metrics
+from rankzero.journal.rewinds import read_rows, read_superseded
 from rankzero.loggers.adapter import OfflineSession
 from rankzero.loggers.dispatch import dispatch
 from rankzero.loggers.sdk_errors import translated
@@ -165,17 +164,22 @@ class CourierSession(WandbSession):
 
     # Rewinds
 
-    def rewind(self, step: int, line: int) -> int | None:
-        """Delete from W&B what the rewind of a journal line superseded, and all later rows; continue in a new session.
+    def rewind(self, step: int, context: LogContext) -> int | None:
+        """Delete from W&B what a rewind superseded, and all later rows; continue in a new session.
 
         If the courier is killed before W&B has confirmed the rows that are logged again, the next one repeats it.
 
         Returns:
             The journal line from which on rows must be logged again; None if none was deleted.
         """
-        interrupted = self.state.rewound_from
-        first = self._first_superseded(step, line) if interrupted is None else interrupted
-        if first is None or line == self._rewound_at:
+        if self.logger.is_offline:
+            self.logger.warn_of_rewind(step, ": the files of an offline run cannot be rewound")
+            return None
+        line, interrupted = context.line, self.state.rewound_from
+        if line is None or line == self._rewound_at:
+            return None
+        first = self._first_superseded(line) if interrupted is None else interrupted
+        if first is None:
             return None
         if self._run.settings._shared or self.state.is_shared or self.state.has_late_rows:
             self.logger.warn_of_rewind(step, ": its rows are not only those of the journal, in its order")
@@ -196,14 +200,9 @@ class CourierSession(WandbSession):
         self.logger.session.continue_rewound(first, line)
         return first
 
-    def _first_superseded(self, step: int, line: int) -> int | None:
-        """Return the first line before a rewind that it superseded and whose row is in W&B; None if there is none."""
-        rewind = Rewind(0.0, step)
-        superseded = {
-            self.state.number(each.number): each.number
-            for each, event in read_events(self._journal)
-            if each.number < line and rewind.supersedes(event)
-        }
+    def _first_superseded(self, line: int) -> int | None:
+        """Return the first line before a rewind that is superseded and whose row is in W&B; None if there is none."""
+        superseded = {self.state.number(each.number): each.number for each, _ in read_superseded(self._journal, line)}
         found = ReadBack.of(self._run).numbers(min(superseded), max(superseded) + 1) if superseded else ()
         return next((superseded[number] for number in found if number in superseded), None)
 

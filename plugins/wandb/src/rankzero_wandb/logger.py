@@ -204,23 +204,6 @@ class WandbLogger(TrackerLogger):
             self._first_params = None if self._first_params else (self.context.line, to_jsonable(given))
         super().log_hyperparams(params, metrics)
 
-    def rewind(self, step: int) -> int | None:
-        """Delete from W&B what was logged before at later steps, if the option ``rewind`` is set."""
-        if not self.options["rewind"] or self.run_info is None:
-            self.warn_of_rewind(step, "; with WandbLogger(rewind=True) a Run deletes it")
-        elif self.is_offline:
-            self.warn_of_rewind(step, ": the files of an offline run cannot be rewound")
-        elif not self.is_disabled and self.context.line is not None:
-            with self.writing() as session:
-                first: int | None = session.rewind(step, self.context.line)
-                return first
-        return None
-
-    def warn_of_rewind(self, step: int, reason: str) -> None:
-        """Warn once that W&B keeps what a rewind superseded."""
-        message = f"of the steps after {step}, W&B keeps what was logged before the run was rewound{reason}"
-        self.warner.warn("rewind", message)
-
     def watch(self, model: Any, log: str | None = "gradients", log_freq: int = 100, log_graph: bool = True) -> None:
         """Log the model's gradients and parameters during training, with hooks of W&B's client."""
         self.experiment.watch(model, log=log, log_freq=log_freq, log_graph=log_graph)
