@@ -17,6 +17,9 @@ LONGEST = 250
 LONGEST_TAG = 5000
 """Characters in the value of a tag that every MLflow server accepts."""
 
+RUN_TAG = "rankzero.run_id"
+"""The tag with the id of the rankzero run, by which its MLflow run is found."""
+
 NAME_TAG = "rankzero.name."
 """The tag ``rankzero.name.<name in MLflow>`` contains the original of a changed name."""
 

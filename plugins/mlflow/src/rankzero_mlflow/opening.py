@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,9 @@ from rankzero.errors import AccessError, NotAFileError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.files.writing import read_own, write_file
 from rankzero_mlflow.client import AlreadyThereError, CheckedClient, NotThereError
-from rankzero_mlflow.names import LONGEST_TAG, metric_name
+from rankzero_mlflow.names import LONGEST_TAG, RUN_TAG, metric_name
 from rankzero_mlflow.options import MlflowOptions, artifacts_beside, without_password
 from rankzero_mlflow.rewinding import REWOUND_TO, find_successor
-
-RUN_TAG = "rankzero.run_id"
-"""The tag with the id of the rankzero run, by which its MLflow run is found."""
 
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # or MLflow shows pages for agents
 _NOTE_TAG = "mlflow.note.content"
@@ -145,17 +141,14 @@ class Finder:
             started = round(run.started * 1000) or None
         return _checked(self._client.create_run(experiment_id, start_time=started, tags=tags, run_name=name))
 
-    def replace(self, old: Any, run_id: str) -> None:
-        """Have the run with MLflow's id ``run_id`` found instead of the ``Run`` ``old``; may be repeated."""
+    def adopt(self, run_id: str) -> None:
+        """Have the run with MLflow's id ``run_id`` found from now on."""
         from filelock import FileLock
 
         assert self._run is not None
         self._client.set_tag(run_id, RUN_TAG, self._run.id)
         with FileLock(Path(self._run.dir, "mlflow.lock")):
             self._save_id(run_id)
-        if RUN_TAG in old.data.tags and old.info.lifecycle_stage == "active":
-            with suppress(NotThereError):  # deleted, but the answer was lost
-                self._client.delete_tag(old.info.run_id, RUN_TAG)
 
     def _parent_id(self, experiment_id: str, run_id: str) -> str:
         """Return MLflow's id of the parent, given by its id in MLflow or rankzero."""

@@ -2,7 +2,7 @@
 
 1. `MLFlowLogger.rewind` finds that MLflow has something superseded, and has the courier deliver the journal again.
 2. `find_successor` creates the new run. Its tag `REWOUND_AT` shows that it does not replace the old run yet.
-3. When the courier is at the rewind again, the new run has everything else, and `Rewound.finish` deletes the old run.
+3. When the courier is at the rewind again, the new run has everything else, and `retire` deletes the old run.
 
 Whenever the courier is killed, the next one finds the new run by its tag `REWOUND_FROM`, and continues.
 """
@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from rankzero.errors import AccessError
 from rankzero.events.structs import MediaEvent
 from rankzero.messages import OnceWarner
-from rankzero_mlflow.client import CheckedClient
+from rankzero_mlflow.client import CheckedClient, NotThereError
 from rankzero_mlflow.media import CELLS
+from rankzero_mlflow.names import RUN_TAG
 
 REWOUND_FROM = "rankzero.rewound_from"
 """The tag with MLflow's id of the run that this one replaces."""
@@ -98,33 +100,44 @@ class Superseded:
         return mark is not None and mark.groups() in self._marks
 
 
-def retire(client: CheckedClient, old: Any, run_id: str, lacking: list[str], warner: OnceWarner) -> None:
-    """End a ``Run`` that another one replaces, and delete it; keep it with a warning if that would lose data.
+def retire(client: CheckedClient, old: Any, run_id: str, superseded: Superseded, warner: OnceWarner) -> None:
+    """End the ``Run`` that another one replaces, and delete it, unless only it has something; may be repeated.
 
     Args:
         client: the client.
-        old: MLflow's ``Run``, which is not deleted.
+        old: MLflow's ``Run``.
         run_id: MLflow's id of the run that replaces it.
-        lacking: the names of what only the old run has.
+        superseded: what the new run need not have.
         warner: warns if the old run is not deleted.
     """
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-    old_id = old.info.run_id
-    for child in client.search_runs([old.info.experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{old_id}'"):
-        client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, run_id)
-    client.set_tag(old_id, REWOUND_TO, run_id)
-    client.set_terminated(old_id, "KILLED")
-    more = f", and {len(lacking) - _MOST_NAMES:,} more" if len(lacking) > _MOST_NAMES else ""
-    why_not = f"only it has {', '.join(lacking[:_MOST_NAMES])}{more}" if lacking else None
-    try:
-        if not lacking:
-            client.delete_run(old_id)
-    except AccessError as error:
-        if client.get_run(old_id).info.lifecycle_stage == "active":  # otherwise only the answer was lost
+    if old.info.lifecycle_stage == "active":
+        old_id = old.info.run_id
+        for child in client.search_runs([old.info.experiment_id], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{old_id}'"):
+            client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, run_id)
+        why_not = _why_not_delete(superseded.names_only_in(client, old, run_id))
+        client.set_tag(old_id, REWOUND_TO, run_id)
+        client.set_terminated(old_id, "KILLED")
+        _remove_tag(client, old_id, RUN_TAG)
+        try:
+            if why_not is None:
+                client.delete_run(old_id)
+        except AccessError as error:
             why_not = str(error)
-    if why_not is not None:
-        warner.warn("retire", f"MLflow's run {run_id} replaces {old_id}, which is not deleted: {why_not}")
+        if why_not is not None:
+            warner.warn("retire", f"MLflow's run {run_id} replaces {old_id}, which is not deleted: {why_not}")
+    _remove_tag(client, run_id, REWOUND_AT)
+
+
+def _why_not_delete(names: list[str]) -> str | None:
+    more = f", and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"only it has {', '.join(names[:_MOST_NAMES])}{more}" if names else None
+
+
+def _remove_tag(client: CheckedClient, run_id: str, tag: str) -> None:
+    with suppress(NotThereError):  # it was removed, but the courier was killed, or the answer was lost
+        client.delete_tag(run_id, tag)
 
 
 def _files_of(client: CheckedClient, run_id: str, folder: str | None = None) -> Iterator[str]:

@@ -6,7 +6,6 @@ import functools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from time import time as now
 from typing import Any
@@ -23,7 +22,7 @@ from rankzero.rank import rank_zero_warn
 from rankzero.run.endings import end_at_exit, forget, is_open
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import Number, as_float, flatten
-from rankzero_mlflow.client import CheckedClient, NotThereError, client_of_run
+from rankzero_mlflow.client import CheckedClient, client_of_run
 from rankzero_mlflow.media import MAX_TAGS, FileSession, batches
 from rankzero_mlflow.names import NAME_TAG, metric_name
 from rankzero_mlflow.opening import Finder, parent_of
@@ -264,14 +263,9 @@ class MlflowSession(FileSession):
         return superseded
 
     def _replace_old(self, line: int) -> None:
+        Finder(self.client, self._uri, self._options, self._run_info).adopt(self.id)
         old = self.client.get_run(self._rewound_from)
-        is_there = old.info.lifecycle_stage == "active"
-        lacking = self._superseded_before(line).names_only_in(self.client, old, self.id) if is_there else []
-        Finder(self.client, self._uri, self._options, self._run_info).replace(old, self.id)
-        if is_there:
-            retire(self.client, old, self.id, lacking, self.warner)
-        with suppress(NotThereError):  # deleted, but the answer was lost
-            self.client.delete_tag(self.id, REWOUND_AT)
+        retire(self.client, old, self.id, self._superseded_before(line), self.warner)
         self._rewound_at = None
 
     # Requests
