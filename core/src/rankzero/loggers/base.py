@@ -406,8 +406,9 @@ class Logger(Verbs):
         Returns:
             None if the tracker still has everything else. The line of the journal from which on the courier logs
             metrics and media again, except for superseded ones: for a tracker that can only delete everything after a
-            point. 0 if the courier is to deliver the whole journal again: for a tracker that can delete only runs, so
-            that the logger continues with a new one.
+            point. 0 if the courier must deliver the whole journal again: for a tracker that can delete only runs, so
+            that the logger continues with a new one. It creates the new run with the next event, when the courier has
+            saved its position.
         """
         self.warner.warn(
             "rewind",

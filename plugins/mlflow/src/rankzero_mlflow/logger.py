@@ -139,7 +139,7 @@ class MLFlowLogger(TrackerLogger):
     def rewind(self, step: int) -> int | None:
         first = super().rewind(step)
         if first is not None:
-            # Only after the courier has saved that it starts over: so a new run gets everything.
+            # The next event creates the new run: the courier must first have saved that it starts over.
             self.discard()
             self._mlflow_id, self._rewound_at = None, self.context.line
         return first

@@ -1,10 +1,10 @@
 """Replace an MLflow run by a new one after a rewind, because MLflow deletes runs, but no points.
 
-1. `MLFlowLogger.rewind` finds that MLflow has something superseded, and has the courier deliver the journal again.
+1. `MlflowSession.rewind` finds that MLflow has something superseded; the courier then starts again at the first line.
 2. `find_successor` creates the new run. Its tag `REWOUND_AT` shows that it does not replace the old run yet.
-3. When the courier is at the rewind again, the new run has everything else, and `retire` deletes the old run.
+3. When the courier is at the rewind again, the new run has everything before it, and `retire` deletes the old run.
 
-Whenever the courier is killed, the next one finds the new run by its tag `REWOUND_FROM`, and continues.
+If the courier is killed meanwhile, the next one finds the new run by its tag `REWOUND_FROM`, and continues.
 """
 
 from __future__ import annotations

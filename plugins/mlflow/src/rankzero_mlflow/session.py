@@ -242,8 +242,8 @@ class MlflowSession(FileSession):
 
     def rewind(self, step: int, context: LogContext) -> int | None:
         """Return 0 if a new run is to replace this one. If this is such a run, and complete, replace the old one."""
-        line = context.line
-        if self._options["run_id"] or line is None:
+        line = context.line or 0
+        if self._options["run_id"]:
             self._logger.warn_of_rewind(step, ": a run that was chosen with run_id is not replaced")
         elif self._rewound_at is None:
             return 0 if self._superseded_before(line).is_in(self.client, self.id) else None
