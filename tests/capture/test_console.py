@@ -437,7 +437,7 @@ class Fixed(Slotted):
 
 
 @pytest.mark.parametrize("make", [Slotted, Fixed, lambda: None, object])
-def test_a_stream_that_cannot_be_patched_is_left_alone(begin, monkeypatch, streams, make):
+def test_a_stream_that_cannot_be_patched_is_unchanged(begin, monkeypatch, streams, make):
     streams()
     monkeypatch.setattr(sys, "stdout", stream := make())
     run = begin()

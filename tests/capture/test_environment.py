@@ -194,7 +194,7 @@ def test_the_repository_of_the_working_directory_is_used_if_the_program_has_none
     assert look()[1].git.root == str(repository)
 
 
-def test_a_remote_is_noted_without_its_password(look, repository):
+def test_a_remote_is_recorded_without_its_password(look, repository):
     git(repository, "remote", "add", "upstream", "https://me:s3cr3t@example.org/team/a.git")
     run_dir, found = look(repository / "train.py")
     assert found.git.remote == "https://example.org/team/a.git"

@@ -342,7 +342,7 @@ def test_show(command):
     assert "box.rejected.jsonl" in out
 
 
-def test_show_says_where_a_run_belongs_and_what_happened_to_it(command):
+def test_show_prints_the_group_parent_and_history_of_a_run(command):
     run_dir = make_run()
     info = RunInfo("a1", "amber-otter-12", "digits", str(run_dir.resolve()), group="grid", parent="a0", started=100.0)
     (run_dir / "journal.jsonl").write_bytes(encode(Start(100.0, info)))
@@ -796,7 +796,7 @@ def test_check_takes_the_options_of_the_config_file(command):
     assert in_box("from-config.jsonl") != []
 
 
-def test_check_says_in_one_line_what_is_wrong(command):
+def test_check_prints_the_problem_in_one_line(command):
     Path("box.jsonl.down").touch()
     assert command("check", "box", "-o", "path=box.jsonl") == (1, "", "box: the box is locked\n")
 
@@ -995,7 +995,7 @@ def test_the_key_of_a_target_does_not_depend_on_a_secret(command):
     assert len(in_box("a.jsonl")) == 10
 
 
-def test_options_of_a_config_file_given_once_more_are_the_same_target(command):
+def test_repeated_options_of_a_config_file_are_the_same_destination(command):
     make_run(loggers={})
     Path("rankzero.toml").write_text('[loggers.box]\npath = "box.jsonl"\n')
     assert command("sync", "a1", "--to", "box")[1] == "amber-otter-12 → box: delivered, 6 events\n"

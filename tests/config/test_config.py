@@ -134,7 +134,7 @@ def test_wrong_loggers_argument(loggers, message):
         resolve(loggers)
 
 
-def test_a_mapping_with_loggers_says_everything(place, monkeypatch):
+def test_a_mapping_with_loggers_has_all_settings(place, monkeypatch):
     (place / "rankzero.toml").write_text('project = "from-file"\nnotes = "from-file"')
     monkeypatch.setenv("RANKZERO_LOGGERS", "mlflow")
     config = resolve(

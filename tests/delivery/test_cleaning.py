@@ -58,7 +58,7 @@ def test_a_dry_run_changes_nothing_and_prints_the_plan(logged, tmp_path, capsys)
     assert "Nothing was changed. To do it, add --yes" in out
 
 
-def test_json_of_what_is_done(logged, tmp_path, capsys, monkeypatch):
+def test_json_of_the_results(logged, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(rankzero.CSVLogger, "keeps_files", True)
     waiting, run_dir = logged(run_id="waiting-run", delivery="off"), logged()
     size = (run_dir / JOURNAL).stat().st_size

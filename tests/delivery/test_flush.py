@@ -102,7 +102,7 @@ def test_new_events_are_written_before_a_postponed_flush(run_dir):
     assert logger.calls == [0, 1, "flush", 2, "success", "flush"]
 
 
-def test_a_flush_that_is_put_off_for_nothing_comes_again(run_dir):
+def test_a_postponed_flush_is_repeated(run_dir):
     write(run_dir, *metrics(0, 1))
     logger = Slow(postponed=1)
     with_lock = WriterLock(run_dir)

@@ -392,7 +392,7 @@ def received(run_dir, options):
 
 
 @pytest.mark.parametrize("options", PLACES.values(), ids=PLACES)
-def test_a_run_of_somebody_else_goes_nowhere_else_unless_the_user_agrees(run_dir, options):
+def test_a_run_of_another_user_goes_nowhere_else_unless_the_user_agrees(run_dir, options):
     received(run_dir, options)
     with pytest.raises(UntrustedRunError, match="you did not start") as error:
         choose_loggers(run_dir, [], {})

@@ -98,7 +98,7 @@ def test_named_run_is_known_to_all(job):
     assert "does not know" not in job.output
 
 
-def test_tasks_that_are_jobs_of_their_own(job):
+def test_tasks_that_are_separate_jobs(job):
     """With RANK=0 each task of a job step logs a run of its own; all of them start at once."""
     places = range(6)
     disks = [str(job.directory / "runs" / f"node-{place // 2}") for place in places]

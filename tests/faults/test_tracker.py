@@ -240,7 +240,7 @@ def test_one_tracker_does_not_hurt_another(training, tracker, begin, tmp_path):
     until(lambda: steps(others[1]) == list(range(5)))
 
 
-def test_garbage_on_the_output_of_an_sdk_stays_in_the_couriers_log(training, tracker):
+def test_output_of_an_sdk_goes_to_the_couriers_log(training, tracker):
     fail(tracker, "log_metrics", "print", text="\x00nonsense ü")
     returned, stdout, stderr = training.run("with begin() as run: run.log_metrics({'loss': 1.0})")
     assert (returned, stdout, "nonsense" in stderr) == (0, "", False)
@@ -253,7 +253,7 @@ def test_garbage_on_the_output_of_an_sdk_stays_in_the_couriers_log(training, tra
 
 @pytest.mark.parametrize("deed", ["exit", "segv"])
 @pytest.mark.parametrize("verb", ["make", "log_metrics"])
-def test_a_courier_that_its_sdk_kills_is_started_again(training, tracker, begin, verb, deed, caplog):
+def test_a_courier_killed_by_its_sdk_is_restarted(training, tracker, begin, verb, deed, caplog):
     log(run := begin(), 0)
     assert run.flush(A_WHILE)
     fail(tracker, verb, deed, times=2)
@@ -319,7 +319,7 @@ def test_a_killed_training_process_is_closed_as_crashed_with_all_that_it_logged(
     until(lambda: not training.couriers())
 
 
-def test_a_killed_process_group_leaves_the_courier_to_its_work(training, tracker):
+def test_a_courier_survives_the_kill_of_the_process_group(training, tracker):
     training.start("run = begin()\nrun.log_metrics({'loss': 1.0})\nready()\ntime.sleep(60)", start_new_session=True)
     training.until_ready()
     only_courier(training)
@@ -404,7 +404,7 @@ def test_a_detached_courier_is_reaped(training, tracker, begin):
     until(lambda: begin(run_id=f"r{next(numbers)}") and not courier.is_running())
 
 
-def test_a_secret_is_nowhere_to_be_seen(training, tracker, begin):
+def test_a_secret_is_in_no_file_and_no_output(training, tracker, begin):
     fail(tracker, "log_metrics", "unavailable", times=1, text=f"(token {SECRET})")
     fail(tracker, "log_metrics", "print", times=1, text=f"https://user:{SECRET}@host")
     fail(tracker, "log_metrics", "rejected", text=SECRET, key='"step": 1')
@@ -421,7 +421,7 @@ def test_a_secret_is_nowhere_to_be_seen(training, tracker, begin):
     assert calls(tracker, "attach")
 
 
-def test_a_logger_that_no_other_process_can_make_is_served_by_a_thread(training, tracker, begin, caplog):
+def test_a_thread_delivers_to_a_logger_that_no_other_process_can_create(training, tracker, begin, caplog):
     caplog.set_level("INFO", "rankzero")
     run = begin([FileLogger(tracker, nested=lambda: None)])
     log(run, 0)
@@ -431,7 +431,7 @@ def test_a_logger_that_no_other_process_can_make_is_served_by_a_thread(training,
     assert not training.couriers()
 
 
-def test_a_logger_that_is_given_what_the_script_defines_is_served_by_a_thread(training, tracker):
+def test_a_thread_delivers_to_a_logger_with_arguments_defined_in_the_script(training, tracker):
     _, _, stderr = training.run("""
         def reduce(values):
             return values[0]
@@ -454,7 +454,7 @@ def test_a_courier_that_cannot_be_started_causes_a_warning_and_keeps_the_run(
     assert steps(tracker) == [0]
 
 
-def test_orders_that_cannot_be_read_end_a_courier_with_a_word(tmp_path):
+def test_an_unreadable_worker_config_ends_a_courier_with_a_message(tmp_path):
     told = pickle.dumps([*sys.path, str(TESTS)]) + b"no pickle"
     courier = [sys.executable, "-m", "rankzero.delivery.worker"]
     ended = subprocess.run(courier, input=told, capture_output=True, cwd=tmp_path, timeout=A_WHILE)

@@ -230,7 +230,7 @@ def test_the_end_of_the_callback_is_the_end_of_the_run(kind, caplog):
 
 
 @pytest.mark.parametrize("kind", FAILING, ids=framework)
-def test_a_training_that_raised_has_failed_even_if_the_script_goes_on(kind):
+def test_a_training_with_an_exception_has_failed_even_if_the_script_continues(kind):
     callback = kind("csv")
     with pytest.raises(Stop):
         FAILING[kind](callback)

@@ -41,7 +41,7 @@ def saved(tmp_path, log_model, **checkpoints):
 
 
 @pytest.mark.parametrize("log_model", [None, False])
-def test_checkpoints_are_left_alone_unless_they_are_asked_for(tmp_path, log_model):
+def test_checkpoints_are_kept_unless_requested(tmp_path, log_model):
     assert saved(tmp_path, log_model) == []
 
 

@@ -102,7 +102,7 @@ def test_metrics_are_those_that_tensorboard_gets():
     assert data.status == "success"
 
 
-def test_predictions_texts_and_what_another_callback_removes(said):
+def test_predictions_texts_and_values_that_another_callback_removes(said):
     callback = RankzeroCallback()
     made = trainer(callback)  # PrinterCallback removes total_flos from the logs
     made.train()
@@ -177,7 +177,7 @@ def test_watched_gradients():
 # Which run
 
 
-def test_nothing_begins_before_something_is_logged_and_one_run_goes_on():
+def test_the_run_begins_with_the_first_log_call_and_is_continued():
     callback = RankzeroCallback()
     made = trainer(callback)
     assert callback.run is None
@@ -212,7 +212,7 @@ def test_two_trainers_have_two_runs_and_one_ends_with_its_callback():
     assert rankzero.read_run(run.dir).status == "success"
 
 
-def test_a_copy_begins_a_run_of_its_own():
+def test_a_copy_begins_a_separate_run():
     callback = RankzeroCallback("csv", project="p")
     trainer(callback).train()
     for other in (copy.deepcopy(callback), pickle.loads(pickle.dumps(callback))):
@@ -266,7 +266,7 @@ def test_a_directory_that_cannot_be_written_does_not_prevent_training(said):
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-def test_a_training_that_raises_is_no_success_even_if_the_script_goes_on(error):
+def test_a_training_with_an_exception_is_not_a_success_even_if_the_script_continues(error):
     callback = RankzeroCallback()
     with pytest.raises(type(error)):
         trainer(callback, Raises(error)).train()
@@ -309,7 +309,7 @@ def test_no_checkpoints():
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_the_run_of_a_checkpoint_goes_on(is_open):
+def test_the_run_of_a_checkpoint_is_continued(is_open):
     first = RankzeroCallback()
     with pytest.raises(ValueError, match="no"):
         trainer(first, Raises(ValueError("no"), step=5)).train()

@@ -38,7 +38,7 @@ def test_no_dictionaries():
     assert merge_dicts([]) == {}
 
 
-def test_the_dictionaries_are_left_alone():
+def test_the_dictionaries_are_unchanged():
     dicts = [{"d": {"a": 1}}, {"d": {"a": 3}}]
     assert merge_dicts(dicts) == {"d": {"a": 2.0}}
     assert dicts == [{"d": {"a": 1}}, {"d": {"a": 3}}]

@@ -880,7 +880,7 @@ def measure(run, line, values):
     return {"time": str(1000.5 + line)} | {f"system/{name}": str(value) for name, value in values.items()}
 
 
-def test_system_metrics_have_a_file_of_their_own(run):
+def test_system_metrics_have_a_separate_file(run):
     expected = [measure(run, 1, {"cpu_percent": 12.5})]
     run.log({"loss": 0.5})
     expected.append(measure(run, 2, {"cpu_percent": 99, "gpu0/power_watts": 700.0}))

@@ -58,7 +58,7 @@ def test_errors_without_a_rule_and_delivery_errors_are_raised_unchanged(error):
     assert caught.value is error
 
 
-def test_pythons_errors_go_on_as_they_are_while_an_event_is_written():
+def test_pythons_errors_are_unchanged_while_an_event_is_written():
     """The courier knows that a file which cannot be read is the event's fault, and a full disk is not."""
     with pytest.raises(PermissionError), translated(RULES, is_event=True):
         raise PermissionError("picture.png")

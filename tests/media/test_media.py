@@ -128,7 +128,7 @@ def test_pixels_are_kept(run, image, pixels):
         (bytearray(b"?"), ".bin"),
     ],
 )
-def test_bytes_of_an_image_are_kept_as_they_are(run, data, suffix):
+def test_bytes_of_an_image_are_unchanged(run, data, suffix):
     run.log_image("key", [data])
     path = run.dir / logged(run, structs.Image).files[0].path
     assert (path.read_bytes(), path.suffix) == (bytes(data), suffix)
@@ -176,7 +176,7 @@ def test_invalid_images_have_one_warning_for_each_key(run):
         ),
     ],
 )
-def test_a_value_that_is_no_picture_has_one_warning_that_names_what_is_accepted(run, verb, value, message):
+def test_a_value_that_is_not_a_picture_causes_one_warning_with_the_accepted_types(run, verb, value, message):
     with pytest.warns(UserWarning, match=message) as warned:
         getattr(run, verb)("key", value)
     assert len(warned) == 1
@@ -236,7 +236,7 @@ def test_default_sample_rate(store):
 
 
 @pytest.mark.parametrize(("data", "suffix"), [(b"RIFF..WAVE", ".wav"), (b"fLaC", ".flac"), (b"ID3", ".mp3")])
-def test_bytes_of_a_sound_are_kept_as_they_are(store, data, suffix):
+def test_bytes_of_a_sound_are_unchanged(store, data, suffix):
     path = store.directory / store.put("audio", data).path
     assert (path.read_bytes(), path.suffix) == (data, suffix)
 
@@ -330,7 +330,7 @@ def test_an_invalid_video_is_kept_as_numbers(store, frames):
 
 
 @pytest.mark.parametrize(("data", "suffix"), [(b"\0\0\0 ftypisom", ".mp4"), (b"GIF89a", ".gif")])
-def test_bytes_of_a_video_are_kept_as_they_are(store, data, suffix):
+def test_bytes_of_a_video_are_unchanged(store, data, suffix):
     path = store.directory / store.put("video", data).path
     assert (path.read_bytes(), path.suffix) == (data, suffix)
 

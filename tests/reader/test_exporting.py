@@ -276,7 +276,7 @@ def test_a_run_that_fails_keeps_its_last_export_and_stops_no_other(runs, tmp_pat
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_ctrl_c_ends_the_export_and_keeps_what_is_complete(runs, tmp_path, monkeypatch, name):
+def test_ctrl_c_ends_the_export_and_keeps_complete_runs(runs, tmp_path, monkeypatch, name):
     export(runs, name, tmp_path / "out")
     write_run(runs, "digits", "20251122", Metrics(9.0, 2000, {"loss": 0.5}))
     write_run(runs, "digits", "new", Metrics(9.0, 0, {"loss": 0.5}))

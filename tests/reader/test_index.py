@@ -125,7 +125,7 @@ events = st.one_of(
 
 @given(st.lists(events, max_size=25), st.lists(st.integers(0, 25), max_size=4), st.booleans())
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_index_that_grew_says_what_the_journal_says(monkeypatch, tmp_path_factory, history, cuts, has_start):
+def test_an_index_that_grew_equals_the_journal(monkeypatch, tmp_path_factory, history, cuts, has_start):
     monkeypatch.setattr("rankzero.journal.tail._LINES_AT_ONCE", 300)
     monkeypatch.setattr(rankzero.reader.index.curves, "BUCKETS", 4)
     monkeypatch.setattr(rankzero.reader.index.curves, "_POINTS_AT_ONCE", 7)
@@ -175,7 +175,7 @@ def test_curves_have_epochs_if_some_were_logged(write):
     assert read_run(index.dir).metrics["b"].epoch is None
 
 
-def test_curves_that_are_kept_do_not_change_when_the_run_goes_on(write):
+def test_stored_curves_do_not_change_when_the_run_continues(write):
     index = index_run(write(START, row(0, a=1)))
     curve = index.curves["a"]
     write(row(1, a=2))
@@ -259,7 +259,7 @@ def test_a_copy_of_a_run_is_not_read_again(write, tmp_path, bytes_read):
     assert bytes_read() == before
 
 
-def test_a_run_that_goes_on_is_not_written_at_each_reading(write):
+def test_the_index_of_a_running_run_is_not_written_at_each_reading(write):
     run_dir = write(START, *rows(range(3000)))
     index = index_run(run_dir)
     written = (run_dir / CURVES).stat().st_mtime_ns
@@ -357,7 +357,7 @@ def test_a_directory_that_cannot_be_written_is_read(write, monkeypatch):
     assert sorted(os.listdir(run_dir)) == [JOURNAL]
 
 
-def test_no_run_is_said_so(write, tmp_path):
+def test_no_run_is_reported(write, tmp_path):
     with pytest.raises(RunNotFoundError, match="rankzero ls"):
         index_run(tmp_path)
     run_dir = write(b"nonsense\n")

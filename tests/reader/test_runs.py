@@ -75,7 +75,7 @@ def test_no_runs_are_an_empty_table(tmp_path):
     assert (len(runs), runs.to_arrow().num_rows, len(runs.to_pandas())) == (0, 0, 0)
 
 
-def test_a_directory_that_is_not_there_is_said(tmp_path):
+def test_a_missing_directory_is_reported(tmp_path):
     with pytest.raises(RunNotFoundError, match="there is no directory"):
         rankzero.read_runs(tmp_path / "none")
 

@@ -407,7 +407,7 @@ def test_a_name_of_a_metric_and_of_a_number(rec, phase, is_metric_first):
     assert rec["x"] == (2.0 if is_metric_first else 3.0)
 
 
-def test_a_misuse_spoils_nothing(run, rec):
+def test_a_misuse_loses_no_data(run, rec):
     for _ in rec.train([BATCH, BATCH]):
         rec.log("x", 1.0, on_epoch=True)
         for value in (torch.ones(2), "text"):

@@ -421,7 +421,7 @@ def test_nothing_is_shown_if_standard_error_is_not_a_terminal(run, tmp_path):
     assert (done.text, (tmp_path / "err").read_text()) == ("", "")
 
 
-def test_a_process_that_turns_out_to_be_another_rank_draws_no_more(run):
+def test_a_process_that_becomes_another_rank_stops_drawing(run):
     done = run(
         """
         loop(progress, "epoch 0", 1)

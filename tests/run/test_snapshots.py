@@ -104,7 +104,7 @@ def test_too_many_copies_leave_the_newest_out(tmp_path, take, may_copy):
     assert take.snapshots.wait(A_WHILE)
 
 
-def test_a_checkpoint_that_cannot_be_kept_leaves_those_after_it_alone(tmp_path, may_copy, caplog):
+def test_a_checkpoint_that_cannot_be_kept_does_not_affect_later_ones(tmp_path, may_copy, caplog):
     names = [f"{index}.ckpt" for index in range(11)]
     for index, name in enumerate(names):
         (tmp_path / name).write_text(name)
@@ -121,7 +121,7 @@ def test_a_checkpoint_that_cannot_be_kept_leaves_those_after_it_alone(tmp_path, 
     assert [str(tmp_path / name) in message for name, message in zip(names[8:10], said, strict=True)] == [True, True]
 
 
-def test_one_that_cannot_be_linked_or_opened_leaves_those_after_it_alone(tmp_path, monkeypatch, caplog):
+def test_a_checkpoint_that_cannot_be_linked_or_opened_does_not_affect_later_ones(tmp_path, monkeypatch, caplog):
     link = os.link
 
     def link_some(source, target):
@@ -144,7 +144,7 @@ def test_one_that_cannot_be_linked_or_opened_leaves_those_after_it_alone(tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_leaves_its_parents_copies_alone(take, may_copy):
+def test_a_forked_child_does_not_touch_copies_of_its_parent(take, may_copy):
     take("parent.ckpt")
     pid = os.fork()
     if pid == 0:
@@ -206,7 +206,7 @@ def test_a_file_that_is_copied_at_once_may_be_overwritten_in_place(
     assert kept_of(run, event_type) == ["older", "newer"]
 
 
-def test_a_log_that_grows_is_kept_as_it_was(run, tmp_path, may_copy, caplog):
+def test_a_growing_file_is_kept_as_it_was_when_logged(run, tmp_path, may_copy, caplog):
     source = tmp_path / "training.log"
     source.write_text("one\n")
     run.log_artifact(source)

@@ -370,7 +370,7 @@ def test_contract_fails_for(failed, logger):
 
 
 @pytest.mark.parametrize("test", MESSAGES)
-def test_message_says_what_is_wrong(failed, test):
+def test_message_names_the_problem(failed, test):
     assert MESSAGES[test] in failed[test]
 
 

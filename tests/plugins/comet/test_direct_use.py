@@ -114,7 +114,7 @@ def test_a_checkpoint_that_is_deleted_at_once_arrives(make, server, tmp_path):
     assert [version.files for version in versions] == [{"0.ckpt": b"0"}, {"1.ckpt": b"1"}]
 
 
-def test_a_refused_artifact_warns_and_training_goes_on(make, server, tmp_path):
+def test_a_refused_artifact_warns_and_training_continues(make, server, tmp_path):
     logger = make()
     logger.log_metrics({"a": 1}, 0)
     (tmp_path / "a.ckpt").write_bytes(b"1")
@@ -211,7 +211,7 @@ def test_disabled_does_nothing(make, server, recwarn):
 
 @pytest.mark.parametrize("key", [None, KEY])
 @pytest.mark.parametrize("fault", ["down", "key refused"])
-def test_a_failed_opening_warns_once_and_training_goes_on(make, server, monkeypatch, caplog, key, fault):
+def test_a_failed_opening_warns_once_and_training_continues(make, server, monkeypatch, caplog, key, fault):
     settings = {
         "COMET_TIMEOUT_HTTP": "1", "COMET_TIMEOUT_API": "1", "COMET_HTTP_SESSION_RETRY_TOTAL": "0",
         "COMET_GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",

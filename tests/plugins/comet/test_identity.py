@@ -78,7 +78,7 @@ def test_values_changed_by_the_user_are_not_set_again(server, here, tmp_path):
     assert points_in(stored) == points_logged(run.dir)
 
 
-def test_a_name_and_tags_of_its_own(server, here, tmp_path):
+def test_a_name_and_tags_of_the_logger(server, here, tmp_path):
     deliver(journal_of_rows(tmp_path, {"loss": 0.5}), name="own", tags=["x", "y"])
     assert (only(server).name, only(server).tags) == ("own", ["x", "y"])
 

@@ -158,7 +158,7 @@ def read_by_comet(asset):
     return CometHistogram.from_json(json.loads(asset.content))
 
 
-def test_a_histogram_in_comets_form_and_as_it_was_counted(attached, only):
+def test_a_histogram_has_comets_form_and_the_exact_counts(attached, only):
     attached.log_histogram("w/1", Histogram([3, 0, 2], [-1.0, 1.0, 2.0, 4.0], 7), step=6)
     assert (only().type, only().name, only().step) == ("histogram3d", "w/1.json", 6)
     kept = only().metadata

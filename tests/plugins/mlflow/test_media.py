@@ -71,7 +71,7 @@ def test_several_pictures_with_captions(on_server):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_pictures_of_all_kinds_are_kept_as_they_are(logger, mode):
+def test_pictures_of_all_kinds_are_unchanged(logger, mode):
     picture = Image.fromarray(np.arange(0, 65536, 257, np.uint16).reshape(16, 16))
     if mode != "I;16":
         picture = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert(mode)

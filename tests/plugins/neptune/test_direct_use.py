@@ -120,7 +120,7 @@ def test_no_prefix(server, make_logger):
     assert run.value("status") == "failed"
 
 
-def test_logging_goes_on_in_the_same_run_after_close(server, logger):
+def test_logging_after_close_continues_the_run(server, logger):
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.close()
     logger.log_metrics({"loss": 2.0}, step=1)

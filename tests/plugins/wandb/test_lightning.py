@@ -64,7 +64,7 @@ def test_a_fit_that_fails(make_logger, server):
     assert (server.run(logger.version).state, server.run(logger.version).exit_code) == ("failed", 1)
 
 
-def test_checkpoints_are_beside_what_the_client_writes(make_logger, tmp_path):
+def test_checkpoints_are_beside_the_files_of_the_client(make_logger, tmp_path):
     logger = make_logger(id="r")
     trainer(logger, epochs=1).fit(Model(), data(), data())
     assert [path.parent for path in tmp_path.rglob("*.ckpt")] == [tmp_path / "p" / "r" / "checkpoints"]

@@ -47,7 +47,7 @@ def stored(delivered):
     return delivered.run(log_everything)[1]
 
 
-def test_the_epoch_of_a_row_unless_it_has_its_own(stored):
+def test_the_epoch_of_a_row_unless_it_has_a_metric_epoch(stored):
     assert values(stored, "loss") == [(5, 0.5), (3, 0.125), (4, 1.0)]
     assert values(stored, "epoch") == [(5, 2), (3, 7)]
 

@@ -76,7 +76,7 @@ def stored(delivered):
     return delivered.run(log_everything, logger=logger, tags=["given"], notes="a run of a test", name="brave-owl")[1]
 
 
-def test_params_are_nested_as_they_were(stored):
+def test_params_keep_their_nesting(stored):
     assert {key: stored.config[key] for key in KEPT} == {**KEPT, "lr": 2e-3}
     assert (stored.config["later"], stored.config["from"]) == ({"a": {"b": 1}}, "option")
 

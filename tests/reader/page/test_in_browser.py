@@ -419,7 +419,7 @@ def test_the_step_of_media_stands_in_the_address(open_page, tmp_path, write):
     assert "steps" not in hash_of(again)
 
 
-def test_a_deleted_file_is_said_by_the_name_of_what_was_logged(open_page, tmp_path, write):
+def test_a_deleted_file_is_reported_by_its_logged_name(open_page, tmp_path, write):
     run_dir = write_full_run(tmp_path)
     for image in (run_dir / "media").rglob("*.png"):
         image.unlink()

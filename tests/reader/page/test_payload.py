@@ -136,7 +136,7 @@ def test_thin_curves_keep_every_extreme_and_every_gap(values, most):
 
 
 @pytest.mark.parametrize("clock", [60, -60])  # seconds that it jumps at the rewind
-def test_points_that_a_rewind_superseded_are_a_line_of_their_own(write, tmp_path, clock):
+def test_points_that_a_rewind_superseded_are_a_separate_line(write, tmp_path, clock):
     first = [Metrics(BEGAN + step, step, {"train/loss": 100.0 - step}) for step in range(80)]
     later = [Metrics(BEGAN + clock + step, step, {"train/loss": 50.0 - step}) for step in range(41, 60)]
     (survived, cut) = unpack(write(write_run(tmp_path, *first, Rewind(BEGAN + 79 + clock, 40), *later))["m0"])
@@ -204,13 +204,13 @@ def test_the_policy_allows_the_scripts_and_styles_of_the_page_only(write, tmp_pa
     assert not re.search(r"\.innerHTML|\.outerHTML|insertAdjacentHTML|document\.write|\beval\(", scripts[1])
 
 
-def test_a_run_in_a_notebook_is_a_small_page_in_a_frame_of_its_own(tmp_path):
+def test_a_run_in_a_notebook_is_a_small_page_in_a_frame(tmp_path):
     html = as_html(rankzero.read_run(write_full_run(tmp_path)))
     assert re.match(r'<iframe srcdoc="&lt;!DOCTYPE html&gt;\n[^"<>]*" sandbox="allow-scripts allow-downloads"', html)
     assert len(html) < 300_000
 
 
-def test_the_command_writes_a_page_and_says_where(tmp_path, monkeypatch, capsys):
+def test_the_command_writes_a_page_and_prints_its_path(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_dir = write_run(tmp_path / "runs", *rows(5), name="amber/otter")
     assert main(["page", str(run_dir)]) == 0
@@ -247,7 +247,7 @@ def test_point_clouds_have_names_and_models_their_text(write, tmp_path):
     assert (damaged["show"], blocks[damaged["file"]]) == ("save", b"damaged")
 
 
-def test_the_command_says_what_it_left_out_and_what_it_cannot_read(tmp_path, monkeypatch, capsys):
+def test_the_command_names_omitted_data_and_unreadable_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_full_run(tmp_path / "runs")
     (tmp_path / "runs/broken").mkdir()

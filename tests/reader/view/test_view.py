@@ -73,7 +73,7 @@ def test_localhost_and_the_own_origin_are_served(client, tmp_path):
     assert client.get(f"/{TOKEN}/", headers=headers).status_code == 200
 
 
-def test_only_what_is_new_is_sent(client, tmp_path):
+def test_only_new_data_is_sent(client, tmp_path):
     run_dir = write_run(tmp_path, *rows(1000))
     entry = news(client)["0"]
     assert (entry["name"], entry["lines"]) == ("amber-otter-1", 1002)
@@ -126,7 +126,7 @@ def test_new_runs_are_found_and_keep_their_numbers(client, tmp_path, monkeypatch
     assert {key: each["name"] for key, each in news(client).items()} == {"0": "first", "1": "second"}
 
 
-def test_details_have_what_was_logged_since_anyone_asked(client, tmp_path):
+def test_details_have_the_data_logged_since_the_last_request(client, tmp_path):
     run_dir = write_run(tmp_path, Text(BEGAN, "note", ["value"], [["first"]], 1))
     client.get(f"/{TOKEN}/")
     append(run_dir, Text(BEGAN, "note", ["value"], [["second"]], 2))
