@@ -63,7 +63,7 @@ class FakeCopy:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr("rankzero.run.run.DeviceCopy", FakeCopy)
+    monkeypatch.setattr("rankzero.run.metric_writer.DeviceCopy", FakeCopy)
     run = rankzero.start(dir=tmp_path, delivery="off")
     yield run
     run.finish()
@@ -143,7 +143,7 @@ def test_a_rewind_waits_for_the_rows_before_it(run):
 
 def test_finish_and_flush_respect_their_timeout(run, monkeypatch, swallowed_warnings):
     """An accelerator that hangs must not keep a job from ending."""
-    monkeypatch.setattr("rankzero.run.run._DEVICE_TIMEOUT", 0.1)
+    monkeypatch.setattr("rankzero.run.metric_writer._DEVICE_TIMEOUT", 0.1)
     loss = FakeTensor(0.5)
     run.log_metrics({"loss": loss}, 1)
     start = time.monotonic()

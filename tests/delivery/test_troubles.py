@@ -10,7 +10,7 @@ from waiting import A_WHILE
 
 import rankzero
 from rankzero.delivery import waiting_progress
-from rankzero.rundir.positions import Position, load_position, wake
+from rankzero.rundir.positions import load_position, wake
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_without_a_terminal_a_wait_at_the_end_is_reported_only_if_it_is_long(cap
         caplog.at_level(logging.INFO, "rankzero"),
         waiting_progress.WaitingProgress(["file"], 10, is_end=True) as end,
     ):
-        end.show("file", Position())
+        end.show("file", 0, None)
         assert caplog.messages == []
-        end.show("file", Position())
+        end.show("file", 0, None)
     assert caplog.messages == ["waiting for the couriers to deliver the rest of the run"]

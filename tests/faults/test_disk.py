@@ -241,7 +241,7 @@ def test_a_forked_child_writes_and_reports_only_its_own(tmp_path, limit, small):
 
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_a_run_that_ends_on_a_full_disk(tmp_path, limit, monkeypatch, comes_back):
-    monkeypatch.setattr("rankzero.run.run._FULL_DISK_TIMEOUT", 60.0 if comes_back else 0.1)
+    monkeypatch.setattr("rankzero.run.owner._FULL_DISK_TIMEOUT", 60.0 if comes_back else 0.1)
     run = rankzero.start(dir=tmp_path, delivery="off")
     run.log_metrics({"loss": 0.5}, 0)
     limit((run.dir / JOURNAL).stat().st_size)

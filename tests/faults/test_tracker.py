@@ -178,7 +178,7 @@ def test_a_tracker_that_is_back_and_busy_is_waited_for(tracker, begin):
 
 def test_a_signal_handler_may_end_the_run_while_a_courier_is_started_again(tracker, begin, monkeypatch):
     run = begin()
-    delivery = run._supervisor.get("file")
+    delivery = run._owner.supervisor.get("file")
     delivery._process.kill()
     delivery._process.wait()
     handlers = [delivery.restart]

@@ -1055,7 +1055,7 @@ def test_a_stale_file_handle_and_a_closed_stderr_do_not_raise_at_the_end_of_a_ru
     real = os.fstat
 
     def fstat(fd):
-        if fd == run._journal._fd:
+        if fd == run._writer.journal._fd:
             raise OSError(errno.ESTALE, "Stale file handle")
         return real(fd)
 
@@ -1092,7 +1092,7 @@ def test_errors_in_the_files_of_delivery_lose_no_row(tmp_path, monkeypatch, dama
         if damage == "unreadable position":
             patch.setattr("rankzero.rundir.positions.read_own", refuse)
         elif damage == "no descriptors":
-            patch.setattr("rankzero.run.run.Supervisor.report_troubles", refuse)
+            patch.setattr("rankzero.delivery.supervisor.Supervisor.report_troubles", refuse)
         else:
             os.rename(run.dir, tmp_path / "aside" / run.id)
         run._next_tick = 0.0

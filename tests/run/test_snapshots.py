@@ -199,7 +199,7 @@ def test_a_file_that_is_copied_at_once_may_be_overwritten_in_place(
     elif why == "eight wait":
         monkeypatch.setattr(snapshots, "_MOST_COPIES", 0)
     else:
-        monkeypatch.setattr(run, "_owner_pid", 0)  # a forked or spawned child, which ends without waiting
+        monkeypatch.setattr(run, "_owner", None)  # a forked or spawned child, which ends without waiting
     for content in ("older", "newer"):
         source.write_text(content)
         getattr(run, verb)(source)
@@ -350,7 +350,7 @@ def test_a_warning_names_copies_that_finish_does_not_wait_for(tmp_path, may_copy
     assert time.monotonic() - began < SOON
     assert f"ends before these files are copied into its directory: {path}" in caplog.text
     may_copy.set()
-    assert run._snapshots.wait(A_WHILE)
+    assert run._files.snapshots.wait(A_WHILE)
     (*_, finish, late) = [event for _, event in read_events(run.dir / JOURNAL)]
     assert isinstance(finish, Finish)
     assert isinstance(late, Checkpoint)
@@ -363,9 +363,11 @@ def test_a_flush_has_one_deadline(tmp_path, may_copy, monkeypatch):
     path.write_text("content")
     with rankzero.start(dir=tmp_path / "runs", delivery="thread") as run:
         run.after_save_checkpoint(callback(path))
-        given, wait = [], run._supervisor.wait
+        given, wait = [], run._owner.supervisor.wait
         monkeypatch.setattr(
-            run._supervisor, "wait", lambda size, timeout, **kw: (given.append(timeout), wait(size, timeout, **kw))
+            run._owner.supervisor,
+            "wait",
+            lambda size, timeout, **kw: (given.append(timeout), wait(size, timeout, **kw)),
         )
         assert not run.flush(timeout=0.5)
         assert given == [0.0]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from rankzero.config.prepared import PreparedLogger
 from rankzero.delivery.waiting_progress import WaitingProgress
 from rankzero.journal.opening import open_journal
 from rankzero.messages import reason
@@ -63,14 +62,14 @@ class Supervisor:
         self._failing_since: dict[str, float] = {}  # key → time.monotonic()
         self._warned: set[str] = set()
 
-    def start(self, prepared: PreparedLogger, start: Callable[[Path, PreparedLogger], BackgroundCourier]) -> None:
-        """Start a courier for one logger by calling ``start`` with the run's directory."""
+    def start(self, key: str, start: Callable[[], BackgroundCourier]) -> None:
+        """Start the courier of one logger by calling ``start``."""
         try:
-            self._couriers[prepared.key] = start(self._run_dir, prepared)
+            self._couriers[key] = start()
         except OSError as error:
             log.warning(
                 "no courier could be started for %s (%s); deliver to it with: rankzero sync %s --to %s",
-                prepared.key, error, shlex.quote(str(self._run_dir)), prepared.key,
+                key, error, shlex.quote(str(self._run_dir)), key,
             )  # fmt: skip
 
     def get(self, key: str) -> BackgroundCourier | None:
@@ -136,7 +135,7 @@ class Supervisor:
                 self.restart()
                 for key, courier in self._couriers.items():
                     position = load_position(self._run_dir, key)
-                    progress.show(key, position)
+                    progress.show(key, position.offset, position.problem)
                     problem = self._problem(position)
                     if is_time_to_wake and problem:
                         wake(self._run_dir, key)

@@ -9,8 +9,6 @@ import time
 from contextlib import suppress
 from typing import Any, TextIO
 
-from rankzero.rundir.positions import Position
-
 log = logging.getLogger("rankzero")
 
 _SHOW_AFTER = 1.0
@@ -38,7 +36,7 @@ class WaitingProgress:
         if self._bars is not None:
             self._bars.stop()
 
-    def show(self, key: str, position: Position) -> None:
+    def show(self, key: str, offset: int, problem: str | None) -> None:
         if self._bars is None:
             if time.monotonic() < self._shown_from:
                 return
@@ -47,11 +45,7 @@ class WaitingProgress:
                 self._shown_from = math.inf
                 return
             self._start()
-        self._bars.update(
-            self._tasks[key],
-            completed=min(position.offset, self._target),
-            problem=position.problem or "",
-        )
+        self._bars.update(self._tasks[key], completed=min(offset, self._target), problem=problem or "")
 
     def _start(self) -> None:
         from rich.console import Console

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,17 @@ from rankzero.delivery.experiment import ExperimentOfProcess, ExperimentOfThread
 from rankzero.delivery.supervisor import Supervisor
 from rankzero.errors import ConfigError, RunInUseError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Start
+from rankzero.events.structs import Start, encode
 from rankzero.journal.append import cut_torn_tail
 from rankzero.journal.opening import has_journal, restore
 from rankzero.journal.tail import last_step, read_start
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import get_rank, group_store, is_rank_zero, rank_variable, rank_zero_warn
 from rankzero.run import endings, notebooks
+from rankzero.run.event_writer import EventWriter
 from rankzero.run.forking import fork_point, forked_lines
 from rankzero.run.identity import UNKNOWN, Announcement, Identity, ask, check_id, name_of, new_id, next_start
+from rankzero.run.owner import Owner
 from rankzero.run.run import Run
 from rankzero.rundir.finding import find_run, make_runs_directory
 from rankzero.rundir.layout import JOURNAL
@@ -120,14 +124,14 @@ def start(
     _check_run_id(asked)
     if not is_rank_zero():
         _warn_of_rank()
-        elsewhere = Run(_info_elsewhere(asked, number), is_active=False)
+        elsewhere = Run(_info_elsewhere(asked, number))
         if asked.system_metrics and not asked.disabled:
             elsewhere.measure_system(asked.system_metrics, number)
         return elsewhere
     if asked.disabled:
         info = _new_info(asked, number)
         Announcement(number, Identity(info.id, info.name, info.dir)).publish()
-        return Run(info, is_active=False)
+        return Run(info)
     _show_messages()
     loggers = [prepare_for_later(spec) if asked.delivery == "off" else verify(prepare(spec)) for spec in asked.loggers]
     plugins = get_plugins()
@@ -150,14 +154,13 @@ def start(
             info = msgspec.structs.replace(info, name=kept.name, started=kept.started, group=group, parent=parent)
             restore(run_dir / JOURNAL)
             cut_torn_tail(run_dir / JOURNAL)
-        run = Run(info, is_active=True)
-        run.begin(
-            {each.key: each.recorded for each in loggers},
-            resumed_at=None if existing is None else last_step(run_dir / JOURNAL),
-        )
+        step, is_resumed = -1 if existing is None else last_step(run_dir / JOURNAL), existing is not None
+        writer = _open_journal(info, loggers, is_resumed)
         if source is not None:
             step = fork_point(source, asked.fork_step)
-            run.adopt(forked_lines(source, step, run_dir), step)
+            for line in forked_lines(source, step, run_dir):
+                writer.journal.append(line)
+        run = Run(info, writer, keys=tuple(each.key for each in loggers), step=step, resumed=is_resumed)
     except BaseException:
         lock.release()
         raise
@@ -171,7 +174,9 @@ def start(
     announcement = Announcement(number, Identity(run.id, run.name, str(run_dir)))
     announcement.publish()
     run.finish_timeout = asked.finish_timeout
-    run.own(lock, supervisor, announcement, _live_experiment(loggers, supervisor, info), _info_elsewhere(asked, number))
+    owner = Owner(info, writer.journal, lock, supervisor, _live_experiment(loggers, supervisor, info))
+    run.own(owner, announcement, _info_elsewhere(asked, number))
+    endings.end_at_exit(run, run.finish_timeout)
     notebooks.remember(run)
     if "console" in captures:
         run.record_console(secrets)
@@ -350,6 +355,14 @@ def _take(run_dir: Path) -> WriterLock:
         ) from error
 
 
+def _open_journal(info: RunInfo, loggers: list[PreparedLogger], is_resumed: bool) -> EventWriter:
+    writer = EventWriter(info)
+    recorded = {each.key: dict(each.recorded) for each in loggers}
+    started = Start(time.time(), info, recorded, platform.node(), os.getpid(), is_resumed)
+    writer.journal.append(encode(started.sealed()))
+    return writer
+
+
 # Couriers
 
 
@@ -374,7 +387,8 @@ def _start_couriers(loggers: list[PreparedLogger], run_dir: Path, asked: RunConf
                 "that can be imported, and give it arguments that can be pickled",
                 each.key,
             )
-        supervisor.start(each, CourierThread if in_thread else CourierProcess)
+        courier = CourierThread if in_thread else CourierProcess
+        supervisor.start(each.key, partial(courier, run_dir, each))
     return supervisor
 
 

@@ -107,7 +107,7 @@ def _join(run_dir: Path) -> Run | None:
     start = read_start(run_dir / JOURNAL)
     if start is None or find_open(run_dir) is not None or writer_state(run_dir) is not Writer.ALIVE:
         return None
-    run = Run(msgspec.structs.replace(start.run, dir=str(run_dir)), is_active=False)
+    run = Run(msgspec.structs.replace(start.run, dir=str(run_dir)))
     run.__setstate__({**run.__getstate__(), "is_active": True})
     return run
 

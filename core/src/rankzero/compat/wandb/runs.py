@@ -440,7 +440,7 @@ def _begin(asked: dict[str, Any]) -> Run:
     if asked["mode"] == "disabled":
         directory = os.path.join(tempfile.gettempdir(), "rankzero-disabled")
         run_id, name, project = (settings[key] or "disabled" for key in ("run_id", "name", "project"))
-        return Run(RankzeroRun(RunInfo(run_id, name, project, directory), is_active=False), asked)
+        return Run(RankzeroRun(RunInfo(run_id, name, project, directory)), asked)
     # Arguments that only W&B knows become its environment variables.
     with environment_of({_VARIABLES[name]: asked[name] for name in _FOR_TRACKERS if asked[name] is not None}):
         return Run(start_in_training(**{**settings, **start_settings}), asked)
