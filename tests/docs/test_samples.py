@@ -13,6 +13,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from markdown_it import MarkdownIt
@@ -104,6 +105,13 @@ def neptune_server(tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         yield server
         assert server.problems == []
+
+
+@pytest.fixture(autouse=True)
+def _environment():
+    """Restore the environment: `mlflow.set_tracking_uri` changes it."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.mark.filterwarnings("ignore:CSVLogger has no tags")
