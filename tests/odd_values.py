@@ -1,4 +1,4 @@
-"""Values that make trouble, and how to compare those that do not."""
+"""Unusual values, and a comparison of numbers."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Messages: the reason why a delivery fails, and what is said to people whose fingers know another tool."""
+"""Messages: the reason why a delivery fails, and hints for names of other tools."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the packages require: each other, in versions that fit, and nothing with a known advisory."""
+"""The requirements of the packages: each other in matching versions, and no version with a known advisory."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which rank this is, asked at call time."""
+"""The rank of the process, determined at each call."""
 
 import logging
 import subprocess

@@ -1,4 +1,4 @@
-"""What becomes of every kind of value that is logged, from the log call to the decoded journal."""
+"""Each kind of logged value, from the log call to the decoded journal."""
 
 import argparse
 import collections

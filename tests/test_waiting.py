@@ -1,4 +1,4 @@
-"""Waiting until something is so."""
+"""Waiting until a condition holds."""
 
 import pytest
 

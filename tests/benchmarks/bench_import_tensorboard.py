@@ -1,4 +1,4 @@
-"""Importing 150 MB of event files, beside TensorBoard's own `EventAccumulator` on a tenth of them.
+"""Import 150 MB of event files, compared with TensorBoard's `EventAccumulator` on a tenth of them.
 
 bench_import_tensorboard.py [MB]
 """
@@ -22,7 +22,7 @@ from rankzero_tensorboard.importing.importer import TensorBoardImporter
 ROUNDS = 3
 TAGS = ["train/loss", "train/accuracy", "lr", "val/loss"]
 FASTER = 5
-"""So many times the points per second of `EventAccumulator`, at least."""
+"""Minimum ratio of points per second, rankzero to `EventAccumulator`."""
 MOST_MB = 60
 
 

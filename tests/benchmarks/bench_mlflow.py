@@ -102,7 +102,7 @@ def main() -> None:
     table.show("delivered by Lightning's MLFlowLogger", lightning, "values/s", digits=0)
     table.show("delivered by rankzero", ours, "values/s", digits=0)
     table.show("time for a value, of Lightning's", median_ratio(rounds) * 100, "%", limit=100 / FASTER, digits=1)
-    table.show("  so many times as fast", 1 / median_ratio(rounds), "×", digits=1)
+    table.show("  Lightning's / rankzero's", 1 / median_ratio(rounds), "×", digits=1)
     table.show("start of the courier, until its first value is there", bench.start_up, "s")
     for percent in (50, 99):
         for name, calls in (("Lightning", bench.lightning_calls), ("rankzero", bench.run_calls)):

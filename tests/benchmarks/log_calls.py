@@ -115,10 +115,10 @@ class Bench:
                 table.show(f"a log call blocks, {title}, p{percent}", percentile(calls, percent) / 1000, "µs", digits=1)
         ratio = median_ratio(list(zip(medians[first], medians[ours], strict=True)))
         table.show(f"rankzero's p50, of {titles[first]}", ratio * 100, "%", limit=100 / faster, digits=1)
-        table.show("  so many times less", 1 / ratio, "×", digits=1)
+        table.show(f"  {titles[first]} / rankzero", 1 / ratio, "×", digits=1)
         for name in others:
             ratio = median_ratio(list(zip(medians[name], medians[ours], strict=True)))
-            table.show(f"  so many times less than {titles[name]}", 1 / ratio, "×", digits=1)
+            table.show(f"  {titles[name]} / rankzero", 1 / ratio, "×", digits=1)
         return table
 
     def _blocked(self, name: str, steps: int, more: dict[str, float]) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""What is printed while a run is open: recorded whole and at once, and nothing of it can hurt a print()."""
+"""Console output while a run is open is recorded completely and at once, and never breaks a print()."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Values that an accelerator is still computing: nobody waits for them, and none is lost.
+"""Values that an accelerator is still computing: no log call waits for them, and none is lost.
 
 There is no accelerator here: `FakeTensor` looks like a tensor on one, and `FakeCopy` stands for the copy to the CPU,
 which is ready when the test says so.

@@ -1,4 +1,4 @@
-"""What surrounds a run: found by a process of its own, whatever is missing or broken, and without secrets."""
+"""The environment of a run: recorded by a separate process, even if parts are missing or broken, without secrets."""
 
 import getpass
 import json

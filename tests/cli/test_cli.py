@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it exits with, and what it does to a run."""
+"""The command line: output, exit status, and effects on a run."""
 
 import csv
 import io

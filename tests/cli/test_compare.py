@@ -1,4 +1,4 @@
-"""``rankzero compare``: what differs between runs."""
+"""``rankzero compare``: the differences of runs."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The demo, as a user types it: a process of its own, from nothing to the plot."""
+"""The demo as a user runs it: a new process, from an empty directory to the plot."""
 
 import os
 import subprocess

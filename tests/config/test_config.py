@@ -1,4 +1,4 @@
-"""Who decides what, what is said about a mistake, and where secrets do not go."""
+"""Configuration: the precedence of sources, messages about mistakes, and where secrets are not written."""
 
 import datetime
 import os

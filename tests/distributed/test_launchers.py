@@ -1,4 +1,4 @@
-"""Launchers are recognised: one run, whose id the other ranks know, or can say why not; and nobody waits.
+"""Launchers are recognised: one run, whose id the other ranks know or report why not, and no rank waits.
 
 Where a launcher is not at hand, its environment variables stand for it.
 """

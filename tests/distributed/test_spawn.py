@@ -1,4 +1,4 @@
-"""Ranks without a launcher: processes of torch.multiprocessing, whose rank no environment variable tells."""
+"""Ranks without a launcher: processes of torch.multiprocessing, whose rank is in no environment variable."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The reference names everything that the code has, and nothing that it has not."""
+"""The reference names everything in the code, and nothing else."""
 
 import inspect
 import re

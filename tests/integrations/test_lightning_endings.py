@@ -1,4 +1,4 @@
-"""How a run ends as Lightning's Trainer ends, in every way that it can."""
+"""The status of a run after each way in which Lightning's Trainer may end."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""What a Run records of a Trainer's work, beside what Lightning's own logger gets of the same."""
+"""The data that a Run records from a Trainer, compared with that of Lightning's own logger."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Lightning starts the ranks itself: one run, the same on all of them, and nobody waits."""
+"""Lightning starts the ranks itself: all of them have the same run, and none waits."""
 
 import pytest
 from servers.lightning_scripts import run_script

@@ -1,4 +1,4 @@
-"""Training that goes on from a checkpoint goes on with its run."""
+"""A training that resumes from a checkpoint continues its run."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""Lightning's type checks: rankzero's loggers are taken for Lightning's own, whatever is imported first."""
+"""Lightning's type checks accept rankzero's loggers, in any order of imports."""
 
 import subprocess
 import sys

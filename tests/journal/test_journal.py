@@ -1,4 +1,4 @@
-"""The journal: what is written is read back, whatever happens to the file."""
+"""The journal: written events are read back, whatever happens to the file."""
 
 import ast
 import contextlib

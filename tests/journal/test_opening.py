@@ -1,4 +1,4 @@
-"""Journals that are compressed are read like others, whatever happens while they are compressed."""
+"""Compressed journals are read like others, also during compression."""
 
 import os
 import random

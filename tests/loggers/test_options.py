@@ -1,4 +1,4 @@
-"""The table of a logger's options: where each comes from, what is checked, what is kept, what is never shown."""
+"""The table of a logger's options: sources, checks, options kept with the run, and secrets."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""The table of an SDK's errors: the first rule that fits says what an exception means."""
+"""The table of an SDK's errors: the first matching rule decides the meaning of an exception."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which summaries a definition asks for, and which definition counts for a metric."""
+"""The summaries that a definition requests, and the definition that applies to a metric."""
 
 import pytest
 

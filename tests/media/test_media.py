@@ -1,4 +1,4 @@
-"""What lands beside the journal: every verb's file, decoded again and compared."""
+"""Media files beside the journal: the files of each log method, decoded and compared."""
 
 import hashlib
 import io

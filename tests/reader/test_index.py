@@ -1,4 +1,4 @@
-"""The index of a run: whatever was read when, it says what the journal says."""
+"""The index of a run always equals the journal, however often it was updated."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Runs answer questions in SQL; a query reads nothing else of the machine."""
+"""SQL queries of runs; a query reads nothing else on the machine."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Reading a run back: everything that was logged, exactly, whatever happened to the file."""
+"""Reading a run: all logged data, exactly, also from damaged files."""
 
 import builtins
 import math

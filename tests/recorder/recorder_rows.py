@@ -1,4 +1,4 @@
-"""What a recorder wrote to a run, for the tests of the recorder."""
+"""The rows that a recorder wrote to a run, for the tests of the recorder."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Norms of gradients: Lightning's names and values, and nothing that waits for a device."""
+"""Norms of gradients: Lightning's names and values, without waiting for a device."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Learning rates: the names and values that Lightning's LearningRateMonitor gives the same optimizers."""
+"""Learning rates: the same names and values as from Lightning's LearningRateMonitor."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""The recorder's loops: which batches step, which rows are written when, at which step, and loops that end early."""
+"""The recorder's loops: steps, the times and steps of rows, and loops that end early."""
 
 import itertools
 import warnings

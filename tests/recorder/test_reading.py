@@ -1,4 +1,4 @@
-"""Reading a recorder's metrics, and going on from its state."""
+"""Reading a recorder's metrics, and continuing from its state."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How a run ends that its script does not end: at exit, by an exception, by a signal."""
+"""The end of a run that the script does not end: at exit, after an exception, after a signal."""
 
 import signal
 import subprocess

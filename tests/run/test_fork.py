@@ -1,4 +1,4 @@
-"""A run that begins with what another one logged, up to a step."""
+"""A run that begins with the data of another run up to a step."""
 
 import shutil
 import time

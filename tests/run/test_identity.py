@@ -1,4 +1,4 @@
-"""Ids, names, and how other ranks learn them; the stores are torch's own."""
+"""Ids and names of runs, and how other ranks get them; the stores are torch's own."""
 
 import re
 import sys

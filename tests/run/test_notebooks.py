@@ -1,4 +1,4 @@
-"""Runs in a real Jupyter kernel: cells that are run again, interrupted or fail, and what is shown of a run."""
+"""Runs in a real Jupyter kernel: cells that are run again, interrupted or fail, and the HTML of a run."""
 
 import sys
 from types import SimpleNamespace

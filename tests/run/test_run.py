@@ -1,4 +1,4 @@
-"""Run, in this process: each verb as an event and as a logger's call, what cannot be recorded, and a run's life."""
+"""Run, in this process: each log method as an event and as a logger's call, invalid values, and the life of a run."""
 
 import copy
 import errno

@@ -1,4 +1,4 @@
-"""Snapshots of files that are logged: who waits for copies, what failed ones leave, and what an end says of them."""
+"""Snapshots of logged files: what waits for copies, failed copies, and messages at the end of a run."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Every verb with generated odd values: none raises, also where warnings are errors, and what is valid arrives."""
+"""Every log method with generated odd values: none raises, even if warnings are errors, and valid ones are logged."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""Whether the process that writes a run is alive: right also with forks, copies, other machines and no locks."""
+"""Whether the process that writes a run is alive: with forks, copies, other machines, and without locks."""
 
 import errno
 import fcntl

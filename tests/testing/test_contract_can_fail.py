@@ -1,4 +1,4 @@
-"""`LoggerContract` fails for loggers that break it, each in one way: else it would prove nothing."""
+"""`LoggerContract` fails for each kind of broken logger."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`DeliveryContract` passes for a logger that is right, and fails for loggers that break it, each in one way."""
+"""`DeliveryContract` passes for a correct logger, and fails for each kind of broken logger."""
 
 import pytest
 from servers.http_tracker import URL, HttpLogger, HttpTracker

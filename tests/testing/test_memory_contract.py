@@ -1,4 +1,4 @@
-"""`MemoryLogger` keeps the contract, but for what only a tracker can do."""
+"""`MemoryLogger` passes the contract, except for the capabilities of trackers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The ranks are processes that torch.multiprocessing starts; no environment variable tells their rank."""
+"""Ranks that torch.multiprocessing starts; no environment variable contains their rank."""
 
 import os
 import sys

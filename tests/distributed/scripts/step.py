@@ -1,4 +1,4 @@
-"""A task of a job step: nothing but environment variables connects it with the others."""
+"""A task of a job step, which knows the others only from environment variables."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A script for Lightning's Trainer, in which nothing changes but the import of the logger."""
+"""A script for Lightning's Trainer in which only the import of the logger changes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A training script with Lightning, told by its arguments what to do: see `test_lightning_endings` and its siblings."""
+"""A training script with Lightning, controlled by its arguments: see `test_lightning_endings` and similar tests."""
 
 import argparse
 import os

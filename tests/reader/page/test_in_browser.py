@@ -1,4 +1,4 @@
-"""The page in a real Chromium: every control is used, and nothing of a run runs."""
+"""The page in a real Chromium: every control works, and no script of a run is executed."""
 
 import itertools
 import math

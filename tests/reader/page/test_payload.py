@@ -1,4 +1,4 @@
-"""The data of a page: what is in the file, how large it is, and what is not in it."""
+"""The data of a page: its content, its size, and what is left out."""
 
 import base64
 import hashlib

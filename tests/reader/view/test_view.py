@@ -1,4 +1,4 @@
-"""The live page: who is served, what is sent, and how it grows in a browser."""
+"""The live page: access, requests, and growing curves in a browser."""
 
 import json
 import os

@@ -1,1 +1,1 @@
-"""Writes down what happens in a run."""
+"""Records the events of a run."""
