@@ -93,8 +93,9 @@ def everything(uri):
         mlflow.log_text("hello", "notes/hello.txt")
         data = mlflow.data.from_pandas(pd.DataFrame({"a": [1]}), source="x.csv", name="data")
         mlflow.log_input(data, context="train")
-        mlflow.pyfunc.log_model(name="echo", python_model=Echo(), pip_requirements=[], registered_model_name="echoes")
-        client.set_registered_model_alias("echoes", "champion", "1")
+        model = f"echoes-{run.info.run_id}"  # another process may log to the same server
+        mlflow.pyfunc.log_model(name="echo", python_model=Echo(), pip_requirements=[], registered_model_name=model)
+        client.set_registered_model_alias(model, "champion", "1")
     child = client.create_run(run.info.experiment_id, tags={"mlflow.parentRunId": run.info.run_id}, run_name="child")
     log_points(client, child.info.run_id, POINTS + SAME)
     deleted = client.create_run(run.info.experiment_id)

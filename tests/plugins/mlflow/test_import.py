@@ -158,7 +158,8 @@ def test_artifacts_become_media_models_and_files(imported):
     text, model = sorted(run.artifacts, key=lambda each: each.kind or "")
     assert (text.name, Path(text.path).read_text()) == ("notes/hello.txt", "hello")
     assert (model.name, model.kind, model.aliases) == ("echo", "model", ["champion"])
-    assert model.metadata["versions"] == [{"name": "echoes", "version": "1"}]
+    (version,) = model.metadata["versions"]
+    assert (version["name"].partition("-")[0], version["version"]) == ("echoes", "1")
     assert {"MLmodel", "python_model.pkl"} <= {each.name for each in Path(model.path).iterdir()}
 
 
