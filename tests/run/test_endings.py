@@ -59,10 +59,13 @@ subprocess.run([sys.executable, "-c", {child!r}])
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True).stdout == "True\n"
 
 
-@pytest.mark.parametrize(("timeout", "what"), [("0", "gets the last"), ("0.2", "lacks")])
-def test_a_rest_is_a_reason_to_worry_only_if_it_was_waited_for(training, timeout, what):
+@pytest.mark.parametrize(
+    ("end", "what"),
+    [("finish(timeout=0)", "gets the last"), ("finish(timeout=0.2)", "lacks"), ("finish_in_background()", "lacks")],
+)
+def test_a_rest_is_a_reason_to_worry_only_if_it_was_waited_for(training, end, what):
     fail(training.tracker, "log_metrics", "hang")
-    _, _, stderr = training.run(f"run = begin()\nrun.log_metrics({{'loss': 1.0}})\nrun.finish(timeout={timeout})")
+    _, _, stderr = training.run(f"run = begin(finish_timeout=0.2)\nrun.log_metrics({{'loss': 1.0}})\nrun.{end}")
     assert f"{what} " in stderr
     assert "in the background, see: rankzero ps" in stderr
 
