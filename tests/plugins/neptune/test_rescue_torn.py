@@ -219,6 +219,21 @@ def test_empty_log(log, take):
     assert (status, said, len(run.metrics), run.info.name) == (0, [], 0, log.name.split("__")[1])
 
 
+def test_source_that_grows_is_imported_in_parts(log, take):
+    lines = lines_of(log)
+    (log / "last_put_version").unlink()
+    (log / "last_ack_version").unlink()
+    name = number_of(lines, b'"training", "loss"')
+    for end in (name + 3, name + 10, name + 30):
+        (log / "data-1.log").write_bytes(b"".join(lines[:end]))
+        status, run, _, out = take()
+        assert status == 0
+        assert losses(run) == LOSS[: len(losses(run))]
+    assert "imported what is new" in out
+    (log / "data-1.log").write_bytes(b"".join(lines[: name + 30]))
+    assert "nothing is new" in take()[3]
+
+
 def test_a_deletion_of_imported_data_is_refused(log, take):
     take()
     with open(log / "data-1.log", "a") as file:

@@ -1,5 +1,9 @@
 """`rankzero.start("tensorboard")` with real couriers: each value is in the event files once."""
 
+import os
+import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +74,32 @@ def test_a_second_delivery_duplicates_nothing(tmp_path):
     Path(run.dir, "tensorboard.position.json").unlink()
     rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
     assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", range(2))
+def test_couriers_that_are_killed_at_random_moments(tmp_path, trial):
+    """Couriers are killed during training; the rest is delivered in the end."""
+    killed = {0}  # not a process
+    with rankzero.start("tensorboard", dir=tmp_path, run_id="r1", name="first", config={"lr": 0.1}) as run:
+        steps, moment = 0, 0.0
+        while len(killed) < 4:
+            run.log_metrics({"loss": steps / 2, "acc": steps / 4}, steps)
+            if steps % 50 == 0:
+                run.log_image("picture", [[[0, 255]]], step=steps)
+            steps += 1
+            time.sleep(0.0005)
+            pid = load_position(run.dir, "tensorboard").pid
+            if pid in killed:
+                moment = time.monotonic() + random.uniform(0, 0.5)
+            elif time.monotonic() > moment:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+    rankzero.deliver(run.dir, TensorBoardLogger(), key="tensorboard")
+    found = scalars(directory_of(run))
+    assert found["loss"] == [(step, step / 2) for step in range(steps)]
+    assert found["acc"] == [(step, step / 4) for step in range(steps)]
+    assert picture_steps(run) == list(range(0, steps, 50))
 
 
 def picture_steps(run):

@@ -26,6 +26,7 @@ NUMBERS = {
     "bfloat16": torch.tensor(1.5, dtype=torch.bfloat16),
     "decimal": Decimal("0.5"),
 }
+ODD_NAMES = ["a/b/c", "x" * 300, "trailing/", "\\\\", "a\\"]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,7 @@ def log_everything(run):
     run.log_metrics({"loss": 0.5, "acc": 1}, step=5, epoch=2, stage="train")
     run.log_metrics({"loss": 0.125, "epoch": 7}, step=3, epoch=3)
     run.log_metrics({"loss": 1.0})
+    run.log_metrics({name: index for index, name in enumerate(ODD_NAMES)}, step=12)
     run.log_metrics({"beyond int64": 2**70, "beyond floats": 10**400, "below floats": -(10**5000)}, step=14)
 
 
@@ -54,6 +56,10 @@ def test_the_epoch_of_a_row_unless_it_has_a_metric_epoch(stored):
 
 def test_the_step_is_the_axis_of_all_metrics(stored):
     assert stored.metrics["*"] == (STEP, frozenset(), True, False)
+
+
+def test_names_are_as_they_were(stored):
+    assert [values(stored, name) for name in ODD_NAMES] == [[(12, index)] for index in range(len(ODD_NAMES))]
 
 
 def test_ints_that_w_and_b_cannot_hold(stored):
@@ -127,9 +133,9 @@ def test_numbers_are_exact(delivered, use):
     assert {name: row[name] for name in NUMBERS} == {**expected, "decimal": 0.5}
 
 
-@pytest.mark.filterwarnings("ignore:.* is a reserved name in W&B")
+@pytest.mark.filterwarnings("ignore:W&B cannot store a metric called")
 def test_reserved_names_are_renamed(delivered):
-    taken = {"_step": 1, "_timestamp": 2, "_runtime": 3, "trainer/global_step": 4}
+    taken = {"_step": 1, "_timestamp": 2, "_runtime": 3, "trainer/global_step": 4, "\\": 5}
     _, stored = delivered.run(lambda run: run.log_metrics({**taken, "loss": 5}, step=6))
     assert values(stored, "loss") == [(6, 5)]
     assert {name: values(stored, f"metrics/{name}") for name in taken} == {

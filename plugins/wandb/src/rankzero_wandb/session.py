@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _NO_NAME = "(no name)"
 """Replaces an empty name, which W&B's client would drop."""
 
-_RESERVED = frozenset(["_runtime", "_step", "_timestamp", "_wandb", STEP])
+_RESERVED = frozenset(["_runtime", "_step", "_timestamp", "_wandb", STEP, "\\"])
+"""Names that W&B's client uses, and one with which it crashes."""
 
 known_runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 """Id → open run of a logger in this process: W&B's client cannot open a run twice."""
@@ -79,7 +80,7 @@ class WandbSession(Session):
     def _name(self, name: str) -> str:
         renamed = metric_name(name)
         if name in _RESERVED:
-            message = f"{name!r} is a reserved name in W&B; the metric is called {renamed!r} there"
+            message = f"W&B cannot store a metric called {name!r}; it is called {renamed!r} there"
             self.warner.warn(f"name {name}", message)
         return renamed
 
