@@ -105,6 +105,44 @@ def test_images_tables_figures_files_and_checkpoints(tmp_path):
     assert os.path.samefile(first, Path("state", first.name))
 
 
+def train(made, steps, value):
+    for step in steps:
+        made.log({"loss": value}, step=step)
+    return made.get_tracker("rankzero", unwrap=True)
+
+
+@pytest.mark.parametrize("resumed", ["the same run", "another run"])
+def test_restoring_a_checkpoint_rewinds_the_run(resumed):
+    first = accelerator("rankzero", run_id="a")
+    train(first, range(4), 1.0)
+    first.save_state("state")
+    train(first, range(4, 6), 2.0)
+    first.end_training()
+    second = accelerator(RankzeroTracker("p", run_id="a" if resumed == "the same run" else "b"))
+    second.load_state("state")
+    data = ended(train(second, range(4, 5), 3.0))
+    before = [(step, 1.0) for step in range(4)] if resumed == "the same run" else []
+    assert points(data)["loss"] == [*before, (4, 3.0)]
+    rewinds = sum('"type":"rewind"' in line for line in (Path(data.dir) / "journal.jsonl").read_text().splitlines())
+    assert rewinds == (resumed == "the same run")
+
+
+@pytest.mark.parametrize("content", [None, "torn", "[]", '{"step": 1}'])
+def test_a_checkpoint_without_a_readable_step_rewinds_nothing(content):
+    made = accelerator("rankzero")
+    run = train(made, range(4), 1.0)
+    made.save_state("state")
+    step_file = Path("state", "rankzero.json")
+    step_file.unlink()
+    if content is None:
+        made.load_state("state")
+    else:
+        step_file.write_text(content)
+        with pytest.warns(UserWarning, match="the run is not rewound"):
+            made.load_state("state")
+    assert len(points(ended(run))["loss"]) == 4
+
+
 def test_nothing_begins_in_the_constructor():
     tracker = RankzeroTracker("p")
     assert not Path("rankzero-runs").exists()

@@ -32,8 +32,10 @@ def each_step(step):
         strike()
 
 
-if rank == struck and when == "before the first log call":
-    strike()
+if when == "before the first log call":
+    dist.barrier()  # torchrun ends rank zero at once, which may not have started its run yet
+    if rank == struck:
+        strike()
 logging = train(run, each_step=each_step)
 dist.barrier()
 dist.destroy_process_group()

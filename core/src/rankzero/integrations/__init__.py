@@ -22,8 +22,8 @@ from rankzero.messages import describe, warn_user
 from rankzero.processes import INTEGRATIONS
 from rankzero.values import as_names
 
-REGISTRIES = {"accelerate": "accelerate.tracking", "transformers": "transformers.integrations.integration_utils"}
-"""Framework → its module with the names of trackers."""
+REGISTRIES = {"accelerate": "accelerate", "transformers": "transformers.integrations.integration_utils"}
+"""Framework → the module that is imported when the names of its trackers can be extended."""
 
 Execute = Callable[[ModuleType], None]
 """Executes the code of a module."""

@@ -1,22 +1,29 @@
 """Accelerate logs to a run: with `RankzeroTracker`, or by ``log_with="rankzero"``.
 
 Importing this module makes the name known to Accelerate from 1.15 on, as does the environment variable
-``RANKZERO_INTEGRATIONS=accelerate``.
+``RANKZERO_INTEGRATIONS=accelerate``. It also makes ``Accelerator.load_state`` rewind the run.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import tracking
+from accelerate import Accelerator, tracking
 from accelerate.tracking import GeneralTracker
 
 from rankzero.integrations.lazy_run import LazyRun
 from rankzero.integrations.values import log_values
+from rankzero.messages import describe
+from rankzero.rank import rank_zero_warn_user
 from rankzero.run.run import Run
+
+_STEP_FILE = "rankzero.json"
+"""In a checkpoint: the id of the run, and the last step before the checkpoint was saved."""
 
 
 class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy, Accelerate is Any
@@ -113,6 +120,42 @@ class RankzeroTracker(LazyRun, GeneralTracker):  # type: ignore[misc]  # to mypy
         """End the run, unless it was given."""
         self._end_own_run()
 
+    def _save_step(self, models: Any, weights: Any, directory: str) -> None:
+        if self.run.is_active:
+            try:
+                Path(directory, _STEP_FILE).write_text(json.dumps({"run": self.run.id, "step": self.run.step}))
+            except OSError as error:
+                rank_zero_warn_user(f"resuming from {directory} will not rewind the run: {describe(error)}")
+
+    def _rewind(self, models: Any, directory: str) -> None:
+        path = Path(directory, _STEP_FILE)
+        if self.run.is_active and path.exists():  # the checkpoint may be older than the tracker
+            try:
+                saved = json.loads(path.read_text())
+                if saved["run"] == self.run.id:
+                    self.run.rewind(saved["step"])
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                rank_zero_warn_user(f"the run is not rewound, because {path} cannot be read: {describe(error)}")
+
+
+def _with_rewinds(init_trackers: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that also makes the checkpoints of an Accelerator save and restore the step of its run.
+
+    A tracker does not know its Accelerator.
+    """
+
+    @functools.wraps(init_trackers)
+    def init(accelerator: Accelerator, *args: Any, **kwargs: Any) -> None:
+        init_trackers(accelerator, *args, **kwargs)
+        for tracker in accelerator.trackers:
+            if isinstance(tracker, RankzeroTracker):
+                accelerator.register_save_state_pre_hook(tracker._save_step)
+                accelerator.register_load_state_pre_hook(tracker._rewind)
+
+    return init
+
+
+Accelerator.init_trackers = _with_rewinds(Accelerator.init_trackers)
 
 if hasattr(tracking, "register_tracker_class") and RankzeroTracker.name not in tracking.LOGGER_TYPE_TO_CLASS:
     tracking.register_tracker_class(RankzeroTracker)
