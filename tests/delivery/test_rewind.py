@@ -6,10 +6,11 @@ import pytest
 from kept_files import snapshot
 
 import rankzero
+from rankzero.delivery import courier
 from rankzero.delivery.courier import Courier
 from rankzero.delivery.refusals import rejected_lines
 from rankzero.delivery.verification import compare
-from rankzero.errors import PossiblyRejectedError, RejectedError
+from rankzero.errors import PossiblyRejectedError, RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Checkpoint, Metrics, Params, Rewind, Start, Text, encode
 from rankzero.journal.append import Journal
@@ -94,6 +95,22 @@ def test_a_rewind_far_ahead_in_the_journal_is_known_in_advance(run, monkeypatch,
     run.add(fragment + encode(Rewind(2.0, 1)))
     run.log(2)
     assert run.deliver(KeepsBoth) == [0, 1, 2]
+
+
+def test_what_is_rewound_while_the_tracker_is_down_is_not_delivered_later(run, monkeypatch):
+    class DownAtFirst(MemoryLogger):
+        def log_metrics(self, *args, **kwargs):
+            if not tried:
+                tried.append(True)
+                run.add(Rewind(2.0, 1))
+                run.log(2)
+                raise TrackerUnavailableError("down")
+            super().log_metrics(*args, **kwargs)
+
+    tried = []
+    monkeypatch.setattr(courier, "pause", lambda failures: 0.0)
+    run.log(*range(5))
+    assert run.deliver(DownAtFirst, grace_period=60) == [0, 1, ("rewind", 1), 2]
 
 
 def test_media_are_superseded_and_files_and_events_without_a_step_stay(run):

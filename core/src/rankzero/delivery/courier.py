@@ -188,6 +188,8 @@ class Courier:
         if self._suspects.suspected:
             self._retry_suspected()
             return
+        if self._position.problem is not None:
+            self._pending.find_new_rewinds()
         logger = self.logger or self._open()
         handed, self._postponed = self._postponed, []
         failure: Exception | None = None

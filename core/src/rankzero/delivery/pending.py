@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rankzero.events.structs import AnyEvent, Checkpoint, Event, Finish, Metrics, Rewind, Start
+from rankzero.journal.opening import stat_journal
 from rankzero.journal.rewinds import is_superseded, read_rewinds
 from rankzero.journal.tail import Line, Tail, read_events
 from rankzero.loggers.base import Logger
 from rankzero.rundir.positions import Position
 
 _MOST_FILES = 200  # events with files, before a flush
+_LONGEST_REWIND = 1000  # bytes
 
 
 class Superseded(Event, frozen=True):
@@ -64,16 +66,31 @@ class PendingEvents:
         lines = self._tail.read(self.batch_bytes)
         decoded = ((line, decode(line, is_own=self._is_own)) for line in lines)
         items = [Item(line, event) for line, event in decoded if event is not None]
-        new = {line.end: event for line, event in items if isinstance(event, Rewind) and line.end not in self._rewinds}
-        self._rewinds |= new
-        if new:  # they supersede events that were read before, too
-            self._items = deque(map(self._as_delivered, self._items))
+        self._supersede({line.end: event for line, event in items if isinstance(event, Rewind)})
         self._items.extend(map(self._as_delivered, items) if self._rewinds else items)
         return bool(lines)
 
+    def find_new_rewinds(self) -> None:
+        """Find rewinds in lines that are not read yet: what they supersede need not be tried again.
+
+        Raises:
+            OSError: the journal cannot be read.
+        """
+        size = stat_journal(self._journal).st_size
+        if size > self._searched:
+            first = max(self._tail.offset, self._searched - _LONGEST_REWIND)  # its line may have been incomplete
+            self._supersede(read_rewinds(self._journal, first))
+            self._searched = size
+
     def _find_rewinds(self) -> None:
+        self._searched = self._tail.offset
         self._rewinds = read_rewinds(self._journal, self._tail.offset)
         self.foreseen = frozenset(() if self._tail.offset else self._rewinds)
+
+    def _supersede(self, rewinds: dict[int, Rewind]) -> None:
+        if not rewinds.keys() <= self._rewinds.keys():
+            self._rewinds |= rewinds
+            self._items = deque(map(self._as_delivered, self._items))
 
     def _as_delivered(self, item: Item) -> Item:
         line, event = item
