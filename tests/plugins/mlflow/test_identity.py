@@ -12,8 +12,10 @@ from mlflow import MlflowClient
 from plugins.mlflow.tracked import Held, runs_tagged
 from waiting import A_WHILE
 
+import rankzero
 from rankzero.errors import AccessError, TrackerUnavailableError
 from rankzero.testing.journals import JournalOf
+from rankzero_mlflow import MLFlowLogger
 
 
 @pytest.fixture
@@ -44,6 +46,36 @@ def test_which_experiment(make_logger, run_info, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
     assert experiment("given") == "given"
     assert experiment() == "Default"
+
+
+def test_a_sync_in_another_shell_has_the_same_destination(monkeypatch, mlflow_server, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the first shell")
+    with rankzero.start("mlflow", dir=tmp_path, delivery="off") as run:
+        run.log_metrics({"loss": 0.5}, 0)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    command = [sys.executable, "-m", "rankzero.cli.app", "sync", run.dir]
+    subprocess.run(command, capture_output=True, timeout=A_WHILE, check=True)
+    client = MlflowClient(mlflow_server.uri)
+    (found,) = runs_tagged(client, run.id)
+    assert client.get_experiment(found.info.experiment_id).name == "of the first shell"
+    assert found.data.metrics == {"loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://me:secret@127.0.0.1:1", None),
+        ("sqlite:///a.db", "sqlite:///{}/a.db"),
+        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
+    ],
+)
+def test_which_address_of_the_environment_is_recorded(monkeypatch, tmp_path, uri, kept):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert MLFlowLogger().resolved_options().get("tracking_uri") == (kept and kept.format(tmp_path))
 
 
 def test_the_environment_is_read_when_the_logger_is_made(monkeypatch, mlflow_server, make_logger, tmp_path):

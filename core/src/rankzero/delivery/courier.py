@@ -188,9 +188,10 @@ class Courier:
         if self._suspects.suspected:
             self._retry_suspected()
             return
-        if self._position.problem is not None:
-            self._pending.find_new_rewinds()
+        takes_time = self.logger is None or self._position.problem is not None
         logger = self.logger or self._open()
+        if takes_time:
+            self._pending.find_new_rewinds()
         handed, self._postponed = self._postponed, []
         failure: Exception | None = None
         batch: list[Item] = []

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rankzero.errors import ConfigError
 from rankzero.loggers.options import Option, Options
@@ -20,9 +21,9 @@ class MlflowOptions(Options):
     """The options of `MLFlowLogger`."""
 
     table = (
-        Option("experiment_name", variable="MLFLOW_EXPERIMENT_NAME", early=True),
+        Option("experiment_name", variable="MLFLOW_EXPERIMENT_NAME", early=True, kept=True),
         Option("experiment_id", variable="MLFLOW_EXPERIMENT_ID", early=True),  # only from the environment
-        Option("tracking_uri", str, variable="MLFLOW_TRACKING_URI", early=True),
+        Option("tracking_uri", str, variable="MLFLOW_TRACKING_URI", early=True, kept=True),
         *map(Option, ("run_id", "run_name", "tags", "save_dir", "artifact_location", "synchronous", "description")),
         *map(Option, ("parent_run_id", "registered_model_name")),
         Option("rewind", bool),
@@ -33,6 +34,17 @@ class MlflowOptions(Options):
         check_tracking_uri(self["tracking_uri"])
         if not isinstance(self["tags"], Mapping | None):
             raise ConfigError(f'tags must be a dictionary, as in {{"team": "vision"}}, not {self["tags"]!r}')
+
+    def resolved(self) -> dict[str, Any]:
+        found = super().resolved()
+        if self.experiment_id is not None:  # it takes precedence, and is no argument of the logger
+            found.pop("experiment_name", None)
+        uri = found.get("tracking_uri", "")
+        if _PASSWORD.search(uri):
+            del found["tracking_uri"]
+        elif uri.startswith(_SQLITE) and not uri.startswith(f"{_SQLITE}:"):
+            found["tracking_uri"] = f"{_SQLITE}{os.path.abspath(uri.removeprefix(_SQLITE))}"
+        return found
 
     @property
     def experiment_id(self) -> str | None:
