@@ -52,6 +52,7 @@ class PendingEvents:
         """The ends of the lines of rewinds that supersede nothing in the tracker, which gets the run from line 0."""
         self._items: deque[Item] = deque()
         self._tail = Tail(journal, position.offset, position.line)
+        self._searched = position.offset
         self._find_rewinds()
 
     def __len__(self) -> int:
