@@ -542,7 +542,7 @@ def test_show_has_the_last_system_metrics_apart_from_the_others(command):
     ]
     of_nodes = [{f"system/node{node}/gpu0/power_watts": node} for node in range(1, 41)]
     make_run(
-        "a1", *measured, *(Metrics(106.0, None, {"system/node1/cpu_percent": 9.5} | values) for values in of_nodes)
+        "a1", *(Metrics(106.0, None, {"system/node1/cpu_percent": 9.5} | values) for values in of_nodes), *measured
     )
     _, out, _ = command("show", "a1", "--plot", "system/gpu0/power_watts")
     assert (

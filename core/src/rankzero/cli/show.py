@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 METRIC_COLUMNS = ("metric", "last", "at step", "min", "max", "points", "trend")
 _MAX_ROWS = 40
+_NODE = re.compile(r"node(\d+)")
 _UNITS: dict[str, Callable[[float], str]] = {
     "percent": lambda value: f"{terminal.number(value)} %",
     "gb": lambda value: terminal.size(value * 1e9),
@@ -217,11 +219,16 @@ def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
         words = words.replace("_", " ") if unit in _UNITS else what
         value = _UNITS.get(unit, terminal.number)(metric.last)
         groups.setdefault(group or "machine", []).append(f"{words} {value}")
-    for group, values in list(groups.items())[:_MAX_ROWS]:
+    for group, values in sorted(groups.items(), key=_node_number)[:_MAX_ROWS]:
         line = f"{group.replace('/', ' ')}: {' · '.join(values)}"
         yield f"[dim]{terminal.escape(terminal.cut(line, _MAX_TEXT))}[/]"
     if len(groups) > _MAX_ROWS:
         yield f"[dim]… {len(groups) - _MAX_ROWS} more: --json[/]"
+
+
+def _node_number(group: tuple[str, list[str]]) -> int:
+    node = _NODE.match(group[0])
+    return int(node[1]) if node else 0
 
 
 def files_line(data: RunData) -> str:
@@ -262,15 +269,15 @@ def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableTy
         notes = [_red(reason(each.position.problem))] if each.position.problem else []
         if each.position.rejected:
             notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
-        if each.behind and not _has_courier(data, key):
+        behind = _behind(data, each)
+        if behind and not _has_courier(data, key):
             notes.append(f"[yellow]no courier is running; deliver with: rankzero sync {run}[/]")
         if each.position.offline:
             notes.append(f"[yellow]offline, only on this machine; send with: rankzero sync {run}[/]")
-        events = terminal.counted(_behind(data, each), "event")
-        behind = f"[yellow]{events} behind[/]" if each.behind else "[green]✓ all[/]"
+        state = f"[yellow]{terminal.counted(behind, 'event')} behind[/]" if behind else "[green]✓ all[/]"
         if each.position.disabled:
-            behind, notes = "[dim]disabled[/]", []
-        table.add_row(terminal.escape(key), behind, "; ".join(notes))
+            state, notes = "[dim]disabled[/]", []
+        table.add_row(terminal.escape(key), state, "; ".join(notes))
     return table
 
 

@@ -56,9 +56,9 @@ class Delivered:
         Args:
             behind: the number of events that are not delivered yet.
         """
-        position = self.position
+        position, status = self.position, self.status
         return {
-            "status": self.status,
+            "status": "delivered" if status == "behind" and not behind else status,  # it is delivered since
             "events": position.line,
             "behind": behind,
             "rejected": position.rejected,
