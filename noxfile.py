@@ -109,7 +109,7 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "rfc3987-syntax")
     # Many tests wait for another process, so there are more workers than cores. Neighbouring tests go to one worker:
     # they share what takes long to import and to start.
-    workers = str(min(8, 2 * (os.cpu_count() or 2)))
+    workers = str(min(8, 3 * (os.cpu_count() or 2)))
     # When something that all need is broken, tests wait in vain: the run ends early, and says what failed.
     limits = ["--maxfail=30", "--session-timeout=2400", "--durations=20"]
     default = ["-m", "not slow"]  # another -m replaces it
