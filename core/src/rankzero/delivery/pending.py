@@ -52,7 +52,8 @@ class PendingEvents:
         """The ends of the lines of rewinds that supersede nothing in the tracker, which gets the run from line 0."""
         self._items: deque[Item] = deque()
         self._tail = Tail(journal, position.offset, position.line)
-        self._searched = position.offset
+        self._rewinds: dict[int, Rewind] = {}
+        self._searched = 0  # bytes of the journal, up to which rewinds are known
         self._find_rewinds()
 
     def __len__(self) -> int:
@@ -84,8 +85,8 @@ class PendingEvents:
             self._searched = size
 
     def _find_rewinds(self) -> None:
-        self._searched = self._tail.offset
-        self._rewinds = read_rewinds(self._journal, self._tail.offset)
+        self._rewinds, self._searched = {}, self._tail.offset
+        self.find_new_rewinds()
         self.foreseen = frozenset(() if self._tail.offset else self._rewinds)
 
     def _supersede(self, rewinds: dict[int, Rewind]) -> None:

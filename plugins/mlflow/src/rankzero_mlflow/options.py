@@ -42,8 +42,8 @@ class MlflowOptions(Options):
         uri = found.get("tracking_uri", "")
         if _PASSWORD.search(uri):
             del found["tracking_uri"]
-        elif uri.startswith(_SQLITE) and not uri.startswith(f"{_SQLITE}:"):
-            found["tracking_uri"] = f"{_SQLITE}{os.path.abspath(uri.removeprefix(_SQLITE))}"
+        elif path := _database_path(uri):
+            found["tracking_uri"] = f"{_SQLITE}{path}"
         return found
 
     @property
@@ -67,9 +67,15 @@ def artifacts_beside(uri: str) -> str | None:
 
     MLflow's default is the working directory of the process that creates the experiment.
     """
+    path = _database_path(uri)
+    return None if path is None else os.path.join(os.path.dirname(path), "mlartifacts")
+
+
+def _database_path(uri: str) -> str | None:
+    """Return the absolute path of a SQLite database; None for one in memory, and for other URIs."""
     if not uri.startswith(_SQLITE) or uri.startswith(f"{_SQLITE}:"):
         return None
-    return os.path.join(os.path.dirname(os.path.abspath(uri.removeprefix(_SQLITE))), "mlartifacts")
+    return os.path.abspath(uri.removeprefix(_SQLITE))
 
 
 def check_tracking_uri(uri: str | None) -> None:
