@@ -149,12 +149,12 @@ def test_full_twice_counts_every_loss_once(tmp_path, limit, small, more, most_by
 
 def fill(journal):
     """Make writes to the journal's file fail; return a function that repairs it."""
-    disk, full = os.dup(journal._fd), os.open("/dev/full", os.O_RDWR)
-    os.dup2(full, journal._fd)
+    disk, full = os.dup(journal.fd), os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, journal.fd)
     os.close(full)
 
     def mend():
-        os.dup2(disk, journal._fd)
+        os.dup2(disk, journal.fd)
         os.close(disk)
 
     return mend

@@ -1055,7 +1055,7 @@ def test_a_stale_file_handle_and_a_closed_stderr_do_not_raise_at_the_end_of_a_ru
     real = os.fstat
 
     def fstat(fd):
-        if fd == run._writer.journal._fd:
+        if fd == run._writer.journal.fd:
             raise OSError(errno.ESTALE, "Stale file handle")
         return real(fd)
 

@@ -130,14 +130,14 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 def name_in_rankzero(name: str, candidates: Iterable[str]) -> str:
     """Return a sentence with the call that does what ``name`` does in another tool, or a similar name, or nothing."""
-    call = _OTHER_NAMES.get(name)
+    call = OTHER_NAMES.get(name)
     return did_you_mean(name, candidates) if call is None else f" Write {call}."
 
 
 _START = "run = rankzero.start(project=..., config=...)"
 _METRICS = 'run.log_metrics({"loss": loss}, step)'
 _PARAMS = "run.log_hyperparams(params)"
-_OTHER_NAMES = {
+OTHER_NAMES = {
     "Api": "rankzero.read_run(run_dir)",
     "Artifact": "run.log_artifact(path)",
     "Audio": "run.log_audio(name, audios)",

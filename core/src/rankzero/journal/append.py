@@ -43,47 +43,44 @@ class Journal:
             OSError: the file cannot be opened.
         """
         self.path = path
-        self._fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self.fd = open_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         # Closed with the last reference only: a thread that logs late must never write to a reused descriptor.
-        weakref.finalize(self, os.close, self._fd).atexit = False
+        weakref.finalize(self, os.close, self.fd).atexit = False
         self._size = 0
-        self._backlog = Backlog(self._fd, is_active=not _ends_with_newline(self._fd))
+        self.backlog = Backlog(self.fd, is_active=not _ends_with_newline(self.fd))
         self._reported: set[object] = set()
         self._next_look = 0.0
 
     def append(self, line: bytes) -> None:
         """Append one encoded event, newline included."""
-        if self._backlog.is_active:
-            self._append_late(line)
-            return
-        try:
-            written = os.write(self._fd, line)
+        try:  # `Run.log_metrics` has a copy
+            written = 0 if self.backlog.is_active else os.write(self.fd, line)
         except OSError:
             written = 0
         if written < len(line):
-            self._append_late(line, line[:written])
+            self.append_late(line, line[:written])
 
     def flush(self, timeout: float) -> bool:
         """Write the lines that wait in memory, trying for ``timeout`` seconds; return whether all are written."""
-        if not wait_until(lambda: not self._backlog.is_active or self._backlog.write(), timeout, _TRY_EVERY):
+        if not wait_until(lambda: not self.backlog.is_active or self.backlog.write(), timeout, _TRY_EVERY):
             return False
         self._report_recovery()
         return True
 
     def give_up(self) -> None:
         """Count the lines that are still waiting as lost, and log a warning if there are any."""
-        if lost := self._backlog.give_up():
-            why = self._backlog.reason
+        if lost := self.backlog.give_up():
+            why = self.backlog.reason
             self._warn(f"{lost} events of the run could not be written to {self.path} and are lost: {why}")
 
     def check(self) -> None:
         """Log a warning, once, if the file was deleted, as later events cannot be read, or the disk is nearly full."""
-        if "deleted" not in self._reported and not os.fstat(self._fd).st_nlink:
+        if "deleted" not in self._reported and not os.fstat(self.fd).st_nlink:
             self._reported.add("deleted")
             self._warn(f"{self.path} was deleted. Training continues, but later events are lost.")
         if "space" not in self._reported and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_EVERY
-            disk = os.fstatvfs(self._fd)
+            disk = os.fstatvfs(self.fd)
             free = disk.f_bavail * disk.f_frsize
             if free < min(_LITTLE_SPACE, disk.f_blocks * disk.f_frsize // 20):
                 self._reported.add("space")
@@ -92,8 +89,9 @@ class Journal:
                     "the run are lost. Free space, for example with: rankzero clean"
                 )
 
-    def _append_late(self, line: bytes, fragment: bytes = b"") -> None:
-        outcome = self._backlog.append(line, fragment)
+    def append_late(self, line: bytes, fragment: bytes) -> None:
+        """Append a line of which only ``fragment`` was written; it waits in memory if that fails."""
+        outcome = self.backlog.append(line, fragment)
         if outcome is Outcome.WRITTEN:
             self._report_recovery()
         elif outcome not in self._reported:
@@ -103,7 +101,7 @@ class Journal:
             else:
                 what = "new events are lost, because too many wait to be written"
             self._warn(
-                f"rankzero cannot write {self.path}: {self._backlog.reason}. Training continues, and {what}; earlier "
+                f"rankzero cannot write {self.path}: {self.backlog.reason}. Training continues, and {what}; earlier "
                 "events are safe. Free space or check the mount."
             )
 
@@ -111,7 +109,7 @@ class Journal:
         if not self._reported & {*Outcome}:
             return
         self._reported -= {*Outcome}
-        lost, self._backlog.lost, self._backlog.reason = self._backlog.lost, 0, ""
+        lost, self.backlog.lost, self.backlog.reason = self.backlog.lost, 0, ""
         with uncaptured():
             if lost:
                 log.warning("%s can be written again; %d log calls were lost", self.path, lost)
@@ -125,7 +123,7 @@ class Journal:
     def size(self) -> int:
         """Return the journal's length in bytes; the last known one if the file system does not answer."""
         with suppress(OSError):
-            self._size = os.fstat(self._fd).st_size
+            self._size = os.fstat(self.fd).st_size
         return self._size
 
 

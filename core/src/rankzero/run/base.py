@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from rankzero.capture.console import Capture
 from rankzero.capture.model_watch import ModelWatch
@@ -18,7 +18,7 @@ from rankzero.events.structs import Console
 from rankzero.loggers.aggregate import StepAggregator
 from rankzero.loggers.verbs import Verbs
 from rankzero.media.store import MediaStore
-from rankzero.messages import OnceWarner, describe, name_in_rankzero, warn_user
+from rankzero.messages import OTHER_NAMES, OnceWarner, describe, name_in_rankzero, warn_user
 from rankzero.plugins.registry import get_plugins
 from rankzero.rank import is_rank_zero
 from rankzero.run.event_writer import EventWriter
@@ -29,6 +29,21 @@ from rankzero.run.owner import Owner
 from rankzero.secrets import scrub
 
 log = logging.getLogger("rankzero")
+
+
+class _OtherName:
+    """An attribute that a Run does not have, with the name of a call of another tool: the error says what to write.
+
+    A ``__getattr__`` could do the same, but CPython does not cache the attributes of a class that has one: a log call
+    took a tenth longer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: object, owner: type) -> NoReturn:
+        message = f"a Run has no attribute {self._name!r}.{name_in_rankzero(self._name, ())}"
+        raise AttributeError(message, name=self._name, obj=run)
 
 
 class BaseRun(Verbs):
@@ -81,12 +96,12 @@ class BaseRun(Verbs):
 
     def _write_to(self, writer: EventWriter) -> None:
         self._writer = writer
-        self._append = writer.journal.append
+        self._journal = writer.journal
         self._media = MediaStore(self.dir, self._warner)
         self._metrics = MetricWriter(writer, self._media, self._warner)
         self._files = FileWriter(writer, self._media)
         writer.filter = get_plugins().event_filter(self)
-        self._is_plain = writer.filter is None  # whether plain numbers may go to the journal directly
+        self._is_direct = writer.filter is None  # whether plain numbers may go to the journal directly
 
     # Identity
 
@@ -139,19 +154,19 @@ class BaseRun(Verbs):
         """Whether log calls are recorded: on rank zero, unless logging is disabled."""
         return self._is_active
 
+    def __init_subclass__(cls) -> None:
+        for name in OTHER_NAMES:
+            if not hasattr(cls, name):
+                setattr(cls, name, _OtherName(name))
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in OTHER_NAMES or hasattr(type(self), name)]
+
     def __repr__(self) -> str:
         info = self._known_info  # frameworks print their arguments, and on other ranks reading the id may wait
         return (
             f"<rankzero.Run {info.name} ({info.id}) in {info.dir}>" if isinstance(info, RunInfo) else "<rankzero.Run>"
         )
-
-    if not TYPE_CHECKING:  # a type checker reports a wrong name itself
-
-        def __getattr__(self, name: str) -> Any:
-            known = (each for each in dir(type(self)) if not each.startswith("_"))
-            raise AttributeError(
-                f"a Run has no attribute {name!r}.{name_in_rankzero(name, known)}", name=name, obj=self
-            )
 
     # Ranks
 
@@ -223,7 +238,7 @@ class BaseRun(Verbs):
     def measure_system(self, every: float | bool, start: int) -> None:
         """Measure the system of all nodes until the run ends; called by `rankzero.start`: see `measure_nodes`."""
         try:
-            self._measuring = measure_nodes(lambda: self.dir, start, every, lambda line: self._append(line))
+            self._measuring = measure_nodes(lambda: self.dir, start, every, lambda line: self._journal.append(line))
         except Exception as error:
             log.debug("the system is not measured: %s", error)
 
