@@ -5,6 +5,7 @@ Events that W&B rejects permanently are on the reject list, and block nothing el
 
 import json
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from rankzero.testing.full_disk import full_disk
 from rankzero.testing.loopback import Answer
 from rankzero.testing.runs import EagerCourier, log_rows
 from rankzero_wandb import WandbLogger, confirmation
-from rankzero_wandb.confirmation import UploadLog
+from rankzero_wandb.confirmation import Confirmation, UploadLog
 from rankzero_wandb.opening import UploadError
 from rankzero_wandb.rows import History, State
 
@@ -177,6 +178,8 @@ def test_rows_that_are_missing_between_others_are_sent_again(server, begin, monk
     log_rows(run, *range(10, 20))
     run.finish(timeout=A_WHILE)
     assert sorted(arrived(server, run)) == [(step, step / 3) for step in range(20)]
+    summary = server.run(run.id).summary
+    assert (summary[STEP], summary["loss"]) == (19, 19 / 3)  # although row 14 is the last one in W&B
 
 
 # A key
@@ -332,6 +335,22 @@ def test_the_reason_of_a_fatal_error(uploads, write):
     assert uploads.fatal == "filestream: failed to upload: 404 Not Found"
 
 
+def test_a_loss_that_the_client_reports_late_counts(tmp_path, write):
+    settings = SimpleNamespace(log_internal=tmp_path / "debug-internal.log", _shared=False)
+    run, history = SimpleNamespace(settings=settings), SimpleNamespace(logged=2, state=State())
+
+    class Portal:
+        def rows(self):
+            write('{"msg":"filestream: json decode error: invalid character"}\n')
+            raise TrackerUnavailableError("invalid character")
+
+    confirmation = Confirmation(run, tmp_path, history, Portal())
+    write(sending(0, 2) + "\n" + SENT)
+    with pytest.raises(TrackerUnavailableError):
+        confirmation.wait()
+    assert confirmation.has_lost_data
+
+
 def test_the_reason_of_a_failed_upload(uploads, write):
     task = "DefaultUploadTask{FileKind: 3, Path: /a/b, Name: media/a, b.png, Url: http://host/c, Size: 1}"
     write(json.dumps({"msg": "file transfer: upload: failed to upload: status: 413 Large", "task": task}) + "\n")
@@ -362,6 +381,16 @@ class ClientRun:
         if step >= self._local_step:
             self.rows.append((step, row["v"]))
             self._local_step = step + 1
+
+
+def test_the_newest_values_are_not_those_of_missing_rows_that_were_logged_after_them():
+    state = State(next_number=1, has_gaps=True)
+    client = ClientRun(starting_step=5)
+    history = History(client, state, lambda: None, lambda first, end: frozenset([3.0, 4.0]))
+    for line in (1, 2, 3, 4, 5):
+        history.log({"v": line, "_timestamp": float(line), **({"w": 0.5} if line == 4 else {})}, line)
+    assert [value for _, value in client.rows] == [1, 2, 5]
+    assert history.take_newest() == {"w": 0.5}
 
 
 def test_rows_of_the_script_shift_those_of_the_journal():

@@ -71,6 +71,8 @@ class Confirmation:
     @property
     def has_lost_data(self) -> bool:
         """Whether W&B's client has given up on some data, which a new session must send again."""
+        with suppress(UploadError):  # the client reports the loss a moment after it has sent the rows
+            self._uploads.read()
         return self._is_lost or self._uploads.fatal is not None
 
     def wait(self) -> None:

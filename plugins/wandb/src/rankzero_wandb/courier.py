@@ -222,6 +222,12 @@ class CourierSession(WandbSession):
 
     # Confirmation, end
 
+    def _push_summaries(self) -> None:
+        super()._push_summaries()
+        for name, value in self._history.take_newest().items():
+            if not self._summaries.has(name):
+                self._run.summary[name] = value
+
     def flush(self) -> None:
         self._push_summaries()
         if self._confirmation is not None:

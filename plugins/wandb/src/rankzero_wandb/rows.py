@@ -129,6 +129,10 @@ class Summaries:
                 values.setdefault(name, Values(value, value, value, value)).add(value)
                 self._changed.add(name)
 
+    def has(self, name: str) -> bool:
+        """Return whether the summary of a metric is computed here, not by W&B's client."""
+        return self._kinds_for(name) is not None
+
     def take_changed(self) -> dict[str, dict[str, Number]]:
         """Return the summaries that changed since the last call."""
         changed = {}
@@ -168,6 +172,8 @@ class History:
         self._next_line = 0
         self._lock = threading.RLock()
         self._times: frozenset[float] | None = None  # of rows whose numbers do not tell if they are from the journal
+        self._fills_gaps = state.has_gaps and not state.is_shared
+        self._newest: dict[str, Any] = {}
         self.next_number = self._held
         self.logged = 0
         """The number of rows that were passed to W&B's client."""
@@ -216,6 +222,20 @@ class History:
             number = self._shift(line)
         if not is_in_wandb or has_files:
             self._log_numbered(values, number, is_in_wandb=is_in_wandb)
+        if self._fills_gaps:
+            self._note_newest(values, is_in_wandb=is_in_wandb)
+
+    def _note_newest(self, values: Mapping[str, Any], *, is_in_wandb: bool) -> None:
+        for name, value in values.items():
+            if is_in_wandb and isinstance(value, int | float | str) and name != "_timestamp":
+                self._newest[name] = value
+            else:
+                self._newest.pop(name, None)
+
+    def take_newest(self) -> dict[str, Any]:
+        """Return the newest values that are not those of the newest row, because rows before them were missing."""
+        newest, self._newest = self._newest, {}
+        return newest
 
     def _is_in_wandb(self, line: int, values: Mapping[str, Any]) -> bool:
         number = self.state.number(line)
