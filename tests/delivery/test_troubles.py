@@ -41,7 +41,7 @@ def test_an_outage_is_warned_of_once_and_its_end_reported(run, tmp_path, caplog,
         log_until(run, lambda: said("takes no events now"))
         (record,) = said("takes no events now")
         assert record.levelno == logging.WARNING
-        assert "the tracker is down for repairs" in record.getMessage()
+        assert record.getMessage().endswith("continues: the tracker is down for repairs")
         count = run.step
         log_until(run, lambda: run.step > count + 50)
         heal(tmp_path / "tracker")

@@ -104,7 +104,9 @@ class Supervisor:
             elif now - self._failing_since.setdefault(key, now) >= _WARN_AFTER and key not in self._warned:
                 self._warned.add(key)
                 log.warning(
-                    "%s takes no events now; they wait in the journal while training continues: %s", key, problem
+                    "%s takes no events now; they wait in the journal while training continues: %s",
+                    key,
+                    reason(problem),
                 )
 
     def _problem(self, position: Position) -> str | None:

@@ -99,7 +99,8 @@ def check_tracking_uri(uri: str | None) -> None:
         if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
             raise ConfigError(
                 f"MLflow 3 no longer writes to directories, and tracking_uri={uri!r} is one. Leave it out for a "
-                "database in save_dir, or set a database, as sqlite:///mlflow.db"
+                "database in save_dir, or set a database, as sqlite:///mlflow.db; or allow it with the environment "
+                "variable MLFLOW_ALLOW_FILE_STORE=true"
             )
     elif scheme not in _SCHEMES and scheme not in entry_points(group="mlflow.tracking_store").names:
         raise ConfigError(
