@@ -34,6 +34,7 @@ from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Checkpoint, Finish, Metrics, Params, Rewind, Start, Text, encode
 from rankzero.journal.append import Journal
 from rankzero.plugins.registry import get_plugins
+from rankzero.rundir import finding
 from rankzero.rundir.finding import find_runs
 from rankzero.rundir.positions import Position, load_position, save_position, wake_time
 from rankzero.rundir.writer_lock import WriterLock
@@ -272,6 +273,7 @@ def test_ls_json(command):
     status, out, _ = command("ls", "--json")
     (run,) = json.loads(out)
     assert status == 0
+    assert run["size"] == sum(path.stat().st_size for path in Path("rankzero-runs/digits/a1").iterdir())
     assert (run["id"], run["name"], run["project"], run["status"]) == ("a1", "amber-otter-12", "digits", "success")
     assert (run["started"], run["updated"], run["took"], run["step"]) == (100.0, 110.0, 10.0, 2)
     box = run["deliveries"]["box"]
@@ -336,10 +338,28 @@ def test_show(command):
     save_position(run_dir, "box", Position(offset=10, line=1, problem="the box is locked", rejected=2))
     status, out, _ = command("show", "a1")
     assert status == 1  # a delivery has a problem
-    for words in ("amber-otter-12 · digits · success", "lr", "0.1", "loss", "0.3333", "█", "1 text", "7 events behind"):
+    for words in ("amber-otter-12 · digits · success", "lr", "0.1", "loss", "0.3333", "█", "1 text"):
         assert words in out
-    assert "the box is locked; 2 events could not be delivered to box and stand in " in out
-    assert "box.rejected.jsonl" in out
+    assert out.splitlines()[-5:] == [
+        "logger  delivered",
+        "box     failed, 7 behind, 2 rejected",
+        "box: the box is locked",
+        f"box: 2 events could not be delivered to box and stand in {run_dir.resolve()}/box.rejected.jsonl",
+        "box: no courier is running; deliver with: rankzero sync a1",
+    ]
+
+
+@pytest.mark.parametrize("width", ["60", "80"])
+def test_show_shortens_no_number_and_no_name(command, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", width)
+    names = [f"train/{'x' * 50}/{end}" for end in ("left", "right")]
+    make_run("a1", *(Metrics(104.0, 123_456_789, {name: 370_370_361}) for name in names))
+    shown = command("show", "a1")[1]
+    table = shown[shown.index("metric") : shown.index("logger")].splitlines()
+    rows = [line.split() for line in table if line]
+    assert "".join(row[0] for row in rows).endswith("".join(names))
+    assert [row[1] for row in rows if row[1:]] == ["last", "0.3333", "370,370,361", "370,370,361"]
+    assert max(map(len, table)) <= int(width)
 
 
 def test_show_prints_the_group_parent_and_history_of_a_run(command):
@@ -485,6 +505,24 @@ def test_show_says_that_no_courier_is_running(command):
     assert says in " ".join(command("show", "a1")[1].split())
     with FileLock(run_dir / "box.courier.lock"):
         assert says not in " ".join(command("show", "a1")[1].split())
+
+
+def test_show_of_a_run_whose_courier_is_just_ending(command, monkeypatch):
+    run_dir = make_run()
+    lock = FileLock(run_dir / "box.courier.lock")
+    lock.acquire()
+    delivered = finding.delivered
+
+    def delivered_before_the_end(*args):
+        states = delivered(*args)
+        lock.release()
+        return states
+
+    monkeypatch.setattr(finding, "delivered", delivered_before_the_end)
+    shown = command("show", "a1")[1]
+    assert not lock.is_locked
+    assert "6 behind" in shown
+    assert "no courier" not in shown
 
 
 def test_show_shortens_a_long_parameter(command):
@@ -725,6 +763,18 @@ def test_loggers(command):
     assert "box_for_tests" not in sys.modules
 
 
+@pytest.mark.parametrize("width", ["40", "80"])
+def test_loggers_shortens_nothing(command, monkeypatch, tmp_path, width):
+    package = "rankzero-box-with-a-very-long-name"
+    (tmp_path / "plugins" / "rankzero_box-1.5.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.5\nRequires-Dist: numpy\n"
+    )
+    monkeypatch.setenv("COLUMNS", width)
+    out = command("loggers")[1]
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= int(width)
+
+
 def test_loggers_json(command):
     status, out, _ = command("loggers", "--json")
     box = next(each for each in json.loads(out) if each["logger"] == "box")
@@ -890,7 +940,7 @@ def test_sync_counts_delivered_events_and_says_how_to_view_them(command, monkeyp
     first = (run_dir / "journal.jsonl").read_bytes().splitlines(keepends=True)[0]
     save_position(run_dir, "box", Position(offset=len(first), line=1))
     assert "box 5 behind" in command("ls")[1]
-    assert "5 events behind" in command("show", "a1")[1]
+    assert "5 behind" in command("show", "a1")[1]
     assert command("sync", "a1")[1] == "amber-otter-12 → box: delivered, 5 events\nview it in box: open box\n"
 
 

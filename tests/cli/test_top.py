@@ -324,7 +324,7 @@ def test_a_courier_has_time_until_the_next_update(runs):
     for new in ([], steps(2), []):
         append(run_dir, *new)
         list(watched.update())
-        behind.append(watched.runs[run_dir].deliveries["csv"][1])
+        behind.append(watched.runs[run_dir].deliveries["csv"].behind)
     assert behind == [0, 0, 2]
 
 

@@ -55,7 +55,7 @@ def loggers(json: Json = False) -> None:
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("logger", "state", "package", "SDK", ""):
-            table.add_column(heading, no_wrap=bool(heading) and heading != "SDK")
+            table.add_column(heading, no_wrap=heading in ("logger", "state"), overflow="fold")
         for row in rows:
             style = _STYLES.get(row.state, "yellow" if row.state == "hooks" else "red")
             package = f"{row.package} {row.version}" if row.package else "–"

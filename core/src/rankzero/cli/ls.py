@@ -26,7 +26,7 @@ _GAPS = 6  # characters between the columns that are never left out
 _LEAST_ROOM, _MOST_ROOM = 20, 72  # characters for the states of deliveries
 
 STATUS_STYLES = {"success": "green", "running": "cyan", "unknown": "yellow"}
-_COMPLETE, _BETWEEN, _MORE = "✓", " · ", " · …"
+COMPLETE, _BETWEEN, _MORE = "✓", " · ", " · …"
 _DELIVERY_STYLES = {"delivered": "green", "failed": "red", "disabled": "dim"}
 
 
@@ -48,7 +48,7 @@ def ls(
         runs = summarize_runs(directory.resolve(), quick=True, unreadable=unreadable)
         found = [(run, delivered(run.info.dir, run.loggers, run.journal.read)) for run in runs]
         if json:
-            terminal.print_json([_as_json(*each) for each in found])
+            terminal.print_json([_as_json(*each, has_size=len(found) <= _MOST_SIZED) for each in found])
         elif found:
             _print(found)
         else:
@@ -91,10 +91,7 @@ def _print(found: list[_Listed]) -> None:
         "took": [terminal.duration(run.took) for run, _ in found],
         "step": [terminal.number(run.step) for run, _ in found],
         **({"size": [terminal.size(disk_usage(Path(run.info.dir))) for run, _ in found]} if has_sizes else {}),
-        "delivered": [
-            in_one_line({key: (each, _behind(run, each)) for key, each in deliveries.items()}, room) or "[dim]–[/]"
-            for run, deliveries in found
-        ],
+        "delivered": [in_one_line(deliveries, room) or "[dim]–[/]" for _, deliveries in found],
         "id": [f"[dim]{terminal.escape(each)}[/]" for each in ids],
     }
     lines = terminal.table_lines(columns, console, droppable=_DROPPABLE, folded="delivered", right="step")
@@ -107,30 +104,22 @@ def _suffixes(ids: list[str]) -> list[str]:
     return [f"…{each[-length:]}" if len(each) > length + 1 else each for each in ids]
 
 
-def _behind(run: RunSummary, delivered: Delivered) -> int:
-    if not delivered.behind:
-        return 0
-    from rankzero.rundir.finding import events_behind
-
-    return events_behind(run.dir, delivered.position)
-
-
-def in_one_line(deliveries: Mapping[str, tuple[Delivered, int]], room: int) -> str:
+def in_one_line(deliveries: Mapping[str, Delivered], room: int) -> str:
     """Return the states of deliveries in rich's markup, first of those that are not complete.
 
     Args:
-        deliveries: the key of each logger → how far it is, and how many events it is behind.
+        deliveries: the key of each logger → how far it is.
         room: the number of characters; what does not fit is replaced by an ellipsis.
     """
     parts, complete, shown = [], [], list[str]()
     for key, each in deliveries.items():
-        words, style = describe(*each)
-        if words == _COMPLETE:
+        words, style = describe(each)
+        if words == COMPLETE:
             complete.append(key)
         else:
             parts.append((f"{key} {words}", style))
     if complete:
-        parts.append((f"{', '.join(complete)} {_COMPLETE}", _DELIVERY_STYLES["delivered"]))
+        parts.append((f"{', '.join(complete)} {COMPLETE}", _DELIVERY_STYLES["delivered"]))
     for number, (text, style) in enumerate(parts, 1):
         left = room if number == len(parts) else room - len(_MORE)
         if shown and len(text) > left:
@@ -140,19 +129,23 @@ def in_one_line(deliveries: Mapping[str, tuple[Delivered, int]], room: int) -> s
     return _BETWEEN.join(shown)
 
 
-def describe(delivered: Delivered, events: int) -> tuple[str, str]:
-    """Return the state of a delivery, which is this many events behind, in words, and their style."""
-    rejected, status = delivered.position.rejected, delivered.status
+def describe(delivered: Delivered) -> tuple[str, str]:
+    """Return the state of a delivery in words, and their style."""
+    behind, rejected, status = delivered.behind, delivered.position.rejected, delivered.status
     words = [] if status in ("behind", "delivered") else [status]
-    words += [f"{events:,} behind"] if events else []
+    words += [f"{behind:,} behind"] if behind else []
     words += [f"{rejected:,} rejected"] if rejected else []
     style = "red" if rejected else _DELIVERY_STYLES.get(status, "yellow") if words else _DELIVERY_STYLES["delivered"]
-    return ", ".join(words) or _COMPLETE, style
+    return ", ".join(words) or COMPLETE, style
 
 
-def _as_json(run: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]:
-    states = {key: each.as_json(_behind(run, each)) for key, each in deliveries.items()}
-    return run_as_json(run) | {"deliveries": states}
+def _as_json(run: RunSummary, deliveries: dict[str, Delivered], *, has_size: bool) -> dict[str, Any]:
+    from rankzero.rundir.finding import disk_usage
+
+    return run_as_json(run) | {
+        "size": disk_usage(run.dir) if has_size else None,
+        "deliveries": {key: each.as_json() for key, each in deliveries.items()},
+    }
 
 
 def run_as_json(run: RunSummary) -> dict[str, Any]:

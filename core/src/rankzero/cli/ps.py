@@ -14,7 +14,7 @@ from rankzero.messages import reason
 
 if TYPE_CHECKING:
     from rankzero.delivery.active_couriers import CourierAtWork
-
+    from rankzero.rundir.finding import Delivered
 
 _LONGEST_NAME = 20
 
@@ -64,15 +64,23 @@ def _print(couriers: list[CourierAtWork]) -> None:
 
 
 def _delivered(each: CourierAtWork) -> str:
-    from rankzero.rundir.finding import events_behind
-    from rankzero.rundir.positions import load_position
-
-    position = load_position(each.run_dir, each.key)
     if not each.behind:
         return "all of it"
-    if position.line <= 1:  # the first event says only which run it is
+    delivered = _state_of_delivery(each)
+    line = delivered.position.line
+    if line <= 1:  # the first event says only which run it is
         return "nothing yet"
-    return f"{position.line:,} of {terminal.counted(position.line + events_behind(each.run_dir, position), 'event')}"
+    return f"{line:,} of {terminal.counted(line + delivered.behind, 'event')}"
+
+
+def _state_of_delivery(each: CourierAtWork) -> Delivered:
+    import msgspec
+
+    from rankzero.rundir.finding import Delivered
+    from rankzero.rundir.positions import load_position
+
+    position = msgspec.structs.replace(load_position(each.run_dir, each.key), problem=each.problem)
+    return Delivered(each.run_dir, position, each.behind, is_retried=True)
 
 
 def _process(each: CourierAtWork, here: str) -> str:
@@ -90,14 +98,7 @@ def _state(each: CourierAtWork) -> str:
 
 
 def _as_json(each: CourierAtWork) -> dict[str, Any]:
-    import msgspec
-
-    from rankzero.rundir.finding import Delivered, events_behind
-    from rankzero.rundir.positions import load_position
-
     run = {"id": each.run_id, "name": each.run_name, "dir": str(each.run_dir), "logger": each.key}
-    position = msgspec.structs.replace(load_position(each.run_dir, each.key), problem=each.problem)
-    delivered = Delivered(position, each.behind, is_retried=True)
     since = each.note.began if each.note else None
     process = {"pid": each.pid or None, "host": each.host or None, "since": since}
-    return run | delivered.as_json(events_behind(each.run_dir, position)) | process
+    return run | _state_of_delivery(each).as_json() | process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ import typer
 
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
-from rankzero.cli.ls import STATUS_STYLES, run_as_json
+from rankzero.cli.ls import COMPLETE, STATUS_STYLES, describe, run_as_json
 from rankzero.events.run_info import SYSTEM
 from rankzero.messages import reason
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from rankzero.rundir.finding import Delivered
 
 METRIC_COLUMNS = ("metric", "last", "at step", "min", "max", "points", "trend")
+_DROPPABLE = ("trend", "points", "at step", "min", "max")
+_LEAST_NAME = 24  # characters, before a column is left out
+_GAP = 2  # characters between columns
 _MAX_ROWS = 40
 _NODE = re.compile(r"node(\d+)")
 _UNITS: dict[str, Callable[[float], str]] = {
@@ -50,19 +53,22 @@ def show(
 
     Example: rankzero show amber-otter-12 --plot train/loss
 
-    The exit status is 1 if a delivery fails, events were rejected, lost or damaged, or a plot cannot be drawn.
+    The exit status is 1 if a delivery fails, events were rejected, lost or damaged, or a plot cannot be drawn; 2 if
+    there is no such run or metric.
     """
     from rankzero.reader.index.run_index import index_run
     from rankzero.rundir.finding import delivered
+    from rankzero.rundir.positions import served_keys
 
     index = index_run(chosen_run(run))
     data = index.data()
-    deliveries = delivered(data.dir, list(data.loggers))
+    served = served_keys(data.dir)  # before the positions: a courier that ends meanwhile has saved its own
+    deliveries = delivered(data.dir, list(data.loggers), index.summary.journal.read, data.lines)
     if json:
         terminal.print_json(_as_json(data, index.summary, deliveries))
     else:
         console = terminal.console()
-        for part in _parts(data, index, deliveries, console):
+        for part in _parts(data, index, deliveries, served, console):
             terminal.show(part, console)
         for name in plot or ():
             terminal.show_plot(name, {"": index.curves[name]} if name in index.curves else {}, index.curves, console)
@@ -72,7 +78,7 @@ def show(
 
 
 def _parts(
-    data: RunData, index: RunIndex, deliveries: dict[str, Delivered], console: Console
+    data: RunData, index: RunIndex, deliveries: dict[str, Delivered], served: Sequence[str], console: Console
 ) -> Iterator[RenderableType]:
     yield from _heading(data)
     yield from _environment(data)
@@ -92,7 +98,10 @@ def _parts(
         yield files
     if deliveries:
         yield ""
-        yield _deliveries(data, deliveries)
+        yield _deliveries(deliveries)
+        for key, each in deliveries.items():
+            for note in _notes(data, key, each, is_served=key in served):
+                yield f"{terminal.escape(key)}: {note}"
         for key, each in deliveries.items():
             if each.position.view:
                 yield f"view it in {terminal.escape(key)}: [bold]{terminal.escape(each.position.view)}[/]"
@@ -178,17 +187,38 @@ def metrics_table(index: RunIndex, width: int) -> RenderableType:
     """Return a table of the metrics with their last, minimum and maximum values and trends."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in METRIC_COLUMNS:
-        justify: JustifyMethod = "left" if heading in ("metric", "trend") else "right"
-        table.add_column(heading, justify=justify, no_wrap=True, overflow="ellipsis")
     blocks = max(8, min(40, width - 70))
     metrics, _ = split_metrics(index.summary.metrics)
-    for name, metric in list(metrics.items())[:_MAX_ROWS]:
-        table.add_row(*metric_cells(name, metric, index.curves[name], blocks))
+    rows = [
+        dict(zip(METRIC_COLUMNS, metric_cells(name, metric, index.curves[name], blocks), strict=True))
+        for name, metric in list(metrics.items())[:_MAX_ROWS]
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = _that_fit(rows, width)
+    for heading in shown:
+        justify: JustifyMethod = "left" if heading in ("metric", "trend") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading != "metric", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[heading] for heading in shown))
     if len(metrics) > _MAX_ROWS:
         table.add_row(f"[dim]… {len(metrics) - _MAX_ROWS} more: --json[/]")
     return table
+
+
+def _that_fit(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    """Return the columns for which there is room without shortening a number; names may wrap."""
+    from rich.text import Text
+
+    widths = {
+        heading: max(len(heading), *(Text.from_markup(row[heading]).cell_len for row in rows))
+        for heading in METRIC_COLUMNS
+    }
+    widths["metric"] = min(widths["metric"], _LEAST_NAME)
+    for heading in _DROPPABLE:
+        if sum(widths.values()) + _GAP * (len(widths) - 1) <= width:
+            break
+        del widths[heading]
+    return list(widths)
 
 
 def metric_cells(name: str, metric: MetricSummary, curve: Series, blocks: int) -> tuple[str, ...]:
@@ -255,34 +285,34 @@ def files_line(data: RunData) -> str:
     return "\n".join(lines)
 
 
-def _deliveries(data: RunData, deliveries: dict[str, Delivered]) -> RenderableType:
+def _deliveries(deliveries: dict[str, Delivered]) -> RenderableType:
     from rich.table import Table
 
-    from rankzero.rundir.positions import describe_rejected
-
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("logger", no_wrap=True)
-    table.add_column("delivered", no_wrap=True)
-    table.add_column("", overflow="fold")
-    run = terminal.escape(terminal.argument(_reference(data)))
+    table.add_column("logger", overflow="fold")
+    table.add_column("delivered", overflow="fold")
     for key, each in deliveries.items():
-        notes = [_red(reason(each.position.problem))] if each.position.problem else []
-        if each.position.rejected:
-            notes.append(_red(describe_rejected(data.dir, key, each.position.rejected)))
-        behind = _behind(data, each)
-        if behind and not _has_courier(data, key):
-            notes.append(f"[yellow]no courier is running; deliver with: rankzero sync {run}[/]")
-        if each.position.offline:
-            notes.append(f"[yellow]offline, only on this machine; send with: rankzero sync {run}[/]")
-        state = f"[yellow]{terminal.counted(behind, 'event')} behind[/]" if behind else "[green]✓ all[/]"
-        if each.position.disabled:
-            state, notes = "[dim]disabled[/]", []
-        table.add_row(terminal.escape(key), state, "; ".join(notes))
+        words, style = describe(each)
+        words = f"{COMPLETE} all" if words == COMPLETE else words
+        table.add_row(terminal.escape(key), f"[{style}]{words}[/]")
     return table
 
 
-def _behind(data: RunData, delivered: Delivered) -> int:
-    return max(0, data.lines - delivered.position.line) if delivered.behind else 0
+def _notes(data: RunData, key: str, delivered: Delivered, *, is_served: bool) -> Iterator[str]:
+    """Yield what is wrong with a delivery, and what to do."""
+    from rankzero.rundir.positions import describe_rejected
+
+    position, sync = delivered.position, f"rankzero sync {terminal.escape(terminal.argument(_reference(data)))}"
+    if position.disabled:
+        return
+    if position.problem:
+        yield _red(reason(position.problem))
+    if position.rejected:
+        yield _red(describe_rejected(data.dir, key, position.rejected))
+    if delivered.behind and not is_served:
+        yield f"[yellow]no courier is running; deliver with: {sync}[/]"
+    if position.offline:
+        yield f"[yellow]offline, only on this machine; send with: {sync}[/]"
 
 
 def _reference(data: RunData) -> str:
@@ -293,12 +323,6 @@ def _reference(data: RunData) -> str:
 
 def _red(text: str) -> str:
     return f"[red]{terminal.escape(text)}[/]"
-
-
-def _has_courier(data: RunData, key: str) -> bool:
-    from rankzero.rundir.positions import is_served
-
-    return is_served(data.dir, key)
 
 
 def _as_json(data: RunData, summary: RunSummary, deliveries: dict[str, Delivered]) -> dict[str, Any]:
@@ -328,7 +352,7 @@ def _as_json(data: RunData, summary: RunSummary, deliveries: dict[str, Delivered
             }
             for each in data.checkpoints
         ],
-        "deliveries": {key: each.as_json(_behind(data, each)) for key, each in deliveries.items()},
+        "deliveries": {key: each.as_json() for key, each in deliveries.items()},
         "lost": sum(loss.count for loss in data.losses),
         "damaged": data.damaged,
     }

@@ -58,10 +58,9 @@ def _stop(courier: CourierAtWork, timeout: float, kill: bool) -> bool:
 
 
 def _rest(courier: CourierAtWork) -> str:
-    from rankzero.rundir.finding import events_behind
-    from rankzero.rundir.positions import load_position
+    from rankzero.rundir.finding import delivered
 
-    behind = events_behind(courier.run_dir, load_position(courier.run_dir, courier.key))
+    behind = delivered(courier.run_dir, [courier.key])[courier.key].behind
     command = f"rankzero sync {terminal.argument(str(courier.run_dir))}"
     if behind:
         wait = "event waits" if behind == 1 else "events wait"

@@ -171,7 +171,7 @@ def _as_json(job: SyncJob, verified: _Verified | None) -> dict[str, Any]:
     run = {"id": job.run_id, "name": job.run_name, "dir": str(job.run_dir.resolve()), "logger": job.key}
     problem = reason(job.shortfall) if job.shortfall else None
     outcome = {"problem": problem, "verified": verified and verified.as_json()}
-    return run | job.delivered.as_json(job.events_behind) | outcome
+    return run | job.delivered.as_json() | outcome
 
 
 def deliver_now(jobs: Sequence[SyncJob], hint: str = "", *, is_silent: bool = False) -> bool:
@@ -236,7 +236,7 @@ def _report(job: SyncJob, lines_before: int, hint: str) -> None:
     """Print how a sync job ended."""
     why, rejection = job.shortfall, job.rejection
     if why:
-        behind = terminal.counted(job.events_behind, "event")
+        behind = terminal.counted(job.delivered.behind, "event")
         terminal.say(f"{job.title}: {behind} not delivered: {reason(why)}", err=True)
     if rejection:
         terminal.say(f"{job.run_name}: {rejection}", err=True)

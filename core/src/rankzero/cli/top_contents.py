@@ -116,7 +116,7 @@ def _pace(run: WatchedRun) -> str:
 
 def _trackers(run: WatchedRun, *, is_narrow: bool) -> str:
     """Return the states of the trackers that do not have everything; on a narrow screen only their names."""
-    late = {key: each for key, each in run.deliveries.items() if describe(*each)[1] in ("yellow", "red")}
+    late = {key: each for key, each in run.deliveries.items() if describe(each)[1] in ("yellow", "red")}
     if is_narrow:
         return ", ".join(f"[yellow]{_short(key, _SHORT_NAME)}[/]" for key in late)
     return in_one_line(late, _MOST_TRACKERS)
@@ -152,9 +152,9 @@ def _machine(metrics: Mapping[str, MetricSummary]) -> tuple[str, str, str, str]:
 def _facts(run: WatchedRun) -> Iterator[str]:
     """Yield lines about a run: where it is, its trackers, its machine, and what is wrong."""
     yield f"[bold]{_short(_name(run))}[/] · {_short(_project(run))} · [dim]{_short(str(run.dir))}[/]"
-    for key, (each, behind) in run.deliveries.items():
+    for key, each in run.deliveries.items():
         why = f": [red]{_short(reason(each.position.problem))}[/]" if each.position.problem else ""
-        yield in_one_line({key: (each, behind)}, _MAX_TEXT) + why
+        yield in_one_line({key: each}, _MAX_TEXT) + why
     if run.summary:
         if run.summary.error:
             yield f"[red]{_short(run.summary.error)}[/]"

@@ -23,7 +23,7 @@ from rankzero.files.writing import lock_permissions
 from rankzero.journal.tail import count_damaged, read_start
 from rankzero.loggers.base import Logger
 from rankzero.rank import RANK_VARIABLES, is_rank_zero
-from rankzero.rundir.finding import Delivered, complete_size, delivered, events_behind, find_run
+from rankzero.rundir.finding import Delivered, complete_size, delivered, find_run
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import (
     Position,
@@ -200,14 +200,10 @@ class SyncJob:
 
     @property
     def delivered(self) -> Delivered:
-        """The current position."""
+        """The state of the delivery now."""
         position = self.position
-        return Delivered(position, max(0, self.target - position.offset), is_retried=self.is_elsewhere)
-
-    @property
-    def events_behind(self) -> int:
-        """The number of events that are not delivered yet."""
-        return events_behind(self.run_dir, self.position)
+        behind = max(0, self.target - position.offset)
+        return Delivered(self.run_dir, position, behind, is_retried=self.is_elsewhere)
 
     def poll(self) -> bool:
         """Start the courier if no other serves the logger, stop it if it hangs; return whether the job is done."""
@@ -245,7 +241,7 @@ class SyncJob:
     @property
     def shortfall(self) -> str | None:
         """Why the delivery is not complete; None if it is."""
-        if not (self.error or self.delivered.behind):
+        if not (self.error or self.delivered.bytes_behind):
             return None
         why = self.failure or "interrupted"
         if self._has_taken_over and self._thread.ident is not None:
@@ -288,7 +284,7 @@ class SyncJob:
 
     def _watch(self) -> bool:
         """Wake and watch the courier of another process; return whether the job is done or gives up."""
-        if not self.delivered.behind:
+        if not self.delivered.bytes_behind:
             return True
         position, now = self.position, time.monotonic()
         is_stuck = position.problem and now - self._seen_at > _TAKE_OVER_AFTER

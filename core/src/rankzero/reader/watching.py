@@ -35,8 +35,8 @@ class WatchedRun:
         """None if the run could not be read, or has no event yet."""
         self.problem: Exception | None = None
         """Why the run cannot be read now."""
-        self.deliveries: dict[str, tuple[Delivered, int]] = {}
-        """The state of each delivery, and how many events it is behind what there was at the update before."""
+        self.deliveries: dict[str, Delivered] = {}
+        """The state of each delivery, measured by what there was at the update before."""
         self.was_live = False
         """Whether the run was live at an update."""
         self.written = 0.0
@@ -53,7 +53,7 @@ class WatchedRun:
     @property
     def is_delivered(self) -> bool:
         """Whether all trackers have the whole run."""
-        return all(each.is_complete for each, _ in self.deliveries.values())
+        return all(each.is_complete for each in self.deliveries.values())
 
     @property
     def curves(self) -> Mapping[str, Series]:
@@ -83,10 +83,7 @@ class WatchedRun:
             # A directory may have thousands of runs that ended.
             self._index = index if self.was_live or self._keeps_curves else None
             due = before or self.summary  # a courier at work is not behind
-            self.deliveries = {
-                key: (each, max(0, due.lines - each.position.line) if each.behind else 0)
-                for key, each in delivered(self.dir, due.loggers, due.journal.read).items()
-            }
+            self.deliveries = delivered(self.dir, due.loggers, due.journal.read, due.lines)
         except RunNotFoundError:
             self.summary = self.problem = None
         except FileNotFoundError:

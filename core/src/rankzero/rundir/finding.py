@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import time
@@ -29,15 +30,27 @@ _CHUNK = 1 << 20
 _MOST_CANDIDATES = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Delivered:
-    """The state of the delivery to one logger."""
+    """The state of the delivery of a run to one logger."""
 
+    run_dir: str | os.PathLike[str]
     position: Position
-    behind: int
+    bytes_behind: int
     """The bytes of the journal that are not delivered yet."""
     is_retried: bool = False
     """Whether a courier failed to deliver them and retries."""
+    lines: int | None = None
+    """The number of lines of the journal, if it is known."""
+
+    @functools.cached_property
+    def behind(self) -> int:
+        """The number of events that are not delivered yet, also of superseded ones; counted when it is asked for."""
+        if not self.bytes_behind:
+            return 0
+        if self.lines is not None:
+            return max(0, self.lines - self.position.line)
+        return _count_events(Path(self.run_dir), self.position.offset)
 
     @property
     def status(self) -> str:
@@ -50,17 +63,13 @@ class Delivered:
             return "behind"
         return "offline" if self.position.offline else "delivered"
 
-    def as_json(self, behind: int) -> dict[str, Any]:
-        """Return the state for the JSON of commands and pages.
-
-        Args:
-            behind: the number of events that are not delivered yet.
-        """
-        position, status = self.position, self.status
+    def as_json(self) -> dict[str, Any]:
+        """Return the state for the JSON of commands and pages."""
+        position = self.position
         return {
-            "status": "delivered" if status == "behind" and not behind else status,  # it is delivered since
+            "status": self.status,
             "events": position.line,
-            "behind": behind,
+            "behind": self.behind,
             "rejected": position.rejected,
             "problem": reason(position.problem) if position.problem else None,
             "view": position.view,
@@ -69,7 +78,7 @@ class Delivered:
     @property
     def is_complete(self) -> bool:
         """Whether the tracker has everything, and the run in the tracker is closed."""
-        return self.behind <= 0 and self.position.closed and not self.position.offline
+        return self.bytes_behind <= 0 and self.position.closed and not self.position.offline
 
 
 def make_runs_directory(directory: Path) -> None:
@@ -237,13 +246,16 @@ def run_status(run_dir: Path) -> str:
     return _status_at_end(journal) or status_without_end(run_dir)
 
 
-def delivered(run_dir: str | os.PathLike[str], keys: list[str], size: int | None = None) -> dict[str, Delivered]:
+def delivered(
+    run_dir: str | os.PathLike[str], keys: list[str], size: int | None = None, lines: int | None = None
+) -> dict[str, Delivered]:
     """Return the delivery state of the loggers ``keys`` and of all others that a courier has served.
 
     Args:
         run_dir: the run's directory.
         keys: the keys of loggers.
         size: the `complete_size` of the journal, if it is known.
+        lines: the number of its lines, if it is known.
     """
     if size is None:
         size = complete_size(Path(run_dir))
@@ -251,9 +263,11 @@ def delivered(run_dir: str | os.PathLike[str], keys: list[str], size: int | None
     found = {key: known.get(key, Position()) for key in keys} | known
     return {
         key: Delivered(
+            run_dir,
             position,
             max(0, size - position.offset),
             is_retried=bool(position.problem) and is_served(Path(run_dir), key),
+            lines=lines,
         )
         for key, position in found.items()
     }
@@ -284,11 +298,11 @@ def complete_size(run_dir: Path) -> int:
     return 0
 
 
-def events_behind(run_dir: Path, position: Position) -> int:
-    """Return how many events of a journal wait for delivery."""
+def _count_events(run_dir: Path, offset: int) -> int:
+    """Return how many events a journal has from an offset on."""
     count = 0
     with open_journal(run_dir / JOURNAL) as file:
-        file.seek(min(max(0, position.offset), file.seek(0, os.SEEK_END)))  # the offset may be invalid
+        file.seek(min(max(0, offset), file.seek(0, os.SEEK_END)))  # the offset may be invalid
         while chunk := file.read(_CHUNK):
             count += chunk.count(b"\n")
     return count

@@ -180,11 +180,11 @@ def _marks(run: RunData) -> Iterator[list[Any]]:
 
 def _deliveries(run: RunData) -> Iterator[dict[str, Any]]:
     try:
-        states = delivered(run.dir, list(run.loggers))
+        states = delivered(run.dir, list(run.loggers), lines=run.lines)
     except OSError:  # the run was moved or deleted since it was read
         return
     for key, each in states.items():
-        yield {"logger": key} | each.as_json(max(0, run.lines - each.position.line) if each.behind else 0)
+        yield {"logger": key} | each.as_json()
 
 
 def title(runs: Sequence[PageRun]) -> str:
