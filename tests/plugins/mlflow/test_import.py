@@ -31,7 +31,6 @@ from rankzero_mlflow.importing.run import parsed
 
 class _Contract(ImporterContract):
     uri = ""
-    damaged = 1000  # of each kind of store
 
     def make_importer(self):
         return MlflowImporter()

@@ -182,6 +182,19 @@ def test_an_impossible_time_is_counted(logs, tmp_path, capsys):
     assert (status, len(points(run, "train/loss"))) == (1, len(samples.LOSS) - 1)
 
 
+def test_a_damaged_upload_loses_only_its_file(logs, tmp_path, capsys):
+    table = "file_upload_requests"
+    change(
+        logs, tmp_path,
+        f"CREATE TABLE damaged AS SELECT destination, NULL AS source_path FROM {table}",
+        f"DROP TABLE {table}",
+        f"ALTER TABLE damaged RENAME TO {table}",
+    )  # fmt: skip
+    status, run = take(tmp_path / "logs", tmp_path / "runs")
+    assert "left out: model: the path of the file is unknown" in capsys.readouterr().err
+    assert (status, run.artifacts, len(points(run, "train/loss"))) == (1, [], len(samples.LOSS))
+
+
 def test_a_file_that_is_not_a_database_is_named(tmp_path, capsys):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "run_operations.sqlite3").write_bytes(b"SQLite format 3\0" + b"\0" * 50)

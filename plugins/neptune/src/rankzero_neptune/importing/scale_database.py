@@ -71,13 +71,13 @@ class ScaleDatabase(Source):
         self._file.release()
 
     def upload_requests(self) -> dict[str, Path]:
-        """Return destination → file for the requested uploads."""
+        """Return destination → file for the requested uploads; damaged ones are left out."""
         try:
             with self._file.open() as database:
                 rows = database.execute("SELECT destination, source_path FROM file_upload_requests").fetchall()
         except sqlite3.DatabaseError:
             return {}
-        return {str(destination): Path(source) for destination, source in rows}
+        return {str(destination): Path(source) for destination, source in rows if isinstance(source, str)}
 
     def rows(self, leave_out: Callable[[str, str], None]) -> Iterator[Row]:
         """Yield the operations in order; ``leave_out`` is called for damaged ones."""
