@@ -196,24 +196,6 @@ def test_forked_rank_was_born_when_it_was_forked():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "strategy"), [("trainer", "ddp"), ("trainer", "ddp_fork"), ("trainer", "ddp_spawn"), ("fabric", "ddp")]
-)
-def test_lightning_starts_the_ranks(job, kind, strategy):
-    pytest.importorskip("lightning")
-    job.python("lightning_launcher.py", kind, strategy)
-
-    (run,) = job.runs
-    zero, one = job.reports()
-    assert len(set(job.steps(run))) == 4
-    assert job.ends(run) == ["success"]
-    assert zero["known"] == one["known"]
-    assert zero["known"][0] == run.name
-    assert zero["directory"] == one["directory"] == str(run)
-    assert max(zero["took"], one["took"]) < SOON
-
-
-@pytest.mark.slow
 def test_accelerate_starts_the_ranks_of_a_notebook(job):
     pytest.importorskip("accelerate")
     with socket.socket() as free:

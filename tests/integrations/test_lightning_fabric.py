@@ -59,7 +59,8 @@ def test_two_ranks(tmp_path):
     done = run_script("fabric.py", tmp_path, tmp_path)
     assert done.returncode == 0, done.stderr
     (run_dir,) = (tmp_path / "runs" / "default").iterdir()
-    assert {(tmp_path / f"rank-{rank}.txt").read_text() for rank in range(2)} == {run_dir.name}
     recorded = rankzero.read_run(run_dir)
+    known = "\n".join([run_dir.name, recorded.info.name, str(run_dir)])
+    assert [(tmp_path / f"rank-{rank}.txt").read_text() for rank in range(2)] == [known] * 2
     assert recorded.status == "success"
     assert list(recorded.metrics["rank"].value) == [0, 0, 0]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch.distributed as dist
 from ranks import identity, leave, report
-from training import train
 
 import rankzero
 
@@ -32,12 +31,9 @@ if rank == 0:
 run = rankzero.start("csv", name="given once" if attempt == 0 else None)
 first = run.step + 1
 report(10 * attempt + rank, known=identity(run), first=first, resumed=run.resumed, attempt=attempt)
-if dist.is_initialized():
-    train(run, each_step=each_step)
-else:
-    for step in range(20):
-        run.log_metrics({"loss": 1.0}, step)
-        each_step(step)
+for step in range(20):
+    run.log_metrics({"loss": 1.0}, step)
+    each_step(step)
 if dist.is_initialized():
     dist.barrier()
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""DDP training; the ranks ask for the run's identity at different times, in a different order, or never."""
+"""Training on all ranks, which ask for the run's identity at different times, in a different order, or never."""
 
 import os
 import sys

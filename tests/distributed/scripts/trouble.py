@@ -1,4 +1,4 @@
-"""DDP training with an error; the arguments are its kind and its rank."""
+"""Training on all ranks with an error; the arguments are its kind and its rank."""
 
 import os
 import signal

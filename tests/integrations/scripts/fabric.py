@@ -12,8 +12,10 @@ if __name__ == "__main__":
     run = rankzero.start(dir=directory / "runs")
     fabric = Fabric(loggers=run, accelerator="cpu", devices=2, strategy="ddp")
     fabric.launch()
+    fabric.barrier()  # from now on rank zero says nothing until the others have come as far
     for step in range(3):
         fabric.log("rank", fabric.global_rank, step=step)
-    (directory / f"rank-{fabric.global_rank}.txt").write_text(fabric.logger.id)
+    known = (fabric.logger.id, fabric.logger.name, str(fabric.logger.dir))
+    (directory / f"rank-{fabric.global_rank}.txt").write_text("\n".join(known))
     fabric.barrier()
     run.finish()
