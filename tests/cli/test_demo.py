@@ -28,12 +28,16 @@ from rankzero.cli.app import main
 sys.exit(main())
 """
 
+# Loggers of which the demo would ask one after the other whether it can be used: each imports an SDK.
+TRACKERS = "comet,mlflow,neptune,tensorboard,wandb"
+
 
 @pytest.fixture
 def demo(tmp_path):
     """Run the demo in an empty directory, with packages hidden; return the process that ended."""
 
-    def demo(*arguments, hidden="nothing"):
+    def demo(*arguments, hidden="", trackers=TRACKERS):
+        hidden = f"{hidden},{trackers}"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RANKZERO_")}
         return subprocess.run(
             [sys.executable, "-W", "always::UserWarning", "-c", HIDE, hidden, "demo", *arguments],
@@ -95,25 +99,6 @@ def test_with_torch(demo, tmp_path):
     assert max(map(len, done.stdout.split("\nNext:")[0].splitlines())) <= 80 + len(str(run.dir))
 
 
-@pytest.mark.slow
-def test_the_next_commands_can_be_typed(demo, tmp_path):
-    done = demo("--epochs", "1")
-    commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  rankzero ")]
-    assert len(commands) == 4
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for command in commands:
-        subprocess.run(
-            command,
-            shell=True,
-            cwd=tmp_path,
-            env=os.environ | {"PATH": path, "BROWSER": "true"},
-            check=True,
-            capture_output=True,
-        )
-    assert (tmp_path / "metrics.csv").exists()
-    assert len([*tmp_path.glob("*.html")]) == 1
-
-
 VIEWED = """
 import rankzero
 
@@ -141,14 +126,29 @@ def test_several_loggers_and_how_to_view_the_run_in_each(demo, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_without_torch_scikit_learn_trains(demo, tmp_path):
-    done = demo("--epochs", "3", "--dir", "here", hidden="torch")
+def test_without_torch_scikit_learn_trains_and_the_next_commands_can_be_typed(demo, tmp_path):
+    # Neptune is asked first, and cannot be used without a login.
+    done = demo("--epochs", "3", "--dir", "here", hidden="torch", trackers="comet,mlflow,wandb")
     assert (done.returncode, done.stderr) == (0, "")
     assert "with scikit-learn" in done.stdout
     assert "PyTorch is not installed" in done.stdout
     run = run_below(tmp_path / "here")
     check_what_was_logged(run, 3)
     assert run.params["model"]["library"] == "scikit-learn"
+    commands = [line.strip() for line in done.stdout.splitlines() if line.startswith("  rankzero ")]
+    assert len(commands) == 4
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for command in commands:
+        subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path, "BROWSER": "true"},
+            check=True,
+            capture_output=True,
+        )
+    assert (tmp_path / "metrics.csv").exists()
+    assert len([*tmp_path.glob("*.html")]) == 1
 
 
 @pytest.mark.slow
