@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rankzero.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rankzero_neptune.logger import NeptuneLogger
 
 __all__ = ["NeptuneLogger"]
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: every run imports this package for its importer, also a run that logs elsewhere.
-    if name != "NeptuneLogger":
-        raise AttributeError(f"module 'rankzero_neptune' has no attribute {name!r}")
-    from rankzero_neptune.logger import NeptuneLogger
-
-    return NeptuneLogger
+__getattr__ = lazy_names(__name__, NeptuneLogger="rankzero_neptune.logger")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rankzero.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rankzero_tensorboard.logger import TensorBoardLogger
 
 __all__ = ["TensorBoardLogger"]
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: every run imports this package for its importer, also a run that logs elsewhere.
-    if name != "TensorBoardLogger":
-        raise AttributeError(f"module 'rankzero_tensorboard' has no attribute {name!r}")
-    from rankzero_tensorboard.logger import TensorBoardLogger
-
-    return TensorBoardLogger
+__getattr__ = lazy_names(__name__, TensorBoardLogger="rankzero_tensorboard.logger")
