@@ -105,6 +105,12 @@ def directories_in(directory: str) -> list[str]:
         return []
 
 
+def files_in(directory: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the files of this machine in a directory, and in those below it, by their relative paths."""
+    paths = sorted(path for path in Path(directory).rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path for path in paths}
+
+
 def next_version(directory: str) -> int:
     """Return the number after the highest N of ``version_N`` in a directory."""
     numbers = (name.removeprefix("version_") for name in directories_in(directory) if name.startswith("version_"))

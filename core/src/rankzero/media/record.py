@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,9 @@ class Media:
 
     def _make_files(self, store: MediaStore) -> Iterator[MediaFile]:
         if self.kind in ("table", "text"):
-            text = io.StringIO(newline="")
             columns, rows = self.table()
-            csv.writer(text).writerows([columns, *([_written(cell, store) for cell in row] for row in rows)])
-            yield store.put_bytes((text.getvalue().encode(), ".csv"))
+            text = as_csv(columns, ([_written(cell, store) for cell in row] for row in rows))
+            yield store.put_bytes((text.encode(), ".csv"))
         elif self.kind == "histogram":
             yield store.put_bytes((msgspec.json.encode(self.histogram()), ".json"))
         else:
@@ -78,11 +78,27 @@ class Media:
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """Return the columns and rows of a table, or of a text."""
+        return self._table
+
+    @functools.cached_property
+    def _table(self) -> tuple[list[str], list[list[Any]]]:  # cached, because the rows may be an iterator
         return as_table(*self.items)
+
+    def only_text(self) -> str | None:
+        """Return the text, if there is only one; None for several texts, and for other kinds."""
+        columns, rows = self.table() if self.kind == "text" else ([], [])
+        return str(rows[0][0]) if len(columns) == len(rows) == 1 else None
 
     def histogram(self) -> Histogram:
         """Return the values of a histogram, counted."""
         return histogram(self.items, **self.encoding)
+
+
+def as_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table as CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([columns, *rows])
+    return text.getvalue()
 
 
 def _written(cell: Any, store: MediaStore) -> Any:

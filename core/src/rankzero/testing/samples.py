@@ -65,7 +65,7 @@ def samples(directory: Path) -> list[Sample]:
         Sample("figure", lambda log: log.log_figure("val/figure", FigureSample(), STEP), "val/figure", STEP, png()),
         Sample("pointcloud", lambda log: log.log_pointcloud("scan", [points], STEP), "scan", STEP, npy()),
         Sample("table", lambda log: log.log_table("val/table", COLUMNS, ROWS, step=STEP), "val/table", STEP, table),
-        Sample("text", lambda log: log.log_text("val/text", COLUMNS, ROWS, step=STEP), "val/text", STEP, table),
+        Sample("text", lambda log: log.log_text("val/text", COLUMNS, iter(ROWS), step=STEP), "val/text", STEP, table),
         Sample("histogram", lambda log: log.log_histogram("w", Histogram([1, 2], [0.0, 1.0, 2.0]), STEP), "w"),
         Sample("graph", lambda log: log.log_graph(MediaFile(graph)), "graph", None),
         Sample("artifact", lambda log: _log_artifact(log, data), "numbers", None, b"data", aliases=("v1",)),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +13,10 @@ import msgspec
 
 from rankzero.events.run_info import LogContext
 from rankzero.events.structs import Artifact, Checkpoint
+from rankzero.files.directories import files_in
 from rankzero.loggers.adapter import Session, Unsupported, plain_rows
 from rankzero.media.encoders import Histogram
-from rankzero.media.record import Media
+from rankzero.media.record import Media, as_csv
 from rankzero.media.store import MediaFile
 from rankzero.values import to_jsonable
 from rankzero_comet.options import load_sdk
@@ -143,17 +142,14 @@ class CometSession(Session):
 
     def _write_table(self, media: Media, context: LogContext) -> None:
         """Write a table as CSV, and a single text as a text sample."""
-        columns, rows = media.table()
-        if media.kind == "text" and len(columns) == len(rows) == 1:
-            text = str(rows[0][0]).encode(errors="replace")
-            self._send(text, TEXT, "text.txt", context, media.step, {"key": media.key})
+        if (text := media.only_text()) is not None:
+            self._send(text.encode(errors="replace"), TEXT, "text.txt", context, media.step, {"key": media.key})
             return
         columns, rows = plain_rows(
             media, lambda file, row, column: self._send_shown(media, file, f"{media.key}_{row}_{column}", context)
         )
-        table = io.StringIO(newline="")
-        csv.writer(table).writerows([columns, *(map(_cell, row) for row in rows)])
-        self._send(table.getvalue().encode(), ASSET, f"{media.key}.csv", context, media.step)
+        table = as_csv(columns, (map(_cell, row) for row in rows))
+        self._send(table.encode(), ASSET, f"{media.key}.csv", context, media.step)
 
     # Files and checkpoints
 
@@ -162,7 +158,7 @@ class CometSession(Session):
         source, name = Path(artifact.path), artifact.name
         files = {name if name.endswith(source.suffix) else name + source.suffix: source}
         if source.is_dir():
-            files = _files_in(source)
+            files = files_in(source)
         if artifact.aliases:
             kind = artifact.kind or "file"
             self.send_version(Version(name, kind, artifact.aliases, artifact.metadata, files, context))
@@ -176,7 +172,7 @@ class CometSession(Session):
         source = Path(checkpoint.path)
         files = {source.name: source}
         if source.is_dir():
-            files = {f"{source.name}/{relative}": file for relative, file in _files_in(source).items()}
+            files = {f"{source.name}/{relative}": file for relative, file in files_in(source).items()}
         details = {"score": checkpoint.score, "step": checkpoint.step, "original_filename": source.name}
         details = to_jsonable(details | checkpoint.metadata)
         self.send_version(Version(f"model-{self.key}", "model", checkpoint.aliases, details, files, context))
@@ -227,8 +223,3 @@ def _as_histogram(values: Histogram) -> bytes:
     if drawn:
         histogram.add([centre for centre, _ in drawn], counts=[count for _, count in drawn])
     return json.dumps(histogram.to_json(), default=lambda count: count.item()).encode()  # numpy's
-
-
-def _files_in(directory: Path) -> dict[str, Path]:
-    """Return the files in a directory by their relative paths."""
-    return {each.relative_to(directory).as_posix(): each for each in sorted(directory.rglob("*")) if each.is_file()}

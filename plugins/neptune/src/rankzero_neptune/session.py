@@ -6,7 +6,6 @@ Importing this module takes two seconds, for Neptune's client; so it is imported
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +16,9 @@ from neptune.internal import operation as ops
 
 from rankzero.events.run_info import SYSTEM, LogContext, MetricsRow
 from rankzero.events.structs import Artifact, Checkpoint
+from rankzero.files.directories import files_in
 from rankzero.loggers.adapter import Session, TrackerLogger, Unsupported, plain_rows
-from rankzero.media.record import Media
+from rankzero.media.record import Media, as_csv
 from rankzero.media.store import MediaFile
 from rankzero.values import as_float, flatten
 from rankzero_neptune.checkpoints import Checkpoints
@@ -123,7 +123,7 @@ class NeptuneSession(Session):
         """Store a file's present content."""
         if not os.path.isfile(file):
             raise FileNotFoundError(f"{file} does not exist, or is not a file")
-        self._write(ops.UploadFile, path, "file", _extension(file), file)
+        self._write(ops.UploadFile, path, "file", Path(file).suffix.removeprefix("."), file)
 
     def upload_bytes(self, path: str, data: bytes, extension: str) -> None:
         """Store bytes as a file."""
@@ -134,13 +134,12 @@ class NeptuneSession(Session):
         if not os.path.isdir(source):
             self.upload(path, source)
             return
-        files = {joined(path, each.relative_to(source).as_posix()): each for each in Path(source).rglob("*")}
-        files = {field: each for field, each in files.items() if each.is_file()}
+        files = {joined(path, relative): file for relative, file in files_in(source).items()}
         for field in self.paths_at(path):
             if field not in files:
                 self._delete(field)
-        for field, each in sorted(files.items()):
-            self.upload(field, str(each))
+        for field, file in files.items():
+            self.upload(field, str(file))
 
     def paths_at(self, path: str) -> list[str]:
         """Return the paths of the fields at a path and below it."""
@@ -256,16 +255,15 @@ class NeptuneSession(Session):
             case "audio" | "video":
                 self._write_files(at, media.files())
             case "table":
-                columns, rows = plain_rows(media, lambda file, row, column: self._write_cell(at, file, row, column))
-                self.upload_bytes(at, _as_csv(columns, rows).encode(), "csv")
+                plain = plain_rows(media, lambda file, row, column: self._write_cell(at, file, row, column))
+                self.upload_bytes(at, as_csv(*plain).encode(), "csv")
             case "text":
-                columns, rows = media.table()
-                text = str(rows[0][0]) if len(columns) == len(rows) == 1 else _as_csv(columns, rows)
-                self._write_text(path, text, media.step, context)
+                only = media.only_text()
+                self._write_text(path, as_csv(*media.table()) if only is None else only, media.step, context)
             case "histogram":
                 histogram = media.histogram()
                 bins = zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True)
-                self.upload_bytes(at, _as_csv(["from", "to", "count"], bins).encode(), "csv")
+                self.upload_bytes(at, as_csv(["from", "to", "count"], bins).encode(), "csv")
             case "graph":
                 self.upload(joined(self.prefix, "model/graph"), media.files()[0].path)
             case _:
@@ -337,16 +335,6 @@ class NeptuneSession(Session):
 
 def _logged(value: Any, step: float | None, time: int) -> ops.LogSeriesValue:
     return ops.LogSeriesValue(value, step, (time + 0.5) / 1000)  # the client rounds down to milliseconds
-
-
-def _extension(file: str) -> str:
-    return Path(file).suffix.removeprefix(".")
-
-
-def _as_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([columns, *rows])
-    return text.getvalue()
 
 
 def _as_png(file: str) -> bytes | None:
