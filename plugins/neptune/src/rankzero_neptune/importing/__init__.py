@@ -25,6 +25,6 @@ def rankzero_importers() -> dict[str, type[Importer]]:
 @rankzero.hookimpl
 def rankzero_exporters() -> dict[str, type[Exporter]]:
     """Return the exporter to the layout of neptune-exporter."""
-    from rankzero_neptune.exporting import NeptuneParquet
+    from rankzero_neptune.importing.exporting import NeptuneParquet
 
     return {"neptune-parquet": NeptuneParquet}
