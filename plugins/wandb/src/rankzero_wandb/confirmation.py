@@ -117,8 +117,9 @@ class Confirmation:
     def _wait_for_rows(self) -> None:
         """Wait until W&B's client has sent the rows, and then until W&B has counted them."""
         sent, deadline = (-1, -1), math.inf
-        while not self._uploads.read().has(self._history.logged, self.system_rows):
-            if (now := (self._uploads.rows, self._uploads.system_rows)) != sent:
+        uploads = self._uploads
+        while uploads.read().rows < self._history.logged or uploads.system_rows < self.system_rows:
+            if (now := (uploads.rows, uploads.system_rows)) != sent:
                 sent, deadline = now, time.monotonic() + _TIMEOUT
             self._check_time(deadline)
             time.sleep(_POLL)
@@ -266,10 +267,6 @@ class UploadLog:
         """Path of a file in the run → why its upload failed; the path is "" if it is unknown."""
         self.settings_failure: str | None = None
         """Why the upload of the newest settings failed; None if it did not."""
-
-    def has(self, rows: int, system_rows: int) -> bool:
-        """Return whether that many rows were sent."""
-        return self.rows >= rows and self.system_rows >= system_rows
 
     def read(self) -> UploadLog:
         """Read new lines, and return this log.

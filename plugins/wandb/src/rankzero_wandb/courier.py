@@ -33,9 +33,8 @@ from rankzero_wandb.opening import (
     read_failure,
 )
 from rankzero_wandb.options import WandbOptions
-from rankzero_wandb.rows import History, State, Summaries
+from rankzero_wandb.rows import History, State, Summaries, send_system_metrics
 from rankzero_wandb.session import WandbSession, known_runs, metric_name, our_runs
-from rankzero_wandb.system_metrics import send_system_metrics
 
 if TYPE_CHECKING:
     from rankzero_wandb.logger import WandbLogger

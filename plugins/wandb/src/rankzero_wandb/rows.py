@@ -12,6 +12,7 @@ resumed. Here only finite values count, and the summaries continue.
 from __future__ import annotations
 
 import math
+import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -21,9 +22,24 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import NotAFileError
+from rankzero.events.run_info import SYSTEM, MetricsRow
 from rankzero.files.writing import read_own, write_file
 from rankzero.loggers.summaries import find_definition
 from rankzero.values import Number, as_float
+
+_BYTES, _MEGABYTES = 1e9, 1e9 / (1 << 20)
+_SYSTEM_NAMES = {
+    r"memory_percent": ("memory_percent", 1.0),
+    r"network_sent_gb": ("network.sent", _BYTES),
+    r"network_received_gb": ("network.recv", _BYTES),
+    r"process/memory_gb": ("proc.memory.rssMB", _MEGABYTES),
+    r"gpu(\d+)/utilization_percent": (r"gpu.\1.gpu", 1.0),
+    r"gpu(\d+)/memory_percent": (r"gpu.\1.memoryAllocated", 1.0),
+    r"gpu(\d+)/memory_gb": (r"gpu.\1.memoryAllocatedBytes", _BYTES),
+    r"gpu(\d+)/power_watts": (r"gpu.\1.powerWatts", 1.0),
+    r"gpu(\d+)/temperature_celsius": (r"gpu.\1.temp", 1.0),
+}
+"""Name → name in W&B, and the factor that converts the value to W&B's unit."""
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -267,3 +283,25 @@ class History:
         self.state.next_number = max(self.state.next_number, self.next_number)
         self.state.has_gaps = False
         self.state.rewound_from = None
+
+
+# System metrics
+
+
+def send_system_metrics(run: Any, row: MetricsRow) -> None:
+    """Send a row of system metrics as W&B's own, which it shows on a separate tab, with the time of the row."""
+    interface = run._interface
+    stats = interface._make_stats(dict(_in_wandb(name, value) for name, value in row.values.items()))
+    stats.timestamp.FromMicroseconds(round(row.context.time * 1e6))
+    interface._publish(interface._make_record(stats=stats))
+
+
+def _in_wandb(name: str, value: float) -> tuple[str, float]:
+    name = name.removeprefix(SYSTEM)
+    if match := re.fullmatch(r"(node\d+)/(.+)", name):
+        known, value = _in_wandb(match[2], value)
+        return f"{known}/l:{match[1]}", value  # as W&B's client does for nodes that have labels
+    for pattern, (known, units) in _SYSTEM_NAMES.items():
+        if match := re.fullmatch(pattern, name):
+            return match.expand(known), value * units
+    return name.replace("/", "."), value
