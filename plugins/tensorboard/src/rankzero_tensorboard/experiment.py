@@ -22,16 +22,18 @@ except ModuleNotFoundError as error:
 
 
 class Experiment(SummaryWriter):  # type: ignore[misc]  # Any to mypy
-    """A `SummaryWriter` that writes to the same file as the logger's own methods.
+    """A `SummaryWriter` that writes with an `EventSession`.
 
     Args:
         log_dir: the run's directory.
-        session: writes the records, also after the logger has closed it.
+        session: writes the records, also after it was closed.
+        owns_session: whether `close` closes the session.
         **options: arguments of `SummaryWriter`, for separate files of ``add_scalars`` and ``add_hparams``.
     """
 
-    def __init__(self, log_dir: str, session: EventSession, **options: Any) -> None:
+    def __init__(self, log_dir: str, session: EventSession, *, owns_session: bool, **options: Any) -> None:
         self._session = session
+        self._owns_session = owns_session
         self.file_writer: _FileWriter | None = None
         super().__init__(log_dir, **options)
 
@@ -40,6 +42,11 @@ class Experiment(SummaryWriter):  # type: ignore[misc]  # Any to mypy
             self.file_writer = _FileWriter(self.log_dir, self._session)
             self.all_writers = {self.log_dir: self.file_writer}
         return self.file_writer
+
+    def close(self) -> None:
+        super().close()
+        if self._owns_session:
+            self._session.close()
 
 
 def trace(experiment: Experiment, model: Any, inputs: Any) -> None:

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rankzero.errors import TrackerUnavailableError
-from rankzero.events.run_info import RunInfo, TrackedPoint
+from rankzero.events.run_info import RunInfo, TrackedMetrics
 from rankzero.events.structs import Rewind
 from rankzero.files.directories import check_writable, is_url, next_version
 from rankzero.loggers.adapter import TrackerLogger
@@ -56,7 +56,6 @@ class TensorBoardLogger(TrackerLogger):
         root_dir: the same as ``save_dir``; its name in Lightning's Fabric.
     """
 
-    LOGGER_JOIN_CHAR = "-"
     NAME_HPARAMS_FILE = hparams.NAME
 
     sub_dir: str | None = None
@@ -110,11 +109,10 @@ class TensorBoardLogger(TrackerLogger):
 
     def _reset(self) -> None:
         self._events: EventSession | None = None  # after a close it continues its file
-        self._joined: EventSession | None = None  # of `experiment`, beside a courier's
         self._experiment: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_events": None, "_joined": None, "_experiment": None}
+        return {**super().__getstate__(), "_events": None, "_experiment": None}
 
     # Identity
 
@@ -171,7 +169,7 @@ class TensorBoardLogger(TrackerLogger):
     def _courier_session(self, run: RunInfo) -> EventSession:
         return self._make_session(run, f"{_safe_part(run.id)}.values", buffers=True)
 
-    def read_points(self, run: RunInfo, names: Sequence[str]) -> dict[str, list[TrackedPoint]]:
+    def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
         found: dict[str, list[tuple[int, Number]]] = {name: [] for name in names}
         for event in self._courier_session(run).read_numbers():
             if isinstance(event, Rewind):
@@ -181,7 +179,7 @@ class TensorBoardLogger(TrackerLogger):
             for name, number in event.numbers().items():
                 if name in found:
                     found[name].append((event.step or 0, number))
-        return {name: [*points] for name, points in found.items()}
+        return found
 
     def _make_session(self, run: RunInfo | None, name: str, *, buffers: bool = False) -> EventSession:
         from rankzero_tensorboard.session import EventSession
@@ -212,15 +210,15 @@ class TensorBoardLogger(TrackerLogger):
         if self._experiment is None:
             from rankzero_tensorboard.experiment import Experiment
 
-            session = self.session if self.run_info is None else self._join(self.run_info)
-            self._experiment = Experiment(self.log_dir, session, filename_suffix=self._suffix)
+            run = self.run_info
+            session = self.session if run is None else self._session_beside_courier(run)
+            owns = run is not None
+            self._experiment = Experiment(self.log_dir, session, owns_session=owns, filename_suffix=self._suffix)
         return self._experiment
 
-    def _join(self, run: RunInfo) -> EventSession:
-        if self._joined is None:
-            # Sorted before the courier's file: without its data server TensorBoard follows only the last file.
-            self._joined = self._make_session(run, f"{_safe_part(run.id)}.experiment.{_unique_part()}")
-        return self._joined
+    def _session_beside_courier(self, run: RunInfo) -> EventSession:
+        # Sorted before the courier's file: without its data server TensorBoard follows only the last file.
+        return self._make_session(run, f"{_safe_part(run.id)}.experiment.{_unique_part()}")
 
     # Delivery
 
@@ -230,23 +228,22 @@ class TensorBoardLogger(TrackerLogger):
 
     def flush(self) -> None:
         super().flush()
-        if self._joined is not None:
-            with self.acknowledging():
-                self._joined.flush()
+        self._flush_experiment()
 
     def finalize(self, status: str = "success") -> None:
         super().finalize(status)
+        self._flush_experiment()
+
+    def _flush_experiment(self) -> None:
         if self._experiment is not None:
-            self._experiment.flush()
+            with self.acknowledging():
+                self._experiment.flush()
 
     def close(self) -> None:
-        experiment, joined = self._experiment, self._joined
-        self._experiment = self._joined = None
+        experiment, self._experiment = self._experiment, None
         if experiment is not None:
-            experiment.close()
-        if joined is not None:
             with self.acknowledging():
-                joined.close()
+                experiment.close()
         super().close()
 
     # Verbs

@@ -15,14 +15,12 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT, DT_STRING
 from tensorboard.plugins.audio import metadata as audio_metadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.mesh import metadata as mesh_metadata
 from tensorboard.plugins.mesh.plugin_data_pb2 import MeshPluginData
 from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.util.tensor_util import make_tensor_proto
 
 from rankzero.loggers.adapter import Unsupported
 from rankzero.media.encoders import Histogram, encode_image, import_pillow
@@ -93,10 +91,8 @@ def _add_sounds(summary: Summary, media: Media) -> None:
         display_name=None, description=None, encoding=audio_metadata.Encoding.Value("WAV")
     )
     for tag, file in zip(_tags(media.key, files), files, strict=True):
-        sound_and_label = TensorProto(
-            dtype=DT_STRING, tensor_shape=_shape([1, 2]), string_val=[Path(file).read_bytes(), b""]
-        )
-        summary.value.add(tag=tag, metadata=details, tensor=sound_and_label)
+        sound_and_label = np.array([[Path(file).read_bytes(), b""]], object)
+        summary.value.add(tag=tag, metadata=details, tensor=make_tensor_proto(sound_and_label))
     _add_captions(summary, media.key, [file.caption for file in files])
 
 
@@ -115,15 +111,15 @@ def _add_clouds(summary: Summary, media: Media, warner: OnceWarner) -> None:
 
 def _add_cloud(summary: Summary, tag: str, points: Any) -> None:
     """Add points (N, 3) as vertices of a mesh; further columns are their colours."""
-    parts = {MeshPluginData.VERTEX: np.ascontiguousarray(points[:, :3], "<f4")}
+    parts = {MeshPluginData.VERTEX: points[:, :3]}
     if (colours := _colours_of(points)) is not None:
-        parts[MeshPluginData.COLOR] = np.ascontiguousarray(colours, "<f4")
+        parts[MeshPluginData.COLOR] = colours
     components = mesh_metadata.get_components_bitmask([*parts])
     for part, values in parts.items():
-        shape = [1, *values.shape]
-        tensor = TensorProto(dtype=DT_FLOAT, tensor_shape=_shape(shape), tensor_content=values.tobytes())
-        details = mesh_metadata.create_summary_metadata(tag, None, part, components, shape, json_config="{}")
-        summary.value.add(tag=mesh_metadata.get_instance_name(tag, part), metadata=details, tensor=tensor)
+        batch = values[None].astype(np.float32)
+        details = mesh_metadata.create_summary_metadata(tag, None, part, components, batch.shape, json_config="{}")
+        name = mesh_metadata.get_instance_name(tag, part)
+        summary.value.add(tag=name, metadata=details, tensor=make_tensor_proto(batch))
 
 
 def _colours_of(points: Any) -> Any:
@@ -145,7 +141,7 @@ def _add_captions(summary: Summary, key: str, captions: Sequence[str | None]) ->
     # As separate texts: TensorBoard has one description per tag, and shows that of the first step for all steps.
     if any(captions):
         texts = [caption or "" for caption in captions]
-        _add_text(summary, f"{key}/caption", [len(texts)] if len(texts) > 1 else [], texts)
+        _add_text(summary, f"{key}/caption", texts if len(texts) > 1 else texts[0])
 
 
 # Tables and histograms
@@ -154,17 +150,16 @@ def _add_captions(summary: Summary, key: str, captions: Sequence[str | None]) ->
 def _add_table(summary: Summary, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Add cells as texts, which TensorBoard renders as Markdown in a table."""
     if list(columns) == _SOLE_COLUMN and len(rows) == 1:
-        _add_text(summary, key, [], [_text(rows[0][0])])
+        _add_text(summary, key, _text(rows[0][0]))
         return
-    cells = [[f"**{name}**" for name in columns], *rows]
-    _add_text(summary, key, [len(cells), len(columns)], [_text(cell) for row in cells for cell in row])
+    _add_text(summary, key, [[f"**{name}**" for name in columns], *([_text(cell) for cell in row] for row in rows)])
 
 
-def _add_text(summary: Summary, tag: str, shape: Sequence[int], texts: Sequence[str]) -> None:
+def _add_text(summary: Summary, tag: str, texts: Any) -> None:
+    """Add a text, a list of texts, or a list of rows."""
     details = text_metadata.create_summary_metadata(display_name=None, description=None)
-    data = [as_utf8(text).encode() for text in texts]
-    tensor = TensorProto(dtype=DT_STRING, tensor_shape=_shape(shape), string_val=data)
-    summary.value.add(tag=tag, metadata=details, tensor=tensor)
+    encodable = np.frompyfunc(as_utf8, 1, 1)(np.array(texts, object))
+    summary.value.add(tag=tag, metadata=details, tensor=make_tensor_proto(encodable))
 
 
 def _text(cell: Any) -> str:
@@ -179,15 +174,9 @@ def _text(cell: Any) -> str:
 def _add_histogram(summary: Summary, key: str, values: Histogram, warner: OnceWarner) -> None:
     if values.non_finite:
         warner.warn("histogram", f"{values.non_finite} values of {key!r} are NaN or infinite, and not shown")
-    bins = list(zip(values.edges, values.edges[1:], values.counts, strict=False))
-    numbers = [float(number) for each in bins for number in each]
-    tensor = TensorProto(dtype=DT_DOUBLE, tensor_shape=_shape([len(bins), 3]), double_val=numbers)
+    bins = np.array([values.edges[:-1], values.edges[1:], values.counts], np.float64).T
     details = histogram_metadata.create_summary_metadata(display_name=None, description=None)
-    summary.value.add(tag=key, metadata=details, tensor=tensor)
-
-
-def _shape(sizes: Sequence[int]) -> TensorShapeProto:
-    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
+    summary.value.add(tag=key, metadata=details, tensor=make_tensor_proto(bins))
 
 
 # Models
