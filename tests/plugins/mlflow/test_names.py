@@ -9,7 +9,7 @@ from mlflow.utils.uri import validate_path_is_safe
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 from plugins.mlflow.tracked import Held
 
-from rankzero_mlflow.names import LONGEST, NAME_TAG, image_name, metric_name, path_name
+from rankzero_mlflow.client import LONGEST, NAME_TAG, image_name, metric_name, path_name
 
 each_mapping = pytest.mark.parametrize(
     ("change", "opening", "closing"), [(metric_name, ":", ":"), (path_name, "~", "~"), (image_name, "_x", "_")]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rankzero.errors import DeliveryError
+from rankzero.secrets import mask_urls
 
 _LONGEST = 400  # characters of a message: some responses are a whole page
 
@@ -64,9 +65,9 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Return the details of an exception: its text in one line, and the status and code in the usual attributes."""
+    """Return the details of an exception: its text in one line without passwords in URLs, its status and its code."""
     response = getattr(error, "response", None)
-    text = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+    text = " ".join(mask_urls(str(error)).split())[:_LONGEST] or type(error).__name__
     statuses = (
         getattr(error, "status_code", None),
         getattr(error, "status", None),

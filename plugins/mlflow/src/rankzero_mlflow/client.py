@@ -1,4 +1,4 @@
-"""Call MLflow: a client that checks responses and translates errors, and the client of ``logger.experiment``.
+"""What MLflow's API accepts and answers: names, errors, a client that checks responses, that of ``logger.experiment``.
 
 MLflow's client treats an empty response as success, and any response to an upload. So a proxy, login page or
 maintenance page that responds with 200 would lose data.
@@ -7,6 +7,7 @@ maintenance page that responds with 200 would lose data.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import json
 import os
@@ -14,18 +15,81 @@ import posixpath
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rankzero.errors import AccessError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
+from rankzero.loggers import sdk_errors
 from rankzero.loggers.sdk_errors import Failure, Rule, translated
-from rankzero.secrets import mask_urls
 
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _API = re.compile(r"/api/\d\.\d/mlflow/")
 _WITHOUT_FIELDS = re.compile(r"/mlflow/runs/log-batch$|/mlflow-artifacts/artifacts/")  # of a write
 _RUN_ID = re.compile("[0-9a-f]{32}")
+
+
+# Names that MLflow accepts: different names stay different
+#
+# A character that is not allowed becomes its code point in hexadecimal between two marks: ``loss [x]`` becomes
+# ``loss :5B:x:5D:`` as the name of a metric. A valid name is unchanged; one that is too long ends with a part of its
+# SHA-256.
+
+LONGEST = 250
+"""Characters in the name of a metric, param or tag."""
+
+LONGEST_TAG = 5000
+"""Characters in the value of a tag that every MLflow server accepts."""
+
+RUN_TAG = "rankzero.run_id"
+"""The tag with the id of the rankzero run, by which its MLflow run is found."""
+
+NAME_TAG = "rankzero.name."
+"""The tag ``rankzero.name.<name in MLflow>`` contains the original of a changed name."""
+
+_LONGEST_PART = 150  # bytes in a part of a path: file systems allow 255, and MLflow extends the key of an image
+_DIGEST = 16
+
+
+def metric_name(name: str) -> str:
+    """Return the name of a metric, param or tag: letters, digits, ``_ - . : /`` and space, at most 250 of them."""
+    safe = _escape(name, r"[^\w\-. /:]", ":", ":")
+    longest = LONGEST if safe == name else LONGEST - len(NAME_TAG)
+    if len(safe) <= longest:
+        return safe
+    return f"{safe[: LONGEST - len(NAME_TAG) - _DIGEST - 1]}:{_digest(name)}"
+
+
+def path_name(name: str) -> str:
+    """Return a name for a part of an artifact's path; ``/`` in it makes folders."""
+    return "/".join(_short(part, "~") for part in _escape(name, r"[^\w\-. /=~]|^ | $", "~", "~").split("/"))
+
+
+def image_name(name: str) -> str:
+    """Return the key of an image; MLflow's image grid accepts only ASCII."""
+    return _short(_escape(name, r"[^a-zA-Z0-9_\-. /]", "_x", "_"), "_x")
+
+
+def _escape(name: str, refused: str, opening: str, closing: str) -> str:
+    is_plain_path = posixpath.normpath(name) == name and not name.startswith(("/", "..")) and name != "."
+    if not is_plain_path:  # "..", "/loss", "a//b"
+        refused += "|[/.]"
+    elif not re.search(f"{refused}|{opening}([0-9A-F]+|empty){closing}", name):  # nor does it look escaped
+        return name
+    opens = f"{opening[0]}(?={opening[1:]})"
+    escaped = re.sub(f"{refused}|{opens}", lambda found: f"{opening}{ord(found[0]):X}{closing}", name)
+    return escaped or f"{opening}empty{closing}"
+
+
+def _short(part: str, mark: str) -> str:
+    encoded = part.encode()
+    if len(encoded) <= _LONGEST_PART:
+        return part
+    return encoded[: _LONGEST_PART - _DIGEST - len(mark)].decode(errors="ignore") + mark + _digest(part)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
 
 
 # What an error means
@@ -59,17 +123,11 @@ ERRORS = (
 
 
 def read_failure(error: BaseException) -> Failure:
-    """Return the text, HTTP status and code of an error of MLflow's client, without passwords."""
-    response = getattr(error, "response", None)
-    status = getattr(error, "status_code", getattr(response, "status_code", None))
-    return Failure(mask_urls(str(error)), status, getattr(error, "error_code", None) or _code_in(response))
-
-
-def _code_in(response: Any) -> str | None:
-    try:
-        return str(response.json()["error_code"])
-    except (AttributeError, LookupError, TypeError, ValueError):  # no answer, or a page
-        return None
+    """Return the details of an error of MLflow's client, or of a request for a file."""
+    failure = sdk_errors.read_failure(error)
+    with suppress(AttributeError, LookupError, TypeError, ValueError):  # no answer, or a page
+        return failure._replace(code=failure.code or error.response.json()["error_code"])  # type: ignore[attr-defined]
+    return failure
 
 
 # The checked client

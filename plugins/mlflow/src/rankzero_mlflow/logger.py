@@ -11,8 +11,7 @@ from rankzero.events.run_info import RunInfo, TrackedMetrics
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
-from rankzero_mlflow.client import ERRORS, CheckedClient, NotThereError, read_failure
-from rankzero_mlflow.names import LONGEST_TAG, metric_name
+from rankzero_mlflow.client import ERRORS, LONGEST_TAG, CheckedClient, NotThereError, metric_name, read_failure
 from rankzero_mlflow.opening import Finder, tags_of
 from rankzero_mlflow.options import MlflowOptions, database_uri, has_database
 from rankzero_mlflow.session import STATUSES, MlflowSession

@@ -20,9 +20,9 @@ import re
 import shutil
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,13 +31,13 @@ import msgspec
 
 from rankzero.events.run_info import LogContext
 from rankzero.events.structs import Artifact, Checkpoint
+from rankzero.files.directories import files_in
 from rankzero.loggers.adapter import Session, TrackerLogger, Unsupported, plain_rows
 from rankzero.media.encoders import encode_image
 from rankzero.media.record import Media
 from rankzero.media.store import MediaFile
 from rankzero.values import to_jsonable
-from rankzero_mlflow.client import AlreadyThereError, CheckedClient
-from rankzero_mlflow.names import LONGEST_TAG, image_name, metric_name, path_name
+from rankzero_mlflow.client import LONGEST_TAG, AlreadyThereError, CheckedClient, image_name, metric_name, path_name
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ CELLS = "tables/media/"
 """The folder of the pictures in tables."""
 
 MAX_TAGS = 100  # in a request
+_MAX_PENDING = 1000  # unfinished asynchronous requests
 _FOLDERS = {"audio": "audio", "video": "videos", "figure": "figures", "pointcloud": "pointclouds"}
 _TABLES_TAG = "mlflow.loggedArtifacts"  # the JSON files that MLflow shows as tables
 _LONGEST_TABLES_TAG = 4000  # characters
@@ -70,6 +71,8 @@ class FileSession(Session):
         self.experiment_id: str = run.info.experiment_id
         self._artifact_uri: str = run.info.artifact_uri
         self._options: Any = logger.options
+        self._is_synchronous = logger.run_info is not None or self._options["synchronous"]
+        self._operations: deque[Any] = deque()
         self.warner = logger.warner
         self._has_images = False
         self._tables: list[dict[str, str]] | None = None
@@ -96,8 +99,16 @@ class FileSession(Session):
         self.client.log_text(self.id, value, path)
 
     def send(self, **batch: Sequence[Any]) -> None:
-        """Send metrics, params or tags."""
-        raise NotImplementedError
+        """Send metrics, params or tags in one request."""
+        sent = self.client.log_batch(self.id, synchronous=self._is_synchronous, **batch)
+        if sent is not None:
+            self._operations.append(sent)
+            if len(self._operations) > _MAX_PENDING:
+                self._operations.popleft().wait()
+
+    def flush(self) -> None:
+        while self._operations:
+            self._operations.popleft().wait()
 
     # Media
 
@@ -162,12 +173,9 @@ class FileSession(Session):
 
     def _write_table(self, media: Media, name: str) -> None:
         """Write a table in the form that ``mlflow.load_table`` reads, and a single text as a text file."""
-        if media.kind == "text":
-            columns, rows = media.table()
-            if len(columns) == len(rows) == 1:
-                self.client.log_text(self.id, str(rows[0][0]), f"{name}.txt")
-                return
-            media = replace(media, items=(columns, rows, None))
+        if (text := media.only_text()) is not None:
+            self.client.log_text(self.id, text, f"{name}.txt")
+            return
         columns, rows = plain_rows(media, self._write_cell)
         entry = {"path": f"{name}.json", "type": "table"}
         self._write_json(entry["path"], {"columns": columns, "data": rows})
@@ -241,15 +249,14 @@ class FileSession(Session):
 
     def _upload(self, source: str | os.PathLike[str], path: str) -> None:
         """Upload a file, or the files in a directory, to a path."""
-        original = Path(source)
-        if original.is_dir():
-            for file in sorted(each for each in original.rglob("*") if each.is_file()):
-                self._upload(file, f"{path}/{path_name(file.relative_to(original).as_posix())}")
+        if os.path.isdir(source):
+            for relative, file in files_in(source).items():
+                self._upload(file, f"{path}/{path_name(relative)}")
             return
-        os.stat(original)  # an error should name this file, not the link
+        os.stat(source)  # an error should name this file, not the link
         with tempfile.TemporaryDirectory() as folder:  # MLflow uses the name of the local file
             named = Path(folder, Path(path).name)
-            named.symlink_to(original.absolute())
+            named.symlink_to(os.path.abspath(source))
             self.client.log_artifact(self.id, str(named), os.path.dirname(path) or None)
 
 

@@ -11,8 +11,7 @@ import msgspec
 from rankzero.errors import AccessError, NotAFileError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.files.writing import read_own, write_file
-from rankzero_mlflow.client import AlreadyThereError, CheckedClient, NotThereError
-from rankzero_mlflow.names import LONGEST_TAG, RUN_TAG, metric_name
+from rankzero_mlflow.client import LONGEST_TAG, RUN_TAG, AlreadyThereError, CheckedClient, NotThereError, metric_name
 from rankzero_mlflow.options import MlflowOptions, artifacts_beside, without_password
 from rankzero_mlflow.rewinding import REWOUND_TO, find_successor
 

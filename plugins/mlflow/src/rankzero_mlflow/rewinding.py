@@ -17,9 +17,8 @@ from typing import Any
 from rankzero.errors import AccessError
 from rankzero.events.structs import MediaEvent
 from rankzero.messages import OnceWarner
-from rankzero_mlflow.client import CheckedClient, NotThereError
+from rankzero_mlflow.client import RUN_TAG, CheckedClient, NotThereError
 from rankzero_mlflow.media import CELLS
-from rankzero_mlflow.names import RUN_TAG
 
 REWOUND_FROM = "rankzero.rewound_from"
 """The tag with MLflow's id of the run that this one replaces."""

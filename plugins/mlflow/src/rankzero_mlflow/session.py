@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from time import time as now
@@ -22,9 +21,8 @@ from rankzero.rank import rank_zero_warn
 from rankzero.run.endings import end_at_exit, forget, is_open
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import Number, as_float, flatten
-from rankzero_mlflow.client import CheckedClient, client_of_run
+from rankzero_mlflow.client import NAME_TAG, CheckedClient, client_of_run, metric_name
 from rankzero_mlflow.media import MAX_TAGS, FileSession, batches
-from rankzero_mlflow.names import NAME_TAG, metric_name
 from rankzero_mlflow.opening import Finder, parent_of
 from rankzero_mlflow.options import how_to_view
 from rankzero_mlflow.rewinding import REWOUND_AT, REWOUND_FROM, Superseded, retire
@@ -36,13 +34,9 @@ CHANGED_TAG = "rankzero.param."
 """The tag ``rankzero.param.<name>`` contains the newest value of a changed param: MLflow keeps the first one."""
 
 _MAX_METRICS = 1000  # in a request
-_MAX_PENDING = 1000  # unfinished asynchronous requests
 _SHORT = 250  # characters of a param that every MLflow server accepts
 STATUSES = {"success": "FINISHED", "aborted": "KILLED", "failed": "FAILED"}
 _PARENT_TAG = "mlflow.parentRunId"
-
-Best = dict[str, tuple[float, int]]
-"""Name in MLflow → the last value of a metric, and its step."""
 
 
 class MlflowSession(FileSession):
@@ -60,7 +54,6 @@ class MlflowSession(FileSession):
         self.url = how_to_view(uri, self.experiment_id, self.id)
         self._uri = uri
         self._logger = logger
-        self._is_direct = logger.run_info is None
         self._run_info = logger.run_info
         self._rewound_from = run.data.tags.get(REWOUND_FROM)
         self._rewound_at = run.data.tags.get(REWOUND_AT)
@@ -70,9 +63,8 @@ class MlflowSession(FileSession):
         self._started = run.info.start_time / 1000
         self._params: dict[str, str] = dict(run.data.params)
         self._kinds: dict[str, tuple[str, ...]] = {}  # name or pattern of metrics → summaries
-        self._best = {metric.key: (metric.value, metric.step) for metric in run.data._metric_objs}
+        self._best = {metric.key: (metric.value, metric.step) for metric in run.data._metric_objs}  # of summaries
         self._names: dict[str, str] = {}
-        self._operations: deque[Any] = deque()
         for key, text in run.data.tags.items():
             if key.startswith(DEFINITION_TAG):
                 self._define(**msgspec.json.decode(text))
@@ -91,10 +83,6 @@ class MlflowSession(FileSession):
             self.client.update_run(self.id, status="RUNNING")
             self._has_ended = False
         self.end_with_this_process()
-
-    def flush(self) -> None:
-        while self._operations:
-            self._operations.popleft().wait()
 
     def finish(self, status: str, time: float) -> None:
         self._status = status
@@ -115,7 +103,7 @@ class MlflowSession(FileSession):
 
     def end_with_this_process(self) -> None:
         """End the run with this process in direct use; otherwise it would stay RUNNING forever."""
-        if self._is_direct:
+        if self._run_info is None:
             end_at_exit(self)
 
     def end_with_process(self, status: str | None, timeout: float, error: BaseException | None = None) -> None:
@@ -138,7 +126,7 @@ class MlflowSession(FileSession):
             self.send(metrics=batch)
         self._best = best  # only after success: otherwise the rows are sent again
 
-    def _points(self, row: MetricsRow, best: Best) -> Iterator[Any]:
+    def _points(self, row: MetricsRow, best: dict[str, tuple[float, int]]) -> Iterator[Any]:
         from mlflow.entities import Metric
 
         time, step = round(row.context.time * 1000), row.step_or_seconds(self._started) or 0
@@ -148,7 +136,9 @@ class MlflowSession(FileSession):
             for summary, last in self._improved_summaries(best, name, value, step):
                 yield Metric(self._name_in_mlflow(summary), value, time, last)
 
-    def _improved_summaries(self, best: Best, name: str, value: float, step: int) -> Iterator[tuple[str, int]]:
+    def _improved_summaries(
+        self, best: dict[str, tuple[float, int]], name: str, value: float, step: int
+    ) -> Iterator[tuple[str, int]]:
         """Yield each summary, ``loss.min``, that ``value`` improves, with its step, and add it to ``best``."""
         defined = find_definition(name, self._kinds)
         for kind in self._kinds[defined] if defined is not None and not math.isnan(value) else ():
@@ -267,12 +257,3 @@ class MlflowSession(FileSession):
         old = self.client.get_run(self._rewound_from)
         retire(self.client, old, self.id, self._superseded_before(line), self.warner)
         self._rewound_at = None
-
-    # Requests
-
-    def send(self, **batch: Sequence[Any]) -> None:
-        sent = self.client.log_batch(self.id, synchronous=not self._is_direct or self._options["synchronous"], **batch)
-        if sent is not None:
-            self._operations.append(sent)
-            if len(self._operations) > _MAX_PENDING:
-                self._operations.popleft().wait()

@@ -21,8 +21,8 @@ from rankzero.events.structs import Artifact, Event, Image, Table
 from rankzero.files.writing import inside, open_regular
 from rankzero.importers.base import Report
 from rankzero.media.store import MediaFile, MediaStore
+from rankzero_mlflow.client import RUN_TAG
 from rankzero_mlflow.importing.own_layout import HAS_CONTENT, own_event
-from rankzero_mlflow.names import RUN_TAG
 
 _IMAGE = re.compile(r"images/([^/]+)([+%])step\2(-?\d{1,18})\2timestamp\2(\d{1,14})\2[^/]*\.png")
 _PREVIEW = re.compile(r"images/[^/]+([+%])compressed\.webp")

@@ -17,9 +17,9 @@ from rankzero.importers.nested_params import NestedParams
 from rankzero.loggers.summaries import kinds_of
 from rankzero.media.store import MediaStore
 from rankzero.rundir.layout import JOURNAL
+from rankzero_mlflow.client import NAME_TAG, RUN_TAG
 from rankzero_mlflow.importing.artifacts import Artifacts, Folder, KnownFile
 from rankzero_mlflow.importing.points import Point, checked, imported_points, rows
-from rankzero_mlflow.names import NAME_TAG, RUN_TAG
 from rankzero_mlflow.session import CHANGED_TAG, DEFINITION_TAG
 
 _STATUSES = {"FINISHED": "success", "FAILED": "failed"}
