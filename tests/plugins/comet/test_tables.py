@@ -86,7 +86,7 @@ def test_a_text_with_invalid_unicode(attached, stored):
 
 
 def test_several_texts_are_a_table(attached, table):
-    attached.log_text("text", ["in", "out"], [["a", "b"], ["c\n", "🦉"]], step=6)
+    attached.log_text("text", ["in", "out"], iter([["a", "b"], ["c\n", "🦉"]]), step=6)
     attached.log_text("texts of a frame", dataframe=FRAME[["text"]], step=6)
     assert table("text") == (["in", "out"], [["a", "b"], ["c\n", "🦉"]])
     assert table("texts of a frame")[0] == ["text"]
