@@ -149,6 +149,20 @@ def test_a_narrow_screen_has_what_matters_most(runs):
     on_screen(runs.directory, use, size=(80, 24))
 
 
+def test_lines_of_facts_end_between_measurements(runs):
+    gpus = [f"system/gpu0/{name}" for name in ("memory_gb", "memory_percent", "power_watts", "temperature_celsius")]
+    runs("amber-otter", *steps(3), Metrics(time.time(), None, dict.fromkeys(gpus, 55.5)))
+
+    async def use(screen):
+        await screen.shows("gpu0: memory 55.5 GB")
+        lines = [line.strip() for line in screen.text.splitlines()]
+        parts = {part for line in lines for part in line.split(" · ")}
+        assert {"memory 55.5 %", "temperature 55.5 °C"} <= parts
+        assert [line for line in lines if line.endswith("·")] == []
+
+    on_screen(runs.directory, use, size=(36, 40))
+
+
 def test_the_states_of_trackers(runs, monkeypatch):
     monkeypatch.chdir(runs.directory)
     with rankzero.start(["csv", DownLogger()], project="digits", name="real", finish_timeout=0, down_timeout=0) as run:

@@ -14,7 +14,7 @@ import typer
 from rankzero.cli import terminal
 from rankzero.cli.arguments import RUN_HELP, Json, chosen_run, runs_directory
 from rankzero.cli.ls import COMPLETE, STATUS_STYLES, describe, run_as_json
-from rankzero.events.run_info import SYSTEM
+from rankzero.events.run_info import NODE, SYSTEM
 from rankzero.messages import reason
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ _DROPPABLE = ("trend", "points", "at step", "min", "max")
 _LEAST_NAME = 24  # characters, before a column is left out
 _GAP = 2  # characters between columns
 _MAX_ROWS = 40
-_NODE = re.compile(r"node(\d+)")
 _UNITS: dict[str, Callable[[float], str]] = {
     "percent": lambda value: f"{terminal.number(value)} %",
     "gb": lambda value: terminal.size(value * 1e9),
@@ -91,7 +90,7 @@ def _parts(
         yield metrics_table(index, console.width)
     if system:
         yield ""
-        yield from system_lines(system)
+        yield from system_lines(system, console.width)
     files = files_line(data)
     if files:
         yield ""
@@ -240,8 +239,8 @@ def split_metrics(metrics: Mapping[str, MetricSummary]) -> tuple[dict[str, Metri
     return {name: each for name, each in metrics.items() if name not in system}, system
 
 
-def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
-    """Yield a line for each machine, process and GPU of the training, with the last measurement."""
+def system_lines(metrics: Mapping[str, MetricSummary], width: int) -> Iterator[str]:
+    """Yield the last measurement of each machine, process and GPU of the training, in lines of at most this width."""
     groups: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         group, _, what = name.removeprefix(SYSTEM).rpartition("/")
@@ -250,14 +249,18 @@ def system_lines(metrics: Mapping[str, MetricSummary]) -> Iterator[str]:
         value = _UNITS.get(unit, terminal.number)(metric.last)
         groups.setdefault(group or "machine", []).append(f"{words} {value}")
     for group, values in sorted(groups.items(), key=_node_number)[:_MAX_ROWS]:
-        line = f"{group.replace('/', ' ')}: {' · '.join(values)}"
-        yield f"[dim]{terminal.escape(terminal.cut(line, _MAX_TEXT))}[/]"
+        first, *others = values
+        lines = [f"{group.replace('/', ' ')}: {first}"]
+        for value in others:
+            longer = f"{lines[-1]} · {value}"
+            lines[-1:] = [longer] if len(longer) <= width else [lines[-1], f"  {value}"]
+        yield from (f"[dim]{terminal.escape(terminal.cut(line, _MAX_TEXT))}[/]" for line in lines)
     if len(groups) > _MAX_ROWS:
         yield f"[dim]… {len(groups) - _MAX_ROWS} more: --json[/]"
 
 
 def _node_number(group: tuple[str, list[str]]) -> int:
-    node = _NODE.match(group[0])
+    node = re.match(NODE, group[0])
     return int(node[1]) if node else 0
 
 

@@ -10,7 +10,7 @@ from rankzero.cli import terminal
 from rankzero.cli.ls import STATUS_STYLES, describe, in_one_line
 from rankzero.cli.show import METRIC_COLUMNS, metric_cells, split_metrics, system_lines
 from rankzero.cli.top_screen import Asked, Contents
-from rankzero.events.run_info import SYSTEM
+from rankzero.events.run_info import NODE, SYSTEM
 from rankzero.messages import reason
 from rankzero.reader.index.summary import MetricSummary, goal_of
 from rankzero.reader.watching import LATELY, WatchedRun, WatchedRuns
@@ -23,6 +23,7 @@ _BLOCKS = 8  # in their trends
 _NARROW = 100  # characters of a screen; on a narrower one a row has one metric and the names of trackers
 _SHORT_NAME = 14
 _MOST_TRACKERS = 48  # characters of their states
+_PADDING = 2  # characters beside the facts
 _METRIC_BLOCKS = 24  # in the table of metrics
 
 
@@ -44,7 +45,7 @@ def contents(watched: WatchedRuns, asked: Asked) -> Contents:
     return Contents(
         terminal.printable(title),
         _used({key: _run_cells(run, is_narrow=is_narrow) for key, run in shown.items()}),
-        "\n".join(_facts(selected)) if selected else _nothing(asked),
+        "\n".join(_facts(selected, asked.width - _PADDING)) if selected else _nothing(asked),
         dict(_metric_rows(selected, asked.metrics)) if selected else {},
     )
 
@@ -137,7 +138,7 @@ def _trends(run: WatchedRun, *, is_narrow: bool) -> Iterator[str]:
 def _machine(metrics: Mapping[str, MetricSummary]) -> tuple[str, str, str, str]:
     """Return how much of all GPUs and their memory is used on average, and CPU and memory of the training process."""
     gpu, gpu_memory = (
-        [each.last for name, each in metrics.items() if re.fullmatch(rf"{SYSTEM}(node\d+/)?gpu\d+/{what}", name)]
+        [each.last for name, each in metrics.items() if re.fullmatch(rf"{SYSTEM}({NODE}/)?gpu\d+/{what}", name)]
         for what in ("utilization_percent", "memory_percent")
     )
     cpu, memory = metrics.get(f"{SYSTEM}process/cpu_percent"), metrics.get(f"{SYSTEM}process/memory_gb")
@@ -149,16 +150,18 @@ def _machine(metrics: Mapping[str, MetricSummary]) -> tuple[str, str, str, str]:
     )
 
 
-def _facts(run: WatchedRun) -> Iterator[str]:
+def _facts(run: WatchedRun, width: int) -> Iterator[str]:
     """Yield lines about a run: where it is, its trackers, its machine, and what is wrong."""
-    yield f"[bold]{_short(_name(run))}[/] · {_short(_project(run))} · [dim]{_short(str(run.dir))}[/]"
+    name, project, path = _short(_name(run)), _short(_project(run)), _short(str(run.dir))
+    is_short = len(f"{name} · {project} · {path}") <= width
+    yield f"[bold]{name}[/] · {project}" + (" · " if is_short else "\n") + f"[dim]{path}[/]"
     for key, each in run.deliveries.items():
         why = f": [red]{_short(reason(each.position.problem))}[/]" if each.position.problem else ""
         yield in_one_line({key: each}, _MAX_TEXT) + why
     if run.summary:
         if run.summary.error:
             yield f"[red]{_short(run.summary.error)}[/]"
-        yield from system_lines(split_metrics(run.summary.metrics)[1])
+        yield from system_lines(split_metrics(run.summary.metrics)[1], width)
         if run.summary.damaged:
             yield f"[red]{terminal.skipped(run.summary.damaged)}[/]"
     if run.problem:

@@ -46,6 +46,8 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
 SYSTEM = "system/"
 """The beginning of the names of system metrics: see `rankzero.capture.system_metrics`."""
+NODE = r"node(\d+)"
+"""The pattern of what comes next, before a ``/``, if they are of another node than rank zero's: its number."""
 
 
 def are_system_metrics(step: int | None, names: Iterable[str]) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from rankzero.errors import NotAFileError
-from rankzero.events.run_info import SYSTEM, MetricsRow
+from rankzero.events.run_info import NODE, SYSTEM, MetricsRow
 from rankzero.files.writing import read_own, write_file
 from rankzero.loggers.summaries import find_definition
 from rankzero.values import Number, as_float
@@ -298,8 +298,8 @@ def send_system_metrics(run: Any, row: MetricsRow) -> None:
 
 def _in_wandb(name: str, value: float) -> tuple[str, float]:
     name = name.removeprefix(SYSTEM)
-    if match := re.fullmatch(r"(node\d+)/(.+)", name):
-        known, value = _in_wandb(match[2], value)
+    if match := re.fullmatch(rf"({NODE})/(.+)", name):
+        known, value = _in_wandb(match[3], value)
         return f"{known}/l:{match[1]}", value  # as W&B's client does for nodes that have labels
     for pattern, (known, units) in _SYSTEM_NAMES.items():
         if match := re.fullmatch(pattern, name):
