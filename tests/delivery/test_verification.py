@@ -84,6 +84,14 @@ def test_a_delivery_is_verified(metrics_file, capsys):
     assert "csv: verified 31 values of 4 metrics: no difference\n" in out
 
 
+def test_the_address_of_the_tracker_is_printed_without_a_password(metrics_file, capsys, monkeypatch):
+    monkeypatch.setattr("rankzero.CSVLogger.address", "https://me:s3cret@tables.example")
+    out = verify(capsys)[1]
+    assert "csv: verified 31 values of 4 metrics at https://" in out
+    assert "tables.example: no difference\n" in out
+    assert "s3cret" not in out
+
+
 def test_differences_are_described(metrics_file, capsys):
     header, *rows = metrics_file.read_text().splitlines(keepends=True)
     rows[3] = rows[3].replace(str(1 / 6), "0.25")
@@ -102,7 +110,7 @@ def test_results_are_printed_as_json(metrics_file, capsys):
     (found,) = json.loads(out)
     assert (status, found["logger"], found["behind"], found["problem"]) == (0, "csv", 0, None)
     assert found["verified"] == {
-        "problem": None, "metrics": 4, "values": 31, "not_comparable": [], "differences": {},
+        "problem": None, "address": None, "metrics": 4, "values": 31, "not_comparable": [], "differences": {},
     }  # fmt: skip
     metrics_file.write_text(metrics_file.read_text().replace(str(1 / 6), "0.25"))
     status, out, _ = verify(capsys, "--json")

@@ -7,7 +7,7 @@ from rankzero_comet import server as comet
 
 
 def test_differences_are_found_and_nothing_is_changed(server, here, verifying):
-    verifying.deliver("comet", "prefix=try")
+    assert f" at {server.url}: no difference" in verifying.deliver("comet", "prefix=try")
     stored = server.experiment(RUN_ID)
     (first, third, seventh) = [each for each in stored.metrics if each.name == "try_loss" and each.step in (0, 3, 7)]
     stored.metrics.remove(seventh)

@@ -6,7 +6,8 @@ from contextlib import closing
 
 
 def test_differences_are_found_and_nothing_is_changed(store, verifying):
-    verifying.deliver("mlflow", f"save_dir={store}", "prefix=try")
+    out = verifying.deliver("mlflow", f"save_dir={store}", "prefix=try")
+    assert f" at sqlite:///{store}/mlflow.db: no difference" in out
     with closing(sqlite3.connect(store / "mlflow.db")) as database, database:
         database.execute("DELETE FROM metrics WHERE key = 'try-loss' AND step = 7")
         database.execute("UPDATE metrics SET value = 0.25 WHERE key = 'try-loss' AND step = 3")

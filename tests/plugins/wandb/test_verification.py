@@ -8,7 +8,7 @@ from servers.wandb_mock.run import HISTORY
 
 def test_differences_are_found_and_nothing_is_changed(server, environment, use_environment, verifying):
     use_environment("WANDB_", environment)
-    verifying.deliver("wandb", "prefix=try")
+    assert f" at {server.url}: no difference" in verifying.deliver("wandb", "prefix=try")
     stored = server.run(RUN_ID)
     lines = stored.streams[HISTORY]
     rows = [json.loads(line) for line in lines.values()]

@@ -106,6 +106,7 @@ class _Verified:
     """The comparison of a run with its tracker."""
 
     logger: str
+    address: str | None = None
     comparisons: Sequence[Comparison] = ()
     problem: str | None = None
     """Why they cannot be compared."""
@@ -139,6 +140,7 @@ class _Verified:
         if self.others:
             terminal.say(f"{self.logger}: the tracker has {', '.join(self.others)} in a form that cannot be compared")
         verified = f"{terminal.counted(self.values, 'value')} of {terminal.counted(len(self.comparable), 'metric')}"
+        verified += f" at {self.address}" if self.address else ""
         if self.is_equal:
             terminal.say(f"{self.logger}: verified {verified}: no difference")
             return
@@ -150,6 +152,7 @@ class _Verified:
         """Return the result for ``--json``."""
         return {
             "problem": self.problem,
+            "address": self.address,
             "metrics": len(self.comparable),
             "values": self.values,
             "not_comparable": self.others,
@@ -162,7 +165,7 @@ def _compare(run_dir: Path, logger: PreparedLogger) -> _Verified:
     from rankzero.delivery.verification import verify_delivery
 
     try:
-        return _Verified(logger.key, verify_delivery(run_dir, logger))
+        return _Verified(logger.key, *verify_delivery(run_dir, logger))
     except Exception as error:  # whatever is wrong with one tracker, the others are verified
         return _Verified(logger.key, problem=terminal.error_text(error))
 

@@ -23,6 +23,7 @@ from rankzero.journal.tail import complete_lines
 from rankzero.loggers.base import Logger
 from rankzero.reader.run_data import RunData, read_run
 from rankzero.rundir.layout import JOURNAL
+from rankzero.secrets import mask_urls
 from rankzero.values import as_float
 
 _NAN = "NaN"  # which equals itself
@@ -80,7 +81,15 @@ class Comparison:
         return f"{self.name}: {', '.join(parts)}"
 
 
-def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]:
+class Verification(NamedTuple):
+    """The comparison of a run with its tracker."""
+
+    address: str | None
+    """The address of the tracker that was read, without passwords; None if there is none."""
+    comparisons: list[Comparison]
+
+
+def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> Verification:
     """Compare each metric of a run with what its tracker returns.
 
     Values are equal if they are the same float64, or, where the tracker has only float32, the same float32. A value
@@ -106,7 +115,7 @@ def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]
         raise ConfigError("this logger cannot read metrics back") from error
     finally:
         logger.close()
-    comparisons = []
+    comparisons: list[Comparison] = []
     for name, points in logged.items():
         tracked = found.get(name, ())
         comparisons.append(
@@ -114,7 +123,7 @@ def verify_delivery(run_dir: Path, prepared: PreparedLogger) -> list[Comparison]
             if tracked is None
             else compare(name, points, tracked, may_keep.get(name, ()))
         )
-    return comparisons
+    return Verification(mask_urls(logger.address) if logger.address else None, comparisons)
 
 
 def _keeps_superseded(logger: Logger, run_dir: Path) -> bool:

@@ -265,6 +265,11 @@ class Logger(Verbs):
         """
         raise NotImplementedError
 
+    @property
+    def address(self) -> str | None:
+        """The address of the tracker's server or database, for messages; None if there is none."""
+        return None
+
     def how_to_view(self) -> str | None:
         """Return how to view the run: a URL or a shell command in one line; None if the run cannot be viewed.
 

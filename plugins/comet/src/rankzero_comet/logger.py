@@ -16,7 +16,7 @@ from rankzero_comet.courier import CourierSession
 from rankzero_comet.direct import DirectSession, start
 from rankzero_comet.errors import ERRORS, read_failure
 from rankzero_comet.options import DEPRECATED, CometOptions, renamed
-from rankzero_comet.server import read_points
+from rankzero_comet.server import key_and_address, read_points
 from rankzero_comet.session import ANNOTATIONS, CometSession, metric_name
 
 _EPOCH = "epoch"
@@ -176,6 +176,10 @@ class CometLogger(TrackerLogger):
             values = {name: value for name, value in values.items() if name != _EPOCH}
             context = msgspec.structs.replace(context, epoch=int(epoch))
         return super().named(MetricsRow(values, row.step, context))
+
+    @property
+    def address(self) -> str:
+        return key_and_address(self.options)[1]
 
     def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
         logged_names = {metric_name(name): name for name in names}

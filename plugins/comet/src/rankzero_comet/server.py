@@ -106,7 +106,7 @@ class Server:
         """Where Comet shows the experiment."""
 
     def _connect(self, options: CometOptions) -> None:
-        self._api_key, address = _key_and_address(options)
+        self._api_key, address = key_and_address(options)
         from comet_ml.config import get_config
         from comet_ml.connection.connection_factory import get_rest_api_client, get_rest_server_connection
 
@@ -358,7 +358,7 @@ def read_points(options: CometOptions, key: str, names: Iterable[str]) -> dict[s
     Raises:
         TrackerUnavailableError: Comet cannot be read, or lists only a sample of a metric.
     """
-    api_key, address = _key_and_address(options)
+    api_key, address = key_and_address(options)
     from comet_ml.connection.connection_factory import get_rest_api_client
     from comet_ml.exceptions import CometRestApiException
 
@@ -384,7 +384,7 @@ def read_points(options: CometOptions, key: str, names: Iterable[str]) -> dict[s
     return found
 
 
-def _key_and_address(options: CometOptions) -> tuple[str, str]:
+def key_and_address(options: CometOptions) -> tuple[str, str]:
     """Return the API key and the address of the server."""
     load_sdk()
     from comet_ml.config import get_api_key, get_backend_address, get_config

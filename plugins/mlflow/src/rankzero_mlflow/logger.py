@@ -117,6 +117,10 @@ class MLFlowLogger(TrackerLogger):
         session.set_tags({name: text for name, text in tags.items() if len(text) > LONGEST_TAG})
         return session
 
+    @property
+    def address(self) -> str:
+        return self.tracking_uri
+
     def read_points(self, run: RunInfo, names: Sequence[str]) -> TrackedMetrics:
         if not has_database(self.tracking_uri):
             return {}

@@ -16,7 +16,7 @@ from rankzero.values import as_list, to_jsonable, to_number
 from rankzero_wandb.confirmation import ReadBack
 from rankzero_wandb.courier import CourierSession, DisabledSession, state_file
 from rankzero_wandb.opening import ERRORS, read_failure
-from rankzero_wandb.options import INIT_ARGUMENTS, WandbOptions, check_login
+from rankzero_wandb.options import INIT_ARGUMENTS, WandbOptions, address_of, check_login
 from rankzero_wandb.rows import State
 from rankzero_wandb.session import DirectSession, metric_name
 
@@ -154,6 +154,10 @@ class WandbLogger(TrackerLogger):
     def save_dir(self) -> str:
         """The directory in which W&B's client creates ``wandb``."""
         return self.options.directory_of(self.run_info)
+
+    @property
+    def address(self) -> str:
+        return address_of(self.options)
 
     def how_to_view(self) -> str | None:
         return self._url

@@ -207,9 +207,14 @@ _LOGIN = Login(
 )
 
 
+def address_of(options: WandbOptions) -> str:
+    """Return the URL of the server."""
+    return str(options.value_of("base_url") or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0]))
+
+
 def check_login(options: WandbOptions) -> None:
     """Raise `ConfigError` if there is no API key, W&B refuses it, or the entity does not exist."""
-    url = options.value_of("base_url") or next(filter(_key_from_netrc, _HOSTED), _HOSTED[0])
+    url = address_of(options)
     key = options.settings.get("api_key") or os.environ.get("WANDB_API_KEY") or _key_from_netrc(url)
     if key is None:
         import wandb
