@@ -19,7 +19,7 @@ from rankzero.events.structs import Finish, Metrics, Start, encode, encode_lines
 from rankzero.reader.index.run_index import index_run
 from rankzero.reader.page.html import write_page
 from rankzero.reader.page.packing import as_json
-from rankzero.reader.page.payload import page_run
+from rankzero.reader.page.payload import indexed_run
 from rankzero.reader.view.live import LiveRuns
 
 RUNS, POINTS = 100, 10_000
@@ -44,11 +44,7 @@ def write_runs(directory):
 
 def write(directory, path):
     began = time.perf_counter()
-    runs = []
-    for run_dir in sorted(directory.iterdir()):
-        index = index_run(run_dir)
-        runs.append(page_run(index.data(), index.curves, index.summary.metrics))
-    write_page(runs, path, 0)
+    write_page([indexed_run(index_run(run_dir)) for run_dir in sorted(directory.iterdir())], path, 0)
     return time.perf_counter() - began
 
 

@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+from recorded import write
+
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import (
     Artifact,
@@ -20,12 +22,11 @@ from rankzero.events.structs import (
     Table,
     Text,
     Video,
-    encode,
 )
 from rankzero.media.encoders import Histogram as Counts
 from rankzero.media.store import MediaStore
 from rankzero.reader.index.run_index import index_run
-from rankzero.reader.page.payload import page_run
+from rankzero.reader.page.payload import indexed_run
 
 BEGAN = 1_790_000_000.0
 PIXEL = bytes.fromhex(
@@ -39,18 +40,14 @@ BACKWARDS = "\u202egnp.exe\u202c אבג"
 def write_run(directory, *events, name="amber-otter-1", number=0, tags=(), params=None, loggers=None):
     """Write a run and return its directory."""
     run_dir = Path(directory) / f"{number:032x}"
-    run_dir.mkdir(parents=True, exist_ok=True)
     info = RunInfo(f"{number:032x}", name, "project", str(run_dir), tags, started=BEGAN + 60 * number)
-    begun = [Start(info.started, info, loggers or {}), Params(info.started, params or {})]
-    with open(run_dir / "journal.jsonl", "ab") as file:
-        file.writelines(encode(event) for event in (*begun, *events))
+    write(run_dir, Start(info.started, info, loggers or {}), Params(info.started, params or {}), *events)
     return run_dir
 
 
 def read_for_page(run_dir):
     """Read a run as `rankzero page` does."""
-    index = index_run(run_dir)
-    return page_run(index.data(), index.curves, index.summary.metrics)
+    return indexed_run(index_run(run_dir))
 
 
 def rows(count, names=("train/loss", "val/loss"), began=BEGAN, offset=0.0):

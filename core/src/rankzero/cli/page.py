@@ -45,7 +45,7 @@ def page(
     from rankzero.errors import RankzeroError, RunNotFoundError
     from rankzero.reader.index.run_index import index_run
     from rankzero.reader.page.html import write_page
-    from rankzero.reader.page.payload import default_path, page_run
+    from rankzero.reader.page.payload import default_path, indexed_run
 
     limit = parse_size(max_media)
     directory = output if output is not None and output.is_dir() else (output or Path()).parent
@@ -56,8 +56,7 @@ def page(
     found, unreadable = [], []
     for run_dir in chosen_runs(runs):
         try:
-            index = index_run(run_dir)
-            found.append(page_run(index.data(), index.curves, index.summary.metrics))
+            found.append(indexed_run(index_run(run_dir)))
         except (RankzeroError, OSError) as error:
             unreadable.append(f"{run_dir}: {terminal.error_text(error)}")
     for message in unreadable:

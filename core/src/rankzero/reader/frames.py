@@ -26,12 +26,10 @@ def to_pandas(metrics: Mapping[str, Series]) -> Any:
         np.concatenate([getattr(series, column) for series in metrics.values()] or [np.empty(0)])
         for column in COLUMNS[1:]
     )
+    if not is_integer(step):
+        step = pd.array(_steps(step), dtype="Int64")
     names = pd.Categorical.from_codes(codes, list(metrics))
-    return pd.DataFrame({"metric": names, "step": _int_steps(pd, step), "time": time, "value": value}, copy=False)
-
-
-def _int_steps(pd: Any, step: Any) -> Any:
-    return step if step.dtype.kind == "i" else pd.array(_steps(step), dtype="Int64")
+    return pd.DataFrame({"metric": names, "step": step, "time": time, "value": value}, copy=False)
 
 
 def to_pandas_wide(metrics: Mapping[str, Series]) -> Any:

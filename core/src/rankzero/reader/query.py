@@ -141,7 +141,6 @@ def _metric_schema(pa: Any) -> Any:
 
 
 def _metrics(pa: Any, runs: Sequence[RunSummary]) -> Iterator[Any]:
-    """Yield all points."""
     for run in runs:
         for table in point_tables(RunReader(run.dir).rows()):
             for position, value in enumerate((run.info.project, run.info.id)):

@@ -10,7 +10,7 @@ import heapq
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
 from typing import Any
@@ -197,12 +197,8 @@ def _merged(orders: list[array[int]], columns: list[array[Any]]) -> Any:
         result.flags.writeable = False
         return result
     typecode = "q" if all(column.typecode == "q" for column in columns) else "d"
-    rows = heapq.merge(*map(_pairs, orders, columns))
+    rows = heapq.merge(*map(zip, orders, columns))
     return array(typecode, (number for _, number in rows))
-
-
-def _pairs(order: Iterable[int], column: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    return zip(order, column, strict=True)
 
 
 def is_integer(numbers: Any) -> bool:

@@ -85,6 +85,13 @@ class Curve:
                 column.numbers[start:end] = array(numbers.typecode, [numbers[each] for each in kept])
 
 
+def summarize_points(points: Series) -> MetricSummary:
+    """Return a metric in numbers; it has at least one point."""
+    summary = MetricSummary()
+    Curve(summary).extend(points)
+    return summary
+
+
 class SavedCurve(msgspec.Struct, array_like=True):
     """The columns of a curve as bytes."""
 

@@ -25,6 +25,8 @@ from rankzero.rundir.layout import JOURNAL
 from rankzero.values import to_jsonable
 
 _SUMMARISED = (Start, Finish, Params, Tags, DefineMetric)
+_KEPT = ("status", "finished", "error", "updated", "paused", "tags", "definitions", "lines", "damaged")
+"""The fields of a run that its summary has, too."""
 _TIMES_DEARER = 4  # reading a byte of the journal against writing one of the index
 _MOST_UNREAD = 1 << 23  # bytes that a quick summary reads into the index
 _GLIMPSE = 1 << 20  # bytes at the beginning and the end that it reads of a larger journal
@@ -246,23 +248,14 @@ def _largest(step: float | None, rows: Iterable[Metrics]) -> float | None:
 
 
 def _summary(journal: JournalState, run: RunData, step: float | None, metrics: dict[str, MetricSummary]) -> RunSummary:
-    """Return the summary of what was read of a run."""
     return RunSummary(
         journal=journal,
         info=run.info,
-        status=run.status,
-        finished=run.finished,
-        error=run.error,
-        updated=run.updated,
-        paused=run.paused,
         step=step if step is None or as_step(step) is not None else float(step),
         params_json=msgspec.json.encode(to_jsonable(run.params)).decode(),
-        tags=run.tags,
         loggers=list(run.loggers),
-        definitions=run.definitions,
         metrics=metrics,
-        lines=run.lines,
-        damaged=run.damaged,
+        **{name: getattr(run, name) for name in _KEPT},
     )
 
 
@@ -271,17 +264,9 @@ def _as_run(summary: RunSummary, run_dir: Path) -> RunData:
     return RunData(
         dir=run_dir,
         info=msgspec.structs.replace(summary.info, dir=str(run_dir)),
-        status=summary.status,
-        finished=summary.finished,
-        error=summary.error,
-        updated=summary.updated,
-        paused=summary.paused,
         params=summary.params,
-        tags=summary.tags,
-        definitions=summary.definitions,
         loggers={key: {} for key in summary.loggers},
-        lines=summary.lines,
-        damaged=summary.damaged,
+        **{name: getattr(summary, name) for name in _KEPT},
     )
 
 

@@ -9,24 +9,13 @@ import zlib
 from array import array
 from collections.abc import Iterator
 from operator import sub
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
+
+from rankzero.reader.series import Series
 
 _SMALLEST_FLOAT32, _LARGEST_FLOAT32 = 1.2e-38, 3.4e38
 _FLOAT32_STEPS = 1e-3  # of the largest value; a narrower curve would be drawn as a staircase
 _LEVEL = 6
-
-
-class Points(Protocol):
-    """The points of a metric: arrays of equal length, as a `rankzero.reader.series.Series` has them."""
-
-    @property
-    def step(self) -> Any: ...
-    @property
-    def time(self) -> Any: ...
-    @property
-    def epoch(self) -> Any: ...
-    @property
-    def value(self) -> Any: ...
 
 
 class Curve(NamedTuple):
@@ -40,7 +29,7 @@ class Curve(NamedTuple):
     value: list[float]
 
 
-def thin(points: Points, most: int) -> Curve:
+def thin(points: Series, most: int) -> Curve:
     """Return at most about ``most`` points of a curve: of each part the first, smallest, largest, last and a NaN.
 
     What is drawn looks the same: see Jugl et al., "M4: A Visualization-Oriented Time Series Data Aggregation", VLDB

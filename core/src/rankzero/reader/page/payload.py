@@ -14,11 +14,13 @@ import msgspec
 from rankzero.events.structs import Rewind
 from rankzero.journal.opening import stat_journal
 from rankzero.journal.rewinds import rewind_limits, superseded
+from rankzero.reader.index.curves import summarize_points
+from rankzero.reader.index.run_index import RunIndex
 from rankzero.reader.index.summary import MetricSummary, goal_of
 from rankzero.reader.page.contents import Files, details, media_keys, read_media
-from rankzero.reader.page.packing import Curve, Points, as_block, as_json, pack, thin
+from rankzero.reader.page.packing import Curve, as_block, as_json, pack, thin
 from rankzero.reader.run_data import JournalReader, RunData
-from rankzero.reader.series import SeriesCollector
+from rankzero.reader.series import Series, SeriesCollector
 from rankzero.rundir.finding import delivered
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import flatten, to_jsonable
@@ -33,36 +35,30 @@ class PageRun:
     """A run on a page."""
 
     contents: RunData
-    curves: Mapping[str, Points]
-    summaries: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Metric → `summarize`, if the curves are not all of its points."""
-    superseded: Mapping[str, Points] = field(default_factory=dict)
+    curves: Mapping[str, Series]
+    summaries: Mapping[str, MetricSummary]
+    superseded: Mapping[str, Series] = field(default_factory=dict)
     """The points that rewinds have superseded."""
 
 
-def summarize(points: Points) -> list[Any]:
-    """Return count, last value, its step, minimum, its step, maximum and its step; the finite ones, if there are."""
-    values, steps = points.value.tolist(), points.step.tolist()
-    finite = [index for index, value in enumerate(values) if abs(value) < float("inf")]
-    places = [len(values) - 1]
-    if finite:
-        places += [min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)]
-    return [len(values), *(each for place in places for each in (values[place], steps[place]))]
-
-
 def summary_row(each: MetricSummary) -> list[Any]:
-    """Return the same as `summarize`."""
+    """Return count, last value, its step, minimum, its step, maximum and its step."""
     return [each.count, each.last, each.last_step, each.min, each.min_step, each.max, each.max_step]
 
 
-def page_run(data: RunData, curves: Mapping[str, Points], summaries: Mapping[str, MetricSummary]) -> PageRun:
+def complete_run(data: RunData) -> PageRun:
+    """Return a run that was read with its metrics."""
+    return PageRun(data, data.metrics, {name: summarize_points(points) for name, points in data.metrics.items()})
+
+
+def indexed_run(index: RunIndex) -> PageRun:
     """Return a run whose metrics are known by an index only."""
-    rows = {name: summary_row(each) for name, each in summaries.items()}
-    return PageRun(data, curves, rows, _superseded(data.dir / JOURNAL) if data.rewinds else {})
+    data = index.data()
+    superseded = _superseded(data.dir / JOURNAL) if data.rewinds else {}
+    return PageRun(data, index.curves, index.summary.metrics, superseded)
 
 
-def _superseded(journal: Path) -> Mapping[str, Points]:
-    """Return the points of a journal that rewinds have superseded."""
+def _superseded(journal: Path) -> Mapping[str, Series]:
     size = stat_journal(journal).st_size
     limits = rewind_limits(journal, size)
     collector = SeriesCollector()
@@ -144,9 +140,7 @@ def run_entry(run: PageRun) -> dict[str, Any]:
         "started": info.started,
         "took": contents.took,
         "params": {name: _param(value) for name, value in flatten(contents.params)},
-        "summary": {
-            name: run.summaries[name] if name in run.summaries else summarize(run.curves[name]) for name in run.curves
-        },
+        "summary": {name: summary_row(each) for name, each in run.summaries.items()},
         "marks": list(_marks(contents)),
         "media": media_keys(contents),
         "deliveries": list(_deliveries(contents)),

@@ -18,7 +18,7 @@ from rankzero.reader.index.run_index import RunIndex
 from rankzero.reader.index.summary import goal_of
 from rankzero.reader.page.contents import Files, details
 from rankzero.reader.page.packing import as_json
-from rankzero.reader.page.payload import Page, PageRun, page_run, run_entry, summary_row
+from rankzero.reader.page.payload import Page, PageRun, indexed_run, run_entry, summary_row
 from rankzero.rundir.finding import find_runs
 from rankzero.rundir.layout import JOURNAL, MEDIA
 from rankzero.values import to_jsonable
@@ -65,7 +65,7 @@ class LiveRun:
     def page_run(self) -> PageRun:
         """Return the run as it was at the last update."""
         if self._page_run is None:
-            self._page_run = page_run(self._index.data(), self._index.curves, self._index.summary.metrics)
+            self._page_run = indexed_run(self._index)
         return self._page_run
 
     def entry(self) -> dict[str, Any]:
