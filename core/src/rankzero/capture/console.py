@@ -47,7 +47,7 @@ class Capture:
         self._lock = threading.RLock()  # a signal handler may print while the lock is held
         self._recording_thread = 0
         self._waiting: deque[tuple[str, str]] = deque()
-        self._lines = {"stdout": _Lines(), "stderr": _Lines()}
+        self._lines = {"stdout": Lines(), "stderr": Lines()}
 
     def receive(self, name: str, text: str) -> None:
         """Capture text that was written to the stream ``name``."""
@@ -99,8 +99,8 @@ class Capture:
                 self._lock.release()
 
 
-class _Lines:
-    """Splits written text into lines."""
+class Lines:
+    """Joins written pieces to lines; of what carriage returns overwrote, as in a progress bar, only the last state."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []  # of the incomplete line

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
 
+from rankzero.capture.console import Lines
 from rankzero.events.structs import Console
 
 
-@dataclass
-class _PartialLine:
-    time: float = 0.0
-    """The time of the last piece."""
-    pieces: list[str] = field(default_factory=list)
-
-
 class ConsoleLines:
-    """Joins the pieces of each stream to lines, and drops text that a carriage return overwrote.
-
-    Progress bars print such text, often without ever ending the line. Each piece takes the same time.
-    """
+    """Joins the pieces of each stream to lines, with the times of their last pieces."""
 
     def __init__(self) -> None:
-        self._partial: dict[str, _PartialLine] = {}
+        self._lines: defaultdict[str, Lines] = defaultdict(Lines)
+        self._times: dict[str, float] = {}
 
     def add(self, name: str, piece: str, time: float) -> Console | None:
         """Add a piece of a stream, whose name ends in ``stdout`` or ``stderr``; return the lines that it completes."""
-        line = self._partial.setdefault(name, _PartialLine())
-        line.time = time
-        if "\n" not in piece and "\r" not in piece:
-            line.pieces.append(piece)
-            return None
-        lines, newline, rest = "".join((*line.pieces, piece)).rpartition("\n")
-        body = rest.removesuffix("\r")  # a carriage return at the end may belong to a newline
-        line.pieces = [body.rpartition("\r")[2] + rest[len(body) :]]
-        return _event(time, lines, name) if newline else None
+        self._times[name] = time
+        lines = self._lines[name].add(piece)
+        return None if lines is None else _event(time, lines, name)
 
     def partial(self) -> list[Console]:
-        """Return the lines that are not complete."""
-        events = (_event(line.time, "".join(line.pieces), name) for name, line in self._partial.items())
-        return [event for event in events if event.text]
+        """Return the lines that are not complete, and forget them."""
+        rests = ((name, lines.rest()) for name, lines in self._lines.items())
+        return [_event(self._times[name], rest, name) for name, rest in rests if rest]
 
 
 def _event(time: float, text: str, name: str) -> Console:
-    lines = (line.removesuffix("\r").rpartition("\r")[2] for line in text.split("\n"))
-    return Console(time, "\n".join(lines), name.rpartition("/")[2])
+    return Console(time, text, name.rpartition("/")[2])

@@ -266,7 +266,6 @@ class _Import:
             write_bookmark(self._journal.parent, bookmark)
 
     def _write(self, events: Iterator[Event | MetricsLines]) -> None:
-        """Write a new journal."""
         imported = self._imported
         with open(os.devnull, "wb") if self._dry_run else replacing(self._journal) as file:
             first = next(events, None)

@@ -104,7 +104,6 @@ class CsvFile(RowFile):
         self._header, self._names = cells, list(names)
 
     def _records(self, report: Report) -> Iterator[list[str]]:
-        """Yield the cells of each record."""
         file = self.file
         lines = file.lines(report)
         before = file.offset

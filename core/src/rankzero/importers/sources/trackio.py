@@ -242,7 +242,6 @@ class _Values:
         )
 
     def _file(self, value: dict[str, Any]) -> MediaFile:
-        """Store a file."""
         path = inside(self._media, value["file_path"])
         with open_regular(path) as file:
             return self._files.put_open(file, path.name, value.get("caption"))
