@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rankzero.capture.system_metrics import SystemMetrics
 from rankzero.events.run_info import SYSTEM, are_system_metrics
@@ -24,13 +24,6 @@ log = logging.getLogger("rankzero.system_metrics")
 
 _EVERY = 10.0  # seconds
 _STOP_TIMEOUT = 0.1  # seconds; the store may not answer
-
-
-class Measuring(Protocol):
-    """What measures a part of the system while a run is open."""
-
-    def stop(self) -> None:
-        """Stop measuring; once this returns, nothing more is appended to the journal."""
 
 
 def measure_nodes(
@@ -58,16 +51,7 @@ def measure_nodes(
 
 
 class NodeSender:
-    """Measures another node than rank zero's, and writes the last measurement to the store of the process group.
-
-    Args:
-        start: the number of the run, the same on all ranks.
-        node: the number of this node.
-        every: the seconds between two measurements.
-
-    Raises:
-        OSError: the measuring process cannot be started.
-    """
+    """Measures another node than rank zero's, and writes the last measurement to the store of the process group."""
 
     def __init__(self, start: int, node: int, every: float) -> None:
         self._key = _key(start, node)
@@ -96,14 +80,7 @@ class NodeSender:
 
 
 class NodeCollector:
-    """Appends the measurements of the other nodes to the journal of rank zero.
-
-    Args:
-        start: the number of the run, the same on all ranks.
-        total: the number of nodes.
-        every: the seconds between two looks at the store.
-        append: appends a line to the journal.
-    """
+    """Appends the measurements of the other nodes to the journal of rank zero."""
 
     def __init__(self, start: int, total: int, every: float, append: Callable[[bytes], object]) -> None:
         self._keys = {node: _key(start, node) for node in range(1, total)}
@@ -155,6 +132,9 @@ class NodeCollector:
         with self._appending:
             if not self._is_stopped.is_set():
                 self._append(encode(Metrics(event.time, None, values)))
+
+
+Measuring = SystemMetrics | NodeSender | NodeCollector
 
 
 def _key(start: int, node: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,7 @@ from rankzero.cli.show import files_line, metrics_table
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from rankzero.reader.index.run_index import RunIndex
 
@@ -40,50 +42,36 @@ def demo(
     # The messages of start() and finish() are printed below.
     logging.getLogger("rankzero").setLevel(logging.WARNING)
     digits = load_digits()
-    with console.status("loading the training library") if console.is_terminal else _nothing():
+    with console.status("loading the training library") if console.is_terminal else nullcontext():
         model = make_classifier()
     run = start(logger, project="digits", tags=["demo"], dir=dir)
     console.print(f"Training on {len(digits.train_y):,} handwritten digits with {model.library}.")
     if model.library != "PyTorch":
         console.print("[dim]PyTorch is not installed. rankzero does not need it.[/]")
-    with run, _Progress(console, epochs * steps_per_epoch(digits)) as progress:
-        train(run, model, digits, epochs, progress)
+    bars = _progress_bars(console)
+    task = bars.add_task("training", total=epochs * steps_per_epoch(digits), state="")
+
+    def advance(loss: float, accuracy: float) -> None:
+        measured = "" if math.isnan(accuracy) else f"  accuracy {accuracy:.3f}"
+        bars.update(task, advance=1, state=f"loss {loss:.3f}{measured}")
+
+    with run, bars:
+        train(run, model, digits, epochs, advance)
     _show(index_run(run.dir), console, run.loggers)
 
 
-class _Progress:
-    """A progress bar with the loss and accuracy."""
+def _progress_bars(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    def __init__(self, console: Console, steps: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._bars = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bars.add_task("training", total=steps, state="")
-
-    def __enter__(self) -> _Progress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, loss: float, accuracy: float) -> None:
-        measured = "" if math.isnan(accuracy) else f"  accuracy {accuracy:.3f}"
-        self._bars.update(self._task, advance=1, state=f"loss {loss:.3f}{measured}")
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
+    return Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 def _show(index: RunIndex, console: Console, loggers: tuple[str, ...]) -> None:

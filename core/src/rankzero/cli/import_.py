@@ -138,17 +138,14 @@ def _load_importers() -> dict[str, str]:
 
 
 def _list(offered: dict[str, str]) -> None:
-    from rich.table import Table
-
     if not offered:
         typer.echo("no importer is installed")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("importer", no_wrap=True)
-    table.add_column("reads")
-    for name, summary in offered.items():
-        table.add_row(terminal.escape(name), terminal.escape(summary))
-    terminal.show(table, terminal.console())
+    columns = {
+        "importer": list(map(terminal.escape, offered)),
+        "reads": list(map(terminal.escape, offered.values())),
+    }
+    typer.echo("\n".join(terminal.table_lines(columns, terminal.console(), folded="reads")))
 
 
 class _Importing:
@@ -262,7 +259,6 @@ def _print_result(found: FoundRun, result: Imported | Exception, dry_run: bool) 
 
 
 def _as_json(found: FoundRun, result: Imported | Exception) -> dict[str, Any]:
-    """Return the result of an import for ``--json``."""
     if isinstance(result, Exception):
         return {"source": str(found.source), "outcome": None, "problem": terminal.error_text(result)}
     return {

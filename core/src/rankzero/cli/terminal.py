@@ -26,7 +26,6 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\
 _MAX_PLOT_WIDTH = 100
 _PLOT_COLORS = (37, 33, 208, 35, 161, 99)
 """Cyan, blue, orange, green, red and violet, which can be read on black and on white."""
-_UNLIMITED = 10_000
 
 
 def console(*, stderr: bool = False) -> Console:

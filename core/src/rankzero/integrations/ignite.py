@@ -149,27 +149,22 @@ class OptimizerParamsHandler(_Handler, BaseOptimizerParamsHandler):  # type: ign
         logger.log_metrics({f"{name}/group_{index}": group[self.param_name] for index, group in groups}, step=step)
 
 
-class _OfGradients:
-    """Handles the gradients of the weights that have one."""
-
-    kind = "grads"
-    weights: tuple[tuple[str, Any], ...]
-
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return ((name.replace(".", "/"), weight.grad) for name, weight in self.weights if weight.grad is not None)
-
-
-class _OfWeights:
-    """Handles the weights."""
+class _WeightsHandler(_Handler):
+    """Handles weights, or the gradients of those that have one."""
 
     kind = "weights"
     weights: tuple[tuple[str, Any], ...]
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return ((name.replace(".", "/"), weight.detach()) for name, weight in self.weights)
+        for name, weight in self.weights:
+            tensor = weight.grad if self.kind == "grads" else weight.detach()
+            if tensor is not None:
+                yield name.replace(".", "/"), tensor
 
 
-class _Scalars(_Handler, BaseWeightsScalarHandler):  # type: ignore[misc]
+class WeightsScalarHandler(_WeightsHandler, BaseWeightsScalarHandler):  # type: ignore[misc]
+    """Logs a number for each weight, by default its norm."""
+
     def log(self, engine: Engine, logger: RankzeroLogger, step: int) -> None:
         prefix = self.named(f"{self.kind}_{self.reduction.__name__}")
         values = {f"{prefix}/{name}": self.reduction(tensor) for name, tensor in self.tensors()}
@@ -177,26 +172,24 @@ class _Scalars(_Handler, BaseWeightsScalarHandler):  # type: ignore[misc]
             logger.log_metrics(values, step=step)
 
 
-class _Histograms(_Handler, BaseWeightsHandler):  # type: ignore[misc]
+class GradsScalarHandler(WeightsScalarHandler):
+    """Logs a number for the gradient of each weight, by default its norm."""
+
+    kind = "grads"
+
+
+class WeightsHistHandler(_WeightsHandler, BaseWeightsHandler):  # type: ignore[misc]
+    """Logs a histogram of each weight."""
+
     def log(self, engine: Engine, logger: RankzeroLogger, step: int) -> None:
         for name, tensor in self.tensors():
             logger.log_histogram(self.named(f"{self.kind}/{name}"), tensor, step=step)
 
 
-class WeightsScalarHandler(_OfWeights, _Scalars):
-    """Logs a number for each weight, by default its norm."""
-
-
-class GradsScalarHandler(_OfGradients, _Scalars):
-    """Logs a number for the gradient of each weight, by default its norm."""
-
-
-class WeightsHistHandler(_OfWeights, _Histograms):
-    """Logs a histogram of each weight."""
-
-
-class GradsHistHandler(_OfGradients, _Histograms):
+class GradsHistHandler(WeightsHistHandler):
     """Logs a histogram of the gradient of each weight."""
+
+    kind = "grads"
 
 
 class RankzeroSaver(DiskSaver):  # type: ignore[misc]

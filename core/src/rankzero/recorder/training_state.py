@@ -20,25 +20,17 @@ class TrainingState:
     def __init__(self) -> None:
         self.global_step = 0
         self.is_in_epoch = False
-        self._epoch = 0
+        self.epoch_under_way = 0
+        """The number of the epoch of the collected values."""
+        self.are_epochs_left = False
+        """Whether ``epochs()`` was left before the epoch ended."""
         self._evaluated: dict[str, int] = {}
         self._training = _NOT_BEGUN
-        self._are_epochs_left = False
 
     @property
     def epoch(self) -> int:
         """The number of the epoch; of the next one, if ``epochs()`` was left and the epoch is done."""
-        return self._epoch + int(self._are_epochs_left and not self._is_undone)
-
-    @property
-    def epoch_under_way(self) -> int:
-        """The number of the epoch of the collected values."""
-        return self._epoch
-
-    @property
-    def are_epochs_left(self) -> bool:
-        """Whether ``epochs()`` was left before the epoch ended."""
-        return self._are_epochs_left
+        return self.epoch_under_way + int(self.are_epochs_left and not self._is_undone)
 
     @property
     def last_step(self) -> int:
@@ -63,18 +55,18 @@ class TrainingState:
 
     def follow(self) -> None:
         """The program continues after a train loop that was left early."""
-        if self._training == _LEFT and not self._are_epochs_left:
+        if self._training == _LEFT and not self.are_epochs_left:
             self._training = _DONE
 
     def leave_epochs(self) -> None:
         """The iterator of ``epochs()`` was left."""
-        self._are_epochs_left = self.is_in_epoch
+        self.are_epochs_left = self.is_in_epoch
 
     def end_epoch(self) -> None:
         """Begin the next epoch, if this one is done."""
-        if self.is_in_epoch and not (self._are_epochs_left and self._is_undone):
-            self._epoch += 1
-        self.is_in_epoch = self._are_epochs_left = False
+        if self.is_in_epoch and not (self.are_epochs_left and self._is_undone):
+            self.epoch_under_way += 1
+        self.is_in_epoch = self.are_epochs_left = False
         self._training = _NOT_BEGUN
 
     def batches_evaluated(self, stage: str, loader_idx: int) -> int:
@@ -88,7 +80,7 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Return the state for `load_state_dict`."""
         self.follow()
-        epoch = self._epoch + int(self.is_in_epoch and self._training == _DONE)
+        epoch = self.epoch_under_way + int(self.is_in_epoch and self._training == _DONE)
         return {"epoch": epoch, "global_step": self.global_step, "evaluated": dict(self._evaluated)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -104,4 +96,4 @@ class TrainingState:
             raise RecorderError("load_state_dict() needs the result of state_dict()") from error
         self.is_in_epoch = False
         self.end_epoch()
-        self._epoch, self.global_step, self._evaluated = epoch, step, evaluated
+        self.epoch_under_way, self.global_step, self._evaluated = epoch, step, evaluated

@@ -8,8 +8,7 @@ from typing import Any
 
 from rankzero.compat.wandb.media import Table
 
-_MOST_ROWS = 10_000
-"""The columns of the table of a ROC curve, as in W&B."""
+_MOST_ROWS = 10_000  # of the table of a ROC curve, as in W&B
 
 
 def bar(table: Table, *_: Any, **__: Any) -> Table:
