@@ -23,10 +23,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_values import Gone, Hostile, Word, same
+from recorded import events_in
 
 import rankzero
 from rankzero.events.structs import Artifact, Metrics, Params, Text, decode, encode
-from rankzero.journal.tail import read_events
 from rankzero.loggers.dispatch import dispatch
 from rankzero.rundir.layout import JOURNAL
 from rankzero.values import split_metrics, to_jsonable, to_number
@@ -38,14 +38,10 @@ def run(tmp_path):
         yield run
 
 
-def events(run, kind):
-    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
-
-
 def logged(run, value):
     """Return what a reader finds of one metric."""
     run.log_metrics({"m": value}, 3)
-    (row,) = events(run, Metrics)
+    (row,) = events_in(run.dir, Metrics)
     assert row.step == 3
     return row.numbers()["m"]
 
@@ -186,23 +182,23 @@ def test_a_metric_that_is_not_a_number_is_kept_as_text_with_one_warning(run, val
     with pytest.warns(UserWarning, match=r"'m' is not a single number .*kept as text"):
         run.log_metrics({"m": value, "loss": 0.5}, 3)
     run.log_metrics({"m": value, "loss": 0.5}, 4)  # a second warning would be an error
-    first, second = events(run, Text)
+    first, second = events_in(run.dir, Text)
     assert (first.key, first.step, first.data, second.step) == ("m", 3, [[expected]], 4)
-    assert [row.numbers() for row in events(run, Metrics)] == [{"loss": 0.5}] * 2
+    assert [row.numbers() for row in events_in(run.dir, Metrics)] == [{"loss": 0.5}] * 2
 
 
 def test_meta_tensor_has_no_value(run):
     with pytest.warns(UserWarning, match="not a single number"):
         run.log_metrics({"m": torch.ones(1, device="meta"), "loss": 0.5}, 3)
-    assert "meta" in events(run, Text)[0].data[0][0]
-    assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
+    assert "meta" in events_in(run.dir, Text)[0].data[0][0]
+    assert events_in(run.dir, Metrics)[0].numbers() == {"loss": 0.5}
 
 
 def test_none_is_left_out_with_a_warning(run):
     with pytest.warns(UserWarning, match="'m' was None"):
         run.log_metrics({"m": None, "loss": 0.5}, 3)
-    assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
-    assert not events(run, Text)
+    assert events_in(run.dir, Metrics)[0].numbers() == {"loss": 0.5}
+    assert not events_in(run.dir, Text)
 
 
 LARGE = np.arange(2000, dtype=np.float32).reshape(2, 1000) % 2
@@ -222,7 +218,7 @@ LARGE = np.arange(2000, dtype=np.float32).reshape(2, 1000) % 2
 def test_large_array_goes_to_a_file(run, array):
     with pytest.warns(UserWarning, match=r"kept as an \.npy file"):
         run.log_metrics({"m": array}, 3)
-    (artifact,) = events(run, Artifact)
+    (artifact,) = events_in(run.dir, Artifact)
     np.testing.assert_array_equal(np.load(run.dir / artifact.path), LARGE, strict=True)
     assert (artifact.name, artifact.metadata) == ("m", {"step": 3})
 
@@ -243,8 +239,8 @@ def test_broken_object_costs_only_itself(run, make):
         for step in range(2):
             run.log_metrics({"m": value, "loss": torch.tensor(0.5), "text": "kept", "n": {Gone(): 1}}, step)
     assert len([each for each in caught if "'m'" in str(each.message)]) == 1
-    assert [list(row.numbers().values()) for row in events(run, Metrics)] == [[0.5, 1]] * 2
-    assert [text.data for text in events(run, Text) if text.key == "text"] == [[["kept"]]] * 2
+    assert [list(row.numbers().values()) for row in events_in(run.dir, Metrics)] == [[0.5, 1]] * 2
+    assert [text.data for text in events_in(run.dir, Text) if text.key == "text"] == [[["kept"]]] * 2
 
 
 def test_each_loss_is_reported(run):
@@ -256,30 +252,30 @@ def test_each_loss_is_reported(run):
 def test_duplicate_keys_are_reported(run):
     with pytest.warns(UserWarning, match="several values for the metric 'a/b'"):
         run.log_metrics({"a/b": 1, "a": {"b": 2}}, 1)
-    assert events(run, Metrics)[0].numbers() == {"a/b": 2}
+    assert events_in(run.dir, Metrics)[0].numbers() == {"a/b": 2}
 
 
 def test_class_is_kept_by_its_name(run):
     with pytest.warns(UserWarning, match="kept as text"):
         run.log_metrics({"m": torch.Tensor}, 3)
-    assert events(run, Text)[0].data == [["torch.Tensor"]]
+    assert events_in(run.dir, Text)[0].data == [["torch.Tensor"]]
 
 
 @pytest.mark.parametrize("context", [{"epoch": 1.0}, {"epoch": "1"}, {"stage": 1}, {"epoch": True}])
 def test_context_of_another_type_costs_no_metrics(run, context):
     run.log_metrics({"loss": 0.5}, 3, **context)
-    assert [row.numbers() for row in events(run, Metrics)] == [{"loss": 0.5}]
+    assert [row.numbers() for row in events_in(run.dir, Metrics)] == [{"loss": 0.5}]
 
 
 def test_a_value_that_can_be_added_to_a_float_is_not_a_number(run):
     with pytest.warns(UserWarning, match="not a single number"):
         run.log_metrics({"m": Addable(), "loss": 0.5}, 3)
-    assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
+    assert events_in(run.dir, Metrics)[0].numbers() == {"loss": 0.5}
 
 
 def test_nested_mappings_are_flattened(run):
     run.log_metrics({"train": {"loss": 0.5, "top": {1: 0.25}}, "empty": {}}, 3)
-    assert events(run, Metrics)[0].numbers() == {"train/loss": 0.5, "train/top/1": 0.25}
+    assert events_in(run.dir, Metrics)[0].numbers() == {"train/loss": 0.5, "train/top/1": 0.25}
 
 
 def test_a_mapping_that_contains_itself_ends(run):
@@ -287,33 +283,33 @@ def test_a_mapping_that_contains_itself_ends(run):
     metrics["again"] = {"deep": metrics}
     with pytest.warns(UserWarning, match="'again/deep' is not a single number"):
         run.log_metrics(metrics, 3)
-    assert events(run, Metrics)[0].numbers() == {"loss": 0.5}
+    assert events_in(run.dir, Metrics)[0].numbers() == {"loss": 0.5}
 
 
 @pytest.mark.parametrize("key", ["", "ü/ž 𝔘", "two\nlines", 'a"quote\\', "\x00", "\u2028", "x" * 10_000])
 @pytest.mark.parametrize("value", [0.5, math.nan, torch.tensor(0.5)], ids=["plain", "nan", "tensor"])
 def test_any_key(run, key, value):
     run.log_metrics({key: value}, 3)
-    assert list(events(run, Metrics)[0].values) == [key]
+    assert list(events_in(run.dir, Metrics)[0].values) == [key]
 
 
 def test_lone_surrogate_in_a_key_is_escaped(run):
     run.log_metrics({"\ud800": 0.5}, 3)
-    assert events(run, Metrics)[0].numbers() == {"\\ud800": 0.5}
+    assert events_in(run.dir, Metrics)[0].numbers() == {"\\ud800": 0.5}
 
 
 @pytest.mark.parametrize("other", [0.25, torch.tensor(0.25)], ids=["plain", "tensor"])
 def test_keys_that_are_not_strings(run, other):
     run.log_metrics({1: 0.5, Level.HIGH: 0.25, b"k": 1, 0.5: 1, Word("a"): 1, np.str_("b"): other}, 3)
     run.log_metrics({None: other}, 4)
-    assert [list(row.values) for row in events(run, Metrics)] == [["1", "3", "aw==", "0.5", "a", "b"], ["None"]]
+    assert [list(row.values) for row in events_in(run.dir, Metrics)] == [["1", "3", "aw==", "0.5", "a", "b"], ["None"]]
 
 
 @pytest.mark.parametrize("step", [5, 5.0, np.int64(5), torch.tensor(5), np.array([5])])
 def test_step_of_any_type(run, step):
     run.log_metrics({"loss": 0.5}, step)
     run.log_metrics({"loss": 0.5})
-    assert [row.step for row in events(run, Metrics)] == [5, 6]
+    assert [row.step for row in events_in(run.dir, Metrics)] == [5, 6]
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -322,8 +318,8 @@ def test_a_step_that_is_too_large_for_a_journal(run, sign):
     with pytest.warns(UserWarning, match="not a whole number, or too large"):
         run.log_metrics({"loss": 0.5}, step, epoch=10**5000)
     run.log_text("note", "kept", step=step)
-    assert [(row.step, row.epoch) for row in events(run, Metrics)] == [(0, None)]
-    assert events(run, Text)[0].step is None
+    assert [(row.step, row.epoch) for row in events_in(run.dir, Metrics)] == [(0, None)]
+    assert events_in(run.dir, Text)[0].step is None
 
 
 # Hyperparameters
@@ -410,7 +406,7 @@ HYPERPARAMS = {
 def test_hyperparams(run, params, expected):
     """None in ``expected`` stands for some text, where the value is not None."""
     run.log_hyperparams(params)
-    (event,) = events(run, Params)
+    (event,) = events_in(run.dir, Params)
     found = event.values
     for key, value in expected.items():
         if value is None and (not isinstance(params, dict) or params[key] is not None):
@@ -430,7 +426,7 @@ def test_hyperparams_that_contain_themselves(run):
     node.next = node
     params["node"] = node
     run.log_hyperparams(params)
-    (event,) = events(run, Params)
+    (event,) = events_in(run.dir, Params)
     assert event.values["a"] == 1
     assert isinstance(event.values["self"], str)
     assert isinstance(event.values["node"]["next"], str)
@@ -447,8 +443,8 @@ def test_containers_that_contain_each_other_end(run):
         warnings.simplefilter("ignore")
         run.log_metrics({"loss": 0.5, "knot": knot}, 3)
     run.log_hyperparams({"lr": 0.1, "knot": knot, "nested": nested})
-    assert events(run, Metrics)[0].numbers()["loss"] == 0.5
-    assert events(run, Params)[0].values["lr"] == 0.1
+    assert events_in(run.dir, Metrics)[0].numbers()["loss"] == 0.5
+    assert events_in(run.dir, Params)[0].values["lr"] == 0.1
     assert (run.dir / JOURNAL).stat().st_size < 20e6
 
 
@@ -457,7 +453,7 @@ def test_very_deep_hyperparams_are_cut_not_lost(run):
     for _ in range(100_000):
         deep = [deep]
     run.log_hyperparams({"a": 1, "deep": deep})
-    assert events(run, Params)[0].values["a"] == 1
+    assert events_in(run.dir, Params)[0].values["a"] == 1
 
 
 def test_repeated_values_are_not_a_cycle():
@@ -467,7 +463,7 @@ def test_repeated_values_are_not_a_cycle():
 
 def test_initial_metrics_of_hyperparams_may_be_nan(run):
     run.log_hyperparams({"lr": 0.1}, metrics={"loss": math.nan, "best": torch.tensor(math.inf)})
-    (event,) = events(run, Params)
+    (event,) = events_in(run.dir, Params)
     handed = []
     logger = types.SimpleNamespace(log_hyperparams=lambda values, metrics: handed.append(metrics))
     dispatch(event, logger, run.dir)

@@ -10,6 +10,7 @@ import time
 import warnings
 
 import pytest
+from recorded import events_in
 from servers.file_logger import FileLogger, calls
 from servers.training import Training
 from waiting import A_WHILE, SOON
@@ -18,9 +19,7 @@ import rankzero
 from rankzero.capture import console
 from rankzero.capture.console import Capture
 from rankzero.events.structs import Console, Finish, Metrics, Start
-from rankzero.journal.tail import read_events
 from rankzero.messages import uncaptured
-from rankzero.rundir.layout import JOURNAL
 from rankzero.testing import MemoryLogger
 
 
@@ -93,11 +92,7 @@ def heard(streams):
 
 def printed(run):
     """(stream, text) of each event."""
-    return [(event.stream, event.text) for event in events(run, Console)]
-
-
-def events(run, kind):
-    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
+    return [(event.stream, event.text) for event in events_in(run.dir, Console)]
 
 
 # What is heard
@@ -116,7 +111,7 @@ def test_prints_are_events_in_order_and_reach_the_stream_too(begin, streams):
         ("stdout", "five"),
         ("stdout", "six"),
     ]
-    assert [type(event) for event in events(run, object)] == [Start, *[Console] * 3, Metrics, *[Console] * 2]
+    assert [type(event) for event in events_in(run.dir, object)] == [Start, *[Console] * 3, Metrics, *[Console] * 2]
     assert streams()[0].getvalue() == "one 2\nfive\nsix\n"
     assert streams()[1].getvalue() == "three\n\nfour\n"
 
@@ -169,7 +164,7 @@ def test_lines(begin, writes, lines):
         sys.stdout.write(each)
     run.finish()
     assert [text for _, text in printed(run)] == lines
-    assert isinstance(events(run, object)[-1], Finish)
+    assert isinstance(events_in(run.dir, object)[-1], Finish)
 
 
 def test_a_progress_bar_becomes_its_last_state(begin):

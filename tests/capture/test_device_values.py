@@ -13,13 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recorded import events_in
 from waiting import A_WHILE, SOON, until
 
 import rankzero
 from rankzero.capture.device_values import DeviceCopy, DeviceRows
 from rankzero.events.structs import Finish, Metrics, Text
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 from rankzero.values import split_metrics
 
 
@@ -70,7 +69,7 @@ def run(tmp_path, monkeypatch):
 
 
 def rows(run):
-    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, Metrics)]
+    return events_in(run.dir, Metrics)
 
 
 def numbers(run):
@@ -126,7 +125,7 @@ def test_finish_waits_for_them(run):
     run.log_metrics({"loss": loss}, 1)
     threading.Timer(0.1, loss.ready.set).start()
     run.finish()
-    found = [event for _, event in read_events(run.dir / JOURNAL)]
+    found = events_in(run.dir)
     assert isinstance(found[-2], Metrics)
     assert str(found[-2].numbers()) == "{'loss': nan}"
     assert isinstance(found[-1], Finish)
@@ -267,7 +266,7 @@ def test_device_values_that_are_not_numbers(run, value):
     with pytest.warns(UserWarning, match="kept as text"):
         run.log_metrics({"m": value, "lr": 0.1}, 1)
     assert numbers(run) == [(1, {"lr": 0.1})]
-    (text,) = [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, Text)]
+    (text,) = events_in(run.dir, Text)
     assert text.data == [[["a", "b"]]]
 
 

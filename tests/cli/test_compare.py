@@ -4,28 +4,22 @@ import json
 import re
 
 import pytest
+import recorded
 
 from rankzero.capture.environment import Environment, Git, write_environment
 from rankzero.cli.app import main
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Start, Tags, encode
+from rankzero.events.structs import DefineMetric, Finish, Metrics, Params, Start, Tags
 
 
 @pytest.fixture
 def write(tmp_path):
     def write(id, params, losses, environment=None, packages="", diff="", name=None):
         run_dir = tmp_path / id
-        run_dir.mkdir()
         start = Start(1.0, RunInfo(id, name or f"run-{id}", "digits", str(run_dir), started=1.0))
         rows = [Metrics(2.0, step, {"val/loss": loss, "acc": step}) for step, loss in enumerate(losses)]
-        events = [
-            start,
-            Params(1.0, params),
-            DefineMetric(1.0, "val/*", goal="minimize"),
-            *rows,
-            Finish(9.0, "success"),
-        ]
-        (run_dir / "journal.jsonl").write_bytes(b"".join(map(encode, events)))
+        goal = DefineMetric(1.0, "val/*", goal="minimize")
+        recorded.write(run_dir, start, Params(1.0, params), goal, *rows, Finish(9.0, "success"))
         for file, content in (("packages.txt", packages), ("diff.patch", diff)):
             (run_dir / file).write_text(content)
         if environment is not None:
@@ -93,10 +87,9 @@ def test_curves_are_drawn_in_colors_if_the_terminal_has_them(two, capsys, monkey
     assert all(re.search(f"\x1b\\[{color}m[\u2801-\u28ff]", out) for color in (first, second))
 
 
-def test_groups_and_tags_are_shown_and_system_metrics_are_counted(write, capsys):
+def test_groups_and_tags_are_shown_and_system_metrics_are_counted(write, tmp_path, capsys):
     runs = [write("a", {}, [1]), write("b", {}, [2])]
-    with open(f"{runs[1]}/journal.jsonl", "ab") as file:
-        file.write(encode(Tags(10.0, ["wide", "old"])) + encode(Metrics(10.0, None, {"system/cpu": 3.0})))
+    recorded.write(tmp_path / "b", Tags(10.0, ["wide", "old"]), Metrics(10.0, None, {"system/cpu": 3.0}))
     assert main(["compare", *runs]) == 0
     out = capsys.readouterr().out
     assert "tags wide, old" in " ".join(out.split())

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from kept_files import snapshot
+from recorded import write
 from servers.file_logger import BatchFileLogger, FileLogger, calls, fail, heal, rows, set_watermark
 from waiting import A_WHILE, SOON, until
 
@@ -66,11 +67,6 @@ def start(status=None, **loggers):
 
 def metrics(*steps):
     return [Metrics(100.0 + step, step, {"loss": step / 10}) for step in steps]
-
-
-def write(run_dir, *events):
-    with open(run_dir / JOURNAL, "ab") as file:
-        file.writelines(encode(event) for event in events)
 
 
 def courier(run_dir, tracker, kind=FileLogger, key="file", **options):

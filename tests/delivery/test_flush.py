@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import pytest
 from kept_files import snapshot
+from recorded import write
 
 import rankzero
 from rankzero import Logger
 from rankzero.delivery.courier import Courier
 from rankzero.errors import FlushPostponedError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Checkpoint, Finish, Metrics, Start, encode
-from rankzero.rundir.layout import JOURNAL
+from rankzero.events.structs import Checkpoint, Finish, Metrics, Start
 from rankzero.rundir.positions import load_position
 from rankzero.rundir.writer_lock import WriterLock
 
@@ -54,11 +54,6 @@ class Plain(Slow):
 def run_dir(tmp_path):
     write(tmp_path, Start(1.0, RunInfo("id1", "calm-reef-1", "digits", "/elsewhere"), {"slow": {}}))
     return tmp_path
-
-
-def write(run_dir, *events):
-    with open(run_dir / JOURNAL, "ab") as file:
-        file.writelines(encode(event) for event in events)
 
 
 def metrics(*steps):

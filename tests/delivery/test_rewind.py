@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from kept_files import snapshot
+from recorded import write
 
 import rankzero
 from rankzero.delivery import courier
@@ -13,7 +14,6 @@ from rankzero.delivery.verification import compare
 from rankzero.errors import PossiblyRejectedError, RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
 from rankzero.events.structs import Checkpoint, Metrics, Params, Rewind, Start, Text, encode
-from rankzero.journal.append import Journal
 from rankzero.loggers.base import Logger
 from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position, reject_list
@@ -43,13 +43,11 @@ class DeletesTheRest(MemoryLogger):
 class RunOnDisk:
     def __init__(self, directory):
         self.dir = directory
-        self.journal = Journal(directory / JOURNAL)
         self.calls = []
         self.add(Start(1.0, RunInfo("a" * 32, "happy-run", "project", str(directory))))
 
     def add(self, *events):
-        for event in events:
-            self.journal.append(event if isinstance(event, bytes) else encode(event))
+        write(self.dir, *events)
 
     def log(self, *steps):
         self.add(*(Metrics(float(len(self.calls)), step, {"loss": 0.5}) for step in steps))

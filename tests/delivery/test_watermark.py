@@ -1,12 +1,11 @@
 """The courier continues at the tracker's watermark, and never loops."""
 
 import pytest
+from recorded import write
 
 from rankzero.delivery.courier import Courier
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Finish, Metrics, Start, encode
-from rankzero.journal.append import Journal
-from rankzero.rundir.layout import JOURNAL
+from rankzero.events.structs import Finish, Metrics, Start
 from rankzero.testing import MemoryLogger
 
 RUN = RunInfo("a" * 32, "happy-run", "project", "")
@@ -20,11 +19,8 @@ def calls():
 
 @pytest.fixture
 def deliver(tmp_path, calls):
-    journal = Journal(tmp_path / JOURNAL)
-
     def deliver(*events, watermark=lambda: None):
-        for event in events:
-            journal.append(event if isinstance(event, bytes) else encode(event))
+        write(tmp_path, *events)
 
         class Counting(MemoryLogger):
             def watermark(self):

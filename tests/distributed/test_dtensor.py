@@ -1,12 +1,11 @@
 """A tensor that is sharded over ranks: rank zero must not read its value, which is a collective."""
 
 import pytest
+from recorded import events_in
 
 import rankzero
 from rankzero.errors import RecorderError
 from rankzero.events.structs import Metrics, Params
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("torch")
 import torch
@@ -29,10 +28,6 @@ def tensor(mesh, placement):
     return DTensor.from_local(torch.tensor(0.5), mesh, [placement()])
 
 
-def events(run, kind):
-    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
-
-
 def test_rank_zero_starts_no_collective(mesh, tmp_path):
     with rankzero.start("csv", dir=tmp_path, delivery="off") as run, CommDebugMode() as collectives:
         run.log_metrics({"loss": 1.0})
@@ -43,8 +38,8 @@ def test_rank_zero_starts_no_collective(mesh, tmp_path):
         assert collectives.get_total_counts() == 0
         tensor(mesh, Partial).full_tensor()  # this would be noticed
         assert collectives.get_total_counts() > 0
-    assert [event.values for event in events(run, Metrics)] == [{"loss": 1.0}, {"loss": 0.75}, {"norm": 0.5}]
-    assert events(run, Params)[0].values == {"scale": "a DTensor that is sharded over ranks"}
+    assert [event.values for event in events_in(run.dir, Metrics)] == [{"loss": 1.0}, {"loss": 0.75}, {"norm": 0.5}]
+    assert events_in(run.dir, Params)[0].values == {"scale": "a DTensor that is sharded over ranks"}
 
 
 def test_a_recorder(mesh, tmp_path):
@@ -54,7 +49,7 @@ def test_a_recorder(mesh, tmp_path):
             rec.log("norm", tensor(mesh, Replicate), on_epoch=True, rank_zero_only=True)
             with pytest.raises(RecorderError, match=r"log\('part', …\) .* full_tensor\(\), which all ranks must call"):
                 rec.log("part", tensor(mesh, Partial))
-    assert [event.values for event in events(run, Metrics)] == [{"norm_step": 0.5}, {"norm_epoch": 0.5}]
+    assert [event.values for event in events_in(run.dir, Metrics)] == [{"norm_step": 0.5}, {"norm_epoch": 0.5}]
 
 
 def test_merging_in_a_step(mesh, tmp_path):
@@ -66,4 +61,7 @@ def test_merging_in_a_step(mesh, tmp_path):
         with pytest.warns(UserWarning, match=r"log_histogram\('h'\) could not be recorded: .* full_tensor\(\)"):
             run.log_histogram("h", tensor(mesh, Partial))
         assert collectives.get_total_counts() == 0
-    assert [(event.step, event.values) for event in events(run, Metrics)] == [(1, {"loss": 1.0}), (2, {"loss": 2.0})]
+    assert [(event.step, event.values) for event in events_in(run.dir, Metrics)] == [
+        (1, {"loss": 1.0}),
+        (2, {"loss": 2.0}),
+    ]

@@ -12,6 +12,7 @@ import time
 import msgspec
 import psutil
 import pytest
+from recorded import events_in
 from servers.file_logger import FileLogger, calls, fail, heal, rows
 from servers.training import TESTS, Training
 from waiting import A_WHILE, SOON, until
@@ -19,9 +20,7 @@ from waiting import A_WHILE, SOON, until
 import rankzero
 from rankzero.delivery.background import _start_process
 from rankzero.delivery.courier import Courier
-from rankzero.journal.tail import read_events
 from rankzero.processes import reap
-from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import Position, load_position
 
 SECRET = "hunter2-hunter2"
@@ -89,7 +88,7 @@ def test_a_tracker_that_is_down_at_first_gets_everything_when_it_is_back(trainin
     assert not run.flush(0.1)
     heal(tracker)
     run.finish(timeout=A_WHILE)
-    logged = {event.step: event.time for _, event in read_events(run.dir / JOURNAL) if hasattr(event, "step")}
+    logged = {event.step: event.time for event in events_in(run.dir) if hasattr(event, "step")}
     assert [(call["step"], call["context"]["time"]) for call in calls(tracker, "log_metrics")] == list(logged.items())
     assert rows(tracker) == [(step, {"loss": step / 10}) for step in range(100)]
 

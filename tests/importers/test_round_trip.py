@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 from importers.comparison import Journal, differences, log_everything
 from plugins.comet.direct import QUIET
+from recorded import events_in
 from waiting import A_WHILE
 
 import rankzero
 from rankzero.cli.app import main
-from rankzero.journal.tail import read_events
 from rankzero.loggers.dispatch import dispatch
 from rankzero.plugins.registry import get_plugins
-from rankzero.rundir.layout import JOURNAL
 from rankzero.testing.samples import samples
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "move-history.md"
@@ -65,7 +64,7 @@ def direct_round_trip(name, options, source, log):
     """Do the same with a logger that is used without a run."""
     run = logged_run(log, "csv", "off")
     logger = get_plugins().load_logger(name)(name=run.name, tags=["baseline"], **options)
-    for _, event in read_events(run.dir / JOURNAL):
+    for event in events_in(run.dir):
         dispatch(event, logger, run.dir)
     logger.finalize("failed")
     logger.close()

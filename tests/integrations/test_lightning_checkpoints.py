@@ -10,15 +10,14 @@ import weakref
 from pathlib import Path
 
 import pytest
+from recorded import events_in
 from servers.file_logger import FileLogger, calls
 from servers.lightning_model import Model, data, trainer
 from waiting import A_WHILE
 
 import rankzero
 from rankzero.events.structs import Checkpoint
-from rankzero.journal.tail import read_events
 from rankzero.run import snapshots
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 import torch
@@ -110,7 +109,7 @@ def keeper(**options):
 
 
 def recorded(run):
-    found = [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, Checkpoint)]
+    found = events_in(run.dir, Checkpoint)
     return [(event.source, digest(run.dir / event.path)) for event in found]
 
 

@@ -6,13 +6,12 @@ import pickle
 import signal
 
 import pytest
+from recorded import events_in
 from servers.lightning_model import Model, data, trainer
 from servers.lightning_scripts import run_script
 
 import rankzero
 from rankzero.events.structs import Finish, Metrics, Status
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import Callback
@@ -22,22 +21,12 @@ from lightning.pytorch.tuner import Tuner
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
 
 
-@pytest.fixture
-def run(tmp_path):
-    with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
-        yield run
-
-
-def events(run_dir, kind):
-    return [event for _, event in read_events(run_dir / JOURNAL) if isinstance(event, kind)]
-
-
 def statuses(run):
-    return [event.status for event in events(run.dir, Status)]
+    return [event.status for event in events_in(run.dir, Status)]
 
 
 def steps(run, name):
-    return [event.step for event in events(run.dir, Metrics) if name in event.values]
+    return [event.step for event in events_in(run.dir, Metrics) if name in event.values]
 
 
 def plain(run, **options):
@@ -60,7 +49,7 @@ def test_an_exception(run, hook):
         plain(run, callbacks=[Fails(hook)], num_sanity_val_steps=1).fit(Model(), data(), data())
     assert statuses(run) == ["failed"]
     run.finish()
-    assert [event.status for event in events(run.dir, Finish)] == ["failed"]
+    assert [event.status for event in events_in(run.dir, Finish)] == ["failed"]
 
 
 def test_validate_before_fit_and_test_and_predict_after_it(run):
@@ -79,7 +68,7 @@ def test_a_failure_is_forgotten_once_another_fit_succeeds(run):
     plain(run).fit(Model(), data())
     run.finish()
     assert statuses(run) == ["failed", "success"]
-    assert events(run.dir, Finish)[-1].status == "success"
+    assert events_in(run.dir, Finish)[-1].status == "success"
 
 
 def test_a_run_for_each_fold(tmp_path):
@@ -91,7 +80,7 @@ def test_a_run_for_each_fold(tmp_path):
     assert len({run.id for run in runs}) == 3
     for run in runs:
         assert steps(run, "train/loss") == [0, 1, 2, 3]
-        assert [event.status for event in events(run.dir, Finish)] == ["success"]
+        assert [event.status for event in events_in(run.dir, Finish)] == ["success"]
 
 
 def test_the_tuner_logs_nothing(run, monkeypatch, tmp_path):
@@ -99,7 +88,7 @@ def test_the_tuner_logs_nothing(run, monkeypatch, tmp_path):
     fitted, model = plain(run, epochs=3), Model()
     found = Tuner(fitted).lr_find(model, data(10), num_training=10, min_lr=1e-4, max_lr=1e-1)
     assert len(found.results["lr"]) > 3
-    assert events(run.dir, Metrics) == []
+    assert events_in(run.dir, Metrics) == []
     fitted.fit(model, data(2))
     assert steps(run, "train/loss") == list(range(6))
 

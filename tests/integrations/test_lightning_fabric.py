@@ -14,12 +14,6 @@ from lightning.fabric import Fabric
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-@pytest.fixture
-def run(tmp_path):
-    with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
-        yield run
-
-
 def test_a_run_and_a_logger(run, tmp_path):
     logger = rankzero.CSVLogger(tmp_path, name="n")
     fabric = Fabric(loggers=[run, logger], accelerator="cpu", devices=1)
@@ -47,11 +41,6 @@ def test_a_run_and_a_logger(run, tmp_path):
     assert recorded.params == {"lr": 0.1}
     with open(f"{logger.log_dir}/metrics.csv") as file:
         assert [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]] == losses
-
-
-def test_one_logger(run):
-    fabric = Fabric(loggers=run, accelerator="cpu", devices=1)
-    assert fabric.logger is run
 
 
 @pytest.mark.slow

@@ -3,12 +3,10 @@
 import csv
 
 import pytest
+from recorded import events_in
 from servers.lightning_model import SCORES, Model, data, trainer
 
-import rankzero
 from rankzero.events.structs import Graph, Image, Metrics, Params, Table
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 import torch
@@ -45,19 +43,9 @@ class Talkative(Model):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
 
 
-@pytest.fixture
-def run(tmp_path):
-    with rankzero.start(dir=tmp_path / "runs", delivery="off") as run:
-        yield run
-
-
-def events(run, kind):
-    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
-
-
 def recorded(run):
     """Return (step, values) of each row, the values as a CSV file has them: by name, as floats."""
-    return [(event.step, by_name(event.values)) for event in events(run, Metrics)]
+    return [(event.step, by_name(event.values)) for event in events_in(run.dir, Metrics)]
 
 
 def by_name(values):
@@ -112,10 +100,10 @@ class Data(LightningDataModule):
 def test_hyperparameters_of_model_and_data_and_the_graph(run):
     fitted = trainer(run, epochs=1, enable_checkpointing=False)
     fitted.fit(Model(lr=0.5), datamodule=Data())
-    assert [event.values for event in events(run, Params)] == [
+    assert [event.values for event in events_in(run.dir, Params)] == [
         {"lr": 0.5, "sizes": [2, 1], "batches": 2, "path": "digits"}
     ]
-    assert len(events(run, Graph)) == 1
+    assert len(events_in(run.dir, Graph)) == 1
     assert [row for row in recorded(run) if "val/score" in row[1]] == [(1, {"epoch": 0.0, "val/score": SCORES[0]})]
 
 
@@ -129,8 +117,8 @@ class Painter(Model):
 
 def test_the_module_uses_the_verbs(run):
     trainer(run, epochs=1, enable_checkpointing=False).fit(Painter(), data())
-    assert [(event.key, event.step) for event in events(run, Image)] == [("batch", 0), ("batch", 1)]
-    assert [(event.key, event.step) for event in events(run, Table)] == [("numbers", 0), ("numbers", 1)]
+    assert [(event.key, event.step) for event in events_in(run.dir, Image)] == [("batch", 0), ("batch", 1)]
+    assert [(event.key, event.step) for event in events_in(run.dir, Table)] == [("numbers", 0), ("numbers", 1)]
 
 
 @pytest.mark.parametrize("options", [{"fast_dev_run": True}, {"barebones": True}], ids=str)

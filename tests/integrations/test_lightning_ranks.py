@@ -1,12 +1,11 @@
 """Lightning starts the ranks itself: all of them have the same run, and none waits."""
 
 import pytest
+from recorded import events_in
 from servers.lightning_scripts import run_script
 
 import rankzero
 from rankzero.events.structs import Checkpoint
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 
@@ -31,7 +30,7 @@ def test_two_ranks_and_a_run(tmp_path, strategy):
     assert data.status == "success"
     assert list(data.metrics["train/loss"].step) == list(range(6))  # each rank has half of the batches
     assert list(data.metrics["val/score"].value) == [0.5, 0.75, 0.25]
-    saved = [event for _, event in read_events(run_dir / JOURNAL) if isinstance(event, Checkpoint)]
+    saved = events_in(run_dir, Checkpoint)
     assert len(saved) == 4  # the best and the last, after the first and the third epoch
     assert saved[-1].find(run_dir)
     assert (run_dir / "metrics.csv").read_text().count("\n") == (

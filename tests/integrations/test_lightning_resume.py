@@ -8,12 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from recorded import events_in
 from servers.lightning_model import Model, data, trainer
 
 import rankzero
 from rankzero.events.structs import Checkpoint, Params, Rewind
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -31,10 +30,6 @@ def keepers():
     return [ModelCheckpoint(monitor="val/score", mode="max", save_top_k=2, save_last=True)]
 
 
-def events(run, kind):
-    return [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
-
-
 def fit(run, epochs, ckpt_path=None):
     fitted = trainer(run, epochs=epochs, callbacks=keepers())
     fitted.fit(Model(), data(), data(), ckpt_path=ckpt_path)
@@ -44,7 +39,7 @@ def fit(run, epochs, ckpt_path=None):
 def test_one_run_whose_steps_go_on(tmp_path):
     with begin(tmp_path) as run:
         first = fit(run, 2)
-    before = events(run, Checkpoint)
+    before = events_in(run.dir, Checkpoint)
     with begin(tmp_path, run.id, resume="must") as resumed:
         assert resumed.resumed
         second = fit(resumed, 4, first.last_model_path)
@@ -53,8 +48,8 @@ def test_one_run_whose_steps_go_on(tmp_path):
     recorded = rankzero.read_run(run.dir)
     assert list(recorded.metrics["train/loss"].step) == list(range(8))
     assert list(recorded.metrics["val/score"].value) == [0.5, 0.75, 0.25, 1.0]
-    assert len(events(run, Params)) == 2
-    saved = events(run, Checkpoint)
+    assert len(events_in(run.dir, Params)) == 2
+    saved = events_in(run.dir, Checkpoint)
     assert saved[: len(before)] == before
     # Those that the first process logged and the second one remembers are not logged again.
     assert [os.path.basename(event.source) for event in saved[len(before) :]] == ["epoch=3-step=8.ckpt", "last.ckpt"]
@@ -90,7 +85,7 @@ def test_a_run_is_rewound_to_an_older_checkpoint(tmp_path, saved_at):
     assert kept.metrics["train/loss"].step.tolist() == list(range(12))
     assert kept.metrics["val/score"].step.tolist() == [2, 5, 8, 11]
     assert len(whole.metrics["train/loss"]) == 12 + 9
-    assert [event.step for event in events(run, Rewind)] == [2]
+    assert [event.step for event in events_in(run.dir, Rewind)] == [2]
 
 
 def test_other_fits_do_not_rewind_a_run(tmp_path):
@@ -99,7 +94,7 @@ def test_other_fits_do_not_rewind_a_run(tmp_path):
         fitted.fit(Model(), data(), data())
         fitted.fit(Model(), data(), data())
         trainer(run, 1, callbacks=[RewindRuns()]).fit(Model(), data(), data())
-    assert events(run, Rewind) == []
+    assert events_in(run.dir, Rewind) == []
 
 
 @pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])

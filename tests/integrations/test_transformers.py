@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from integrations.reading import only_run, points
+from recorded import events_in
 
 import rankzero
 from rankzero.errors import ConfigError, UnknownLoggerError
 from rankzero.events.structs import Text
-from rankzero.journal.tail import read_events
 from rankzero.rundir.layout import JOURNAL
 
 pytest.importorskip("transformers")
@@ -112,7 +112,7 @@ def test_predictions_texts_and_values_that_another_callback_removes(said):
     assert points(data)["train/total_flos"] == [(6, made.state.total_flos)]
     assert points(data)["train/more"] == [(6, 2.0)]
     assert points(data)["test/loss"][0][0] == 6
-    texts = [event for _, event in read_events(callback.run.dir / JOURNAL) if isinstance(event, Text)]
+    texts = events_in(callback.run.dir, Text)
     assert [(each.key, each.step) for each in texts] == [("train/note", 6)]
     assert said == []
 

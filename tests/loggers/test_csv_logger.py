@@ -15,6 +15,7 @@ from decimal import Decimal
 import fsspec
 import pytest
 import yaml
+from recorded import write
 from servers.child import log_and_close
 
 from rankzero.delivery.courier import Courier
@@ -31,14 +32,11 @@ from rankzero.events.structs import (
     Start,
     Table,
     Text,
-    encode,
 )
 from rankzero.files.directories import place_at
-from rankzero.journal.append import Journal
 from rankzero.loggers.csv.file import CsvFile
 from rankzero.loggers.csv.logger import CSVLogger, ExperimentWriter
 from rankzero.media.store import MediaStore
-from rankzero.rundir.layout import JOURNAL
 from rankzero.testing.samples import png
 
 
@@ -509,16 +507,13 @@ class RunOnDisk:
     """A real journal, delivered by real couriers."""
 
     def __init__(self, directory):
-        directory.mkdir(exist_ok=True)
         self.dir = directory
         self.info = RunInfo("a" * 32, "happy-run", "project", str(directory))
-        self.journal = Journal(directory / JOURNAL)
         self.rows = []
         self.add(Start(1.0, self.info))
 
     def add(self, *events):
-        for event in events:
-            self.journal.append(encode(event))
+        write(self.dir, *events)
 
     def log(self, values, **context):
         row = Metrics(100.5 + len(self.rows), len(self.rows), values, **context)

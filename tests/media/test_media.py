@@ -20,6 +20,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image as Pillow
+from recorded import events_in
 
 import rankzero
 from rankzero.cli.show import files_line
@@ -48,7 +49,7 @@ def store(tmp_path):
 
 def logged(run, kind):
     """Return the only event of a kind."""
-    (event,) = [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, kind)]
+    (event,) = events_in(run.dir, kind)
     return event
 
 
@@ -675,7 +676,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, Path({str(tmp
 def test_missing_file_causes_a_warning(run):
     with pytest.warns(UserWarning, match="nowhere.png"):
         run.log_image("key", ["nowhere.png"])
-    assert not [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, structs.Image)]
+    assert not events_in(run.dir, structs.Image)
 
 
 # Without the optional libraries
@@ -705,7 +706,7 @@ def test_without_pillow_or_numpy_the_numbers_are_kept(tmp_path, missing, suffix)
     command = [sys.executable, "-c", WITHOUT, tmp_path, missing]
     said = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     directory = tmp_path / "default" / "r1"
-    found = [event for _, event in read_events(directory / JOURNAL)]
+    found = events_in(directory)
     (image,) = [event for event in found if isinstance(event, structs.Image)]
     (audio,) = [event for event in found if isinstance(event, structs.Audio)]
     path = directory / image.files[0].path

@@ -3,10 +3,10 @@
 import shutil
 
 import pytest
+import recorded
 
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Start, encode
-from rankzero.rundir.layout import JOURNAL
+from rankzero.events.structs import Start
 
 INFO = RunInfo("a1", "amber-otter-12", "digits", "/elsewhere", ("first",), "a note", 100.0)
 START = Start(100.0, INFO, {"csv": {"plugin": "csv", "options": {}}})
@@ -29,13 +29,10 @@ def chromium():
 @pytest.fixture
 def write(tmp_path):
     """Append events (or raw lines) to the journal of a run, and return the run's directory."""
-    run_dir = tmp_path / "run"
-    run_dir.mkdir()
 
     def write(*events):
-        with open(run_dir / JOURNAL, "ab") as journal:
-            journal.write(b"".join(each if isinstance(each, bytes) else encode(each) for each in events))
-        return run_dir
+        recorded.write(tmp_path / "run", *events)
+        return tmp_path / "run"
 
     return write
 

@@ -16,11 +16,11 @@ import polars as pl
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
+from recorded import write
 
 from rankzero.errors import PluginNotInstalledError, RunError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Finish, Metrics, Params, Rewind, Start, Tags, Text, encode
-from rankzero.journal.append import Journal
+from rankzero.events.structs import Finish, Metrics, Params, Rewind, Start, Tags, Text
 from rankzero.reader.exporting import arrow
 from rankzero.reader.exporting.base import Point, RunReader
 from rankzero.reader.exporting.export import export_runs
@@ -37,11 +37,8 @@ POLARS = dict(zip(NAMES[2:], (pl.String, pl.Int64, pl.Float64, pl.Int64, pl.Stri
 
 def write_run(directory, project, id, *events, finish=True):
     run_dir = directory / project.partition("/")[0] / id
-    run_dir.mkdir(parents=True, exist_ok=True)
-    journal = Journal(run_dir / "journal.jsonl")
     info = RunInfo(id, f"name of {id}", project, str(run_dir), ("first",), "a\nnote", 100.0, "sweep", "0000")
-    for event in [Start(100.0, info), *events, *([Finish(200.5, "failed")] if finish else [])]:
-        journal.append(event if isinstance(event, bytes) else encode(event))
+    write(run_dir, Start(100.0, info), *events, *([Finish(200.5, "failed")] if finish else []))
     return run_dir
 
 

@@ -8,6 +8,7 @@ import sys
 
 import psutil
 import pytest
+from recorded import write
 from waiting import A_WHILE
 
 import rankzero
@@ -15,7 +16,7 @@ import rankzero.reader.query
 from rankzero.cli.app import main
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Console, Finish, Metrics, Params, Rewind, Start, Text, encode
+from rankzero.events.structs import Console, Finish, Metrics, Params, Rewind, Start, Text
 from rankzero.reader.query import query
 from rankzero.waiting import wait_until
 
@@ -24,8 +25,8 @@ from rankzero.waiting import wait_until
 def directory(tmp_path):
     for number, (id, lr) in enumerate([("a", 0.1), ("b", 0.01), ("c", None)]):
         run_dir = tmp_path / "runs" / "digits" / id
-        run_dir.mkdir(parents=True)
-        events = [
+        write(
+            run_dir,
             Start(1.0, RunInfo(id, f"run-{id}", "digits", str(run_dir), started=float(number))),
             Params(1.0, {"lr": lr, "opt": {"name": "sgd"}, "nan": math.nan}),
             *(Metrics(2.0 + step, step, {"loss": number + 1 / (step + 1)}, stage="train") for step in range(10)),
@@ -34,9 +35,7 @@ def directory(tmp_path):
             Text(4.0, "note", ["text"], [["it's"]], 7),
             Console(5.0, "a line"),
             Finish(9.0, "success"),
-        ]
-        journal = b"".join(each if isinstance(each, bytes) else encode(each) for each in events)
-        (run_dir / "journal.jsonl").write_bytes(journal)
+        )
     return tmp_path / "runs"
 
 
@@ -76,17 +75,12 @@ def test_events_have_everything_else(ask):
 
 
 def test_events_that_a_rewind_superseded_are_left_out(ask, directory):
-    with open(directory / "digits" / "a" / "journal.jsonl", "ab") as file:
-        file.writelines(
-            map(
-                encode,
-                [
-                    Text(9.5, "note", ["text"], [["kept"]], 3),
-                    Rewind(1.0, 5),  # the clock was set back: only places in the journal count
-                    Text(0.5, "note", ["text"], [["new"]], 6),
-                ],
-            )
-        )
+    write(
+        directory / "digits" / "a",
+        Text(9.5, "note", ["text"], [["kept"]], 3),
+        Rewind(1.0, 5),  # the clock was set back: only places in the journal count
+        Text(0.5, "note", ["text"], [["new"]], 6),
+    )
     sql = "select event->>'$.data[0][0]' from events where run = 'a' and type = 'text'"
     assert ask(sql)[1] == [("kept",), ("new",)]
 

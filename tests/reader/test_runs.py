@@ -4,21 +4,20 @@ import math
 import sys
 
 import pytest
+import recorded
 
 import rankzero
 from rankzero.errors import PluginNotInstalledError, RunNotFoundError
 from rankzero.events.run_info import RunInfo
-from rankzero.events.structs import Finish, Metrics, Params, Start, encode
+from rankzero.events.structs import Finish, Metrics, Params, Start
 from rankzero.reader.exporting.base import ExportedRun
 
 
 def write(directory, id, params, losses, group=None):
     run_dir = directory / "digits" / id
-    run_dir.mkdir(parents=True)
     start = Start(1.0, RunInfo(id, f"run-{id}", "digits", str(run_dir), ("tag",), group=group, started=float(len(id))))
     rows = [Metrics(2.0, step, {"val/loss": loss}) for step, loss in enumerate(losses)]
-    events = [start, Params(1.0, params), *rows, Finish(9.0, "success")]
-    (run_dir / "journal.jsonl").write_bytes(b"".join(map(encode, events)))
+    recorded.write(run_dir, start, Params(1.0, params), *rows, Finish(9.0, "success"))
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from recorded import events_in
+
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 
 class Row(NamedTuple):
@@ -18,7 +18,7 @@ class Row(NamedTuple):
 
 def rows(run, *stages):
     """Return the rows of a run, of some stages if any are named."""
-    events = [event for _, event in read_events(run.dir / JOURNAL) if isinstance(event, Metrics)]
+    events = events_in(run.dir, Metrics)
     found = [Row(event.stage, event.epoch, event.step, event.numbers()) for event in events]
     return [row for row in found if not stages or row.stage in stages]
 

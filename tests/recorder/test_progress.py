@@ -24,15 +24,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from recorded import events_in
 from waiting import A_WHILE
 
 from rankzero.capture.console import Capture
 from rankzero.errors import PluginNotInstalledError, RecorderError
 from rankzero.events.structs import Console
-from rankzero.journal.tail import read_events
 from rankzero.recorder.progress import Progress, make_progress
 from rankzero.recorder.progress_metrics import ShownMetrics
-from rankzero.rundir.layout import JOURNAL
 
 TESTS = Path(__file__).parents[1]
 PREAMBLE = """
@@ -302,7 +301,7 @@ def test_prints_appear_above_the_bar_and_are_recorded_without_it(run, tmp_path, 
     assert [line for line in lines if line[:3] in ("out", "err", "log", "xxx", "beg")] == [*printed, "begun"]
     assert len([line for line in lines if re.match("epoch 0.* 6/9 ", line)]) == 1
     assert last == "done [None, None]"
-    events = [event for _, event in read_events(tmp_path / "default" / "r1" / JOURNAL) if isinstance(event, Console)]
+    events = events_in(tmp_path / "default" / "r1", Console)
     found = [(event.stream, line.rstrip()) for event in events for line in event.text.split("\n") if line.strip()]
     streams = {"out": "stdout", "err": "stderr", "log": "stderr"}
     assert [each for each in found if each[1][:4] != "run "] == [

@@ -8,11 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from recorded import events_in
 from waiting import A_WHILE, until
 
 from rankzero.events.structs import Finish
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 from rankzero.rundir.positions import load_position
 
 TESTS = Path(__file__).parents[1]
@@ -87,7 +86,7 @@ class Training:
 
     def statuses(self):
         """The statuses with which the run ended, from the journal."""
-        return [event.status for _, event in read_events(self.run_dir / JOURNAL) if isinstance(event, Finish)]
+        return [event.status for event in events_in(self.run_dir, Finish)]
 
     def log(self):
         """The log of the couriers."""

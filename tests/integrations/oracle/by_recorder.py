@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from integrations.oracle.training import LogCalls, Outcome, Point, Training
+from recorded import events_in
 
 import rankzero
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 
 def run_with_recorder(training: Training, directory: Path) -> Outcome:
@@ -47,7 +46,7 @@ def run_with_recorder(training: Training, directory: Path) -> Outcome:
             for _ in rec.test(*(training.loader(sizes) for sizes in training.test)):
                 log_evaluation("test", len(training.test))
             outcome.test_metrics = rec.metrics
-    for _, event in read_events(run.dir / JOURNAL):
+    for event in events_in(run.dir):
         if isinstance(event, Metrics):
             outcome.points += [
                 Point(event.stage, name, event.step, event.epoch, value) for name, value in event.numbers().items()

@@ -11,14 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import grad_norm
+from recorded import events_in
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanAbsoluteError
 
 import rankzero
 from rankzero.events.structs import Metrics
-from rankzero.journal.tail import read_events
-from rankzero.rundir.layout import JOURNAL
 
 EPOCHS, ACCUMULATE, LOG_EVERY = 8, 2, 2
 Rows = dict[str, list[tuple[int, float]]]
@@ -131,7 +130,7 @@ def train_by_hand(directory: Path) -> Rows:
                     rec.log("val_error", error)
             by_loss.step(rec["val_loss"])
     rows: Rows = defaultdict(list)
-    for _, event in read_events(run.dir / JOURNAL):
+    for event in events_in(run.dir):
         if isinstance(event, Metrics):
             for name, value in event.numbers().items():
                 rows[name].append((event.step, value))

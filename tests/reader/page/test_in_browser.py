@@ -678,20 +678,3 @@ def test_a_hundred_runs(open_page, tmp_path, write):
     assert "100 of 100 drawn" in page.locator(".runs summary").inner_text()
     page.get_by_role("tab", name="Runs").click()
     assert page.locator("tbody tr").count() == 100
-
-
-def test_an_imported_tensorboard_directory(open_page, tmp_path, write, monkeypatch):
-    tensorboard = pytest.importorskip("torch.utils.tensorboard")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RANKZERO_DELIVERY", "off")
-    with tensorboard.SummaryWriter(str(tmp_path / "logs")) as writer:
-        for step in range(20):
-            writer.add_scalar("train/loss", 1 / (step + 1), step)
-    from rankzero.cli.app import main
-
-    assert main(["import", "tensorboard", str(tmp_path / "logs")]) == 0
-    (journal,) = tmp_path.glob("rankzero-runs/**/journal.jsonl")
-    page = open_page(write(journal.parent))
-    wait_for_curves(page)
-    page.locator(".u-over").first.hover()
-    assert "step" in page.locator(".readout").first.inner_text()

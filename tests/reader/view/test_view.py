@@ -11,8 +11,9 @@ from urllib.request import urlopen
 
 import pytest
 from reader.page.scenes import BEGAN, rows, write_full_run, write_run
+from recorded import write
 
-from rankzero.events.structs import Metrics, Params, Rewind, Tags, Text, encode
+from rankzero.events.structs import Metrics, Params, Rewind, Tags, Text
 from rankzero.rundir.layout import JOURNAL
 
 testclient = pytest.importorskip("starlette.testclient")
@@ -26,11 +27,6 @@ def client(tmp_path):
     app = make_app(tmp_path, TOKEN)
     with testclient.TestClient(app, base_url="http://127.0.0.1:8265", raise_server_exceptions=True) as client:
         yield client
-
-
-def append(run_dir, *events):
-    with open(run_dir / JOURNAL, "ab") as file:
-        file.writelines(encode(event) for event in events)
 
 
 def news(client, **read):
@@ -80,7 +76,7 @@ def test_only_new_data_is_sent(client, tmp_path):
     read = [entry["offset"], entry["lines"]]
     again = news(client, run0=read)["0"]
     assert (again["points"], [again["offset"], again["lines"]]) == ({}, read)
-    append(
+    write(
         run_dir,
         Metrics(BEGAN + 2000, 1000, {"train/loss": 0.5}, epoch=7),
         Metrics(BEGAN + 2001, None, {"new": float("nan")}),
@@ -99,10 +95,10 @@ def test_only_new_data_is_sent(client, tmp_path):
 def test_other_events_send_the_entry_and_a_rewind_sends_the_curves_anew(client, tmp_path):
     run_dir = write_run(tmp_path, *rows(10))
     entry = news(client)["0"]
-    append(run_dir, Params(BEGAN + 20, {"later": 1}), Tags(BEGAN + 20, ["x"]))
+    write(run_dir, Params(BEGAN + 20, {"later": 1}), Tags(BEGAN + 20, ["x"]))
     grown = news(client, run0=[entry["offset"], entry["lines"]])["0"]
     assert (grown["params"], grown["tags"], grown["redraw"]) == ({"later": 1}, ["x"], False)
-    append(run_dir, Rewind(BEGAN + 30, 3))
+    write(run_dir, Rewind(BEGAN + 30, 3))
     assert news(client, run0=[grown["offset"], grown["lines"]])["0"]["redraw"] is True
 
 
@@ -111,7 +107,7 @@ def test_a_journal_that_shrank_or_has_grown_by_much_is_sent_anew(client, tmp_pat
     entry = news(client)["0"]
     assert news(client, run0=[entry["offset"] + 1, entry["lines"]])["0"]["redraw"] is True
     monkeypatch.setattr("rankzero.reader.view.live._MOST_BYTES", 10)
-    append(run_dir, *rows(3))
+    write(run_dir, *rows(3))
     grown = news(client, run0=[entry["offset"], entry["lines"]])["0"]
     assert (grown["redraw"], grown["lines"]) == (True, entry["lines"] + 3)
 
@@ -129,7 +125,7 @@ def test_new_runs_are_found_and_keep_their_numbers(client, tmp_path, monkeypatch
 def test_details_have_the_data_logged_since_the_last_request(client, tmp_path):
     run_dir = write_run(tmp_path, Text(BEGAN, "note", ["value"], [["first"]], 1))
     client.get(f"/{TOKEN}/")
-    append(run_dir, Text(BEGAN, "note", ["value"], [["second"]], 2))
+    write(run_dir, Text(BEGAN, "note", ["value"], [["second"]], 2))
     (note,) = client.get(f"/{TOKEN}/details/0").json()["media"]
     assert [item["rows"] for item in note["items"]] == [[["first"]], [["second"]]]
 
@@ -228,14 +224,14 @@ def test_curves_grow_in_the_browser(server, tmp_path, open_page):
     page = open_page(address)
     page.locator(".chart canvas").first.wait_for()
     before = page.locator(".chart canvas").first.evaluate("canvas => canvas.toDataURL()")
-    append(run_dir, *(Metrics(BEGAN + step, step, {"train/loss": 3.0}) for step in range(100, 150)))
+    write(run_dir, *(Metrics(BEGAN + step, step, {"train/loss": 3.0}) for step in range(100, 150)))
     for _ in range(500):
         page.wait_for_timeout(20)
         if page.locator(".chart canvas").first.evaluate("canvas => canvas.toDataURL()") != before:
             break
     page.get_by_role("tab", name="Runs").click()
     page.get_by_title("3 at step 149, of 150 points").wait_for()
-    append(run_dir, Metrics(BEGAN + 200, 150, {"other/metric": 1.0}))
+    write(run_dir, Metrics(BEGAN + 200, 150, {"other/metric": 1.0}))
     page.get_by_role("tab", name="Charts").click()
     page.get_by_role("article", name="other/metric").wait_for()
     write_run(tmp_path, *rows(5), name="newer", number=3)
@@ -265,14 +261,14 @@ def test_media_appear_in_the_browser(server, tmp_path, open_page):
     note = page.get_by_role("article", name="note", exact=True)
     note.get_by_text("first").wait_for()
     note.evaluate("card => card.dataset.same = 'yes'")
-    append(run_dir, Text(BEGAN, "note", ["value"], [["second"]], 2))
+    write(run_dir, Text(BEGAN, "note", ["value"], [["second"]], 2))
     note.get_by_text("second").wait_for()
     assert note.locator("output").inner_text() == "step 2"
     note.get_by_role("slider").fill("0")
-    append(run_dir, Text(BEGAN, "note", ["value"], [["third"]], 3))
+    write(run_dir, Text(BEGAN, "note", ["value"], [["third"]], 3))
     note.locator("input[max='2']").wait_for()
     assert note.locator("output").inner_text() == "step 1"  # which the user has chosen
     assert note.get_by_text("first").is_visible()
     assert note.get_attribute("data-same") == "yes"  # cards are not made anew, so that a video plays on
-    append(run_dir, Text(BEGAN, "other", ["value"], [["new"]], 3))
+    write(run_dir, Text(BEGAN, "other", ["value"], [["new"]], 3))
     page.get_by_role("article", name="other", exact=True).get_by_text("new").wait_for()
