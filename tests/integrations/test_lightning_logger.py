@@ -4,38 +4,20 @@ import os
 
 import pytest
 from servers.file_logger import FileLogger, calls
+from servers.lightning_model import Model, data, trainer
 
 pytest.importorskip("lightning")
-import torch
-from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*isinstance.treespec")
-
-
-class Model(LightningModule):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(2, 1)
-
-    def training_step(self, batch, index):
-        loss = self.layer(batch).square().mean()
-        self.log("loss", loss)
-        return loss
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 def saved(tmp_path, log_model, **checkpoints):
     """Train for three epochs; return the names of the checkpoints that a logger got, and their aliases."""
     logger = FileLogger(tmp_path / "tracker")
     logger.log_model = log_model
-    keeper = ModelCheckpoint(tmp_path / "saved", "{epoch}", monitor="loss", mode="min", **checkpoints)
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(logger=logger, callbacks=[keeper], max_epochs=3, accelerator="cpu", devices=1, **quiet)
-    torch.manual_seed(0)
-    trainer.fit(Model(), torch.utils.data.DataLoader(torch.ones(8, 2), batch_size=2))
+    keeper = ModelCheckpoint(tmp_path / "saved", "{epoch}", monitor="train/loss", mode="min", **checkpoints)
+    trainer(logger, epochs=3, callbacks=[keeper]).fit(Model(), data(4))
     logged = calls(tmp_path / "tracker", "log_checkpoint")
     return [(os.path.basename(call["path"]), call["aliases"]) for call in logged]
 
