@@ -50,15 +50,6 @@ def test_mean_of_arrays_and_tensors():
     assert mean([torch.tensor(1.0), torch.tensor(2.0)]) == 1.5
 
 
-def test_aggregator_buffers_until_a_new_step():
-    aggregator = StepAggregator()
-    assert aggregator.add({"a": 1.0}, 0) is None
-    assert aggregator.add({"a": 3.0}, 0) is None
-    assert aggregator.add({"a": 8.0}, 1) == (0, {"a": 2.0})
-    assert aggregator.take() == (1, {"a": 8.0})
-    assert aggregator.take() is None
-
-
 def test_first_step_is_the_one_after_minus_one():
     aggregator = StepAggregator()
     assert aggregator.add({"a": 1.0}, -1) is None

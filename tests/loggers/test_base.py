@@ -221,13 +221,6 @@ def logged(logger):
     return [(call.arguments["step"], call.arguments["metrics"]) for call in logger.calls if call.verb == "log_metrics"]
 
 
-def test_log_metrics_is_not_aggregated():
-    logger = MemoryLogger()
-    for value in (1.0, 3.0):
-        logger.log_metrics({"a": value}, step=0)
-    assert logged(logger) == [(0, {"a": 1.0}), (0, {"a": 3.0})]
-
-
 def test_aggregation_waits_for_a_new_step():
     logger = MemoryLogger()
     logger.save()

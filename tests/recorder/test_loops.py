@@ -63,13 +63,6 @@ def test_log_every_n_steps(run, every, steps):
     assert not rec.should_log
 
 
-def test_fifty_steps_by_default(run):
-    rec = run.recorder()
-    for index in rec.train(range(150)):
-        rec.log("x", index)
-    assert series(run, "x") == [(49, 49), (99, 99), (149, 149)]
-
-
 def test_steps_continue_over_epochs(run):
     rec = run.recorder(log_every_n_steps=3)
     seen = []
@@ -115,14 +108,6 @@ def test_a_value_of_a_batch_that_does_not_step_is_in_the_next_row(run):
             rec.log("sparse", torch.tensor(5.0))
         rec.log("x", index)
     assert rows(run) == [Row("train", 0, 1, {"sparse": 5.0, "x": 3}), Row("train", 0, 3, {"x": 7})]
-
-
-def test_a_metric_named_step_is_the_step_of_its_row(run):
-    rec = run.recorder(log_every_n_steps=1)
-    for index in rec.train(range(2)):
-        rec.log("x", index)
-        rec.log("step", torch.tensor(1000.0 * index))
-    assert rows(run) == [Row("train", 0, 0, {"x": 0}), Row("train", 0, 1000, {"x": 1})]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), torch.tensor(float("nan"))])
@@ -319,17 +304,6 @@ def test_loaders_without_length(run):
     assert series(run, "x_epoch") == [(1, 3.0)]
 
 
-def test_an_endless_loader(run):
-    rec = run.recorder(log_every_n_steps=2)
-    for batch in rec.train(itertools.count()):
-        rec.log("x", batch, on_epoch=True, batch_size=1)
-        if batch == 4:
-            break
-    assert series(run, "x_step") == [(1, 1), (3, 3), (4, 4)]
-    assert rec["x"] == 2.0
-    assert series(run, "x_epoch") == [(4, 2.0)]
-
-
 def test_batches_that_are_none(run):
     rec = run.recorder(log_every_n_steps=1)
     assert list(rec.train([None, None])) == [None, None]
@@ -510,12 +484,6 @@ def test_an_iterator_that_is_left_open(run):
         next(kept)
     run.finish()
     assert series(run, "x_epoch") == [(1, 2.0), (2, 10)]
-
-
-def test_two_train_loops_at_once(run):
-    rec = run.recorder()
-    with pytest.raises(RecorderError):
-        list(zip(rec.train(range(3)), rec.train(range(3)), strict=True))
 
 
 def test_a_validation_that_is_left_open_ends_with_the_batch_around_it(run):

@@ -135,18 +135,14 @@ def test_other_values_of_the_run_change_no_step(run):
     assert series(run, "y") == [(0, 0), (100, 1), (200, 2)]
 
 
-def test_a_disabled_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANKZERO_DISABLED", "1")
-    run = rankzero.start(dir=tmp_path)
-    train_two_epochs(run.recorder(log_every_n_steps=1))
-    run.finish()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_rank(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANKZERO_RUN_ID", "r1")
+@pytest.mark.parametrize(
+    "environment",
+    [{"RANKZERO_DISABLED": "1"}, {"RANK": "1", "WORLD_SIZE": "2", "RANKZERO_RUN_ID": "r1"}],
+    ids=["disabled", "another rank"],
+)
+def test_a_run_that_records_nothing(tmp_path, monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     run = rankzero.start(dir=tmp_path)
     train_two_epochs(run.recorder(log_every_n_steps=1))
     run.finish()
