@@ -19,6 +19,7 @@ import msgspec
 import pyarrow.parquet
 import pytest
 from filelock import FileLock
+from installed import write_plugin
 from waiting import A_WHILE, SOON, until
 
 import rankzero
@@ -91,11 +92,8 @@ class Box(Logger):
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     """Run every test in an empty directory, with a plugin called box."""
-    (tmp_path / "plugins" / "rankzero_box-1.5.dist-info").mkdir(parents=True)
-    info = tmp_path / "plugins" / "rankzero_box-1.5.dist-info"
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-box\nVersion: 1.5\nRequires-Dist: numpy\n")
-    (info / "entry_points.txt").write_text("[rankzero]\nbox = box_for_tests:Box\n")
-    (tmp_path / "plugins" / "box_for_tests.py").write_text(BOX)
+    entry_points = {"box": "box_for_tests:Box"}
+    write_plugin(tmp_path / "plugins", "rankzero-box", entry_points, "1.5", ["numpy"], box_for_tests=BOX)
     monkeypatch.syspath_prepend(str(tmp_path / "plugins"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"))
     for name in [name for name in os.environ if name.startswith("RANKZERO_")]:
@@ -658,13 +656,6 @@ def test_export_parquet(command, arguments):
     assert table["value"].to_pylist() == [1.0, 0.5, 1 / 3]
 
 
-def test_export_csv_to_a_file(command):
-    make_run()
-    command("export", "a1", "--output", "m.csv")
-    lines = Path("m.csv").read_text().splitlines()
-    assert lines[:2] == ["metric,step,time,epoch,stage,value", "loss,0,101.0,,,1.0"]
-
-
 @pytest.mark.parametrize("name", ["m.xlsx", "m.csv.gz"])
 def test_export_refuses_an_ending_that_it_cannot_write(command, name):
     make_run()
@@ -673,7 +664,7 @@ def test_export_refuses_an_ending_that_it_cannot_write(command, name):
     assert "use .csv, .jsonl, .parquet, .duckdb, .db, or set --format" in err
     assert not Path(name).exists()
     assert command("export", "a1", "--output", name, "--format", "csv")[0] == 0
-    assert Path(name).is_file()
+    assert Path(name).read_text().splitlines()[:2] == ["metric,step,time,epoch,stage,value", "loss,0,101.0,,,1.0"]
 
 
 @pytest.mark.parametrize("arguments", [["--format", "parquet", "--output", "out"], ["--output", "out.duckdb"]])
@@ -760,6 +751,8 @@ def test_loggers(command):
     assert "ok" in lines["csv"]
     assert "rankzero-box 1.5" in lines["box"]
     assert f"numpy {__import__('numpy').__version__}" in lines["box"]
+    (box,) = [each for each in json.loads(command("loggers", "--json")[1]) if each["logger"] == "box"]
+    assert (box["state"], box["package"], box["version"]) == ("ok", "rankzero-box", "1.5")
     assert "box_for_tests" not in sys.modules
 
 
@@ -775,13 +768,6 @@ def test_loggers_shortens_nothing(command, monkeypatch, tmp_path, width):
     assert max(map(len, out.splitlines())) <= int(width)
 
 
-def test_loggers_json(command):
-    status, out, _ = command("loggers", "--json")
-    box = next(each for each in json.loads(out) if each["logger"] == "box")
-    assert status == 0
-    assert (box["state"], box["package"], box["version"]) == ("ok", "rankzero-box", "1.5")
-
-
 def test_loggers_that_can_be_installed(command, monkeypatch):
     monkeypatch.setattr("rankzero.plugins.registry.known_loggers", lambda: {"far": 'pip install "rankzero[far]"'})
     line = next(line for line in command("loggers")[1].splitlines() if line.startswith("far"))
@@ -790,21 +776,18 @@ def test_loggers_that_can_be_installed(command, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "entry_point", "state", "todo"),
+    ("requires", "name", "target", "state", "todo"),
     [
-        ("Requires-Dist: no-such-sdk>=2\n", "w = box_for_tests:Box", "broken", "pip install no-such-sdk"),
-        ("", "w = no_such_module:Box", "broken", "no module no_such_module"),
-        ("", "box = box_for_tests:Box", "duplicate", "rankzero-worse"),
-        ("", "h = box_for_tests", "hooks", ""),
+        (["no-such-sdk>=2"], "w", "box_for_tests:Box", "broken", "pip install no-such-sdk"),
+        ([], "w", "no_such_module:Box", "broken", "no module no_such_module"),
+        ([], "box", "box_for_tests:Box", "duplicate", "rankzero-worse"),
+        ([], "h", "box_for_tests", "hooks", ""),
     ],
 )
-def test_states_of_loggers(command, tmp_path, metadata, entry_point, state, todo):
-    info = tmp_path / "plugins" / "rankzero_worse-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: rankzero-worse\nVersion: 1\n{metadata}")
-    (info / "entry_points.txt").write_text(f"[rankzero]\n{entry_point}\n")
+def test_states_of_loggers(command, tmp_path, requires, name, target, state, todo):
+    write_plugin(tmp_path / "plugins", "rankzero-worse", {name: target}, requires=requires)
     status, out, _ = command("loggers", "--json")
-    row = next(each for each in json.loads(out) if each["logger"] == entry_point.split()[0])
+    row = next(each for each in json.loads(out) if each["logger"] == name)
     assert row["state"] == state
     assert todo in (row["what_to_do"] or "")
     assert status == (0 if state == "hooks" else 1)
@@ -884,11 +867,8 @@ def test_check_says_where_an_option_with_an_unset_variable_is_set(command):
     ],
 )
 def test_check_of_hooks(command, tmp_path, code, status, says):
-    info = tmp_path / "plugins" / "rankzero_hk-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-hk\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[rankzero]\nhk = hooks_for_tests\n")
-    (tmp_path / "plugins" / "hooks_for_tests.py").write_text(f"import rankzero\n{code}")
+    modules = {"hooks_for_tests": f"import rankzero\n{code}"}
+    write_plugin(tmp_path / "plugins", "rankzero-hk", {"hk": "hooks_for_tests"}, **modules)
     try:
         found, out, err = command("check", "hk")
         assert command("check", "hk", "-o", "x=1")[0] == 2
@@ -992,12 +972,6 @@ def test_sync_again_disturbs_no_courier(command):
     assert (status, out) == (1, "")
     assert "process 4711 on node7 delivers" in err
     assert load_position(run_dir, "box").line == 1
-
-
-def test_sync_to_another_logger(command):
-    make_run(loggers={})
-    assert command("sync", "a1", "--to", "box", "-o", "path=other.jsonl")[0] == 0
-    assert len(in_box("other.jsonl")) == 5
 
 
 def test_sync_with_other_options_is_another_target(command):
@@ -1279,18 +1253,25 @@ def test_sync_gives_up_watching_a_courier_whose_tracker_is_down(command):
     assert wake_time(run_dir, "box") > 0
 
 
-def test_sync_takes_over_from_a_courier_with_the_wrong_password(command, monkeypatch):
+@pytest.fixture
+def retrying(monkeypatch):
+    """Start a courier that has no success, in a thread, which is returned, until another one takes over."""
     monkeypatch.setattr("rankzero.delivery.sync_job._TAKE_OVER_AFTER", 0.5)
-    run_dir = make_run()
 
-    def make():
-        raise TrackerUnavailableError("401: wrong password")
+    def retrying(run_dir, problem):
+        def make():
+            raise TrackerUnavailableError(problem)
 
-    stuck = Courier(run_dir, "box", make)
-    thread = threading.Thread(target=stuck.run)
-    thread.start()
-    while not load_position(run_dir, "box").problem:
-        time.sleep(0.01)
+        thread = threading.Thread(target=Courier(run_dir, "box", make).run)
+        thread.start()
+        until(lambda: load_position(run_dir, "box").problem)
+        return thread
+
+    return retrying
+
+
+def test_sync_takes_over_from_a_courier_with_the_wrong_password(command, retrying):
+    thread = retrying(make_run(), "401: wrong password")
     status, out, _ = command("sync", "a1")
     thread.join(A_WHILE)
     assert not thread.is_alive()
@@ -1298,18 +1279,9 @@ def test_sync_takes_over_from_a_courier_with_the_wrong_password(command, monkeyp
     assert in_box()
 
 
-def test_sync_says_that_the_courier_it_took_over_from_has_ended(command, monkeypatch):
-    monkeypatch.setattr("rankzero.delivery.sync_job._TAKE_OVER_AFTER", 0.5)
-    run_dir = make_run()
+def test_sync_says_that_the_courier_it_took_over_from_has_ended(command, retrying):
     Path("box.jsonl.down").touch()
-
-    def make():
-        raise TrackerUnavailableError("down")
-
-    thread = threading.Thread(target=Courier(run_dir, "box", make).run)
-    thread.start()
-    while not load_position(run_dir, "box").problem:
-        time.sleep(0.01)
+    thread = retrying(make_run(), "down")
     status, _, err = command("sync", "a1", "--timeout", "2")
     thread.join(A_WHILE)
     assert status == 1

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from installed import write_plugin
 from waiting import A_WHILE
 
 from rankzero.plugins.registry import known_loggers
@@ -110,11 +111,8 @@ class Viewed(rankzero.CSVLogger):
 
 @pytest.mark.slow
 def test_several_loggers_and_how_to_view_the_run_in_each(demo, tmp_path, monkeypatch):
-    info = tmp_path / "plugins" / "rankzero_viewed-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-viewed\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rankzero]\nviewed = viewed_for_tests:Viewed\n")
-    (tmp_path / "plugins" / "viewed_for_tests.py").write_text(VIEWED)
+    entry_points = {"viewed": "viewed_for_tests:Viewed"}
+    write_plugin(tmp_path / "plugins", "rankzero-viewed", entry_points, viewed_for_tests=VIEWED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"))
     done = demo("--logger", "csv", "--logger", "viewed", "--epochs", "1", hidden="torch")
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from installed import write_plugin
 
 import rankzero
 from rankzero.cli import app as cli
@@ -59,11 +60,8 @@ class Vault(Logger):
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
     """Run every test in an empty directory, with a plugin called vault."""
-    info = tmp_path / "plugins" / "rankzero_vault-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rankzero-vault\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rankzero]\nvault = vault_for_tests:Vault\n")
-    (tmp_path / "plugins" / "vault_for_tests.py").write_text(VAULT)
+    entry_points = {"vault": "vault_for_tests:Vault"}
+    write_plugin(tmp_path / "plugins", "rankzero-vault", entry_points, vault_for_tests=VAULT)
     monkeypatch.syspath_prepend(str(tmp_path / "plugins"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")

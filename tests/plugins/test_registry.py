@@ -8,6 +8,7 @@ import zipfile
 from importlib.metadata import distribution, entry_points
 
 import pytest
+from installed import write_plugin
 
 from rankzero.errors import (
     BrokenPluginError,
@@ -42,15 +43,8 @@ def environment(tmp_path, monkeypatch):
 def install(tmp_path):
     """Write the files of an installed distribution."""
 
-    def install(distribution, entry_points, version="1.0", requires=(), place=tmp_path, **modules):
-        info = place / f"{distribution.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        lines = [f"{name} = {target}" for name, target in entry_points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[other]", "x = y", "", "[rankzero]", *lines, ""]))
-        header = ["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}"]
-        (info / "METADATA").write_text("\n".join([*header, *(f"Requires-Dist: {each}" for each in requires), ""]))
-        for module, text in modules.items():
-            (place / f"{module}.py").write_text(text)
+    def install(*args, place=tmp_path, **kwargs):
+        write_plugin(place, *args, **kwargs)
 
     return install
 
