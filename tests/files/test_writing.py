@@ -136,3 +136,14 @@ def test_paths_inside_a_directory(run_dir, elsewhere):
             writing.inside(run_dir, path)
     (run_dir.parent / "link to run").symlink_to(run_dir)
     assert writing.inside(run_dir.parent / "link to run", "media/a") == run_dir.parent / "link to run" / "media/a"
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"a": "text"}', b'{"\xff": 1}'])
+def test_json_that_is_missing_or_damaged_is_none(tmp_path, content):
+    path = tmp_path / "own.json"
+    path.write_bytes(b'{"a": 1}')
+    assert writing.read_own_json(path, dict[str, int]) == {"a": 1}
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert writing.read_own_json(path, dict[str, int]) is None

@@ -27,6 +27,7 @@ import msgspec
 from rankzero.config.files import SUFFIXES, find_config_file, read_config_file, search_path, shown
 from rankzero.config.logger_options import START, START_PARAMETERS, LoggerSpec
 from rankzero.errors import ConfigError, UnknownOptionError
+from rankzero.events.run_info import DEFAULT_PROJECT
 from rankzero.events.trust import is_name
 from rankzero.messages import did_you_mean, nearest
 from rankzero.plugins.registry import ALLOW_LIST
@@ -116,7 +117,7 @@ def _parse_bool(text: str) -> Any:
 
 _FIELDS = {
     "loggers": _Field(Any, "names", ["csv"], "RANKZERO_LOGGERS", as_names),
-    "project": _Field(str, "text", "default", "RANKZERO_PROJECT"),
+    "project": _Field(str, "text", DEFAULT_PROJECT, "RANKZERO_PROJECT"),
     "name": _Field(str, "text", None, "RANKZERO_NAME"),
     "group": _Field(str, "text", None, "RANKZERO_GROUP"),
     "parent": _Field(str, "the id of a run", None, "RANKZERO_PARENT"),

@@ -13,6 +13,10 @@ Status = str
 """How a run ended: ``success``, ``failed``, ``aborted`` (interrupted, preempted) or ``crashed`` (its process died)."""
 
 
+DEFAULT_PROJECT = "default"
+"""The project of a run whose user has chosen none."""
+
+
 class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """Identifies a run: all that a logger needs to create the run in its tracker, or to find it again."""
 
@@ -32,6 +36,11 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """The id of the run that this one is nested under: a sweep's, say, of a trial."""
     program: str = ""
     """The path of the training script; empty in a notebook."""
+
+    @property
+    def chosen_project(self) -> str | None:
+        """The project; None if the user has chosen none, for trackers with a variable for it."""
+        return None if self.project == DEFAULT_PROJECT else self.project
 
     @property
     def runs_dir(self) -> str:

@@ -16,9 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, TypeVar
+
+import msgspec
 
 from rankzero.errors import NotAFileError, UnsafePathError
+
+T = TypeVar("T")
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
@@ -151,6 +155,18 @@ def read_own(path: str | os.PathLike[str]) -> bytes:
         return b"".join(iter(partial(os.read, descriptor, _SMALL), b""))
     finally:
         os.close(descriptor)
+
+
+def read_own_json(path: str | os.PathLike[str], kind: type[T]) -> T | None:
+    """Return the content of a JSON file that rankzero has written; None if there is none, or it is damaged.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        return msgspec.json.decode(read_own(path), type=kind)
+    except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def check_own(path: Path) -> Path:

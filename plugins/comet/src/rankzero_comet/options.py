@@ -51,7 +51,6 @@ DEPRECATED = {
 
 _NO = ("false", "0", "no", "off", "f", "n")
 _KEY = re.compile("[0-9A-Za-z]{32,50}")
-_DEFAULT_PROJECT = "default"  # of a Run without one
 _CONFIG_FILE = ".comet.config"
 _HOSTED = "https://www.comet.com/clientlib/"
 _LOGIN = Login(
@@ -137,8 +136,7 @@ class CometOptions(Options):
 
     def project_of(self, run: RunInfo) -> str:
         """Return the project of a run."""
-        unnamed = run.project == _DEFAULT_PROJECT
-        return self["project"] or (unnamed and self.variable("COMET_PROJECT_NAME")) or run.project
+        return self["project"] or run.chosen_project or self.variable("COMET_PROJECT_NAME") or run.project
 
     def key_of(self, run: RunInfo) -> str:
         """Return the experiment's key, the same in every process: the run's id, if Comet accepts it."""

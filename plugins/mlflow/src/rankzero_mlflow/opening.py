@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from rankzero.errors import AccessError, NotAFileError, TrackerUnavailableError
+from rankzero.errors import AccessError, TrackerUnavailableError
 from rankzero.events.run_info import RunInfo
-from rankzero.files.writing import read_own, write_file
+from rankzero.files.writing import read_own_json, write_file
 from rankzero_mlflow.client import LONGEST_TAG, RUN_TAG, AlreadyThereError, CheckedClient, NotThereError, metric_name
 from rankzero_mlflow.options import MlflowOptions, artifacts_beside, without_password
 from rankzero_mlflow.rewinding import REWOUND_TO, find_successor
@@ -213,10 +213,7 @@ def _context_of(run: RunInfo) -> dict[str, str]:
 
 def _known_ids(path: Path) -> dict[str, str]:
     """Return destination → MLflow's id of the run, which is different in each destination."""
-    try:
-        return msgspec.json.decode(read_own(path), type=dict[str, str])
-    except (FileNotFoundError, NotAFileError, msgspec.MsgspecError):
-        return {}
+    return read_own_json(path, dict[str, str]) or {}
 
 
 def _checked(run: Any) -> Any:

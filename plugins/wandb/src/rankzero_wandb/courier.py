@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rankzero.errors import RejectedError, TrackerUnavailableError
 from rankzero.events.run_info import LogContext, MetricsRow, RunInfo
 from rankzero.events.structs import Graph, Metrics
+from rankzero.files.writing import read_own_json
 from rankzero.journal.rewinds import read_rows, read_superseded
 from rankzero.loggers.adapter import OfflineSession
 from rankzero.loggers.dispatch import dispatch
@@ -81,7 +82,7 @@ class CourierSession(WandbSession):
         self._journal = Path(info.dir, JOURNAL)
         self._opened_with = line
         self._rewound_at: int | None = None  # the line of the rewind after which the session was opened
-        known = State.load(self._state_file)
+        known = read_own_json(self._state_file, State)
         if known is not None and known.client is not None:
             _kill_orphan(*known.client)
         with _locks.setdefault(self._id, threading.RLock()), opening(self._id):

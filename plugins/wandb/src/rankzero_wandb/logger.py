@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from rankzero.errors import ConfigError
 from rankzero.events.run_info import SYSTEM, RunInfo, TrackedMetrics
+from rankzero.files.writing import read_own_json
 from rankzero.loggers.adapter import Session, TrackerLogger
 from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
@@ -189,7 +190,7 @@ class WandbLogger(TrackerLogger):
         """Return the line after the last complete offline file; a killed client leaves an incomplete one."""
         if self.run_info is None or not self.is_offline:
             return None
-        state = State.load(state_file(self.options, self.run_info))
+        state = read_own_json(state_file(self.options, self.run_info), State)
         return 0 if state is None else state.ended
 
     # Metrics, hyperparameters, models

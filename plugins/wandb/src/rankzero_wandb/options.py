@@ -26,7 +26,6 @@ _OFFLINE = ("offline", "dryrun")
 _UNUSABLE = re.compile(r"[/\\#?%:]")
 _LONGEST_TAG = 64
 _DIRECT_PROJECT = "lightning_logs"  # in direct use, as with Lightning's logger
-_DEFAULT_PROJECT = "default"  # of a Run without one
 _SETTINGS_OF_FILES = {"WANDB_BASE_URL": "base_url", "WANDB_ENTITY": "entity"}
 """Environment variable → the setting in W&B's settings files with the same meaning."""
 
@@ -155,9 +154,8 @@ class WandbOptions(Options):
     def project_of(self, run: RunInfo | None) -> str:
         """Return the project."""
         given: str | None = self.given.get("project") or self.settings.get("project")
-        if run is not None and run.project != _DEFAULT_PROJECT:
-            return given or run.project
-        return given or self.variable("WANDB_PROJECT") or (_DIRECT_PROJECT if run is None else _DEFAULT_PROJECT)
+        chosen, default = (None, _DIRECT_PROJECT) if run is None else (run.chosen_project, run.project)
+        return given or chosen or self.variable("WANDB_PROJECT") or default
 
     def id_of(self, run: RunInfo | None) -> str | None:
         """Return W&B's id of the run; None if W&B generates it."""

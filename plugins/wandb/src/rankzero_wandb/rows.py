@@ -21,9 +21,8 @@ from typing import Any
 
 import msgspec
 
-from rankzero.errors import NotAFileError
 from rankzero.events.run_info import NODE, SYSTEM, MetricsRow
-from rankzero.files.writing import read_own, write_file
+from rankzero.files.writing import write_file
 from rankzero.loggers.summaries import find_definition
 from rankzero.values import Number, as_float
 
@@ -104,14 +103,6 @@ class State(msgspec.Struct, omit_defaults=True):
     def number(self, line: int) -> int:
         """Return the number of the row of a journal line."""
         return line + next((shift for first, shift in reversed(self.shifts) if first <= line), 0)
-
-    @classmethod
-    def load(cls, path: Path) -> State | None:
-        """Read a state; None if none was saved."""
-        try:
-            return msgspec.json.decode(read_own(path), type=cls)
-        except (FileNotFoundError, NotAFileError, msgspec.MsgspecError):
-            return None
 
     def save(self, path: Path) -> None:
         """Replace the file atomically."""

@@ -9,9 +9,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from rankzero.errors import NotAFileError
 from rankzero.files.directories import Place, replace_file, set_aside
-from rankzero.files.writing import open_own, read_own
+from rankzero.files.writing import open_own, read_own_json
 from rankzero.loggers.csv.file import CsvFile
 
 log = logging.getLogger("rankzero.csv")
@@ -102,10 +101,7 @@ class Projection(CsvFile):
 
     def _read_marker(self) -> _Marker | None:
         self._place.pull(self._marker_name)
-        try:
-            return msgspec.json.decode(read_own(self._place.path / self._marker_name), type=_Marker)
-        except (FileNotFoundError, NotAFileError, msgspec.MsgspecError, UnicodeDecodeError):
-            return None
+        return read_own_json(self._place.path / self._marker_name, _Marker)
 
 
 def _ends_line(file: BinaryIO, size: int) -> bool:
