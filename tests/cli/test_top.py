@@ -110,6 +110,18 @@ def on_screen(directory, use, size=(160, 40)):
     asyncio.run(main())
 
 
+def test_what_is_read_while_the_program_ends_is_not_drawn(runs):
+    runs("amber-otter", *steps(3))
+
+    async def use(screen):
+        await screen.shows("amber-otter")
+        await screen.app.query("#title, #runs").remove()
+        screen.app._draw()
+        await screen.press("q")
+
+    on_screen(runs.directory, use)
+
+
 def test_a_run_as_it_trains(runs):
     system = {"process/cpu_percent": 250.0, "process/memory_gb": 3.25, "cpu_percent": 41.0}
     gpus = {"gpu0/utilization_percent": 90, "node1/gpu0/utilization_percent": 70, "gpu0/memory_percent": 55.0}

@@ -30,6 +30,7 @@ METRIC_COLUMNS = ("metric", "last", "at step", "min", "max", "points", "trend")
 _DROPPABLE = ("trend", "points", "at step", "min", "max")
 _LEAST_NAME = 24  # characters, before a column is left out
 _GAP = 2  # characters between columns
+_LEAST_BLOCKS, _MOST_BLOCKS = 8, 40  # in a trend
 _MAX_ROWS = 40
 _UNITS: dict[str, Callable[[float], str]] = {
     "percent": lambda value: f"{terminal.number(value)} %",
@@ -186,38 +187,39 @@ def metrics_table(index: RunIndex, width: int) -> RenderableType:
     """Return a table of the metrics with their last, minimum and maximum values and trends."""
     from rich.table import Table
 
-    blocks = max(8, min(40, width - 70))
     metrics, _ = split_metrics(index.summary.metrics)
-    rows = [
-        dict(zip(METRIC_COLUMNS, metric_cells(name, metric, index.curves[name], blocks), strict=True))
-        for name, metric in list(metrics.items())[:_MAX_ROWS]
-    ]
+
+    def rows(blocks: int) -> list[dict[str, str]]:
+        cells = (metric_cells(*each, index.curves[each[0]], blocks) for each in list(metrics.items())[:_MAX_ROWS])
+        return [dict(zip(METRIC_COLUMNS, each, strict=True)) for each in cells]
+
+    widths = _widths_that_fit(rows(_LEAST_BLOCKS), width)
+    room = width - sum(widths.values()) - _GAP * (len(widths) - 1)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = _that_fit(rows, width)
-    for heading in shown:
+    for heading in widths:
         justify: JustifyMethod = "left" if heading in ("metric", "trend") else "right"
         table.add_column(heading, justify=justify, no_wrap=heading != "metric", overflow="fold")
-    for row in rows:
-        table.add_row(*(row[heading] for heading in shown))
+    for row in rows(max(_LEAST_BLOCKS, min(_LEAST_BLOCKS + room, _MOST_BLOCKS, width - 70))):
+        table.add_row(*(row[heading] for heading in widths))
     if len(metrics) > _MAX_ROWS:
         table.add_row(f"[dim]… {len(metrics) - _MAX_ROWS} more: --json[/]")
     return table
 
 
-def _that_fit(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
-    """Return the columns for which there is room without shortening a number; names may wrap."""
+def _widths_that_fit(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
+    """Return the widths of the columns for which there is room without shortening a number; names may wrap."""
     from rich.text import Text
 
     widths = {
         heading: max(len(heading), *(Text.from_markup(row[heading]).cell_len for row in rows))
         for heading in METRIC_COLUMNS
     }
-    widths["metric"] = min(widths["metric"], _LEAST_NAME)
+    too_wide = max(0, widths["metric"] - _LEAST_NAME)
     for heading in _DROPPABLE:
-        if sum(widths.values()) + _GAP * (len(widths) - 1) <= width:
+        if sum(widths.values()) - too_wide + _GAP * (len(widths) - 1) <= width:
             break
         del widths[heading]
-    return list(widths)
+    return widths
 
 
 def metric_cells(name: str, metric: MetricSummary, curve: Series, blocks: int) -> tuple[str, ...]:

@@ -242,6 +242,8 @@ class Top(App):  # type: ignore[misc]  # to mypy, Textual is Any
         self.call_later(self._show, self._contents(self._watched, self._asked))
 
     def _show(self, contents: Contents) -> None:
+        if not self.query("#title"):  # the program is ending
+            return
         self.query_one("#title", Static).update(contents.title)
         self.query_one("#runs", Table).fill(contents.runs)
         self.query_one("#facts", Static).update(Text.from_markup(contents.facts, emoji=False))
