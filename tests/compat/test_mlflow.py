@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +18,7 @@ from integrations.reading import points
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from servers.mlflow_server import MlflowServer
-from waiting import A_WHILE
+from waiting import A_WHILE, until
 
 import rankzero
 from rankzero.compat.mlflow import tracking_store, writing
@@ -431,58 +430,64 @@ def test_uris_that_name_a_host_are_refused():
         tracking_store("rankzero://runs/x")
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server whose store is a directory of runs."""
+    directory = tmp_path_factory.mktemp("server")
+    server = MlflowServer(directory, backend=f"rankzero:{directory}/runs", RANKZERO_DELIVERY="off")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def with_server(server, monkeypatch):
+    """Log to the directory of the server, without and with it."""
+    monkeypatch.chdir(server.database.parent)
+    mlflow.set_tracking_uri(f"rankzero:{server.database.parent}/runs")
+    return server
+
+
 @pytest.mark.slow
-def test_a_server_answers_as_the_client_does(tmp_path):
+def test_a_server_answers_as_the_client_does(with_server):
     with mlflow.start_run(run_name="first") as run:
         mlflow.log_metrics({"loss": 0.5, "acc": 1.0}, step=2)
         mlflow.log_text("hello", "notes/a.txt")
-    server = MlflowServer(tmp_path, backend=mlflow.get_tracking_uri())
-    server.start()
-    try:
-        remote, local = MlflowClient(server.uri), MlflowClient()
-        assert [dict(each) for each in remote.search_experiments()] == [
-            dict(each) for each in local.search_experiments()
-        ]
-        (found,) = remote.search_runs(["0"], "metrics.loss < 1")
-        assert found.to_dictionary() == local.get_run(run.info.run_id).to_dictionary()
-        assert [each.value for each in remote.get_metric_history(run.info.run_id, "loss")] == [0.5]
-        assert [each.path for each in remote.list_artifacts(run.info.run_id)] == ["notes"]
-        with urllib.request.urlopen(
-            f"{server.uri}/get-artifact?run_uuid={run.info.run_id}&path=notes/a.txt", timeout=A_WHILE
-        ) as answer:
-            assert answer.read() == b"hello"
-        remote.set_tag(run.info.run_id, "seen", "yes")
-        assert local.get_run(run.info.run_id).data.tags["seen"] == "yes"
-    finally:
-        server.kill()
+    remote, local = MlflowClient(with_server.uri), MlflowClient()
+    assert [dict(each) for each in remote.search_experiments()] == [dict(each) for each in local.search_experiments()]
+    (found,) = remote.search_runs(["0"], "metrics.loss < 1")
+    assert found.to_dictionary() == local.get_run(run.info.run_id).to_dictionary()
+    assert [each.value for each in remote.get_metric_history(run.info.run_id, "loss")] == [0.5]
+    assert [each.path for each in remote.list_artifacts(run.info.run_id)] == ["notes"]
+    with urllib.request.urlopen(
+        f"{with_server.uri}/get-artifact?run_uuid={run.info.run_id}&path=notes/a.txt", timeout=A_WHILE
+    ) as answer:
+        assert answer.read() == b"hello"
+    remote.set_tag(run.info.run_id, "seen", "yes")
+    assert local.get_run(run.info.run_id).data.tags["seen"] == "yes"
     assert (path_of(run.info.artifact_uri).parent / JOURNAL).exists()
 
 
 @pytest.mark.slow
-def test_a_client_logs_through_a_server_on_its_machine(tmp_path):
-    server = MlflowServer(tmp_path, backend=mlflow.get_tracking_uri())
-    server.start()
-    try:
-        ended = script(
-            "import mlflow\n"
-            "from sklearn.datasets import load_iris\n"
-            "from sklearn.linear_model import LogisticRegression\n"
-            "mlflow.sklearn.autolog(silent=True)\n"
-            "x, y = load_iris(return_X_y=True)\n"
-            "with mlflow.start_run(run_name='text'): mlflow.log_text('hello', 'a.txt')\n"
-            "LogisticRegression(max_iter=200).fit(x, y).score(x, y)\n"
-            "raise ValueError('the end')",
-            MLFLOW_TRACKING_URI=server.uri,
-        )
-        assert "ValueError: the end" in ended.stderr
-        fitted, text = mlflow.search_runs(output_format="list")
-        assert (fitted.info.status, text.info.status) == ("FINISHED", "FINISHED")
-        assert [each.name for each in run_of(text.info.run_id).artifacts] == ["a.txt"]
-        assert "LogisticRegression_score_x" in fitted.data.metrics
-        names = {each.name for each in run_of(fitted.info.run_id).artifacts}
-        assert names == {"estimator.html", "metric_info.json", "model", "training_confusion_matrix.png"}
-        while writing._status(path_of(fitted.info.artifact_uri).parent) == "running":
-            time.sleep(0.1)
-    finally:
-        server.kill()
-    assert run_of(fitted.info.run_id).status == "success"
+def test_a_client_logs_through_a_server_on_its_machine(with_server):
+    ended = script(
+        "import mlflow\n"
+        "from sklearn.datasets import load_iris\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "mlflow.set_experiment('clients')\n"
+        "mlflow.sklearn.autolog(silent=True)\n"
+        "mlflow.models.infer_pip_requirements = lambda *_, **__: ['scikit-learn']\n"
+        "x, y = load_iris(return_X_y=True)\n"
+        "with mlflow.start_run(run_name='text'): mlflow.log_text('hello', 'a.txt')\n"
+        "LogisticRegression(max_iter=200).fit(x, y).score(x, y)\n"
+        "raise ValueError('the end')",
+        MLFLOW_TRACKING_URI=with_server.uri,
+    )
+    assert "ValueError: the end" in ended.stderr
+    fitted, text = mlflow.search_runs(experiment_names=["clients"], output_format="list")
+    assert (fitted.info.status, text.info.status) == ("FINISHED", "FINISHED")
+    assert [each.name for each in run_of(text.info.run_id, "clients").artifacts] == ["a.txt"]
+    assert "LogisticRegression_score_x" in fitted.data.metrics
+    names = {each.name for each in run_of(fitted.info.run_id, "clients").artifacts}
+    assert names == {"estimator.html", "metric_info.json", "model", "training_confusion_matrix.png"}
+    until(lambda: run_of(fitted.info.run_id, "clients").status == "success")

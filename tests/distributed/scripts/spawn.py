@@ -12,7 +12,7 @@ from training import train
 
 import rankzero
 
-RANKS = 3
+RANKS = 2
 
 
 def init(rank, ranks=RANKS):

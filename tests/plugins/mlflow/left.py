@@ -1,11 +1,16 @@
 """Log with MLflow's client to a file store, a database or a server.
 
-``left_at(uri, directory)`` calls `everything` in a process of its own. What it logs stands in the constants.
+``left_at(uri, directory)`` calls `everything` in a process of its own, ``left_in(store)`` only once for each store.
+What it logs stands in the constants.
 """
 
+import atexit
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -35,6 +40,15 @@ def left_at(uri, directory):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@functools.cache
+def left_in(store):
+    """Return a directory with a store of its own, which tests must not change."""
+    directory = Path(tempfile.mkdtemp(prefix="rankzero-test-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    left_at(store, directory)
+    return directory
 
 
 ALLOWED = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -36,7 +36,7 @@ class _Contract(ImporterContract):
         return MlflowImporter()
 
     def make_source(self, directory):
-        left.left_at(self.uri, directory)
+        shutil.copytree(left.left_in(self.uri), directory, dirs_exist_ok=True)
         return "."
 
     def grow_source(self, directory):
@@ -52,17 +52,13 @@ class TestDatabase(_Contract):
 
 
 @pytest.fixture(scope="module")
-def file_store(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("files")
-    left.left_at("mlruns", directory)
-    return directory / "mlruns"
+def file_store():
+    return left.left_in("mlruns") / "mlruns"
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("database")
-    left.left_at("sqlite:///mlflow.db", directory)
-    return directory / "mlflow.db"
+def database():
+    return left.left_in("sqlite:///mlflow.db") / "mlflow.db"
 
 
 @pytest.fixture(scope="module")
