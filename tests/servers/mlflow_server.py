@@ -60,6 +60,7 @@ class MlflowServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                cwd=self._directory,
                 env=environment,
                 start_new_session=True,
             )
