@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -104,7 +104,7 @@ def empty_database(directory: Path) -> Path:
     from mlflow import MlflowClient
 
     made, path = directory / "made.db", directory / "mlflow.db"
-    with FileLock(f"{path}.lock"):
+    with FileLock(f"{path}.lock"), chdir(directory):  # where the first experiment keeps its artifacts
         if not path.exists():
             MlflowClient(f"sqlite:///{made}").search_experiments()
             shutil.copy(made, path)
