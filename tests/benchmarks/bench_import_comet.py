@@ -4,16 +4,14 @@ bench_import_comet.py [POINTS]
 """
 
 import json
-import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
-from measuring import Table, peak
+from importing import import_all
+from measuring import Table, in_new_process, measure
 
-from rankzero.importers.writing import import_run
 from rankzero_comet.importing.importer import CometImporter
 
 ROUNDS = 3
@@ -40,12 +38,6 @@ def write_archive(path, points):
                 file.write(json.dumps(line, sort_keys=True, separators=(",", ":")).encode() + b"\n")
 
 
-def import_(path):
-    (found,) = CometImporter().find([path])
-    with tempfile.TemporaryDirectory() as runs:
-        return import_run(found, Path(runs), "bench").values
-
-
 def upload(path):
     """Unpack, decode and sample as `comet upload` does."""
     from comet_ml.messages import MetricMessage
@@ -59,24 +51,10 @@ def upload(path):
     return len([MetricMessage.from_message_dict(each) for each in sampler.get_samples()])
 
 
-READERS = {"import": import_, "upload": upload}
-
-
-def measure(reader, path):
-    """Print the seconds and the MB of memory of reading, and the number of points."""
+def read(reader, path):
     import comet_ml  # noqa: F401  # not what is measured
 
-    before = peak()
-    began = time.perf_counter()
-    points = READERS[reader](path)
-    seconds = time.perf_counter() - began
-    print(seconds, peak() - before, points)
-
-
-def measured(reader, path):
-    command = [sys.executable, __file__, reader, path]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [float(each) for each in done.stdout.split()]
+    measure(lambda: upload(path) if reader == "upload" else import_all(CometImporter(), path))
 
 
 def main(points):
@@ -84,7 +62,7 @@ def main(points):
     with tempfile.TemporaryDirectory() as place:
         path = f"{place}/{KEY}.zip"
         write_archive(path, points)
-        turns = [(measured("import", path), measured("upload", path)) for _ in range(ROUNDS)]
+        turns = [(in_new_process("import", path), in_new_process("upload", path)) for _ in range(ROUNDS)]
     seconds, theirs = min(own[0] for own, _ in turns), min(other[0] for _, other in turns)
     assert all(own[2] == points for own, _ in turns)
     table.show("import, with the journal, the fastest", seconds, "s", SHARE * theirs)
@@ -97,4 +75,4 @@ def main(points):
 
 
 if __name__ == "__main__":
-    measure(*sys.argv[1:]) if len(sys.argv) > 2 else main(int(sys.argv[1]) if len(sys.argv) > 1 else 500_000)
+    read(*sys.argv[1:]) if len(sys.argv) > 2 else main(int(sys.argv[1]) if len(sys.argv) > 1 else 500_000)

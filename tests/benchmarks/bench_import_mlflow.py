@@ -6,14 +6,12 @@ to a JSON file.
 
 import os
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import time
 from contextlib import closing, redirect_stdout
 from pathlib import Path
 
-from measuring import peak
+from measuring import in_new_process, measure
 
 from rankzero.importers.writing import import_run
 from rankzero_mlflow.importing.importer import MlflowImporter
@@ -62,50 +60,37 @@ def fill_run(directory, names, steps):
         (directory / "metrics" / name).write_text("".join(lines))
 
 
-def measured(command, *arguments):
-    """Return the output of a function of this module in a separate process."""
-    done = subprocess.run(
-        [sys.executable, __file__, command, *map(str, arguments)],
-        stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    return map(float, done.stdout.split())
-
-
 def take(source, runs):
-    """Print the seconds and the MB of memory of an import."""
-    before = peak()
-    began = time.perf_counter()
-    values = sum(import_run(found, Path(runs), "bench", known={}).values for found in MlflowImporter().find([source]))
-    seconds = time.perf_counter() - began
-    assert values >= POINTS or values >= RUNS
-    print(seconds, peak() - before)
+    """Import the runs, or what is new of them."""
+
+    def work():
+        found = MlflowImporter().find([source])
+        return sum(import_run(each, Path(runs), "bench", known={}).values for each in found)
+
+    measure(work)
 
 
 def read(uri, run):
-    """Print the same for reading all points with MLflow's client, which keeps one metric at a time."""
+    """Read all points with MLflow's client, which keeps one metric at a time."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    before = peak()
-    began = time.perf_counter()
-    count = sum(len(client.get_metric_history(run, name)) for name in client.get_run(run).data.metrics)
-    seconds = time.perf_counter() - began
-    assert count >= POINTS
-    print(seconds, peak() - before)
+    measure(lambda: sum(len(client.get_metric_history(run, name)) for name in client.get_run(run).data.metrics))
 
 
 def export(uri, run, output):
-    """Print the same for exporting the run with mlflow-export-import."""
+    """Export the run with mlflow-export-import."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
     with redirect_stdout(sys.stderr):
         from mlflow import MlflowClient
         from mlflow_export_import.run.export_run import RunExporter
 
-        before = peak()
-        began = time.perf_counter()
-        assert RunExporter(MlflowClient(uri)).export_run(run, output)
-    seconds = time.perf_counter() - began
-    print(seconds, peak() - before)
+    def work():
+        with redirect_stdout(sys.stderr):
+            assert RunExporter(MlflowClient(uri)).export_run(run, output)
+        return 1
+
+    measure(work)
 
 
 def main():
@@ -122,9 +107,10 @@ def main():
             "database": (directory / "mlflow.db", f"sqlite:///{place}/mlflow.db", in_database),
         }
         for kind, (source, uri, run) in sources.items():
-            theirs, their_memory = measured("read", uri, run)
-            exported, export_memory = measured("export", uri, run, directory / f"export of {kind}")
-            ours, memory = measured("take", source, directory / f"runs of {kind}")
+            theirs, their_memory, points = in_new_process("read", uri, run)
+            exported, export_memory, _ = in_new_process("export", uri, run, directory / f"export of {kind}")
+            ours, memory, values = in_new_process("take", source, directory / f"runs of {kind}")
+            assert min(points, values) >= POINTS
             print(f"{kind}: importing {POINTS:,} points: {ours:.1f} s, {POINTS / ours:,.0f} a second, {memory:.0f} MB")
             print(f"    MLflow's client only reads them in {theirs:.1f} s, {their_memory:.0f} MB")
             print(f"    mlflow-export-import writes them as JSON in {exported:.1f} s, {export_memory:.0f} MB")
@@ -134,21 +120,14 @@ def main():
         for number in range(RUNS):
             fill_run(copy := many / f"{number:032x}", NAMES[:2], 5)
             (copy / "meta.yaml").write_text(meta)
-        seconds, _ = measured("take", directory / "many", directory / "many runs")
-        again, _ = measured("take_again", directory / "many", directory / "many runs")
+        seconds, _, values = in_new_process("take", directory / "many", directory / "many runs")
+        again, _, new = in_new_process("take", directory / "many", directory / "many runs")
+        assert (values >= RUNS, new) == (True, 0)
         print(f"{RUNS:,} runs: {seconds:.1f} s (limit {MOST_SECONDS} s); again, with nothing new: {again:.1f} s")
     print(f"limits: not slower than reading with MLflow's client, and {MOST_MB} MB")
     return int(too_slow or seconds > MOST_SECONDS)
 
 
-def take_again(source, runs):
-    """Print the seconds of importing an imported source again."""
-    began = time.perf_counter()
-    for found in MlflowImporter().find([source]):
-        assert not import_run(found, Path(runs), "bench", known={}).values
-    print(time.perf_counter() - began, 0)
-
-
 if __name__ == "__main__":
-    commands = {"take": take, "read": read, "export": export, "take_again": take_again}
+    commands = {"take": take, "read": read, "export": export}
     sys.exit(commands[sys.argv[1]](*sys.argv[2:]) if len(sys.argv) > 1 else main())

@@ -3,19 +3,16 @@
 bench_import_tensorboard.py [MB]
 """
 
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from measuring import Table, peak
+from importing import import_all
+from measuring import Table, in_new_process, measure
 from tensorboard.backend.event_processing.event_accumulator import STORE_EVERYTHING_SIZE_GUIDANCE, EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from rankzero.importers.writing import import_run
 from rankzero_tensorboard.event_file import record
 from rankzero_tensorboard.importing.importer import TensorBoardImporter
 
@@ -41,28 +38,12 @@ def write_events(directory, size):
 
 
 def accumulate(directory):
-    EventAccumulator(directory, size_guidance=STORE_EVERYTHING_SIZE_GUIDANCE).Reload()
+    accumulator = EventAccumulator(directory, size_guidance=STORE_EVERYTHING_SIZE_GUIDANCE).Reload()
+    return sum(len(accumulator.Scalars(tag)) for tag in TAGS)
 
 
-def import_(directory):
-    (found,) = TensorBoardImporter().find([directory])
-    import_run(found, Path(f"{directory} of {os.getpid()}"), "bench")
-
-
-READERS = {"import": import_, "accumulate": accumulate}
-
-
-def measure(reader, directory):
-    """Print the seconds and the MB of memory of reading."""
-    before = peak()
-    began = time.perf_counter()
-    READERS[reader](directory)
-    print(time.perf_counter() - began, peak() - before)
-
-
-def measured(reader, directory):
-    done = subprocess.run([sys.executable, __file__, reader, directory], capture_output=True, text=True, check=True)
-    return [float(each) for each in done.stdout.split()]
+def read(reader, directory):
+    measure(lambda: accumulate(directory) if reader == "accumulate" else import_all(TensorBoardImporter(), directory))
 
 
 def main(megabytes):
@@ -70,9 +51,13 @@ def main(megabytes):
     with tempfile.TemporaryDirectory() as place:
         count = write_events(Path(place, "logs"), megabytes * 1_000_000)
         few = write_events(Path(place, "few"), megabytes * 100_000)
-        turns = [(measured("import", f"{place}/logs"), measured("accumulate", f"{place}/few")) for _ in range(ROUNDS)]
+        turns = [
+            (in_new_process("import", f"{place}/logs"), in_new_process("accumulate", f"{place}/few"))
+            for _ in range(ROUNDS)
+        ]
     seconds = min(own[0] for own, _ in turns)
-    theirs, their_memory = min(other for _, other in turns)
+    theirs, their_memory, _ = min(other for _, other in turns)
+    assert all((own[2], other[2]) == (count, few) for own, other in turns)
     table.show(f"import {count:,} points, with the journal, the fastest", seconds, "s")
     table.show("… memory", max(own[1] for own, _ in turns), "MB", MOST_MB, digits=0)
     table.show("points each second", count / seconds / 1e6, "M")
@@ -83,4 +68,4 @@ def main(megabytes):
 
 
 if __name__ == "__main__":
-    measure(*sys.argv[1:]) if len(sys.argv) > 2 else main(int(sys.argv[1]) if len(sys.argv) > 1 else 150)
+    read(*sys.argv[1:]) if len(sys.argv) > 2 else main(int(sys.argv[1]) if len(sys.argv) > 1 else 150)

@@ -6,7 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import Table, peak
+from importing import import_all
+from measuring import Table, in_new_process, measure
 
 TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
@@ -27,25 +28,18 @@ with begin("benchrun", settings={"console": "off"}) as run:
 """
 
 
-def import_all(source: str, runs: str) -> None:
-    """Print the seconds of parsing and of the import, and the MB of memory of the import."""
+def read(source: str) -> None:
+    """Print the seconds of parsing, and what `measure` prints of the import."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    from rankzero.importers.writing import import_run
     from rankzero_wandb.importing.importer import WandbImporter
     from rankzero_wandb.importing.record_log import MAGIC, RecordLog
 
-    (found,) = WandbImporter().find([source])
     began = time.perf_counter()
     for data in RecordLog(Path(source, "run-benchrun.wandb")).records(len(MAGIC)):
         Record.FromString(data)
-    parsing = time.perf_counter() - began
-    before = peak()
-    began = time.perf_counter()
-    imported = import_run(found, Path(runs), "bench")
-    seconds = time.perf_counter() - began
-    assert imported.values == POINTS
-    print(parsing, seconds, peak() - before)
+    print(time.perf_counter() - began)
+    measure(lambda: import_all(WandbImporter(), source))
 
 
 def sync(run: Path, directory: Path) -> float:
@@ -70,10 +64,9 @@ def main() -> None:
         directory = Path(place)
         (run,) = (log(directory, SCRIPT, rows=ROWS, names=NAMES) / "wandb").glob("offline-run-*")
         parsing, importing, memory, syncing = [], [], [], []
-        for turn in range(3):  # in turns, so that other load affects all
-            command = [sys.executable, __file__, str(run), f"{place}/runs-{turn}"]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            bare, seconds, megabytes = map(float, done.stdout.split())
+        for _ in range(3):  # in turns, so that other load affects all
+            bare, seconds, megabytes, points = in_new_process(run)
+            assert points == POINTS
             parsing.append(bare)
             importing.append(seconds)
             memory.append(megabytes)
@@ -88,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import_all(*sys.argv[1:]) if len(sys.argv) > 1 else main()
+    read(sys.argv[1]) if len(sys.argv) > 1 else main()

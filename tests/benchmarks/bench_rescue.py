@@ -1,16 +1,15 @@
 """Import a million points from a log of Neptune's 1.x client, compared with decoding every line with msgspec."""
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import msgspec
-from measuring import peak
+from importing import import_all
+from measuring import Table, in_new_process, measure
 
-from rankzero.importers.writing import import_run
 from rankzero_neptune.importing.importer import NeptuneImporter
 
 STEPS = 100_000
@@ -43,35 +42,19 @@ def bare(directory):
     return time.perf_counter() - began
 
 
-def rescue(project, runs):
-    """Print the seconds and the MB of memory of the import."""
-    (found,) = NeptuneImporter().find([str(project)])
-    before = peak()
-    began = time.perf_counter()
-    imported = import_run(found, Path(runs), "bench")
-    seconds = time.perf_counter() - began
-    assert imported.values == POINTS
-    print(seconds, peak() - before)
-
-
 def main():
+    table = Table(f"Importing {POINTS:,} points of a log of Neptune's 1.x client")
     with tempfile.TemporaryDirectory() as place:
         log = Path(place, ".neptune", "offline", "run__11111111-2222-3333-4444-555555555555__1__abcdefgh")
         write_log(log)
-        decoding, rescuing, megabytes = [], [], []
-        for turn in range(3):  # in turns, so that other load affects both
-            decoding.append(bare(log))
-            command = [sys.executable, __file__, place, f"{place}/runs-{turn}"]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            seconds, memory = map(float, done.stdout.split())
-            rescuing.append(seconds)
-            megabytes.append(memory)
-    seconds, limit, memory = min(rescuing), MOST_TIMES_BARE * min(decoding), max(megabytes)
-    print(f"importing {POINTS:,} points: {seconds:.2f} s (limit {limit:.2f} s, {MOST_TIMES_BARE} times bare decoding)")
-    print(f"                  that is {POINTS / seconds:,.0f} points a second")
-    print(f"memory for it: {memory:.0f} MB (limit {MOST_MB} MB)")
-    return int(seconds > limit or memory > MOST_MB)
+        turns = [(bare(log), in_new_process(place)) for _ in range(3)]
+    seconds = min(own[0] for _, own in turns)
+    assert all(own[2] == POINTS for _, own in turns)
+    table.show("import, with the journal, the fastest", seconds, "s", MOST_TIMES_BARE * min(bare for bare, _ in turns))
+    table.show("… memory", max(own[1] for _, own in turns), "MB", MOST_MB, digits=0)
+    table.show("points each second", POINTS / seconds / 1e6, "M")
+    table.exit()
 
 
 if __name__ == "__main__":
-    sys.exit(rescue(*sys.argv[1:]) if len(sys.argv) > 1 else main())
+    measure(lambda: import_all(NeptuneImporter(), sys.argv[1])) if len(sys.argv) > 1 else main()

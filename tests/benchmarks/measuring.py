@@ -1,10 +1,13 @@
 """Tools for benchmarks: rounds in turns, and a table of numbers with their limits."""
 
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 NOISE = 1.25
 """Maximum ratio of the slowest to the fastest rounds on a quiet machine."""
@@ -37,6 +40,20 @@ def peak() -> float:
     """Return the peak memory of this process in MB; unlike rusage, without its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def measure(work: Callable[[], float]) -> None:
+    """Print the seconds and the MB of memory that a function takes, and the number that it returns."""
+    before = peak()
+    began = time.perf_counter()
+    number = work()
+    print(time.perf_counter() - began, peak() - before, number)
+
+
+def in_new_process(*arguments: Any) -> list[float]:
+    """Run the benchmark with other arguments, without the memory of this process; return the numbers that it prints."""
+    command = [sys.executable, *map(str, (sys.argv[0], *arguments))]
+    return [float(each) for each in subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split()]
 
 
 def in_turns(
