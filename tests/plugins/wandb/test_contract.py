@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 from plugins.wandb.arrived import arrived
 
+from rankzero.files.writing import read_own_json
 from rankzero.testing import ALL, DeliveryContract, LoggerContract
 from rankzero.testing.faults import status
 from rankzero_wandb import WandbLogger, confirmation
@@ -46,7 +47,7 @@ class TestDelivery(Wandb, DeliveryContract):
 
     def read_back(self, logger):
         tracked = super().read_back(logger)
-        state = State.load(state_file(logger.options, logger.run_info))
+        state = read_own_json(state_file(logger.options, logger.run_info), State)
         if state.shifts:  # the client lost rows between others: they come after them, with their own steps and times
             for points in tracked.metrics.values():
                 points.sort(key=lambda point: point.time)

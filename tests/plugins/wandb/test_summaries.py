@@ -8,6 +8,7 @@ import wandb
 from plugins.wandb.delivered import Delivered, wandb_server
 
 from rankzero.events.structs import DefineMetric, Finish
+from rankzero.files.writing import read_own_json
 from rankzero.testing.journals import DyingCourier, JournalOf, KilledError
 from rankzero_wandb import WandbLogger
 from rankzero_wandb.rows import Definition, State, Summaries
@@ -229,7 +230,7 @@ def test_data_that_is_delivered_again_counts_once(tmp_path):
         for line in lines:
             summaries.add({"loss": float(line)}, line)
         state.save(tmp_path / "run")
-        state = State.load(tmp_path / "run")
+        state = read_own_json(tmp_path / "run", State)
     assert Summaries(state).take_changed() == {"loss": {"min": 0.0, "mean": 2.5}}
 
 
@@ -239,7 +240,7 @@ def test_numbers_beyond_floats_do_not_damage_the_state(tmp_path):
     for value in (1.5e308, 1.5e308, 10**400, 2**70, math.nan):
         summaries.add({"a": value}, None)
     state.save(tmp_path / "run")
-    loaded = State.load(tmp_path / "run")
+    loaded = read_own_json(tmp_path / "run", State)
     assert loaded is not None
     assert (loaded.values["a"].count, loaded.values["a"].min) == (3, 2**70)
     assert math.isfinite(loaded.values["a"].mean)
