@@ -11,7 +11,6 @@ import msgspec
 
 from rankzero.events.run_info import MetricsRow, RunInfo, TrackedMetrics, TrackedPoint
 from rankzero.loggers.adapter import TrackerLogger
-from rankzero.loggers.sdk_errors import Failure
 from rankzero_comet.courier import CourierSession
 from rankzero_comet.direct import DirectSession, start
 from rankzero_comet.errors import ERRORS, read_failure
@@ -59,6 +58,7 @@ class CometLogger(TrackerLogger):
     tracker = "Comet"
     options_class = CometOptions
     errors = ERRORS
+    read_failure = staticmethod(read_failure)
     epoch_metric = None
     media_options: ClassVar[Mapping[str, frozenset[str]]] = {"image": frozenset([ANNOTATIONS])}
     draws_models = True
@@ -124,9 +124,6 @@ class CometLogger(TrackerLogger):
             )
             self.warner.warn(message)
         return experiment
-
-    def read_failure(self, error: BaseException) -> Failure:
-        return read_failure(error)
 
     # Identity
 

@@ -23,7 +23,6 @@ from rankzero.loggers.login import Login
 from rankzero.loggers.options import Option, Options, check_option
 from rankzero.rank import rank_zero_warn
 
-MODES = ("get_or_create", "get", "create")
 EXPERIMENT_CONFIG = (
     Option("name", variable="COMET_START_EXPERIMENT_NAME", kept=True),
     Option("offline_directory", variable="COMET_OFFLINE_DIRECTORY", local=True),
@@ -71,7 +70,7 @@ class CometOptions(Options):
         Option("workspace", str, variable="COMET_WORKSPACE", kept=True),
         Option("project", str),
         Option("experiment_key", variable="COMET_EXPERIMENT_KEY", kept=True),
-        Option("mode", choices=MODES, variable="COMET_START_MODE", kept=True),
+        Option("mode", choices=("get_or_create", "get", "create"), variable="COMET_START_MODE", kept=True),
         Option("online", bool, variable="COMET_START_ONLINE", kept=True),
         Option("url", str, variable="COMET_URL_OVERRIDE", kept=True, local=True),
         Option("environment"),

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from rankzero.events.run_info import RunInfo, TrackedMetrics
 from rankzero.loggers.adapter import TrackerLogger
-from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
 from rankzero_mlflow.client import ERRORS, LONGEST_TAG, CheckedClient, NotThereError, metric_name, read_failure
 from rankzero_mlflow.opening import Finder, tags_of
@@ -55,6 +54,7 @@ class MLFlowLogger(TrackerLogger):
     tracker = "MLflow"
     options_class = MlflowOptions
     errors = ERRORS
+    read_failure = staticmethod(read_failure)
     statuses = STATUSES
     prefixes_epoch = False
     reopens_after_failed_flush = True
@@ -135,9 +135,6 @@ class MLFlowLogger(TrackerLogger):
             }
         except NotThereError:
             return {}
-
-    def read_failure(self, error: BaseException) -> Failure:
-        return read_failure(error)
 
     def rewind(self, step: int) -> int | None:
         first = super().rewind(step)

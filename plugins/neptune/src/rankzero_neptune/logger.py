@@ -11,7 +11,6 @@ from rankzero.errors import ConfigError
 from rankzero.events.run_info import RunInfo
 from rankzero.loggers.adapter import TrackerLogger
 from rankzero.loggers.options import Option, check_option
-from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import rank_zero_only
 from rankzero_neptune.client import ERRORS, read_failure, request_timeout
 from rankzero_neptune.fields import joined
@@ -56,6 +55,7 @@ class NeptuneLogger(TrackerLogger):
     options_class = NeptuneOptions
     known_options = NeptuneOptions.names()
     errors = ERRORS
+    read_failure = staticmethod(read_failure)
     reopens_after_failed_flush = True
     supports_join = True
     batch_bytes = 1 << 20
@@ -208,9 +208,6 @@ class NeptuneLogger(TrackerLogger):
             if self._live is None:
                 self._live = self.session.join()
             return self._live
-
-    def read_failure(self, error: BaseException) -> Failure:
-        return read_failure(error)
 
     def flush(self) -> None:
         self._delivers = True

@@ -11,7 +11,6 @@ from rankzero.errors import ConfigError
 from rankzero.events.run_info import SYSTEM, RunInfo, TrackedMetrics
 from rankzero.files.writing import read_own_json
 from rankzero.loggers.adapter import Session, TrackerLogger
-from rankzero.loggers.sdk_errors import Failure
 from rankzero.rank import is_rank_zero
 from rankzero.values import as_list, to_jsonable, to_number
 from rankzero_wandb.confirmation import ReadBack
@@ -61,6 +60,7 @@ class WandbLogger(TrackerLogger):
     tracker = "W&B"
     options_class = WandbOptions
     errors = ERRORS
+    read_failure = staticmethod(read_failure)
     statuses: ClassVar[Mapping[str, Any]] = {"success": 0, "aborted": 255, "failed": 1}
     media_options = None
     writes_offline = True
@@ -135,9 +135,6 @@ class WandbLogger(TrackerLogger):
         return {
             name: points or (None if name.startswith(SYSTEM) else points) for name, points in points_by_name.items()
         }
-
-    def read_failure(self, error: BaseException) -> Failure:
-        return read_failure(error)
 
     # Identity
 
