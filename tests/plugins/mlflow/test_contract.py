@@ -56,16 +56,23 @@ class TestDelivery(Server, DeliveryContract):
         return MLFlowLogger("contract", tracking_uri=self.url)
 
 
+@pytest.fixture(scope="module")
+def shared_store(empty_database, tmp_path_factory):
+    """A directory with one database for all tests: most of a test's time would go into opening another one."""
+    directory = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_database, directory)
+    return directory
+
+
 class TestDatabase(TestServer):
     capabilities = Server.capabilities | {"rewind"}
 
     @pytest.fixture(autouse=True)
-    def _database(self, empty_database, tmp_path):
-        (tmp_path / "store").mkdir()
-        shutil.copy(empty_database, tmp_path / "store")
+    def _database(self, shared_store):
+        self.directory = shared_store
 
     def make_logger(self, tmp_path):
-        return MLFlowLogger(save_dir=tmp_path / "store", rewind=True)
+        return MLFlowLogger(save_dir=self.directory, rewind=True)
 
     def break_tracker(self, logger):
         return full_disk()  # it is reported at once, a lock only after twenty seconds: see test_faults.py
