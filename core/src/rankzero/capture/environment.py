@@ -309,12 +309,16 @@ def _torch_version() -> str | None:
 
 
 def _list_packages(directory: Path) -> str:
+    from email import message_from_string
     from importlib.metadata import distributions
 
     versions: dict[str, str] = {}
     for each in distributions():
         with suppress(Exception):  # the metadata may be broken
-            versions.setdefault(each.metadata["Name"], each.version)  # the first one is the one that is imported
+            # Not `each.metadata`, which parses the whole description.
+            text = each.read_text("METADATA") or each.read_text("PKG-INFO") or ""
+            header = message_from_string(text.partition("\n\n")[0])
+            versions.setdefault(header["Name"], header["Version"])  # the first one is the one that is imported
     lines = sorted((f"{name}=={version}\n" for name, version in versions.items() if name), key=str.lower)
     (directory / PACKAGES).write_text("".join(lines), encoding="utf-8")
     return PACKAGES
