@@ -98,6 +98,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"))
     for name in [name for name in os.environ if name.startswith("RANKZERO_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("RANKZERO_CAPTURE_ENVIRONMENT", "0")
     monkeypatch.setenv("RANKZERO_SYSTEM_METRICS", "0")
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

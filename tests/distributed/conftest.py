@@ -44,6 +44,7 @@ class Job:
             | {
                 "REPORTS": str(directory),
                 "RANKZERO_DIR": str(directory / "runs"),
+                "RANKZERO_CAPTURE_ENVIRONMENT": "0",
                 "RANKZERO_SYSTEM_METRICS": "0",
                 "HOME": str(directory / "home"),
                 "TMPDIR": str(directory / "tmp"),

@@ -47,7 +47,11 @@ class Training:
         """Start a script, in which ``begin()`` starts the run; `until_ready` waits for its call of ``ready()``."""
         script = self.directory / "train.py"
         script.write_text(PREAMBLE.format(directory=str(self.directory)) + textwrap.dedent(body))
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("RANKZERO_")}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("RANKZERO_") or key == "RANKZERO_CAPTURE_ENVIRONMENT"
+        }
         # By this variable, which they inherit, couriers are found.
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         environment |= {"PYTHONPATH": path, "TRAINING_DIRECTORY": str(self.directory), "RANKZERO_SYSTEM_METRICS": "0"}
