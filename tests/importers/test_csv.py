@@ -7,7 +7,6 @@ import math
 import os
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,6 +85,8 @@ def test_lightning(tmp_path):
 
 
 def test_keras(tmp_path):
+    import keras  # takes two seconds
+
     model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     history = model.fit(

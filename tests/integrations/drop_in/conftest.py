@@ -11,6 +11,8 @@ from servers import mlflow_server
 from servers.comet_server import CometServer
 from servers.wandb_server import WandbServer
 
+from rankzero_comet.options import load_sdk
+
 TRACKERS = ("csv", "tensorboard", "mlflow", "wandb", "comet")
 
 
@@ -81,8 +83,7 @@ def wandb_bench(tmp_path, monkeypatch):
 
 @pytest.fixture
 def comet_bench(tmp_path, monkeypatch):
-    import comet_ml
-
+    comet_ml = load_sdk()
     with CometServer() as server:
         for name, value in server.environment(tmp_path).items():
             monkeypatch.setenv(name, value)

@@ -7,7 +7,11 @@ from servers.comet_server import CometServer
 from rankzero_comet import CometLogger
 from rankzero_comet.options import load_sdk
 
-load_sdk()  # before a test imports it and it patches torch
+
+@pytest.fixture(scope="session", autouse=True)
+def sdk():
+    """Import Comet's client before a test does, and it patches torch."""
+    load_sdk()
 
 
 @pytest.fixture

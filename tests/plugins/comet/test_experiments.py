@@ -1,6 +1,5 @@
 """Several experiments in a process: of loggers, of Runs, and of the user."""
 
-import comet_ml
 import pytest
 from plugins.comet.direct import QUIET, logged
 
@@ -13,6 +12,8 @@ KEYS = ["a" * 40, "b" * 40]
 @pytest.fixture
 def users_own(here):
     """Start experiments as a user, which end with the test."""
+    import comet_ml
+
     started = []
 
     def start(**options):

@@ -5,7 +5,6 @@ import json
 import re
 
 import pytest
-from comet_ml.config import CONFIG_MAP
 from plugins.comet.journals import journal_of_rows
 from plugins.comet.scripts import CometShell
 from servers.comet_mock.faults import refused
@@ -41,6 +40,8 @@ def server():
 @pytest.fixture
 def train(server, here, monkeypatch, tmp_path):
     """Train as a user with an empty home, and with these variables of Comet's client."""
+    from comet_ml.config import CONFIG_MAP
+
     for name in ("COMET_API_KEY", "COMET_URL_OVERRIDE", "COMET_CONFIG"):
         monkeypatch.delenv(name)
     # Comet's client caches the server in the key of another test.
