@@ -6,6 +6,7 @@ import graphlib
 import importlib
 import re
 import subprocess
+import symtable
 import sys
 from pathlib import Path
 
@@ -104,7 +105,13 @@ def test_imports_have_no_cycles_and_few_layers():
     assert highest <= MOST_FLOORS, f"{highest} floors of imports"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of frameworks that integrations import
+def names_of(module):
+    """Return the names that the code of a module binds."""
+    path = MODULES[module]
+    symbols = symtable.symtable(path.read_text(), str(path), "exec").get_symbols()
+    return {each.get_name() for each in symbols if each.is_assigned() or each.is_imported()}
+
+
 def test_names_that_tests_and_plugins_import_from_core_exist():
     repository = Path(__file__).parents[1]
     found = [*repository.glob("tests/**/*.py"), *repository.glob("plugins/*/src/**/*.py")]
@@ -112,7 +119,8 @@ def test_names_that_tests_and_plugins_import_from_core_exist():
     missing = []
     for name in sorted(names - MODULES.keys()):
         module, _, attribute = name.rpartition(".")
-        if not hasattr(importlib.import_module(module), attribute):
+        # Importing every module would import every framework.
+        if attribute not in names_of(module) and not hasattr(importlib.import_module(module), attribute):
             missing.append(name)
     assert missing == []
 
