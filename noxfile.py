@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -65,6 +66,14 @@ TEST_ENV = {
     "OMP_NUM_THREADS": "1",
 }
 
+# What all test processes import, in two parts that have little in common.
+IMPORTED = [
+    "ignite.metrics, keras, lightning.pytorch, torch.distributed.tensor.debug, torch.utils.tensorboard, "
+    "transformers.trainer",
+    "comet_ml, datasets, duckdb, hydra, hypothesis, lightgbm, matplotlib.pyplot, mlflow.server, neptune, optuna, "
+    "polars, sklearn.linear_model, textual.app, wandb, xgboost",
+]
+
 
 def group(name: str) -> list[str]:
     """The requirements of one dependency group."""
@@ -107,6 +116,7 @@ def tests(session: nox.Session) -> None:
     # Neptune's client requires it, no test needs it, and where it is installed Comet's and Neptune's client take 1.6
     # seconds longer to import, in each of hundreds of processes.
     session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", "rfc3987-syntax")
+    compile_imports(session)
     # Many tests wait for another process, so there are more workers than cores. Neighbouring tests go to one worker:
     # they share what takes long to import and to start.
     workers = str(min(8, 3 * (os.cpu_count() or 2)))
@@ -114,6 +124,15 @@ def tests(session: nox.Session) -> None:
     limits = ["--maxfail=30", "--session-timeout=2400", "--durations=20"]
     default = ["-m", "not slow"]  # another -m replaces it
     session.run("pytest", "-n", workers, "--dist", "worksteal", *limits, *default, *session.posargs, env=TEST_ENV)
+
+
+def compile_imports(session: nox.Session) -> None:
+    """Compile what the tests import if the installer has not: otherwise every worker compiles it, at the same time."""
+    if any(Path(session.virtualenv.location).glob("lib/*/site-packages/torch/__pycache__/*.pyc")):
+        return
+    env = {**TEST_ENV, "KERAS_BACKEND": "torch"}  # as in tests/conftest.py
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda names: session.run("python", "-c", f"import {names}", env=env), IMPORTED))
 
 
 @nox.session
