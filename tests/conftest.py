@@ -24,11 +24,14 @@ os.environ["RANKZERO_SYSTEM_METRICS"] = "0"
 
 os.environ["KERAS_BACKEND"] = "torch"  # the default, TensorFlow, is not installed
 
+gc.disable()  # while tests import frameworks and SDKs: its rounds were a fifth of the time
+
 
 def pytest_collection_finish():
-    """Keep the garbage collector from what tests import: frameworks and SDKs that it searches in each of its rounds."""
+    """Keep the garbage collector from what tests import, which it would search in each of its rounds."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
