@@ -42,7 +42,7 @@ from rankzero.rundir.writer_lock import WriterLock
 
 COMMANDS = [
     "demo", "ls", "top", "show", "compare", "query", "export", "sync", "deliver", "ps", "stop", "clean", "import",
-    "loggers", "check",
+    "loggers", "check", "page", "view",
 ]  # fmt: skip
 
 # A tracker that is a file: what arrived stands in it, line by line. It is down while `path`.down exists.

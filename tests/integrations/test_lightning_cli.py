@@ -4,26 +4,18 @@ import sys
 
 import pytest
 import yaml
-from servers.lightning_model import Model, data
+from servers.lightning_model import Data, Model
 from servers.lightning_scripts import run_script
 
 import rankzero
 
 pytest.importorskip("lightning")
 pytest.importorskip("jsonargparse")
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningCLI
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore:.*isinstance.treespec", "ignore:LightningCLI's args parameter"
 )
-
-
-class Data(LightningDataModule):
-    def train_dataloader(self):
-        return data()
-
-    val_dataloader = train_dataloader
 
 
 def config_file(tmp_path, logger):

@@ -1,7 +1,7 @@
 """The model for Lightning's Trainer in all tests."""
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 SCORES = [0.5, 0.75, 0.25, 1.0]
 """``val/score`` of each epoch."""
@@ -38,6 +38,15 @@ class Model(LightningModule):
 def data(batches=2):
     """Return a loader of batches of two samples."""
     return torch.utils.data.DataLoader(torch.ones(2 * batches, 2), batch_size=2)
+
+
+class Data(LightningDataModule):
+    """Two batches to learn from, and to validate on."""
+
+    def train_dataloader(self):
+        return data()
+
+    val_dataloader = train_dataloader
 
 
 def trainer(logger, epochs=4, **options):
