@@ -1,5 +1,6 @@
 """The status and end time of a run in MLflow; none stays RUNNING."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -99,11 +100,19 @@ def test_an_unused_logger_creates_nothing(make_logger, store):
 # Scripts without finalize
 
 SCRIPT = """
-import os, signal, sys
+import json, os, signal, sys
+from mlflow import MlflowClient  # once, because it takes seconds
+children = {}
+for name, (beginning, ending, _) in json.loads(sys.argv[2]).items():
+    if not (child := os.fork()):
+        break
+    children[name] = child
+else:
+    print(json.dumps({name: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for name, child in children.items()}))
+    sys.exit()
 from rankzero_mlflow import MLFlowLogger
-logger = MLFlowLogger(save_dir=sys.argv[1], run_name=sys.argv[2])
-logger.{beginning}
-{ending}
+logger = MLFlowLogger(save_dir=sys.argv[1], run_name=name)
+exec(f"logger.{beginning}\\n{ending}")
 """
 SCRIPTS = {
     "ends": ("log_metrics({'a': 1}, 0)", "", "FINISHED"),
@@ -120,16 +129,9 @@ SCRIPTS = {
 
 @pytest.mark.slow
 def test_no_script_leaves_a_run_that_is_running(store):
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, "-c", SCRIPT.format(beginning=beginning, ending=ending), str(store), name],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for name, (beginning, ending, _) in SCRIPTS.items()
-    }
-    codes = {name: process.wait(A_WHILE) for name, process in processes.items()}
-    assert codes == {"ends": 0, "fails": 1, "terminated": -signal.SIGTERM, "forks": 0, "finalized": 0}
+    command = [sys.executable, "-c", SCRIPT, str(store), json.dumps(SCRIPTS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=A_WHILE, check=True)
+    assert json.loads(done.stdout) == {"ends": 0, "fails": 1, "terminated": -signal.SIGTERM, "forks": 0, "finalized": 0}
     client = MlflowClient(f"sqlite:///{store}/mlflow.db")
     runs = client.search_runs(["1"])
     assert {run.info.run_name: run.info.status for run in runs} == {name: each[-1] for name, each in SCRIPTS.items()}
