@@ -15,7 +15,8 @@ from rankzero.events.run_info import LogContext, MetricsRow
 from rankzero_neptune import NeptuneLogger
 
 TRAIN = """
-    run = rankzero.start(dir=directory / "runs", run_id="r1", tags=["green"], name="brave-owl", delivery="off")
+    run = rankzero.start(dir=directory / "runs", run_id="r1", tags=["green"], name="brave-owl", delivery="off",
+                         capture_environment=True)
     run.log_metrics({"loss": 0.5}, 0)
     run.finish()
 """
