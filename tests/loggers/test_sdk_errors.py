@@ -4,6 +4,7 @@ import pytest
 
 from rankzero.errors import AccessError, PossiblyRejectedError, RejectedError, TrackerUnavailableError
 from rankzero.loggers.sdk_errors import Failure, Rule, read_failure, translated
+from rankzero.messages import reason
 
 
 class SdkError(Exception):
@@ -76,3 +77,11 @@ def test_a_failure_is_read_where_sdks_say_it():
     assert read_failure(ValueError("a\n  b " * 300)).text.startswith("a b a b")
     with pytest.raises(AccessError), translated(RULES, read=lambda error: Failure("x", 401)):
         raise SdkError
+
+
+def test_the_cause_at_the_end_of_a_long_message_is_kept():
+    pool = "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url:"
+    error = SdkError(
+        f"the request failed with {pool} /get?{'run_id=0&' * 50} (Caused by [Errno 111] Connection refused)"
+    )
+    assert reason(read_failure(error).text).endswith("cannot reach 127.0.0.1:9: connection refused")

@@ -22,7 +22,7 @@ import msgspec
 from rankzero.errors import DeliveryError
 from rankzero.secrets import mask_urls
 
-_LONGEST = 400  # characters of a message: some responses are a whole page
+_LONGEST = 2000  # characters of a message: some responses are a whole page, and the cause is at the end of others
 
 
 class Failure(NamedTuple):
