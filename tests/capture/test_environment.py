@@ -105,11 +105,12 @@ def test_the_packages_of_the_training_process(look, monkeypatch, tmp_path):
     here.mkdir(parents=True)
     (here / "METADATA").write_text("Metadata-Version: 2.1\nName: only-here\nVersion: 1.5\n")
     (tmp_path / "site" / "broken-1.dist-info").mkdir()
+    (tmp_path / "site" / "old-2.egg-info").write_text("Metadata-Version: 1.1\nName: old\nVersion: 2\n")  # by distutils
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     run_dir, found = look()
     assert found.packages == "surroundings/1/requirements.txt"
     lines = (run_dir / found.packages).read_text().splitlines()
-    assert {"only-here==1.5", f"msgspec=={version('msgspec')}"} <= set(lines)
+    assert {"only-here==1.5", "old==2", f"msgspec=={version('msgspec')}"} <= set(lines)
     assert lines == sorted(lines, key=str.lower)
     assert len(lines) == len(set(lines))
 

@@ -316,7 +316,7 @@ def _list_packages(directory: Path) -> str:
     for each in distributions():
         with suppress(Exception):  # the metadata may be broken
             # Not `each.metadata`, which parses the whole description.
-            text = each.read_text("METADATA") or each.read_text("PKG-INFO") or ""
+            text = each.read_text("METADATA") or each.read_text("PKG-INFO") or each.read_text("") or ""
             header = message_from_string(text.partition("\n\n")[0])
             versions.setdefault(header["Name"], header["Version"])  # the first one is the one that is imported
     lines = sorted((f"{name}=={version}\n" for name, version in versions.items() if name), key=str.lower)
